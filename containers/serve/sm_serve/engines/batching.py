@@ -1,0 +1,301 @@
+"""Dynamic batching: concurrent requests share forward passes on one worker thread.
+
+While one batch runs, newcomers queue up and form the next, so a lone client waits for nobody and
+many clients get large batches. Only when the last batch was shared does the worker wait a bounded
+moment for more company. The oldest item is always in the next batch; its company are the waiting
+items nearest to it in length, so that little is computed on padding and nothing starves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from sm_serve.errors import EngineError, NotReady, ServeError
+
+logger = logging.getLogger(__name__)
+
+Encoded = TypeVar("Encoded")
+MAX_CONSECUTIVE_FAILURES = 3
+LENGTH_SLACK = 16
+
+
+class _Call:
+    """The items of one request and the future that gets their results."""
+
+    __slots__ = ("future", "loop", "remaining", "results")
+
+    def __init__(self, size: int) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[list[Any]] = self.loop.create_future()
+        self.results: list[Any] = [None] * size
+        self.remaining = size
+
+
+@dataclass(slots=True, order=True)
+class _Item(Generic[Encoded]):
+    length: int
+    order: int
+    encoded: Encoded = field(compare=False)
+    call: _Call = field(compare=False)
+    index: int = field(compare=False)
+    taken: bool = field(compare=False, default=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """Items and padded tokens in a forward pass, and the seconds a shared batch waits for more."""
+
+    items: int = 32
+    tokens: int = 8192
+    delay: float = 0.002
+    stall: float = 60.0
+
+
+class Batcher(Generic[Encoded]):
+    """Runs `forward` on batches of what `prepare` made of the inputs, on a thread of its own.
+
+    `prepare` turns inputs into encoded items and says how long each is; it may raise ServeError
+    for a bad one, which fails the call that brought it only. `forward` returns one result an item.
+    """
+
+    def __init__(
+        self,
+        prepare: Callable[[Sequence[Any], Mapping[str, Any]], list[tuple[int, Encoded]]],
+        forward: Callable[[list[Encoded]], list[Any]],
+        limits: BatchLimits,
+        name: str = "batcher",
+    ) -> None:
+        self._prepare = prepare
+        self._forward = forward
+        self._limits = limits
+        self._arrivals: deque[tuple[_Call, Sequence[Any], Mapping[str, Any]]] = deque()
+        self._wake = threading.Condition()
+        self._by_length: list[_Item[Encoded]] = []
+        self._by_age: deque[_Item[Encoded]] = deque()
+        self._order = 0
+        self._last_batch = 0
+        self._busy_since: float | None = None
+        self._failures = 0
+        self._broken: str | None = None
+        self._closed = False
+        self._batches = 0
+        self._items = 0
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    async def submit(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+        """Results of the inputs in order; cancelling drops what has not started."""
+        if not inputs:
+            return []
+        reason = self.health()
+        if reason is not None:
+            raise NotReady(f"the model does not answer: {reason}")
+        call = _Call(len(inputs))
+        with self._wake:
+            self._arrivals.append((call, inputs, parameters))
+            self._wake.notify()
+        return await call.future
+
+    def health(self) -> str | None:
+        """None when the worker runs and its current batch is not older than the stall limit."""
+        if self._broken is not None:
+            return self._broken
+        if self._closed or not self._thread.is_alive():
+            return "the engine's worker thread is not running"
+        since = self._busy_since
+        if since is not None and time.monotonic() - since > self._limits.stall:
+            return f"the engine has been busy with one batch for over {self._limits.stall:g} s"
+        return None
+
+    def stats(self) -> dict[str, float]:
+        """Waiting items, and the running totals of batches and items."""
+        return {
+            "queue_items": len(self._by_length) + sum(len(a[1]) for a in list(self._arrivals)),
+            "batches_total": self._batches,
+            "batch_items_total": self._items,
+            "last_batch_size": self._last_batch,
+        }
+
+    def close(self) -> None:
+        """Ends the thread; calls still waiting get NotReady."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        try:
+            while self._collect():
+                batch = self._choose()
+                if batch:
+                    self._execute(batch)
+        except BaseException as error:
+            # A worker that dies silently would leave /ping lying and clients hanging.
+            logger.exception("the engine's worker thread died")
+            self._broken = f"the worker thread died ({type(error).__name__})"
+        finally:
+            self._fail_waiting()
+
+    def _collect(self) -> bool:
+        """Waits for work and encodes it; False when closed."""
+        with self._wake:
+            while not self._arrivals and not self._by_length and not self._closed:
+                self._wake.wait()
+            if self._closed:
+                return False
+            waiting = len(self._arrivals) + len(self._by_length)
+            # Under load the clients that were just answered are about to come back.
+            if self._limits.delay and waiting < min(self._last_batch, self._limits.items):
+                self._wait_for_company(min(self._last_batch, self._limits.items))
+            arrivals = list(self._arrivals)
+            self._arrivals.clear()
+        self._busy_since = time.monotonic()
+        for call, inputs, parameters in arrivals:
+            self._encode(call, inputs, parameters)
+        self._busy_since = None
+        return True
+
+    def _wait_for_company(self, expected: int) -> None:
+        deadline = time.monotonic() + self._limits.delay
+        while len(self._arrivals) + len(self._by_length) < expected and not self._closed:
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._wake.wait(left):
+                return
+
+    def _encode(self, call: _Call, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> None:
+        if call.future.cancelled():
+            return
+        try:
+            encoded = self._prepare(inputs, parameters)
+        except ServeError as error:
+            self._finish([(call, error)])
+            return
+        except Exception as error:
+            logger.exception("could not encode a request")
+            self._finish([(call, EngineError(f"encoding failed ({type(error).__name__})"))])
+            return
+        for index, (length, value) in enumerate(encoded):
+            self._order += 1
+            item = _Item(length, self._order, value, call, index)
+            bisect.insort(self._by_length, item)
+            self._by_age.append(item)
+
+    def _choose(self) -> list[_Item[Encoded]]:
+        """The oldest waiting item and its neighbours in length, removed from the queues."""
+        while self._by_age and (self._by_age[0].taken or self._by_age[0].call.future.done()):
+            self._discard(self._by_age.popleft())
+        if not self._by_age:
+            return []
+        oldest = self._by_age[0]
+        queue, limits = self._by_length, self._limits
+        low = bisect.bisect_left(queue, oldest)
+        high = low + 1
+        while high - low < limits.items:
+            shorter = queue[low - 1].length if low > 0 else None
+            longer = queue[high].length if high < len(queue) else None
+            if longer is not None and not self._fits(queue[low].length, longer, high - low + 1):
+                longer = None
+            if shorter is not None and not self._fits(
+                shorter, queue[high - 1].length, high - low + 1
+            ):
+                shorter = None
+            if longer is None and shorter is None:
+                break
+            if shorter is None or (
+                longer is not None and longer - oldest.length <= oldest.length - shorter
+            ):
+                high += 1
+            else:
+                low -= 1
+        batch = queue[low:high]
+        del queue[low:high]
+        for item in batch:
+            item.taken = True
+        return [item for item in batch if not item.call.future.done()]
+
+    def _fits(self, shortest: int, longest: int, count: int) -> bool:
+        return longest * count <= self._limits.tokens and longest <= shortest + max(
+            LENGTH_SLACK, shortest // 2
+        )
+
+    def _discard(self, item: _Item[Encoded]) -> None:
+        if not item.taken:
+            position = bisect.bisect_left(self._by_length, item)
+            del self._by_length[position]
+            item.taken = True
+
+    def _execute(self, batch: list[_Item[Encoded]]) -> None:
+        self._busy_since = time.monotonic()
+        try:
+            results = self._forward([item.encoded for item in batch])
+        except Exception as error:
+            self._recover(batch, error)
+            return
+        finally:
+            self._busy_since = None
+        self._failures = 0
+        self._batches += 1
+        self._items += len(batch)
+        self._last_batch = len(batch)
+        done: list[tuple[_Call, Any]] = []
+        for item, result in zip(batch, results, strict=True):
+            call = item.call
+            call.results[item.index] = result
+            call.remaining -= 1
+            if call.remaining == 0:
+                done.append((call, call.results))
+        self._finish(done)
+
+    def _recover(self, batch: list[_Item[Encoded]], error: Exception) -> None:
+        """Halves a failed batch (too little memory, one poisonous item), fails a lone item."""
+        logger.error("a batch of %d failed: %s", len(batch), error, exc_info=error)
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            self._execute(batch[:middle])
+            self._execute(batch[middle:])
+            return
+        self._failures += 1
+        if self._failures >= MAX_CONSECUTIVE_FAILURES:
+            self._broken = f"{self._failures} batches failed in a row ({type(error).__name__})"
+        failure = EngineError(f"the model failed on this input ({type(error).__name__})")
+        self._finish([(batch[0].call, failure)])
+
+    def _fail_waiting(self) -> None:
+        with self._wake:
+            self._closed = True
+            calls = {id(item.call): item.call for item in self._by_length}
+            calls.update({id(arrival[0]): arrival[0] for arrival in self._arrivals})
+            self._arrivals.clear()
+        error = NotReady(self._broken or "the server is stopping")
+        self._finish([(call, error) for call in calls.values()])
+
+    @staticmethod
+    def _finish(done: list[tuple[_Call, Any]]) -> None:
+        """Hands outcomes to their event loops, one hop for each loop."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Call, Any]]] = {}
+        for entry in done:
+            by_loop.setdefault(entry[0].loop, []).append(entry)
+        for loop, entries in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(_settle, entries)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                logger.debug("an answer came after its event loop had closed")
+
+
+def _settle(entries: list[tuple[_Call, Any]]) -> None:
+    for call, outcome in entries:
+        if call.future.done():
+            continue
+        if isinstance(outcome, Exception):
+            call.future.set_exception(outcome)
+        else:
+            call.future.set_result(outcome)

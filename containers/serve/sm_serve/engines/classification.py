@@ -1,0 +1,93 @@
+"""Sequence classification, in the result format of Hugging Face's text-classification."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sm_serve.config import Settings
+from sm_serve.engines.encoder import EncoderEngine, Tokens
+from sm_serve.engines.protocol import Task
+from sm_serve.errors import BadRequest
+
+ACTIVATIONS = ("softmax", "sigmoid", "none")
+PARAMETERS = {"top_k", "function_to_apply", "return_all_scores", "truncation"}
+
+
+class ClassificationEngine(EncoderEngine):
+    """Labels with scores. Parameters: top_k, function_to_apply, return_all_scores, truncation."""
+
+    task = Task.TEXT_CLASSIFICATION
+
+    def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
+        super().__init__(model, tokenizer, settings)
+        labels = model.config.id2label
+        self.labels = [str(labels[index]) for index in range(model.config.num_labels)]
+        self.activation = default_activation(model.config.problem_type, len(self.labels))
+
+    async def predict(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+        """{"label", "score"} an input, or a list of them, best first, when top_k is given."""
+        unknown = sorted(set(parameters) - PARAMETERS)
+        if unknown:
+            raise BadRequest(
+                f"parameters.{unknown[0]} is unknown to text-classification: it takes"
+                f" {', '.join(sorted(PARAMETERS))}"
+            )
+        top_k = read_top_k(parameters, len(self.labels))
+        activation = parameters.get("function_to_apply") or self.activation
+        if activation not in ACTIVATIONS:
+            raise BadRequest(
+                f"parameters.function_to_apply={activation!r}: give one of {', '.join(ACTIVATIONS)}"
+            )
+        rows = await super().predict(inputs, parameters)
+        return [self._answer(row, activation, top_k) for row in rows]
+
+    def _answer(self, logits: list[float], activation: str, top_k: int | None) -> Any:
+        scores = activate(logits, activation)
+        if top_k is None:
+            best = max(range(len(scores)), key=scores.__getitem__)
+            return {"label": self.labels[best], "score": scores[best]}
+        order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
+        return [{"label": self.labels[i], "score": scores[i]} for i in order[:top_k]]
+
+    def read(self, output: Any, tensors: dict[str, Any], items: list[Tokens]) -> list[Any]:
+        """The logits of each item."""
+        rows: list[Any] = output.logits.float().tolist()
+        return rows
+
+
+def default_activation(problem_type: str | None, labels: int) -> str:
+    """As Hugging Face's pipeline chooses it."""
+    if problem_type == "regression":
+        return "none"
+    if problem_type == "multi_label_classification" or labels == 1:
+        return "sigmoid"
+    return "softmax"
+
+
+def read_top_k(parameters: Mapping[str, Any], labels: int) -> int | None:
+    """How many labels to list; None for the best alone. An explicit null means all labels."""
+    if parameters.get("return_all_scores"):
+        return labels
+    if "top_k" not in parameters:
+        return None
+    value = parameters["top_k"]
+    if value is None:
+        return labels
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise BadRequest(f"parameters.top_k={value!r}: give a whole number from 1, or null for all")
+    return min(value, labels)
+
+
+def activate(logits: list[float], activation: str) -> list[float]:
+    """Scores of one input's logits."""
+    if activation == "none":
+        return logits
+    if activation == "sigmoid":
+        return [1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+                for x in logits]  # fmt: skip
+    peak = max(logits)
+    powers = [math.exp(x - peak) for x in logits]
+    total = sum(powers)
+    return [power / total for power in powers]

@@ -1,0 +1,182 @@
+"""Continuous batching of generation with transformers' paged attention.
+
+Requests join and leave the running batch at every step. What transformers leaves open is closed
+here: requests that can never fit are refused instead of killing the loop, sampling is each
+request's own, a dead or stuck loop is noticed, cancelled requests are forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from sm_serve.artefact import Artefact
+from sm_serve.config import Settings
+from sm_serve.engines import loading
+from sm_serve.engines.generation import TextGenerator, TokenChunk
+from sm_serve.engines.protocol import Sampling
+from sm_serve.engines.sampling import REQUEST_SAMPLING, build_processor
+from sm_serve.errors import BadRequest, EngineError, NotReady
+
+logger = logging.getLogger(__name__)
+
+PAGE_TOKENS = 32
+CPU_CACHE_TOKENS = (8_192, 16_384)
+"""Least and most on CPU: the cache is taken at once, a smaller one is faster, RAM is shared."""
+CPU_BATCH_TOKENS = 512
+STOP_SECONDS = 10.0
+
+
+class ContinuousGenerator(TextGenerator):
+    """A decoder under transformers' continuous batching manager."""
+
+    def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
+        super().__init__(model, tokenizer, settings)
+        self._ids = itertools.count()
+        self._progress = (-1, time.monotonic())
+        self._manager = self._start(settings)
+        self.context = min(self.context, self._cache_tokens())
+
+    @classmethod
+    def load(cls, artefact: Artefact, settings: Settings) -> ContinuousGenerator:
+        """Loads model and tokenizer; StartupError says what the artefact lacks."""
+        tokenizer = loading.load_tokenizer(artefact, settings)
+        return cls(loading.load_model(artefact, settings), tokenizer, settings)
+
+    def _start(self, settings: Settings) -> Any:
+        from transformers import ContinuousBatchingConfig, GenerationConfig
+        from transformers.generation.logits_process import LogitsProcessorList
+
+        cpu = self.model.device.type == "cpu"
+        least, most = CPU_CACHE_TOKENS
+        tokens = settings.kv_cache_tokens
+        if cpu and not tokens:
+            tokens = min(max(least, self.context), most)
+        config = ContinuousBatchingConfig(
+            page_size=PAGE_TOKENS if cpu else 256,
+            num_blocks=-(-tokens // (PAGE_TOKENS if cpu else 256)) if tokens else None,
+            max_batch_tokens=CPU_BATCH_TOKENS if cpu else None,
+            max_requests_per_batch=settings.max_in_flight,
+            # Rows and their requests must be known when logits are processed: no double buffering,
+            # no captured graphs.
+            use_async_batching=False,
+            use_cuda_graph=False,
+            per_request_processors=True,
+            return_logprobs=True,
+        )
+        # transformers builds processors only for values that are not neutral; ours replaces them.
+        base = GenerationConfig(
+            do_sample=True,
+            temperature=0.5,
+            eos_token_id=sorted(self.eos) or [-1],
+            pad_token_id=self.tokenizer.pad_token_id or min(self.eos, default=0),
+        )
+        manager = self.model.init_continuous_batching(
+            generation_config=base, continuous_batching_config=config
+        )
+        processors = manager.logit_processor
+        processors.logits_processor = LogitsProcessorList([build_processor()])
+        processors.tensors_required = 1
+        processors._retrieve_processors_kwargs()
+        manager.warmup()
+        manager.start()
+        return manager
+
+    def _cache_tokens(self) -> int:
+        """Tokens that one request can have in an otherwise empty cache."""
+        from transformers.generation.continuous_batching import model_runner
+
+        cache = self._manager.batch_processor.cache
+        return int(model_runner.infer_max_single_request_tokens(cache))
+
+    def check(self, sampling: Sampling) -> None:
+        """Log probabilities exist for drawn tokens only: a greedy choice is reduced to one."""
+        if sampling.logprobs and (sampling.greedy or sampling.seed is not None):
+            raise BadRequest(
+                "logprobs needs a temperature above 0 and no seed with this engine: leave it out"
+            )
+
+    async def run_tokens(
+        self, prompt: list[int], sampling: Sampling, *, incremental: bool
+    ) -> AsyncGenerator[TokenChunk]:
+        """Adds the request to the running batch and yields what is new at each step."""
+        manager, name = self._manager, f"r{next(self._ids)}"
+        outputs: asyncio.Queue[Any] = asyncio.Queue()
+        manager.register_result_handler(name, outputs.put_nowait)
+        finished = False
+        try:
+            added = manager.add_request(
+                prompt,
+                request_id=name,
+                max_new_tokens=sampling.max_new_tokens,
+                streaming=incremental,
+                eos_token_id=-1 if sampling.ignore_eos else sorted(self.eos) or -1,
+                **{REQUEST_SAMPLING: sampling},
+            )
+            if added is None:
+                raise NotReady(f"the model does not answer: {self.health() or 'it is stopping'}")
+            sent = 0
+            while not finished:
+                output = await outputs.get()
+                finished = output.is_finished()
+                if output.error:
+                    logger.error("generation failed: %s", output.error)
+                    raise EngineError("the engine failed on this request")
+                tokens = output.generated_tokens
+                logprobs = output.logprobs[sent : len(tokens)] if sampling.logprobs else ()
+                yield TokenChunk(tuple(tokens[sent:]), tuple(logprobs))
+                sent = len(tokens)
+        finally:
+            if not finished:
+                manager.cancel_request(name)
+                manager.output_router.result_handlers.pop(name, None)
+
+    def health(self) -> str | None:
+        """Broken when the loop has died, or makes no step while requests wait."""
+        manager = self._manager
+        fatal = manager.background_thread_status.fatal_error
+        if fatal is not None:
+            return f"the generation loop died ({type(fatal).__name__})"
+        if not manager.is_running():
+            return "the generation loop is not running"
+        step, since = self._progress
+        current = getattr(manager, "current_batch", 0)
+        now = time.monotonic()
+        if self._active == 0 or current != step:
+            self._progress = (current, now)
+        elif now - since > self.settings.stall_timeout:
+            return f"no step of the generation loop for over {self.settings.stall_timeout:g} s"
+        return None
+
+    def stats(self) -> dict[str, float]:
+        """See the protocol."""
+        manager = self._manager
+        return {
+            **super().stats(),
+            "queue_items": manager.input_queue.qsize(),
+            "batches_total": getattr(manager, "current_batch", 0),
+        }
+
+    def close(self) -> None:
+        """See the protocol."""
+        self._manager.stop(block=True, timeout=STOP_SECONDS, hard_stop=True)
+
+
+def supported(artefact: Artefact) -> bool:
+    """Whether the architecture has the attention layers alone that paged caches can hold."""
+    import transformers
+
+    if artefact.encoder_decoder:
+        return False
+    config = transformers.AutoConfig.from_pretrained(artefact.base, local_files_only=True)
+    model = transformers.AutoModelForCausalLM._model_mapping.get(type(config), None)
+    return bool(
+        model is not None
+        and getattr(model, "_supports_sdpa", False)
+        and getattr(model, "_can_compile_fullgraph", True)
+        and not getattr(model, "_is_stateful", False)
+    )

@@ -1,0 +1,149 @@
+"""What all encoder engines share: tokenizing, padding, one batched forward pass."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sm_serve.artefact import Artefact
+from sm_serve.config import Settings
+from sm_serve.engines import loading
+from sm_serve.engines.batching import Batcher, BatchLimits
+from sm_serve.engines.protocol import Task
+from sm_serve.errors import BadRequest, StartupError
+
+Tokens = dict[str, Any]
+"""Columns of one tokenized input: input_ids and what else the model reads, plus extras."""
+
+
+class EncoderEngine(ABC):
+    """An encoder behind a batcher. Subclasses say how inputs are tokenized and outputs read."""
+
+    task: Task
+    warm_up_input: Any = "warm up"
+
+    def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.max_length = loading.max_length(model.config, tokenizer)
+        self._columns = [n for n in tokenizer.model_input_names if n != "attention_mask"]
+        self._pad = {"input_ids": self._pad_id(), "token_type_ids": 0}
+        limits = BatchLimits(
+            items=settings.batch_size,
+            tokens=settings.batch_tokens,
+            delay=settings.batch_delay,
+            stall=settings.stall_timeout,
+        )
+        self._batcher: Batcher[Tokens] = Batcher(
+            self.encode, self._forward, limits, name=f"sm-serve-{self.task}"
+        )
+
+    @classmethod
+    def load(cls, artefact: Artefact, settings: Settings) -> EncoderEngine:
+        """Loads model and tokenizer; StartupError says what the artefact lacks."""
+        tokenizer = loading.load_tokenizer(artefact, settings)
+        return cls(loading.load_model(artefact, settings), tokenizer, settings)
+
+    def _pad_id(self) -> int:
+        """Padding token; a decoder with a classification head finds its last token by it."""
+        pad = self.tokenizer.pad_token_id
+        if pad is None:
+            pad = self.tokenizer.eos_token_id
+        if pad is None:
+            raise StartupError("the tokenizer has neither a padding nor an end-of-sequence token")
+        if self.model.config.pad_token_id is None:
+            self.model.config.pad_token_id = pad
+        return int(pad)
+
+    async def predict(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+        """One result an input; see the protocol."""
+        return await self._batcher.submit(inputs, parameters)
+
+    def health(self) -> str | None:
+        """See the protocol."""
+        return self._batcher.health()
+
+    def stats(self) -> dict[str, float]:
+        """See the protocol."""
+        return self._batcher.stats()
+
+    def close(self) -> None:
+        """See the protocol."""
+        self._batcher.close()
+
+    def encode(
+        self, inputs: Sequence[Any], parameters: Mapping[str, Any]
+    ) -> list[tuple[int, Tokens]]:
+        """Tokenizes texts or text pairs, cut to the model's length unless truncation is off."""
+        first, second = split_pairs(inputs)
+        batch = self.tokenizer(
+            first, second, truncation=bool(parameters.get("truncation", True)),
+            max_length=self.max_length,
+        )  # fmt: skip
+        rows = []
+        for index, ids in enumerate(batch["input_ids"]):
+            if len(ids) > self.max_length:
+                raise BadRequest(
+                    f"inputs[{index}] has {len(ids)} tokens, the model reads {self.max_length}:"
+                    " shorten it or leave parameters.truncation at true"
+                )
+            if not ids:
+                raise BadRequest(f"inputs[{index}] is empty: give a text")
+            rows.append((len(ids), {name: batch[name][index] for name in self._columns}))
+        return rows
+
+    def pad(self, items: list[Tokens]) -> dict[str, Any]:
+        """Tensors of a batch on the model's device, padded to its longest item."""
+        import torch
+
+        width = max(len(item["input_ids"]) for item in items)
+        left = self.tokenizer.padding_side == "left"
+        columns: dict[str, list[list[int]]] = {name: [] for name in self._columns}
+        columns["attention_mask"] = []
+        for item in items:
+            missing = width - len(item["input_ids"])
+            rows = {"attention_mask": [1] * (width - missing)}
+            rows.update({name: item[name] for name in self._columns})
+            for name, row in rows.items():
+                padding = [self._pad.get(name, 0)] * missing
+                columns[name].append(padding + row if left else row + padding)
+        device = self.model.device
+        return {name: torch.tensor(rows, device=device) for name, rows in columns.items()}
+
+    def _forward(self, items: list[Tokens]) -> list[Any]:
+        import torch
+
+        with torch.inference_mode():
+            tensors = self.pad(items)
+            return self.read(self.model(**tensors), tensors, items)
+
+    @abstractmethod
+    def read(self, output: Any, tensors: dict[str, Any], items: list[Tokens]) -> list[Any]:
+        """One result for each item out of the model's output."""
+
+
+def split_pairs(inputs: Sequence[Any]) -> tuple[list[str], list[str] | None]:
+    """Texts and, where inputs are {"text", "text_pair"}, their partners."""
+    if all(isinstance(item, str) for item in inputs):
+        return list(inputs), None
+    first: list[str] = []
+    second: list[str] = []
+    pairs = 0
+    for index, item in enumerate(inputs):
+        if not isinstance(item, dict) or not isinstance(item.get("text"), str):
+            raise BadRequest(
+                f"inputs[{index}] is a {type(item).__name__}: give a text, or for every input an"
+                ' object {"text": ..., "text_pair": ...}'
+            )
+        pair = item.get("text_pair")
+        if pair is not None and not isinstance(pair, str):
+            raise BadRequest(f"inputs[{index}].text_pair must be a text")
+        first.append(item["text"])
+        pairs += pair is not None
+        second.append(pair or "")
+    if pairs == 0:
+        return first, None
+    if pairs < len(inputs):
+        raise BadRequest("text_pair must be given for all inputs or for none")
+    return first, second

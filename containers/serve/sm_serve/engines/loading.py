@@ -1,0 +1,116 @@
+"""Loading of models and tokenizers with the container's safety rules."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from sm_serve.artefact import Artefact
+from sm_serve.config import Settings
+from sm_serve.errors import StartupError
+
+logger = logging.getLogger(__name__)
+
+MODEL_CLASSES = {
+    "text-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "feature-extraction": "AutoModel",
+    "text-generation": "AutoModelForCausalLM",
+}
+UNSET_LENGTH = 1_000_000
+"""Tokenizers without a limit say 1e30; anything above this is such a non-limit."""
+
+
+def load_tokenizer(artefact: Artefact, settings: Settings) -> Any:
+    """The tokenizer of the artefact, or of its base for an adapter without one."""
+    import transformers
+
+    for path in (artefact.path, artefact.base):
+        if (path / "tokenizer_config.json").is_file() or (path / "tokenizer.json").is_file():
+            return transformers.AutoTokenizer.from_pretrained(
+                path, local_files_only=True, trust_remote_code=settings.trust_remote_code
+            )
+    raise StartupError(
+        f"no tokenizer in {artefact.path}: save it beside the model with"
+        " tokenizer.save_pretrained()"
+    )
+
+
+def load_model(artefact: Artefact, settings: Settings, **options: Any) -> Any:
+    """The model in evaluation mode on the best device, an unmerged adapter merged into it."""
+    import torch
+    import transformers
+
+    name = MODEL_CLASSES[artefact.task.value]
+    if artefact.encoder_decoder and name == "AutoModelForCausalLM":
+        name = "AutoModelForSeq2SeqLM"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        torch.set_num_threads(available_cpus())
+    logger.info("loading %s from %s on %s", name, artefact.base, device)
+    model = getattr(transformers, name).from_pretrained(
+        artefact.base,
+        dtype=choose_dtype(settings, device),
+        local_files_only=True,
+        use_safetensors=None if settings.allow_pickle_weights else True,
+        trust_remote_code=settings.trust_remote_code,
+        **options,
+    )
+    if artefact.is_adapter:
+        model = _merge_adapter(model, artefact.path)
+    return model.to(device).eval()
+
+
+def _merge_adapter(model: Any, path: Path) -> Any:
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise StartupError(
+            f"{path} is an unmerged adapter, and peft is not installed: install sm-serve[adapters]"
+            " or merge before deploying"
+        ) from error
+    logger.info("merging the adapter of %s", path)
+    return PeftModel.from_pretrained(model, path, use_safetensors=True).merge_and_unload()
+
+
+def choose_dtype(settings: Settings, device: str) -> Any:
+    """float32 on CPU, where half precision is slower; else what the model was saved in."""
+    import torch
+
+    if settings.dtype != "auto":
+        return getattr(torch, settings.dtype)
+    return torch.float32 if device == "cpu" else "auto"
+
+
+def available_cpus() -> int:
+    """CPUs this process may use: the affinity mask, and the container's quota where one is set."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    count = count or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            count = min(count, max(1, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        pass  # no cgroup v2 limit to respect
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return min(count, int(wanted)) if wanted.isdigit() and int(wanted) > 0 else count
+
+
+def max_length(config: Any, tokenizer: Any) -> int:
+    """Longest input in tokens that the model can read."""
+    limits = []
+    positions = getattr(config, "max_position_embeddings", None)
+    if isinstance(positions, int) and positions > 0:
+        # RoBERTa and its kin count positions from the padding index on.
+        offset = (config.pad_token_id or 0) + 1 if _offset_positions(config) else 0
+        limits.append(positions - offset)
+    if 0 < tokenizer.model_max_length < UNSET_LENGTH:
+        limits.append(int(tokenizer.model_max_length))
+    return min(limits, default=512)
+
+
+def _offset_positions(config: Any) -> bool:
+    return any(name in str(config.model_type) for name in ("roberta", "camembert", "mpnet"))

@@ -1,0 +1,108 @@
+"""What the front asks of an engine. torch and transformers are never imported here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol, runtime_checkable
+
+
+class Task(StrEnum):
+    """What a model does, by the names that Hugging Face endpoints use (HF_TASK)."""
+
+    TEXT_CLASSIFICATION = "text-classification"
+    TOKEN_CLASSIFICATION = "token-classification"  # noqa: S105 - not a password
+    QUESTION_ANSWERING = "question-answering"
+    EMBEDDING = "feature-extraction"
+    TEXT_GENERATION = "text-generation"
+    CUSTOM = "custom"
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Every engine: a task, a truthful health, an end."""
+
+    @property
+    def task(self) -> Task:
+        """The task of the loaded model."""
+        ...
+
+    def health(self) -> str | None:
+        """None when requests will be answered, else why not. Must return at once."""
+        ...
+
+    def stats(self) -> Mapping[str, float]:
+        """Gauges for /metrics, by Prometheus name without prefix."""
+        ...
+
+    def close(self) -> None:
+        """Stops threads and drops the model; idempotent."""
+        ...
+
+
+@runtime_checkable
+class Predictor(Engine, Protocol):
+    """An encoder: one result for each input, in order."""
+
+    async def predict(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+        """Raises BadRequest for inputs or parameters it cannot serve. Cancellable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen. `temperature` 0 means greedy, `top_k` 0 and `top_p` 1 off."""
+
+    max_new_tokens: int | None = None
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+    logprobs: bool = False
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the most probable token is always taken."""
+        return self.temperature == 0.0 or self.top_k == 1
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One prompt: a text, chat messages, or token ids."""
+
+    prompt: str | list[int] | list[dict[str, Any]]
+    sampling: Sampling = field(default_factory=Sampling)
+    stream: bool = False
+    tools: list[dict[str, Any]] | None = None
+    continue_final_message: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of the answer. The last piece, and only it, has a finish reason.
+
+    `finish_reason` is `stop` (end of sequence or stop string) or `length`, as in OpenAI's API.
+    """
+
+    text: str
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    finish_reason: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@runtime_checkable
+class Generator(Engine, Protocol):
+    """A language model."""
+
+    def generate(self, request: GenerationRequest) -> AsyncIterator[Delta]:
+        """Yields pieces as they come when `request.stream`, else one.
+
+        Closing the iterator cancels the request. Raises BadRequest for what it cannot serve.
+        """
+        ...

@@ -1,0 +1,44 @@
+"""Which engine serves which artefact: a new engine is one file and one line here."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, cast
+
+from sm_serve.artefact import Artefact
+from sm_serve.config import Settings
+from sm_serve.engines.protocol import Engine, Task
+from sm_serve.errors import StartupError
+
+ENGINES = {
+    "text-classification": "sm_serve.engines.classification:ClassificationEngine",
+    "token-classification": "sm_serve.engines.token_classification:TokenClassificationEngine",
+    "question-answering": "sm_serve.engines.question_answering:QuestionAnsweringEngine",
+    "feature-extraction": "sm_serve.engines.embedding:EmbeddingEngine",
+    "continuous": "sm_serve.engines.continuous:ContinuousGenerator",
+    "transformers": "sm_serve.engines.generation:PlainGenerator",
+}
+
+
+def choose_engine(artefact: Artefact, settings: Settings) -> str:
+    """The key in ENGINES: the task, and for generation what SM_SERVE_ENGINE and the model allow."""
+    if artefact.task is not Task.TEXT_GENERATION:
+        return artefact.task.value
+    if settings.engine != "auto":
+        return settings.engine
+    from sm_serve.engines import continuous
+
+    return "continuous" if continuous.supported(artefact) else "transformers"
+
+
+def load_engine(artefact: Artefact, settings: Settings) -> Engine:
+    """Loads the engine of the artefact. Blocks for as long as the model takes.
+
+    Raises StartupError where no engine serves the artefact.
+    """
+    name = choose_engine(artefact, settings)
+    if name not in ENGINES:
+        raise StartupError(f"{name} is not served by this container: add code/inference.py")
+    module, _, attribute = ENGINES[name].partition(":")
+    engine: Any = getattr(importlib.import_module(module), attribute)
+    return cast(Engine, engine.load(artefact, settings))

@@ -1,0 +1,124 @@
+# ruff: noqa: N818 - the classes are named after the HTTP statuses they become
+"""Errors that a client may see, and those that stop the server from starting.
+
+What a client reads is `{"error": {"code", "message"}}`: the code is for programs, the message
+names the field, the value and the fix. Internals (paths, stack traces) go to the log only.
+"""
+
+from __future__ import annotations
+
+
+class ServeError(Exception):
+    """A refusal or failure with its HTTP status; `retry_after` is in seconds."""
+
+    status = 500
+    code = "internal_error"
+    retry_after: int | None = None
+
+    def __init__(
+        self, message: str, *, code: str | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        if code is not None:
+            self.code = code
+        if retry_after is not None:
+            self.retry_after = retry_after
+
+    def body(self) -> dict[str, dict[str, str]]:
+        """The JSON document sent to the client."""
+        return {"error": {"code": self.code, "message": self.message}}
+
+
+class BadRequest(ServeError):
+    """The request is malformed or asks for something that does not exist."""
+
+    status = 400
+    code = "bad_request"
+
+
+class NotFound(ServeError):
+    """No such route, model or adapter."""
+
+    status = 404
+    code = "not_found"
+
+
+class Conflict(ServeError):
+    """The model or adapter is loaded already."""
+
+    status = 409
+    code = "conflict"
+
+
+class PayloadTooLarge(ServeError):
+    """The body is over the payload limit."""
+
+    status = 413
+    code = "payload_too_large"
+
+
+class UnsupportedMediaType(ServeError):
+    """The Content-Type is not one we read."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class NotAcceptable(ServeError):
+    """No type in Accept is one that we write."""
+
+    status = 406
+    code = "not_acceptable"
+
+
+class TooManyRequests(ServeError):
+    """The queue is full; the client should come back."""
+
+    status = 429
+    code = "queue_full"
+    retry_after = 1
+
+
+class NotReady(ServeError):
+    """Loading, draining or broken: nothing is answered now."""
+
+    status = 503
+    code = "not_ready"
+    retry_after = 5
+
+
+class TimedOut(ServeError):
+    """The answer would have come after the platform's own time limit."""
+
+    status = 504
+    code = "timeout"
+
+
+class OutOfMemory(ServeError):
+    """No room for another model (the status that multi-model hosting prescribes)."""
+
+    status = 507
+    code = "out_of_memory"
+
+
+class EngineError(ServeError):
+    """The engine failed on this request."""
+
+    status = 500
+    code = "engine_error"
+
+
+class StartupError(Exception):
+    """The server cannot start; the message says why and what to do about it."""
+
+
+def first_of(failures: ExceptionGroup[Exception]) -> Exception:
+    """The request's own error among those of a task group, else whatever came first.
+
+    `except*` would do, but Python before 3.11.4 wraps what is raised there in a group again.
+    """
+    return next(
+        (failure for failure in failures.exceptions if isinstance(failure, ServeError)),
+        failures.exceptions[0],
+    )

@@ -1,0 +1,239 @@
+"""The default handler: bodies in the Hugging Face format, answered by an engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Protocol
+
+from sm_serve import contract
+from sm_serve.answer import Answer, Incoming
+from sm_serve.config import Settings
+from sm_serve.engines.protocol import (
+    Engine,
+    GenerationRequest,
+    Generator,
+    Predictor,
+    Task,
+)
+from sm_serve.errors import BadRequest, NotFound, ServeError, first_of
+from sm_serve.openai_routes import OpenAI, route_attribute
+from sm_serve.schemas import documents, media, openai
+from sm_serve.schemas import invocation as wire
+from sm_serve.schemas.invocation import Call
+from sm_serve.schemas.parameters import read_sampling
+
+
+class Handler(Protocol):
+    """What the server asks: answers, the truth about health, an end."""
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine behind, where there is one."""
+        ...
+
+    async def invoke(self, request: Incoming) -> Answer:
+        """Answers /invocations. Raises ServeError."""
+        ...
+
+    async def warm_up(self) -> None:
+        """Answers one small request, so that the first client does not wait for lazy set-up."""
+        ...
+
+    def health(self) -> str | None:
+        """None when requests will be answered, else why not."""
+        ...
+
+    def close(self) -> None:
+        """Releases the engine."""
+        ...
+
+
+WARM_UP: Mapping[Task, Call] = {
+    Task.TEXT_CLASSIFICATION: Call(["warm up"]),
+    Task.TOKEN_CLASSIFICATION: Call(["warm up"]),
+    Task.EMBEDDING: Call(["warm up"]),
+    Task.QUESTION_ANSWERING: Call([{"question": "warm?", "context": "warm up"}]),
+    Task.TEXT_GENERATION: Call(["warm up"], {"max_new_tokens": 2}),
+}
+
+
+class EngineHandler:
+    """Reads a body, asks the engine, writes the results."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self.engine: Engine = engine
+        self.openai = OpenAI(engine, [settings.served_name])
+        default = settings.default_accept
+        self._default = None if default == media.JSON else default
+
+    async def invoke(self, request: Incoming) -> Answer:
+        """See Handler."""
+        refuse_adapter(request)
+        content = media.parse_media_type(request.content_type)
+        route = route_attribute(request.headers.get(contract.HEADER_CUSTOM_ATTRIBUTES, ""))
+        if route is not None:
+            return await self.invoke_openai(route, request)
+        if content.type == media.JSON:
+            value = documents.parse_json(documents.decode_text(request.body, content))
+            route = openai.route_of(value)
+            if route is not None:
+                return await self.openai.answer(route, value, request.id)
+            invocation = wire.Invocation([wire.parse_call(value)], media.JSON)
+        else:
+            invocation = wire.parse_invocation(request.body, content)
+        calls = invocation.calls
+        if len(calls) == 1 and calls[0].stream and isinstance(self.engine, Generator):
+            return await self._stream(self.engine, calls[0], request.accept)
+        kind = wire.choose_output(request.accept, invocation, self._default)
+        if len(calls) == 1:
+            results = [await self.results(calls[0])]
+        else:
+            results = await gather([self._line(n, c) for n, c in enumerate(calls, start=1)])
+        return Answer(wire.write_results(calls, results, kind), kind)
+
+    async def invoke_openai(self, route: str, request: Incoming) -> Answer:
+        """Answers a body in OpenAI's format."""
+        refuse_adapter(request)
+        content = media.parse_media_type(request.content_type)
+        value = documents.parse_json(documents.decode_text(request.body, content))
+        return await self.openai.answer(route, value, request.id)
+
+    async def _line(self, number: int, call: Call) -> list[Any]:
+        try:
+            return await self.results(call)
+        except BadRequest as error:
+            raise BadRequest(f"line {number}: {error.message}", code=error.code) from error
+
+    async def results(self, call: Call) -> list[Any]:
+        """One result for each input of a call."""
+        if isinstance(self.engine, Predictor):
+            return await self.engine.predict(call.inputs, call.parameters)
+        if isinstance(self.engine, Generator):
+            engine = self.engine
+            return await gather([self._generate(engine, p, call.parameters) for p in call.inputs])
+        raise ServeError(f"the engine {type(self.engine).__name__} answers nothing")
+
+    async def _generate(self, engine: Generator, prompt: Any, parameters: Mapping[str, Any]) -> Any:
+        sampling, full_text, details = read_sampling(parameters)
+        text, last = "", None
+        pieces = engine.generate(GenerationRequest(check_prompt(prompt), sampling))
+        tokens: list[int] = []
+        async for last in pieces:
+            text += last.text
+            tokens.extend(last.tokens)
+        if full_text and isinstance(prompt, str):
+            text = prompt + text
+        result: dict[str, Any] = {"generated_text": text}
+        if details and last is not None:
+            result["details"] = {
+                "finish_reason": last.finish_reason,
+                "generated_tokens": last.completion_tokens,
+                "prompt_tokens": last.prompt_tokens,
+                "tokens": [{"id": token} for token in tokens],
+            }
+        return result
+
+    async def _stream(self, engine: Generator, call: Call, accept: str | None) -> Answer:
+        if len(call.inputs) != 1:
+            raise BadRequest("stream: true takes one input: send one request for each")
+        kind = media.choose_accept(
+            accept, (media.EVENT_STREAM, media.JSON_LINES), media.EVENT_STREAM
+        )
+        sampling, _, _ = read_sampling(call.parameters)
+        prompt = check_prompt(call.inputs[0])
+        pieces = engine.generate(GenerationRequest(prompt, sampling, stream=True))
+
+        def frame(value: Any) -> bytes:
+            data = wire.dump(value)
+            return b"data:" + data + b"\n\n" if kind == media.EVENT_STREAM else data + b"\n"
+
+        async def body() -> AsyncGenerator[bytes]:
+            text = ""
+            async for piece in pieces:
+                text += piece.text
+                event: dict[str, Any] = {
+                    "token": {
+                        "id": piece.tokens[-1] if piece.tokens else None,
+                        "text": piece.text,
+                        "special": False,
+                    },
+                    "generated_text": None,
+                    "details": None,
+                }
+                if piece.finish_reason is not None:
+                    event["generated_text"] = text
+                    event["details"] = {
+                        "finish_reason": piece.finish_reason,
+                        "generated_tokens": piece.completion_tokens,
+                        "prompt_tokens": piece.prompt_tokens,
+                    }
+                yield frame(event)
+
+        return Answer(await started(body()), kind, on_error=lambda error: frame(error.body()))
+
+    async def warm_up(self) -> None:
+        """See Handler."""
+        call = WARM_UP.get(self.engine.task)
+        if call is not None:
+            await self.results(call)
+
+    def health(self) -> str | None:
+        """See Handler."""
+        return self.engine.health()
+
+    def close(self) -> None:
+        """See Handler."""
+        self.engine.close()
+
+
+def refuse_adapter(request: Incoming) -> None:
+    """Adapters are merged at start: asking for one must not get the base model silently."""
+    name = request.headers.get(contract.HEADER_ADAPTER)
+    if name:
+        raise NotFound(
+            f"adapter {name!r} is not loaded: this server has merged its adapter into the model,"
+            " leave X-Amzn-SageMaker-Adapter-Identifier out",
+            code="adapter_not_found",
+        )
+
+
+async def gather(coroutines: list[Any]) -> list[Any]:
+    """Results of all; the first failure cancels the rest."""
+    if len(coroutines) == 1:
+        return [await coroutines[0]]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(coroutine) for coroutine in coroutines]
+    except ExceptionGroup as failures:
+        raise first_of(failures) from None
+    return [task.result() for task in tasks]
+
+
+async def started(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Waits for the first piece, so that a refusal is still a proper HTTP status."""
+    try:
+        first = await anext(pieces)
+    except StopAsyncIteration:
+        first = b""
+
+    async def chained() -> AsyncGenerator[bytes]:
+        async with contextlib.aclosing(pieces):
+            yield first
+            async for piece in pieces:
+                yield piece
+
+    return chained()
+
+
+def check_prompt(prompt: Any) -> str | list[dict[str, Any]]:
+    """A text, or chat messages whose content is text."""
+    if isinstance(prompt, str):
+        return prompt
+    if wire.is_messages(prompt):
+        return list(prompt)
+    raise BadRequest(
+        f'inputs must be a text or chat messages [{{"role": ..., "content": ...}}], not a'
+        f" {type(prompt).__name__}"
+    )

@@ -1,0 +1,161 @@
+"""The `serve` command: check, bind, load in the background, answer, drain, exit."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+
+from sm_serve.config import Settings, load_settings
+from sm_serve.errors import StartupError
+from sm_serve.server import build_app
+from sm_serve.service import Service
+
+logger = logging.getLogger("sm_serve")
+
+BACKLOG = 2048
+LATE_REQUEST_SECONDS = 0.3
+"""How long a connection accepted last may take to send its request."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn that drains before it shuts down, and exits 0 after SIGTERM."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+        self._draining: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listens first and loads then, so that /ping answers 503 in the meantime."""
+        await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
+        self._service.start(on_failure=self._stop)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """On the first SIGTERM or SIGINT drain, on the second end at once."""
+        logger.info("%s: draining", signal.Signals(sig).name)
+        if self._draining is not None or not self.started:
+            self._stop()
+            self.force_exit = True
+            return
+        self._loop.call_soon_threadsafe(self._begin_drain)
+
+    def _begin_drain(self) -> None:
+        if self._draining is None:
+            self._draining = self._loop.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        await self._service.drain()
+        await self._stop_accepting()
+        self._stop()
+
+    async def _stop_accepting(self) -> None:
+        """Closes the listeners without resetting anybody.
+
+        The kernel resets connections that wait to be accepted when a listener is closed, and
+        uvicorn closes accepted ones that have not sent their request yet. So all that wait are
+        accepted in the same breath as the listener closes, and get a moment for their request.
+        """
+        for server in self.servers:
+            for listener in server.sockets:
+                self._loop.remove_reader(listener.fileno())
+                waiting = _accept_all(listener.fileno())
+                server.close()
+                for connection in waiting:
+                    await self._loop.connect_accepted_socket(self._protocol, connection)
+        await asyncio.sleep(LATE_REQUEST_SECONDS)
+
+    def _protocol(self) -> asyncio.Protocol:
+        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state={}, _loop=self._loop
+        )
+        return protocol
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+
+def _accept_all(descriptor: int) -> list[socket.socket]:
+    """Connections that wait on a listening socket."""
+    waiting: list[socket.socket] = []
+    with socket.socket(
+        socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=os.dup(descriptor)
+    ) as listener:
+        listener.setblocking(False)
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return waiting
+            connection.setblocking(False)
+            waiting.append(connection)
+
+
+def bind(settings: Settings) -> socket.socket:
+    """The listening socket. StartupError names the port when it is taken."""
+    # asyncio sets TCP_NODELAY only where the protocol is named; without it every answer would
+    # wait about 40 ms for the client's delayed acknowledgement.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise StartupError(
+                f"port {settings.port} is taken: stop what listens there, or set"
+                " SAGEMAKER_BIND_TO_PORT to a free one"
+            ) from error
+        raise StartupError(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def configure_logging(level: str) -> None:
+    """Lines with time and level on standard output, where the platform collects them."""
+    logging.basicConfig(
+        level=level, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    for noisy in ("uvicorn.error", "httpx", "urllib3", "filelock"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+def main() -> int:
+    """Runs the server; the exit code is 0 after a signal and 1 when it could not start."""
+    try:
+        settings = load_settings()
+        configure_logging(settings.log_level)
+        service = Service(settings)
+        service.check()
+        listener = bind(settings)
+    except StartupError as error:
+        sys.stderr.write(f"serve: {error}\n")
+        return 1
+    config = uvicorn.Config(
+        build_app(service),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        backlog=BACKLOG,
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=2,
+    )
+    logger.info("listening on port %d", settings.port)
+    Server(config, service).run(sockets=[listener])
+    service.close()
+    if service.failure is not None:
+        sys.stderr.write(f"serve: {service.failure}\n")
+        return 1
+    return 0

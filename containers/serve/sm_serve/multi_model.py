@@ -1,0 +1,74 @@
+"""Routes of multi-model endpoints (hosting guide, "Contract for multi-model endpoints")."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from sm_serve.errors import BadRequest
+from sm_serve.gate import read_request, send_answer, until_gone
+from sm_serve.model_store import ModelStore
+from sm_serve.schemas import documents, media
+from sm_serve.service import Service
+
+
+class InvokeModel:
+    """POST /models/{name}/invoke."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        service = self._service
+        _, handler = store(service).get(scope["path_params"]["name"])
+        request = await read_request(scope, receive, service)
+        timeout = service.settings.request_timeout
+        answer = await until_gone(handler.invoke(request), receive, timeout)
+        await send_answer(answer, receive, send, service.settings.stream_timeout)
+
+
+def store(service: Service) -> ModelStore:
+    """The store behind a multi-model service."""
+    return cast(ModelStore, service.handler)
+
+
+def describe(name: str, url: str) -> dict[str, str]:
+    """A model as the platform wants to see it."""
+    return {"modelName": name, "modelUrl": url}
+
+
+def model_routes(service: Service) -> list[Route]:
+    """List, load, get, unload, invoke."""
+
+    async def list_models(request: Request) -> Response:
+        return JSONResponse({"models": [describe(*entry) for entry in store(service).names()]})
+
+    async def load(request: Request) -> Response:
+        incoming = await read_request(request.scope, request.receive, service)
+        text = documents.decode_text(incoming.body, media.PLAIN_JSON)
+        body: Any = documents.parse_json(text)
+        names = ("model_name", "url")
+        if not isinstance(body, dict) or not all(isinstance(body.get(n), str) for n in names):
+            raise BadRequest('send {"model_name": text, "url": directory}')
+        await store(service).load(body["model_name"], body["url"])
+        return JSONResponse(describe(body["model_name"], body["url"]))
+
+    async def get(request: Request) -> Response:
+        name = request.path_params["name"]
+        return JSONResponse(describe(name, store(service).get(name)[0]))
+
+    async def unload(request: Request) -> Response:
+        await store(service).unload(request.path_params["name"])
+        return JSONResponse({})
+
+    return [
+        Route("/models", list_models, methods=["GET"]),
+        Route("/models", load, methods=["POST"]),
+        Route("/models/{name}/invoke", InvokeModel(service), methods=["POST"]),
+        Route("/models/{name}", get, methods=["GET"]),
+        Route("/models/{name}", unload, methods=["DELETE"]),
+    ]

@@ -1,0 +1,151 @@
+"""Answers OpenAI requests with an engine, from /v1/… and from /invocations alike."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from typing import Any
+
+from sm_serve.answer import Answer
+from sm_serve.engines.protocol import Delta, Engine, GenerationRequest, Generator, Predictor, Task
+from sm_serve.errors import BadRequest, NotFound, ServeError, first_of
+from sm_serve.schemas import media, openai
+from sm_serve.schemas.invocation import dump
+
+
+def route_attribute(attributes: str) -> str | None:
+    """The route in a custom-attributes header such as `route=/v1/completions`.
+
+    Raises BadRequest for a route that does not exist.
+    """
+    for part in attributes.replace(";", ",").split(","):
+        name, _, value = part.partition("=")
+        if name.strip().lower() == "route":
+            route = value.strip()
+            if route not in openai.ROUTES:
+                raise BadRequest(f"route={route!r}: give one of {', '.join(openai.ROUTES)}")
+            return route
+    return None
+
+
+class OpenAI:
+    """The OpenAI side of a handler."""
+
+    def __init__(self, engine: Engine, names: list[str]) -> None:
+        self._engine = engine
+        self.names = names
+
+    async def answer(self, route: str, body: Any, request_id: str) -> Answer:
+        """Answers a parsed body. Raises ServeError."""
+        if route == openai.EMBEDDINGS:
+            return await self._embeddings(body)
+        if not isinstance(self._engine, Generator):
+            raise BadRequest(f"{route} needs a language model: this is {self._engine.task}")
+        job = openai.parse_generation(route, body)
+        writer = openai.Writer(job, self._check_model(job.model), request_id)
+        requests = [_nth(request, n) for request in job.requests for n in range(job.n)]
+        if job.stream:
+            pieces = self._stream(self._engine, job, writer, requests)
+            first = await anext(pieces)
+            return Answer(_resume(first, pieces), media.EVENT_STREAM, on_error=_error_event)
+        answers = await self._collect(self._engine, requests)
+        return Answer(dump(writer.whole(answers, [r.prompt for r in job.requests])), media.JSON)
+
+    def _check_model(self, name: str) -> str:
+        if name and name not in self.names:
+            raise NotFound(
+                f"model {name!r} does not exist: give one of {', '.join(self.names)}",
+                code="model_not_found",
+            )
+        return name or self.names[0]
+
+    async def _collect(self, engine: Generator, requests: list[GenerationRequest]) -> list[Delta]:
+        async def one(request: GenerationRequest) -> Delta:
+            async for delta in engine.generate(request):
+                return delta
+            raise ServeError("the engine gave no answer")
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(request)) for request in requests]
+        except ExceptionGroup as failures:
+            raise first_of(failures) from None
+        return [task.result() for task in tasks]
+
+    async def _stream(
+        self,
+        engine: Generator,
+        job: openai.Job,
+        writer: openai.Writer,
+        requests: list[GenerationRequest],
+    ) -> AsyncGenerator[bytes]:
+        """Events of all choices as they come, then usage, then the end."""
+        queue: asyncio.Queue[tuple[int, Delta] | Exception] = asyncio.Queue()
+
+        async def pump(index: int, request: GenerationRequest) -> None:
+            try:
+                async for delta in engine.generate(request):
+                    queue.put_nowait((index, delta))
+            except Exception as error:
+                queue.put_nowait(error)
+
+        tasks = [asyncio.create_task(pump(i, request)) for i, request in enumerate(requests)]
+        last: dict[int, Delta] = {}
+        greeted: set[int] = set()
+        try:
+            while len(last) < len(requests):
+                item = await queue.get()
+                if isinstance(item, Exception):
+                    raise item
+                index, delta = item
+                if job.chat and index not in greeted:
+                    greeted.add(index)
+                    yield event(writer.first(index))
+                yield event(writer.piece(index, delta))
+                if delta.finish_reason is not None:
+                    last[index] = delta
+            if job.usage_chunk:
+                yield event(writer.last([last[i] for i in range(len(requests))]))
+            yield openai.DONE
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _embeddings(self, body: Any) -> Answer:
+        if not isinstance(self._engine, Predictor) or self._engine.task is not Task.EMBEDDING:
+            raise BadRequest(
+                f"/v1/embeddings needs an embedding model: this is {self._engine.task}"
+            )
+        texts, encoding, model = openai.parse_embeddings(body)
+        name = self._check_model(model)
+        results = await self._engine.predict(texts, {"count_tokens": True})
+        vectors = [vector for vector, _ in results]
+        tokens = sum(count for _, count in results)
+        return Answer(dump(openai.write_embeddings(vectors, tokens, encoding, name)), media.JSON)
+
+
+def _nth(request: GenerationRequest, n: int) -> GenerationRequest:
+    """The n-th of several answers: a seed must not make them all the same."""
+    seed = request.sampling.seed
+    if seed is None or n == 0:
+        return request
+    return replace(request, sampling=replace(request.sampling, seed=seed + n))
+
+
+async def _resume(first: bytes, pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async with contextlib.aclosing(pieces):
+        yield first
+        async for piece in pieces:
+            yield piece
+
+
+def event(value: Any) -> bytes:
+    """A server-sent event."""
+    return b"data: " + dump(value) + b"\n\n"
+
+
+def _error_event(error: ServeError) -> bytes:
+    return event(openai.write_error(error))

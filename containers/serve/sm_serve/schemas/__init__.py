@@ -1,0 +1,1 @@
+"""Wire formats: pure functions between HTTP bodies and engine requests."""

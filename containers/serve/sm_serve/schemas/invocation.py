@@ -1,0 +1,141 @@
+"""The SageMaker Hugging Face format: `inputs` and `parameters`, alone or one a line or row."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sm_serve.errors import BadRequest, NotAcceptable, UnsupportedMediaType
+from sm_serve.schemas import documents, media
+from sm_serve.schemas.media import MediaType
+
+MAX_INPUTS = 100_000
+OFFERED = (media.JSON, media.JSON_LINES, media.CSV)
+CALL_KEYS = {"inputs", "parameters", "options", "stream"}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One `inputs`, with its parameters. `single` tells a lone input from a list of one."""
+
+    inputs: list[Any]
+    parameters: dict[str, Any] = field(default_factory=dict)
+    single: bool = True
+    stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """What a body asks for: one call, or one a line; and the type to answer with by default."""
+
+    calls: list[Call]
+    mirror: str
+
+
+def parse_invocation(body: bytes, content: MediaType) -> Invocation:
+    """Reads a body of any supported content type. Raises BadRequest or UnsupportedMediaType."""
+    if content.type == media.JSON:
+        value = documents.parse_json(documents.decode_text(body, content))
+        return Invocation([parse_call(value)], media.JSON)
+    if content.type == media.JSON_LINES:
+        values = documents.parse_json_lines(documents.decode_text(body, content))
+        calls = [parse_call(value, f"line {i}: ") for i, value in enumerate(values, start=1)]
+        return Invocation(calls, media.JSON_LINES)
+    if content.type == media.CSV:
+        rows = documents.parse_csv(documents.decode_text(body, content))
+        return Invocation([Call(list(rows), single=False)], media.CSV)
+    if content.type == media.TEXT:
+        return Invocation([Call([documents.decode_text(body, content)])], media.JSON)
+    raise UnsupportedMediaType(
+        f"Content-Type {content.type!r} is not supported: send {media.JSON}, {media.JSON_LINES},"
+        f" {media.CSV} or {media.TEXT}"
+    )
+
+
+def parse_call(value: Any, where: str = "") -> Call:
+    """A call out of a JSON value: {"inputs": ...}, {"text": ...}, a bare text or a list."""
+    if isinstance(value, dict):
+        inputs = value.get("inputs", value)
+        parameters = value.get("parameters") if "inputs" in value else None
+        stream = bool(value.get("stream", False)) if "inputs" in value else False
+        if "inputs" in value and (extra := sorted(set(value) - CALL_KEYS)):
+            raise BadRequest(
+                f"{where}{extra[0]!r} is unknown beside inputs: put it into parameters"
+            )
+    elif isinstance(value, str | list):
+        inputs, parameters, stream = value, None, False
+    else:
+        raise BadRequest(
+            f'{where}expected {{"inputs": ...}}, a text or a list, not {json.dumps(value)[:40]}'
+        )
+    if parameters is not None and not isinstance(parameters, dict):
+        raise BadRequest(f"{where}parameters must be an object, not {json.dumps(parameters)[:40]}")
+    if inputs is None:
+        raise BadRequest(f"{where}inputs is null: give a text or a list of texts")
+    single = not isinstance(inputs, list) or is_messages(inputs)
+    items = [inputs] if single else inputs
+    if not items:
+        raise BadRequest(f"{where}inputs is an empty list: give at least one input")
+    if len(items) > MAX_INPUTS:
+        raise BadRequest(f"{where}inputs has {len(items)} items, at most {MAX_INPUTS} are taken")
+    return Call(items, dict(parameters or {}), single, stream)
+
+
+def is_messages(value: Any) -> bool:
+    """Whether a value is a list of chat messages."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(item, dict) and "role" in item for item in value)
+    )
+
+
+def choose_output(accept: str | None, invocation: Invocation, default: str | None) -> str:
+    """The content type to answer with: what Accept asks, else as the input came."""
+    return media.choose_accept(accept, OFFERED, default or invocation.mirror)
+
+
+def write_results(calls: Sequence[Call], results: Sequence[list[Any]], kind: str) -> bytes:
+    """The answer's body; `results` holds a list for each call."""
+    if kind == media.JSON:
+        if len(calls) == 1:
+            return dump(results[0])
+        return dump([unwrap(call, result) for call, result in zip(calls, results, strict=True)])
+    if kind == media.JSON_LINES:
+        if len(calls) == 1 and not calls[0].single:
+            lines: list[Any] = list(results[0])
+        else:
+            lines = [unwrap(c, r) for c, r in zip(calls, results, strict=True)]
+        return b"".join(dump(line) + b"\n" for line in lines)
+    rows = [to_row(item) for result in results for item in result]
+    stream = io.StringIO(newline="")
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    return stream.getvalue().encode()
+
+
+def unwrap(call: Call, result: list[Any]) -> Any:
+    """A lone input's result stands alone."""
+    return result[0] if call.single else result
+
+
+def to_row(item: Any) -> list[Any]:
+    """The CSV row of one result. NotAcceptable where it has no tabular form."""
+    if isinstance(item, dict):
+        if any(isinstance(value, dict | list) for value in item.values()):
+            raise NotAcceptable("this result has no CSV form: accept application/json")
+        return list(item.values())
+    if isinstance(item, list):
+        row: list[Any] = []
+        for part in item:
+            row.extend(to_row(part) if isinstance(part, dict | list) else [part])
+        return row
+    return [item]
+
+
+def dump(value: Any) -> bytes:
+    """Compact JSON in UTF-8."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,0 +1,292 @@
+"""OpenAI's wire format: chat completions, completions, embeddings, models.
+
+Fields that an engine cannot honour are refused by name instead of being ignored.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sm_serve.engines.protocol import Delta, GenerationRequest, Sampling
+from sm_serve.errors import BadRequest, ServeError
+from sm_serve.schemas.parameters import MAX_SEED, Fields
+
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+EMBEDDINGS = "/v1/embeddings"
+MODELS = "/v1/models"
+ROUTES = (CHAT, COMPLETIONS, EMBEDDINGS)
+MAX_CHOICES = 16
+DEFAULT_COMPLETION_TOKENS = 16
+"""What OpenAI's completions API takes for an absent max_tokens."""
+DONE = b"data: [DONE]\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A parsed request: prompts, each answered `n` times, and how to write the answer."""
+
+    route: str
+    model: str
+    requests: list[GenerationRequest]
+    n: int = 1
+    stream: bool = False
+    usage_chunk: bool = False
+    echo: bool = False
+
+    @property
+    def chat(self) -> bool:
+        """Whether answers are messages and not bare texts."""
+        return self.route == CHAT
+
+
+def route_of(body: Any) -> str | None:
+    """The route that a body sent to /invocations is meant for; None for our own format."""
+    if not isinstance(body, dict) or "inputs" in body:
+        return None
+    if "messages" in body:
+        return CHAT
+    if "prompt" in body:
+        return COMPLETIONS
+    if "input" in body:
+        return EMBEDDINGS
+    return None
+
+
+def parse_generation(route: str, body: Any) -> Job:
+    """A chat or completions request. BadRequest names the field, the value and the fix."""
+    fields = Fields(require_object(body), "")
+    stream = bool(fields.flag("stream"))
+    options = fields.take("stream_options") or {}
+    n = fields.integer("n", 1, MAX_CHOICES) or 1
+    model = fields.take("model")
+    tools = None
+    continuing = False
+    if route == CHAT:
+        prompts: list[Any] = [read_messages(fields.take("messages"))]
+        tools = _read_tools(fields)
+        continuing = bool(fields.flag("continue_final_message"))
+        fields.only("logprobs", False, None)
+        fields.only("top_logprobs", 0, None)
+        limit = fields.integer("max_completion_tokens", 1, 1_000_000)
+        limit = limit or fields.integer("max_tokens", 1, 1_000_000)
+    else:
+        prompts = read_prompts(fields.take("prompt"))
+        limit = fields.integer("max_tokens", 1, 1_000_000) or DEFAULT_COMPLETION_TOKENS
+        fields.only("logprobs", None)
+        fields.only("suffix", None, "")
+        fields.only("best_of", n, None)
+    echo = bool(fields.flag("echo")) if route == COMPLETIONS else False
+    sampling = _read_sampling(fields, limit)
+    fields.finish()
+    if stream and echo:
+        raise BadRequest("echo=True: it cannot be streamed, leave out one of echo and stream")
+    requests = [
+        GenerationRequest(prompt, sampling, stream, tools=tools, continue_final_message=continuing)
+        for prompt in prompts
+    ]
+    usage = isinstance(options, dict) and bool(options.get("include_usage"))
+    return Job(route, str(model or ""), requests, n, stream, usage, echo)
+
+
+def _read_sampling(fields: Fields, limit: int | None) -> Sampling:
+    sampling = Sampling(
+        max_new_tokens=limit,
+        temperature=fields.number("temperature", 1.0, 0.0, 100.0),
+        top_p=fields.number("top_p", 1.0, 1e-6, 1.0),
+        top_k=max(fields.integer("top_k", -1, 1_000_000) or 0, 0),
+        repetition_penalty=fields.number("repetition_penalty", 1.0, 0.01, 10.0),
+        seed=fields.integer("seed", -MAX_SEED, MAX_SEED),
+        stop=fields.texts("stop"),
+        ignore_eos=bool(fields.flag("ignore_eos")),
+    )
+    for name in ("frequency_penalty", "presence_penalty"):
+        fields.only(name, 0, 0.0, None)
+    fields.only("logit_bias", None, {})
+    fields.only("response_format", None, {"type": "text"})
+    fields.only("parallel_tool_calls", True, False, None)
+    fields.ignore("user", "metadata", "store", "service_tier", "safety_identifier")
+    fields.ignore("max_tokens")
+    return sampling
+
+
+def _read_tools(fields: Fields) -> list[dict[str, Any]] | None:
+    """Tools are shown to the model by its template; forcing one needs constrained output."""
+    tools = fields.take("tools")
+    fields.only("tool_choice", None, "auto", "none")
+    if tools is not None and not isinstance(tools, list):
+        raise fields.wrong("tools", tools, "give a list of tools")
+    return tools or None
+
+
+def require_object(body: Any) -> Mapping[str, Any]:
+    """The body as an object."""
+    if not isinstance(body, dict):
+        raise BadRequest(f"the body must be a JSON object, not a {type(body).__name__}")
+    return body
+
+
+def read_messages(value: Any) -> list[dict[str, Any]]:
+    """Messages with content flattened to text, as chat templates expect it."""
+    if not isinstance(value, list) or not value:
+        raise BadRequest('messages: give a list of {"role": ..., "content": ...}')
+    messages = []
+    for index, message in enumerate(value):
+        where = f"messages[{index}]"
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise BadRequest(f'{where} must be an object with a "role"')
+        messages.append({**message, "content": _content(message.get("content"), where)})
+    return messages
+
+
+def _content(content: Any, where: str) -> str:
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise BadRequest(f"{where}.content must be a text or a list of text parts")
+    for part in content:
+        if not isinstance(part, dict) or not isinstance(part.get("text"), str):
+            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+            raise BadRequest(f"{where}.content holds a part of type {kind!r}: only text is served")
+    return "".join(part["text"] for part in content)
+
+
+def read_prompts(value: Any) -> list[Any]:
+    """A text, token ids, or a list of either."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list) and value:
+        if all(_is_token(item) for item in value):
+            return [value]
+        if all(
+            isinstance(item, str)
+            or (isinstance(item, list) and item and all(_is_token(token) for token in item))
+            for item in value
+        ):
+            return value
+    raise BadRequest("prompt: give a text, a list of texts, or token ids")
+
+
+def _is_token(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def parse_embeddings(body: Any) -> tuple[list[str], str, str]:
+    """Texts, encoding (`float` or `base64`) and model name of an embeddings request."""
+    fields = Fields(require_object(body), "")
+    value = fields.take("input")
+    texts = [value] if isinstance(value, str) else value
+    if (
+        not isinstance(texts, list)
+        or not texts
+        or not all(isinstance(text, str) and text for text in texts)
+    ):
+        raise BadRequest("input: give a text or a list of texts, none empty")
+    encoding = fields.take("encoding_format") or "float"
+    if encoding not in ("float", "base64"):
+        raise fields.wrong("encoding_format", encoding, "give float or base64")
+    model = str(fields.take("model") or "")
+    fields.only("dimensions", None)
+    fields.ignore("user")
+    fields.finish()
+    return texts, encoding, model
+
+
+def write_embeddings(
+    vectors: Sequence[Sequence[float]], tokens: int, encoding: str, model: str
+) -> dict[str, Any]:
+    """The answer to an embeddings request."""
+    data = []
+    for index, vector in enumerate(vectors):
+        value: Any = list(vector)
+        if encoding == "base64":
+            value = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+        data.append({"object": "embedding", "index": index, "embedding": value})
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return {"object": "list", "data": data, "model": model, "usage": usage}
+
+
+class Writer:
+    """Writes one job's answer, whole or as server-sent events."""
+
+    def __init__(self, job: Job, model: str, request_id: str) -> None:
+        self._job = job
+        self._base = {
+            "id": f"{'chatcmpl' if job.chat else 'cmpl'}-{request_id}",
+            "created": int(time.time()),
+            "model": model,
+        }
+
+    def whole(self, answers: Sequence[Delta], prompts: Sequence[Any]) -> dict[str, Any]:
+        """The complete answer; `answers` holds n deltas for each prompt, in order."""
+        choices = []
+        for index, answer in enumerate(answers):
+            choice: dict[str, Any] = {"index": index, "finish_reason": answer.finish_reason}
+            choice["logprobs"] = None
+            if self._job.chat:
+                choice["message"] = {"role": "assistant", "content": answer.text, "refusal": None}
+            else:
+                prompt = prompts[index // self._job.n]
+                echoed = prompt if self._job.echo and isinstance(prompt, str) else ""
+                choice["text"] = echoed + answer.text
+            choices.append(choice)
+        kind = "chat.completion" if self._job.chat else "text_completion"
+        return {**self._base, "object": kind, "choices": choices, "usage": self.usage(answers)}
+
+    def first(self, index: int) -> dict[str, Any]:
+        """The chunk that tells a message's role."""
+        return self._chunk([self._choice(index, {"role": "assistant", "content": ""}, None)])
+
+    def piece(self, index: int, delta: Delta) -> dict[str, Any]:
+        """A chunk of text."""
+        if not self._job.chat:
+            choice = {
+                "index": index,
+                "text": delta.text,
+                "logprobs": None,
+                "finish_reason": delta.finish_reason,
+            }
+            return self._chunk([choice])
+        content = {"content": delta.text} if delta.text else {}
+        return self._chunk([self._choice(index, content, delta.finish_reason)])
+
+    def last(self, answers: Sequence[Delta]) -> dict[str, Any]:
+        """The chunk that tells the usage, when the client asked for it."""
+        return {**self._chunk([]), "usage": self.usage(answers)}
+
+    def usage(self, answers: Sequence[Delta]) -> dict[str, int]:
+        """Tokens of the prompts, each once, and of all answers."""
+        prompt = sum(answer.prompt_tokens for answer in answers[:: self._job.n])
+        completion = sum(answer.completion_tokens for answer in answers)
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+        }
+
+    @staticmethod
+    def _choice(index: int, delta: dict[str, Any], reason: str | None) -> dict[str, Any]:
+        return {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+
+    def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        kind = "chat.completion.chunk" if self._job.chat else "text_completion"
+        return {**self._base, "object": kind, "choices": choices}
+
+
+def write_models(names: Sequence[str]) -> dict[str, Any]:
+    """The answer of the models route."""
+    data = [{"id": name, "object": "model", "created": 0, "owned_by": "sm-serve"} for name in names]
+    return {"object": "list", "data": data}
+
+
+def write_error(error: ServeError) -> dict[str, Any]:
+    """An error inside a stream, as OpenAI's client expects it."""
+    kind = "invalid_request_error" if error.status < 500 else "server_error"
+    return {"error": {"code": error.code, "message": error.message, "type": kind}}

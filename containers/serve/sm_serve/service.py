@@ -1,0 +1,174 @@
+"""The served model from loading to the end: what the HTTP routes act on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from sm_serve.artefact import inspect
+from sm_serve.config import Settings
+from sm_serve.emf import Publisher
+from sm_serve.errors import NotReady, StartupError
+from sm_serve.handler import EngineHandler, Handler
+from sm_serve.health import Health, Phase
+from sm_serve.metrics import Metrics
+from sm_serve.model_store import ModelStore
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+PUBLISH_SECONDS = 10.0
+"""Interval of CloudWatch metrics."""
+PROGRESS_SECONDS = 5.0
+"""While a model loads, the log says so this often."""
+
+
+class Service:
+    """Settings, health, metrics and, once loaded, the handler."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.health = Health()
+        self.metrics = Metrics()
+        self.failure: str | None = None
+        self._handler: Handler | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def check(self) -> None:
+        """Refuses a model that cannot be served, in milliseconds and without torch.
+
+        Raises StartupError.
+        """
+        if self.settings.user_script is None and not self.settings.multi_model:
+            inspect(self.settings.model_dir, self.settings)
+
+    @property
+    def handler(self) -> Handler:
+        """The handler; NotReady with the reason while requests cannot be answered."""
+        problem = self.health.problem()
+        if problem is not None or self._handler is None:
+            raise NotReady(f"not ready: {problem or 'the model is loading'}")
+        return self._handler
+
+    def start(self, on_failure: Callable[[], None]) -> None:
+        """Begins to load in the background; `on_failure` is called when that fails."""
+        self._task = asyncio.get_running_loop().create_task(self._load(on_failure))
+
+    async def _load(self, on_failure: Callable[[], None]) -> None:
+        began = time.monotonic()
+        progress = asyncio.create_task(self._report(began))
+        try:
+            handler = await in_thread(self._build, asyncio.get_running_loop())
+            self._handler = handler
+            await handler.warm_up()
+        except Exception as error:
+            self.failure = describe(error)
+            self.health.fail("the model could not be loaded")
+            expected = isinstance(error, StartupError)
+            logger.error("%s", self.failure, exc_info=None if expected else error)
+            on_failure()
+            return
+        finally:
+            progress.cancel()
+        self.health.ready(handler.health)
+        if self.settings.emf:
+            self._task = asyncio.create_task(self._publish())
+        logger.info("ready after %.1f s", time.monotonic() - began)
+
+    def _build(self, loop: asyncio.AbstractEventLoop) -> Handler:
+        """Loads user code or the engine, on a thread of its own."""
+        if self.settings.multi_model:
+            return ModelStore(self.settings)
+        if self.settings.user_script is not None:
+            from sm_serve.toolkit import UserHandler
+
+            logger.info("loading %s", self.settings.user_script)
+            handler = UserHandler(self.settings, loop)
+            handler.load()
+            return handler
+        from sm_serve.engines.registry import load_engine
+
+        artefact = inspect(self.settings.model_dir, self.settings)
+        logger.info("loading a %s model from %s", artefact.task, artefact.path)
+        return EngineHandler(load_engine(artefact, self.settings), self.settings)
+
+    async def _report(self, began: float) -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_SECONDS)
+            logger.info("still loading after %.0f s", time.monotonic() - began)
+
+    async def _publish(self) -> None:
+        """Writes CloudWatch metrics to the log, each interval those of the interval."""
+        publisher = Publisher(self.metrics, self.settings.served_name)
+        while True:
+            await asyncio.sleep(PUBLISH_SECONDS)
+            sys.stdout.write(publisher.line(time.time(), self.stats()) + "\n")
+            sys.stdout.flush()
+
+    def stats(self) -> Mapping[str, float]:
+        """The engine's gauges."""
+        engine = self._handler.engine if self._handler is not None else None
+        return engine.stats() if engine is not None else {}
+
+    async def drain(self) -> None:
+        """Refuses new requests and waits for those in flight, at most the drain timeout.
+
+        Stays reachable for the lame-duck time even when idle, so that clients about to send get
+        a 503 to retry elsewhere instead of a broken connection.
+        """
+        loading = self.health.phase is Phase.LOADING
+        self.health.drain()
+        if loading or self.failure is not None:
+            return
+        began = time.monotonic()
+        while True:
+            elapsed = time.monotonic() - began
+            if self.metrics.in_flight == 0 and elapsed >= self.settings.lame_duck:
+                break
+            if elapsed >= self.settings.drain_timeout:
+                logger.warning("%d requests were cut off by the drain timeout of %g s",
+                               self.metrics.in_flight, self.settings.drain_timeout)  # fmt: skip
+                break
+            await asyncio.sleep(0.02)
+        logger.info("drained in %.1f s", time.monotonic() - began)
+
+    def close(self) -> None:
+        """Releases the engine."""
+        if self._handler is not None:
+            self._handler.close()
+
+
+async def in_thread(function: Callable[..., T], *args: Any) -> T:
+    """Runs a blocking function on a daemon thread, which cannot keep the process from ending."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(setter: Callable[[Any], None], outcome: Any) -> None:
+        if not future.done():
+            setter(outcome)
+
+    def work() -> None:
+        setter: Callable[[Any], None] = future.set_result
+        outcome: Any
+        try:
+            outcome = function(*args)
+        except BaseException as error:
+            setter, outcome = future.set_exception, error
+        with contextlib.suppress(RuntimeError):  # the event loop ended before this thread
+            loop.call_soon_threadsafe(settle, setter, outcome)
+
+    threading.Thread(target=work, name="sm-serve-load", daemon=True).start()
+    return await future
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line for the log."""
+    if isinstance(error, StartupError):
+        return str(error)
+    return f"the model could not be loaded: {type(error).__name__}: {error}"

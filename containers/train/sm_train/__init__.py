@@ -1,0 +1,1 @@
+"""Training container code: what `train` runs under the SageMaker training toolkit."""

@@ -1,0 +1,104 @@
+"""Checkpoints: which one to resume from, and whether they will fit on the disk."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+from sm_train.contract import Paths
+from sm_train.errors import UserError
+
+_NAME = re.compile(r"checkpoint-(\d+)")
+_STATE = "trainer_state.json"  # the trainer writes it last
+_HEADER_BYTES = 8
+
+
+def step_of(checkpoint: Path) -> int:
+    """The optimizer step in `checkpoint-120`; -1 for another name."""
+    match = _NAME.fullmatch(checkpoint.name)
+    return int(match[1]) if match else -1
+
+
+def last_complete(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; partial ones are passed over."""
+    if not folder.is_dir():
+        return None
+    found = sorted((p for p in folder.iterdir() if step_of(p) >= 0), key=step_of, reverse=True)
+    return next((p for p in found if is_complete(p)), None)
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether every file is whole: a kill or a half-finished upload leaves short ones."""
+    try:
+        json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    weights = list(checkpoint.glob("*.safetensors"))
+    archives = [*checkpoint.glob("*.pt"), *checkpoint.glob("*.bin"), *checkpoint.glob("*.pth")]
+    sharded = any(p.is_dir() for p in checkpoint.iterdir())  # FSDP's and DeepSpeed's own formats
+    if not weights and not sharded:
+        return False
+    # torch.save writes zip archives, whose directory comes last; training_args.bin is one too.
+    return all(map(_whole_safetensors, weights)) and all(map(zipfile.is_zipfile, archives))
+
+
+def _whole_safetensors(path: Path) -> bool:
+    """The header tells where the last tensor ends (safetensors format, "Format" section)."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(_HEADER_BYTES), "little")
+            size = path.stat().st_size
+            if length > size:
+                return False
+            header = json.loads(file.read(length))
+    except (OSError, ValueError):
+        return False
+    ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
+    return size == _HEADER_BYTES + length + max(ends, default=0)
+
+
+def remove_partial(folder: Path) -> list[str]:
+    """Delete checkpoints newer than the last complete one: they would be taken for good ones."""
+    good = last_complete(folder)
+    oldest_bad = step_of(good) if good else -1
+    removed = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if step_of(path) > oldest_bad:
+            shutil.rmtree(path, ignore_errors=True)
+            removed.append(path.name)
+    return removed
+
+
+def model_bytes(source: str) -> int:
+    """Size of a local model's weights; 0 for a Hub id, whose size is not known yet."""
+    folder = Path(source)
+    if not folder.is_dir():
+        return 0
+    weights = [*folder.glob("*.safetensors")] or [*folder.glob("*.bin")]
+    return sum(p.stat().st_size for p in weights)
+
+
+def needed_bytes(weights: int, *, lora: bool, checkpoints: int) -> int:
+    """Disk for the artefact and for `checkpoints` checkpoints at once.
+
+    A checkpoint of a full run holds weights and Adam's two moments; of a LoRA run, the adapter,
+    which is taken as a tenth. One checkpoint more is there while an old one is being replaced.
+    """
+    one = 3 * weights if not lora else 3 * weights // 10
+    return weights + one * (checkpoints + 1)
+
+
+def check_disk(paths: Paths, needed: int) -> None:
+    """Raise UserError when the disk under the base directory cannot hold `needed` bytes."""
+    free = shutil.disk_usage(paths.base).free
+    if free < needed:
+        raise UserError(
+            f"not enough disk: about {needed / 1e9:.2f} GB are needed for checkpoints and the "
+            f"model, {free / 1e9:.2f} GB are free",
+            field="disk",
+            value=str(paths.base),
+            fix="raise VolumeSizeInGB, lower save_total_limit, or set use_peft to true",
+        )

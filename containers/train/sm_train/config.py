@@ -1,0 +1,355 @@
+"""The job's settings: hyperparameters.json to typed values, checked before torch is imported.
+
+Keys are a few of ours (`JobArguments` and the method's own), TRL's model keys (`ModelArguments`),
+and any field of the method's TRL or transformers config by its own name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from sm_train.contract import RESERVED_PREFIXES, Paths, read_json
+from sm_train.decoding import decode, unquote
+from sm_train.errors import UserError
+from sm_train.methods import METHODS, Method, load_method
+from sm_train.schema import load_schema
+
+Arguments = TypeVar("Arguments")
+
+
+@dataclass(frozen=True)
+class JobArguments:
+    """Keys that every method understands, apart from TRL's and transformers' own."""
+
+    method: str = field(default="", metadata={"help": "What to train: the name of a method."})
+    config: str | None = field(
+        default=None,
+        metadata={
+            "help": "A TRL-style YAML config: its text, or the name of a file in the `config` "
+            "channel. Hyperparameters win over it."
+        },
+    )
+    columns: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={
+            "help": 'Renames data columns before use: {"name in the data": "name the method '
+            'wants"}, for example {"question": "prompt"}.'
+        },
+    )
+    export: Literal["merged", "adapter", "both"] = field(
+        default="merged",
+        metadata={
+            "help": "What a LoRA job leaves as the model: merged weights, the adapter alone, or "
+            "merged weights with the adapter under adapter/."
+        },
+    )
+    max_rejected_share: float = field(
+        default=0.1,
+        metadata={
+            "help": "Share of bad rows (0 to 1) over which the job fails. Below it they are set "
+            "aside in output/data/rejected.jsonl with reasons."
+        },
+    )
+    early_stopping_patience: int | None = field(
+        default=None,
+        metadata={
+            "help": "Stop after this many evaluations without a better metric_for_best_model. "
+            "Needs a validation channel."
+        },
+    )
+    early_stopping_threshold: float = field(
+        default=0.0, metadata={"help": "A gain smaller than this does not count as better."}
+    )
+    num_processes: int | None = field(
+        default=None,
+        metadata={"help": "Training processes a host. Default: one a GPU, one without GPUs."},
+    )
+
+
+@dataclass(frozen=True)
+class ModelArguments:
+    """TRL's ModelConfig by its names, with defaults that suit the hardware instead of fp32."""
+
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "Hub id or path of the base model. Default: the `model` channel."},
+    )
+    model_revision: str = field(
+        default="main", metadata={"help": "Branch, tag or commit of a Hub model."}
+    )
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Run model code that ships with the checkpoint."}
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] | None = field(
+        default=None,
+        metadata={
+            "help": "Weights' type. Default: bfloat16 for LoRA on a GPU that has it, else float32."
+        },
+    )
+    attn_implementation: str | None = field(
+        default=None,
+        metadata={"help": "Attention: eager, sdpa, flash_attention_2, … Default: the best there."},
+    )
+    model_init_kwargs: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"help": "More arguments for from_pretrained, such as dropout probabilities."},
+    )
+    use_peft: bool = field(default=False, metadata={"help": "Train a LoRA adapter."})
+    lora_r: int = field(default=16, metadata={"help": "LoRA rank."})
+    lora_alpha: int = field(default=32, metadata={"help": "LoRA scale."})
+    lora_dropout: float = field(default=0.05, metadata={"help": "LoRA dropout."})
+    lora_target_modules: list[str] | None = field(
+        default=None, metadata={"help": "Modules to adapt. Default: all linear layers."}
+    )
+    lora_target_parameters: list[str] | None = field(
+        default=None, metadata={"help": "Parameters to adapt, for example of experts."}
+    )
+    lora_modules_to_save: list[str] | None = field(
+        default=None, metadata={"help": "Modules trained in full beside the adapter."}
+    )
+    lora_task_type: str | None = field(
+        default=None, metadata={"help": "PEFT task type. Default: the method's own."}
+    )
+    use_rslora: bool = field(default=False, metadata={"help": "Rank-stabilised LoRA."})
+    use_dora: bool = field(default=False, metadata={"help": "Weight-decomposed LoRA."})
+    load_in_8bit: bool = field(default=False, metadata={"help": "8-bit base model (GPU, LoRA)."})
+    load_in_4bit: bool = field(default=False, metadata={"help": "4-bit base model (GPU, LoRA)."})
+    bnb_4bit_quant_type: Literal["fp4", "nf4"] = field(
+        default="nf4", metadata={"help": "4-bit number format."}
+    )
+    use_bnb_nested_quant: bool = field(default=False, metadata={"help": "Nested quantisation."})
+    bnb_4bit_quant_storage: str | None = field(
+        default=None, metadata={"help": "Storage type of 4-bit weights."}
+    )
+
+
+@dataclass(frozen=True)
+class Config:
+    """A checked job: the method, its arguments by group, and which keys the user gave."""
+
+    method: Method
+    job: JobArguments
+    model: ModelArguments
+    own: Any  # the method's own arguments dataclass
+    training: dict[str, Any]  # fields of the method's TRL or transformers config
+    given: frozenset[str]
+    warnings: tuple[str, ...] = ()
+
+
+# Keys of transformers' and TRL's configs that have no say here, and why.
+IGNORED = {
+    "output_dir": "the artefact goes to /opt/ml/model and checkpoints to /opt/ml/checkpoints",
+    "push_to_hub": "a training job uploads nothing",
+    "hub_model_id": "a training job uploads nothing",
+    "hub_token": "a training job uploads nothing",
+    "hub_strategy": "a training job uploads nothing",
+    "hub_private_repo": "a training job uploads nothing",
+    "hub_always_push": "a training job uploads nothing",
+    "hub_revision": "a training job uploads nothing",
+    "local_rank": "ranks come from resourceconfig.json",
+    "do_train": "a training job trains",
+    "do_eval": "the validation channel decides",
+    "do_predict": "the test channel decides",
+    "disable_tqdm": "progress is printed as lines",
+    "enable_jit_checkpoint": "SIGTERM always writes a checkpoint",
+}
+
+# Names that people carry over from older versions and other tools.
+FORMER_NAMES = {
+    "evaluation_strategy": "eval_strategy",
+    "warmup_ratio": "warmup_steps",  # a share below 1 is a ratio there
+    "max_seq_length": "max_length",
+    "torch_dtype": "dtype",
+    "epochs": "num_train_epochs",
+    "batch_size": "per_device_train_batch_size",
+    "train_batch_size": "per_device_train_batch_size",
+    "eval_batch_size": "per_device_eval_batch_size",
+    "lr": "learning_rate",
+    "model": "model_name_or_path",
+    "model_name": "model_name_or_path",
+    "model_id": "model_name_or_path",
+    "lora_rank": "lora_r",
+    "group_by_length": "train_sampling_strategy",
+    "label_names": "labels",
+    "task": "method",
+}
+
+
+def load_config(paths: Paths) -> Config:
+    """Read, decode and check hyperparameters.json. Raises UserError for the first thing wrong."""
+    raw = {
+        key: value
+        for key, value in read_json(paths.config / "hyperparameters.json").items()
+        if not key.startswith(RESERVED_PREFIXES)
+    }
+    return parse_config(raw, paths.channel("config"))
+
+
+def parse_config(raw: Mapping[str, Any], config_channel: Path | None = None) -> Config:
+    """Typed settings from raw hyperparameters (and the YAML config that they may name)."""
+    raw = {_plain_key(str(key)): value for key, value in raw.items()}
+    merged = {**_yaml_config(raw.get("config"), config_channel), **raw}
+    method = load_method(_method_name(merged))
+    schema = load_schema(method.name)["properties"]
+    warnings = [f"{key} is ignored: {IGNORED[key]}" for key in sorted(merged) if key in IGNORED]
+    values = {
+        key: _value(key, value, schema) for key, value in merged.items() if key not in IGNORED
+    }
+    config = Config(
+        method=method,
+        job=_pick(JobArguments, values),
+        model=_pick(ModelArguments, values),
+        own=_pick(method.arguments, values),
+        training=_training_values(method, values),
+        given=frozenset(values),
+        warnings=tuple(warnings),
+    )
+    check_contradictions(config)
+    return config
+
+
+def check_contradictions(config: Config) -> None:
+    """Settings that cannot hold together. Raises UserError naming both."""
+    model, training = config.model, config.training
+    if model.load_in_4bit and model.load_in_8bit:
+        raise _clash("load_in_4bit", True, "load_in_8bit is true too", "set only one of them")
+    if (model.load_in_4bit or model.load_in_8bit) and not model.use_peft:
+        raise _clash(
+            "load_in_4bit" if model.load_in_4bit else "load_in_8bit",
+            True,
+            "quantised weights cannot be trained in full",
+            "set use_peft to true",
+        )
+    if config.job.export != "merged" and not model.use_peft:
+        raise _clash(
+            "export", config.job.export, "there is no adapter without LoRA", "set use_peft to true"
+        )
+    lora_keys = sorted(k for k in config.given if k.startswith("lora_") or k == "use_dora")
+    if lora_keys and "use_peft" in config.given and not model.use_peft:
+        raise _clash(lora_keys[0], None, "use_peft is false", "set use_peft to true")
+    if training.get("bf16") and training.get("fp16"):
+        raise _clash("bf16", True, "fp16 is true too", "set only one of them")
+    if training.get("packing") and "max_length" in config.given and not training.get("max_length"):
+        raise _clash(
+            "packing", True, "packing needs max_length", "set max_length, or packing false"
+        )
+    save, evaluate = training.get("save_strategy"), training.get("eval_strategy")
+    if (
+        training.get("load_best_model_at_end")
+        and save
+        and evaluate
+        and save not in (evaluate, "best")
+    ):
+        raise _clash(
+            "save_strategy",
+            save,
+            f"load_best_model_at_end needs it equal to eval_strategy ({evaluate})",
+            "set both to steps or to epoch",
+        )
+    config.method.check_arguments(config)
+
+
+def _clash(name: str, value: Any, message: str, fix: str) -> UserError:
+    return UserError(f"contradicts another setting: {message}", field=name, value=value, fix=fix)
+
+
+def _plain_key(key: str) -> str:
+    """`--learning-rate` and `learning-rate` mean learning_rate."""
+    return key.strip().lstrip("-").replace("-", "_")
+
+
+def _method_name(raw: Mapping[str, Any]) -> str:
+    value = unquote(raw.get("method"))
+    name = str(value or "").strip().lower().replace("_", "-")
+    if name in METHODS:
+        return name
+    near = difflib.get_close_matches(name, METHODS, n=1)
+    raise UserError(
+        "is missing"
+        if not name
+        else "is not a method" + (f"; did you mean {near[0]}?" if near else ""),
+        field="method",
+        value=value,
+        fix=f"set it to one of {', '.join(METHODS)}",
+    )
+
+
+def _value(key: str, raw: Any, schema: Mapping[str, Any]) -> Any:
+    if key not in schema:
+        raise unknown_key(key, raw, schema)
+    try:
+        return decode(raw, schema[key])
+    except (ValueError, TypeError) as error:
+        described = schema[key].get("description", "")
+        raise UserError(str(error), field=key, value=raw, fix=described or None) from error
+
+
+def unknown_key(key: str, raw: Any, schema: Mapping[str, Any]) -> UserError:
+    """The error for a key that the method does not have, with the nearest that it has."""
+    former = FORMER_NAMES.get(key)
+    near = difflib.get_close_matches(key, schema, n=3, cutoff=0.6)
+    suggestions = [former] if former in schema else near
+    if suggestions:
+        return UserError(
+            f"is not a hyperparameter; did you mean {' or '.join(str(s) for s in suggestions)}?",
+            field=key,
+            value=raw,
+            fix="correct the name or remove it",
+        )
+    return UserError(
+        "is not a hyperparameter of this method", field=key, value=raw, fix="remove it"
+    )
+
+
+def _pick(cls: type[Arguments], values: Mapping[str, Any]) -> Arguments:
+    """An arguments dataclass from the values that carry its fields' names; null means default."""
+    names = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    return cls(**{k: v for k, v in values.items() if k in names and v is not None})
+
+
+def _training_values(method: Method, values: Mapping[str, Any]) -> dict[str, Any]:
+    ours = {f.name for cls in (JobArguments, ModelArguments) for f in fields(cls)}
+    own = {f.name for f in fields(method.arguments)} - set(method.shared_keys)
+    chosen = {k: v for k, v in values.items() if k not in ours | own}
+    return {**method.defaults, **chosen}
+
+
+def _yaml_config(raw: Any, channel: Path | None) -> dict[str, Any]:
+    """The YAML config that the `config` hyperparameter or the `config` channel brings."""
+    name = unquote(raw)
+    text, source = None, "config"
+    if isinstance(name, str) and re.search(r"[:\n]", name):
+        text = name
+    elif channel is not None:
+        files = sorted(p for p in channel.iterdir() if p.suffix in {".yaml", ".yml"})
+        wanted = [p for p in files if not name or p.name == name]
+        if len(wanted) != 1:
+            raise UserError(
+                f"names one file of the config channel, which has {[p.name for p in files]}",
+                field="config",
+                value=name,
+                fix="set the hyperparameter config to one of them",
+            )
+        text, source = wanted[0].read_text(encoding="utf-8"), wanted[0].name
+    elif name:
+        raise UserError(
+            "is neither YAML text nor a file of a `config` channel", field="config", value=name
+        )
+    return _parse_yaml(text, source) if text is not None else {}
+
+
+def _parse_yaml(text: str, source: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"is not valid YAML: {error}", field=source) from error
+    if not isinstance(values, dict):
+        raise UserError("must hold a YAML mapping of settings", field=source)
+    return {_plain_key(str(key)): value for key, value in values.items()}

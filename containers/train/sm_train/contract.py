@@ -1,0 +1,154 @@
+"""What SageMaker demands of a training container, each fact once.
+
+Sources: the SageMaker developer guide, "How Amazon SageMaker provides training information", and
+the request limits of the CreateTrainingJob API.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sm_train.errors import UserError
+
+FAILURE_CHARACTERS = 1024  # DescribeTrainingJob's FailureReason holds no more
+EXIT_STOPPED = 128 + 15  # not 0: a job stopped half-way is not Completed
+DEFAULT_INTERFACE = "eth0"
+
+# Hyperparameters that the SDKs and tuning jobs add of their own; they are not the user's.
+RESERVED_PREFIXES = ("sagemaker_", "_tuning_objective_metric")
+# Channels that are not data: taken by the SDK (code, sm_drivers, recipe) or by us (model, config).
+RESERVED_CHANNELS = frozenset({"code", "sm_drivers", "recipe", "model", "config"})
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where everything lies under the base directory (`/opt/ml`, or SAGEMAKER_BASE_DIR)."""
+
+    base: Path
+
+    @classmethod
+    def from_environment(cls) -> Paths:
+        """Both SageMaker toolkits read the base directory from this variable."""
+        return cls(Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml")))
+
+    @property
+    def config(self) -> Path:
+        """The JSON files that describe the job: hyperparameters, hosts, channels, checkpoints."""
+        return self.base / "input" / "config"
+
+    @property
+    def channels(self) -> Path:
+        """One directory for each input channel."""
+        return self.base / "input" / "data"
+
+    @property
+    def model(self) -> Path:
+        """Becomes model.tar.gz, or stays a prefix with OutputCompressionType NONE."""
+        return self.base / "model"
+
+    @property
+    def output_data(self) -> Path:
+        """Becomes output.tar.gz."""
+        return self.base / "output" / "data"
+
+    @property
+    def failure(self) -> Path:
+        """Its first 1024 characters become FailureReason."""
+        return self.base / "output" / "failure"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Synced to S3 while training when the job has a CheckpointConfig."""
+        return self.base / "checkpoints"
+
+    def channel(self, name: str) -> Path | None:
+        """The directory of a channel, or None when the job does not have it."""
+        path = self.channels / name
+        return path if path.is_dir() else None
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The hosts of the job, from resourceconfig.json; the rank is the place in the sorted names."""
+
+    hosts: tuple[str, ...]
+    current_host: str
+    interface: str
+    instance_type: str
+
+    @property
+    def rank(self) -> int:
+        """0 is the leader, which other hosts connect to."""
+        return self.hosts.index(self.current_host)
+
+    @property
+    def leader(self) -> str:
+        """Name of the first host; resolvable by DNS inside the job."""
+        return self.hosts[0]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a config file; {} when the file is absent or empty.
+
+    Raises UserError when it is not a JSON object.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot be read: {error}", field=path.name) from error
+    if not text.strip():
+        return {}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"is not valid JSON: {error}", field=path.name) from error
+    if not isinstance(value, dict):
+        raise UserError(
+            f"must hold a JSON object, found {type(value).__name__}",
+            field=path.name,
+            fix='write {"key": "value", …}',
+        )
+    return value
+
+
+def read_cluster(paths: Paths) -> Cluster:
+    """The job's hosts. A missing resourceconfig.json means one host.
+
+    Raises UserError when hosts or current_host do not fit.
+    """
+    config = read_json(paths.config / "resourceconfig.json")
+    current = config.get("current_host", "localhost")
+    hosts = config.get("hosts", [current])
+    if not isinstance(hosts, list) or not hosts or not all(isinstance(h, str) for h in hosts):
+        raise UserError(
+            "must be a list of host names", field="resourceconfig.json hosts", value=hosts
+        )
+    if current not in hosts:
+        raise UserError(
+            f"is not one of hosts {hosts}", field="resourceconfig.json current_host", value=current
+        )
+    return Cluster(
+        hosts=tuple(sorted(set(hosts))),
+        current_host=current,
+        interface=str(config.get("network_interface_name") or DEFAULT_INTERFACE),
+        instance_type=str(config.get("current_instance_type") or "local"),
+    )
+
+
+def check_input_modes(paths: Paths) -> None:
+    """Refuse Pipe mode, which has no files to read; File and FastFile look the same to us."""
+    for name, channel in read_json(paths.config / "inputdataconfig.json").items():
+        mode = channel.get("TrainingInputMode", "File") if isinstance(channel, dict) else "File"
+        if mode == "Pipe":
+            raise UserError(
+                "Pipe mode is not supported",
+                field=f"channel {name} TrainingInputMode",
+                value=mode,
+                fix="use File or FastFile",
+            )

@@ -1,0 +1,138 @@
+"""The artefact: a plain Hugging Face model directory with a model card and the test results."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from sm_train.callbacks import print_line
+from sm_train.errors import UserError
+from sm_train.job import Job
+from sm_train.metrics import finite_or_none
+
+EVAL_RESULTS = "eval_results.json"
+SUMMARY = "training_summary.json"
+_LOGITS_TOLERANCE = 1e-2  # of the largest logit: merging rounds, a wrong merge is far off
+_PIPELINES = {
+    "text-classification": "text-classification",
+    "token-classification": "token-classification",
+    "sft": "text-generation",
+}
+
+
+def export(job: Job, trainer: Any, tokenizer: Any, results: dict[str, float]) -> None:
+    """Write the model directory from the trainer's (best) model. Only rank 0 writes."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        trainer.save_model(str(job.paths.model))  # gathers the shards, on all ranks
+    elif job.is_main:
+        _save_weights(job, model, tokenizer)
+    if not job.is_main:
+        return
+    tokenizer.save_pretrained(job.paths.model)
+    _write_json(job.paths.model / EVAL_RESULTS, results)
+    summary = _summary(job, trainer, results)
+    _write_json(job.paths.output_data / SUMMARY, summary)
+    card = model_card(job, results, summary)
+    (job.paths.model / "README.md").write_text(card, encoding="utf-8")
+    print_line(f"model written to {job.paths.model}")
+
+
+def _save_weights(job: Job, model: Any, tokenizer: Any) -> None:
+    target = job.paths.model
+    target.mkdir(parents=True, exist_ok=True)
+    kind = job.config.job.export
+    if not job.config.model.use_peft:
+        _plain(model).save_pretrained(target)
+        return
+    if kind in ("adapter", "both"):
+        model.save_pretrained(target if kind == "adapter" else target / "adapter")
+    if kind in ("merged", "both"):
+        _merge(job, model, tokenizer).save_pretrained(target)
+
+
+def _merge(job: Job, model: Any, tokenizer: Any) -> Any:
+    """Fold the adapter into the weights, and check on one input that the answers stay the same."""
+    import torch
+
+    model.eval()
+    sample = tokenizer("A short text to compare the answers on.", return_tensors="pt")
+    sample = {key: value.to(model.device) for key, value in sample.items()}
+    with torch.no_grad():
+        before = model(**sample).logits.float()
+        merged = _plain(model.merge_and_unload())
+        after = merged(**sample).logits.float()
+    difference = float((before - after).abs().max())
+    limit = _LOGITS_TOLERANCE * max(1.0, float(before.abs().max()))
+    if not difference <= limit * (10 if job.config.model.dtype == "bfloat16" else 1):
+        raise UserError(
+            f"merging the adapter changed the logits by {difference:.3g}",
+            field="export",
+            value=job.config.job.export,
+            fix="set export to adapter, or train with dtype float32",
+        )
+    print_line(f"merged the adapter: largest change of a logit {difference:.2g}")
+    return merged
+
+
+def _plain(model: Any) -> Any:
+    """Training switches the cache off; generation after it wants it."""
+    if getattr(model.config, "use_cache", None) is False:
+        model.config.use_cache = True
+    return model
+
+
+def _summary(job: Job, trainer: Any, results: dict[str, float]) -> dict[str, Any]:
+    state = trainer.state
+    return {
+        "method": job.config.method.name,
+        "base_model": job.model_source,
+        "rows": {s: len(job.data.split(s) or ()) for s in ("train", "validation", "test")},
+        "rejected_rows": job.data.rejected,
+        "steps": state.global_step,
+        "epochs": state.epoch,
+        "best_step": state.best_global_step,
+        "seconds": round(time.time() - job.started, 2),
+        "results": results,
+        "hyperparameters": {k: str(v) for k, v in sorted(job.config.training.items())},
+    }
+
+
+def model_card(job: Job, results: dict[str, float], summary: dict[str, Any]) -> str:
+    """README.md with the metadata that the Hub and people look for."""
+    name = job.config.method.name
+    base = job.config.model.model_name_or_path
+    front = ["---", "library_name: transformers"]
+    if name in _PIPELINES:
+        front.append(f"pipeline_tag: {_PIPELINES[name]}")
+    if base and not Path(base).is_absolute():
+        front.append(f"base_model: {base}")
+    front += ["tags:", f"- {name}", "---", ""]
+    given = [k for k in sorted(job.config.given) if k in job.config.training]
+    settings = [f"| {key} | {job.config.training[key]} |" for key in given]
+    numbers = [f"| {key} | {value:.4f} |" for key, value in sorted(results.items())]
+    rows = ", ".join(f"{count} {split}" for split, count in summary["rows"].items())
+    body = [
+        f"# Fine-tuned with {name}",
+        "",
+        f"Base model: `{base or 'from the model channel'}`. Rows: {rows}. "
+        f"{summary['steps']} steps in {summary['seconds']:.0f} s.",
+        "",
+        "## Results",
+        "",
+        *(["| metric | value |", "|---|---|", *numbers] if numbers else ["No evaluation was run."]),
+        "",
+        "## Settings",
+        "",
+        *(["| setting | value |", "|---|---|", *settings] if settings else ["All defaults."]),
+        "",
+    ]
+    return "\n".join([*front, *body])
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    clean = {key: finite_or_none(item) for key, item in value.items()}
+    path.write_text(json.dumps(clean, indent=2, default=str) + "\n", encoding="utf-8")

@@ -1,0 +1,58 @@
+"""The methods: one file each, one line here. Importing them imports no torch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# name: module. A new method is one new file and one line here.
+METHODS = {
+    "text-classification": "sm_train.methods.text_classification",
+    "token-classification": "sm_train.methods.token_classification",
+    "question-answering": "sm_train.methods.question_answering",
+    "sft": "sm_train.methods.sft",
+    "dpo": "sm_train.methods.dpo",
+    "kto": "sm_train.methods.kto",
+    "orpo": "sm_train.methods.orpo",
+    "cpo": "sm_train.methods.cpo",
+    "reward": "sm_train.methods.reward",
+    "grpo": "sm_train.methods.grpo",
+    "rloo": "sm_train.methods.rloo",
+    "distillation": "sm_train.methods.distillation",
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a method's file declares; everything but `train` runs before torch is imported."""
+
+    name: str
+    # The class of the training arguments and where it lives, as "module:Class".
+    training_config: str
+    # The method's own hyperparameters: a frozen dataclass with a "help" for each field.
+    arguments: type[Any]
+    # Turns a raw data row into the row to train on; raises ValueError with the reason it is bad.
+    clean_row: Callable[[dict[str, Any], Any], dict[str, Any]]
+    # Reads like a TRL example: model, data, trainer, fit. Takes a `sm_train.job.Job`.
+    train: Callable[[Any], None]
+    # Columns of which each row needs one of every group: (("prompt", "messages"), …).
+    required_columns: Callable[[Any], Iterable[tuple[str, ...]]] = field(default=lambda _: ())
+    # The rows that one raw row of nested data holds.
+    expand: Callable[[dict[str, Any]], Iterable[dict[str, Any]]] = field(default=lambda row: [row])
+    # Our defaults where they differ from the library's.
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    # Refuses contradictory settings (takes the Config) and data sets as a whole (the Job's data).
+    check_arguments: Callable[[Any], None] = field(default=lambda _: None)
+    check_data: Callable[[Any, Any], None] = field(default=lambda _config, _data: None)
+    # Own arguments that the library's config has too and must still get.
+    shared_keys: tuple[str, ...] = ()
+    experimental: bool = False
+
+
+def load_method(name: str) -> Method:
+    """The method of that name. Raises KeyError for one that is not registered."""
+    method = importlib.import_module(METHODS[name]).METHOD
+    assert isinstance(method, Method)
+    return method

@@ -1,0 +1,48 @@
+"""Group relative policy optimisation with TRL: sample answers, reward the better ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sm_train.formats import prompt_columns, prompt_row
+from sm_train.methods import Method
+from sm_train.rewards import RewardArguments, check_answers, check_rewards
+
+if TYPE_CHECKING:
+    from sm_train.job import Job
+
+
+def train(job: Job) -> None:
+    """Sample several answers to each prompt and learn from how they are rewarded."""
+    from trl import GRPOTrainer
+
+    from sm_train.model import load_model, load_tokenizer, peft_config
+    from sm_train.rewards import reward_functions
+    from sm_train.run import callbacks, finish, training_arguments
+
+    tokenizer = load_tokenizer(job)
+    trainer = GRPOTrainer(
+        model=load_model(job, "AutoModelForCausalLM"),
+        reward_funcs=reward_functions(job.config.own, job.paths),
+        args=training_arguments(job),
+        train_dataset=job.dataset("train"),
+        eval_dataset=job.dataset("validation"),
+        processing_class=tokenizer,
+        peft_config=peft_config(job),
+        callbacks=callbacks(job),
+    )
+    finish(job, trainer, tokenizer, job.dataset("test"))
+
+
+METHOD = Method(
+    name="grpo",
+    training_config="trl:GRPOConfig",
+    arguments=RewardArguments,
+    clean_row=prompt_row,
+    train=train,
+    required_columns=prompt_columns,
+    check_arguments=check_rewards,
+    check_data=check_answers,
+    # The loss says nothing about an online method's quality: the last weights are the best.
+    defaults={"num_train_epochs": 1, "load_best_model_at_end": False},
+)

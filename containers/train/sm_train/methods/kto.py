@@ -1,0 +1,69 @@
+"""Kahneman-Tversky optimisation with TRL: single answers, each marked good or bad."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sm_train.formats import companions, same_kind, turn
+from sm_train.methods import Method
+
+if TYPE_CHECKING:
+    from sm_train.config import Config
+    from sm_train.job import Job
+
+_MARKS = {"true": True, "1": True, "false": False, "0": False}
+
+
+@dataclass(frozen=True)
+class KtoArguments:
+    """KTO has no hyperparameters beside TRL's own."""
+
+
+def clean_row(row: dict[str, Any], _config: Config) -> dict[str, Any]:
+    """`prompt`, `completion` and a true or false `label`. Raises ValueError for a bad row."""
+    prompt, completion = (
+        turn(row.get("prompt"), "prompt"),
+        turn(row.get("completion"), "completion"),
+    )
+    same_kind(prompt=prompt, completion=completion)
+    mark = _MARKS.get(str(row.get("label")).strip().lower())
+    if mark is None:
+        raise ValueError("label is neither true nor false")
+    return {"prompt": prompt, "completion": completion, "label": mark, **companions(row)}
+
+
+def required_columns(_config: Config) -> list[tuple[str, ...]]:
+    """What every row needs."""
+    return [("prompt",), ("completion",), ("label",)]
+
+
+def train(job: Job) -> None:
+    """Make good answers likelier and bad ones less likely than the base model has them."""
+    from trl import KTOTrainer
+
+    from sm_train.model import load_model, load_tokenizer, peft_config
+    from sm_train.run import callbacks, finish, training_arguments
+
+    tokenizer = load_tokenizer(job)
+    trainer = KTOTrainer(
+        model=load_model(job, "AutoModelForCausalLM"),
+        args=training_arguments(job),
+        train_dataset=job.dataset("train"),
+        eval_dataset=job.dataset("validation"),
+        processing_class=tokenizer,
+        peft_config=peft_config(job),
+        callbacks=callbacks(job),
+    )
+    finish(job, trainer, tokenizer, job.dataset("test"))
+
+
+METHOD = Method(
+    name="kto",
+    training_config="trl:KTOConfig",
+    arguments=KtoArguments,
+    clean_row=clean_row,
+    train=train,
+    required_columns=required_columns,
+    defaults={"num_train_epochs": 1, "warmup_steps": 0.1, "metric_for_best_model": "loss"},
+)

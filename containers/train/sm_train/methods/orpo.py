@@ -1,0 +1,49 @@
+"""Odds ratio preference optimisation with TRL (experimental there): no reference model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sm_train.formats import preference_columns, preference_row
+from sm_train.methods import Method
+
+if TYPE_CHECKING:
+    from sm_train.job import Job
+
+
+@dataclass(frozen=True)
+class OrpoArguments:
+    """ORPO has no hyperparameters beside TRL's own."""
+
+
+def train(job: Job) -> None:
+    """Prefer the chosen answers while learning them."""
+    from trl.experimental.orpo import ORPOTrainer
+
+    from sm_train.model import load_model, load_tokenizer, peft_config
+    from sm_train.run import callbacks, finish, tokenised_preferences, training_arguments
+
+    tokenizer = load_tokenizer(job)
+    trainer = ORPOTrainer(
+        model=load_model(job, "AutoModelForCausalLM"),
+        args=training_arguments(job),
+        train_dataset=job.dataset("train"),
+        eval_dataset=job.dataset("validation"),
+        processing_class=tokenizer,
+        peft_config=peft_config(job),
+        callbacks=callbacks(job),
+    )
+    finish(job, trainer, tokenizer, tokenised_preferences(trainer, job.dataset("test"), tokenizer))
+
+
+METHOD = Method(
+    name="orpo",
+    training_config="trl.experimental.orpo:ORPOConfig",
+    arguments=OrpoArguments,
+    clean_row=preference_row,
+    train=train,
+    required_columns=preference_columns,
+    defaults={"num_train_epochs": 1, "warmup_steps": 0.1, "metric_for_best_model": "loss"},
+    experimental=True,
+)

@@ -1,0 +1,126 @@
+"""Extractive question answering in SQuAD's formats: the answer is a span of the context."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sm_train.methods import Method
+
+if TYPE_CHECKING:
+    from sm_train.config import Config
+    from sm_train.job import Job
+
+
+@dataclass(frozen=True)
+class QuestionAnsweringArguments:
+    """The method's own hyperparameters."""
+
+    max_length: int = field(default=384, metadata={"help": "Tokens of question and context."})
+    doc_stride: int = field(
+        default=128, metadata={"help": "Tokens that two windows of a long context share."}
+    )
+    max_answer_length: int = field(default=30, metadata={"help": "Tokens of the longest answer."})
+
+
+def expand(row: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    """SQuAD's own JSON nests questions in paragraphs in articles; a flat row is one question."""
+    if not isinstance(row.get("paragraphs"), list):
+        return [row]
+    return [
+        {"context": paragraph.get("context"), **question}
+        for paragraph in row["paragraphs"]
+        for question in paragraph.get("qas") or ()
+    ]
+
+
+def clean_row(row: dict[str, Any], _config: Config) -> dict[str, Any]:
+    """`question`, `context`, and the answers as `texts` and `starts`; none means no answer."""
+    for column in ("question", "context"):
+        if not isinstance(row.get(column), str) or not row[column].strip():
+            raise ValueError(f"no text in column {column}")
+    context = row["context"]
+    found = [(text, _start(context, text, start)) for text, start in _answers(row.get("answers"))]
+    return {
+        "question": row["question"].strip(),
+        "context": context,
+        "texts": [text for text, _ in found],
+        "starts": [start for _, start in found],
+    }
+
+
+def _answers(value: Any) -> list[tuple[str, Any]]:
+    """SQuAD's list of answers, or the columns that `datasets` makes of it."""
+    if isinstance(value, str):
+        value = json.loads(value)
+    if isinstance(value, dict):
+        return list(zip(value.get("text") or (), value.get("answer_start") or (), strict=True))
+    if isinstance(value, list):
+        return [(answer["text"], answer["answer_start"]) for answer in value]
+    raise ValueError("answers is neither a list nor an object with text and answer_start")
+
+
+def _start(context: str, text: str, start: Any) -> int:
+    if isinstance(start, int) and text and context[start : start + len(text)] == text:
+        return start
+    place = context.find(text) if text else -1
+    if place < 0:
+        raise ValueError(f"the answer {text!r} is not in the context")
+    return place
+
+
+def required_columns(_config: Config) -> list[tuple[str, ...]]:
+    """What every question needs."""
+    return [("question",), ("context",), ("answers",)]
+
+
+def train(job: Job) -> None:
+    """Fine-tune, evaluate on the test channel, write the model directory."""
+    from transformers import DataCollatorWithPadding
+
+    from sm_train.model import adapt, load_model, load_tokenizer
+    from sm_train.run import callbacks, finish, training_arguments
+    from sm_train.spans import SpanTrainer, windows
+
+    own: QuestionAnsweringArguments = job.config.own
+    tokenizer = load_tokenizer(job)
+    model = load_model(job, "AutoModelForQuestionAnswering")
+    sets = {
+        split: windows(job.data.split(split), tokenizer, own.max_length, own.doc_stride)
+        for split in ("train", "validation", "test")
+    }
+    trainer = SpanTrainer(
+        model=adapt(job, model, "QUESTION_ANS"),
+        args=training_arguments(job),
+        train_dataset=sets["train"].dataset if sets["train"] else None,
+        eval_dataset=sets["validation"].dataset if sets["validation"] else None,
+        data_collator=DataCollatorWithPadding(tokenizer),
+        processing_class=tokenizer,
+        callbacks=callbacks(job),
+        window_sets={"eval": sets["validation"], "test": sets["test"]},
+        max_answer_length=own.max_answer_length,
+    )
+    finish(job, trainer, tokenizer, sets["test"].dataset if sets["test"] else None)
+
+
+METHOD = Method(
+    name="question-answering",
+    training_config="transformers:TrainingArguments",
+    arguments=QuestionAnsweringArguments,
+    clean_row=clean_row,
+    train=train,
+    required_columns=required_columns,
+    expand=expand,
+    defaults={
+        "learning_rate": 5e-5,
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 16,
+        "per_device_eval_batch_size": 64,
+        "warmup_steps": 0.06,
+        "weight_decay": 0.01,
+        "metric_for_best_model": "f1",
+        "train_sampling_strategy": "group_by_length",
+    },
+)

@@ -1,0 +1,212 @@
+"""Text classification: encoders and decoders with a classification head, two classes or more."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sm_train.errors import UserError
+from sm_train.methods import Method
+
+if TYPE_CHECKING:
+    from sm_train.config import Config
+    from sm_train.data import Data
+    from sm_train.job import Job
+
+
+@dataclass(frozen=True)
+class TextClassificationArguments:
+    """The method's own hyperparameters."""
+
+    text_column: str = field(default="text", metadata={"help": "Column with the text."})
+    text_pair_column: str | None = field(
+        default=None, metadata={"help": "Column with a second text, for pairs of sentences."}
+    )
+    label_column: str = field(default="label", metadata={"help": "Column with the class's name."})
+    labels: list[str] | None = field(
+        default=None,
+        metadata={"help": "All classes, in the order of their ids. Default: those of the data."},
+    )
+    num_labels: int | None = field(
+        default=None, metadata={"help": "How many classes there must be; checked against the data."}
+    )
+    replace_head: bool = field(
+        default=False,
+        metadata={"help": "Give a base model that is a classifier already a new head."},
+    )
+    max_length: int = field(
+        default=256, metadata={"help": "Tokens of a text; longer ones are cut off."}
+    )
+
+
+def clean_row(row: dict[str, Any], config: Config) -> dict[str, Any]:
+    """`text`, maybe `text_pair`, and `label` as strings. Raises ValueError for a bad row."""
+    own: TextClassificationArguments = config.own
+    cleaned = {"text": _text(row.get(own.text_column), own.text_column)}
+    if own.text_pair_column:
+        cleaned["text_pair"] = _text(row.get(own.text_pair_column), own.text_pair_column)
+    label = row.get(own.label_column)
+    if label is None or isinstance(label, list | dict) or not str(label).strip():
+        raise ValueError(f"no label in column {own.label_column}")
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)  # CSV and Parquet readers turn ids with gaps into floats
+    cleaned["label"] = str(label).strip()
+    if own.labels and cleaned["label"] not in own.labels:
+        raise ValueError(f"unknown label {cleaned['label']!r}; labels are {own.labels}")
+    return cleaned
+
+
+def _text(value: Any, column: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"no text in column {column}")
+    return value
+
+
+def required_columns(config: Config) -> list[tuple[str, ...]]:
+    """Text and label; the second text where one is named."""
+    own: TextClassificationArguments = config.own
+    columns = [own.text_column, own.text_pair_column, own.label_column]
+    return [(column,) for column in columns if column]
+
+
+def check_data(config: Config, data: Data) -> None:
+    """Refuse data that no classifier can be trained on, naming the classes concerned."""
+    own: TextClassificationArguments = config.own
+    counts = Counter(row["label"] for row in data.train)
+    if len(counts) < 2:
+        raise UserError(
+            f"training needs at least two classes; every row of the train channel is "
+            f"{next(iter(counts))!r}",
+            field="label_column",
+            value=own.label_column,
+            fix="check the column's name and the data",
+        )
+    labels = own.labels or sorted(counts)
+    if own.num_labels is not None and own.num_labels != len(labels):
+        raise UserError(
+            f"the data has {len(labels)} classes: {', '.join(labels[:20])}",
+            field="num_labels",
+            value=own.num_labels,
+            fix=f"set it to {len(labels)} or remove it, or correct the data's labels",
+        )
+    for split in ("validation", "test"):
+        strange = sorted({row["label"] for row in data.split(split) or ()} - set(labels))
+        if strange:
+            raise UserError(
+                f"has classes that the train channel lacks: {', '.join(strange[:10])}",
+                field=f"channel {split}",
+                fix="correct the labels, or name all classes in the hyperparameter labels",
+            )
+
+
+def ordered_labels(job: Job, base: dict[str, Any]) -> list[str]:
+    """The classes in the order of their ids: as asked for, as the base has them, or sorted.
+
+    Raises UserError when the base model is a classifier with another number of classes.
+    """
+    own: TextClassificationArguments = job.config.own
+    present = {row["label"] for row in job.data.train}
+    labels = own.labels or sorted(present)
+    is_classifier = any("ForSequenceClassification" in a for a in base.get("architectures") or ())
+    if not is_classifier or own.replace_head:
+        return labels
+    names = {int(i): name for i, name in (base.get("id2label") or {}).items()}
+    had = [names[i] for i in sorted(names)] or ["LABEL_0", "LABEL_1"]
+    if len(had) != len(labels):
+        raise UserError(
+            f"has a head for {len(had)} classes ({', '.join(had[:10])}), and the data has "
+            f"{len(labels)} ({', '.join(labels[:10])})",
+            field="model_name_or_path",
+            value=job.model_source,
+            fix="set replace_head to true to train a new head, or use a base model without one",
+        )
+    return had if present <= set(had) and not own.labels else labels
+
+
+def train(job: Job) -> None:
+    """Fine-tune, evaluate on the test channel, write the model directory."""
+    from transformers import DataCollatorWithPadding
+
+    from sm_train.model import adapt, load_model, load_tokenizer, read_model_config
+    from sm_train.run import callbacks, finish, training_arguments
+    from sm_train.sampling import LengthGroupedTrainer
+
+    own: TextClassificationArguments = job.config.own
+    labels = ordered_labels(job, read_model_config(job.model_source))
+    tokenizer = load_tokenizer(job)
+    model = load_model(
+        job,
+        "AutoModelForSequenceClassification",
+        num_labels=len(labels),
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+        ignore_mismatched_sizes=own.replace_head or None,
+    )
+    model.config.pad_token_id = tokenizer.pad_token_id
+    datasets = {
+        split: _tokenised(job.data.split(split), tokenizer, labels, own.max_length)
+        for split in ("train", "validation", "test")
+    }
+    trainer = LengthGroupedTrainer(
+        model=adapt(job, model, "SEQ_CLS"),
+        args=training_arguments(job),
+        train_dataset=datasets["train"],
+        eval_dataset=datasets["validation"],
+        data_collator=DataCollatorWithPadding(tokenizer),
+        compute_metrics=lambda prediction: _scores(prediction, len(labels)),
+        processing_class=tokenizer,
+        callbacks=callbacks(job),
+    )
+    finish(job, trainer, tokenizer, datasets["test"])
+
+
+def _tokenised(
+    rows: Sequence[dict[str, Any]] | None, tokenizer: Any, labels: Sequence[str], max_length: int
+) -> Any:
+    """Token ids, label ids and lengths (to batch texts of like length); None without rows."""
+    if rows is None:
+        return None
+    from datasets import Dataset
+
+    ids = {label: index for index, label in enumerate(labels)}
+    limit = min(max_length, tokenizer.model_max_length)
+    pairs = [row["text_pair"] for row in rows] if "text_pair" in rows[0] else None
+    encoded = tokenizer([row["text"] for row in rows], pairs, truncation=True, max_length=limit)
+    columns = {key: encoded[key] for key in encoded}
+    columns["labels"] = [ids[row["label"]] for row in rows]
+    columns["length"] = [len(tokens) for tokens in encoded["input_ids"]]
+    return Dataset.from_dict(columns)
+
+
+def _scores(prediction: Any, classes: int) -> dict[str, float]:
+    from sm_train.metrics import classification_scores, confusion_matrix
+
+    logits = prediction.predictions
+    logits = logits[0] if isinstance(logits, tuple) else logits
+    guesses = [int(index) for index in logits.argmax(axis=-1)]
+    expected = [int(index) for index in prediction.label_ids]
+    return classification_scores(confusion_matrix(expected, guesses, classes))
+
+
+METHOD = Method(
+    name="text-classification",
+    training_config="transformers:TrainingArguments",
+    arguments=TextClassificationArguments,
+    clean_row=clean_row,
+    train=train,
+    required_columns=required_columns,
+    check_data=check_data,
+    defaults={
+        # Small encoders want a brisk rate; early stopping and the best checkpoint guard the rest.
+        "learning_rate": 5e-5,
+        "num_train_epochs": 3,
+        "per_device_train_batch_size": 16,
+        "per_device_eval_batch_size": 64,
+        "warmup_steps": 0.06,
+        "weight_decay": 0.01,
+        "metric_for_best_model": "f1",
+        "train_sampling_strategy": "group_by_length",
+    },
+)

@@ -1,0 +1,190 @@
+"""Token classification (named entities, parts of speech): one tag for each word."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sm_train.errors import UserError
+from sm_train.methods import Method
+
+if TYPE_CHECKING:
+    from sm_train.config import Config
+    from sm_train.data import Data
+    from sm_train.job import Job
+
+_IGNORED = -100  # the loss passes over such a label: special tokens, later pieces of a word
+
+
+@dataclass(frozen=True)
+class TokenClassificationArguments:
+    """The method's own hyperparameters."""
+
+    tokens_column: str = field(default="tokens", metadata={"help": "Column with the words."})
+    tags_column: str = field(default="tags", metadata={"help": "Column with a tag a word."})
+    labels: list[str] | None = field(
+        default=None,
+        metadata={"help": "All tags, in the order of their ids; needed where tags are numbers."},
+    )
+    max_length: int = field(
+        default=256, metadata={"help": "Tokens of a text; longer ones are cut off."}
+    )
+
+
+def clean_row(row: dict[str, Any], config: Config) -> dict[str, Any]:
+    """`tokens` and `tags` of equal length, tags by name. Raises ValueError for a bad row."""
+    own: TokenClassificationArguments = config.own
+    tokens, tags = _list(row, own.tokens_column), _list(row, own.tags_column)
+    if len(tokens) != len(tags):
+        raise ValueError(f"{len(tokens)} words and {len(tags)} tags")
+    if not all(isinstance(token, str) for token in tokens):
+        raise ValueError("a word is not text")
+    return {"tokens": tokens, "tags": [_name(tag, own.labels) for tag in tags]}
+
+
+def _list(row: dict[str, Any], column: str) -> list[Any]:
+    value = row.get(column)
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = value.split()
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"no list in column {column}")
+    return value
+
+
+def _name(tag: Any, labels: list[str] | None) -> str:
+    if labels and isinstance(tag, int) and 0 <= tag < len(labels):
+        return labels[tag]
+    if labels and str(tag) not in labels:
+        raise ValueError(f"unknown tag {tag!r}")
+    return str(tag)
+
+
+def required_columns(config: Config) -> list[tuple[str, ...]]:
+    """Words and tags."""
+    return [(config.own.tokens_column,), (config.own.tags_column,)]
+
+
+def check_data(config: Config, data: Data) -> None:
+    """Evaluation data may hold no tag that training does not know."""
+    known = set(tag_names(config, data))
+    if len(known) < 2:
+        raise UserError(f"every word bears the same tag: {known}", field="tags_column")
+    for split in ("validation", "test"):
+        found = {tag for row in data.split(split) or () for tag in row["tags"]}
+        if found - known:
+            raise UserError(
+                f"has tags that the train channel lacks: {', '.join(sorted(found - known)[:10])}",
+                field=f"channel {split}",
+                fix="correct the tags, or name all of them in the hyperparameter labels",
+            )
+
+
+def tag_names(config: Config, data: Data) -> list[str]:
+    """The tags in the order of their ids."""
+    own: TokenClassificationArguments = config.own
+    return own.labels or sorted({tag for row in data.train for tag in row["tags"]})
+
+
+def train(job: Job) -> None:
+    """Fine-tune, evaluate on the test channel, write the model directory."""
+    from transformers import DataCollatorForTokenClassification
+
+    from sm_train.model import adapt, load_model, load_tokenizer
+    from sm_train.run import callbacks, finish, training_arguments
+    from sm_train.sampling import LengthGroupedTrainer
+
+    names = tag_names(job.config, job.data)
+    tokenizer = load_tokenizer(job)
+    model = load_model(
+        job,
+        "AutoModelForTokenClassification",
+        num_labels=len(names),
+        id2label=dict(enumerate(names)),
+        label2id={name: index for index, name in enumerate(names)},
+    )
+    datasets = {
+        split: _tokenised(job.data.split(split), tokenizer, names, job.config.own.max_length)
+        for split in ("train", "validation", "test")
+    }
+    trainer = LengthGroupedTrainer(
+        model=adapt(job, model, "TOKEN_CLS"),
+        args=training_arguments(job),
+        train_dataset=datasets["train"],
+        eval_dataset=datasets["validation"],
+        data_collator=DataCollatorForTokenClassification(tokenizer),
+        compute_metrics=lambda prediction: _scores(prediction, names),
+        processing_class=tokenizer,
+        callbacks=callbacks(job),
+    )
+    finish(job, trainer, tokenizer, datasets["test"])
+
+
+def _tokenised(
+    rows: Sequence[dict[str, Any]] | None, tokenizer: Any, names: Sequence[str], limit: int
+) -> Any:
+    """The first piece of each word bears its tag."""
+    if rows is None:
+        return None
+    from datasets import Dataset
+
+    ids = {name: index for index, name in enumerate(names)}
+    limit = min(limit, tokenizer.model_max_length)
+    encoded = tokenizer(
+        [row["tokens"] for row in rows],
+        is_split_into_words=True,
+        truncation=True,
+        max_length=limit,
+    )
+    columns = {key: encoded[key] for key in encoded}
+    columns["labels"] = [
+        _aligned(encoded.word_ids(index), [ids[tag] for tag in row["tags"]])
+        for index, row in enumerate(rows)
+    ]
+    columns["length"] = [len(tokens) for tokens in encoded["input_ids"]]
+    return Dataset.from_dict(columns)
+
+
+def _aligned(words: Sequence[int | None], tags: Sequence[int]) -> list[int]:
+    before: list[int | None] = [None, *words[:-1]]
+    return [
+        _IGNORED if word is None or word == last else tags[word]
+        for word, last in zip(words, before, strict=True)
+    ]
+
+
+def _scores(prediction: Any, names: Sequence[str]) -> dict[str, float]:
+    from sm_train.metrics import entity_scores
+
+    guesses = prediction.predictions.argmax(axis=-1)
+    expected, predicted = [], []
+    for truth_row, guess_row in zip(prediction.label_ids, guesses, strict=True):
+        kept = [(t, g) for t, g in zip(truth_row, guess_row, strict=True) if t != _IGNORED]
+        expected.append([names[t] for t, _ in kept])
+        predicted.append([names[g] for _, g in kept])
+    return entity_scores(expected, predicted)
+
+
+METHOD = Method(
+    name="token-classification",
+    training_config="transformers:TrainingArguments",
+    arguments=TokenClassificationArguments,
+    clean_row=clean_row,
+    train=train,
+    required_columns=required_columns,
+    check_data=check_data,
+    defaults={
+        "learning_rate": 5e-5,
+        "num_train_epochs": 3,
+        "per_device_train_batch_size": 16,
+        "per_device_eval_batch_size": 64,
+        "warmup_steps": 0.06,
+        "weight_decay": 0.01,
+        "metric_for_best_model": "f1",
+        "train_sampling_strategy": "group_by_length",
+    },
+)

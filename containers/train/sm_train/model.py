@@ -1,0 +1,245 @@
+"""Base models: where they come from, how they are loaded (type, attention, LoRA)."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from sm_train.config import Config, ModelArguments
+from sm_train.contract import Paths
+from sm_train.errors import UserError
+from sm_train.job import Job
+
+_SEED = 42  # transformers' own default
+_WEIGHTS = ("*.safetensors", "*.bin")
+
+
+def resolve_base_model(paths: Paths, config: Config) -> str:
+    """Directory or Hub id of the base model, checked as far as possible without torch.
+
+    Order: `model_name_or_path`, then the `model` channel. Raises UserError when neither leads to a
+    model, or when the Hub would be needed but the job is offline and has no cached copy.
+    """
+    name = config.model.model_name_or_path
+    channel = paths.channel("model")
+    if name is None:
+        if channel is None:
+            raise UserError(
+                "is missing, and there is no `model` channel",
+                field="model_name_or_path",
+                fix="set it to a Hub id or a path, or give the job a channel named model",
+            )
+        return str(_checked_directory(channel, "channel model"))
+    if channel is not None and (channel / name).is_dir():
+        return str(_checked_directory(channel / name, "model_name_or_path"))
+    if Path(name).is_dir():
+        return str(_checked_directory(Path(name), "model_name_or_path"))
+    if Path(name).is_absolute() or name.startswith(("./", "../", "~")):
+        raise UserError(
+            "no such directory", field="model_name_or_path", value=name, fix="correct the path"
+        )
+    _check_hub_id(name, config.model.model_revision)
+    return name
+
+
+def _checked_directory(folder: Path, field: str) -> Path:
+    """The folder that holds config.json: `folder` itself or the only one of its subfolders."""
+    candidates = [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]
+    found = [c for c in candidates if (c / "config.json").is_file()]
+    if not found:
+        raise UserError(
+            "holds no Hugging Face model: no config.json",
+            field=field,
+            value=str(folder),
+            fix="put config.json, the weights and the tokenizer's files there, unpacked",
+        )
+    if not any(True for pattern in _WEIGHTS for _ in found[0].glob(pattern)):
+        raise UserError(
+            "holds no weights (*.safetensors)",
+            field=field,
+            value=str(found[0]),
+            fix="copy the model's weights there",
+        )
+    read_model_config(str(found[0]))
+    return found[0]
+
+
+def _check_hub_id(name: str, revision: str) -> None:
+    if name.count("/") > 1:
+        raise UserError(
+            "is neither a directory nor a Hub id (owner/name)",
+            field="model_name_or_path",
+            value=name,
+            fix="correct the path or the id",
+        )
+    if os.environ.get("HF_HUB_OFFLINE", "0").lower() not in {"1", "true", "yes", "on"}:
+        return
+    from huggingface_hub import try_to_load_from_cache
+
+    if not isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
+        raise UserError(
+            "is not on this machine, and HF_HUB_OFFLINE forbids fetching it",
+            field="model_name_or_path",
+            value=name,
+            fix="give the job the model as a channel named model",
+        )
+
+
+def read_model_config(source: str) -> dict[str, Any]:
+    """config.json of a local base model; {} for a Hub id. Raises UserError for a broken file."""
+    path = Path(source) / "config.json"
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise UserError(f"is not valid JSON: {error}", field=str(path)) from error
+    return value if isinstance(value, dict) else {}
+
+
+def load_tokenizer(job: Job) -> Any:
+    """The base model's tokenizer, with a padding token: decoders often lack it."""
+    from transformers import AutoTokenizer
+
+    options = job.config.model
+    tokenizer = _loaded(
+        AutoTokenizer.from_pretrained,
+        job.model_source,
+        revision=options.model_revision,
+        trust_remote_code=options.trust_remote_code,
+    )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
+def load_model(job: Job, auto_class: str, **overrides: Any) -> Any:
+    """The base model through a transformers Auto class, in the type that suits the hardware."""
+    import transformers
+
+    # The trainer seeds too late for weights that are drawn here, such as a new head's.
+    transformers.set_seed(int(job.config.training.get("seed") or _SEED))
+    options = job.config.model
+    settings: dict[str, Any] = {
+        "revision": options.model_revision,
+        "trust_remote_code": options.trust_remote_code,
+        "dtype": weight_type(options),
+        "attn_implementation": options.attn_implementation or best_attention(),
+        "quantization_config": _quantization(options),
+    }
+    settings.update(options.model_init_kwargs)
+    settings.update(overrides)
+    chosen = {key: value for key, value in settings.items() if value is not None}
+    return _loaded(getattr(transformers, auto_class).from_pretrained, job.model_source, **chosen)
+
+
+def _loaded(load: Any, source: str, **options: Any) -> Any:
+    """Call `from_pretrained`; what it cannot find or read is the user's input, not our bug."""
+    try:
+        return load(source, **options)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UserError(
+            f"cannot be loaded: {error}",
+            field="model_name_or_path",
+            value=source,
+            fix="check the id or path, that it is public or a token is set, and its files",
+        ) from error
+
+
+def weight_type(options: ModelArguments) -> str:
+    """bfloat16 halves the memory of frozen weights; trained weights lose small steps in it."""
+    if options.dtype is not None:
+        return options.dtype
+    return "bfloat16" if options.use_peft and has_bf16() else "float32"
+
+
+def has_bf16() -> bool:
+    """Whether there is a GPU that computes in bfloat16 (compute capability 8.0 and up)."""
+    import torch
+
+    return bool(torch.cuda.is_available() and torch.cuda.is_bf16_supported())
+
+
+def best_attention() -> str | None:
+    """FlashAttention where a GPU and the package are there; None leaves transformers' choice."""
+    import importlib.util
+
+    import torch
+
+    if torch.cuda.is_available() and importlib.util.find_spec("flash_attn") and has_bf16():
+        return "flash_attention_2"
+    return None
+
+
+def _quantization(options: ModelArguments) -> Any:
+    if not (options.load_in_4bit or options.load_in_8bit):
+        return None
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if not torch.cuda.is_available():
+        raise UserError(
+            "quantised training needs an NVIDIA GPU, and there is none here",
+            field="load_in_4bit" if options.load_in_4bit else "load_in_8bit",
+            value=True,
+            fix="use a GPU instance type, or set it to false",
+        )
+    if options.load_in_8bit:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if has_bf16() else torch.float16,
+        bnb_4bit_quant_type=options.bnb_4bit_quant_type,
+        bnb_4bit_use_double_quant=options.use_bnb_nested_quant,
+        bnb_4bit_quant_storage=options.bnb_4bit_quant_storage or "uint8",
+    )
+
+
+def peft_config(job: Job, task_type: str = "CAUSAL_LM", head: tuple[str, ...] = ()) -> Any:
+    """The LoRA config that the settings ask for, or None. `head`: new modules, trained in full."""
+    options = job.config.model
+    if not options.use_peft:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        task_type=options.lora_task_type or task_type,
+        r=options.lora_r,
+        lora_alpha=options.lora_alpha,
+        lora_dropout=options.lora_dropout,
+        bias="none",
+        use_rslora=options.use_rslora,
+        use_dora=options.use_dora,
+        target_modules=_lora_targets(options),
+        target_parameters=options.lora_target_parameters,
+        exclude_modules=list(head) or None,
+        modules_to_save=[*(options.lora_modules_to_save or []), *head] or None,
+    )
+
+
+def _lora_targets(options: ModelArguments) -> Any:
+    targets = options.lora_target_modules
+    if not targets:
+        return None if options.lora_target_parameters else "all-linear"
+    return targets[0] if len(targets) == 1 and targets[0] == "all-linear" else targets
+
+
+def head_modules(model: Any) -> tuple[str, ...]:
+    """Names of a task model's own top modules that hold weights, such as classifier or score."""
+    return tuple(
+        name
+        for name, module in model.named_children()
+        if name != model.base_model_prefix and any(True for _ in module.parameters())
+    )
+
+
+def adapt(job: Job, model: Any, task_type: str) -> Any:
+    """The model with a LoRA adapter where the settings ask for one; its own head trains in full."""
+    config = peft_config(job, task_type, head_modules(model))
+    if config is None:
+        return model
+    from peft import get_peft_model
+
+    return get_peft_model(model, config)

@@ -1,0 +1,72 @@
+"""Batches of texts of like length, in an order that depends on the seed and the epoch alone.
+
+transformers' own sampler draws from the global generator, so a run that is resumed in the middle of
+an epoch would see other batches than an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from transformers import Trainer
+
+_BATCHES_TOGETHER = (
+    50  # within so many shuffled batches rows are sorted: short enough to stay random
+)
+
+
+class LengthGrouped:
+    """Indices of all rows: shuffled, sorted within chunks, chunks cut into shuffled batches."""
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+        self.lengths = lengths
+        self.batch = batch
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Another order for another epoch; the trainer calls this."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        chance = random.Random(f"{self.seed}-{self.epoch}")  # noqa: S311 - not a secret
+        order = list(range(len(self.lengths)))
+        chance.shuffle(order)
+        chunk = self.batch * _BATCHES_TOGETHER
+        grouped: list[int] = []
+        for start in range(0, len(order), chunk):
+            grouped += sorted(order[start : start + chunk], key=lambda i: -self.lengths[i])
+        batches = [grouped[i : i + self.batch] for i in range(0, len(grouped), self.batch)]
+        short = batches.pop() if len(batches[-1]) < self.batch else []
+        chance.shuffle(batches)
+        # The longest batch first: if memory is too small, it shows at once.
+        longest = max(range(len(batches)), key=lambda i: self._width(batches[i]), default=None)
+        if longest is not None:
+            batches[0], batches[longest] = batches[longest], batches[0]
+        return iter([index for batch in [*batches, short] for index in batch])
+
+    def _width(self, batch: Sequence[int]) -> int:
+        return max(self.lengths[index] for index in batch)
+
+
+class LengthGroupedTrainer(Trainer):  # type: ignore[misc]
+    """A Trainer whose `group_by_length` gives the same batches after a resume."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        # Classification losses are means and ignore the count of items that the trainer passes, yet
+        # it would then leave out the division by accumulation steps and multiply by processes.
+        self.model_accepts_loss_kwargs = False
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        # `train_dataset` has lost the column: the model does not take it.
+        return LengthGrouped(list(self.train_dataset["length"]), batch, seed)

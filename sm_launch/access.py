@@ -1,0 +1,268 @@
+"""What an account needs once: bucket, ECR repositories and two roles of least privilege.
+
+Everything is one CloudFormation stack, so that setting up twice changes nothing, and a platform
+team can read the template before it runs (`sm-launch setup --print`).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sm_launch.errors import LaunchError
+
+STACK = "sm-launch"
+REPOSITORIES = ("sm-train", "sm-serve")
+# IAM answers from many places: a new role can be unknown to SageMaker for some seconds.
+PROPAGATION_SECONDS = 10.0
+SECONDS_BETWEEN_LOOKS = 3.0
+
+Document = dict[str, Any]
+
+
+def template(bucket: str, prefix: str) -> Document:
+    """The CloudFormation template.
+
+    Args:
+        bucket: name of the bucket that is made.
+        prefix: the roles reach no key outside it.
+    """
+    training, hosting = _role(_training(bucket, prefix)), _role(_hosting(bucket, prefix))
+    resources: Document = {
+        "Bucket": _bucket(bucket),
+        "BucketPolicy": _tls_only(bucket),
+        "TrainingRole": training,
+        "HostingRole": hosting,
+    }
+    for name in REPOSITORIES:
+        resources[_logical(name)] = _repository(name)
+    return {
+        "AWSTemplateFormatVersion": "2010-09-09",
+        "Description": "sm-launch: bucket, ECR repositories, roles for training and hosting",
+        "Resources": resources,
+        "Outputs": {
+            "Bucket": {"Value": {"Ref": "Bucket"}},
+            "TrainingRole": {"Value": {"Fn::GetAtt": ["TrainingRole", "Arn"]}},
+            "HostingRole": {"Value": {"Fn::GetAtt": ["HostingRole", "Arn"]}},
+        },
+    }
+
+
+def create(
+    bucket: str,
+    prefix: str,
+    region: str | None,
+    clients: Callable[[str, str | None], Any],
+    sleep: Callable[[float], None] = time.sleep,
+) -> dict[str, str]:
+    """Make or update the stack and wait for it.
+
+    Returns:
+        The stack's outputs: Bucket, TrainingRole, HostingRole.
+
+    Raises:
+        LaunchError: CloudFormation could not make it; the message holds its first reason.
+    """
+    client = clients("cloudformation", region)
+    request = {
+        "StackName": STACK,
+        "TemplateBody": json.dumps(template(bucket, prefix)),
+        "Capabilities": ["CAPABILITY_IAM"],
+        "Tags": [{"Key": "sm-launch:stack", "Value": STACK}],
+    }
+    changed = _create_or_update(client, request)
+    stack = _wait(client, sleep)
+    if changed == "created":
+        sleep(PROPAGATION_SECONDS)
+    return {item["OutputKey"]: item["OutputValue"] for item in stack["Outputs"]}
+
+
+def _create_or_update(client: Any, request: Document) -> str:
+    from botocore.exceptions import ClientError
+
+    try:
+        client.create_stack(**request)
+        return "created"
+    except client.exceptions.AlreadyExistsException:
+        pass
+    try:
+        client.update_stack(**request)
+    except ClientError as error:
+        if "No updates are to be performed" not in str(error):
+            raise
+    return "updated"
+
+
+def _wait(client: Any, sleep: Callable[[float], None]) -> Document:
+    while True:
+        stack: Document = client.describe_stacks(StackName=STACK)["Stacks"][0]
+        status = stack["StackStatus"]
+        if status in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}:
+            return stack
+        if status.endswith(("_FAILED", "ROLLBACK_COMPLETE")):
+            events = client.describe_stack_events(StackName=STACK)["StackEvents"]
+            reasons = [
+                f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', '')}"
+                for event in events
+                if event.get("ResourceStatus", "").endswith("_FAILED")
+            ]
+            raise LaunchError(
+                f"the stack {STACK} is {status}: {reasons[-1] if reasons else 'no reason given'}",
+                fix=f"mend that, delete the stack (aws cloudformation delete-stack --stack-name "
+                f"{STACK}) and run `sm-launch setup` again",
+            )
+        sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _bucket(name: str) -> Document:
+    encryption = {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    block = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
+    return {
+        "Type": "AWS::S3::Bucket",
+        # Models and data outlive the stack.
+        "DeletionPolicy": "Retain",
+        "UpdateReplacePolicy": "Retain",
+        "Properties": {
+            "BucketName": name,
+            "BucketEncryption": {"ServerSideEncryptionConfiguration": [encryption]},
+            "PublicAccessBlockConfiguration": dict.fromkeys(block, True),
+            "OwnershipControls": {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]},
+            "LifecycleConfiguration": {
+                "Rules": [
+                    {
+                        "Id": "broken-off-uploads",
+                        "Status": "Enabled",
+                        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 3},
+                    }
+                ]
+            },
+        },
+    }
+
+
+def _tls_only(bucket: str) -> Document:
+    deny = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": [_sub(f"s3:::{bucket}"), _sub(f"s3:::{bucket}/*")],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    policy = {"Version": "2012-10-17", "Statement": [deny]}
+    properties = {"Bucket": {"Ref": "Bucket"}, "PolicyDocument": policy}
+    return {"Type": "AWS::S3::BucketPolicy", "Properties": properties}
+
+
+def _repository(name: str) -> Document:
+    rule = {
+        "rulePriority": 1,
+        "selection": {"tagStatus": "untagged", "countType": "sinceImagePushed",
+                      "countUnit": "days", "countNumber": 14},
+        "action": {"type": "expire"},
+    }  # fmt: skip
+    return {
+        "Type": "AWS::ECR::Repository",
+        "DeletionPolicy": "Retain",
+        "UpdateReplacePolicy": "Retain",
+        "Properties": {
+            "RepositoryName": name,
+            "ImageTagMutability": "IMMUTABLE",
+            "ImageScanningConfiguration": {"ScanOnPush": True},
+            "LifecyclePolicy": {"LifecyclePolicyText": json.dumps({"rules": [rule]})},
+        },
+    }
+
+
+def _role(statements: list[Document]) -> Document:
+    trust = {
+        "Effect": "Allow",
+        "Principal": {"Service": "sagemaker.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+        # No other account's SageMaker can be talked into using the role.
+        "Condition": {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}},
+    }
+    policy = {
+        "PolicyName": "sm-launch",
+        "PolicyDocument": {"Version": "2012-10-17", "Statement": statements},
+    }
+    return {
+        "Type": "AWS::IAM::Role",
+        "Properties": {
+            "AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": [trust]},
+            "Policies": [policy],
+        },
+    }
+
+
+def _training(bucket: str, prefix: str) -> list[Document]:
+    return [
+        *_list(bucket, prefix),
+        _objects(bucket, prefix, "s3:GetObject", "s3:PutObject", "s3:DeleteObject",
+                 "s3:AbortMultipartUpload"),
+        *_common("/aws/sagemaker/TrainingJobs", "sm-train"),
+    ]  # fmt: skip
+
+
+def _hosting(bucket: str, prefix: str) -> list[Document]:
+    return [
+        *_list(bucket, prefix),
+        # Captured data and asynchronous answers are written; models are only read.
+        _objects(bucket, prefix, "s3:GetObject"),
+        _objects(bucket, f"{prefix}/*/endpoints", "s3:PutObject", "s3:AbortMultipartUpload"),
+        *_common("/aws/sagemaker/Endpoints/*", "sm-serve"),
+    ]
+
+
+def _list(bucket: str, prefix: str) -> list[Document]:
+    resource = _sub(f"s3:::{bucket}")
+    # Two statements: a request for the location has no prefix, and one to list must have ours.
+    return [
+        {"Effect": "Allow", "Action": ["s3:GetBucketLocation"], "Resource": resource},
+        {
+            "Effect": "Allow",
+            "Action": ["s3:ListBucket"],
+            "Resource": resource,
+            "Condition": {"StringLike": {"s3:prefix": [f"{prefix}/*", prefix]}},
+        },
+    ]
+
+
+def _objects(bucket: str, prefix: str, *actions: str) -> Document:
+    resource = _sub(f"s3:::{bucket}/{prefix}/*")
+    return {"Effect": "Allow", "Action": list(actions), "Resource": resource}
+
+
+def _common(log_group: str, repository: str) -> list[Document]:
+    here = "${AWS::Region}:${AWS::AccountId}"
+    pull = ("BatchGetImage", "GetDownloadUrlForLayer", "BatchCheckLayerAvailability")
+    write = ("CreateLogGroup", "CreateLogStream", "PutLogEvents", "DescribeLogStreams")
+    return [
+        {
+            "Effect": "Allow",
+            "Action": [f"logs:{action}" for action in write],
+            "Resource": _sub(f"logs:{here}:log-group:{log_group}:*"),
+        },
+        {
+            "Effect": "Allow",
+            "Action": [f"ecr:{action}" for action in pull],
+            "Resource": _sub(f"ecr:{here}:repository/{repository}"),
+        },
+        # These two actions know no resources.
+        {"Effect": "Allow", "Action": ["ecr:GetAuthorizationToken"], "Resource": "*"},
+        {
+            "Effect": "Allow",
+            "Action": ["cloudwatch:PutMetricData"],
+            "Resource": "*",
+            "Condition": {"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}},
+        },
+    ]
+
+
+def _sub(tail: str) -> Document:
+    return {"Fn::Sub": "arn:${AWS::Partition}:" + tail}
+
+
+def _logical(name: str) -> str:
+    return "".join(part.title() for part in name.split("-"))

@@ -1,0 +1,68 @@
+"""What a training job leaves under its output path, found from the model that is served."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from sm_launch.sessions.protocol import Session
+
+TRAINING_LOG = "training_log.jsonl"
+
+
+def model_uri(session: Session, endpoint: str) -> str:
+    """Where the model of an endpoint's first variant comes from."""
+    description = session.describe_endpoint(EndpointName=endpoint)
+    endpoint_config = session.describe_endpoint_config(
+        EndpointConfigName=description["EndpointConfigName"]
+    )
+    name = endpoint_config["ProductionVariants"][0]["ModelName"]
+    container: dict[str, Any] = session.describe_model(ModelName=name)["PrimaryContainer"]
+    if "ModelDataUrl" in container:
+        return str(container["ModelDataUrl"])
+    return str(container["ModelDataSource"]["S3DataSource"]["S3Uri"])
+
+
+def training_job_of(uri: str) -> str:
+    """The job's name inside `…/<job>/output/model.tar.gz`; empty where the URI has another form."""
+    parts = uri.rstrip("/").split("/")
+    return parts[-3] if len(parts) > 3 and parts[-2] == "output" else ""
+
+
+def extract_training_log(uri: str, directory: Path) -> Path | None:
+    """Copy the training log that lies beside a local model artefact.
+
+    Args:
+        uri: file:// URI of model.tar.gz or of the model directory.
+        directory: where to write training_log.jsonl.
+
+    Returns:
+        The copy, or None where the artefact is remote or has no log beside it.
+    """
+    if not uri.startswith("file://"):
+        return None
+    output = Path(unquote(urlparse(uri).path)).parent
+    plain, archive = output / "data" / TRAINING_LOG, output / "output.tar.gz"
+    target = directory / TRAINING_LOG
+    if plain.is_file():
+        content = plain.read_bytes()
+    elif archive.is_file():
+        content = _member(archive, TRAINING_LOG)
+    else:
+        return None
+    if not content:
+        return None
+    directory.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    return target
+
+
+def _member(archive: Path, name: str) -> bytes:
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if Path(member.name).name == name and member.isfile():
+                stream = tar.extractfile(member)
+                return stream.read() if stream else b""
+    return b""

@@ -1,0 +1,170 @@
+"""Application Auto Scaling for endpoints: by load, by the clock, and from zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sm_launch import contract
+from sm_launch.aws_clients import make_client
+from sm_launch.config import Endpoint, JobConfig
+from sm_launch.hosting_config import Autoscaling
+from sm_launch.hosting_requests import MAIN_VARIANT
+
+Request = dict[str, Any]
+NAMESPACE = "sagemaker"
+INSTANCES = "sagemaker:variant:DesiredInstanceCount"
+CONCURRENCY = "sagemaker:variant:DesiredProvisionedConcurrency"
+# What to hold where `autoscaling.target` does not say.
+INVOCATIONS_PER_MINUTE, BACKLOG_PER_INSTANCE, CONCURRENCY_SHARE = 70.0, 5.0, 0.7
+
+
+def build_requests(config: JobConfig, endpoint: str) -> list[tuple[str, Request]]:
+    """The Application Auto Scaling calls of an endpoint, in order, each with its method's name."""
+    settings = config.endpoint.autoscaling
+    if settings is None:
+        return []
+    target = _target(config.endpoint, endpoint)
+    limits = {"MinCapacity": settings.min, "MaxCapacity": settings.max}
+    register = {**target, **limits, "Tags": {**config.aws.tags, contract.TAG_KEY: config.name}}
+    policy = {
+        **target,
+        "PolicyName": f"{endpoint}-load",
+        "PolicyType": "TargetTrackingScaling",
+        "TargetTrackingScalingPolicyConfiguration": {
+            **_metric(config.endpoint, settings, endpoint),
+            "ScaleInCooldown": settings.scale_in_cooldown_seconds,
+            "ScaleOutCooldown": settings.scale_out_cooldown_seconds,
+        },
+    }
+    calls = [("register_scalable_target", register), ("put_scaling_policy", policy)]
+    if config.endpoint.asynchronous and _reaches_zero(settings):
+        calls.append(("put_scaling_policy", _wake(target, endpoint, settings)))
+    return [*calls, *_schedules(target, endpoint, settings)]
+
+
+def wake_alarm(config: JobConfig, endpoint: str, policy_arn: str) -> Request:
+    """PutMetricAlarm: requests wait and no instance is there, so the step policy starts one."""
+    tags = {**config.aws.tags, contract.TAG_KEY: config.name}
+    return {
+        "AlarmName": f"{endpoint}-wake",
+        "Namespace": "AWS/SageMaker",
+        "MetricName": "HasBacklogWithoutCapacity",
+        "Dimensions": [{"Name": "EndpointName", "Value": endpoint}],
+        "Statistic": "Average",
+        "Period": 60,
+        "EvaluationPeriods": 2,
+        "DatapointsToAlarm": 2,
+        "Threshold": 1,
+        "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+        "TreatMissingData": "missing",
+        "AlarmActions": [policy_arn],
+        "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
+    }
+
+
+def apply(
+    config: JobConfig,
+    endpoint: str,
+    clients: Callable[[str, str | None], Any] = make_client,
+) -> list[str]:
+    """Set up what `endpoint.autoscaling` says; every call can be repeated.
+
+    Returns:
+        What was set up, a line each.
+    """
+    calls = build_requests(config, endpoint)
+    if not calls:
+        return []
+    client = clients("application-autoscaling", config.aws.region)
+    done = []
+    for method, request in calls:
+        answer = getattr(client, method)(**request)
+        if request.get("PolicyType") == "StepScaling":
+            alarm = wake_alarm(config, endpoint, answer["PolicyARN"])
+            clients("cloudwatch", config.aws.region).put_metric_alarm(**alarm)
+            done.append(f"alarm {alarm['AlarmName']}")
+        name = request.get("PolicyName") or request.get("ScheduledActionName")
+        done.append(f"{method.removeprefix('put_').replace('_', ' ')} {name or endpoint}")
+    return done
+
+
+def remove(
+    endpoint: str, region: str | None, clients: Callable[[str, str | None], Any] = make_client
+) -> list[str]:
+    """Take scaling off an endpoint, with its alarm; without any this does nothing."""
+    client = clients("application-autoscaling", region)
+    pages = client.get_paginator("describe_scalable_targets").paginate(ServiceNamespace=NAMESPACE)
+    removed = []
+    for target in [found for page in pages for found in page["ScalableTargets"]]:
+        if target["ResourceId"].startswith(f"endpoint/{endpoint}/"):
+            keys = ("ServiceNamespace", "ResourceId", "ScalableDimension")
+            client.deregister_scalable_target(**{key: target[key] for key in keys})
+            removed.append(f"scaling of {target['ResourceId']}")
+    if removed:
+        # Deleting an alarm that is not there is no error.
+        clients("cloudwatch", region).delete_alarms(AlarmNames=[f"{endpoint}-wake"])
+    return removed
+
+
+def _target(endpoint_config: Endpoint, endpoint: str) -> Request:
+    return {
+        "ServiceNamespace": NAMESPACE,
+        "ResourceId": f"endpoint/{endpoint}/variant/{MAIN_VARIANT}",
+        "ScalableDimension": CONCURRENCY if endpoint_config.serverless else INSTANCES,
+    }
+
+
+def _metric(endpoint_config: Endpoint, settings: Autoscaling, endpoint: str) -> Request:
+    if endpoint_config.asynchronous:
+        backlog = {
+            "MetricName": "ApproximateBacklogSizePerInstance",
+            "Namespace": "AWS/SageMaker",
+            "Dimensions": [{"Name": "EndpointName", "Value": endpoint}],
+            "Statistic": "Average",
+        }
+        target = settings.target or BACKLOG_PER_INSTANCE
+        return {"TargetValue": target, "CustomizedMetricSpecification": backlog}
+    serverless = endpoint_config.serverless
+    kind = "ProvisionedConcurrencyUtilization" if serverless else "InvocationsPerInstance"
+    default = CONCURRENCY_SHARE if serverless else INVOCATIONS_PER_MINUTE
+    metric = {"PredefinedMetricType": f"SageMakerVariant{kind}"}
+    return {
+        "TargetValue": settings.target or default,
+        "PredefinedMetricSpecification": metric,
+    }
+
+
+def _reaches_zero(settings: Autoscaling) -> bool:
+    return 0 in (settings.min, *(item.min for item in settings.schedule))
+
+
+def _wake(target: Request, endpoint: str, settings: Autoscaling) -> Request:
+    # Target tracking divides by the number of instances, so it cannot leave zero by itself.
+    return {
+        **target,
+        "PolicyName": f"{endpoint}-wake",
+        "PolicyType": "StepScaling",
+        "StepScalingPolicyConfiguration": {
+            "AdjustmentType": "ChangeInCapacity",
+            "MetricAggregationType": "Average",
+            "Cooldown": settings.scale_in_cooldown_seconds,
+            "StepAdjustments": [{"MetricIntervalLowerBound": 0, "ScalingAdjustment": 1}],
+        },
+    }
+
+
+def _schedules(
+    target: Request, endpoint: str, settings: Autoscaling
+) -> Iterator[tuple[str, Request]]:
+    for index, item in enumerate(settings.schedule, start=1):
+        yield (
+            "put_scheduled_action",
+            {
+                **target,
+                "ScheduledActionName": f"{endpoint}-{index}",
+                "Schedule": item.at,
+                "Timezone": item.timezone,
+                "ScalableTargetAction": {"MinCapacity": item.min, "MaxCapacity": item.max},
+            },
+        )

@@ -1,0 +1,158 @@
+"""What jobs left on AWS: found by our tag, by age and by name; deleted in a safe order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sm_launch import autoscaling, contract
+from sm_launch.aws_errors import is_missing
+from sm_launch.instances import table
+
+Clients = Callable[[str, str | None], Any]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How SageMaker lists and deletes one kind of resource."""
+
+    word: str
+    lister: str
+    items: str
+    name: str
+    arn: str
+    delete: str
+
+
+# Endpoints first: they cost money, and what they use is free to go after them.
+_KINDS = (
+    _Kind("endpoint", "list_endpoints", "Endpoints", "EndpointName", "EndpointArn",
+          "delete_endpoint"),
+    _Kind("endpoint configuration", "list_endpoint_configs", "EndpointConfigs",
+          "EndpointConfigName", "EndpointConfigArn", "delete_endpoint_config"),
+    _Kind("model", "list_models", "Models", "ModelName", "ModelArn", "delete_model"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A resource of ours.
+
+    Attributes:
+        kind: endpoint, endpoint configuration or model.
+        name: its name.
+        job: the job.yaml that it belongs to.
+        created: when it was made.
+        status: of an endpoint; empty for the others.
+        dollars_an_hour: what it costs while it is there, by the bundled price table; None where
+            the table does not know the instance type.
+    """
+
+    kind: str
+    name: str
+    job: str
+    created: datetime
+    status: str
+    dollars_an_hour: float | None
+
+
+def find(
+    clients: Clients,
+    region: str | None = None,
+    *,
+    job: str | None = None,
+    older_than: timedelta | None = None,
+    tags: dict[str, str] | None = None,
+    unused: bool = False,
+) -> list[Leftover]:
+    """Everything that bears our tag, endpoints first.
+
+    Args:
+        clients: makes a client of an AWS service.
+        region: None takes what the AWS configuration says.
+        job: only that job's.
+        older_than: only what is older.
+        tags: only what bears all of these too.
+        unused: only endpoint configurations and models that no endpoint uses.
+    """
+    client = clients("sagemaker", region)
+    used = _in_use(client) if unused else frozenset()
+    before = datetime.now(UTC) - (older_than or timedelta())
+    found = []
+    for kind, item in _listed(client):
+        name = item[kind.name]
+        if item["CreationTime"] > before or (kind.word, name) in used:
+            continue
+        if unused and kind.word == "endpoint":
+            continue
+        theirs = _tags(client, item[kind.arn])
+        owner = theirs.get(contract.TAG_KEY)
+        wanted = {**(tags or {}), **({contract.TAG_KEY: job} if job else {})}
+        if owner is None or any(theirs.get(key) != value for key, value in wanted.items()):
+            continue
+        price = _price(client, name) if kind.word == "endpoint" else 0.0
+        status = item.get("EndpointStatus", "")
+        found.append(Leftover(kind.word, name, owner, item["CreationTime"], status, price))
+    return found
+
+
+def delete(clients: Clients, leftover: Leftover, region: str | None = None) -> bool:
+    """Delete one; False where it was gone already."""
+    kind = next(kind for kind in _KINDS if kind.word == leftover.kind)
+    if leftover.kind == "endpoint":
+        autoscaling.remove(leftover.name, region, clients)
+    try:
+        getattr(clients("sagemaker", region), kind.delete)(**{kind.name: leftover.name})
+    except Exception as error:
+        if not is_missing(error):
+            raise
+        return False
+    return True
+
+
+def _listed(client: Any) -> Iterator[tuple[_Kind, dict[str, Any]]]:
+    for kind in _KINDS:
+        for page in client.get_paginator(kind.lister).paginate():
+            for item in page[kind.items]:
+                yield kind, item
+
+
+def _tags(client: Any, arn: str) -> dict[str, str]:
+    pages = client.get_paginator("list_tags").paginate(ResourceArn=arn)
+    return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
+
+
+def _variants(client: Any, endpoint: str) -> tuple[str, list[dict[str, Any]]]:
+    """The configuration of an endpoint, and its variants; ("", []) once one of them is gone."""
+    try:
+        name = client.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
+        described = client.describe_endpoint_config(EndpointConfigName=name)
+    except client.exceptions.ClientError as error:
+        if not is_missing(error):
+            raise
+        return "", []
+    return name, described["ProductionVariants"]
+
+
+def _in_use(client: Any) -> frozenset[tuple[str, str]]:
+    used = set()
+    for page in client.get_paginator("list_endpoints").paginate():
+        for item in page["Endpoints"]:
+            name, variants = _variants(client, item["EndpointName"])
+            used.add(("endpoint configuration", name))
+            used.update(("model", variant.get("ModelName", "")) for variant in variants)
+    return frozenset(used)
+
+
+def _price(client: Any, endpoint: str) -> float | None:
+    prices, total = table(), 0.0
+    for variant in _variants(client, endpoint)[1]:
+        if "ServerlessConfig" in variant:
+            continue
+        known = prices.get(variant["InstanceType"])
+        if known is None:
+            return None
+        total += known.price * variant["InitialInstanceCount"]
+    return total

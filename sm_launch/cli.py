@@ -1,0 +1,111 @@
+"""`sm-launch`: the command line. Commands are imported when they are called, so help is instant."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+# Command name to (module, attribute, one line of help). The help stands here so that
+# `sm-launch --help` imports none of the modules.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "init": ("init", "init", "Write a commented job.yaml."),
+    "data": ("data", "data", "Prepare data: clean, split, write the channels."),
+    "train": ("train", "train", "Run a training job and follow it."),
+    "deploy": ("deploy", "deploy", "Put a trained model behind an endpoint."),
+    "invoke": ("invoke", "invoke", "Send one request to an endpoint."),
+    "evaluate": ("evaluate", "evaluate", "Measure an endpoint on held-out data; write a report."),
+    "list": ("list", "list_", "List training jobs and endpoints."),
+    "logs": ("logs", "logs", "Print the log of a training job or an endpoint."),
+    "stop": ("stop", "stop", "Stop a training job."),
+    "delete": ("delete", "delete", "Delete an endpoint with its configuration and model."),
+    "setup": ("setup", "setup", "Make roles, bucket and repositories on AWS, once."),
+    "doctor": ("doctor", "doctor", "Check the machine and the AWS account; name each fix."),
+    "estimate": ("estimate", "estimate", "Memory, instance type and price of a training."),
+    "gc": ("gc", "gc", "Find and delete what jobs left on AWS."),
+    "images": ("images", "images", "Build, push and list the container images."),
+}
+
+EPILOG = """\b
+Exit codes: 0 success, 1 something failed, 2 wrong input, 3 a quality gate was missed,
+130 interrupted."""
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(
+            importlib.import_module(f"sm_launch.commands.{module}"), attribute
+        )
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_) for name, (_, _, help_) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            close = get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sm-launch")
+def cli() -> None:
+    """Fine-tune a model, put it behind an endpoint and know how good it is.
+
+    Everything is driven by one job.yaml and runs in plain processes, in Docker or on SageMaker.
+    """
+
+
+def main() -> None:
+    """Console entry point: turns errors into one clear message and a documented exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code."""
+    from sm_launch.errors import LaunchError
+    from sm_launch.redaction import redact
+
+    try:
+        # With standalone_mode off click returns the exit code of ctx.exit().
+        result: Any = cli.main(arguments, prog_name="sm-launch", standalone_mode=False)
+    except LaunchError as error:
+        click.echo(f"{click.style('error:', fg='red')} {redact(str(error))}", err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has gone; that is no failure of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        from sm_launch.aws_errors import explain
+
+        explained = explain(error)
+        if explained is None:
+            raise
+        click.echo(f"{click.style('error:', fg='red')} {redact(str(explained))}", err=True)
+        return explained.exit_code
+    return result if isinstance(result, int) else 0

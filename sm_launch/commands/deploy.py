@@ -1,0 +1,126 @@
+"""`sm-launch deploy`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sm_launch import autoscaling, endpoints, requests, training
+from sm_launch.commands.options import (
+    dry_run_option,
+    echo_json,
+    job_options,
+    json_option,
+    next_command,
+    open_workplace,
+)
+from sm_launch.config import JobConfig, Target
+from sm_launch.errors import LaunchError
+from sm_launch.progress import progress
+from sm_launch.sessions.protocol import Session
+
+
+@click.command()
+@job_options
+@click.option("--job", metavar="JOB", help="Training job to deploy. Default: the newest completed.")
+@click.option("--model-data", metavar="URI", help="model.tar.gz, model directory or s3:// URI.")
+@click.option("--name", help="Endpoint name. Default: job.yaml's.")
+@dry_run_option
+@json_option
+def deploy(
+    config_path: Path,
+    overrides: tuple[str, ...],
+    target: Target | None,
+    job: str | None,
+    model_data: str | None,
+    name: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Put a trained model behind an endpoint and wait until it answers."""
+    workplace = open_workplace(config_path, overrides, target)
+    session = workplace.session()
+    config = workplace.config
+    artefact = _model_data(session, config.name, job, model_data)
+    on_aws = workplace.target == "sagemaker"
+    steps = endpoints.build_requests(
+        config,
+        model_data=artefact,
+        image=workplace.serving_image,
+        role=workplace.hosting_role,
+        name=name,
+        output=workplace.stage(upload=False).output("endpoints") if on_aws else "",
+        model_bytes=_size(config, artefact) if on_aws else None,
+    )
+    endpoint = str(steps[-1][1]["EndpointName"])
+    if dry_run:
+        scaling = autoscaling.build_requests(config, endpoint) if on_aws else []
+        echo_json(_by_method([*steps, *scaling]))
+        return
+    description = _deploy(session, steps, endpoint)
+    if on_aws:
+        for line in autoscaling.apply(config, endpoint):
+            click.echo(line, err=True)
+    _report(description, workplace.target, config_path, as_json=as_json)
+
+
+def _deploy(
+    session: Session, steps: list[tuple[str, requests.Request]], endpoint: str
+) -> dict[str, Any]:
+    """Deploy and wait; what a failed deployment has made is taken away again."""
+    existed = endpoints.exists(session, endpoint)
+    endpoints.deploy(session, steps)
+    try:
+        with progress(f"Endpoint {endpoint}") as bar:
+            return endpoints.wait(
+                session,
+                endpoint,
+                lambda seen: bar.update(
+                    description=f"Endpoint {endpoint}: {seen['EndpointStatus']}"
+                ),
+                expected=str(steps[-1][1]["EndpointConfigName"]),
+            )
+    except LaunchError:
+        if existed:
+            endpoints.take_back(session, steps[:-1])
+        else:
+            endpoints.delete(session, endpoint)
+        raise
+
+
+def _size(config: JobConfig, artefact: str) -> int | None:
+    from sm_launch.buckets import size_of
+
+    return size_of(artefact, config.aws.region)
+
+
+def _by_method(steps: list[tuple[str, requests.Request]]) -> dict[str, Any]:
+    """Requests by method; a list where a method is called more than once."""
+    grouped: dict[str, list[requests.Request]] = {}
+    for method, request in steps:
+        grouped.setdefault(method, []).append(request)
+    return {method: found[0] if len(found) == 1 else found for method, found in grouped.items()}
+
+
+def _model_data(session: Any, base_name: str, job: str | None, model_data: str | None) -> str:
+    if model_data:
+        return endpoints.model_data_uri(model_data)
+    description = (
+        session.describe_training_job(TrainingJobName=job)
+        if job
+        else training.latest_completed(session, base_name)
+    )
+    return endpoints.artefact_uri(description)
+
+
+def _report(description: dict[str, Any], target: str, config_path: Path, *, as_json: bool) -> None:
+    if as_json:
+        echo_json(description)
+        return
+    name = description["EndpointName"]
+    click.echo(f"endpoint {name}: {description['EndpointStatus']} ({target})")
+    click.echo(f"  try it:     {next_command('invoke', name, '--text', 'I loved it.')}")
+    click.echo(f"  measure it: {next_command('evaluate', config_path=config_path)}")
+    click.echo(f"  delete it:  {next_command('delete', name)}")

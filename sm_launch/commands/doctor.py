@@ -1,0 +1,43 @@
+"""`sm-launch doctor`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import click
+
+from sm_launch.commands.options import echo_json, job_options, json_option
+from sm_launch.config import Target, load_config
+
+COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
+
+
+@click.command()
+@job_options
+@json_option
+def doctor(
+    config_path: Path, overrides: tuple[str, ...], target: Target | None, as_json: bool
+) -> int:
+    """Check the machine and the AWS account; name the fix of everything that is missing.
+
+    Works without job.yaml, credentials or Docker. Exit code 1 when the wanted target cannot work.
+    """
+    from sm_launch.aws_clients import make_client
+    from sm_launch.doctor import examine
+
+    config = load_config(config_path, overrides) if config_path.exists() else None
+    wants_aws = (target or (config.target if config else None)) == "sagemaker"
+    clients = partial(make_client, attempts=2)  # a doctor should not keep anybody waiting
+    checks = []
+    for check in examine(config, wants_aws=wants_aws, clients=clients):
+        checks.append(check)
+        if not as_json:
+            state = click.style(f"{check.state:<8}", fg=COLOURS[check.state])
+            click.echo(f"{state} {check.name:<18} {check.detail}")
+            if check.fix:
+                click.echo(f"{'':<28}fix: {check.fix}")
+    if as_json:
+        echo_json([asdict(check) for check in checks])
+    return int(any(check.state == "problem" for check in checks))

@@ -1,0 +1,95 @@
+"""`sm-launch images build|push|list`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from sm_launch.commands.options import echo_json, json_option
+
+_flavor = click.option(
+    "--flavor", type=click.Choice(["cpu", "gpu"]), default="cpu", show_default=True
+)
+_tag = click.option("--tag", help="Default: the git commit.")
+
+
+@click.group()
+def images() -> None:
+    """Build, push and list the container images."""
+
+
+@images.command()
+@_flavor
+@_tag
+@click.option("--base-image", help="Any Debian or Ubuntu. Default: the flavour's own.")
+@click.option("--torch-index-url", help="Where torch's CPU wheels are.")
+@click.option("--index-url", help="A package index instead of PyPI.")
+@click.option("--ca-bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--cache", help="Registry repository of the layer cache.")
+def build(
+    flavor: str,
+    tag: str | None,
+    base_image: str | None,
+    torch_index_url: str | None,
+    index_url: str | None,
+    ca_bundle: Path | None,
+    cache: str | None,
+) -> None:
+    """Build both images and print their names and sizes."""
+    from sm_launch import images as library
+
+    built = library.build(
+        flavor,
+        tag,
+        base_image=base_image,
+        torch_index_url=torch_index_url or library.TORCH_CPU_INDEX,
+        index_url=index_url,
+        ca_bundle=ca_bundle,
+        cache=cache,
+    )
+    for image in built:
+        click.echo(f"{image.uri}  {image.size / 1e9:.2f} GB")
+
+
+@images.command()
+@_flavor
+@_tag
+@click.option("--registry", help="host[:port][/prefix]. Default: ECR of the AWS account in use.")
+@click.option("--region", help="Of ECR. Default: what the AWS configuration says.")
+@click.option("--allow-dirty", is_flag=True, help="Push although the tree has changes.")
+@json_option
+def push(
+    flavor: str,
+    tag: str | None,
+    registry: str | None,
+    region: str | None,
+    allow_dirty: bool,
+    as_json: bool,
+) -> None:
+    """Push both images and print by which digest they can be pulled."""
+    from sm_launch import images as library
+
+    pushed = library.push(flavor, tag, registry=registry, region=region, allow_dirty=allow_dirty)
+    if as_json:
+        echo_json([asdict(image) for image in pushed])
+        return
+    for image in pushed:
+        click.echo(image.digest)
+
+
+@images.command("list")
+@click.option("--registry", help="host[:port], or `ecr`. Default: this machine's Docker.")
+@click.option("--region", help="Of ECR.")
+@json_option
+def list_(registry: str | None, region: str | None, as_json: bool) -> None:
+    """List our images, here or in a registry."""
+    from sm_launch import images as library
+
+    entries = library.list_images(registry=registry, region=region)
+    if as_json:
+        echo_json(entries)
+        return
+    for entry in entries:
+        click.echo(f"{entry['repository']}:{entry['tag']}  {entry['digest'] or ''}".rstrip())

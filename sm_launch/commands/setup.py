@@ -1,0 +1,53 @@
+"""`sm-launch setup`."""
+
+from __future__ import annotations
+
+import click
+
+from sm_launch.commands.options import echo_json, json_option
+from sm_launch.progress import progress
+
+
+@click.command()
+@click.option("--bucket", help="Name of the bucket. Default: sm-launch-<account>-<region>.")
+@click.option("--prefix", default="sm-launch", show_default=True, help="Key prefix of the roles.")
+@click.option("--region", help="Default: what the AWS configuration says.")
+@click.option("--print", "only_print", is_flag=True, help="Print the CloudFormation template.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@json_option
+def setup(
+    bucket: str | None,
+    prefix: str,
+    region: str | None,
+    only_print: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Make what an AWS account needs once: bucket, ECR repositories, two roles.
+
+    It is one CloudFormation stack; doing it again changes nothing. Nothing secret is stored.
+    """
+    from sm_launch import access
+    from sm_launch.aws_clients import account_id, make_client
+
+    if only_print:
+        echo_json(access.template(bucket or "sm-launch-bucket", prefix))
+        return
+    client = make_client("s3", region)
+    named = bucket or f"sm-launch-{account_id(region)}-{client.meta.region_name}"
+    if not yes:
+        click.confirm(
+            f"Make the stack {access.STACK} with bucket {named}, repositories "
+            f"{', '.join(access.REPOSITORIES)} and two roles?",
+            abort=True,
+            err=True,
+        )
+    with progress(f"CloudFormation stack {access.STACK}"):
+        made = access.create(named, prefix, region, make_client)
+    if as_json:
+        echo_json(made)
+        return
+    click.echo("put this into job.yaml:\n\naws:")
+    click.echo(f"  region: {client.meta.region_name}\n  bucket: {made['Bucket']}")
+    click.echo(f"  prefix: {prefix}")
+    click.echo(f"  training_role: {made['TrainingRole']}\n  hosting_role: {made['HostingRole']}")

@@ -1,0 +1,130 @@
+"""`sm-launch train`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sm_launch import requests, training
+from sm_launch.commands.options import (
+    Workplace,
+    dry_run_option,
+    echo_json,
+    job_options,
+    json_option,
+    next_command,
+    open_workplace,
+)
+from sm_launch.config import JobConfig, Target
+from sm_launch.errors import LaunchError
+from sm_launch.progress import ProgressBar, progress
+from sm_launch.redaction import redact
+
+# The training container's progress lines: `progress 37% step 120/320 …`.
+PROGRESS_LINE = re.compile(r"^progress \d+% step (\d+)/(\d+)")
+
+
+@click.command()
+@job_options
+@click.option("--raw", is_flag=True, help="Print the container's log as it is, without a bar.")
+@click.option("--detach", is_flag=True, help="Start the job and return at once.")
+@click.option("--attach", metavar="JOB", help="Follow a job that is running already.")
+@click.option("--max-cost", type=float, metavar="USD", help="Refuse what could cost more.")
+@dry_run_option
+@json_option
+def train(
+    config_path: Path,
+    overrides: tuple[str, ...],
+    target: Target | None,
+    raw: bool,
+    detach: bool,
+    attach: str | None,
+    max_cost: float | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Run a training job and follow it to its end.
+
+    Ctrl-C detaches: the job goes on, `sm-launch train --attach JOB` comes back to it and
+    `sm-launch stop JOB` ends it.
+    """
+    workplace = open_workplace(config_path, overrides, target)
+    session = workplace.session() if not dry_run else None
+    name = attach or requests.unique_name(workplace.config.name)
+    if not attach:
+        if workplace.target == "sagemaker":
+            _price(workplace.config, max_cost)
+        request = _request(workplace, name, upload=not dry_run)
+        if session is None:
+            echo_json(request)
+            return
+        session.create_training_job(**request)
+        click.echo(f"training job {name} started ({workplace.target})", err=True)
+    assert session is not None
+    if detach:
+        click.echo(name)
+        return
+    try:
+        description = _follow(session, name, raw=raw)
+    except KeyboardInterrupt:
+        click.echo(
+            f"\ndetached: {name} goes on\n"
+            f"  come back:  {next_command('train', '--attach', name, config_path=config_path)}\n"
+            f"  stop it:    {next_command('stop', name)}",
+            err=True,
+        )
+        raise
+    _report(description, as_json=as_json)
+
+
+def _price(config: JobConfig, max_cost: float | None) -> None:
+    from sm_launch.estimate import require_cost
+
+    estimated = require_cost(config, max_cost or config.training.max_cost_usd)
+    if estimated:
+        click.echo(f"price: {estimated.line}", err=True)
+
+
+def _request(workplace: Workplace, name: str, *, upload: bool) -> requests.Request:
+    return training.build_request(
+        workplace.config,
+        workplace.stage(upload=upload),
+        name=name,
+        image=workplace.training_image,
+        role=workplace.training_role,
+    )
+
+
+def _follow(session: Any, name: str, *, raw: bool) -> dict[str, Any]:
+    if raw:
+        return training.wait(session, name, _print_lines)
+    with progress(name) as bar:
+        return training.wait(session, name, lambda seen: _show(seen, bar))
+
+
+def _print_lines(seen: training.Observation) -> None:
+    for line in seen.lines:
+        click.echo(redact(line))
+
+
+def _show(seen: training.Observation, bar: ProgressBar) -> None:
+    bar.update(description=f"Training: {seen.secondary_status or seen.status}")
+    for line in seen.lines:
+        if found := PROGRESS_LINE.match(line):
+            bar.update(completed=int(found[1]), total=int(found[2]))
+
+
+def _report(description: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        echo_json(description)
+        return
+    name, status = description["TrainingJobName"], description["TrainingJobStatus"]
+    click.echo(f"training job {name}: {status}")
+    for metric in description.get("FinalMetricDataList", []):
+        click.echo(f"  {metric['MetricName']:<28} {metric['Value']:.4f}")
+    if status == "Stopped":
+        raise LaunchError(f"training job {name} was stopped before its end")
+    click.echo(f"  model: {description['ModelArtifacts']['S3ModelArtifacts']}")

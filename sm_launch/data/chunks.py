@@ -1,0 +1,96 @@
+"""Rows on their way from a reader to the cleaner: small batches, so that memory stays flat."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sm_launch.data.config import Column
+from sm_launch.errors import UserInputError
+
+ROWS_PER_CHUNK = 8192
+_SHOWN_NAMES = 20
+_SHOWN_CHARACTERS = 30
+
+
+def is_null(cell: Any) -> bool:
+    """Whether a cell holds nothing: null, or the NaN that stands for it in columns of numbers."""
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that no reader could take apart."""
+
+    row: int
+    line: int | None
+    detail: str
+    raw: Any
+
+
+@dataclass
+class Chunk:
+    """Consecutive rows of one file, as the reader saw them."""
+
+    split: str
+    names: list[str]
+    """Column names; `0`, `1`, … where the file has none."""
+    rows: list[Sequence[Any]] = field(default_factory=list)
+    """Cells in the order of `names`."""
+    numbers: list[int] = field(default_factory=list)
+    """Each row's place in the file: 1 is the first row below the header."""
+    lines: list[int] = field(default_factory=list)
+    """Each row's first line in a text file, from 1; empty for Parquet and JSON arrays."""
+    bad: list[BadRow] = field(default_factory=list)
+    bytes_read: int = 0
+    """Bytes of the file consumed so far, for progress."""
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.bad)
+
+    def raw(self, index: int) -> dict[str, Any]:
+        """Row `index` as it was, by column name."""
+        return dict(zip(self.names, self.rows[index], strict=True))
+
+    def line(self, index: int) -> int | None:
+        """First line of row `index` in the file, where lines mean something."""
+        return self.lines[index] if self.lines else None
+
+
+def short_list(names: Sequence[str]) -> str:
+    """Names for an error message: not more, and not longer, than a person reads."""
+    cut = [n if len(n) <= _SHOWN_CHARACTERS else n[:_SHOWN_CHARACTERS] + "…" for n in names]
+    more = f" and {len(cut) - _SHOWN_NAMES} more" if len(cut) > _SHOWN_NAMES else ""
+    return ", ".join(cut[:_SHOWN_NAMES]) + more
+
+
+def column_index(names: list[str], column: Column, *, field: str) -> int:
+    """Position of a column given by name or 0-based index.
+
+    Raises:
+        UserInputError: there is no such column; the nearest one is suggested.
+    """
+    if isinstance(column, int):
+        if 0 <= column < len(names):
+            return column
+        raise UserInputError(
+            f"the file has {len(names)} columns, 0 to {len(names) - 1}",
+            field=field,
+            value=column,
+            fix="give an index in that range, or check data.delimiter",
+        )
+    if column in names:
+        return names.index(column)
+    by_folded = {name.strip().casefold(): name for name in names}
+    close = difflib.get_close_matches(column.strip().casefold(), by_folded, n=1, cutoff=0.5)
+    hint = f"did you mean {by_folded[close[0]]!r}? " if close else ""
+    delimiter = " (one column only: check data.delimiter)" if len(names) == 1 else ""
+    raise UserInputError(
+        "no such column",
+        field=field,
+        value=column,
+        fix=f"{hint}the columns are: {short_list(names)}{delimiter}",
+    )

@@ -1,0 +1,213 @@
+"""The `data` section of job.yaml: where rows are, what they mean, how they become channels."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Task = Literal["text-classification", "prompt-completion", "messages", "text"]
+InputFormat = Literal["csv", "tsv", "json", "jsonl", "parquet"]
+OutputFormat = Literal["jsonl", "parquet", "csv"]
+Step = Literal[
+    "unicode", "html", "control_characters", "mask_pii", "white_space", "trim", "lowercase"
+]
+Column = str | int
+
+
+def _label_text(value: object) -> object:
+    """YAML reads `0`, `1.0` and `yes` as numbers and booleans; labels are text everywhere else."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
+LabelText = Annotated[str, BeforeValidator(_label_text)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Columns(_Section):
+    """Which column holds what: a name, or a 0-based index (needed where `header: false`)."""
+
+    text: Column = "text"
+    """The text (tasks text-classification and text)."""
+    label: Column = "label"
+    """The label (task text-classification)."""
+    prompt: Column = "prompt"
+    """The prompt (task prompt-completion)."""
+    completion: Column = "completion"
+    """The completion (prompt-completion)."""
+    messages: Column = "messages"
+    """A list of {role, content}, or its JSON (task messages)."""
+    keep: list[Column] = []
+    """Further columns carried into the channels unchanged, e.g. for slices."""
+
+
+class Split(_Section):
+    """Fractions of the rows; a split given as a file of its own ignores its fraction."""
+
+    train: float = 0.8
+    """Share of the rows for training."""
+    validation: float = 0.1
+    """Share for choosing the best checkpoint."""
+    test: float = 0.1
+    """Share held out for the evaluation; 0 for none."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
+    """Same seed and rows: same split."""
+    stratify: bool = True
+    """Keep the label shares equal in every split."""
+    group: Column | None = None
+    """Rows with the same value here (user, document) stay in one split."""
+    time: Column | None = None
+    """Sort by this column: the oldest rows train, the newest are the test."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        shares = {"train": self.train, "validation": self.validation, "test": self.test}
+        for name, share in shares.items():
+            if not 0 <= share <= 1:
+                raise ValueError(f"split.{name} must be between 0 and 1, got {share}")
+        if abs(sum(shares.values()) - 1) > 1e-6:
+            raise ValueError(
+                "split.train, split.validation and split.test must add up to 1, "
+                f"got {' + '.join(map(str, shares.values()))} = {sum(shares.values()):g}"
+            )
+        if self.train == 0:
+            raise ValueError("split.train must be above 0: there would be nothing to train on")
+        if self.group is not None and self.time is not None:
+            raise ValueError("split.group and split.time exclude each other: remove one")
+        return self
+
+
+class Missing(_Section):
+    """What a row without a text or a label becomes."""
+
+    policy: Literal["drop", "fill", "fail"] = "drop"
+    """drop: quarantine the row; fill: use the values below; fail: stop."""
+    text: str | None = None
+    """Replaces a missing text where policy is fill."""
+    label: LabelText | None = None
+    """Replaces a missing label, likewise."""
+    values: list[str] = ["", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "-", "?"]
+    """Cells that mean missing, compared without case and outer white space."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.policy == "fill" and self.text is None and self.label is None:
+            raise ValueError("missing.policy fill needs missing.text or missing.label")
+        if self.policy != "fill" and (self.text is not None or self.label is not None):
+            raise ValueError("missing.text and missing.label need missing.policy: fill")
+        return self
+
+
+class Duplicates(_Section):
+    """Rows whose texts are equal when case and white space are ignored, or nearly equal."""
+
+    exact: Literal["drop", "keep"] = "drop"
+    """drop: keep the first; keep: keep all, in one split."""
+    conflicting: Literal["majority", "drop", "first", "fail"] = "majority"
+    """Equal texts with different labels: the most frequent label wins and a tie is dropped;
+    drop all of them; keep the first; or fail."""
+    near: Annotated[float | None, Field(ge=0.6, le=1)] = None
+    """Least similarity (Jaccard of 5-character pieces, estimated) at which a text of the same
+    label counts as a duplicate of an earlier one, e.g. 0.8; empty: only equal texts do."""
+
+
+class Length(_Section):
+    """Limits on the cleaned text; prompts and completions count together."""
+
+    min_characters: Annotated[int, Field(ge=1)] = 1
+    """Shorter texts are quarantined."""
+    max_characters: Annotated[int, Field(ge=1)] = 20000
+    """Longer texts are too_long."""
+    too_long: Literal["drop", "truncate"] = "drop"
+    """Quarantine over-long texts, or cut them."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min_characters > self.max_characters:
+            raise ValueError("length.min_characters is greater than length.max_characters")
+        return self
+
+
+class DataConfig(_Section):
+    """Raw rows in, channels train/validation/test out."""
+
+    input: str | None = None
+    """One file to split: a path, file:// or s3:// URI."""
+    train: str | None = None
+    """Instead of input: a ready training file."""
+    validation: str | None = None
+    """A ready validation file; without it one is carved out of train."""
+    test: str | None = None
+    """A ready test file; without it one is carved out of train."""
+    task: Task = "text-classification"
+    """What a row is."""
+    format: InputFormat | None = None
+    """Empty: from the file name."""
+    header: bool = True
+    """CSV/TSV: whether the first row names the columns."""
+    delimiter: Annotated[str | None, Field(min_length=1, max_length=1)] = None
+    """CSV/TSV; empty: ',' for csv, tab for tsv."""
+    quoting: Literal["auto", "none"] = "auto"
+    """none: quote characters of a CSV/TSV are ordinary text."""
+    encoding: str | None = None
+    """Empty: UTF-8 or what a byte order mark says; broken bytes as cp1252."""
+    columns: Columns = Columns()
+    """Which column holds what."""
+    label_map: dict[LabelText, LabelText] = {}
+    """Raw label to label, e.g. {pos: positive, 0: negative}."""
+    labels: list[LabelText] | None = None
+    """The labels allowed after the map; empty: those of the map, or of the data."""
+    normalise_labels: bool = True
+    """Ignore case and outer white space of labels (the result is lowercase)."""
+    steps: list[Step] | None = None
+    """Text repairs in order. Empty: unicode, html, control_characters and white_space for
+    classification; unicode, control_characters and trim otherwise."""
+    missing: Missing = Missing()
+    duplicates: Duplicates = Duplicates()
+    length: Length = Length()
+    split: Split = Split()
+    max_rejected_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Fail when more than this share of the rows is bad."""
+    output_format: OutputFormat = "jsonl"
+    """File format of the channels."""
+    workers: Annotated[int | None, Field(ge=1)] = None
+    """Processes that clean; empty: one, or every core above 32 MB."""
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> Self:
+        if (self.input is None) == (self.train is None):
+            raise ValueError("give either input (one file to split) or train (ready splits)")
+        if self.input is not None and (self.validation or self.test):
+            raise ValueError("validation and test go with train, not with input")
+        if self.task == "messages" and self.output_format == "csv":
+            raise ValueError("output_format csv cannot hold messages: use jsonl or parquet")
+        return self
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> Self:
+        if self.labels is not None and len(set(self.labels)) < 2:
+            raise ValueError(f"labels needs at least two different labels, got {self.labels}")
+        stray = sorted(set(self.label_map.values()) - set(self.labels or self.label_map.values()))
+        if stray:
+            raise ValueError(f"label_map leads to {stray[0]!r}, which labels does not contain")
+        return self
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Split name to location as given; one file to split stands under the name `input`."""
+        names = ("input", "train", "validation", "test")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    @property
+    def effective_steps(self) -> list[Step]:
+        """`steps`, or the defaults of the task: only classification may lose its line breaks."""
+        if self.steps is not None:
+            return self.steps
+        if self.task == "text-classification":
+            return ["unicode", "html", "control_characters", "white_space"]
+        return ["unicode", "control_characters", "trim"]

@@ -1,0 +1,68 @@
+"""Bad rows are never dropped in silence: when there are too many, the preparation fails."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sm_launch.data.config import DataConfig
+from sm_launch.data.passes import Summary
+from sm_launch.errors import UserInputError
+
+_SHOWN_REASONS = 3
+_SHOWN_CHARACTERS = 160
+
+
+def check(
+    config: DataConfig,
+    summaries: Sequence[Summary],
+    output: Path,
+    write_rejected: Callable[[Sequence[Summary], Path], None],
+) -> None:
+    """Fail where too many rows are bad, or any is where none may be.
+
+    Duplicates are no fault of a row and do not count.
+
+    Args:
+        config: gives the limits.
+        summaries: of the first pass.
+        output: the rejected rows go to a file next to it.
+        write_rejected: writes them.
+
+    Raises:
+        UserInputError: with the most frequent reasons, an example of each, and the file.
+    """
+    reasons: Counter[str] = sum((summary.reasons for summary in summaries), Counter())
+    rows = sum(summary.rows for summary in summaries)
+    bad = reasons.total()
+    missing = {reason for reason in reasons if reason.startswith("missing_")}
+    must_stop = config.missing.policy == "fail" and missing
+    if not must_stop and bad < rows and bad <= rows * config.max_rejected_share:
+        return
+    path = output.with_name(f"{output.name}.rejected.jsonl")
+    write_rejected(summaries, path)
+    examples: dict[str, dict[str, Any]] = {}
+    for summary in summaries:
+        examples = summary.examples | examples
+    field, what = "data.max_rejected_share", "are bad"
+    value: object = config.max_rejected_share
+    if must_stop:
+        field, value, what = "data.missing.policy", "fail", "are bad, some for a missing value"
+    lines = [_line(reason, count, examples[reason]) for reason, count in reasons.most_common()]
+    more = len(lines) - _SHOWN_REASONS
+    shown = lines[:_SHOWN_REASONS] + ([f"  and {more} more reason(s)"] if more > 0 else [])
+    raise UserInputError(
+        "\n".join([f"{bad} of {rows} rows ({bad / rows:.1%}) {what}", *shown]) + "\n ",
+        field=field,
+        value=value,
+        fix=f"see every bad row in {path}; correct the data or the `data` section, "
+        "or raise data.max_rejected_share",
+    )
+
+
+def _line(reason: str, count: int, example: dict[str, Any]) -> str:
+    raw = str(example["raw"])
+    short = raw if len(raw) <= _SHOWN_CHARACTERS else raw[:_SHOWN_CHARACTERS] + "…"
+    return f"  {reason}: {count}, e.g. row {example['row']}: {example['detail']}; raw: {short}"

@@ -1,0 +1,105 @@
+"""Text repairs, each a pure function of one text; `steps` in job.yaml names them in order."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Sequence
+
+from sm_launch.data.config import Step
+from sm_launch.data.pii import mask_pii
+
+TextStep = Callable[[str], str]
+
+_TAGS = (
+    "a|abbr|address|article|aside|b|big|blockquote|body|br|button|caption|center|cite|code|col|dd|"
+    "del|div|dl|dt|em|figure|font|footer|form|h1|h2|h3|h4|h5|h6|head|header|hr|html|i|iframe|img|"
+    "input|ins|label|li|link|main|mark|meta|nav|ol|option|p|pre|q|s|samp|section|select|small|span|"
+    "strike|strong|sub|sup|table|tbody|td|textarea|tfoot|th|thead|time|title|tr|tt|u|ul|var|video"
+)
+# Known names only, and attributes only with values: "I <3 it" and "a<b and c>d" are text.
+_TAG = re.compile(rf"</?(?:{_TAGS})(?:\s[^<>]*=[^<>]*)?\s*/?>", re.IGNORECASE)
+_INVISIBLE_ELEMENT = re.compile(r"<(script|style)\b[^>]*>.*?</\1\s*>|<!--.*?-->", re.I | re.S)
+# Zero-width and direction marks. U+200C and U+200D stay: Persian and emoji need them.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e"
+    "\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb]"
+)
+_LINE_END_SPACE = re.compile(r"[^\S\n]+$", re.MULTILINE)
+
+
+def decode_escaped_bytes(text: str) -> str:
+    """Read bytes that were no valid UTF-8 (kept as lone surrogates) as cp1252.
+
+    Raises:
+        UnicodeError: they are no cp1252 either.
+    """
+    if text.isascii():
+        return text
+    return re.sub(
+        "[\udc80-\udcff]+",
+        lambda match: match[0].encode("ascii", "surrogateescape").decode("cp1252"),
+        text,
+    )
+
+
+def repair_unicode(text: str) -> str:
+    """Undo mojibake, full-width letters, curly quotes and ligatures; compose to NFC."""
+    if text.isascii():
+        return text
+    import ftfy
+
+    return str(ftfy.fix_text(text, unescape_html=False))
+
+
+def strip_html(text: str) -> str:
+    """Remove tags, scripts and comments, and replace entities, even those escaped twice."""
+    if "<" not in text and "&" not in text:
+        return text
+    for _ in range(2):
+        text = _TAG.sub(" ", _INVISIBLE_ELEMENT.sub(" ", text))
+        unescaped = html.unescape(text)
+        if unescaped == text:
+            break
+        text = unescaped
+    return _TAG.sub(" ", text)
+
+
+def strip_control_characters(text: str) -> str:
+    """Remove control, zero-width and direction characters, but no line break or tab."""
+    if text.isascii() and text.isprintable():
+        return text
+    return _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def collapse_white_space(text: str) -> str:
+    """One space for every run of white space, none at the ends."""
+    return " ".join(text.split())
+
+
+def trim(text: str) -> str:
+    """Remove white space at the ends of the text and of its lines; keep what stands inside."""
+    return _LINE_END_SPACE.sub("", text).strip()
+
+
+_STEPS: dict[Step, TextStep] = {
+    "unicode": repair_unicode,
+    "html": strip_html,
+    "control_characters": strip_control_characters,
+    "mask_pii": mask_pii,
+    "white_space": collapse_white_space,
+    "trim": trim,
+    "lowercase": str.lower,
+}
+
+
+def build(names: Sequence[Step]) -> TextStep:
+    """One function that applies the named steps in order."""
+    steps = [_STEPS[name] for name in names]
+
+    def apply(text: str) -> str:
+        for step in steps:
+            text = step(text)
+        return text
+
+    return apply

@@ -1,0 +1,194 @@
+"""Channels on disk, and the directory swap that makes a preparation all or nothing."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import hashlib
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from sm_launch.data.config import OutputFormat
+from sm_launch.errors import LaunchError, UserInputError
+
+MANIFEST = "manifest.json"
+REJECTED = "rejected.jsonl"
+DATA_CARD = "data_card.html"
+CREATED_BY = "sm-launch data prepare"
+_OURS = frozenset({MANIFEST, REJECTED, DATA_CARD, "train", "validation", "test"})
+
+# One for all: json.dumps makes a new encoder on each call that has options.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
+
+
+def json_line(value: Any) -> str:
+    """One line of JSON; lone surrogates (undecodable bytes) come out as valid escapes."""
+    return _ENCODER.encode(value) + "\n"
+
+
+def encode_text(text: str) -> bytes:
+    """UTF-8 in which a lone surrogate becomes the JSON escape of itself."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def encode_rows(
+    rows: Sequence[Sequence[Any]], names: Sequence[str], output_format: OutputFormat
+) -> bytes:
+    """Rows in the bytes of a channel file, without any header.
+
+    Parquet cannot be written by concatenation, so its rows travel as an Arrow stream.
+    """
+    if output_format == "jsonl":
+        return encode_text("".join(json_line(dict(zip(names, row, strict=True))) for row in rows))
+    if output_format == "csv":
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\n").writerows(rows)
+        return encode_text(buffer.getvalue())
+    return _encode_arrow(rows, names)
+
+
+def _encode_arrow(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> bytes:
+    import pyarrow as pa
+
+    table = pa.table({name: [row[at] for row in rows] for at, name in enumerate(names)})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return bytes(sink.getvalue())
+
+
+class ChannelWriter:
+    """One file of one channel: `<directory>/<split>/<split>.<format>`.
+
+    Args:
+        directory: of all channels.
+        split: name of the channel.
+        names: columns.
+        output_format: of the file.
+    """
+
+    def __init__(
+        self, directory: Path, split: str, names: Sequence[str], output_format: OutputFormat
+    ) -> None:
+        self.path = directory / split / f"{split}.{output_format}"
+        self.path.parent.mkdir(parents=True)
+        self._names = names
+        self._format = output_format
+        self._parquet: Any = None
+        self._file: BinaryIO = self.path.open("wb")
+        if output_format == "csv":
+            self._file.write(encode_rows([names], names, "csv"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._parquet is not None:
+            self._parquet.close()
+        self._file.close()
+
+    def write(self, encoded: bytes) -> None:
+        """Append what `encode_rows` gave."""
+        if self._format != "parquet":
+            self._file.write(encoded)
+            return
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = pa.ipc.open_stream(encoded).read_all()
+        if self._parquet is None:
+            self._parquet = pq.ParquetWriter(self._file, table.schema)
+        self._parquet.write_table(table.cast(self._parquet.schema))
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_replaceable(output: Path) -> None:
+    """Refuse a directory that holds anything but an earlier preparation.
+
+    Raises:
+        UserInputError: naming what is in the way.
+    """
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise UserInputError("is a file", field="output", value=str(output), fix="name a directory")
+    strangers = sorted(path.name for path in output.iterdir() if path.name not in _OURS)
+    if strangers:
+        raise UserInputError(
+            f"holds files that `data prepare` did not write: {', '.join(strangers[:5])}",
+            field="output",
+            value=str(output),
+            fix="name a new or empty directory",
+        )
+
+
+@contextmanager
+def replacing(output: Path, *, keep: bool = True) -> Iterator[Path]:
+    """A temporary directory next to `output` that takes its place when all went well.
+
+    On any exception, Ctrl-C included, it vanishes and `output` stays as it was; without `keep`
+    always.
+
+    Raises:
+        LaunchError: the disk is full.
+    """
+    output = output.resolve()
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+        fresh.chmod(0o755)  # mkdtemp makes it private; a container's user must be able to read
+        try:
+            yield fresh
+            if keep:
+                _swap(fresh, output)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(output.parent).free // 2**20
+            raise LaunchError(
+                f"no space left on the disk ({free} MiB free); nothing was changed",
+                field="output",
+                value=str(output),
+                fix="free about three times the size of the input, or choose another disk",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise LaunchError(
+                f"cannot be written: {error.strerror}",
+                field="output",
+                value=str(output),
+                fix="choose a directory that you may write to",
+            ) from error
+        raise
+
+
+def _swap(fresh: Path, output: Path) -> None:
+    old = Path(tempfile.mkdtemp(prefix=f".{output.name}-old-", dir=output.parent))
+    try:
+        if output.exists():
+            output.replace(old / "kept")
+        try:
+            fresh.replace(output)
+        except BaseException:
+            if (old / "kept").exists():
+                (old / "kept").replace(output)
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)

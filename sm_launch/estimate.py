@@ -1,0 +1,187 @@
+"""How much GPU memory a training needs, which instance fits, and what it may cost.
+
+The arithmetic is shown, because it is a rule of thumb: weights, gradients and optimizer are exact,
+activations are not.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from sm_launch.config import HyperparameterValue, JobConfig
+from sm_launch.errors import LaunchError, UserInputError
+from sm_launch.instances import (
+    PRICES_AS_OF,
+    PRICES_REGION,
+    SPOT_FACTOR,
+    Instance,
+    table,
+)
+
+GIB = 2.0**30
+# Share of a GPU's memory that is left for tensors: CUDA's context and fragmentation take the rest.
+USABLE = 0.9
+# Activations with checkpointing, in bytes a parameter and row of 1024 tokens; from the usual
+# 34·s·h bytes a layer against 12·h² parameters, for h around 2,000 to 4,000.
+ACTIVATION_BYTES = 0.35
+# LoRA of rank 16 on every linear layer adds about so many of the base model's parameters.
+LORA_SHARE = 0.01
+FULL_PRECISION_BYTES, HALF_PRECISION_BYTES, FOUR_BIT_BYTES = 4.0, 2.0, 0.55
+# Gradients 4, AdamW's two moments 8 bytes a trained parameter.
+TRAINED_BYTES = 12.0
+_SIZE = re.compile(r"(?<![a-z0-9])(\d+(?:[._]\d+)?)\s?([bm])(?![a-z0-9])", re.IGNORECASE)
+_ENCODERS = {
+    "distilbert": 66e6,
+    "minilm": 22e6,
+    "bert-base": 110e6,
+    "bert-large": 340e6,
+    "roberta-base": 125e6,
+    "roberta-large": 355e6,
+    "deberta-v3-base": 184e6,
+    "modernbert-base": 149e6,
+    "modernbert-large": 395e6,
+}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """GPU memory of a training, in GiB, with the lines of its arithmetic."""
+
+    total_gib: float
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a job may cost at most, in US dollars, with the line of its arithmetic."""
+
+    dollars: float
+    line: str
+
+
+def parameter_count(model: str | None, directory: Path | None = None) -> float | None:
+    """Number of parameters: counted in local safetensors files, else read off the name.
+
+    Args:
+        model: Hub id, URI or path.
+        directory: the model's local directory, if it has one.
+    """
+    if directory is not None and (files := sorted(directory.glob("*.safetensors"))):
+        return float(sum(_count(file) for file in files))
+    name = (model or "").rsplit("/", 1)[-1].lower()
+    if found := _SIZE.search(name):
+        return float(found[1].replace("_", ".")) * (1e9 if found[2].lower() == "b" else 1e6)
+    return next((size for part, size in _ENCODERS.items() if part in name), None)
+
+
+def _count(file: Path) -> int:
+    """Elements of all tensors; the header (a length, then JSON) is all that is read."""
+    with file.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        header = json.loads(stream.read(length))
+    total = 0
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            elements = 1
+            for size in tensor["shape"]:
+                elements *= size
+            total += elements
+    return total
+
+
+def memory(parameters: float, hyperparameters: dict[str, HyperparameterValue]) -> Memory:
+    """What the training holds in GPU memory.
+
+    Args:
+        parameters: of the base model.
+        hyperparameters: use_peft, load_in_4bit, dtype, per_device_train_batch_size, max_length.
+    """
+    peft, four_bit = bool(hyperparameters.get("use_peft")), hyperparameters.get("load_in_4bit")
+    half = hyperparameters.get("dtype") in {"bfloat16", "float16"}
+    width = HALF_PRECISION_BYTES if half else FULL_PRECISION_BYTES
+    width = FOUR_BIT_BYTES if four_bit else width
+    trained = parameters * LORA_SHARE if peft else parameters
+    batch = float(str(hyperparameters.get("per_device_train_batch_size") or 8))
+    length = float(str(hyperparameters.get("max_length") or 1024))
+    parts = {
+        f"weights      {_short(parameters)} x {width:g} bytes": parameters * width,
+        f"training     {_short(trained)} x {TRAINED_BYTES:g} bytes (gradients, AdamW)"
+        + (" (LoRA)" if peft else ""): trained * TRAINED_BYTES,
+        f"activations  {_short(parameters)} x {batch:g} rows x {length:g}/1024 x "
+        f"{ACTIVATION_BYTES:g} bytes": parameters * batch * length / 1024 * ACTIVATION_BYTES,
+    }
+    total = sum(parts.values()) / GIB
+    lines = [f"{text:<62} {size / GIB:8.1f} GiB" for text, size in parts.items()]
+    return Memory(total, (*lines, f"{'together':<62} {total:8.1f} GiB"))
+
+
+def suggest(needed_gib: float) -> Instance:
+    """The cheapest GPU instance of which one GPU holds the training, else all GPUs together.
+
+    Raises:
+        LaunchError: no single instance is large enough.
+    """
+    gpus = [instance for instance in table().values() if instance.gpus]
+    single = [found for found in gpus if found.gpu_memory_gib * USABLE >= needed_gib]
+    shared = [found for found in gpus if found.gpus * found.gpu_memory_gib * USABLE >= needed_gib]
+    fitting = single or shared
+    if not fitting:
+        raise LaunchError(
+            f"no single instance has {needed_gib:.0f} GiB of GPU memory",
+            fix="use_peft: true, load_in_4bit: true or several instances",
+        )
+    return min(fitting, key=lambda instance: instance.price)
+
+
+def cost(config: JobConfig, jobs: int = 1) -> Cost | None:
+    """What training can cost at most; None where the price of the instance type is unknown.
+
+    Args:
+        config: instance type, count, spot and maximum runtime.
+        jobs: how many such jobs.
+    """
+    training = config.training
+    known = table().get(training.instances.type)
+    if known is None:
+        return None
+    hours = training.max_runtime_seconds / 3600
+    factor = SPOT_FACTOR if training.spot else 1.0
+    dollars = known.price * training.instances.count * hours * factor * jobs
+    terms = [f"${known.price:.3f}/h", f"{training.instances.count} instance(s)", f"{hours:.1f} h"]
+    terms += [f"{SPOT_FACTOR:g} (spot, careful)"] if training.spot else []
+    terms += [f"{jobs} jobs"] if jobs > 1 else []
+    priced = f"list price of {PRICES_REGION}, {PRICES_AS_OF}"
+    return Cost(dollars, f"{' x '.join(terms)} = ${dollars:.2f} at most ({priced})")
+
+
+def require_cost(config: JobConfig, limit: float | None, jobs: int = 1) -> Cost | None:
+    """Refuse a job that could cost more than `limit` US dollars.
+
+    Raises:
+        UserInputError: it could, or nobody knows.
+    """
+    estimated = cost(config, jobs)
+    if limit is None:
+        return estimated
+    if estimated is None:
+        raise UserInputError(
+            "the price of this instance type is not in the table, so no limit can be kept",
+            field="training.instances.type",
+            value=config.training.instances.type,
+            fix="take another type, or leave out --max-cost",
+        )
+    if estimated.dollars > limit:
+        raise UserInputError(
+            f"the job could cost more than ${limit:.2f}: {estimated.line}",
+            field="--max-cost",
+            fix="lower training.max_runtime_seconds, take a cheaper instance, or spot: true",
+        )
+    return estimated
+
+
+def _short(count: float) -> str:
+    return f"{count / 1e9:.2f}e9" if count >= 1e9 else f"{count / 1e6:.1f}e6"

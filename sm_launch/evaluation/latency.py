@@ -1,0 +1,73 @@
+"""Latency percentiles, and the measurement of single requests one after another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sm_launch.evaluation.client import Sender
+from sm_launch.evaluation.result import LatencyStats
+from sm_launch.evaluation.wire import encode
+
+
+@dataclass(frozen=True)
+class LatencyPlan:
+    """How latency is measured: `warmup` unmeasured requests, then at most `requests` of one row.
+
+    The measurement ends early after `budget_s` seconds, so that a slow model does not make an
+    evaluation long. `requests=0` skips it.
+    """
+
+    warmup: int = 3
+    requests: int = 100
+    budget_s: float = 10.0
+
+
+def latency_stats(samples_s: Sequence[float], *, keep_samples: bool = False) -> LatencyStats | None:
+    """Statistics of latencies given in seconds; None when there are none."""
+    if not samples_s:
+        return None
+    ordered = sorted(1000 * sample for sample in samples_s)
+    return LatencyStats(
+        count=len(ordered),
+        mean_ms=math.fsum(ordered) / len(ordered),
+        min_ms=ordered[0],
+        max_ms=ordered[-1],
+        p50_ms=percentile(ordered, 50),
+        p90_ms=percentile(ordered, 90),
+        p95_ms=percentile(ordered, 95),
+        p99_ms=percentile(ordered, 99),
+        samples_ms=tuple(1000 * sample for sample in samples_s) if keep_samples else (),
+    )
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """The percentile of sorted values, linear between neighbours (numpy's default method)."""
+    position = (len(ordered) - 1) * percent / 100
+    low = math.floor(position)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
+
+
+def measure_latency(sender: Sender, texts: Sequence[str], plan: LatencyPlan) -> LatencyStats | None:
+    """Latency of single-row requests at concurrency 1; requests that fail are not counted.
+
+    The texts are taken evenly spread over `texts`, so that sorted files do not bias the lengths.
+    """
+    if not texts or plan.requests < 1:
+        return None
+    for text in texts[: plan.warmup]:
+        if sender.send(encode([text])).gave_up:
+            return None  # the main pass will say why
+    wanted = min(plan.requests, len(texts))
+    chosen = [texts[i * len(texts) // wanted] for i in range(wanted)]
+    begin = sender.clock()
+    samples = []
+    for text in chosen:
+        sent = sender.send(encode([text]))
+        if sent.reply is not None and sent.reply.status == 200:
+            samples.append(sent.latency_s)
+        if sender.clock() - begin > plan.budget_s:
+            break
+    return latency_stats(samples, keep_samples=True)

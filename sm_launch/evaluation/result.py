@@ -1,0 +1,194 @@
+"""What an evaluation found: plain frozen records, and the JSON document made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SCHEMA_VERSION = 1
+"""Version of the layout of `evaluation.json`; raised when a key changes its meaning."""
+
+
+@dataclass(frozen=True)
+class RowFailure:
+    """A row that got no prediction; `index` counts the rows of the evaluated file from 0."""
+
+    index: int
+    reason: str
+    status: int | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One row and what the endpoint said about it.
+
+    `scores` maps label to probability; it is empty where the endpoint tells only the label.
+    """
+
+    index: int
+    text: str
+    gold: str
+    predicted: str
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def correct(self) -> bool:
+        return self.gold == self.predicted
+
+    @property
+    def confidence(self) -> float | None:
+        """The score of the predicted label, if the endpoint told scores."""
+        return self.scores.get(self.predicted)
+
+
+@dataclass(frozen=True)
+class ClassMetrics:
+    """Quality for one label; `roc_auc` (one against the rest) is None where it is undefined."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+    predicted: int
+    roc_auc: float | None = None
+
+
+@dataclass(frozen=True)
+class ClassificationMetrics:
+    """Quality over all rows that got a prediction.
+
+    `summary` maps metric name (accuracy, f1_macro, …) to value. `confusion[i][j]` counts the rows
+    whose label is `labels[i]` and that were predicted as `labels[j]`.
+    """
+
+    labels: tuple[str, ...]
+    summary: dict[str, float]
+    per_class: tuple[ClassMetrics, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class LatencyStats:
+    """Request latencies in milliseconds, as the client saw them (network included)."""
+
+    count: int
+    mean_ms: float
+    min_ms: float
+    max_ms: float
+    p50_ms: float
+    p90_ms: float
+    p95_ms: float
+    p99_ms: float
+    samples_ms: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """The main pass: batched, concurrent requests over all rows.
+
+    `rows_per_s` counts rows that got an answer; `request_latency` is per request under that load.
+    """
+
+    batch_size: int
+    concurrency: int
+    wall_s: float
+    rows_per_s: float
+    requests_per_s: float
+    requests: int
+    request_latency: LatencyStats
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """Where the numbers come from, for the reader of a report; empty values are left out."""
+
+    endpoint: str = ""
+    training_job: str = ""
+    target: str = ""
+    model: str = ""
+    data: str = ""
+    command: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Everything an evaluation found. `latency` is of single rows, one request at a time."""
+
+    rows_total: int
+    predictions: tuple[Prediction, ...]
+    failures: tuple[RowFailure, ...]
+    metrics: ClassificationMetrics | None
+    latency: LatencyStats | None
+    throughput: Throughput | None
+    retries: int
+    started_at: str
+    duration_s: float
+    warnings: tuple[str, ...] = ()
+    info: RunInfo = field(default_factory=RunInfo)
+
+    @property
+    def failed_share(self) -> float:
+        """Failed rows as a share of all rows, 0 to 1."""
+        return len(self.failures) / self.rows_total if self.rows_total else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document written to `evaluation.json`."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "task": "text-classification",
+            "started_at": self.started_at,
+            "duration_s": round(self.duration_s, 3),
+            "rows": {
+                "total": self.rows_total,
+                "evaluated": len(self.predictions),
+                "failed": len(self.failures),
+                "failed_share": self.failed_share,
+            },
+            **_metrics_dict(self.metrics),
+            "latency_ms": _latency_dict(self.latency),
+            "throughput": _throughput_dict(self.throughput),
+            "retries": self.retries,
+            "warnings": list(self.warnings),
+            "failures": [asdict(failure) for failure in self.failures],
+            "run": asdict(self.info),
+        }
+
+
+def _metrics_dict(metrics: ClassificationMetrics | None) -> dict[str, Any]:
+    if metrics is None:
+        return {"labels": [], "metrics": {}, "per_class": {}, "confusion_matrix": []}
+    return {
+        "labels": list(metrics.labels),
+        "metrics": dict(metrics.summary),
+        "per_class": {
+            c.label: {k: v for k, v in asdict(c).items() if k != "label"} for c in metrics.per_class
+        },
+        "confusion_matrix": [list(row) for row in metrics.confusion],
+    }
+
+
+def _latency_dict(stats: LatencyStats | None) -> dict[str, Any] | None:
+    if stats is None:
+        return None
+    names = ("count", "mean_ms", "min_ms", "max_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms")
+    values = {name.removesuffix("_ms"): round(getattr(stats, name), 3) for name in names}
+    return {**values, "samples": [round(sample, 3) for sample in stats.samples_ms]}
+
+
+def _throughput_dict(throughput: Throughput | None) -> dict[str, Any] | None:
+    if throughput is None:
+        return None
+    under_load = _latency_dict(throughput.request_latency) or {}
+    under_load.pop("samples", None)  # one number a request: too many, and the stats say it
+    return {
+        "batch_size": throughput.batch_size,
+        "concurrency": throughput.concurrency,
+        "wall_s": round(throughput.wall_s, 3),
+        "rows_per_s": round(throughput.rows_per_s, 2),
+        "requests_per_s": round(throughput.requests_per_s, 2),
+        "requests": throughput.requests,
+        "request_latency_ms": under_load,
+    }

@@ -1,0 +1,77 @@
+"""The short account of an evaluation for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sm_launch.evaluation.gates import GateResult
+from sm_launch.evaluation.result import EvaluationResult, LatencyStats
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+HEADLINES = {
+    "accuracy": "accuracy",
+    "precision_macro": "precision (macro)",
+    "recall_macro": "recall (macro)",
+    "f1_macro": "F1 (macro)",
+    "f1_weighted": "F1 (weighted)",
+    "roc_auc_macro": "ROC-AUC (macro)",
+}
+
+
+def render_summary(result: EvaluationResult, gates: Sequence[GateResult] = ()) -> Group:
+    """A rich renderable: headline numbers, a line per class, warnings and gates."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[Table | Text] = [_headline(result)]
+    if result.metrics is not None:
+        parts.append(_classes(result))
+    parts += [Text(f"warning: {warning}", style="yellow") for warning in result.warnings]
+    parts += [Text(f"gate: {gate}", style="green" if gate.passed else "red") for gate in gates]
+    return Group(*parts)
+
+
+def _headline(result: EvaluationResult) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column(justify="right", style="bold")
+    summary = result.metrics.summary if result.metrics is not None else {}
+    for name, title in HEADLINES.items():
+        if name in summary:
+            table.add_row(title, f"{summary[name]:.4f}")
+    table.add_row("rows", f"{len(result.predictions)} of {result.rows_total}")
+    if result.failures:
+        table.add_row("failed rows", f"[red]{len(result.failures)}[/red]")
+    if result.latency is not None:
+        table.add_row("latency p50 / p95 / p99", _milliseconds(result.latency))
+    if result.throughput is not None:
+        load = result.throughput
+        setting = f"batch {load.batch_size} × {load.concurrency}"
+        table.add_row(f"throughput ({setting})", f"{load.rows_per_s:.1f} rows/s")
+    return table
+
+
+def _milliseconds(stats: LatencyStats) -> str:
+    return " / ".join(f"{value:.1f}" for value in (stats.p50_ms, stats.p95_ms, stats.p99_ms)) + (
+        " ms"
+    )
+
+
+def _classes(result: EvaluationResult) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2))
+    table.add_column("class")
+    for title in ("precision", "recall", "F1", "rows"):
+        table.add_column(title, justify="right")
+    for entry in result.metrics.per_class if result.metrics is not None else ():
+        values = (f"{value:.4f}" for value in (entry.precision, entry.recall, entry.f1))
+        table.add_row(escape(entry.label), *values, str(entry.support))
+    return table

@@ -1,0 +1,117 @@
+"""Progress of anything that lasts: a live bar on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+SECONDS_BETWEEN_LOG_LINES = 5.0
+
+
+class ProgressBar(Protocol):
+    """What a long-running step needs of a bar."""
+
+    def advance(self, amount: float = 1) -> None:
+        """Count `amount` more units as done."""
+
+    def update(
+        self,
+        *,
+        description: str | None = None,
+        completed: float | None = None,
+        total: float | None = None,
+    ) -> None:
+        """Change the words, the position or the goal."""
+
+
+class _TerminalBar:
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+
+    def advance(self, amount: float = 1) -> None:
+        self._progress.advance(self._task, amount)
+
+    def update(
+        self,
+        *,
+        description: str | None = None,
+        completed: float | None = None,
+        total: float | None = None,
+    ) -> None:
+        self._progress.update(self._task, description=description, completed=completed, total=total)
+
+
+class _LogBar:
+    """A line every few seconds, so that a CI log shows life without being flooded."""
+
+    def __init__(self, description: str, total: float | None, stream: TextIO) -> None:
+        self._description = description
+        self._total = total
+        self._completed = 0.0
+        self._stream = stream
+        self._started = self._printed = time.monotonic()
+
+    def advance(self, amount: float = 1) -> None:
+        self.update(completed=self._completed + amount)
+
+    def update(
+        self,
+        *,
+        description: str | None = None,
+        completed: float | None = None,
+        total: float | None = None,
+    ) -> None:
+        self._description = description or self._description
+        self._completed = self._completed if completed is None else completed
+        self._total = total or self._total
+        now = time.monotonic()
+        if now - self._printed >= SECONDS_BETWEEN_LOG_LINES:
+            self._printed = now
+            self._print(now)
+
+    def _print(self, now: float) -> None:
+        done = f" {self._completed:.0f}/{self._total:.0f}" if self._total else ""
+        elapsed = now - self._started
+        print(f"{self._description}{done} [{elapsed:.0f} s]", file=self._stream, flush=True)
+
+
+@contextmanager
+def progress(
+    description: str, total: float | None = None, *, stream: TextIO | None = None
+) -> Iterator[ProgressBar]:
+    """Show that something is going on.
+
+    Args:
+        description: what is being done, in a word or three.
+        total: units of work; None where nobody knows, which shows a pulse.
+        stream: where to write; standard error by default, so that results can be piped.
+    """
+    stream = stream or sys.stderr
+    if not stream.isatty():
+        yield _LogBar(description, total, stream)
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%" if total else ""),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(file=stream), transient=True) as display:
+        yield _TerminalBar(display, display.add_task(description, total=total))

@@ -1,0 +1,124 @@
+"""SageMaker itself: boto3's clients under the session's names, and logs from CloudWatch.
+
+Looking at a job must survive what a long night brings: throttling, lost connections, log streams
+that do not exist yet. Looking is therefore patient; creating and deleting fail as boto3 fails.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from sm_launch.aws_clients import make_client
+from sm_launch.aws_errors import is_missing, is_passing
+from sm_launch.errors import LaunchError
+from sm_launch.sessions.aws_logs import read_group
+
+TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
+ENDPOINT_LOGS = "/aws/sagemaker/Endpoints"
+
+# DescribeTrainingJob and GetLogEvents are throttled per account: every few seconds is enough.
+SECONDS_BETWEEN_LOOKS = 5.0
+# How long looking goes on without an answer before it gives up.
+PATIENCE_SECONDS = 600.0
+_RUNTIME = frozenset(
+    {"invoke_endpoint", "invoke_endpoint_with_response_stream", "invoke_endpoint_async"}
+)
+
+
+class AwsSession:
+    """boto3's SageMaker client, with the runtime client's invocations and CloudWatch's logs.
+
+    Args:
+        region: None takes what the AWS configuration says.
+        clients: makes a client of a service; tests give stubbed ones.
+        sleep: waits between two tries.
+    """
+
+    seconds_between_looks = SECONDS_BETWEEN_LOOKS
+
+    def __init__(
+        self,
+        region: str | None = None,
+        *,
+        clients: Callable[[str, str | None], Any] = make_client,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._region = region
+        self._make = clients
+        self._sleep = sleep
+
+    @cached_property
+    def _sagemaker(self) -> Any:
+        return self._make("sagemaker", self._region)
+
+    @cached_property
+    def _runtime(self) -> Any:
+        return self._make("sagemaker-runtime", self._region)
+
+    @cached_property
+    def _logs(self) -> Any:
+        return self._make("logs", self._region)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        method = getattr(self._runtime if name in _RUNTIME else self._sagemaker, name)
+        return self._patient(method) if name.startswith("describe_") else method
+
+    def training_log_lines(self, name: str, cursor: Any = None) -> tuple[list[str], Any]:
+        """New lines of a training job's log, and where to go on.
+
+        Raises:
+            LaunchError: there is no such job.
+        """
+        lines, cursor_after = read_group(self._logs, TRAINING_LOGS, f"{name}/", cursor)
+        if not lines and cursor is None:
+            self._require("describe_training_job", "training job", TrainingJobName=name)
+        return lines, cursor_after
+
+    def endpoint_log_lines(self, name: str, cursor: Any = None) -> tuple[list[str], Any]:
+        """New lines of an endpoint's log, and where to go on.
+
+        The log outlives the endpoint: that of a deleted one can still be read.
+
+        Raises:
+            LaunchError: there is neither such an endpoint nor a log of it.
+        """
+        lines, cursor_after = read_group(self._logs, f"{ENDPOINT_LOGS}/{name}", "", cursor)
+        if not lines and cursor is None:
+            self._require("describe_endpoint", "endpoint", EndpointName=name)
+        return lines, cursor_after
+
+    def _require(self, method: str, kind: str, **request: str) -> None:
+        from botocore.exceptions import ClientError
+
+        try:
+            getattr(self, method)(**request)
+        except ClientError as error:
+            if is_missing(error):
+                raise LaunchError(
+                    f"there is no such {kind}, nor a log of it",
+                    value=next(iter(request.values())),
+                    fix="check the name and the region with `sm-launch list`",
+                ) from error
+            raise
+
+    def _patient(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """The method, tried again while the service cannot be reached or says: slower."""
+
+        def call(**request: Any) -> Any:
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            pause = 1.0
+            while True:
+                try:
+                    return method(**request)
+                except Exception as error:
+                    if not is_passing(error) or time.monotonic() >= deadline:
+                        raise
+                self._sleep(pause)
+                pause = min(2 * pause, 30.0)
+
+        return call

@@ -1,0 +1,88 @@
+"""The environment of a container's process: a small one, made from the request.
+
+Nothing of the caller's shell reaches the job unless it says something about this machine: no AWS
+credentials, no PYTHONPATH. What a job needs beyond that belongs into the request's Environment,
+as it does on SageMaker.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+DEFAULT_TRAINING_MODULE = "sm_train.entry:main"
+TRAINING_MODULE_VARIABLE = "SAGEMAKER_TRAINING_MODULE"
+PROGRAM_HYPERPARAMETER = "sagemaker_program"
+
+# Facts about this machine: network, certificates, devices, threads, caches.
+_KEPT = frozenset(
+    {
+        "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR",
+        "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
+        "http_proxy", "https_proxy", "no_proxy", "all_proxy",
+        "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+        "HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_DATASETS_CACHE",
+        "XDG_CACHE_HOME", "TORCH_HOME",
+        "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "LD_LIBRARY_PATH", "NVIDIA_VISIBLE_DEVICES",
+        "OMP_NUM_THREADS", "MKL_NUM_THREADS",
+    }
+)  # fmt: skip
+
+
+def scripts_directory() -> Path:
+    """Where this interpreter's environment keeps its console scripts."""
+    # Not resolved: a virtual environment's python is a link to the system's.
+    return Path(sys.executable).parent
+
+
+def base_environment(base: Path, request_environment: Mapping[str, str]) -> dict[str, str]:
+    """What both `train` and `serve` get."""
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT}
+    path = [str(scripts_directory()), os.environ.get("PATH", os.defpath)]
+    return {
+        **kept,
+        "PATH": os.pathsep.join(path),
+        "PYTHONUNBUFFERED": "1",  # as in the images: a log is read while the job runs
+        "AWS_EC2_METADATA_DISABLED": "true",  # there is none, and asking for it takes seconds
+        **request_environment,
+        "SAGEMAKER_BASE_DIR": str(base),
+    }
+
+
+def training_environment(
+    base: Path,
+    request_environment: Mapping[str, str],
+    hyperparameters: Mapping[str, str],
+    *,
+    name: str,
+    arn: str,
+) -> dict[str, str]:
+    """What `train` gets.
+
+    The toolkit runs our entry point in-process unless the request names another one, or brings a
+    script of its own (`sagemaker_program`).
+    """
+    environment = base_environment(base, request_environment)
+    if PROGRAM_HYPERPARAMETER not in hyperparameters:
+        environment.setdefault(TRAINING_MODULE_VARIABLE, DEFAULT_TRAINING_MODULE)
+    environment |= {
+        "TRAINING_JOB_NAME": name,
+        "TRAINING_JOB_ARN": arn,
+        # The toolkit would wait up to 15 minutes for the host's DNS name.
+        "SM_STUDIO_LOCAL_MODE": "true",
+    }
+    return environment
+
+
+def serving_environment(
+    base: Path, request_environment: Mapping[str, str], port: int
+) -> dict[str, str]:
+    """What `serve` gets; `port` is the one that it must listen on."""
+    return {
+        # The model directory may be the user's own: no __pycache__ beside its inference.py.
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **base_environment(base, request_environment),
+        "SAGEMAKER_BIND_TO_PORT": str(port),
+    }

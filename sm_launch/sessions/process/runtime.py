@@ -1,0 +1,213 @@
+"""Invocations: what the sagemaker-runtime client does, straight to the endpoint's server."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from botocore.response import StreamingBody
+
+from sm_launch.sessions.process.base import Request, Response
+from sm_launch.sessions.process.capture import Capture, Exchange
+from sm_launch.sessions.process.errors import ModelError, ServiceError
+from sm_launch.sessions.process.hosting import Hosting
+from sm_launch.sessions.process.validation import RequestValidator
+
+_CHUNK_BYTES = 65_536
+
+
+@dataclass(frozen=True)
+class _Route:
+    """Where one request goes.
+
+    Attributes:
+        variant: the production variant.
+        ports: of all variants, as they were when the route was chosen.
+        capture: the endpoint's DataCaptureConfig, if it captures.
+    """
+
+    variant: str
+    ports: dict[str, int]
+    capture: dict[str, Any] | None
+
+    @property
+    def port(self) -> int:
+        """The port of the variant's server."""
+        return self.ports[self.variant]
+
+
+class Runtime(Hosting):
+    """`invoke_endpoint` and its streaming sibling."""
+
+    @cached_property
+    def _runtime_validator(self) -> RequestValidator:
+        return RequestValidator("sagemaker-runtime")
+
+    def invoke_endpoint(self, **request: Any) -> Response:
+        """One request to the model.
+
+        Returns:
+            `Body` (a readable StreamingBody), `ContentType`, `InvokedProductionVariant` and the
+            headers that SageMaker passes on, `CustomAttributes` among them.
+
+        Raises:
+            ModelError: the server did not answer with 2xx; the response holds OriginalStatusCode
+                (0 without an answer) and OriginalMessage.
+            ServiceError: there is no such endpoint, or it is not in service.
+        """
+        operation = "InvokeEndpoint"
+        body = _body(request)
+        route, connection, answer = self._send(operation, request, body)
+        with connection:
+            try:
+                content = answer.read()
+            except (OSError, http.client.HTTPException) as error:
+                raise _no_answer(operation, route, error) from error
+        response = self._response(operation, route, answer)
+        if capture := self._capture(request["EndpointName"], route):
+            capture.record(Exchange(request, body, content, response["ContentType"]))
+        return {**response, "Body": StreamingBody(io.BytesIO(content), len(content))}
+
+    def invoke_endpoint_with_response_stream(self, **request: Any) -> Response:
+        """One request; `Body` yields `{"PayloadPart": {"Bytes": …}}` as the server writes."""
+        operation = "InvokeEndpointWithResponseStream"
+        route, connection, answer = self._send(operation, request, _body(request))
+        return {**self._response(operation, route, answer), "Body": _parts(connection, answer)}
+
+    def _send(
+        self, operation: str, request: Request, body: bytes
+    ) -> tuple[_Route, _Connection, http.client.HTTPResponse]:
+        self._runtime_validator.check(operation, {**request, "Body": body})
+        headers = self._headers(operation, request)
+        route, connection = self._connect(request, operation)
+        try:
+            connection.request("POST", "/invocations", body, headers)
+            answer = connection.getresponse()
+            if 200 <= answer.status < 300:
+                return route, connection, answer
+            text = answer.read().decode("utf-8", "replace")
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise _no_answer(operation, route, error) from error
+        connection.close()
+        raise ModelError(operation, route.variant, answer.status, text)
+
+    def _connect(self, request: Request, operation: str) -> tuple[_Route, _Connection]:
+        """A connection to one of the endpoint's servers, which an update may replace any time."""
+        route = self._route(request, operation)
+        while True:
+            timeout = self._settings.invocation_timeout
+            connection = _Connection("127.0.0.1", route.port, timeout=timeout)
+            try:
+                connection.connect()
+            except OSError as error:
+                previous, route = route, self._route(request, operation)
+                if route.ports == previous.ports:
+                    raise _no_answer(operation, route, error) from error
+            else:
+                return route, connection
+
+    def _route(self, request: Request, operation: str) -> _Route:
+        """The variant that gets this request: the one it names, else one drawn by weight."""
+        name = request["EndpointName"]
+        state = self._in_service(name, operation)
+        if "AsyncInferenceConfig" in state:
+            raise ServiceError(
+                f"Endpoint {name} is asynchronous: use invoke_endpoint_async", operation
+            )
+        weights = {
+            each["VariantName"]: each["CurrentWeight"] for each in state["ProductionVariants"]
+        }
+        variant = request.get("TargetVariant")
+        if variant is None:
+            # All weights 0 is legal; SageMaker then sends nothing anywhere.
+            if not any(weights.values()):
+                raise ServiceError(f"All variants of endpoint {name} have weight 0", operation)
+            (variant,) = random.choices(list(weights), list(weights.values()))  # noqa: S311
+        if variant not in state["ports"]:
+            raise ServiceError(
+                f"Variant {variant!r} of endpoint {name} was not found; there are "
+                f"{sorted(state['ports'])}",
+                operation,
+            )
+        return _Route(variant, state["ports"], state.get("capture"))
+
+    def _capture(self, endpoint: str, route: _Route) -> Capture | None:
+        """What writes this variant's captured data, if it has any."""
+        if route.capture is None:
+            return None
+        key = (endpoint, route.variant, json.dumps(route.capture))
+        if key not in self._captures:
+            self._captures[key] = Capture(route.capture, endpoint, route.variant)
+        return self._captures[key]
+
+    @cached_property
+    def _captures(self) -> dict[tuple[str, str, str], Capture]:
+        return {}
+
+    def _headers(self, operation: str, request: Request) -> dict[str, str]:
+        names = self._runtime_validator.header_names(operation)[0]
+        headers = {names[key]: str(value) for key, value in request.items() if key in names}
+        # The streaming operation renames Accept on its way to the service, not to the container.
+        if "Accept" in request:
+            headers.pop(names["Accept"])
+            headers["Accept"] = request["Accept"]
+        headers.setdefault("Accept", "*/*")
+        headers.setdefault("Content-Type", "application/octet-stream")
+        return headers
+
+    def _response(
+        self, operation: str, route: _Route, answer: http.client.HTTPResponse
+    ) -> Response:
+        names = self._runtime_validator.header_names(operation)[1]
+        response = {key: value for key, name in names.items() if (value := answer.getheader(name))}
+        return {
+            **response,
+            "ContentType": answer.getheader("Content-Type", ""),
+            "InvokedProductionVariant": route.variant,
+            "ResponseMetadata": {"HTTPStatusCode": answer.status},
+        }
+
+
+def _body(request: Request) -> bytes:
+    """The body in one of the forms that botocore takes: bytes, text or a file."""
+    body = request.get("Body", b"")
+    body = body.read() if hasattr(body, "read") else body
+    return body.encode() if isinstance(body, str) else bytes(body)
+
+
+def _no_answer(operation: str, route: _Route, error: Exception) -> ModelError:
+    return ModelError(operation, route.variant, 0, f"{type(error).__name__}: {error}")
+
+
+class _Connection(http.client.HTTPConnection):
+    def __enter__(self) -> _Connection:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _parts(
+    connection: _Connection, answer: http.client.HTTPResponse
+) -> Iterator[dict[str, dict[str, bytes]]]:
+    with connection:
+        while True:
+            try:
+                chunk = answer.read1(_CHUNK_BYTES)
+            except (OSError, http.client.HTTPException) as error:
+                raise ServiceError(
+                    f"The model's stream broke off: {type(error).__name__}: {error}",
+                    "InvokeEndpointWithResponseStream",
+                    code="ModelStreamError",
+                    details={"ErrorCode": "StreamBroken"},
+                ) from error
+            if not chunk:
+                return
+            yield {"PayloadPart": {"Bytes": chunk}}

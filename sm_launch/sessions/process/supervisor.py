@@ -1,0 +1,107 @@
+"""The process that watches over one job or endpoint: `python -m …supervisor DIRECTORY LOCK_FD`.
+
+It detaches from the command that started it, so that a job lives on when the terminal closes, and
+it holds the record's lock for as long as it lives.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import sm_launch
+from sm_launch.errors import LaunchError
+from sm_launch.sessions.process import children, store
+
+
+def _runner(kind: str) -> Callable[[store.Record, Termination], None]:
+    """What runs a record of this kind; imported late, so that each run loads no more than its own.
+
+    Tuning jobs start training jobs, and so import this module in turn.
+    """
+    if kind == store.TRAINING_JOBS:
+        from sm_launch.sessions.process.training_run import run_training_job
+
+        return run_training_job
+    if kind == store.ENDPOINTS:
+        from sm_launch.sessions.process.hosting_run import run_endpoint
+
+        return run_endpoint
+    if kind == store.TRANSFORM_JOBS:
+        from sm_launch.sessions.process.transform_run import run_transform_job
+
+        return run_transform_job
+    if kind == store.TUNING_JOBS:
+        from sm_launch.sessions.process.tuning_run import run_tuning_job
+
+        return run_tuning_job
+    raise ValueError(f"nothing runs {kind!r}")
+
+
+class Termination:
+    """Whether this process was told to end (a shutdown of the machine, a `kill`)."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        signal.signal(signal.SIGTERM, self._request)
+
+    def _request(self, signum: int, frame: FrameType | None) -> None:
+        self.requested = True
+
+
+def start(record: store.Record, lock: int) -> None:
+    """Start the supervisor of a new record and hand it the lock.
+
+    Returns once it has detached; `lock` is closed here.
+
+    Raises:
+        LaunchError: the supervisor did not start.
+    """
+    source = str(Path(sm_launch.__file__).resolve().parent.parent)
+    try:
+        with (record.path / "supervisor.log").open("ab") as log:
+            finished = subprocess.run(
+                [sys.executable, "-m", __name__, str(record.path), str(lock)],
+                env={**os.environ, "PYTHONPATH": source},
+                cwd=record.path,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=[lock],
+                start_new_session=True,
+                check=False,
+            )
+    finally:
+        os.close(lock)
+    if finished.returncode != 0:
+        raise LaunchError(
+            f"the process that watches over {record.name} did not start",
+            value=finished.returncode,
+            fix=f"see {record.path / 'supervisor.log'}",
+        )
+
+
+def main(arguments: list[str]) -> None:
+    """Detach and run what the record asks for."""
+    record = store.Record(Path(arguments[0]))
+    if os.fork() > 0:
+        os._exit(0)
+    os.setsid()
+    children.start_watchdog(record.path)
+    termination = Termination()
+    try:
+        _runner(record.path.parent.name)(record, termination)
+    except BaseException:
+        # Whoever reads the state next finds the lock free and marks the record as failed.
+        traceback.print_exc()
+        raise
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

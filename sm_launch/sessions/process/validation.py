@@ -1,0 +1,111 @@
+"""Requests are checked against botocore's own service model, offline.
+
+botocore checks types, required members and unknown names before it sends a request. The service
+checks the rest (patterns, enumerations, lengths) and answers with a ValidationException; both are
+done here, so that a request which passes has the shape that SageMaker takes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from botocore.loaders import Loader
+from botocore.model import ListShape, MapShape, ServiceModel, Shape, StructureShape
+from botocore.validate import ParamValidator
+
+from sm_launch.sessions.process.errors import RequestError, ServiceError
+
+# Locations: `file://` is legal here where SageMaker wants `s3://`.
+_LOCATION_PATTERNS = ("(https|s3)://", "(s3|https)://", "s3://")
+# The instance types of SageMaker's own local mode.
+_LOCAL_INSTANCE_TYPES = frozenset({"local", "local_gpu"})
+
+
+class RequestValidator:
+    """Checks requests of one service ("sagemaker" or "sagemaker-runtime")."""
+
+    def __init__(self, service: str) -> None:
+        self._model = ServiceModel(Loader().load_service_model(service, "service-2"), service)
+
+    def check(self, operation: str, request: dict[str, Any]) -> None:
+        """Raise unless `request` is one that `operation` takes.
+
+        Raises:
+            RequestError: a wrong type, an unknown or a missing member.
+            ServiceError: a value outside the service's limits.
+        """
+        shape = self._model.operation_model(operation).input_shape
+        assert shape is not None, "every operation used here takes members"
+        report = ParamValidator().validate(request, shape)
+        if report.has_errors():
+            raise RequestError(report.generate_report())
+        broken = list(_broken_constraints(shape, request, ""))
+        if broken:
+            count = f"{len(broken)} validation error{'s' if len(broken) > 1 else ''} detected: "
+            raise ServiceError(count + "; ".join(broken), operation)
+
+    def header_names(self, operation: str) -> tuple[dict[str, str], dict[str, str]]:
+        """Member name to HTTP header, of the operation's input and of its output."""
+        model = self._model.operation_model(operation)
+        return _headers(model.input_shape), _headers(model.output_shape)
+
+
+def _headers(shape: Any) -> dict[str, str]:
+    return {
+        name: member.serialization["name"]
+        for name, member in shape.members.items()
+        if member.serialization.get("location") == "header"
+    }
+
+
+def _broken_constraints(shape: Shape, value: Any, where: str) -> Iterator[str]:
+    if isinstance(shape, StructureShape):
+        for name, member in value.items():
+            yield from _broken_constraints(shape.members[name], member, _below(where, name))
+        return
+    if isinstance(shape, ListShape):
+        for index, member in enumerate(value, start=1):
+            yield from _broken_constraints(shape.member, member, f"{where}.{index}.member")
+    elif isinstance(shape, MapShape):
+        for key, member in value.items():
+            yield from _broken_constraints(shape.key, key, f"{where} key")
+            yield from _broken_constraints(shape.value, member, f"{where}.{key}")
+    problem = _problem(shape, value)
+    if problem:
+        yield f"Value {value!r} at {where!r} failed to satisfy constraint: {problem}"
+
+
+def _below(where: str, name: str) -> str:
+    name = name[0].lower() + name[1:]
+    return f"{where}.{name}" if where else name
+
+
+def _problem(shape: Shape, value: Any) -> str | None:
+    limits = shape.metadata
+    size = len(value) if isinstance(value, str | bytes | list | dict) else value
+    unit = "value" if size is value else "length"
+    if isinstance(size, int | float) and "max" in limits and size > limits["max"]:
+        return f"Member must have {unit} less than or equal to {limits['max']}"
+    if isinstance(size, int | float) and "min" in limits and size < limits["min"]:
+        return f"Member must have {unit} greater than or equal to {limits['min']}"
+    if not isinstance(value, str):
+        return None
+    choices = limits.get("enum")
+    if choices and value not in choices and value not in _LOCAL_INSTANCE_TYPES:
+        near = f" (for example {', '.join(choices[:5])}, …)" if len(choices) > 8 else f" {choices}"
+        return f"Member must satisfy enum value set{near}"
+    pattern = limits.get("pattern")
+    if pattern and not _matches(pattern, value):
+        return f"Member must satisfy regular expression pattern: {pattern}"
+    return None
+
+
+def _matches(pattern: str, value: str) -> bool:
+    if pattern.removeprefix("^").startswith(_LOCATION_PATTERNS) and value.startswith("file://"):
+        return True
+    # Python's `re` has no Unicode property classes, which the tag patterns use.
+    if r"\p{" in pattern:
+        return True
+    return re.fullmatch(pattern, value) is not None

@@ -1,0 +1,79 @@
+"""What the launcher asks of a session: a subset of the SageMaker client's own methods.
+
+boto3's SageMaker client satisfies it (with `invoke_endpoint*` taken from the runtime client), so do
+the Docker and the process session. Requests and responses are SageMaker's own dicts; failures are
+botocore's `ClientError` and `ParamValidationError` or subclasses of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+Response = dict[str, Any]
+
+
+class Session(Protocol):
+    """The methods by which training jobs and endpoints are made, watched and removed."""
+
+    def create_training_job(self, **request: Any) -> Response:
+        """Start a training job; it runs on after the call."""
+
+    def describe_training_job(self, **request: Any) -> Response:
+        """Status, transitions, artefacts and final metrics of a job."""
+
+    def stop_training_job(self, **request: Any) -> Response:
+        """SIGTERM, and SIGKILL 120 seconds later."""
+
+    def list_training_jobs(self, **request: Any) -> Response:
+        """Summaries, filtered and sorted as asked."""
+
+    def create_model(self, **request: Any) -> Response:
+        """Give a name to an artefact, an image and an environment."""
+
+    def describe_model(self, **request: Any) -> Response:
+        """The model as it was created."""
+
+    def delete_model(self, **request: Any) -> Response:
+        """Forget the name; the artefact stays."""
+
+    def list_models(self, **request: Any) -> Response:
+        """Summaries, filtered and sorted as asked."""
+
+    def create_endpoint_config(self, **request: Any) -> Response:
+        """Name the variants that an endpoint is to run."""
+
+    def describe_endpoint_config(self, **request: Any) -> Response:
+        """The configuration as it was created."""
+
+    def delete_endpoint_config(self, **request: Any) -> Response:
+        """Forget the configuration."""
+
+    def list_endpoint_configs(self, **request: Any) -> Response:
+        """Summaries, filtered and sorted as asked."""
+
+    def create_endpoint(self, **request: Any) -> Response:
+        """Start serving; returns while the endpoint is still `Creating`."""
+
+    def describe_endpoint(self, **request: Any) -> Response:
+        """Status and variants of an endpoint."""
+
+    def delete_endpoint(self, **request: Any) -> Response:
+        """Drain, stop and remove; returns while the endpoint is still `Deleting`."""
+
+    def list_endpoints(self, **request: Any) -> Response:
+        """Summaries, filtered and sorted as asked."""
+
+    def invoke_endpoint(self, **request: Any) -> Response:
+        """One request to the model; `Body` of the response is readable."""
+
+    def invoke_endpoint_with_response_stream(self, **request: Any) -> Response:
+        """One request to the model; `Body` of the response yields `PayloadPart` events."""
+
+    def update_endpoint(self, **request: Any) -> Response:
+        """Move an endpoint to another configuration while it goes on answering."""
+
+    def training_log_lines(self, name: str, cursor: Any = None) -> tuple[list[str], Any]:
+        """The log lines of a job that are new since `cursor`, and the next cursor."""
+
+    def endpoint_log_lines(self, name: str, cursor: Any = None) -> tuple[list[str], Any]:
+        """The same for an endpoint."""

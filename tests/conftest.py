@@ -1,0 +1,48 @@
+"""Marks that need something of the machine: skipped with a reason that names what is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+
+def _missing_docker() -> str | None:
+    if shutil.which("docker") is None:
+        return "the docker command is not installed"
+    answer = subprocess.run(["docker", "info"], capture_output=True, text=True, check=False)
+    if answer.returncode:
+        return f"no Docker Engine answers: {answer.stderr.strip().splitlines()[-1]}"
+    return None
+
+
+def _missing_gpu() -> str | None:
+    if shutil.which("nvidia-smi") is None:
+        return "nvidia-smi is not installed: there is no NVIDIA GPU"
+    answer = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return None if answer.returncode == 0 and answer.stdout else "nvidia-smi lists no GPU"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for mark, missing in (("docker", _missing_docker), ("gpu", _missing_gpu)):
+        marked = [item for item in items if item.get_closest_marker(mark)]
+        reason = missing() if marked else None
+        for item in marked if reason else ():
+            item.add_marker(pytest.mark.skip(reason=f"{mark}: {reason}"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def private_machine(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads the developer's AWS or Hub configuration, or reaches out by accident."""
+    home = tmp_path_factory.mktemp("home")
+    for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        os.environ.pop(name, None)
+    os.environ.update(
+        AWS_SHARED_CREDENTIALS_FILE=str(home / "credentials"),
+        AWS_CONFIG_FILE=str(home / "config"),
+        AWS_EC2_METADATA_DISABLED="true",
+        HF_HUB_OFFLINE="1",
+        SM_LAUNCH_HOME=str(home / "state"),
+    )

@@ -1,0 +1,165 @@
+"""The serving image under the SDK's local mode, and as a platform would start it by hand."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import subprocess
+import time
+
+import httpx
+import pytest
+from local_containers import containers_of, docker
+from serving_models import script
+
+from sm_launch.sessions.docker import DockerSession
+
+# The first test of a run builds the images too.
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1500)]
+
+ROLE = "arn:aws:iam::000000000000:role/sm-launch-local"
+LABELS = {"negative", "neutral", "positive"}
+SLOW = """
+import time
+
+def model_fn(model_dir):
+    return None
+
+def transform_fn(model, data, content_type, accept):
+    time.sleep(float(data))
+    return data
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def session(home, built, classifier_dir):
+    """A session whose endpoint `sentiment` is in service."""
+    session = DockerSession(home)
+    source = {"S3Uri": f"{classifier_dir.as_uri()}/", "S3DataType": "S3Prefix"}
+    container = {
+        "Image": built["sm-serve"].uri,
+        "ModelDataSource": {"S3DataSource": {**source, "CompressionType": "None"}},
+    }
+    variant = {"VariantName": "AllTraffic", "ModelName": "tiny", "InstanceType": "ml.m5.large",
+               "InitialInstanceCount": 1}  # fmt: skip
+    session.create_model(ModelName="tiny", PrimaryContainer=container, ExecutionRoleArn=ROLE)
+    session.create_endpoint_config(EndpointConfigName="tiny", ProductionVariants=[variant])
+    session.create_endpoint(EndpointName="sentiment", EndpointConfigName="tiny")
+    try:
+        while (seen := session.describe_endpoint(EndpointName="sentiment"))[
+            "EndpointStatus"
+        ] == "Creating":
+            time.sleep(0.3)
+        log = "\n".join(session.endpoint_log_lines("sentiment")[0])
+        assert seen["EndpointStatus"] == "InService", f"{seen.get('FailureReason')}\n{log}"
+        yield session
+    finally:
+        session.delete_endpoint(EndpointName="sentiment")
+    deadline = time.monotonic() + 30
+    while containers_of(home):
+        assert time.monotonic() < deadline, "deleting an endpoint leaves its container behind"
+        time.sleep(0.2)
+
+
+def parse_json(body: str) -> list:
+    return json.loads(body)
+
+
+def parse_lines(body: str) -> list:
+    return [json.loads(line) for line in body.splitlines()]
+
+
+def parse_csv(body: str) -> list:
+    rows = (line.split(",") for line in body.splitlines())
+    return [{"label": label, "score": float(score)} for label, score in rows]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "parse"),
+    [
+        ("application/json", '{"inputs": ["good", "café bad"]}', parse_json),
+        ("application/json; charset=utf-8", '{"inputs": ["good", "café bad"]}', parse_json),
+        ("application/jsonlines", '{"inputs": "good"}\n{"text": "café bad"}\n', parse_lines),
+        ("text/csv", "text\ngood\ncafé bad\n", parse_csv),
+        ("text/csv; charset=utf-8", "good\ncafé bad\n", parse_csv),
+    ],
+)
+def test_every_content_type_gets_the_same_answer(session, content_type, body, parse):
+    def ask(content_type, body):
+        answer = session.invoke_endpoint(
+            EndpointName="sentiment", ContentType=content_type, Body=body.encode()
+        )
+        return answer["ContentType"], answer["Body"].read().decode()
+
+    answered, text = ask(content_type, body)
+    assert answered.partition(";")[0] == content_type.partition(";")[0]
+    found = parse(text)
+    # The plain texts one by one, in another charset than the rest.
+    for entry, words in zip(found, ["good", "café bad"], strict=True):
+        answer = session.invoke_endpoint(
+            EndpointName="sentiment",
+            ContentType="text/plain; charset=latin-1",
+            Accept="application/json",
+            Body=words.encode("latin-1"),
+        )
+        alone = json.loads(answer["Body"].read())[0]
+        assert entry["label"] == alone["label"]
+        assert entry["label"] in LABELS
+        assert entry["score"] == pytest.approx(alone["score"], abs=1e-5)
+
+
+def test_the_model_directory_is_read_only(session, home):
+    command = ["docker", "exec", containers_of(home)[0], "touch", "/opt/ml/model/new"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode
+    assert "Read-only file system" in answer.stderr
+
+
+def test_a_bad_body_is_the_clients_error(session):
+    with pytest.raises(Exception, match="400") as caught:
+        session.invoke_endpoint(EndpointName="sentiment", ContentType="application/json", Body=b"{")
+    assert caught.value.response["Error"]["Code"] == "ModelError"
+
+
+@pytest.fixture
+def slow_server(tmp_path, built):
+    """Id and address of a server that runs as nobody in particular, on a port it was told."""
+    script(tmp_path / "model", SLOW)
+    name = docker(
+        "run", "--detach", "--user", "1000", "--env", "SAGEMAKER_BIND_TO_PORT=9090",
+        "--publish", "127.0.0.1::9090", "--volume", f"{tmp_path / 'model'}:/opt/ml/model:ro",
+        built["sm-serve"].uri, "serve",
+    )  # fmt: skip
+    try:
+        url = "http://" + docker("port", name, "9090/tcp").splitlines()[0]
+        yield name, url
+    finally:
+        docker("rm", "--force", name)
+
+
+def ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/ping").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_sigterm_answers_what_is_in_flight_and_ends_with_0(slow_server):
+    name, url = slow_server
+    deadline = time.monotonic() + 60
+    while not ready(url):
+        assert time.monotonic() < deadline, docker("logs", name)
+        time.sleep(0.1)
+    assert docker("exec", name, "id", "-u") == "1000"
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        # Long enough to be still under way when the signal comes.
+        answer = pool.submit(httpx.post, f"{url}/invocations", content=b"2", timeout=30)
+        time.sleep(0.7)
+        docker("kill", "--signal", "TERM", name)
+        assert answer.result().text == "2"
+    assert docker("wait", name) == "0"

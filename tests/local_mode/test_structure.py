@@ -1,0 +1,97 @@
+"""What is in the images and what is not, without SageMaker."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+
+import pytest
+
+from sm_launch import images
+
+# The first test of a run builds the images too.
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1500)]
+
+BUDGET_BYTES = {"sm-train": 2_200_000_000, "sm-serve": 1_600_000_000}
+BASE = "debian:bookworm-slim"
+COMPILERS = "gcc g++ cc c++ clang ld as make cmake nvcc"
+SETUID = "find / -xdev -perm /6000 -type f -printf '%p %m\\n' | sort"
+WORLD_WRITABLE = (
+    "find / -xdev -perm -0002 -not -type l -not -path '/proc/*' -not -path '/dev/*' "
+    "-not -path '/tmp*' -print | sort"
+)
+
+
+def run(image: str, command: str) -> str:
+    """Output of a shell command in a container that can reach nothing."""
+    shell = ["docker", "run", "--rm", "--network", "none", image, "bash", "-c", command]
+    return subprocess.run(shell, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture(scope="module", params=["sm-train", "sm-serve"])
+def image(request, built):
+    return built[request.param]
+
+
+def test_the_image_is_within_its_size_budget(image, capsys):
+    with capsys.disabled():
+        print(f"\n{image.uri}: {image.size / 1e9:.2f} of {BUDGET_BYTES[image.name] / 1e9} GB")
+    assert image.size < BUDGET_BYTES[image.name]
+
+
+def test_the_program_is_on_the_path_and_dependencies_fit(image):
+    program = image.name.removeprefix("sm-")
+    assert run(image.uri, f"command -v {program} bash python pip").splitlines()[0].startswith("/")
+    assert run(image.uri, "python -m pip check") == "No broken requirements found."
+
+
+def test_versions_are_those_of_the_lock_and_of_the_labels(image):
+    listed = json.loads(run(image.uri, "python -m pip list --format json"))
+    installed = {re.sub(r"[-_.]+", "-", each["name"]).lower(): each["version"] for each in listed}
+    assert installed.pop(image.name)
+    containers = images.repository() / "containers"
+    own = containers / image.name.removeprefix("sm-") / "locks"
+    locks = (containers / "torch" / "cpu.txt", own / "sdist.txt", own / "cpu.txt")
+    text = "\n".join(lock.read_text() for lock in locks)
+    pins = set(re.findall(r"^([a-z0-9.-]+)==([^\s;]+)", text, re.MULTILINE))
+    assert set(installed.items()) <= pins
+    labels = images._inspect(image.uri)["Config"]["Labels"]
+    stack = {key: value for key, value in labels.items() if key.startswith("sm-launch.stack.")}
+    assert {"sm-launch.stack.torch", "sm-launch.stack.transformers"} <= set(stack)
+    for key, version in stack.items():
+        assert installed[key.removeprefix("sm-launch.stack.")] == version
+
+
+def test_nothing_of_the_build_is_left(image):
+    present = run(image.uri, f"for each in {COMPILERS}; do command -v $each; done; true")
+    assert present == ""
+    assert run(image.uri, "ls -A /root /var/cache/apt/archives /var/lib/apt/lists").split() == (
+        run(BASE, "ls -A /root /var/cache/apt/archives /var/lib/apt/lists").split()
+    )
+
+
+def test_no_more_privileges_than_the_base(image):
+    assert run(image.uri, SETUID) == run(BASE, SETUID)
+    assert set(run(image.uri, WORLD_WRITABLE).split("\n")) <= set(
+        run(BASE, WORLD_WRITABLE).split("\n")
+    )
+
+
+def test_modules_come_with_their_bytecode(image):
+    package = image.name.replace("-", "_")
+    for module in ("torch", "transformers", package):
+        where = f"/opt/venv/lib/python3*/site-packages/{module}/__pycache__/__init__.*.pyc"
+        assert run(image.uri, f"ls {where}")
+
+
+def test_an_unknown_command_is_an_error(image):
+    command = ["docker", "run", "--rm", image.uri, "trian"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 127
+    assert "trian" in answer.stderr
+
+
+def test_sagemaker_may_choose_the_servers_port(built):
+    labels = images._inspect(built["sm-serve"].uri)["Config"]["Labels"]
+    assert labels["com.amazonaws.sagemaker.capabilities.accept-bind-to-port"] == "true"

@@ -1,0 +1,108 @@
+"""When the engine breaks /ping says so within two seconds, and nobody is left waiting."""
+
+import asyncio
+import time
+
+import httpx
+import pytest
+
+from sm_serve.config import Settings
+from sm_serve.server import build_app
+from sm_serve.service import Service
+
+pytestmark = pytest.mark.slow
+
+
+async def started(model_dir, tmp_path, **settings):
+    """A service with a real engine and a client for its application."""
+    (tmp_path / "model").symlink_to(model_dir)
+    service = Service(Settings(base_dir=tmp_path, **settings))
+    service.start(on_failure=lambda: None)
+    deadline = time.monotonic() + 120
+    while service.health.problem() is not None:
+        assert service.failure is None
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+    transport = httpx.ASGITransport(build_app(service))
+    return service, httpx.AsyncClient(transport=transport, base_url="http://test", timeout=30)
+
+
+async def turns_unhealthy(client, seconds=2.0):
+    began = time.monotonic()
+    while (await client.get("/ping")).status_code != 503:
+        assert time.monotonic() - began < seconds
+        await asyncio.sleep(0.02)
+    return (await client.get("/ping")).json()["reason"]
+
+
+def explode(*args, **kwargs):
+    raise RuntimeError("CUDA error: device-side assert triggered at /opt/secret")
+
+
+def test_a_dead_generation_loop(language_model_dir, tmp_path):
+    async def run():
+        service, client = await started(language_model_dir, tmp_path)
+        engine = service.handler.engine
+        body = {"inputs": "hello", "parameters": {"max_new_tokens": 400, "ignore_eos_token": True}}
+        waiting = asyncio.create_task(client.post("/invocations", json=body))
+        await asyncio.sleep(0.2)
+        engine.model.forward = explode
+        assert "loop died" in await turns_unhealthy(client)
+        answer = await asyncio.wait_for(waiting, 2)
+        assert answer.status_code == 500
+        assert "secret" not in answer.text
+        assert (await client.post("/invocations", json=body)).status_code == 503
+        service.close()
+
+    asyncio.run(run())
+
+
+def test_a_stuck_generation_loop(language_model_dir, tmp_path):
+    async def run():
+        service, client = await started(language_model_dir, tmp_path, stall_timeout=0.5)
+        forward = service.handler.engine.model.forward
+
+        def stuck(*args, **kwargs):
+            time.sleep(3)
+            return forward(*args, **kwargs)
+
+        service.handler.engine.model.forward = stuck
+        waiting = asyncio.create_task(client.post("/invocations", json={"inputs": "hello"}))
+        assert "no step" in await turns_unhealthy(client, 2.5)
+        waiting.cancel()
+        service.close()
+
+    asyncio.run(run())
+
+
+def test_a_classifier_that_fails_every_batch(classifier_dir, tmp_path):
+    async def run():
+        service, client = await started(classifier_dir, tmp_path)
+        service.handler.engine.model.forward = explode
+        for _ in range(3):
+            answer = await client.post("/invocations", json={"inputs": "hello"})
+            assert answer.status_code == 500
+            assert "secret" not in answer.text
+        assert "3 batches failed" in await turns_unhealthy(client)
+        service.close()
+
+    asyncio.run(run())
+
+
+def test_plain_generation_serves_what_has_no_paged_attention(language_model_dir, tmp_path):
+    async def run():
+        service, client = await started(language_model_dir, tmp_path, engine="transformers")
+        body = {"inputs": "hello", "parameters": {"max_new_tokens": 20}}
+        first, second = await asyncio.gather(
+            client.post("/invocations", json=body), client.post("/invocations", json=body)
+        )
+        assert first.json() == second.json()
+        seeded = {**body, "parameters": {"max_new_tokens": 20, "temperature": 1, "seed": 4}}
+        answers = [(await client.post("/invocations", json=seeded)).json() for _ in range(2)]
+        assert answers[0] == answers[1] != first.json()
+        service.handler.engine.model.generate = explode
+        assert (await client.post("/invocations", json=body)).status_code == 500
+        service.close()
+        assert "not running" in await turns_unhealthy(client)
+
+    asyncio.run(run())

@@ -1,0 +1,148 @@
+"""A user's inference.py: the toolkit's functions, alone and together with our defaults."""
+
+import json
+
+import pytest
+from serving_models import script
+from serving_process import Server
+
+pytestmark = pytest.mark.slow
+
+ALL_FOUR = """
+import json
+from sagemaker_inference import content_types, decoder, default_inference_handler, encoder
+
+def model_fn(model_dir, context=None):
+    return {"factor": 3, "dir": model_dir}
+
+def input_fn(input_data, content_type, context=None):
+    return decoder.decode(input_data, content_type)
+
+def predict_fn(data, model, context=None):
+    if data.shape == (1,):
+        raise ValueError("one number is not enough")
+    return data * model["factor"]
+
+def output_fn(prediction, accept, context=None):
+    return encoder.encode(prediction, accept)
+"""
+
+PREDICT_ONLY = """
+import os
+from sagemaker_inference.errors import BaseInferenceToolkitError
+
+def model_fn(model_dir):
+    return lambda inputs, **parameters: {"echo": inputs, "parameters": parameters}
+
+def predict_fn(data, model):
+    if data == {"inputs": "boom"}:
+        open("/nowhere/at/all")
+    if data == {"inputs": "teapot"}:
+        raise BaseInferenceToolkitError(418, "I am a teapot", "teapot")
+    return model(data.pop("inputs"), **data.pop("parameters", {}))
+"""
+
+TRANSFORM = """
+def model_fn(model_dir, context):
+    return context.system_properties["model_dir"]
+
+def transform_fn(model, input_data, content_type, accept, context):
+    header = context.get_request_header(0, "X-Amzn-SageMaker-Custom-Attributes")
+    if header == "stream":
+        return (f"piece {n}\\n" for n in range(3))
+    context.set_response_header(0, "x-seen", header or "nothing")
+    return f"{content_type}|{accept}|{input_data}", "text/plain"
+"""
+
+OUTPUT_ONLY = """
+import json
+
+def output_fn(prediction, accept):
+    labels = [result["label"] for results in prediction.results for result in results]
+    return json.dumps({"labels": labels}), accept
+"""
+
+
+@pytest.fixture
+def serve(tmp_path):
+    servers = []
+
+    def start(code, **environ):
+        script(tmp_path / "model", code)
+        servers.append(Server(tmp_path, **environ).__enter__())
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.__exit__(None, None, None)
+
+
+def test_the_toolkits_four_functions_run_unchanged(serve):
+    server = serve(ALL_FOUR)
+    answer = server.invoke([1, 2], content_type="application/json; charset=utf-8")
+    assert answer.json() == [3, 6]
+    csv = server.invoke("1,2\n3,4", content_type="text/csv", accept="text/csv")
+    assert csv.text == "3,6\n9,12\n"
+    failed = server.invoke([1])
+    assert failed.status_code == 500
+    assert failed.json()["error"]["message"].endswith("ValueError: one number is not enough")
+    unsupported = server.invoke("x", content_type="image/png")
+    assert unsupported.status_code == 415
+    assert "Traceback" not in failed.text + unsupported.text
+
+
+def test_hugging_face_style_predict_fn_gets_the_request_as_a_dict(serve):
+    server = serve(PREDICT_ONLY)
+    answer = server.invoke({"inputs": "hi", "parameters": {"n": 1}})
+    assert answer.json() == {"echo": "hi", "parameters": {"n": 1}}
+    broken = server.invoke({"inputs": "boom"})
+    assert broken.status_code == 500
+    assert "nowhere" not in broken.text
+    assert server.invoke({"inputs": "teapot"}).status_code == 418
+
+
+def test_transform_fn_sees_its_own_request_and_may_stream(serve):
+    server = serve(TRANSFORM, SAGEMAKER_MODEL_SERVER_WORKERS="4")
+    answer = server.invoke("a", content_type="text/csv", accept="text/csv")
+    assert answer.text == "text/csv|text/csv|a"
+    assert answer.headers["content-type"] == "text/plain"
+    attributes = {"x_amzn_sagemaker_custom_attributes": "stream"}
+    assert server.invoke("a", **attributes).text == "piece 0\npiece 1\npiece 2\n"
+    assert server.invoke("a").headers["x-seen"] == "nothing"
+
+
+def test_a_script_without_model_fn_gets_our_engine(serve, classifier_dir, tmp_path):
+    import shutil
+
+    shutil.copytree(classifier_dir, tmp_path / "model")
+    server = serve(OUTPUT_ONLY)
+    answer = server.invoke({"inputs": ["good", "bad"]})
+    labels = answer.json()["labels"]
+    assert len(labels) == 2
+    assert set(labels) <= {"negative", "neutral", "positive"}
+
+
+def test_a_script_that_fails_to_load_ends_the_server_with_its_reason(tmp_path):
+    script(tmp_path / "model", "def model_fn(model_dir):\n    raise RuntimeError('no such card')\n")
+    with Server(tmp_path, wait=False) as server:
+        assert server.process.wait(60) == 1
+    assert "RuntimeError: no such card" in server.log.read_text()
+
+
+def test_npy_is_read_but_never_unpickled(serve):
+    import io
+
+    import numpy as np
+
+    server = serve(ALL_FOUR.replace("def input_fn", "def unused_input_fn"))
+
+    def npy(array):
+        stream = io.BytesIO()
+        np.save(stream, array)
+        return stream.getvalue()
+
+    good = server.invoke(npy(np.array([1, 2])), content_type="application/x-npy")
+    assert good.json() == [3, 6]
+    bad = server.invoke(npy(np.array([{}, {}])), content_type="application/x-npy")
+    assert bad.status_code == 400
+    assert json.loads(bad.text)["error"]["message"].startswith("the body is not a plain npy array")

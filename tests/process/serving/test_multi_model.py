@@ -1,0 +1,70 @@
+"""Multi-model endpoints: the platform's routes over several classifiers in one process."""
+
+import json
+import shutil
+
+import pytest
+from serving_process import Server
+
+pytestmark = pytest.mark.slow
+
+
+def test_models_come_and_go(tmp_path, classifier_dir):
+    folders = [tmp_path / "models" / name / "model" for name in ("first", "second")]
+    for folder in folders:
+        shutil.copytree(classifier_dir, folder)
+    environ = {"SAGEMAKER_MULTI_MODEL": "true", "SM_SERVE_MAX_MODELS": "2", "SM_SERVE_EMF": "true"}
+    with Server(tmp_path, **environ) as server:
+
+        def load(name, folder=folders[0]):
+            body = {"model_name": name, "url": str(folder)}
+            return server.client.post("/models", json=body)
+
+        assert server.client.get("/models").json() == {"models": []}
+        assert load("a").status_code == 200
+        assert load("a").status_code == 409
+        assert load("b", folders[1]).status_code == 200
+        assert load("c").status_code == 507
+        listed = server.client.get("/models").json()["models"]
+        assert [model["modelName"] for model in listed] == ["a", "b"]
+        assert server.client.get("/models/b").json()["modelUrl"] == str(folders[1])
+        answer = server.client.post("/models/b/invoke", json={"inputs": "good"})
+        assert set(answer.json()[0]) == {"label", "score"}
+        assert server.client.delete("/models/b").status_code == 200
+        assert server.client.delete("/models/b").status_code == 404
+        gone = server.client.post("/models/b/invoke", json={"inputs": "good"})
+        assert gone.status_code == 404
+        assert load("x", "/etc").status_code == 400
+        assert load("x", tmp_path).status_code == 400
+        assert server.invoke({"inputs": "good"}).status_code == 400
+        assert server.ping() == 200
+
+
+def test_an_adapter_is_never_silently_the_base_model(classifier, language_model):
+    for server in (classifier, language_model):
+        answer = server.invoke({"inputs": "good"}, x_amzn_sagemaker_adapter_identifier="mine")
+        assert answer.status_code == 404
+        assert answer.json()["error"]["code"] == "adapter_not_found"
+    chat = {"messages": [{"role": "user", "content": "hi"}]}
+    headers = {"X-Amzn-SageMaker-Adapter-Identifier": "mine"}
+    answer = language_model.client.post("/v1/chat/completions", json=chat, headers=headers)
+    assert answer.status_code == 404
+
+
+def test_cloudwatch_lines_hold_the_interval():
+    from sm_serve.emf import Publisher
+    from sm_serve.metrics import Metrics
+
+    metrics = Metrics()
+    publisher = Publisher(metrics, "m")
+    metrics.finished("/invocations", 200, 0.2)
+    metrics.finished("/invocations", 500, 0.4)
+    line = json.loads(publisher.line(1.5, {"queue_items": 3}))
+    assert line["_aws"]["Timestamp"] == 1500
+    directive = line["_aws"]["CloudWatchMetrics"][0]
+    assert directive["Dimensions"] == [["Model"]]
+    assert {metric["Name"] for metric in directive["Metrics"]} == {
+        "Requests", "Errors", "InFlight", "Latency", "QueueItems",
+    }  # fmt: skip
+    assert (line["Requests"], line["Errors"], line["Latency"]) == (2, 1, 300)
+    assert json.loads(publisher.line(2, {}))["Requests"] == 0

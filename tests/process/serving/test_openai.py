@@ -1,0 +1,155 @@
+"""The official OpenAI client against the server, unchanged."""
+
+import json
+
+import openai
+import pytest
+from serving_models import encoder
+from test_generation import reference  # noqa: F401
+
+pytestmark = pytest.mark.slow
+
+HELLO = [{"role": "user", "content": "hello"}]
+
+
+@pytest.fixture(scope="module")
+def client(language_model):
+    return openai.OpenAI(base_url=f"{language_model.url}/v1", api_key="none", max_retries=0)
+
+
+@pytest.fixture(scope="module")
+def embedder(pool):
+    model = pool.model("embedder", lambda path: encoder(path, "BertModel", ["a"]))
+    return pool.server("embedder", model)
+
+
+def test_chat_equals_generate(client, reference):  # noqa: F811
+    answer = client.chat.completions.create(
+        model="model", messages=HELLO, max_tokens=12, temperature=0
+    )
+    ids, text = reference(HELLO, 12)
+    assert answer.choices[0].message.content == text
+    assert answer.choices[0].message.role == "assistant"
+    assert answer.choices[0].finish_reason == "length"
+    assert answer.usage.completion_tokens == len(ids) == 12
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + 12
+
+
+def test_chat_streams_with_usage(client, reference):  # noqa: F811
+    chunks = list(
+        client.chat.completions.create(
+            model="model",
+            messages=[{"role": "user", "content": [{"type": "text", "text": "hello"}]}],
+            max_completion_tokens=30,
+            temperature=0,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    texts = [c.choices[0].delta.content or "" for c in chunks if c.choices]
+    assert "".join(texts) == reference(HELLO, 30)[1]
+    assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "length"
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert chunks[-1].usage.completion_tokens == 30
+    assert len(chunks) > 5
+
+
+def test_end_of_sequence_is_finish_reason_stop(client, reference):  # noqa: F811
+    for prompt in ("hello", "the movie", "good", "bad", "we", "plot was", "i", "you", "not very"):
+        ids, text = reference(prompt, 300)
+        if ids[-1] == 2:
+            break
+    else:
+        pytest.fail("no prompt ends by itself: change the tiny model's seed")
+    answer = client.completions.create(model="model", prompt=prompt, max_tokens=300, temperature=0)
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.choices[0].text == text
+    assert answer.usage.completion_tokens == len(ids)
+
+
+def test_completions_take_lists_tokens_n_echo_and_stop(client, reference):  # noqa: F811
+    answer = client.completions.create(
+        model="model", prompt=["hello", "good"], n=2, max_tokens=5, temperature=0, echo=True
+    )
+    expected = [p + reference(p, 5)[1] for p in ("hello", "hello", "good", "good")]
+    assert [choice.text for choice in answer.choices] == expected
+    assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
+    assert answer.usage.completion_tokens == 20
+    by_id = client.completions.create(model="model", prompt=[5, 60], max_tokens=3, temperature=0)
+    assert by_id.usage.prompt_tokens == 2
+
+
+def test_several_seeded_choices_differ_and_repeat(client):
+    def draw():
+        answer = client.chat.completions.create(
+            model="model", messages=HELLO, max_tokens=20, n=3, seed=11, temperature=1
+        )
+        return [choice.message.content for choice in answer.choices]
+
+    first = draw()
+    assert first == draw()
+    assert len(set(first)) == 3
+
+
+def test_models_are_listed(client):
+    assert [model.id for model in client.models.list()] == ["model"]
+    assert client.models.retrieve("model").id == "model"
+    with pytest.raises(openai.NotFoundError, match="does not exist"):
+        client.chat.completions.create(model="gpt-9", messages=HELLO)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"logit_bias": {"1": 2}}, "logit_bias"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"frequency_penalty": 1.0}, "frequency_penalty"),
+        ({"tool_choice": "required", "tools": []}, "tool_choice"),
+        ({"logprobs": True}, "logprobs"),
+        ({"temperature": -1}, "temperature=-1"),
+        ({"extra_body": {"tempo": 3}}, "tempo is unknown"),
+        ({"max_tokens": 9999}, "exceed the context of 512"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_by_name(client, options, message):
+    with pytest.raises(openai.BadRequestError, match=message):
+        client.chat.completions.create(**{"model": "model", "messages": HELLO, **options})
+
+
+def test_the_same_bodies_work_through_invocations(language_model, reference):  # noqa: F811
+    expected = reference(HELLO, 8)[1]
+    body = {"messages": HELLO, "max_tokens": 8, "temperature": 0}
+    by_body = language_model.invoke(body).json()
+    assert by_body["choices"][0]["message"]["content"] == expected
+    by_route = language_model.invoke(
+        body, x_amzn_sagemaker_custom_attributes="route=/v1/chat/completions"
+    ).json()
+    assert by_route["choices"][0]["message"]["content"] == expected
+    with language_model.client.stream("POST", "/invocations", json={**body, "stream": True}) as s:
+        lines = [line for line in s.iter_lines() if line]
+    assert lines[-1] == "data: [DONE]"
+    pieces = [json.loads(line[6:])["choices"][0]["delta"].get("content", "") for line in lines[:-1]]
+    assert "".join(pieces) == expected
+    wrong = language_model.invoke(body, x_amzn_sagemaker_custom_attributes="route=/v1/nope")
+    assert wrong.status_code == 400
+
+
+def test_embeddings_equal_the_models_mean_pooling(embedder):
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    client = openai.OpenAI(base_url=f"{embedder.url}/v1", api_key="none", max_retries=0)
+    path = embedder.base / "model"
+    model, tokenizer = AutoModel.from_pretrained(path).eval(), AutoTokenizer.from_pretrained(path)
+    texts = ["the movie was good", "bad"]
+    expected = []
+    with torch.inference_mode():
+        for text in texts:
+            vector = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0)
+            expected.append((vector / vector.norm()).tolist())
+    answer = client.embeddings.create(model="model", input=texts)  # the client asks for base64
+    plain = client.embeddings.create(model="model", input=texts, encoding_format="float")
+    for item, wanted in zip([*answer.data, *plain.data], expected * 2, strict=True):
+        assert item.embedding == pytest.approx(wanted, abs=1e-5)
+    assert answer.usage.prompt_tokens == sum(len(tokenizer(t)["input_ids"]) for t in texts)
+    assert embedder.invoke({"inputs": texts}).json()[1] == pytest.approx(expected[1], abs=1e-5)

@@ -1,0 +1,202 @@
+"""The main job through the command line, in processes: data, training, endpoint, report.
+
+The base model is tiny and random: what is tested is that every part meets the next, and that state
+survives from one command to another, not how good the model is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.slow
+
+SM_LAUNCH = Path(sys.executable).with_name("sm-launch")
+WORDS = {
+    "positive": ("good", "lovely", "superb", "pleasant", "delightful"),
+    "negative": ("bad", "awful", "dreadful", "nasty", "dismal"),
+}
+
+
+class Shell:
+    """Runs `sm-launch` as a user does: one process a command, state only on disk."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.environment = {
+            **os.environ,
+            "SM_LAUNCH_HOME": str(directory / "state"),
+            "OMP_NUM_THREADS": "1",
+        }
+
+    def run(self, *arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+        finished = subprocess.run(
+            [SM_LAUNCH, *arguments],
+            cwd=self.directory,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert finished.returncode == expect, finished.stdout + finished.stderr
+        return finished
+
+
+def make_base_model(directory: Path) -> None:
+    """A two-layer BERT of random weights with a word-level tokenizer that knows our words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = [*special, *WORDS["positive"], *WORDS["negative"], "the", "film", "was", "and"]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    names = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, **{f"{key}_token": value for key, value in names.items()}
+    ).save_pretrained(directory)
+    config = BertConfig(
+        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=64, max_position_embeddings=64,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(directory)
+
+
+def write_raw_data(path: Path) -> None:
+    """200 separable rows, and six that cannot be used."""
+    chance = random.Random(3)
+    lines = ["text,label"]
+    for number in range(200):
+        label = ("positive", "negative")[number % 2]
+        words = " and ".join(chance.choices(WORDS[label], k=4))
+        lines.append(f"the film {number} was {words},{label}")
+    lines += [",positive", "the film was good,", "the film was odd,unheard-of"] * 2
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    directory = tmp_path_factory.mktemp("job")
+    make_base_model(directory / "base")
+    write_raw_data(directory / "raw.csv")
+    document = {
+        "name": "tiny",
+        "data": {"input": "raw.csv", "labels": ["negative", "positive"]},
+        "training": {
+            "model": "./base",
+            "hyperparameters": {
+                "num_train_epochs": 8,
+                "learning_rate": 2e-3,
+                "per_device_train_batch_size": 8,
+                "seed": 5,
+            },
+        },
+    }
+    (directory / "job.yaml").write_text(yaml.safe_dump(document))
+    shell = Shell(directory)
+    yield shell
+    shell.run("stop", "--target", "process")
+    shell.run("delete", "--target", "process")
+
+
+@pytest.fixture(scope="module")
+def trained(shell: Shell) -> dict[str, object]:
+    shell.run("data", "prepare")
+    finished = shell.run("train", "--target", "process", "--json")
+    description: dict[str, object] = json.loads(finished.stdout)
+    return description
+
+
+def test_bad_rows_are_counted_and_kept(shell: Shell, trained: dict[str, object]) -> None:
+    prepared = shell.directory / "build" / "tiny" / "data"
+    rejected = [json.loads(line) for line in (prepared / "rejected.jsonl").open()]
+    assert len(rejected) == 6
+    assert all(row["reason"] and row["row"] and row["raw"] for row in rejected)
+    rows = [
+        json.loads(line)
+        for split in ("train", "validation", "test")
+        for line in (prepared / split / f"{split}.jsonl").open()
+    ]
+    assert len(rows) == 200
+    assert len({row["text"] for row in rows}) == 200
+
+
+def test_training_job_is_described_as_sagemaker_does(trained: dict[str, object]) -> None:
+    assert trained["TrainingJobStatus"] == "Completed"
+    metrics = {metric["MetricName"] for metric in trained["FinalMetricDataList"]}  # type: ignore[attr-defined]
+    assert any("loss" in name for name in metrics)
+    assert any("accuracy" in name for name in metrics)
+
+
+def test_deploy_invoke_evaluate_delete_from_separate_commands(
+    shell: Shell, trained: dict[str, object]
+) -> None:
+    shell.run("deploy", "--target", "process")
+    text = "the film 3 was superb and lovely and good and pleasant"
+    reply = shell.run("invoke", "tiny", "--text", text, "--target", "process")
+    assert json.loads(reply.stdout)[0]["label"] == "positive"
+
+    result = json.loads(shell.run("evaluate", "--target", "process", "--json").stdout)
+    assert result["metrics"]["accuracy"] > 0.9
+    html = (shell.directory / "build" / "tiny" / "report" / "report.html").read_text()
+    assert "http://" not in html.replace("http://www.w3.org", "")
+    assert "svg" in html
+
+    shell.run("evaluate", "--target", "process", "--fail-under", "accuracy=1.01", expect=3)
+    assert "tiny" in shell.run("list", "--target", "process").stdout
+    shell.run("delete", "tiny", "--target", "process")
+    shell.run("invoke", "tiny", "--text", "x", "--target", "process", expect=1)
+
+
+def test_typo_costs_milliseconds_not_a_job(shell: Shell) -> None:
+    finished = shell.run(
+        "train", "--target", "process", "-s", "training.hyperparameters.learning_rte=1", expect=2
+    )
+    assert "did you mean 'learning_rate'?" in finished.stderr
+
+
+def test_dry_run_prints_the_request_and_starts_nothing(
+    shell: Shell, trained: dict[str, object]
+) -> None:
+    before = json.loads(shell.run("list", "--target", "process", "--json").stdout)
+    request = json.loads(shell.run("train", "--target", "process", "--dry-run").stdout)
+    assert request["HyperParameters"]["method"] == "text-classification"
+    after = json.loads(shell.run("list", "--target", "process", "--json").stdout)
+    assert before["TrainingJobs"] == after["TrainingJobs"]
+
+
+def test_interrupt_detaches_and_stop_ends_the_job(shell: Shell, trained: dict[str, object]) -> None:
+    command = [SM_LAUNCH, "train", "--target", "process"]
+    long = ["-s", "training.hyperparameters.num_train_epochs=10000"]
+    follower = subprocess.Popen(
+        [*command, *long],
+        cwd=shell.directory,
+        env=shell.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background has them ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert follower.stderr is not None
+    started = follower.stderr.readline()
+    assert "started" in started
+    time.sleep(1)
+    follower.send_signal(signal.SIGINT)
+    _, words = follower.communicate(timeout=30)
+    assert follower.returncode == 130
+    assert "--attach" in words
+    name = started.split()[2]
+    assert "InProgress" in shell.run("list", "--name", name, "--target", "process").stdout
+    assert "Stopped" in shell.run("stop", name, "--target", "process").stdout

@@ -1,0 +1,215 @@
+"""Tiny models made from configs, jobs as SageMaker lays them out, and the real `train` command."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WORDS = [f"w{i}" for i in range(40)] + ["good", "great", "fine", "bad", "awful", "dull"]
+CHAT = (
+    "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' %}{% generation %}"
+    "{{ m.content }}{{ eos_token }}{% endgeneration %}{% else %}{{ m.content }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Base:
+    """A job's base directory."""
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def failure(self) -> str:
+        path = self.path / "output" / "failure"
+        return path.read_text() if path.exists() else ""
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        text = (self.path / "output" / "data" / "training_log.jsonl").read_text()
+        return [json.loads(line) for line in text.splitlines()]
+
+    @property
+    def losses(self) -> dict[int, float]:
+        return {row["step"]: row["loss"] for row in self.log if "loss" in row}
+
+    @property
+    def results(self) -> dict[str, float]:
+        return json.loads((self.model / "eval_results.json").read_text())
+
+    def start(self, **environment: str) -> subprocess.Popen[str]:
+        """`train`, as the container starts it."""
+        return subprocess.Popen(
+            [str(Path(sys.executable).with_name("train"))],
+            env={
+                **os.environ,
+                "SAGEMAKER_BASE_DIR": str(self.path),
+                "SAGEMAKER_TRAINING_MODULE": "sm_train.entry:main",
+                "OMP_NUM_THREADS": "1",
+                **environment,
+            },
+            cwd=self.path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def train(self, **environment: str) -> tuple[int, str]:
+        """Exit code and log of a whole run."""
+        process = self.start(**environment)
+        output, _ = process.communicate(timeout=180)
+        return process.returncode, output
+
+    def train_here(self) -> None:
+        """The same code in this process: errors come out as they are raised."""
+        from sm_train import entry
+        from sm_train.contract import Paths
+        from sm_train.stopping import StopRequest
+
+        entry.run(Paths(self.path), StopRequest(), time.time())
+
+
+NewJob = Callable[..., Base]
+
+
+@pytest.fixture
+def new_job(tmp_path: Path) -> NewJob:
+    """Lay out a job: channels by keyword, hyperparameters as the platform writes them."""
+    return lambda *a, **k: lay_out(tmp_path / "job", *a, **k)
+
+
+@pytest.fixture(scope="session")
+def session_job(tmp_path_factory: pytest.TempPathFactory) -> NewJob:
+    return lambda *a, **k: lay_out(tmp_path_factory.mktemp("job"), *a, **k)
+
+
+def lay_out(path: Path, settings: dict[str, Any], **channels: Rows | Path) -> Base:
+    config = path / "input" / "config"
+    config.mkdir(parents=True, exist_ok=True)
+    values = {k: v if isinstance(v, str) else json.dumps(v) for k, v in settings.items()}
+    (config / "hyperparameters.json").write_text(json.dumps(values))
+    (config / "inputdataconfig.json").write_text(json.dumps({name: {} for name in channels}))
+    cluster = {"current_host": "algo-1", "hosts": ["algo-1"], "network_interface_name": "eth0"}
+    (config / "resourceconfig.json").write_text(json.dumps(cluster))
+    (path / "input" / "data").mkdir(exist_ok=True)
+    for name, content in channels.items():
+        folder = path / "input" / "data" / name
+        if isinstance(content, Path):
+            folder.symlink_to(content)
+            continue
+        folder.mkdir()
+        (folder / "data.jsonl").write_text("\n".join(map(json.dumps, content)))
+    return Base(path)
+
+
+def save_tokenizer(folder: Path, *, pad: bool = True, chat: bool = False) -> int:
+    """A word-level tokenizer; returns the number of its tokens."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    extra = ["user", "assistant", "system", "<", ">", "?", "{", "}", ".", "capital", "city"]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "</s>"]
+    vocabulary = {word: i for i, word in enumerate([*special, *WORDS, *extra])}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, unk_token="[UNK]", eos_token="</s>", model_max_length=128
+    )
+    if pad:
+        tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.add_special_tokens({"cls_token": "[CLS]", "sep_token": "[SEP]"})
+    if chat:
+        tokenizer.chat_template = CHAT
+    tokenizer.save_pretrained(folder)
+    return len(vocabulary)
+
+
+@pytest.fixture(scope="session")
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Tiny BERT, RoBERTa and DistilBERT without a head."""
+    import transformers as tf
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    short = {"max_position_embeddings": 160, "pad_token_id": 0}
+    folders = {}
+    for name in ("bert", "roberta", "distilbert"):
+        folder = tmp_path_factory.mktemp(name)
+        words = save_tokenizer(folder)
+        common = {"vocab_size": words, **short}
+        config: Any = {
+            "bert": lambda c=common: tf.BertConfig(**c, **sizes, intermediate_size=64),
+            "roberta": lambda c=common: tf.RobertaConfig(**c, **sizes, intermediate_size=64),
+            "distilbert": lambda c=common: tf.DistilBertConfig(
+                **c, dim=32, n_layers=2, n_heads=2, hidden_dim=64
+            ),
+        }[name]()
+        tf.set_seed(0)
+        tf.AutoModel.from_config(config).save_pretrained(folder)
+        folders[name] = folder
+    return folders
+
+
+@pytest.fixture(scope="session")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama whose tokenizer has a chat template and no padding token."""
+    import transformers as tf
+
+    folder = tmp_path_factory.mktemp("llama")
+    config = tf.LlamaConfig(
+        vocab_size=save_tokenizer(folder, pad=False, chat=True),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        eos_token_id=4,
+        bos_token_id=None,
+    )
+    tf.set_seed(0)
+    tf.LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sentiment() -> Callable[[int, int], Rows]:
+    """`count` rows whose class is plain from one word among others."""
+
+    def rows(count: int, seed: int) -> Rows:
+        chance = random.Random(seed)
+        made = []
+        for i in range(count):
+            words = chance.choices(WORDS[:40], k=chance.randint(2, 12))
+            good = i % 2 == 0
+            words.append(chance.choice(WORDS[40:43] if good else WORDS[43:]))
+            chance.shuffle(words)
+            made.append({"text": " ".join(words), "label": "pos" if good else "neg"})
+        return made
+
+    return rows
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny models are slower on several threads, and other tests want the cores."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    yield

@@ -1,0 +1,252 @@
+"""A job from start to end under the real `train`: logs, stop, resume, failures, processes."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sm_train.checkpoints import last_complete
+from sm_train.metrics import METRIC_DEFINITIONS
+
+pytestmark = pytest.mark.slow
+
+Sentiment = Callable[[int, int], list[dict[str, Any]]]
+NewJob = Callable[..., Any]
+SETTINGS = {
+    "method": "text-classification",
+    "learning_rate": 0.005,
+    "num_train_epochs": 4,
+    "logging_steps": 1,
+    "report_to": "none",
+}
+
+
+def splits(sentiment: Sentiment) -> dict[str, Any]:
+    return {
+        "train": sentiment(320, 1),
+        "validation": sentiment(40, 2),
+        "test": sentiment(40, 3),
+    }
+
+
+@pytest.fixture(scope="session")
+def finished(
+    session_job: NewJob, encoders: dict[str, Path], sentiment: Sentiment
+) -> tuple[Any, int, str]:
+    """One uninterrupted run that several tests look at."""
+    job = session_job(SETTINGS, **splits(sentiment), model=encoders["bert"])
+    code, output = job.train()
+    return job, code, output
+
+
+def test_a_job_leaves_a_model_that_has_learnt(finished: tuple[Any, int, str]) -> None:
+    job, code, output = finished
+    assert code == 0, output
+    assert job.failure == ""
+    assert job.results["test_accuracy"] > 0.95
+    assert job.results["test_f1_macro"] > 0.95
+    config = json.loads((job.model / "config.json").read_text())
+    assert config["id2label"] == {"0": "neg", "1": "pos"}
+    assert "test_accuracy" in (job.model / "README.md").read_text()
+
+
+def test_metric_definitions_match_the_real_log(finished: tuple[Any, int, str]) -> None:
+    job, _, output = finished
+    found = {d["Name"]: re.findall(d["Regex"], output, re.MULTILINE) for d in METRIC_DEFINITIONS}
+    losses = [float(value) for value in found["train:loss"]]
+    assert losses == pytest.approx(list(job.losses.values()), rel=1e-4)
+    assert float(found["test:accuracy"][-1]) == pytest.approx(job.results["test_accuracy"])
+    for name in ("train:learning_rate", "train:samples_per_second", "eval:loss", "eval:f1"):
+        assert found[name]
+
+
+def test_sigterm_leaves_a_checkpoint_and_a_rerun_the_same_losses(
+    new_job: NewJob,
+    encoders: dict[str, Path],
+    sentiment: Sentiment,
+    finished: tuple[Any, int, str],
+) -> None:
+    whole = finished[0]
+    job = new_job(SETTINGS, **splits(sentiment), model=encoders["bert"])
+    process = job.start()
+    for line in process.stdout:
+        if line.startswith("step=14 "):
+            process.send_signal(signal.SIGTERM)
+            break
+    begun = time.monotonic()
+    process.communicate(timeout=60)
+    assert time.monotonic() - begun < 30
+    assert process.returncode == 143
+    steps = [int(p.name.split("-")[1]) for p in job.checkpoints.glob("checkpoint-*")]
+    assert 14 <= max(steps) < 60
+    # A kill in the middle of a save leaves this behind.
+    partial = job.checkpoints / "checkpoint-79"
+    partial.mkdir()
+    (partial / "model.safetensors").write_bytes(b"\x10")
+    code, output = job.train()
+    assert code == 0, output
+    assert "ignored partial checkpoints: checkpoint-79" in output
+    assert f"resuming from checkpoint-{max(steps)}" in output
+    assert job.losses.keys() == whole.losses.keys()
+    for step, loss in job.losses.items():
+        assert loss == pytest.approx(whole.losses[step], rel=1e-3), f"step {step}"
+
+
+def test_sigterm_while_starting_ends_at_once(
+    new_job: NewJob, encoders: dict[str, Path], sentiment: Sentiment
+) -> None:
+    job = new_job(SETTINGS, **splits(sentiment), model=encoders["bert"])
+    process = job.start()
+    for line in process.stdout:
+        if line.startswith("channel train"):
+            break
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 143
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"learning_rat": 1}, "learning_rat = '1': is not a hyperparameter; did you mean"),
+        ({"num_labels": 3}, "num_labels = 3: the data has 2 classes: neg, pos"),
+        ({"model_name_or_path": "/nowhere"}, "model_name_or_path = '/nowhere': no such directory"),
+    ],
+)
+def test_a_wrong_input_is_the_first_thing_in_the_failure_file(
+    new_job: NewJob,
+    encoders: dict[str, Path],
+    sentiment: Sentiment,
+    settings: dict[str, Any],
+    reason: str,
+) -> None:
+    job = new_job({**SETTINGS, **settings}, **splits(sentiment), model=encoders["bert"])
+    job.model.mkdir()
+    (job.model / "config.json").write_text("earlier")
+    code, output = job.train()
+    assert code == 1
+    assert job.failure.startswith(reason)
+    assert len(job.failure) <= 1024
+    assert "Traceback" not in output
+    assert (job.model / "config.json").read_text() == "earlier"
+
+
+def test_a_diverging_loss_ends_the_job(
+    new_job: NewJob, encoders: dict[str, Path], sentiment: Sentiment
+) -> None:
+    from sm_train.errors import UserError
+
+    settings = {**SETTINGS, "learning_rate": 1e30, "logging_steps": 1, "max_grad_norm": 0}
+    job = new_job(settings, **splits(sentiment), model=encoders["bert"])
+    with pytest.raises(UserError, match="training diverged at step"):
+        job.train_here()
+
+
+def test_two_processes_give_what_one_gives(
+    new_job: NewJob,
+    encoders: dict[str, Path],
+    sentiment: Sentiment,
+    session_job: NewJob,
+) -> None:
+    def losses(make: NewJob, processes: int, batch: int) -> dict[int, float]:
+        settings = {
+            **SETTINGS,
+            "max_steps": 6,
+            "per_device_train_batch_size": batch,
+            "num_processes": processes,
+            "train_sampling_strategy": "sequential",
+            "attn_implementation": "eager",
+            "learning_rate": 0.0003,
+            "logging_steps": 1,
+            # Each process draws its own dropout, so none is drawn.
+            "model_init_kwargs": {"hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0},
+        }
+        job = make(settings, train=sentiment(160, 1), model=encoders["bert"])
+        code, output = job.train()
+        assert code == 0, output
+        return job.losses
+
+    one, two = losses(session_job, 1, 16), losses(new_job, 2, 8)
+    assert one.keys() == two.keys()
+    assert all(math.isclose(one[step], two[step], rel_tol=1e-3) for step in one), (one, two)
+
+
+def test_sigterm_ends_two_processes_with_the_same_step(
+    new_job: NewJob, encoders: dict[str, Path], sentiment: Sentiment
+) -> None:
+    settings = {**SETTINGS, "num_processes": 2, "num_train_epochs": 200, "logging_steps": 1}
+    job = new_job(settings, train=sentiment(160, 1), model=encoders["bert"])
+    process = job.start()
+    for line in process.stdout:
+        if line.startswith("step=14 "):
+            process.send_signal(signal.SIGTERM)
+            break
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert last_complete(job.checkpoints) is not None
+
+
+def test_a_failing_rank_ends_all_with_its_own_cause(
+    new_job: NewJob, decoder: Path, tmp_path: Path
+) -> None:
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "mine.py").write_text(
+        "import os\n"
+        "def broken(completions, **_):\n"
+        "    if os.environ['RANK'] == '1':\n"
+        "        raise RuntimeError('rank one gave up')\n"
+        "    return [1.0] * len(completions)\n"
+    )
+    settings = {
+        "method": "grpo",
+        "num_processes": 2,
+        "reward_funcs": "mine.py:broken",
+        "max_completion_length": 4,
+        "num_generations": 2,
+        "per_device_train_batch_size": 2,
+        "max_steps": 2,
+        "report_to": "none",
+    }
+    rows = [{"prompt": f"w{i}"} for i in range(16)]
+    job = new_job(settings, train=rows, model=decoder, code=code)
+    begun = time.monotonic()
+    exit_code, output = job.train()
+    assert exit_code == 1, output
+    assert job.failure.startswith("RuntimeError: rank one gave up")
+    assert time.monotonic() - begun < 90
+
+
+def test_a_user_s_own_script_runs_and_gets_sigterm(new_job: NewJob) -> None:
+    job = new_job({"sagemaker_program": "mine.py", "learning_rate": 0.1})
+    code = job.path / "code"
+    code.mkdir()
+    (code / "mine.py").write_text(
+        "import signal, sys, time\n"
+        "def stop(*_):\n    print('saved', flush=True)\n    sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, stop)\n"
+        "print('started', sys.argv[1:], flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    job_hyperparameters = job.path / "input" / "config" / "hyperparameters.json"
+    values = json.loads(job_hyperparameters.read_text())
+    values["sagemaker_submit_directory"] = json.dumps(str(code))
+    job_hyperparameters.write_text(json.dumps(values))
+    process = job.start(SM_STUDIO_LOCAL_MODE="true")
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if line.startswith("started"):
+            process.send_signal(signal.SIGTERM)
+            break
+    rest, _ = process.communicate(timeout=30)
+    assert "started ['--learning_rate', '0.1']" in "".join(seen)
+    assert "saved" in rest

@@ -1,0 +1,146 @@
+"""Every method on every data format that it takes: a model that loads comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+FAST = {"max_steps": 2, "per_device_train_batch_size": 4, "logging_steps": 1, "report_to": "none"}
+
+
+def chat(question: str, answer: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+PROMPTS = [f"w{i} w{i + 1}" for i in range(12)]
+TEXT_PAIRS = [{"prompt": p, "chosen": " good w1", "rejected": " bad w2"} for p in PROMPTS]
+CHAT_PAIRS = [
+    {
+        "prompt": chat(p, "")[:1],
+        "chosen": chat("", "good w1")[1:],
+        "rejected": chat("", "bad w2")[1:],
+    }
+    for p in PROMPTS
+]
+IMPLICIT = [{"chosen": chat(p, "good"), "rejected": chat(p, "bad")} for p in PROMPTS]
+MARKED = [{"prompt": p, "completion": " good", "label": i % 2 == 0} for i, p in enumerate(PROMPTS)]
+QUESTIONS = [{"prompt": p, "answer": "#### 4", "note": "x"} for p in PROMPTS]
+CHAT_QUESTIONS = [{"prompt": chat(p, "")[:1], "answer": "4"} for p in PROMPTS]
+ONLINE = {"num_generations": 2, "max_completion_length": 4}
+
+CASES: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = [
+    ("sft", {"use_peft": True, "learning_rate": 0.01}, [{"text": p} for p in PROMPTS]),
+    ("sft", {}, [{"prompt": p, "completion": " good"} for p in PROMPTS]),
+    ("sft", {"assistant_only_loss": True}, [{"messages": chat(p, "good w3")} for p in PROMPTS]),
+    ("dpo", {}, TEXT_PAIRS),
+    ("dpo", {"use_peft": True}, IMPLICIT),
+    ("dpo", {"export": "both", "use_peft": True}, CHAT_PAIRS),
+    ("kto", {}, MARKED),
+    ("orpo", {}, TEXT_PAIRS),
+    ("cpo", {"use_peft": True}, CHAT_PAIRS),
+    ("reward", {}, IMPLICIT),
+    ("reward", {"use_peft": True}, TEXT_PAIRS),
+    ("grpo", {**ONLINE, "reward_funcs": ["exact_answer", "length", "json"]}, QUESTIONS),
+    ("grpo", {**ONLINE, "use_peft": True}, CHAT_QUESTIONS),
+    ("rloo", {**ONLINE, "reward_funcs": "regex", "reward_pattern": "good"}, QUESTIONS),
+    ("distillation", {"max_completion_length": 4}, QUESTIONS),
+]
+
+
+@pytest.mark.parametrize(("method", "settings", "rows"), CASES)
+def test_a_model_comes_out(
+    method: str,
+    settings: dict[str, Any],
+    rows: list[dict[str, Any]],
+    new_job: Callable[..., Any],
+    decoder: Path,
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+    if method == "distillation":
+        settings = {**settings, "teacher_model_name_or_path": "channel:model"}
+    job = new_job(
+        {"method": method, **FAST, **settings},
+        train=rows,
+        validation=rows[:4],
+        test=rows[:4],
+        model=decoder,
+    )
+    job.train_here()
+    assert max(job.losses) == 2
+    assert "test_loss" in job.results
+    reads = AutoModelForSequenceClassification if method == "reward" else AutoModelForCausalLM
+    model, info = reads.from_pretrained(job.model, output_loading_info=True)
+    assert not info["missing_keys"]
+    tokens = AutoTokenizer.from_pretrained(job.model)("w1 w2", return_tensors="pt")
+    assert model(**tokens).logits.isfinite().all()
+    assert (job.model / "adapter").is_dir() == (settings.get("export") == "both")
+    assert list(job.model.glob("*.bin")) == []
+
+
+def test_a_user_s_reward_from_the_code_channel(
+    new_job: Callable[..., Any], decoder: Path, tmp_path: Path
+) -> None:
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "mine.py").write_text(
+        "def longest(completions, note, **_):\n    return [float(len(n)) for n in note]\n"
+    )
+    settings = {"method": "grpo", **FAST, **ONLINE, "reward_funcs": "mine.py:longest"}
+    job = new_job(settings, train=QUESTIONS, model=decoder, code=code)
+    job.train_here()
+    assert job.log[0]["reward"] == 1.0
+
+
+def test_an_adapter_alone(new_job: Callable[..., Any], decoder: Path) -> None:
+    settings = {"method": "sft", **FAST, "use_peft": True, "export": "adapter", "use_dora": True}
+    job = new_job(settings, train=[{"text": p} for p in PROMPTS], model=decoder)
+    job.train_here()
+    assert (job.model / "adapter_model.safetensors").is_file()
+    assert not (job.model / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_token_classification(
+    lora: bool, new_job: Callable[..., Any], encoders: dict[str, Path]
+) -> None:
+    from transformers import pipeline
+
+    rows = [
+        {"tokens": ["w1", "good", "bad", f"w{i}"], "tags": ["O", "B-X", "I-X", "O"]}
+        for i in range(2, 34)
+    ]
+    settings = {"method": "token-classification", "learning_rate": 0.02, "use_peft": lora}
+    settings |= {"num_train_epochs": 4, "report_to": "none"}
+    job = new_job(settings, train=rows, validation=rows[:8], test=rows[:8], model=encoders["bert"])
+    job.train_here()
+    assert job.results["test_f1"] > 0.9
+    tagger = pipeline("token-classification", model=str(job.model))
+    found = [answer["entity"] for answer in tagger("w1 good bad") if answer["entity"] != "O"]
+    assert found == ["B-X", "I-X"]
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["flat", "squad"])
+def test_question_answering(
+    nested: bool, new_job: Callable[..., Any], encoders: dict[str, Path]
+) -> None:
+    flat = []
+    for i in range(96):
+        context = f"w{i % 7} w{i % 5} capital w{20 + i % 10} w{i % 3}"
+        answer = {"text": f"w{20 + i % 10}", "answer_start": context.index("capital ") + 8}
+        flat.append({"question": "capital ?", "context": context, "answers": [answer]})
+    rows: Any = flat
+    if nested:
+        paragraphs = [{"context": r["context"], "qas": [r]} for r in flat]
+        rows = [{"title": "x", "paragraphs": paragraphs}]
+    settings = {"method": "question-answering", "learning_rate": 0.01, "num_train_epochs": 10}
+    settings |= {"report_to": "none"}
+    job = new_job(settings, train=rows, validation=rows, test=rows, model=encoders["bert"])
+    job.train_here()
+    assert job.results["test_exact_match"] > 0.9
+    assert job.results["test_f1"] >= job.results["test_exact_match"]

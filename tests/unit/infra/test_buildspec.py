@@ -1,0 +1,140 @@
+"""buildspec.yml: its shell is valid, what it calls exists, and its own logic does what it says."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from sm_launch import cli, images
+
+ROOT = Path(__file__).resolve().parents[3]
+SPEC = yaml.safe_load((ROOT / "buildspec.yml").read_text())
+PHASES = ["install", "pre_build", "build", "post_build"]
+VARIABLES = {
+    **SPEC["env"]["variables"],
+    "REGISTRY": "127.0.0.1:5000",
+    "TAG": "abc-b1",
+    "flavor": "cpu",
+}
+
+
+def commands(phase: str) -> list[str]:
+    return SPEC["phases"][phase]["commands"]
+
+
+def calls(program: str) -> list[list[str]]:
+    """Arguments of every call of `program`, variables filled in, in order."""
+    script = "\n".join(command for phase in PHASES for command in commands(phase))
+    found = re.findall(rf"^\s*{re.escape(program)} (.*?)(?: > .*| \|\| .*)?$", script, re.MULTILINE)
+    return [shlex.split(_filled(call)) for call in found]
+
+
+def _filled(text: str) -> str:
+    # ${CACHE:+…} stands for its words; the loop and the project set the other names.
+    text = re.sub(r"\$\{\w+:\+([^}]*)\}", r"\1", text)
+    return re.sub(r"\$(\w+)", lambda match: str(VARIABLES[match[1]]), text)
+
+
+def bash(script: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["/bin/bash", "-c", script],
+        cwd=cwd,
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_phases_are_those_that_codebuild_knows():
+    assert list(SPEC) == ["version", "env", "phases", "reports", "artifacts"]
+    assert SPEC["version"] == 0.2
+    assert list(SPEC["phases"]) == PHASES
+    assert {key for phase in SPEC["phases"].values() for key in phase} == {
+        "runtime-versions",
+        "commands",
+    }
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_the_shell_is_valid(phase):
+    assert all(isinstance(command, str) for command in commands(phase))
+    answer = bash(f"bash -n <<'SCRIPT'\n{chr(10).join(commands(phase))}\nSCRIPT")
+    assert (answer.returncode, answer.stderr) == (0, "")
+
+
+def test_lint_and_tests_come_before_the_push():
+    targets = [next(word for word in call if not word.startswith("-")) for call in calls("make")]
+    assert targets == ["setup-dev", "lint", "test-fast", "test", "push"]
+
+
+@pytest.mark.parametrize("call", calls("make"), ids=" ".join)
+def test_make_knows_the_target(call):
+    answer = subprocess.run(
+        ["make", "--dry-run", *call], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
+    for word in call:
+        name, _, value = word.partition("=")
+        if name.isupper():  # a variable that the Makefile does not use would change nothing
+            assert value in answer.stdout, f"make ignores {name}"
+
+
+def test_the_launcher_knows_its_command():
+    (call,) = calls(".venv/bin/sm-launch")
+    assert call == ["images", "build", "--flavor", "cpu", "--tag", "abc-b1", "--cache", ""]
+    group = cli.cli.get_command(click.Context(cli.cli), call[0])
+    assert isinstance(group, click.Group)
+    context = group.commands[call[1]].make_context(call[1], call[2:])
+    assert (context.params["flavor"], context.params["tag"]) == ("cpu", "abc-b1")
+
+
+def test_the_tag_names_commit_and_build():
+    (export,) = [command for command in commands("pre_build") if "TAG=" in command]
+    answer = bash(f"{export}\necho $TAG", CODEBUILD_BUILD_NUMBER="7")
+    tag = answer.stdout.strip()
+    assert re.fullmatch(r"[0-9a-f]{12}-b7", tag)
+    assert images.checked_tag(tag) == tag
+
+
+def test_nothing_follows_a_failed_build():
+    guard = commands("post_build")[0]
+    assert bash(guard, CODEBUILD_BUILD_SUCCEEDING="0").returncode
+    assert bash(guard, CODEBUILD_BUILD_SUCCEEDING="1").returncode == 0
+
+
+def test_only_ecr_is_logged_in_to():
+    (login,) = [command for command in commands("pre_build") if "docker login" in command]
+    # Nothing is on this PATH: a login that is tried fails.
+    assert bash(login, REGISTRY="127.0.0.1:5000", PATH="/nowhere").returncode == 0
+    assert bash(login, REGISTRY="1.dkr.ecr.eu-west-1.amazonaws.com", PATH="/nowhere").returncode
+
+
+def test_digests_are_exported(tmp_path):
+    (tmp_path / "build" / "images").mkdir(parents=True)
+    pushed = {}
+    for flavor in images.FLAVORS:
+        lines = [f"host:5000/sm-{name}@sha256:{flavor}{name}" for name in images.IMAGES]
+        (tmp_path / "build" / "images" / f"{flavor}.txt").write_text("\n".join(lines) + "\n")
+        for name, line in zip(images.IMAGES, lines, strict=True):
+            pushed[f"{name.upper()}_IMAGE_{flavor.upper()}"] = line
+    names = [name for name in SPEC["env"]["exported-variables"] if name != "TAG"]
+    script = commands("post_build")[-1] + "".join(f'\necho "${name}"' for name in names)
+    answer = bash(script, tmp_path, FLAVORS=SPEC["env"]["variables"]["FLAVORS"])
+    assert dict(zip(names, answer.stdout.splitlines(), strict=True)) == pushed
+
+
+def test_reports_and_artefacts_are_where_the_commands_write():
+    script = "\n".join(command for phase in PHASES for command in commands(phase))
+    assert script.count(f"--junitxml={SPEC['reports']['tests']['base-directory']}/") == 2
+    assert f'> "{SPEC["artifacts"]["base-directory"]}/$flavor.txt"' in script
+    for folder in (SPEC["reports"]["tests"], SPEC["artifacts"]):
+        ignored = ["git", "check-ignore", "--quiet", f"{folder['base-directory']}/file"]
+        # Otherwise the push refuses the tree as changed.
+        assert subprocess.run(ignored, cwd=ROOT, check=False).returncode == 0

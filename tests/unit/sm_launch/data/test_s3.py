@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from sm_launch.data.s3 import fetcher
+from sm_launch.errors import LaunchError, UserInputError
+
+
+@pytest.fixture
+def client(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    with mock_aws():
+        client = boto3.client("s3", region_name="us-east-1")
+        client.create_bucket(Bucket="data")
+        yield client
+
+
+def test_an_object_is_prepared_like_a_file(client, run, reviews: Path, tmp_path: Path) -> None:
+    client.upload_file(str(reviews), "data", "raw/reviews.csv")
+    fetch = fetcher(client, tmp_path / "copies")
+    assert run(input="s3://data/raw/reviews.csv", fetch=fetch).report.rows_kept == 100
+
+
+def test_without_a_fetch_boto3_is_used(client, run, reviews: Path) -> None:
+    client.upload_file(str(reviews), "data", "reviews.csv")
+    assert run(input="s3://data/reviews.csv").report.rows_kept == 100
+
+
+def test_no_credentials(run, monkeypatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    with pytest.raises(LaunchError, match="check the AWS credentials"):
+        run(input="s3://data/reviews.csv")
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("s3://data/none.csv", "no such object"),
+        ("s3://other/none.csv", "no such object"),
+        ("s3://data/folder/", "is not an object"),
+    ],
+)
+def test_what_is_not_there_is_named(client, tmp_path: Path, uri: str, words: str) -> None:
+    with pytest.raises(UserInputError, match=words) as caught:
+        fetcher(client, tmp_path)(uri)
+    assert uri in str(caught.value)

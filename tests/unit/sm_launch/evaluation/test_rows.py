@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sm_launch.errors import UserInputError
+from sm_launch.evaluation import read_rows
+
+ROW = {"text": "a, b", "label": "x"}
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_json_lines_csv_and_directories(tmp_path: Path):
+    one = write(tmp_path / "1.jsonl", '{"text": "a, b", "label": "x"}\n\n')
+    write(tmp_path / "2.csv", '\ufefftext,label\n"a, b",x\nshort\n')
+    write(tmp_path / "README.md", "not data")
+    assert read_rows(one) == [ROW]
+    assert read_rows(f"file://{tmp_path}") == [ROW, ROW, {"text": "short", "label": None}]
+    assert read_rows(tmp_path, limit=2) == [ROW, ROW]
+
+
+def test_parquet(tmp_path: Path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist([ROW]), tmp_path / "a.parquet")
+    assert read_rows(tmp_path / "a.parquet") == [ROW]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.jsonl", '{"text": "a"}\n{oops\n', r"line 2: not JSON"),
+        ("a.jsonl", "[1]\n", "line 1: not a JSON object"),
+        ("a.jsonl", "", "no rows"),
+        ("a.xlsx", "", "cannot read a .xlsx file"),
+    ],
+)
+def test_what_cannot_be_read_is_named(tmp_path: Path, name, text, message):
+    with pytest.raises(UserInputError, match=message):
+        read_rows(write(tmp_path / name, text))
+
+
+def test_missing_and_remote_files(tmp_path: Path):
+    with pytest.raises(UserInputError, match="not found"):
+        read_rows(tmp_path / "none.jsonl")
+    with pytest.raises(UserInputError, match="only local files"):
+        read_rows("s3://bucket/test.jsonl")
+    with pytest.raises(UserInputError, match="in this directory"):
+        read_rows(tmp_path)

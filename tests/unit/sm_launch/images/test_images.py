@@ -1,0 +1,42 @@
+"""What is refused before docker is asked, and what a lock says."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from sm_launch import images
+from sm_launch.errors import UserInputError
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    (tmp_path / "file").write_text("changed")
+    return tmp_path
+
+
+@pytest.mark.parametrize("tag", ["latest", "", "with space", "-dash"])
+def test_a_tag_must_say_which_code(tag):
+    with pytest.raises(UserInputError, match="tag"):
+        images.checked_tag(tag)
+
+
+def test_a_dirty_tree_is_not_pushed(checkout):
+    with pytest.raises(UserInputError, match="allow-dirty"):
+        images.push("cpu", "v1", registry="127.0.0.1:5000", root=checkout)
+
+
+def test_an_unbuilt_image_is_not_pushed(checkout, monkeypatch):
+    monkeypatch.setattr(images, "_inspect", lambda uri: {})
+    with pytest.raises(UserInputError, match="make build FLAVOR=cpu TAG=v1"):
+        images.push("cpu", "v1", registry="127.0.0.1:5000", root=checkout, allow_dirty=True)
+
+
+@pytest.mark.parametrize("image", images.IMAGES)
+@pytest.mark.parametrize("flavor", images.FLAVORS)
+def test_the_locks_pin_the_stack(image, flavor):
+    versions = images.locked_versions(images.repository(), image, flavor)
+    assert versions["torch"].startswith("2.13.0")
+    assert versions["transformers"] == "5.23.0"

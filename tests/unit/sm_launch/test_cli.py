@@ -1,0 +1,84 @@
+"""The command line: fast help, exit codes, clear refusals."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sm_launch import cli, hyperparameters
+from sm_launch.config import load_config
+
+HEAVY = ("boto3", "botocore", "pandas", "pyarrow", "sklearn", "matplotlib", "torch", "pydantic")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from sm_launch import cli; cli.run(['--help']);"
+        f"print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert finished.stderr.strip() == "[]"
+    assert "Commands:" in finished.stdout
+
+
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in cli.COMMANDS:
+        assert cli.run([name, "--help"]) == 0, name
+        assert "Usage: sm-launch" in capsys.readouterr().out
+
+
+def test_a_mistyped_command_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["trian"]) == 2
+    assert "Did you mean 'train'?" in capsys.readouterr().err
+
+
+def test_missing_job_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["train", "--target", "process"]) == 2
+    assert "sm-launch init" in capsys.readouterr().err
+
+
+def test_init_writes_a_valid_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("reviews.csv").write_text("id,Review,Sentiment\n1,good,pos\n")
+    assert cli.run(["init", "--name", "mine", "--data", "reviews.csv"]) == 0
+    config = load_config(Path("job.yaml"))
+    assert config.name == "mine"
+    assert config.data is not None
+    assert (config.data.columns.text, config.data.columns.label) == ("Review", "Sentiment")
+    assert cli.run(["init"]) == 2
+    assert cli.run(["init", "--force", "--model", "org/other"]) == 0
+    assert load_config(Path("job.yaml")).training.model == "org/other"
+
+
+def test_every_commented_key_of_the_template_is_valid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever removes a `#` must get a working file."""
+    monkeypatch.chdir(tmp_path)
+    cli.run(["init"])
+    lines = []
+    for line in Path("job.yaml").read_text().splitlines():
+        stripped = line.lstrip()
+        code = stripped.removeprefix("# ")
+        is_key = stripped.startswith("# ") and code.split(":")[0].strip().replace("_", "").isalpha()
+        prose = (
+            " " in code.split(":")[0].strip() or code[:1].isupper() or code.startswith("process")
+        )
+        alternative = code.startswith(("train: train.tsv", "validation: dev", "test: test.tsv"))
+        if is_key and not prose and not alternative:
+            line = line.replace("# ", "", 1)
+        lines.append(line)
+    Path("job.yaml").write_text("\n".join(lines))
+    config = load_config(Path("job.yaml"), ("training.max_wait_seconds=null",))
+    assert config.aws.bucket == "my-bucket"
+    assert config.training.hyperparameters["use_peft"] is True
+    assert config.evaluation.fail_under == {"accuracy": 0.85, "f1_macro": 0.8}
+    hyperparameters.check_hyperparameters(config.training.method, config.training.hyperparameters)

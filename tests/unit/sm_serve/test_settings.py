@@ -1,0 +1,125 @@
+"""Settings and model directories: what is accepted, and what the refusals say."""
+
+import json
+
+import pytest
+
+from sm_serve import contract
+from sm_serve.artefact import find_task, inspect
+from sm_serve.config import Settings, load_settings
+from sm_serve.engines.protocol import Task
+from sm_serve.errors import StartupError
+from sm_serve.health import Health
+
+
+def test_defaults_are_the_contracts():
+    settings = load_settings({})
+    assert settings == Settings()
+    assert settings.port == 8080
+    assert settings.max_payload_bytes == 6_291_456
+    assert settings.request_timeout < contract.INVOCATION_SECONDS
+    assert settings.stream_timeout < contract.STREAM_SECONDS
+    assert settings.drain_timeout + settings.lame_duck < contract.STOP_SECONDS
+
+
+def test_batch_transform_gets_its_own_limits():
+    settings = load_settings({"SAGEMAKER_BATCH": "true"})
+    assert settings.max_payload_bytes == 100 * 1024 * 1024
+    assert settings.request_timeout == 3600
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SAGEMAKER_BIND_TO_PORT", "0"),
+        ("SAGEMAKER_BIND_TO_PORT", "80.5"),
+        ("SAGEMAKER_BATCH", "perhaps"),
+        ("SM_SERVE_DTYPE", "float8"),
+        ("SM_SERVE_BATCH_SIZE", "-1"),
+        ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "nan"),
+        ("SAGEMAKER_CONTAINER_LOG_LEVEL", "LOUD"),
+    ],
+)
+def test_wrong_values_are_named(name, value):
+    with pytest.raises(StartupError, match=f"{name}='{value}'"):
+        load_settings({name: value})
+
+
+def test_log_levels_may_be_the_toolkits_numbers():
+    assert load_settings({"SAGEMAKER_CONTAINER_LOG_LEVEL": "30"}).log_level == "WARNING"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "task"),
+    [
+        ("RobertaForSequenceClassification", Task.TEXT_CLASSIFICATION),
+        ("LlamaForSequenceClassification", Task.TEXT_CLASSIFICATION),
+        ("BertForTokenClassification", Task.TOKEN_CLASSIFICATION),
+        ("BertForQuestionAnswering", Task.QUESTION_ANSWERING),
+        ("BertModel", Task.EMBEDDING),
+        ("GPT2LMHeadModel", Task.TEXT_GENERATION),
+        ("Qwen3ForCausalLM", Task.TEXT_GENERATION),
+        ("T5ForConditionalGeneration", Task.TEXT_GENERATION),
+    ],
+)
+def test_the_architecture_tells_the_task(architecture, task, tmp_path):
+    assert find_task({"architectures": [architecture]}, tmp_path, None) is task
+
+
+def test_hf_task_overrides_and_is_checked(tmp_path):
+    config = {"architectures": ["BertModel"]}
+    assert find_task(config, tmp_path, "ner") is Task.TOKEN_CLASSIFICATION
+    with pytest.raises(StartupError, match="HF_TASK='summon'"):
+        find_task(config, tmp_path, "summon")
+
+
+@pytest.fixture
+def model(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"architectures": ["BertModel"]}))
+    (folder / "model.safetensors").touch()
+    return folder
+
+
+def test_links_out_of_the_model_directory_are_refused(model, tmp_path):
+    (tmp_path / "secret").touch()
+    (model / "inside").symlink_to(model / "config.json")
+    assert inspect(model, Settings()).task is Task.EMBEDDING
+    (model / "outside").symlink_to(tmp_path / "secret")
+    with pytest.raises(StartupError, match="is a link out of the model directory"):
+        inspect(model, Settings())
+
+
+def test_pickles_and_remote_code_need_a_flag(model):
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    with pytest.raises(StartupError, match="SM_SERVE_ALLOW_PICKLE_WEIGHTS"):
+        inspect(model, Settings())
+    assert inspect(model, Settings(allow_pickle_weights=True))
+    (model / "config.json").write_text('{"architectures": ["BertModel"], "auto_map": {}}')
+    with pytest.raises(StartupError, match="SM_SERVE_TRUST_REMOTE_CODE"):
+        inspect(model, Settings(allow_pickle_weights=True))
+    assert inspect(model, Settings(allow_pickle_weights=True, trust_remote_code=True))
+
+
+def test_an_adapter_finds_its_base(model, tmp_path):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    config = adapter / "adapter_config.json"
+    config.write_text(json.dumps({"base_model_name_or_path": str(model)}))
+    found = inspect(adapter, Settings())
+    assert found.is_adapter
+    assert found.base == model
+
+
+def test_health_tells_the_phase_then_what_the_engine_says():
+    health = Health()
+    assert "loading" in health.problem()
+    reasons = [None, "stuck"]
+    health.ready(lambda: reasons.pop(0))
+    assert health.problem() is None
+    assert health.problem() == "stuck"
+    health.drain()
+    assert "stopping" in health.problem()
+    health.ready(lambda: None)
+    assert health.problem() is not None

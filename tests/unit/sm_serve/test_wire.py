@@ -1,0 +1,183 @@
+"""Wire formats as pure functions, with examples and with generated input."""
+
+import contextlib
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sm_serve.engines.protocol import Delta
+from sm_serve.errors import BadRequest, NotAcceptable, ServeError, UnsupportedMediaType
+from sm_serve.openai_routes import route_attribute
+from sm_serve.schemas import documents, media, openai
+from sm_serve.schemas import invocation as wire
+from sm_serve.schemas.parameters import read_sampling
+
+TYPES = [media.JSON, media.JSON_LINES, media.CSV, media.TEXT, "image/png"]
+OPENAI_FIELDS = [
+    "messages",
+    "prompt",
+    "n",
+    "stop",
+    "seed",
+    "temperature",
+    "max_tokens",
+    "stream",
+    "tools",
+    "x",
+]
+PARAMETERS = [
+    "temperature",
+    "top_p",
+    "top_k",
+    "seed",
+    "stop",
+    "details",
+    "max_new_tokens",
+    "do_sample",
+    "x",
+]
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(st.binary(), st.sampled_from(TYPES), st.sampled_from(["utf-8", "latin-1", "utf-16"]))
+def test_any_body_is_parsed_or_refused_properly(body, kind, charset):
+    try:
+        invocation = wire.parse_invocation(body, media.MediaType(kind, charset))
+    except ServeError as error:
+        assert 400 <= error.status < 500
+        assert error.message
+    else:
+        assert invocation.calls
+        assert all(call.inputs for call in invocation.calls)
+
+
+@given(JSON_VALUES)
+def test_any_json_value_is_a_call_or_a_bad_request(value):
+    try:
+        call = wire.parse_call(value)
+    except BadRequest:
+        return
+    assert isinstance(call.inputs, list)
+    assert isinstance(call.parameters, dict)
+
+
+@given(
+    st.dictionaries(st.sampled_from(OPENAI_FIELDS), JSON_VALUES),
+    st.sampled_from([openai.CHAT, openai.COMPLETIONS]),
+)
+def test_any_openai_body_is_parsed_or_refused(body, route):
+    try:
+        job = openai.parse_generation(route, body)
+    except BadRequest:
+        return
+    assert job.requests
+
+
+@given(st.dictionaries(st.sampled_from(PARAMETERS), JSON_VALUES))
+def test_any_parameters_are_read_or_refused(parameters):
+    try:
+        sampling, _, _ = read_sampling(parameters)
+    except BadRequest as error:
+        assert "parameters." in error.message
+        return
+    assert 0 <= sampling.temperature <= 100
+    assert 0 < sampling.top_p <= 1
+
+
+@given(st.text())
+def test_any_header_is_understood_or_refused(header):
+    with contextlib.suppress(UnsupportedMediaType):
+        media.parse_media_type(header)
+    with contextlib.suppress(NotAcceptable):
+        assert media.choose_accept(header, wire.OFFERED, media.JSON) in wire.OFFERED
+    with contextlib.suppress(BadRequest):
+        assert route_attribute(header) in (None, *openai.ROUTES)
+
+
+@given(st.lists(st.text(min_size=1).filter(lambda t: "\x00" not in t), min_size=1))
+def test_csv_rows_come_back_as_texts(texts):
+    import csv
+    import io
+
+    stream = io.StringIO(newline="")
+    csv.writer(stream).writerows([["text"], *([text] for text in texts)])
+    assert documents.parse_csv(stream.getvalue()) == texts
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("application/json", ("application/json", "utf-8")),
+        ('Application/JSON; Charset="UTF-8"', ("application/json", "utf-8")),
+        ("text/csv; header=present; charset=iso-8859-1", ("text/csv", "iso8859-1")),
+        ("application/x-ndjson", ("application/jsonlines", "utf-8")),
+        (None, ("application/json", "utf-8")),
+    ],
+)
+def test_content_types(header, expected):
+    found = media.parse_media_type(header)
+    assert (found.type, found.charset) == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, "application/json"),
+        ("*/*", "application/json"),
+        ("text/csv", "text/csv"),
+        ("text/*", "text/csv"),
+        ("text/csv;q=0.1, application/jsonlines", "application/jsonlines"),
+        ("application/json;q=0, text/csv", "text/csv"),
+        ("image/png, */*;q=0.1", "application/json"),
+    ],
+)
+def test_accept_headers(header, expected):
+    assert media.choose_accept(header, wire.OFFERED, media.JSON) == expected
+
+
+def test_deep_nesting_has_a_bound_but_wide_bodies_do_not():
+    assert len(documents.parse_json(json.dumps([["a"]] * 10_000))) == 10_000
+    with pytest.raises(BadRequest, match="64 levels"):
+        documents.parse_json("[" * 65 + "]" * 65)
+
+
+def test_results_keep_the_shape_of_their_calls():
+    one = wire.parse_call({"inputs": "a"})
+    many = wire.parse_call({"inputs": ["a", "b"]})
+    assert wire.write_results([one], [[1]], media.JSON) == b"[1]"
+    assert wire.write_results([one, many], [[1], [2, 3]], media.JSON) == b"[1,[2,3]]"
+    assert wire.write_results([one, many], [[1], [2, 3]], media.JSON_LINES) == b"1\n[2,3]\n"
+    assert wire.write_results([many], [[2, 3]], media.JSON_LINES) == b"2\n3\n"
+    row = {"label": "a,b", "score": 0.5}
+    assert wire.write_results([one], [[row]], media.CSV) == b'"a,b",0.5\n'
+    with pytest.raises(NotAcceptable):
+        wire.write_results([one], [[{"a": {}}]], media.CSV)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "greedy", "temperature"),
+    [
+        ({}, True, 0),
+        ({"temperature": 0.5}, False, 0.5),
+        ({"temperature": 0.5, "do_sample": False}, True, 0),
+        ({"do_sample": True}, False, 1),
+        ({"top_k": 1, "do_sample": True}, True, 1),
+        ({"temperature": 0}, True, 0),
+    ],
+)
+def test_when_sampling_is_on(parameters, greedy, temperature):
+    sampling, _, _ = read_sampling(parameters)
+    assert (sampling.greedy, sampling.temperature) == (greedy, temperature)
+
+
+def test_usage_counts_each_prompt_once():
+    job = openai.parse_generation(openai.CHAT, {"messages": [{"role": "user"}], "n": 2})
+    answer = Delta("x", finish_reason="stop", prompt_tokens=7, completion_tokens=3)
+    whole = openai.Writer(job, "m", "id").whole([answer, answer], ["p"])
+    assert whole["usage"] == {"prompt_tokens": 7, "completion_tokens": 6, "total_tokens": 13}

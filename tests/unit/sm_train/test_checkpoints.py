@@ -1,0 +1,59 @@
+"""Which checkpoint is whole, which is not, and what fits on the disk."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from sm_train.checkpoints import check_disk, last_complete, needed_bytes, remove_partial
+from sm_train.contract import Paths
+from sm_train.errors import UserError
+
+
+def checkpoint(folder: Path, step: int) -> Path:
+    """The files of a checkpoint as the trainer leaves them, with tiny contents."""
+    path = folder / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    weights = len(header).to_bytes(8, "little") + header + b"\0" * 4
+    (path / "model.safetensors").write_bytes(weights)
+    with zipfile.ZipFile(path / "optimizer.pt", "w") as archive:
+        archive.writestr("data", "x" * 100)
+    (path / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    return path
+
+
+def test_the_newest_by_number_not_by_name(tmp_path: Path) -> None:
+    for step in (9, 100, 20):
+        checkpoint(tmp_path, step)
+    (tmp_path / "notes").mkdir()
+    assert last_complete(tmp_path) == tmp_path / "checkpoint-100"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "trainer_state.json"])
+def test_a_file_cut_short_makes_a_checkpoint_partial(tmp_path: Path, name: str) -> None:
+    good, bad = checkpoint(tmp_path, 10), checkpoint(tmp_path, 20)
+    content = (bad / name).read_bytes()
+    (bad / name).write_bytes(content[: len(content) // 2])
+    assert last_complete(tmp_path) == good
+    assert remove_partial(tmp_path) == ["checkpoint-20"]
+    assert good.is_dir()
+    assert not bad.exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "trainer_state.json"])
+def test_a_missing_file_makes_a_checkpoint_partial(tmp_path: Path, name: str) -> None:
+    (checkpoint(tmp_path, 10) / name).unlink()
+    assert last_complete(tmp_path) is None
+
+
+def test_disk_need_is_estimated_and_checked(tmp_path: Path) -> None:
+    full = needed_bytes(100, lora=False, checkpoints=2)
+    assert full == 100 + 3 * 300
+    assert needed_bytes(100, lora=True, checkpoints=2) < full
+    check_disk(Paths(tmp_path), 1)
+    with pytest.raises(UserError, match=r"not enough disk: about 1000000\.00 GB"):
+        check_disk(Paths(tmp_path), 10**15)
