@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from sm_launch import contract
 from sm_launch.data.config import DataConfig
 from sm_launch.errors import UserInputError
+from sm_launch.evaluation_config import Evaluation
 from sm_launch.hosting_config import (
     Asynchronous,
     Autoscaling,
@@ -173,25 +174,6 @@ class Endpoint(Section):
                     "requests wait in a queue while there is no instance"
                 )
         return self
-
-
-class Evaluation(Section):
-    """How good the model is, on data it has not seen."""
-
-    data: str | None = None
-    """Held-out file or directory; default: the test channel that `data prepare` wrote."""
-    text_column: str = "text"
-    """Column with the input."""
-    label_column: str = "label"
-    """Column with the expected answer."""
-    batch_size: Annotated[int, Field(ge=1, le=1024)] = 16
-    """Rows per request when throughput is measured."""
-    concurrency: Annotated[int, Field(ge=1, le=256)] = 4
-    """Requests in flight at a time."""
-    max_failed_share: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Evaluation fails when a larger share of rows gets no answer."""
-    fail_under: dict[str, float] = {}
-    """Gates, such as {accuracy: 0.85, f1_macro: 0.8}: exit code 3 when one is missed."""
 
 
 class Aws(Section):

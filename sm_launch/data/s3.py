@@ -27,14 +27,16 @@ def fetcher(client: S3Client, directory: Path) -> Fetch:
 
         parts = urlsplit(uri)
         bucket, key = parts.netloc, parts.path.lstrip("/")
-        if not bucket or not key or key.endswith("/"):
+        if not bucket:
             raise UserInputError(
-                "is not an object", field="data", value=uri, fix="name one file: s3://bucket/key"
+                "names no bucket", field="data", value=uri, fix="give s3://bucket/key"
             )
-        path = directory / bucket / key
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            client.download_file(bucket, key, str(path))
+            if key and not key.endswith("/"):
+                return _object(client, bucket, key, directory) or _prefix(
+                    client, bucket, f"{key}/", directory, uri
+                )
+            return _prefix(client, bucket, key, directory, uri)
         except ClientError as error:
             raise _explain(error.response["Error"].get("Code", ""), uri, error) from error
         except (BotoCoreError, Boto3Error) as error:
@@ -44,9 +46,45 @@ def fetcher(client: S3Client, directory: Path) -> Fetch:
                 value=uri,
                 fix="check the AWS credentials, the region and the network",
             ) from error
-        return path
 
     return fetch
+
+
+def _object(client: S3Client, bucket: str, key: str, directory: Path) -> Path | None:
+    """The copy of one object; None where there is no object of this key."""
+    from botocore.exceptions import ClientError
+
+    path = directory / bucket / key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        client.download_file(bucket, key, str(path))
+    except ClientError as error:
+        if error.response["Error"].get("Code") in ("404", "NoSuchKey"):
+            return None
+        raise
+    return path
+
+
+def _prefix(client: S3Client, bucket: str, prefix: str, directory: Path, uri: str) -> Path:
+    """A directory with copies of all objects below `prefix`."""
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
+    wanted = [key for key in keys if not key.endswith("/")]
+    if not wanted:
+        raise UserInputError(
+            "no such object in S3, and nothing below it",
+            field="data",
+            value=uri,
+            fix="correct bucket and key",
+        )
+    root = directory / bucket / prefix
+    for key in wanted:
+        path = (directory / bucket / key).resolve()
+        if not path.is_relative_to(root.resolve()):
+            raise LaunchError("an object's key leads out of its prefix", field="data", value=key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        client.download_file(bucket, key, str(path))
+    return root
 
 
 def _explain(code: str, uri: str, error: Exception) -> LaunchError:

@@ -10,7 +10,8 @@ from itertools import islice
 from sm_launch.evaluation.client import Sender
 from sm_launch.evaluation.examples import Example
 from sm_launch.evaluation.result import Prediction, RowFailure
-from sm_launch.evaluation.wire import MAX_PAYLOAD_BYTES, WireError, decode, encode, error_message
+from sm_launch.evaluation.task import Task
+from sm_launch.evaluation.wire import MAX_PAYLOAD_BYTES, WireError, error_message
 
 
 @dataclass
@@ -29,42 +30,37 @@ class Outcome:
         self.retries += other.retries
 
 
-def answer_batch(sender: Sender, batch: Sequence[Example]) -> Outcome:
+def answer_batch(sender: Sender, task: Task, batch: Sequence[Example]) -> Outcome:
     """Sends `batch`; when the endpoint refuses it, halves it to find the rows that are to blame."""
-    body = encode([example.text for example in batch])
+    body = task.encode(batch)
     if len(body) > MAX_PAYLOAD_BYTES:
         reason = f"the request has {len(body)} bytes, the limit is {MAX_PAYLOAD_BYTES}"
-        return _halves(sender, batch) if len(batch) > 1 else _failed(batch, reason)
+        return _halves(sender, task, batch) if len(batch) > 1 else _failed(batch, reason)
     sent = sender.send(body)
     outcome = Outcome(latencies_s=[sent.latency_s], retries=sent.retries)
     if sent.reply is None:
         outcome.add(_failed(batch, sent.problem))
     elif sent.reply.status == 200:
-        outcome.add(_read(sent.reply.body, batch))
+        outcome.add(_read(sent.reply.body, task, batch))
     elif sent.gave_up or len(batch) == 1:
         outcome.add(_failed(batch, error_message(sent.reply), sent.reply.status))
     else:
-        outcome.add(_halves(sender, batch))
+        outcome.add(_halves(sender, task, batch))
     return outcome
 
 
-def _halves(sender: Sender, batch: Sequence[Example]) -> Outcome:
+def _halves(sender: Sender, task: Task, batch: Sequence[Example]) -> Outcome:
     middle = len(batch) // 2
-    outcome = answer_batch(sender, batch[:middle])
-    outcome.add(answer_batch(sender, batch[middle:]))
+    outcome = answer_batch(sender, task, batch[:middle])
+    outcome.add(answer_batch(sender, task, batch[middle:]))
     return outcome
 
 
-def _read(body: bytes, batch: Sequence[Example]) -> Outcome:
+def _read(body: bytes, task: Task, batch: Sequence[Example]) -> Outcome:
     try:
-        answers = decode(body, expected=len(batch))
+        return Outcome(task.decode(body, batch))
     except WireError as error:
         return _failed(batch, str(error), 200)
-    predictions = [
-        Prediction(example.index, example.text, example.gold, answer.label, answer.scores)
-        for example, answer in zip(batch, answers, strict=True)
-    ]
-    return Outcome(predictions)
 
 
 def _failed(batch: Sequence[Example], reason: str, status: int | None = None) -> Outcome:
@@ -73,6 +69,7 @@ def _failed(batch: Sequence[Example], reason: str, status: int | None = None) ->
 
 def answer_all(
     sender: Sender,
+    task: Task,
     examples: Sequence[Example],
     *,
     batch_size: int,
@@ -89,7 +86,7 @@ def answer_all(
     )
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="evaluate")
     try:
-        for future in _completed(pool, sender, batches, window=2 * concurrency):
+        for future in _completed(pool, sender, task, batches, window=2 * concurrency):
             on_done(future.result())
     finally:
         sender.stop.set()
@@ -97,12 +94,17 @@ def answer_all(
 
 
 def _completed(
-    pool: ThreadPoolExecutor, sender: Sender, batches: Iterator[Sequence[Example]], window: int
+    pool: ThreadPoolExecutor,
+    sender: Sender,
+    task: Task,
+    batches: Iterator[Sequence[Example]],
+    window: int,
 ) -> Iterator[Future[Outcome]]:
-    pending = {pool.submit(answer_batch, sender, batch) for batch in islice(batches, window)}
+    pending = {pool.submit(answer_batch, sender, task, batch) for batch in islice(batches, window)}
     while pending:
         done, pending = wait(pending, return_when=FIRST_COMPLETED)
-        for future in done:
+        # What succeeded first: a failure among them ends the run, and must not take them along.
+        for future in sorted(done, key=lambda future: future.exception() is not None):
             for batch in islice(batches, 1):
-                pending.add(pool.submit(answer_batch, sender, batch))
+                pending.add(pool.submit(answer_batch, sender, task, batch))
             yield future

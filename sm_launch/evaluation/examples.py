@@ -4,54 +4,83 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation.result import RowFailure
 
+if TYPE_CHECKING:
+    from sm_launch.evaluation.task import Task
+
+Row = Mapping[str, Any]
+
+
+class UnusableRow(ValueError):  # noqa: N818 - a verdict on a row, not a failure of the program
+    """The row has no input or no expected answer; the text says what is missing."""
+
 
 @dataclass(frozen=True)
 class Example:
-    """A row fit for evaluation; `index` is its position among all rows, from 0."""
+    """A row fit for evaluation; `index` is its position among all rows, from 0.
+
+    `payload` is what is sent as one input, where that is not `text` itself. `references` are the
+    accepted answers where there may be several.
+    """
 
     index: int
     text: str
     gold: str
+    payload: Any = None
+    references: tuple[str, ...] = ()
+    slices: Mapping[str, str] = field(default_factory=dict)
 
 
 def collect_examples(
-    rows: Sequence[Mapping[str, Any]], text_column: str, label_column: str
+    rows: Sequence[Row], task: Task, slices: Sequence[str] = ()
 ) -> tuple[list[Example], list[RowFailure]]:
-    """Splits rows into examples and failures (missing text or label).
+    """Splits rows into examples and failures (missing input or answer).
 
     Raises:
         UserInputError: no rows, or a column that no row has.
     """
     if not rows:
         raise UserInputError("there are no rows to evaluate", field="rows", fix="give a test set")
-    for field, column in (("text_column", text_column), ("label_column", label_column)):
+    columns = [*task.columns.items(), *(("slice", column) for column in slices)]
+    for name, column in columns:
         if not any(column in row for row in rows):
             raise UserInputError(
                 "no row has this column",
-                field=field,
+                field=name,
                 value=column,
                 fix=f"name one of the columns {', '.join(map(str, rows[0]))}",
             )
     examples: list[Example] = []
     failures: list[RowFailure] = []
     for index, row in enumerate(rows):
-        text, gold = row.get(text_column), row.get(label_column)
-        if _missing(text):
-            failures.append(RowFailure(index, f"no text in column {text_column!r}"))
-        elif _missing(gold):
-            failures.append(RowFailure(index, f"no label in column {label_column!r}"))
+        try:
+            example = task.example(index, row)
+        except UnusableRow as reason:
+            failures.append(RowFailure(index, str(reason)))
         else:
-            examples.append(Example(index, str(text), str(gold).strip()))
+            examples.append(replace(example, slices=_slices(row, slices)))
     return examples, failures
 
 
-def _missing(value: Any) -> bool:
+def _slices(row: Row, columns: Sequence[str]) -> dict[str, str]:
+    found = {column: row.get(column) for column in columns}
+    return {column: "(none)" if missing(v) else str(v) for column, v in found.items()}
+
+
+def required_text(row: Row, column: str, what: str) -> str:
+    """The cell as text. Raises UnusableRow where it is empty."""
+    value = row.get(column)
+    if missing(value):
+        raise UnusableRow(f"no {what} in column {column!r}")
+    return str(value)
+
+
+def missing(value: Any) -> bool:
     """None, NaN (how Parquet and pandas spell a gap), or nothing but white space."""
     if isinstance(value, float) and math.isnan(value):
         return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sm_launch.errors import QualityGateError, UserInputError
 from sm_launch.evaluation.result import EvaluationResult
@@ -16,24 +16,29 @@ ALIASES = {name: f"{name}_macro" for name in ("precision", "recall", "f1", "roc_
 
 @dataclass(frozen=True)
 class GateResult:
-    """One gate: the metric's value, and whether it reached the demanded minimum."""
+    """One gate: the metric's value, and whether it is on the right side of the limit.
+
+    The limit is the least value that passes, or with `at_most` the greatest.
+    """
 
     metric: str
-    minimum: float
+    limit: float
     value: float
+    at_most: bool = False
 
     @property
     def passed(self) -> bool:
-        # A NaN metric reaches nothing.
-        return self.value >= self.minimum
+        # A NaN metric passes no gate.
+        return self.value <= self.limit if self.at_most else self.value >= self.limit
 
     def __str__(self) -> str:
-        sign, verdict = (">=", "passed") if self.passed else ("<", "failed")
-        return f"{self.metric} = {self.value:.4f} {sign} {self.minimum:g}: {verdict}"
+        good, bad = ("<=", ">") if self.at_most else (">=", "<")
+        sign, verdict = (good, "passed") if self.passed else (bad, "failed")
+        return f"{self.metric} = {self.value:.4f} {sign} {self.limit:g}: {verdict}"
 
 
-def parse_gates(specifications: Iterable[str]) -> dict[str, float]:
-    """`["f1=0.85", "recall[negative]=0.8"]` as a mapping of metric to minimum.
+def parse_gates(specifications: Iterable[str], *, field: str = "fail_under") -> dict[str, float]:
+    """`["f1=0.85", "recall[negative]=0.8"]` as a mapping of metric to limit.
 
     Raises:
         UserInputError: not of the form metric=number.
@@ -48,7 +53,7 @@ def parse_gates(specifications: Iterable[str]) -> dict[str, float]:
         if not sign or not metric.strip() or math.isnan(minimum):
             raise UserInputError(
                 "a gate is a metric, an equals sign and a number",
-                field="fail_under",
+                field=field,
                 value=text,
                 fix="write for instance f1=0.85",
             )
@@ -57,18 +62,34 @@ def parse_gates(specifications: Iterable[str]) -> dict[str, float]:
 
 
 def available_metrics(result: EvaluationResult) -> dict[str, float]:
-    """All metrics a gate can name: the summary's, aliases, and per class such as `f1[spam]`."""
+    """All metrics a gate can name.
+
+    The summary's, aliases, per class such as `f1[spam]`, per slice such as `accuracy[lang=de]`, and
+    `latency_p95_ms` and the like.
+    """
     if result.metrics is None:
         return {}
     values = dict(result.metrics.summary)
     values.update({alias: values[name] for alias, name in ALIASES.items() if name in values})
+    for part in result.slices:
+        for name, value in part.metrics.items():
+            values[f"{name}[{part.column}={part.value}]"] = value
+    if result.latency is not None:
+        for name in ("mean_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms"):
+            values[f"latency_{name}"] = getattr(result.latency, name)
+    if result.throughput is not None:
+        values["rows_per_s"] = result.throughput.rows_per_s
     for entry in result.metrics.per_class:
         for name in ("precision", "recall", "f1"):
             values[f"{name}[{entry.label}]"] = getattr(entry, name)
     return values
 
 
-def check_gates(result: EvaluationResult, gates: Mapping[str, float]) -> list[GateResult]:
+def check_gates(
+    result: EvaluationResult,
+    fail_under: Mapping[str, float],
+    fail_over: Mapping[str, float] | None = None,
+) -> list[GateResult]:
     """The outcome of each gate, in the order given.
 
     Raises:
@@ -76,18 +97,28 @@ def check_gates(result: EvaluationResult, gates: Mapping[str, float]) -> list[Ga
     """
     values = available_metrics(result)
     outcomes = []
-    for metric, minimum in gates.items():
-        if metric not in values:
-            close = difflib.get_close_matches(metric, values, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            raise UserInputError(
-                "the evaluation has no such metric",
-                field="fail_under",
-                value=metric,
-                fix=f"{hint}Known: {', '.join(sorted(values)) or 'none, as no row was evaluated'}",
-            )
-        outcomes.append(GateResult(metric, minimum, values[metric]))
+    for field, gates in (("fail_under", fail_under), ("fail_over", fail_over or {})):
+        for metric, limit in gates.items():
+            if metric not in values:
+                raise _unknown(metric, values, field)
+            outcomes.append(GateResult(metric, limit, values[metric], field == "fail_over"))
     return outcomes
+
+
+def _unknown(metric: str, values: Mapping[str, float], field: str) -> UserInputError:
+    close = difflib.get_close_matches(metric, values, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return UserInputError(
+        "the evaluation has no such metric",
+        field=field,
+        value=metric,
+        fix=f"{hint}Known: {', '.join(sorted(values)) or 'none, as no row was evaluated'}",
+    )
+
+
+def gate_dict(gate: GateResult) -> dict[str, object]:
+    """For JSON."""
+    return {**asdict(gate), "passed": gate.passed}
 
 
 def require_gates(outcomes: Iterable[GateResult]) -> None:
@@ -97,5 +128,5 @@ def require_gates(outcomes: Iterable[GateResult]) -> None:
         raise QualityGateError(
             f"the model does not reach the demanded quality: {'; '.join(failed)}",
             field="fail_under",
-            fix="look at the report for the weak classes, or lower the gate",
+            fix="look at the report for where it is weak, or move the gate",
         )

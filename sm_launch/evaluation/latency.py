@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sm_launch.evaluation.client import Sender
+from sm_launch.evaluation.examples import Example
 from sm_launch.evaluation.result import LatencyStats
-from sm_launch.evaluation.wire import encode
+from sm_launch.evaluation.task import Task
 
 
 @dataclass(frozen=True)
@@ -50,22 +51,24 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
 
 
-def measure_latency(sender: Sender, texts: Sequence[str], plan: LatencyPlan) -> LatencyStats | None:
+def measure_latency(
+    sender: Sender, task: Task, examples: Sequence[Example], plan: LatencyPlan
+) -> LatencyStats | None:
     """Latency of single-row requests at concurrency 1; requests that fail are not counted.
 
-    The texts are taken evenly spread over `texts`, so that sorted files do not bias the lengths.
+    The rows are taken evenly spread over all, so that sorted files do not bias the lengths.
     """
-    if not texts or plan.requests < 1:
+    if not examples or plan.requests < 1:
         return None
-    for text in texts[: plan.warmup]:
-        if sender.send(encode([text])).gave_up:
+    for example in examples[: plan.warmup]:
+        if sender.send(task.encode([example])).gave_up:
             return None  # the main pass will say why
-    wanted = min(plan.requests, len(texts))
-    chosen = [texts[i * len(texts) // wanted] for i in range(wanted)]
+    wanted = min(plan.requests, len(examples))
+    chosen = [examples[i * len(examples) // wanted] for i in range(wanted)]
     begin = sender.clock()
     samples = []
-    for text in chosen:
-        sent = sender.send(encode([text]))
+    for example in chosen:
+        sent = sender.send(task.encode([example]))
         if sent.reply is not None and sent.reply.status == 200:
             samples.append(sent.latency_s)
         if sender.clock() - begin > plan.budget_s:

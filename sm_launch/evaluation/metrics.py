@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
+from sm_launch.evaluation.calibration import brier_score, calibrate, expected_calibration_error
 from sm_launch.evaluation.result import ClassificationMetrics, ClassMetrics, Prediction
+from sm_launch.evaluation.task import Statistic
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def label_order(
@@ -28,7 +35,7 @@ def classification_metrics(
         predictions: one for each row that got an answer.
         labels: order of labels in tables and in the confusion matrix.
     """
-    from sklearn.metrics import accuracy_score, confusion_matrix, matthews_corrcoef
+    from sklearn.metrics import accuracy_score, matthews_corrcoef
     from sklearn.metrics import precision_recall_fscore_support as prf
 
     order = label_order(labels, predictions)
@@ -46,14 +53,29 @@ def classification_metrics(
     known = [area for area in areas.values() if area is not None]
     if known:
         summary["roc_auc_macro"] = sum(known) / len(known)
+    bins = calibrate(predictions)
+    if bins:
+        summary["ece"] = expected_calibration_error(bins)
+        brier = brier_score(predictions)
+        if brier is not None:
+            summary["brier"] = brier
     per_class = _per_class(gold, predicted, order, areas)
-    confusion = confusion_matrix(gold, predicted, labels=list(order))
     return ClassificationMetrics(
         labels=order,
         summary=summary,
         per_class=per_class,
-        confusion=tuple(tuple(int(n) for n in row) for row in confusion),
+        confusion=_confusion(gold, predicted, order),
     )
+
+
+def _confusion(
+    gold: Sequence[str], predicted: Sequence[str], order: Sequence[str]
+) -> tuple[tuple[int, ...], ...]:
+    places = {label: place for place, label in enumerate(order)}
+    counts = [[0] * len(order) for _ in order]
+    for truth, answer in zip(gold, predicted, strict=True):
+        counts[places[truth]][places[answer]] += 1
+    return tuple(map(tuple, counts))
 
 
 def _per_class(
@@ -95,3 +117,44 @@ def _roc_auc(predictions: Sequence[Prediction], order: Sequence[str]) -> dict[st
         else:
             areas[label] = None
     return areas
+
+
+def classification_statistic(predictions: Sequence[Prediction]) -> Statistic:
+    """The metrics of `classification_metrics` that counts alone give, for samples of the rows."""
+    import numpy as np
+
+    names = sorted({label for p in predictions for label in (p.gold, p.predicted)})
+    codes = {name: code for code, name in enumerate(names)}
+    gold = np.array([codes[p.gold] for p in predictions])
+    predicted = np.array([codes[p.predicted] for p in predictions])
+
+    def of(rows: NDArray[np.int64]) -> dict[str, float]:
+        truth, answer = gold[rows], predicted[rows]
+        right = np.bincount(truth[truth == answer], minlength=len(names)).astype(float)
+        support = np.bincount(truth, minlength=len(names)).astype(float)
+        named = np.bincount(answer, minlength=len(names)).astype(float)
+        return _from_counts(right, support, named)
+
+    return of
+
+
+def _from_counts(
+    right: NDArray[np.float64], support: NDArray[np.float64], named: NDArray[np.float64]
+) -> dict[str, float]:
+    import numpy as np
+
+    rows, present = support.sum(), (support + named) > 0
+    parts = {
+        "precision": right / np.maximum(named, 1),
+        "recall": right / np.maximum(support, 1),
+        "f1": 2 * right / np.maximum(support + named, 1),
+    }
+    found = {"accuracy": float(right.sum() / rows)}
+    for name, values in parts.items():
+        found[f"{name}_macro"] = float(values[present].mean())
+        found[f"{name}_weighted"] = float((values * support).sum() / rows)
+    spread = (rows**2 - (named**2).sum()) * (rows**2 - (support**2).sum())
+    if spread > 0:
+        product = right.sum() * rows - (named * support).sum()
+        found["mcc"] = float(product / np.sqrt(spread))
+    return found

@@ -24,6 +24,9 @@ class Prediction:
     """One row and what the endpoint said about it.
 
     `scores` maps label to probability; it is empty where the endpoint tells only the label.
+    `references` holds all accepted answers where there may be several, `values` what was measured
+    on this row alone (exact_match, f1, …), `slices` the row's columns that metrics are split by,
+    and `note` what a judge wrote.
     """
 
     index: int
@@ -31,9 +34,15 @@ class Prediction:
     gold: str
     predicted: str
     scores: Mapping[str, float] = field(default_factory=dict)
+    references: tuple[str, ...] = ()
+    values: Mapping[str, float] = field(default_factory=dict)
+    slices: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def correct(self) -> bool:
+        if "exact_match" in self.values:
+            return self.values["exact_match"] == 1
         return self.gold == self.predicted
 
     @property
@@ -67,6 +76,48 @@ class ClassificationMetrics:
     summary: dict[str, float]
     per_class: tuple[ClassMetrics, ...]
     confusion: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class TextMetrics:
+    """Quality of answers that are texts or spans; `per_class` holds entity types, if any."""
+
+    summary: dict[str, float]
+    per_class: tuple[ClassMetrics, ...] = ()
+
+
+Metrics = ClassificationMetrics | TextMetrics
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % confidence interval, by bootstrap over the rows."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Predictions of like confidence: how sure the model was, and how often it was right."""
+
+    low: float
+    high: float
+    rows: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Quality on the rows that have `value` in `column`."""
+
+    column: str
+    value: str
+    rows: int
+    metrics: dict[str, float]
+    interval: Interval | None = None
+    """Of the task's main metric."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +171,7 @@ class EvaluationResult:
     rows_total: int
     predictions: tuple[Prediction, ...]
     failures: tuple[RowFailure, ...]
-    metrics: ClassificationMetrics | None
+    metrics: Metrics | None
     latency: LatencyStats | None
     throughput: Throughput | None
     retries: int
@@ -128,6 +179,11 @@ class EvaluationResult:
     duration_s: float
     warnings: tuple[str, ...] = ()
     info: RunInfo = field(default_factory=RunInfo)
+    task: str = "text-classification"
+    main_metric: str = "f1_macro"
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    calibration: tuple[CalibrationBin, ...] = ()
+    slices: tuple[Slice, ...] = ()
 
     @property
     def failed_share(self) -> float:
@@ -138,7 +194,7 @@ class EvaluationResult:
         """The document written to `evaluation.json`."""
         return {
             "schema_version": SCHEMA_VERSION,
-            "task": "text-classification",
+            "task": self.task,
             "started_at": self.started_at,
             "duration_s": round(self.duration_s, 3),
             "rows": {
@@ -148,6 +204,12 @@ class EvaluationResult:
                 "failed_share": self.failed_share,
             },
             **_metrics_dict(self.metrics),
+            "main_metric": self.main_metric,
+            "confidence_intervals": {
+                name: [interval.low, interval.high] for name, interval in self.intervals.items()
+            },
+            "calibration": [asdict(found) for found in self.calibration],
+            "slices": [asdict(found) for found in self.slices],
             "latency_ms": _latency_dict(self.latency),
             "throughput": _throughput_dict(self.throughput),
             "retries": self.retries,
@@ -157,16 +219,21 @@ class EvaluationResult:
         }
 
 
-def _metrics_dict(metrics: ClassificationMetrics | None) -> dict[str, Any]:
+def _metrics_dict(metrics: Metrics | None) -> dict[str, Any]:
     if metrics is None:
         return {"labels": [], "metrics": {}, "per_class": {}, "confusion_matrix": []}
+    labels, confusion = (
+        (metrics.labels, metrics.confusion)
+        if isinstance(metrics, ClassificationMetrics)
+        else ((), ())
+    )
     return {
-        "labels": list(metrics.labels),
+        "labels": list(labels),
         "metrics": dict(metrics.summary),
         "per_class": {
             c.label: {k: v for k, v in asdict(c).items() if k != "label"} for c in metrics.per_class
         },
-        "confusion_matrix": [list(row) for row in metrics.confusion],
+        "confusion_matrix": [list(row) for row in confusion],
     }
 
 

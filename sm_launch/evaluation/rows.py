@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -42,6 +44,17 @@ def read_rows(source: str | Path, *, limit: int | None = None) -> list[Row]:
     return rows
 
 
+def fetch_any(location: str, *, stack: ExitStack, region: str | None = None) -> Path:
+    """A local path for a path, a file:// or an s3:// URI; `stack` removes what was copied."""
+    if not location.startswith("s3://"):
+        return local_path(location)
+    from sm_launch.aws_clients import make_client
+    from sm_launch.data.s3 import fetcher
+
+    directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="sm-launch-data-"))
+    return fetcher(make_client("s3", region), Path(directory))(location)
+
+
 def local_path(source: str | Path) -> Path:
     """The path that a `file://` URI or a plain path names."""
     text = str(source)
@@ -49,10 +62,10 @@ def local_path(source: str | Path) -> Path:
         return Path(unquote(urlsplit(text).path))
     if "://" in text:
         raise UserInputError(
-            "only local files and file:// URIs can be read here",
+            "only paths, file:// and s3:// URIs can be read",
             field="data",
             value=text,
-            fix="download the file first, or name a local copy",
+            fix="name a local copy",
         )
     return Path(text).expanduser()
 
@@ -99,10 +112,36 @@ def _bad_line(path: Path, number: int, what: str, line: str) -> UserInputError:
     )
 
 
-def _read_csv(path: Path) -> Iterator[Row]:
+def _read_json(path: Path) -> Iterator[Row]:
+    """An array of objects, SQuAD's `data`, or JSON Lines under another name."""
+    text = path.read_text(encoding="utf-8-sig")
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError:
+        yield from _read_jsonl(path)
+        return
+    if isinstance(document, dict):
+        document = document.get("data", [document])
+    for number, row in enumerate(document, start=1):
+        if not isinstance(row, dict):
+            raise _bad_line(path, number, "not a JSON object", json.dumps(row))
+        yield from _questions(row) if "paragraphs" in row else [row]
+
+
+def _questions(article: Row) -> Iterator[Row]:
+    for paragraph in article["paragraphs"]:
+        for question in paragraph.get("qas", []):
+            yield {"context": paragraph.get("context"), **question}
+
+
+def _read_tsv(path: Path) -> Iterator[Row]:
+    return _read_csv(path, "\t")
+
+
+def _read_csv(path: Path, delimiter: str = ",") -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", newline="") as lines:
         # A short line's missing cells become None, which counts as a missing value downstream.
-        for row in csv.DictReader(lines):
+        for row in csv.DictReader(lines, delimiter=delimiter):
             yield {key: value for key, value in row.items() if key is not None}
 
 
@@ -115,6 +154,8 @@ def _read_parquet(path: Path) -> Iterator[Row]:
 
 READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".jsonl": _read_jsonl,
+    ".json": _read_json,
     ".csv": _read_csv,
+    ".tsv": _read_tsv,
     ".parquet": _read_parquet,
 }

@@ -1,4 +1,4 @@
-"""Evaluates a classification endpoint: rows in, quality, latency and throughput out."""
+"""Evaluates an endpoint: rows in, quality, latency and throughput out."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.evaluation.batches import Outcome, answer_all
 from sm_launch.evaluation.client import RetryPolicy, Sender
 from sm_launch.evaluation.examples import Example, collect_examples
 from sm_launch.evaluation.latency import LatencyPlan, latency_stats, measure_latency
-from sm_launch.evaluation.metrics import classification_metrics, label_order
-from sm_launch.evaluation.result import (
-    EvaluationResult,
-    Prediction,
-    RowFailure,
-    RunInfo,
-    Throughput,
-)
+from sm_launch.evaluation.measure import check_labels, measure
+from sm_launch.evaluation.result import EvaluationResult, RowFailure, RunInfo, Throughput
 from sm_launch.evaluation.store import PredictionStore
+from sm_launch.evaluation.task import Task
+from sm_launch.evaluation.tasks import make_task
+from sm_launch.evaluation.transform import pair
 from sm_launch.evaluation.wire import JSON, Invoke
 from sm_launch.progress import ProgressBar
+
+if TYPE_CHECKING:
+    from sm_launch.evaluation.judge import Judge
 
 StartProgress = Callable[[str, float | None], AbstractContextManager[ProgressBar]]
 """`sm_launch.progress.progress`, or anything that is called like it."""
@@ -41,9 +41,12 @@ def evaluate_endpoint(
     invoke: Invoke,
     rows: Sequence[Mapping[str, Any]],
     *,
+    task: Task | None = None,
     labels: Sequence[str] | None = None,
-    text_column: str = "text",
-    label_column: str = "label",
+    text_column: str | None = None,
+    label_column: str | None = None,
+    slices: Sequence[str] = (),
+    judge: Judge | None = None,
     batch_size: int = 32,
     concurrency: int = 4,
     progress: StartProgress | None = None,
@@ -53,16 +56,20 @@ def evaluate_endpoint(
     store: PredictionStore | None = None,
     info: RunInfo | None = None,
 ) -> EvaluationResult:
-    """Classifies `rows` through `invoke` and compares with their labels.
+    """Sends `rows` through `invoke` and compares the answers with those expected.
 
     First single rows one at a time (latency), then everything in batches (throughput, quality).
 
     Args:
         invoke: sends one request; see `session_invoker` for SageMaker sessions.
-        rows: the held-out rows, with a text and a label each.
+        rows: the held-out rows, with an input and an expected answer each.
+        task: what is asked and how it is measured; default: text classification with the next three
+            arguments.
         labels: order of the labels in tables; others are put after them by name.
-        text_column: key of the text in a row.
-        label_column: key of the true label in a row.
+        text_column: key of the text in a row; default: text.
+        label_column: key of the true label in a row; default: label.
+        slices: columns whose every value gets metrics of its own.
+        judge: another model that grades the answers.
         batch_size: rows per request in the main pass.
         concurrency: requests under way at a time in the main pass.
         progress: shows a bar; `sm_launch.progress.progress` fits.
@@ -80,22 +87,27 @@ def evaluate_endpoint(
         LaunchError: the endpoint cannot be called at all (credentials).
     """
     _check_ranges(batch_size, concurrency, max_failed_share)
-    examples, failures = collect_examples(rows, text_column, label_column)
-    run = _Run(len(rows), failures, max_failed_share, labels, info or RunInfo(), store)
+    task = task or make_task(
+        "text-classification", text_column=text_column, label_column=label_column, labels=labels
+    )
+    task.prepare()
+    examples, failures = collect_examples(rows, task, slices)
+    run = _Run(task, slices, len(rows), failures, max_failed_share, info or RunInfo(), store)
     sender = Sender(invoke, JSON, JSON, retry or RetryPolicy())
     show = progress or _no_progress
     try:
         run.stop_if_too_many_failed()
         waiting = run.resume(examples)
         with show("Latency", None):
-            run.latency = measure_latency(
-                sender, [e.text for e in examples], latency or LatencyPlan()
-            )
+            run.latency = measure_latency(sender, task, examples, latency or LatencyPlan())
         with show("Evaluating", len(examples)) as bar:
             bar.advance(len(examples) - len(waiting))
             run.main_pass(sender, waiting, batch_size, concurrency, bar)
+        if judge is not None:
+            with show("Judging", len(run.outcome.predictions)) as bar:
+                run.judge(judge, bar)
         result = run.result()
-        _check_labels(result, label_column)
+        check_labels(result, task.label_column)
     except BaseException:
         if store is not None:
             store.close()
@@ -105,21 +117,51 @@ def evaluate_endpoint(
     return result
 
 
+def evaluate_outputs(
+    answers: Sequence[Any],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    task: Task,
+    slices: Sequence[str] = (),
+    judge: Judge | None = None,
+    max_failed_share: float = 0.01,
+    info: RunInfo | None = None,
+    progress: StartProgress | None = None,
+) -> EvaluationResult:
+    """Measure answers that are there already: what a batch transform job wrote for `rows`.
+
+    Takes the arguments of `evaluate_endpoint` and raises its errors. There is no latency.
+    """
+    task.prepare()
+    examples, failures = collect_examples(rows, task, slices)
+    run = _Run(task, slices, len(rows), failures, max_failed_share, info or RunInfo(), None)
+    run.outcome.add(pair(task, examples, answers))
+    run.stop_if_too_many_failed()
+    if judge is not None:
+        with (progress or _no_progress)("Judging", len(run.outcome.predictions)) as bar:
+            run.judge(judge, bar)
+    result = run.result()
+    check_labels(result, task.label_column)
+    return result
+
+
 class _Run:
     """What is known so far, and the result made of it."""
 
     def __init__(
         self,
+        task: Task,
+        slices: Sequence[str],
         rows_total: int,
         failures: Sequence[RowFailure],
         max_failed_share: float,
-        labels: Sequence[str] | None,
         info: RunInfo,
         store: PredictionStore | None,
     ) -> None:
         self.rows_total = rows_total
         self.max_failed_share = max_failed_share
-        self.labels = labels
+        self.task = task
+        self.slices = slices
         self.info = info
         self.store = store
         self.outcome = Outcome(failures=list(failures))
@@ -162,7 +204,12 @@ class _Run:
 
         begin = time.perf_counter()
         answer_all(
-            sender, examples, batch_size=batch_size, concurrency=concurrency, on_done=on_done
+            sender,
+            self.task,
+            examples,
+            batch_size=batch_size,
+            concurrency=concurrency,
+            on_done=on_done,
         )
         wall = time.perf_counter() - begin
         under_load = latency_stats(measured.latencies_s)
@@ -189,47 +236,32 @@ class _Run:
             fix="mend the rows listed under failures in evaluation.json, or allow a larger share",
         )
 
+    def judge(self, judge: Judge, bar: ProgressBar) -> None:
+        """Have the answers graded; those that the judge failed on keep their other values."""
+        graded = judge.grade(self.outcome.predictions, bar.advance)
+        self.outcome.predictions = graded.predictions
+        self.warnings += graded.warnings
+
     def result(self) -> EvaluationResult:
         predictions = sorted(self.outcome.predictions, key=lambda p: p.index)
-        metrics = classification_metrics(predictions, self.labels) if predictions else None
-        unknown = _unknown_labels(predictions)
-        warnings = list(self.warnings)
-        if unknown:
-            warnings.append(
-                f"the model never named the labels {', '.join(map(repr, unknown))}: "
-                "their rows count as wrong"
-            )
+        measured = measure(self.task, predictions, self.slices)
         return EvaluationResult(
             rows_total=self.rows_total,
             predictions=tuple(predictions),
             failures=tuple(sorted(self.outcome.failures, key=lambda failure: failure.index)),
-            metrics=metrics,
+            metrics=measured.metrics,
             latency=self.latency,
             throughput=self.throughput,
             retries=self.outcome.retries,
             started_at=self.started_at,
             duration_s=time.perf_counter() - self._begin,
-            warnings=tuple(warnings),
+            warnings=(*self.warnings, *measured.warnings),
             info=self.info,
-        )
-
-
-def _unknown_labels(predictions: Sequence[Prediction]) -> list[str]:
-    """Labels of the data that the model gave no score for, told only where it gives scores."""
-    named = {label for p in predictions for label in (*p.scores, p.predicted)}
-    told_all = all(p.scores for p in predictions)
-    return sorted({p.gold for p in predictions} - named) if told_all else []
-
-
-def _check_labels(result: EvaluationResult, label_column: str) -> None:
-    unknown = _unknown_labels(result.predictions)
-    if unknown and set(unknown) == {p.gold for p in result.predictions}:
-        named = sorted(set(label_order(None, result.predictions)) - set(unknown))
-        raise UserInputError(
-            f"the model knows none of these labels; it answers {', '.join(named)}",
-            field=label_column,
-            value=", ".join(unknown),
-            fix="map the labels of the data, or train with label names instead of ids",
+            task=self.task.name,
+            main_metric=self.task.main_metric,
+            intervals=measured.intervals,
+            calibration=measured.calibration,
+            slices=measured.slices,
         )
 
 

@@ -42,7 +42,7 @@ class PredictionStore:
         for line in (header, *kept):
             self._write(line)
         self._file.flush()
-        return [Prediction(**line) for line in kept]
+        return [_prediction(line) for line in kept]
 
     def append(self, predictions: Iterable[Prediction]) -> None:
         for prediction in predictions:
@@ -65,7 +65,7 @@ class PredictionStore:
     def _fingerprint(self, examples: Iterable[Example]) -> str:
         digest = hashlib.sha256(self._identity.encode())
         for example in examples:
-            digest.update(json.dumps([example.index, example.text, example.gold]).encode())
+            digest.update(json.dumps(_identity(example), default=str).encode())
         return digest.hexdigest()
 
     def _write(self, line: dict[str, Any]) -> None:
@@ -97,11 +97,25 @@ def read_predictions(path: Path) -> list[Prediction]:
             fix="name the predictions.jsonl that an evaluation wrote",
         )
     try:
-        return [Prediction(**line) for line in _read_lines(path)]
+        return [_prediction(line) for line in _read_lines(path)]
     except TypeError as error:
         raise UserInputError(
             "this is not a file of predictions", field="predictions", value=str(path)
         ) from error
+
+
+def _identity(example: Example) -> list[Any]:
+    return [
+        example.index,
+        example.text,
+        example.gold,
+        example.payload,
+        list(example.slices.items()),
+    ]
+
+
+def _prediction(line: dict[str, Any]) -> Prediction:
+    return Prediction(**{**line, "references": tuple(line.get("references", ()))})
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sm_launch.evaluation.gates import GateResult
-from sm_launch.evaluation.result import EvaluationResult, LatencyStats
+from sm_launch.evaluation.result import EvaluationResult, Interval, LatencyStats
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -19,6 +19,19 @@ HEADLINES = {
     "f1_macro": "F1 (macro)",
     "f1_weighted": "F1 (weighted)",
     "roc_auc_macro": "ROC-AUC (macro)",
+    "ece": "calibration error",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "exact_match": "exact match",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "judge": "judge (0 to 1)",
+    "loss": "loss (nats a token)",
+    "perplexity": "perplexity",
 }
 
 
@@ -28,8 +41,10 @@ def render_summary(result: EvaluationResult, gates: Sequence[GateResult] = ()) -
     from rich.text import Text
 
     parts: list[Table | Text] = [_headline(result)]
-    if result.metrics is not None:
+    if result.metrics is not None and result.metrics.per_class:
         parts.append(_classes(result))
+    if result.slices:
+        parts.append(_slices(result))
     parts += [Text(f"warning: {warning}", style="yellow") for warning in result.warnings]
     parts += [Text(f"gate: {gate}", style="green" if gate.passed else "red") for gate in gates]
     return Group(*parts)
@@ -41,10 +56,11 @@ def _headline(result: EvaluationResult) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2))
     table.add_column(style="dim")
     table.add_column(justify="right", style="bold")
+    table.add_column(style="dim")
     summary = result.metrics.summary if result.metrics is not None else {}
     for name, title in HEADLINES.items():
         if name in summary:
-            table.add_row(title, f"{summary[name]:.4f}")
+            table.add_row(title, f"{summary[name]:.4f}", _interval(result.intervals.get(name)))
     table.add_row("rows", f"{len(result.predictions)} of {result.rows_total}")
     if result.failures:
         table.add_row("failed rows", f"[red]{len(result.failures)}[/red]")
@@ -54,6 +70,26 @@ def _headline(result: EvaluationResult) -> Table:
         load = result.throughput
         setting = f"batch {load.batch_size} × {load.concurrency}"
         table.add_row(f"throughput ({setting})", f"{load.rows_per_s:.1f} rows/s")
+    return table
+
+
+def _interval(interval: Interval | None) -> str:
+    return f"95 %: {interval.low:.4f} to {interval.high:.4f}" if interval else ""
+
+
+def _slices(result: EvaluationResult) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2))
+    table.add_column("slice")
+    for title in (HEADLINES.get(result.main_metric, result.main_metric), "", "rows"):
+        table.add_column(title, justify="right")
+    for part in result.slices:
+        value = part.metrics.get(result.main_metric)
+        shown = "" if value is None else f"{value:.4f}"
+        name = escape(f"{part.column} = {part.value}")
+        table.add_row(name, shown, _interval(part.interval), str(part.rows))
     return table
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -43,12 +42,6 @@ class WireError(ValueError):
     """The endpoint answered 200 with a body that is not the format agreed on."""
 
 
-def encode(texts: Sequence[str]) -> bytes:
-    """A request for the scores of all labels for each text (`top_k` null means all)."""
-    payload = {"inputs": list(texts), "parameters": {"top_k": None}}
-    return json.dumps(payload, ensure_ascii=False).encode()
-
-
 def decode(body: bytes, expected: int) -> list[Answer]:
     """The answers in `body`, one for each of the `expected` inputs.
 
@@ -61,9 +54,9 @@ def decode(body: bytes, expected: int) -> list[Answer]:
     try:
         document = json.loads(body)
     except ValueError as error:
-        raise WireError(f"the reply is not JSON: {_excerpt(body)}") from error
+        raise WireError(f"the reply is not JSON: {excerpt(body)}") from error
     if not isinstance(document, list):
-        raise WireError(f"the reply is not a JSON list: {_excerpt(body)}")
+        raise WireError(f"the reply is not a JSON list: {excerpt(body)}")
     if expected == 1 and document and all(isinstance(item, dict) for item in document):
         document = [document]  # HF pipelines drop the outer list for one input
     if len(document) != expected:
@@ -77,7 +70,7 @@ def error_message(reply: InvokeReply) -> str:
         document = json.loads(reply.body)
         message = document["error"]["message"]
     except (ValueError, KeyError, TypeError):
-        message = _excerpt(reply.body)
+        message = excerpt(reply.body)
     return f"HTTP {reply.status}: {message}"
 
 
@@ -92,5 +85,6 @@ def _answer(item: Any) -> Answer:
     return Answer(best[0], scores)
 
 
-def _excerpt(body: bytes) -> str:
+def excerpt(body: bytes) -> str:
+    """The start of a body, for a message."""
     return body[:200].decode(errors="replace").strip() or "(empty body)"

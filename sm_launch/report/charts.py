@@ -60,6 +60,7 @@ def line_chart(
     x_label: str,
     y_label: str,
     y_range: tuple[float, float] | None = None,
+    x_range: tuple[float, float] | None = None,
     diagonal: bool = False,
 ) -> Markup:
     """Lines over a common x axis, at most four, with a legend where there are two or more.
@@ -69,6 +70,7 @@ def line_chart(
         x_label: what x is, with its unit.
         y_label: what y is, with its unit.
         y_range: limits of the y axis; by default those of the data.
+        x_range: limits of the x axis, likewise.
         diagonal: also draw y = x, for calibration.
     """
     lines = [
@@ -80,7 +82,7 @@ def line_chart(
         return el("p", "No values were logged.", class_="note")
     xs = [x for s in lines for x, _ in s.points]
     ys = [y for s in lines for _, y in s.points]
-    x, y, axes = _axes(xs, y_range or (min(ys), max(ys)), x_label, y_label)
+    x, y, axes = _axes(x_range or xs, y_range or (min(ys), max(ys)), x_label, y_label)
     drawn = [_line(s, i, x, y) for i, s in enumerate(lines)]
     ideal = None
     if diagonal:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sm_launch.evaluation.gates import GateResult
-from sm_launch.evaluation.result import (
-    ClassificationMetrics,
-    EvaluationResult,
-    LatencyStats,
-    Prediction,
-)
+from sm_launch.evaluation.gates import GateResult, gate_dict
+from sm_launch.evaluation.result import EvaluationResult, LatencyStats, Prediction
 from sm_launch.evaluation.store import write_predictions
 from sm_launch.report import charts
 from sm_launch.report.html import Markup, el, figure, join, page, section, table
+from sm_launch.report.quality import (
+    optional,
+    quality_sections,
+    shorten,
+    tiles,
+    with_interval,
+    worst_answers,
+)
 from sm_launch.report.sources import (
     curve,
     loss_curves,
@@ -28,8 +31,6 @@ from sm_launch.report.sources import (
 
 ERRORS_SHOWN = 20
 FAILURES_SHOWN = 20
-TEXT_SHOWN = 240
-"""Characters of a text that are shown; enough to judge a label by."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def write_evaluation(
         directory / "evaluation.json", directory / "predictions.jsonl", directory / "report.html"
     )
     document = result.to_dict()
-    document["gates"] = [{**asdict(gate), "passed": gate.passed} for gate in gates]
+    document["gates"] = [gate_dict(gate) for gate in gates]
     text = json.dumps(document, indent=2, ensure_ascii=False)
     paths.evaluation.write_text(text + "\n", encoding="utf-8")
     write_predictions(paths.predictions, result.predictions)
@@ -85,7 +86,7 @@ def render_report(
         f"Evaluation of {subject}",
         _header(result, subject, gates),
         _tiles(result),
-        _quality(result),
+        quality_sections(result),
         _training(training_events),
         _speed(result),
         _data(manifest or {}),
@@ -112,99 +113,29 @@ def _header(result: EvaluationResult, subject: str, gates: Sequence[GateResult])
 
 
 def _tiles(result: EvaluationResult) -> Markup:
-    summary = result.metrics.summary if result.metrics is not None else {}
-    tiles = [
-        _tile(title, f"{summary[name]:.3f}", more)
-        for name, title, more in (
-            ("accuracy", "Accuracy", "share of right answers"),
-            ("f1_macro", "F1", "mean over classes"),
-            ("precision_macro", "Precision", "mean over classes"),
-            ("recall_macro", "Recall", "mean over classes"),
-            ("roc_auc_macro", "ROC-AUC", "one against the rest"),
-        )
-        if name in summary
-    ]
+    found = [_tile(title, with_interval(result, name), more) for name, title, more in tiles(result)]
     if result.latency is not None:
         spread = f"median {result.latency.p50_ms:.1f} ms"
-        tiles.append(_tile("Latency p95", f"{result.latency.p95_ms:.1f}", spread, "ms"))
+        found.append(_tile("Latency p95", f"{result.latency.p95_ms:.1f}", spread, "ms"))
     if result.throughput is not None:
         load = result.throughput
         more = f"batches of {load.batch_size}, {load.concurrency} at a time"
-        tiles.append(_tile("Throughput", f"{load.rows_per_s:,.0f}", more, "rows/s"))
+        found.append(_tile("Throughput", f"{load.rows_per_s:,.0f}", more, "rows/s"))
     failed = f"{result.failed_share:.2%} of {result.rows_total:,}"
-    tiles.append(_tile("Failed rows", f"{len(result.failures):,}", failed))
-    return el("div", tiles, class_="tiles")
+    found.append(_tile("Failed rows", f"{len(result.failures):,}", failed))
+    return el("div", found, class_="tiles")
 
 
 def _tile(name: str, value: str, more: str, unit: str = "") -> Markup:
+    number, _, spread = value.partition(" ")
     return el(
         "div",
         el("span", name, class_="name"),
-        el("span", value, el("small", f" {unit}") if unit else None, class_="value"),
+        el("span", number, el("small", f" {unit or spread}") if unit or spread else None,
+           class_="value"),
         el("span", more, class_="more"),
         class_="tile",
-    )
-
-
-def _quality(result: EvaluationResult) -> Markup:
-    if result.metrics is None:
-        return section("Quality", el("p", "No row got an answer."))
-    metrics = result.metrics
-    scored = any(entry.roc_auc is not None for entry in metrics.per_class)
-    rows = [
-        [
-            entry.label,
-            *(f"{value:.3f}" for value in (entry.precision, entry.recall, entry.f1)),
-            *([_optional(entry.roc_auc)] if scored else []),
-            f"{entry.support:,}",
-            f"{entry.predicted:,}",
-        ]
-        for entry in metrics.per_class
-    ]
-    for average in ("macro", "weighted"):
-        values = [f"{metrics.summary[f'{name}_{average}']:.3f}" for name in _PRF]
-        known = metrics.summary.get(f"roc_auc_{average}")
-        area = ["" if known is None else f"{known:.3f}"] if scored else []
-        rows.append([f"{average} average", *values, *area, "", ""])
-    head = ["Class", "Precision", "Recall", "F1", *(["ROC-AUC"] if scored else [])]
-    head += ["True rows", "Predicted"]
-    return section(
-        "Quality",
-        table(head, rows, numeric=range(1, len(head))),
-        el("h3", "Confusion matrix"),
-        el(
-            "div",
-            figure(
-                "Rows by true and predicted class",
-                charts.confusion_chart(metrics.labels, metrics.confusion),
-            ),
-            el("div", _confusions_table(metrics)),
-            class_="charts",
-        ),
-        note="Precision: how many of the rows called this class are of it. Recall: how many of the "
-        "rows of this class were found. F1: their harmonic mean.",
-    )
-
-
-_PRF = ("precision", "recall", "f1")
-
-
-def _confusions_table(metrics: ClassificationMetrics) -> Markup:
-    pairs = [
-        (count, metrics.labels[i], metrics.labels[j], count / (sum(row) or 1))
-        for i, row in enumerate(metrics.confusion)
-        for j, count in enumerate(row)
-        if i != j and count
-    ]
-    if not pairs:
-        return el("p", "There are no confusions: every answer was right.", class_="note")
-    pairs.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
-    return table(
-        ["True", "Predicted", "Rows", "Of class"],
-        [[true, wrong, f"{count:,}", f"{share:.1%}"] for count, true, wrong, share in pairs[:10]],
-        numeric=(2, 3),
-        caption="Most frequent confusions",
-    )
+    )  # fmt: skip
 
 
 def _training(events: Sequence[Mapping[str, Any]]) -> Markup | None:
@@ -315,15 +246,11 @@ def confident_errors(predictions: Sequence[Prediction]) -> list[Prediction]:
 def _errors(result: EvaluationResult) -> Markup | None:
     if not result.predictions:
         return None
+    if result.task != "text-classification":
+        return worst_answers(result)
     wrong = confident_errors(result.predictions)
     rows = [
-        [
-            str(p.index),
-            _shorten(p.text),
-            p.gold,
-            p.predicted,
-            _optional(p.confidence),
-        ]
+        [str(p.index), shorten(p.text), p.gold, p.predicted, optional(p.confidence)]
         for p in wrong[:ERRORS_SHOWN]
     ]
     note = f"{len(wrong):,} of {len(result.predictions):,} answers are wrong"
@@ -374,12 +301,3 @@ def _origin(result: EvaluationResult) -> Markup:
 
 def _moment(started_at: str) -> str:
     return started_at.replace("T", " ").replace("+00:00", " UTC")
-
-
-def _shorten(text: str) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= TEXT_SHOWN else flat[: TEXT_SHOWN - 1] + "…"
-
-
-def _optional(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

@@ -43,12 +43,20 @@ def test_no_credentials(run, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("uri", "words"),
     [
-        ("s3://data/none.csv", "no such object"),
+        ("s3://data/none.csv", "nothing below it"),
         ("s3://other/none.csv", "no such object"),
-        ("s3://data/folder/", "is not an object"),
+        ("s3://data/folder/", "nothing below it"),
     ],
 )
 def test_what_is_not_there_is_named(client, tmp_path: Path, uri: str, words: str) -> None:
     with pytest.raises(UserInputError, match=words) as caught:
         fetcher(client, tmp_path)(uri)
     assert uri in str(caught.value)
+
+
+def test_a_prefix_is_a_directory(client, tmp_path: Path) -> None:
+    client.put_object(Bucket="data", Key="set/b.jsonl", Body=b"{}\n")
+    client.put_object(Bucket="data", Key="set/deep/a.jsonl", Body=b"{}\n")
+    for uri in ("s3://data/set", "s3://data/set/"):
+        copy = fetcher(client, tmp_path)(uri)
+        assert sorted(p.name for p in copy.rglob("*.jsonl")) == ["a.jsonl", "b.jsonl"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,15 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name, text, message):
 def test_missing_and_remote_files(tmp_path: Path):
     with pytest.raises(UserInputError, match="not found"):
         read_rows(tmp_path / "none.jsonl")
-    with pytest.raises(UserInputError, match="only local files"):
-        read_rows("s3://bucket/test.jsonl")
+    with pytest.raises(UserInputError, match="only paths"):
+        read_rows("https://bucket/test.jsonl")
     with pytest.raises(UserInputError, match="in this directory"):
         read_rows(tmp_path)
+
+
+def test_squad_and_arrays_of_json(tmp_path: Path):
+    article = {"paragraphs": [{"context": "c", "qas": [{"question": "q", "answers": []}]}]}
+    squad = write(tmp_path / "squad.json", json.dumps({"version": "2", "data": [article]}))
+    assert read_rows(squad) == [{"context": "c", "question": "q", "answers": []}]
+    assert read_rows(write(tmp_path / "rows.json", json.dumps([ROW]))) == [ROW]
+    assert read_rows(write(tmp_path / "rows.tsv", "text\tlabel\na, b\tx\n")) == [ROW]

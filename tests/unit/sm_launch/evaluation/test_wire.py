@@ -4,13 +4,17 @@ import json
 
 import pytest
 
-from sm_launch.evaluation.wire import InvokeReply, WireError, decode, encode, error_message
+from sm_launch.evaluation import make_task
+from sm_launch.evaluation.examples import Example
+from sm_launch.evaluation.wire import InvokeReply, WireError, decode, error_message
 
 SCORES = [{"label": "a", "score": 0.3}, {"label": "b", "score": 0.7}]
 
 
 def test_a_request_asks_for_all_scores():
-    assert json.loads(encode(["ä", "b"])) == {"inputs": ["ä", "b"], "parameters": {"top_k": None}}
+    examples = [Example(0, "ä", "x"), Example(1, "b", "x")]
+    body = make_task("text-classification").encode(examples)
+    assert json.loads(body) == {"inputs": ["ä", "b"], "parameters": {"top_k": None}}
 
 
 @pytest.mark.parametrize(

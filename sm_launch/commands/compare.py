@@ -1,0 +1,63 @@
+"""`sm-launch compare`."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import click
+
+from sm_launch.commands.evaluate import print_summary
+from sm_launch.commands.options import echo_json, job_options, json_option, open_workplace
+from sm_launch.config import Target
+
+
+@click.command()
+@click.argument("first")
+@click.argument("second")
+@job_options
+@click.option("--data", metavar="URI", help="Held-out rows, where endpoints are compared.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("comparison"),
+    show_default=True,
+    help="Where comparison.json and comparison.html go.",
+)
+@click.option(
+    "--fail-if-worse",
+    multiple=True,
+    metavar="METRIC",
+    help="Exit code 3 when SECOND is significantly worse in it. Repeatable.",
+)
+@json_option
+def compare(
+    first: str,
+    second: str,
+    config_path: Path,
+    overrides: tuple[str, ...],
+    target: Target | None,
+    data: str | None,
+    output: Path,
+    fail_if_worse: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Compare two models on the same rows: McNemar's test and paired bootstrap.
+
+    FIRST and SECOND are reports of `sm-launch evaluate` (a directory, or its predictions.jsonl), or
+    names of endpoints, which are then evaluated.
+    """
+    from sm_launch import comparing
+
+    found, page = comparing.run(
+        (first, second),
+        partial(open_workplace, config_path, overrides, target),
+        data=data,
+        output=output,
+    )
+    if as_json:
+        echo_json(found.to_dict())
+    else:
+        print_summary(comparing.render(found))
+        click.echo(f"report: {page}")
+    comparing.require_not_worse(found, fail_if_worse)

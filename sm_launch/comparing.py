@@ -1,0 +1,128 @@
+"""Two evaluations side by side: from reports, or from endpoints that are measured first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sm_launch import evaluating, evaluation
+from sm_launch.errors import QualityGateError, UserInputError
+from sm_launch.evaluation import Comparison, Prediction
+from sm_launch.report.comparison import write_comparison
+from sm_launch.workplace import Workplace
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+PREDICTIONS = "predictions.jsonl"
+
+
+def run(
+    names: tuple[str, str],
+    open_place: Callable[[], Workplace],
+    *,
+    data: str | None = None,
+    output: Path,
+) -> tuple[Comparison, Path]:
+    """Compare and write comparison.json and comparison.html into `output`.
+
+    Args:
+        names: for each model a report directory, a predictions.jsonl or an endpoint's name.
+        open_place: settles the target; called only where an endpoint is measured.
+        data: held-out rows for endpoints.
+        output: directory of the report.
+
+    Raises:
+        UserInputError: neither a report nor an endpoint, or of different tasks or rows.
+    """
+    (first, task), (second, other) = (_side(name, open_place, data, output) for name in names)
+    if task != other:
+        raise UserInputError(
+            f"{names[0]} is {task} and {names[1]} is {other}",
+            field="task",
+            fix="compare two models of the same task",
+        )
+    found = evaluation.compare(first, second, evaluation.make_task(task), names=names)
+    return found, write_comparison(found, output)
+
+
+def _side(
+    name: str, open_place: Callable[[], Workplace], data: str | None, output: Path
+) -> tuple[list[Prediction], str]:
+    path = Path(name)
+    if not path.exists():
+        place = open_place()
+        directory = output / name
+        request = evaluating.Request(endpoint=name, data=data, output=directory)
+        done = evaluating.run(lambda: place, place.config, request)
+        return list(done.result.predictions), done.result.task
+    file = path / PREDICTIONS if path.is_dir() else path
+    return evaluation.read_predictions(file), _task_of(file)
+
+
+def _task_of(predictions: Path) -> str:
+    """The task that the evaluation.json beside the predictions names."""
+    try:
+        document = json.loads((predictions.parent / "evaluation.json").read_text(encoding="utf-8"))
+        task = str(document["task"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "text-classification"
+    return task if task in evaluation.TASKS else "text-classification"
+
+
+def require_not_worse(found: Comparison, metrics: Sequence[str]) -> None:
+    """Raise QualityGateError where the second model is significantly worse.
+
+    Raises:
+        UserInputError: there is no such metric.
+    """
+    known = {difference.metric: difference for difference in found.metrics}
+    worse = []
+    for metric in metrics:
+        if metric not in known:
+            raise UserInputError(
+                "the comparison has no such metric",
+                field="--fail-if-worse",
+                value=metric,
+                fix=f"choose one of {', '.join(known)}",
+            )
+        difference = known[metric]
+        if difference.significant and difference.difference < 0:
+            worse.append(f"{metric} {difference.difference:+.4f} (p {difference.p_value:.4f})")
+    if worse:
+        raise QualityGateError(
+            f"{found.second} is worse than {found.first}: {'; '.join(worse)}",
+            field="--fail-if-worse",
+            fix=f"keep {found.first}, or look at the lost rows in the report",
+        )
+
+
+def render(found: Comparison) -> Group:
+    """For a terminal: a rich renderable."""
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2))
+    table.add_column("metric")
+    for title in (found.first, found.second, "difference", "95 % interval", "p"):
+        table.add_column(escape(title), justify="right", overflow="fold")
+    for m in found.metrics:
+        colour = "dim" if not m.significant else "green" if m.difference > 0 else "red"
+        table.add_row(
+            m.metric,
+            f"{m.first:.4f}",
+            f"{m.second:.4f}",
+            f"[{colour}]{m.difference:+.4f}[/{colour}]",
+            f"{m.interval.low:+.4f} to {m.interval.high:+.4f}",
+            f"{m.p_value:.4f}",
+        )
+    test = found.mcnemar
+    words = (
+        f"{found.rows} rows; right in {found.first} alone: {test.only_first}, in {found.second} "
+        f"alone: {test.only_second}; McNemar p {test.p_value:.4f}"
+    )
+    return Group(table, Text(words))

@@ -1,0 +1,82 @@
+"""Everything that can be said of a set of predictions, however they were come by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sm_launch.errors import UserInputError
+from sm_launch.evaluation.calibration import calibrate
+from sm_launch.evaluation.intervals import bootstrap
+from sm_launch.evaluation.metrics import label_order
+from sm_launch.evaluation.result import (
+    CalibrationBin,
+    EvaluationResult,
+    Interval,
+    Metrics,
+    Prediction,
+    Slice,
+)
+from sm_launch.evaluation.slices import MOST_VALUES, measure_slices, too_many
+from sm_launch.evaluation.task import Task
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Quality, its uncertainty and its parts."""
+
+    metrics: Metrics | None = None
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    calibration: tuple[CalibrationBin, ...] = ()
+    slices: tuple[Slice, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def measure(task: Task, predictions: Sequence[Prediction], slices: Sequence[str] = ()) -> Measured:
+    """Metrics with 95 % intervals, calibration, and metrics of every slice."""
+    if not predictions:
+        return Measured()
+    classifies = task.name == "text-classification"
+    warnings = [
+        f"column {column!r} has more than {MOST_VALUES} values: the largest are shown"
+        for column in too_many(predictions, slices)
+    ]
+    unknown = unknown_labels(predictions) if classifies else []
+    if unknown:
+        warnings.append(
+            f"the model never named the labels {', '.join(map(repr, unknown))}: "
+            "their rows count as wrong"
+        )
+    return Measured(
+        metrics=task.metrics(predictions),
+        intervals=bootstrap(task.statistic(predictions), len(predictions)),
+        calibration=calibrate(predictions) if classifies else (),
+        slices=tuple(measure_slices(predictions, slices, task)),
+        warnings=tuple(warnings),
+    )
+
+
+def unknown_labels(predictions: Sequence[Prediction]) -> list[str]:
+    """Labels of the data that the model gave no score for, told only where it gives scores."""
+    named = {label for p in predictions for label in (*p.scores, p.predicted)}
+    told_all = all(p.scores for p in predictions)
+    return sorted({p.gold for p in predictions} - named) if told_all else []
+
+
+def check_labels(result: EvaluationResult, label_column: str) -> None:
+    """Refuse a classification in which the model and the data share no label.
+
+    Raises:
+        UserInputError: with the labels of both.
+    """
+    if result.task != "text-classification":
+        return
+    unknown = unknown_labels(result.predictions)
+    if unknown and set(unknown) == {p.gold for p in result.predictions}:
+        named = sorted(set(label_order(None, result.predictions)) - set(unknown))
+        raise UserInputError(
+            f"the model knows none of these labels; it answers {', '.join(named)}",
+            field=label_column,
+            value=", ".join(unknown),
+            fix="map the labels of the data, or train with label names instead of ids",
+        )

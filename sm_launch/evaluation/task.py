@@ -1,0 +1,130 @@
+"""What an evaluation must know about a task: rows in, requests out, answers back, numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sm_launch.evaluation.examples import Example, Row
+from sm_launch.evaluation.result import Metrics, Prediction
+from sm_launch.evaluation.wire import WireError, excerpt
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Statistic = Callable[["NDArray[np.int64]"], dict[str, float]]
+"""Metrics of a sample of the rows, given by their positions; quick, as it is called 1000 times."""
+
+
+class Task:
+    """Base of all tasks.
+
+    Args:
+        text_column: column of the input; default: DEFAULT_COLUMNS.
+        label_column: column of the expected answer, likewise.
+        labels: order of the labels in tables.
+        parameters: sent with each request.
+        data_columns: the columns of the data.
+    """
+
+    name: ClassVar[str]
+    main_metric: ClassVar[str]
+    """What slices, comparisons and the reader look at first."""
+    DEFAULT_COLUMNS: ClassVar[tuple[str, str]]
+
+    def __init__(
+        self,
+        *,
+        text_column: str | None = None,
+        label_column: str | None = None,
+        labels: Sequence[str] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        data_columns: Sequence[str] = (),
+    ) -> None:
+        text, label = self.default_columns(data_columns)
+        self.text_column = text_column or text
+        self.label_column = label_column or label
+        self.labels = labels
+        self.parameters = dict(parameters or {})
+
+    def default_columns(self, data_columns: Sequence[str]) -> tuple[str, str]:
+        """Columns of input and answer where none are named."""
+        return self.DEFAULT_COLUMNS
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Setting to column that the data must have."""
+        return {"text_column": self.text_column, "label_column": self.label_column}
+
+    def prepare(self) -> None:
+        """Called before the first request: fails where a library is missing."""
+
+    def example(self, index: int, row: Row) -> Example:
+        """A row as it is sent. Raises UnusableRow where something is missing."""
+        raise NotImplementedError
+
+    def encode(self, examples: Sequence[Example]) -> bytes:
+        """The body of a request."""
+        inputs = [e.text if e.payload is None else e.payload for e in examples]
+        payload: dict[str, Any] = {"inputs": inputs, "parameters": self.parameters}
+        return json.dumps(payload, ensure_ascii=False).encode()
+
+    def decode(self, body: bytes, examples: Sequence[Example]) -> list[Prediction]:
+        """The answers to `examples`. Raises WireError where the body is not what was agreed on."""
+        answers = read_list(body, len(examples))
+        return [self.predict(*pair) for pair in zip(examples, answers, strict=True)]
+
+    def predict(self, example: Example, answer: Any) -> Prediction:
+        """One answer, measured. Raises WireError."""
+        raise NotImplementedError
+
+    def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
+        """Quality over `predictions`, of which there is at least one."""
+        raise NotImplementedError
+
+    def statistic(self, predictions: Sequence[Prediction]) -> Statistic:
+        """The metrics that confidence intervals and comparisons are made of."""
+        return mean_of_values(predictions)
+
+
+def read_list(body: bytes, expected: int) -> list[Any]:
+    """The answers in `body`, one for each of the `expected` inputs.
+
+    Raises:
+        WireError: not JSON, another shape, or another number of answers.
+    """
+    try:
+        document = json.loads(body)
+    except ValueError as error:
+        raise WireError(f"the reply is not JSON: {excerpt(body)}") from error
+    if isinstance(document, dict) and expected == 1:
+        return [document]
+    if not isinstance(document, list):
+        raise WireError(f"the reply is not a JSON list: {excerpt(body)}")
+    if len(document) != expected:
+        raise WireError(f"{expected} inputs were sent and {len(document)} answers came back")
+    return document
+
+
+def mean_of_values(predictions: Sequence[Prediction]) -> Statistic:
+    """The mean of every value that was measured row by row."""
+    import numpy as np
+
+    names = list(dict.fromkeys(name for p in predictions for name in p.values))
+    table = {
+        name: np.array([p.values.get(name, np.nan) for p in predictions], dtype=float)
+        for name in names
+    }
+    complete = {name: values for name, values in table.items() if not np.isnan(values).all()}
+
+    def of(rows: NDArray[np.int64]) -> dict[str, float]:
+        found = {}
+        for name, values in complete.items():
+            sample = values[rows]
+            known = sample[~np.isnan(sample)]
+            found[name] = float(known.mean()) if len(known) else float("nan")
+        return found
+
+    return of

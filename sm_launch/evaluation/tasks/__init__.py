@@ -1,0 +1,67 @@
+"""The tasks that can be evaluated, by the name that job.yaml and the report give them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sm_launch.errors import UserInputError
+from sm_launch.evaluation.task import Statistic, Task
+from sm_launch.evaluation.tasks.classification import TextClassification
+from sm_launch.evaluation.tasks.generation import TextGeneration
+from sm_launch.evaluation.tasks.question_answering import QuestionAnswering
+from sm_launch.evaluation.tasks.token_classification import TokenClassification
+
+TASKS: dict[str, type[Task]] = {
+    "text-classification": TextClassification,
+    "question-answering": QuestionAnswering,
+    "text-generation": TextGeneration,
+    "token-classification": TokenClassification,
+}
+
+__all__ = ["TASKS", "Statistic", "Task", "make_task", "task_of_method"]
+
+
+def make_task(
+    name: str,
+    *,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    labels: Sequence[str] | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    columns: Sequence[str] = (),
+) -> Task:
+    """A task by name.
+
+    Args:
+        name: a key of TASKS.
+        text_column: column of the input; default: the task's own.
+        label_column: column of the expected answer; default: the task's own.
+        labels: order of the labels in tables.
+        parameters: sent with each request (`max_new_tokens`, …).
+        columns: the columns of the data, from which some tasks choose their default.
+
+    Raises:
+        UserInputError: there is no such task.
+    """
+    if name not in TASKS:
+        raise UserInputError(
+            "this task cannot be evaluated",
+            field="evaluation.task",
+            value=name,
+            fix=f"choose one of {', '.join(TASKS)}",
+        )
+    return TASKS[name](
+        text_column=text_column,
+        label_column=label_column,
+        labels=labels,
+        parameters=parameters or {},
+        data_columns=columns,
+    )
+
+
+def task_of_method(method: str) -> str:
+    """The task that a model trained with this method serves."""
+    if method in TASKS:
+        return method
+    return "text-classification" if method == "reward" else "text-generation"

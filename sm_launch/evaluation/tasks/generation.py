@@ -1,0 +1,144 @@
+"""Generated text against a reference: exact match, ROUGE, BLEU, chrF."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from sm_launch.errors import UserInputError
+from sm_launch.evaluation.examples import Example, Row, UnusableRow, missing, required_text
+from sm_launch.evaluation.result import Metrics, Prediction, TextMetrics
+from sm_launch.evaluation.task import Task, mean_of_values
+from sm_launch.evaluation.wire import WireError
+
+ROUGE = ("rouge1", "rouge2", "rougeL")
+DEFAULT_NEW_TOKENS = 128
+
+
+class TextGeneration(Task):
+    """Rows have `prompt` and `completion`, or `messages` that end with the expected answer."""
+
+    name = "text-generation"
+    main_metric = "rougeL"
+    DEFAULT_COLUMNS = ("prompt", "completion")
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        # Reading a text back with its prompt would count the prompt as right.
+        self.parameters = {
+            "max_new_tokens": DEFAULT_NEW_TOKENS,
+            **self.parameters,
+            "return_full_text": False,
+        }
+
+    def default_columns(self, data_columns: Sequence[str]) -> tuple[str, str]:
+        if "messages" in data_columns and "prompt" not in data_columns:
+            return "messages", "messages"
+        return self.DEFAULT_COLUMNS
+
+    def example(self, index: int, row: Row) -> Example:
+        value = as_messages(row.get(self.text_column))
+        if isinstance(value, list):
+            return self._chat(index, value, row)
+        prompt = required_text(row, self.text_column, "prompt")
+        return Example(index, prompt, self._reference(row))
+
+    def _chat(self, index: int, messages: list[Mapping[str, Any]], row: Row) -> Example:
+        if self.text_column != self.label_column:
+            asked, gold = messages, self._reference(row)
+        elif messages[-1].get("role") != "assistant" or missing(messages[-1].get("content")):
+            raise UnusableRow("the last message is not an answer of the assistant")
+        else:
+            asked, gold = messages[:-1], str(messages[-1]["content"])
+        if not asked:
+            raise UnusableRow("there is no message before the answer")
+        shown = "\n".join(f"{m.get('role')}: {m.get('content')}" for m in asked)
+        return Example(index, shown, gold, asked)
+
+    def _reference(self, row: Row) -> str:
+        value = as_messages(row.get(self.label_column))
+        if isinstance(value, list):
+            return str(value[-1].get("content", ""))
+        return required_text(row, self.label_column, "completion")
+
+    def predict(self, example: Example, answer: Any) -> Prediction:
+        found = answer[0] if isinstance(answer, list) and answer else answer
+        text = found.get("generated_text") if isinstance(found, dict) else None
+        if isinstance(text, list) and text and isinstance(text[-1], dict):
+            text = text[-1].get("content")  # HF pipelines answer chats by the whole chat
+        if not isinstance(text, str):
+            raise WireError(f"no generated_text in the answer: {str(answer)[:120]}")
+        values = {"exact_match": float(text.split() == example.gold.split())}
+        scored = self._rouge.score(example.gold, text)
+        values |= {name: float(scored[name].fmeasure) for name in ROUGE}
+        return Prediction(
+            example.index, example.text, example.gold, text, values=values, slices=example.slices
+        )
+
+    @cached_property
+    def _rouge(self) -> Any:
+        try:
+            from rouge_score.rouge_scorer import RougeScorer
+        except ImportError:
+            raise needs("rouge-score") from None
+        return RougeScorer(ROUGE, use_stemmer=False, tokenizer=_Words())
+
+    def prepare(self) -> None:
+        """Fails before the first request where a library is missing."""
+        _ = self._rouge
+        bleu_and_chrf([], [])
+
+    def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
+        import numpy as np
+
+        summary = mean_of_values(predictions)(np.arange(len(predictions)))
+        answers = [p.predicted for p in predictions]
+        return TextMetrics(summary | bleu_and_chrf(answers, [p.gold for p in predictions]))
+
+
+class _Words:
+    """Words of any script: the library's own tokenizer keeps ASCII letters and digits only."""
+
+    def tokenize(self, text: str) -> list[str]:
+        import regex
+
+        return list(regex.findall(r"[\p{L}\p{M}\p{N}]+", text.lower()))
+
+
+def bleu_and_chrf(answers: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+    """Corpus BLEU and chrF, from 0 to 100 as in the literature; nothing for no rows."""
+    try:
+        from sacrebleu.metrics.bleu import BLEU
+        from sacrebleu.metrics.chrf import CHRF
+    except ImportError:
+        raise needs("sacrebleu") from None
+    if not answers:
+        return {}
+    return {
+        "bleu": float(BLEU().corpus_score(list(answers), [list(references)]).score),
+        "chrf": float(CHRF().corpus_score(list(answers), [list(references)]).score),
+    }
+
+
+def as_messages(value: Any) -> Any:
+    """A list of chat messages, also out of JSON; anything else as it is."""
+    if isinstance(value, str) and value.lstrip().startswith("[{"):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return value
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        return value
+    return value
+
+
+def needs(package: str) -> UserInputError:
+    """The error for a library that is an extra of this package."""
+    return UserInputError(
+        f"the evaluation of generated text needs the package {package}",
+        field="evaluation.task",
+        value="text-generation",
+        fix="pip install 'sm-launch[text]'",
+    )

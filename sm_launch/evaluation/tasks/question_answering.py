@@ -1,0 +1,100 @@
+"""Extractive question answering, measured as SQuAD does: exact match and F1 over words."""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from sm_launch.evaluation.examples import Example, Row, UnusableRow, missing, required_text
+from sm_launch.evaluation.result import Metrics, Prediction, TextMetrics
+from sm_launch.evaluation.task import Task, mean_of_values
+from sm_launch.evaluation.wire import WireError
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+class QuestionAnswering(Task):
+    """Rows have `question`, `context` and `answers`, in SQuAD's shapes or as plain texts."""
+
+    name = "question-answering"
+    main_metric = "f1"
+    DEFAULT_COLUMNS = ("question", "answers")
+    context_column = "context"
+
+    @property
+    def columns(self) -> dict[str, str]:
+        return {**super().columns, "context_column": self.context_column}
+
+    def example(self, index: int, row: Row) -> Example:
+        question = required_text(row, self.text_column, "question")
+        context = required_text(row, self.context_column, "context")
+        accepted = accepted_answers(row.get(self.label_column))
+        payload = {"question": question, "context": context}
+        gold = accepted[0] if accepted else ""
+        return Example(index, question, gold, payload, accepted)
+
+    def predict(self, example: Example, answer: Any) -> Prediction:
+        found = answer[0] if isinstance(answer, list) and answer else answer
+        if not isinstance(found, dict) or not isinstance(found.get("answer"), str):
+            raise WireError(f"not an answer to a question: {str(answer)[:120]}")
+        text = found["answer"]
+        # A question without answers is answered right by nothing.
+        accepted = example.references or ("",)
+        values = {
+            "exact_match": max(float(normalise(text) == normalise(a)) for a in accepted),
+            "f1": max(word_f1(text, a) for a in accepted),
+        }
+        score = found.get("score")
+        scores = {text: float(score)} if isinstance(score, int | float) else {}
+        return Prediction(
+            example.index, example.text, example.gold, text, scores, example.references, values,
+            example.slices,
+        )  # fmt: skip
+
+    def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
+        import numpy as np
+
+        return TextMetrics(mean_of_values(predictions)(np.arange(len(predictions))))
+
+
+def accepted_answers(value: Any) -> tuple[str, ...]:
+    """The accepted texts of an `answers` cell. Raises UnusableRow for another shape.
+
+    Takes SQuAD's list of {text, answer_start}, the {text: […], answer_start: […]} that `datasets`
+    makes of it, a list of texts, one text, or any of those as JSON. An empty list: no answer.
+    """
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return (value,)
+    if isinstance(value, dict):
+        value = value.get("text")
+    if isinstance(value, str):
+        value = [value]
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if not isinstance(value, list):
+        raise UnusableRow("no answers, or not in one of SQuAD's shapes")
+    texts = [item.get("text") if isinstance(item, dict) else item for item in value]
+    return tuple(str(text) for text in texts if not missing(text))
+
+
+def normalise(text: str) -> str:
+    """SQuAD's normal form: lowercase, without punctuation and articles, single spaces."""
+    plain = text.lower().translate(_PUNCTUATION)
+    return " ".join(_ARTICLES.sub(" ", plain).split())
+
+
+def word_f1(answer: str, accepted: str) -> float:
+    """F1 of the words two normalised texts have in common; two empty texts agree."""
+    found, wanted = normalise(answer).split(), normalise(accepted).split()
+    if not found or not wanted:
+        return float(found == wanted)
+    common = (Counter(found) & Counter(wanted)).total()
+    return 2 * common / (len(found) + len(wanted))

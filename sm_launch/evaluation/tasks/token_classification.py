@@ -1,0 +1,159 @@
+"""Entities in a text: precision, recall and F1 over whole entities, as CoNLL counts them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sm_launch.evaluation.examples import Example, Row, UnusableRow
+from sm_launch.evaluation.result import ClassMetrics, Metrics, Prediction, TextMetrics
+from sm_launch.evaluation.task import Statistic, Task
+from sm_launch.evaluation.wire import WireError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Span = tuple[str, int, int]
+"""Entity type, first and last word."""
+
+
+class TokenClassification(Task):
+    """Rows have `tokens` (words) and `tags` (one a word, B-/I- or plain types, O for none)."""
+
+    name = "token-classification"
+    main_metric = "f1"
+    DEFAULT_COLUMNS = ("tokens", "tags")
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.parameters = {"aggregation_strategy": "simple", **self.parameters}
+
+    def example(self, index: int, row: Row) -> Example:
+        words, tags = _list(row, self.text_column), _list(row, self.label_column)
+        if len(words) != len(tags):
+            raise UnusableRow(f"{len(words)} words and {len(tags)} tags")
+        if not words:
+            raise UnusableRow(f"no words in column {self.text_column!r}")
+        text = " ".join(words)
+        return Example(index, text, _shown(spans(tags)), references=tuple(words))
+
+    def predict(self, example: Example, answer: Any) -> Prediction:
+        found = _found(answer, example.references)
+        gold = _read(example.gold)
+        values: Counter[str] = Counter()
+        for kind, *_ in found & gold:
+            values[f"right:{kind}"] += 1
+        for kind, *_ in found:
+            values[f"found:{kind}"] += 1
+        for kind, *_ in gold:
+            values[f"wanted:{kind}"] += 1
+        measured = {"exact_match": float(found == gold), **{k: float(v) for k, v in values.items()}}
+        return Prediction(
+            example.index, example.text, example.gold, _shown(found), values=measured,
+            slices=example.slices,
+        )  # fmt: skip
+
+    def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
+        import numpy as np
+
+        summary = self.statistic(predictions)(np.arange(len(predictions)))
+        totals = sum((Counter(dict(p.values)) for p in predictions), Counter[str]())
+        kinds = sorted({name.partition(":")[2] for name in totals if ":" in name})
+        return TextMetrics(summary, tuple(_of_kind(kind, totals) for kind in kinds))
+
+    def statistic(self, predictions: Sequence[Prediction]) -> Statistic:
+        import numpy as np
+
+        def column(prefix: str) -> NDArray[np.float64]:
+            return np.array(
+                [
+                    sum(v for name, v in p.values.items() if name.startswith(prefix))
+                    for p in predictions
+                ],
+                dtype=float,
+            )
+
+        right, found, wanted = (column(f"{name}:") for name in ("right", "found", "wanted"))
+        exact = np.array([p.values.get("exact_match", 0.0) for p in predictions])
+
+        def of(rows: NDArray[np.int64]) -> dict[str, float]:
+            counts = (float(values[rows].sum()) for values in (right, found, wanted))
+            precision, recall, f1 = _prf(*counts)
+            matched = float(exact[rows].mean())
+            return {"precision": precision, "recall": recall, "f1": f1, "exact_match": matched}
+
+        return of
+
+
+def spans(tags: Sequence[str]) -> set[Span]:
+    """Entities of a sequence of tags; an I- that continues nothing begins an entity."""
+    found: set[Span] = set()
+    kind, start = "", 0
+    for at, tag in enumerate([*tags, "O"]):
+        prefix, _, rest = tag.partition("-")
+        name = "" if tag == "O" else rest if rest and prefix in {"B", "I"} else tag
+        if kind and (name != kind or prefix == "B"):
+            found.add((kind, start, at - 1))
+            kind = ""
+        if name and not kind:
+            kind, start = name, at
+    return found
+
+
+def _found(answer: Any, words: Sequence[str]) -> set[Span]:
+    """The entities of an answer, whose characters are made into words again."""
+    starts, at = [], 0
+    for word in words:
+        starts.append(at)
+        at += len(word) + 1
+    found: set[Span] = set()
+    try:
+        for entity in answer:
+            kind = str(entity["entity_group"])
+            touched = [
+                i
+                for i, (start, word) in enumerate(zip(starts, words, strict=True))
+                if start < entity["end"] and entity["start"] < start + len(word)
+            ]
+            if touched:
+                found.add((kind, touched[0], touched[-1]))
+    except (TypeError, KeyError) as error:
+        raise WireError(f"not a list of entities: {str(answer)[:120]}") from error
+    return found
+
+
+def _list(row: Row, column: str) -> list[str]:
+    value = row.get(column)
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = value.split()
+    if not isinstance(value, list):
+        raise UnusableRow(f"no list in column {column!r}")
+    return [str(item) for item in value]
+
+
+def _shown(found: set[Span]) -> str:
+    return json.dumps(sorted(map(list, found), key=lambda span: span[1:]))
+
+
+def _read(text: str) -> set[Span]:
+    return {(kind, first, last) for kind, first, last in json.loads(text)}
+
+
+def _of_kind(kind: str, totals: Mapping[str, float]) -> ClassMetrics:
+    right, found, wanted = (totals.get(f"{n}:{kind}", 0) for n in ("right", "found", "wanted"))
+    return ClassMetrics(
+        kind, *_prf(right, found, wanted), support=int(wanted), predicted=int(found)
+    )
+
+
+def _prf(right: float, found: float, wanted: float) -> tuple[float, float, float]:
+    precision = right / found if found else 0.0
+    recall = right / wanted if wanted else 0.0
+    f1 = 2 * right / (found + wanted) if found + wanted else 1.0
+    return precision, recall, f1

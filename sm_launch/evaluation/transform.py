@@ -1,0 +1,84 @@
+"""The output of a batch transform job as the answers to the rows that went into it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sm_launch.errors import UserInputError
+from sm_launch.evaluation.batches import Outcome
+from sm_launch.evaluation.examples import Example
+from sm_launch.evaluation.result import RowFailure
+from sm_launch.evaluation.task import Task
+from sm_launch.evaluation.wire import WireError
+
+SUFFIX = ".out"
+
+
+def read_outputs(path: Path, rows: int) -> list[Any]:
+    """One answer a row, from `<input>.out` files in the order of their names.
+
+    A line may hold one answer, or those of a whole request. A line that is not JSON counts as the
+    answer of its row, which then fails.
+
+    Args:
+        path: a directory of .out files, or one file.
+        rows: how many answers there must be.
+
+    Raises:
+        UserInputError: no output, or another number of answers.
+    """
+    files = [path] if path.is_file() else sorted(path.rglob(f"*{SUFFIX}"))
+    if not files:
+        raise UserInputError(
+            f"there is no {SUFFIX} file here",
+            field="transform_output",
+            value=str(path),
+            fix="name the S3OutputPath of a finished transform job",
+        )
+    answers = [answer for file in files for answer in _lines(file)]
+    if len(answers) != rows and all(isinstance(answer, list) for answer in answers):
+        answers = [item for answer in answers for item in answer]
+    if len(answers) != rows:
+        raise UserInputError(
+            f"holds {len(answers)} answers, and the data has {rows} rows",
+            field="transform_output",
+            value=str(path),
+            fix="name the data that went into this job; a job that failed has no complete output",
+        )
+    return answers
+
+
+def _lines(file: Path) -> list[Any]:
+    text = file.read_text(encoding="utf-8", errors="replace")
+    found: list[Any] = []
+    for line in text.splitlines():
+        if not line.strip():
+            continue
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            found.append(line)
+    # A lone JSON array over the whole file, as one request with Accept: application/json leaves.
+    return found[0] if len(found) == 1 and isinstance(found[0], list) else found
+
+
+def pair(task: Task, examples: Sequence[Example], answers: Sequence[Any]) -> Outcome:
+    """The answers as predictions; those that cannot be read are failures."""
+    outcome = Outcome()
+    for example in examples:
+        answer = answers[example.index]
+        try:
+            outcome.predictions.append(task.predict(example, answer))
+        except WireError as error:
+            outcome.failures.append(RowFailure(example.index, error_of(answer) or str(error)))
+    return outcome
+
+
+def error_of(answer: Any) -> str:
+    """What an error that our server wrote in place of an answer says; empty for anything else."""
+    if isinstance(answer, Mapping) and isinstance(answer.get("error"), Mapping):
+        return str(answer["error"].get("message", answer["error"]))
+    return ""

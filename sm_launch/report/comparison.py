@@ -1,0 +1,117 @@
+"""The report of a comparison: what differs, whether it is chance, and which rows changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from sm_launch.evaluation.comparison import SIGNIFICANT, Comparison
+from sm_launch.evaluation.result import Prediction
+from sm_launch.report.html import Markup, el, figure, page, section, table
+from sm_launch.report.intervals import Bar, interval_chart
+from sm_launch.report.quality import shorten
+
+ROWS_SHOWN = 20
+
+
+def write_comparison(found: Comparison, directory: Path) -> Path:
+    """Writes comparison.json and comparison.html; returns the page's path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(found.to_dict(), indent=2, ensure_ascii=False)
+    (directory / "comparison.json").write_text(text + "\n", encoding="utf-8")
+    path = directory / "comparison.html"
+    path.write_text(render_comparison(found), encoding="utf-8")
+    return path
+
+
+def render_comparison(found: Comparison) -> str:
+    """The comparison as an HTML document."""
+    title = f"{found.first} against {found.second}"
+    left_out = (
+        f" {found.only_one_answered:,} rows that only one model answered are left out."
+        if found.only_one_answered
+        else ""
+    )
+    return page(
+        title,
+        el(
+            "header",
+            el("h1", title),
+            el("p", f"{found.task}, {found.rows:,} rows that both answered.{left_out}",
+               class_="sub"),
+            el("p", verdict(found)),
+        ),
+        _differences(found),
+        _mcnemar(found),
+        _rows(f"Lost: right in {found.first} alone", found.lost),
+        _rows(f"Won: right in {found.second} alone", found.won),
+    )  # fmt: skip
+
+
+def verdict(found: Comparison) -> str:
+    """One sentence on what is significant."""
+    clear = [m for m in found.metrics if m.significant]
+    if not clear:
+        return "No metric differs significantly: the two may be equally good."
+    better = [m.metric for m in clear if m.difference > 0]
+    worse = [m.metric for m in clear if m.difference < 0]
+    parts = [f"better in {', '.join(better)}"] if better else []
+    parts += [f"worse in {', '.join(worse)}"] if worse else []
+    return f"{found.second} is significantly {' and '.join(parts)} (p below {SIGNIFICANT})."
+
+
+def _differences(found: Comparison) -> Markup:
+    bars = [Bar(m.metric, m.difference, m.interval.low, m.interval.high) for m in found.metrics]
+    rows = [
+        [
+            m.metric,
+            f"{m.first:.4f}",
+            f"{m.second:.4f}",
+            f"{m.difference:+.4f}",
+            f"{m.p_value:.4f}",
+            "yes" if m.significant else "no",
+        ]
+        for m in found.metrics
+    ]
+    head = ["Metric", found.first, found.second, "Difference", "p", "Significant"]
+    chart = figure(f"{found.second} minus {found.first}", interval_chart(bars, zero=True))
+    return section(
+        "Differences",
+        el(
+            "div",
+            chart,
+            el("div", table(head, rows, numeric=range(1, 5))),
+            class_="charts",
+        ),
+        note="95 % intervals and p-values by paired bootstrap over the rows. An interval that "
+        "crosses the dashed line at 0 may be chance.",
+    )
+
+
+def _mcnemar(found: Comparison) -> Markup:
+    test = found.mcnemar
+    head = ["", f"{found.second} right", f"{found.second} wrong"]
+    rows = [
+        [f"{found.first} right", f"{test.both:,}", f"{test.only_first:,}"],
+        [f"{found.first} wrong", f"{test.only_second:,}", f"{test.neither:,}"],
+    ]
+    return section(
+        "Right and wrong answers",
+        table(head, rows, numeric=(1, 2)),
+        note=f"McNemar's exact test on the rows that one alone got right: p = {test.p_value:.4f}.",
+    )
+
+
+def _rows(title: str, pairs: Sequence[tuple[Prediction, Prediction]]) -> Markup | None:
+    if not pairs:
+        return None
+    rows = [
+        [str(a.index), shorten(a.text), shorten(a.gold), shorten(a.predicted), shorten(b.predicted)]
+        for a, b in pairs[:ROWS_SHOWN]
+    ]
+    return section(
+        title,
+        table(["Row", "Input", "Expected", "First", "Second"], rows, numeric=(0,)),
+        note=f"{min(len(pairs), ROWS_SHOWN)} of {len(pairs):,} rows.",
+    )

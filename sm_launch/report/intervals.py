@@ -1,0 +1,57 @@
+"""Values with their confidence intervals, one below the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sm_launch.report.charts import WIDTH, Scale, nice_ticks, number
+from sm_launch.report.html import Markup, el
+
+_ROW, _LEFT, _RIGHT, _BASE = 26.0, 150.0, 16.0, 22.0
+_NAME_CHARACTERS = 22
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A value between the ends of its interval."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+def interval_chart(bars: Sequence[Bar], *, zero: bool = False) -> Markup:
+    """A dot for each value and a line for its interval; `zero` marks where nothing differs."""
+    known = [bar for bar in bars if bar.low == bar.low and bar.high == bar.high]
+    if not known:
+        return el("p", "There are too few rows for intervals.", class_="note")
+    ends = [end for bar in known for end in (bar.low, bar.high, bar.value)]
+    ticks = nice_ticks(min([*ends, *([0.0] if zero else [])]), max([*ends, *([0.0] * zero)]), 5)
+    x = Scale(ticks[0], ticks[-1], _LEFT, WIDTH - _RIGHT)
+    base = len(known) * _ROW + 4
+    parts: list[Markup] = []
+    for tick in ticks:
+        parts += [
+            el("line", x1=x(tick), x2=x(tick), y1=0, y2=base, class_="grid"),
+            el("text", number(tick), x=x(tick), y=base + 15, text_anchor="middle"),
+        ]
+    if zero:
+        parts.append(el("line", x1=x(0), x2=x(0), y1=0, y2=base, class_="mark"))
+    for at, bar in enumerate(known):
+        y = at * _ROW + _ROW / 2 + 2
+        parts += [
+            el("text", _cut(bar.name), x=_LEFT - 10, y=y + 4, text_anchor="end", class_="strong"),
+            el("line", x1=x(bar.low), x2=x(bar.high), y1=y, y2=y, class_="c1", stroke_width=2.5),
+            el("circle", cx=x(bar.value), cy=y, r=4.5, class_="c1"),
+        ]
+    summary = "; ".join(
+        f"{bar.name} {number(bar.value)}, {number(bar.low)} to {number(bar.high)}" for bar in known
+    )
+    box = f"0 0 {WIDTH:.0f} {base + _BASE:.0f}"
+    return el("svg", parts, viewBox=box, role="img", aria_label=f"Intervals: {summary}")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _NAME_CHARACTERS else text[: _NAME_CHARACTERS - 1] + "…"

@@ -1,0 +1,184 @@
+"""Each task by hand: what is sent, what is measured, what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sm_launch.errors import UserInputError
+from sm_launch.evaluation import LatencyPlan, evaluate_endpoint, make_task, task_of_method
+from sm_launch.evaluation.examples import UnusableRow
+from sm_launch.evaluation.tasks.generation import bleu_and_chrf
+from sm_launch.evaluation.tasks.question_answering import accepted_answers, normalise, word_f1
+from sm_launch.evaluation.tasks.token_classification import spans
+from sm_launch.evaluation.wire import InvokeReply, WireError
+
+QUICK = {"latency": LatencyPlan(requests=0), "batch_size": 8, "concurrency": 1}
+
+
+def answering(document, seen=None):
+    """An invoke that gives `document`, cut to the number of inputs, for every request."""
+
+    def invoke(body, content_type, accept):
+        request = json.loads(body)
+        if seen is not None:
+            seen.append(request)
+        return InvokeReply(200, json.dumps(document[: len(request["inputs"])]).encode())
+
+    return invoke
+
+
+def test_squad_rules():
+    assert normalise("The  Eiffel-Tower, a Tower!") == "eiffeltower tower"
+    assert word_f1("the red fox", "a red dog") == pytest.approx(0.5)
+    assert word_f1("", "") == 1.0
+    assert word_f1("x", "") == 0.0
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        [{"text": "Paris", "answer_start": 0}, {"text": "in Paris", "answer_start": 3}],
+        {"text": ["Paris", "in Paris"], "answer_start": [0, 3]},
+        ["Paris", "in Paris"],
+        '{"text": ["Paris", "in Paris"]}',
+    ],
+)
+def test_shapes_of_answers(cell):
+    assert accepted_answers(cell) == ("Paris", "in Paris")
+
+
+def test_question_answering_takes_the_best_of_several_answers():
+    rows = [
+        {"question": "Where?", "context": "It is in Paris.", "answers": ["Paris", "in Paris"]},
+        {"question": "Who?", "context": "Nobody.", "answers": []},
+        {"question": "When?", "context": "In May.", "answers": "May"},
+        {"question": "When?", "context": None, "answers": "May"},
+    ]
+    found = [
+        {"answer": "in Paris", "score": 0.9, "start": 6, "end": 14},
+        {"answer": "Nobody", "score": 0.4, "start": 0, "end": 6},
+        [{"answer": "In May", "score": 0.8, "start": 0, "end": 6}],
+    ]
+    seen: list[dict] = []
+    task = make_task("question-answering")
+    result = evaluate_endpoint(
+        answering(found, seen), rows, task=task, max_failed_share=0.5, **QUICK
+    )
+    assert seen[0]["inputs"][0] == {"question": "Where?", "context": "It is in Paris."}
+    assert [p.values["exact_match"] for p in result.predictions] == [1.0, 0.0, 0.0]
+    assert result.metrics.summary["f1"] == pytest.approx((1 + 0 + 2 / 3) / 3)
+    assert result.failures[0].reason == "no context in column 'context'"
+    assert result.to_dict()["task"] == "question-answering"
+    assert result.intervals["f1"].low <= result.metrics.summary["f1"] <= result.intervals["f1"].high
+
+
+def test_generation_with_prompts_and_with_chats():
+    rows = [
+        {"prompt": "Say hello", "completion": "hello  world"},
+        {"prompt": "Sag Grüße", "completion": "schöne Grüße aus Köln"},
+    ]
+    texts = [{"generated_text": "hello world"}, {"generated_text": "schöne Grüße"}]
+    seen: list[dict] = []
+    task = make_task("text-generation", parameters={"max_new_tokens": 9}, columns=list(rows[0]))
+    result = evaluate_endpoint(answering(texts, seen), rows, task=task, **QUICK)
+    assert seen[0]["parameters"] == {"max_new_tokens": 9, "return_full_text": False}
+    summary = result.metrics.summary
+    assert summary["exact_match"] == 0.5
+    assert result.predictions[1].values["rouge1"] == pytest.approx(2 * 2 / (2 + 4))
+    assert summary["rougeL"] == pytest.approx((1 + 2 / 3) / 2)
+    assert 0 < summary["chrf"] < 100
+    assert summary["bleu"] == 0  # no four words in a row
+
+    chat = [
+        {
+            "messages": [
+                {"role": "user", "content": "hi"},
+                {"role": "assistant", "content": "hello world"},
+            ]
+        },
+        {"messages": [{"role": "user", "content": "hi"}]},
+    ]
+    task = make_task("text-generation", columns=["messages"])
+    result = evaluate_endpoint(
+        answering(texts, seen), chat, task=task, max_failed_share=0.5, **QUICK
+    )
+    assert seen[-1]["inputs"] == [[{"role": "user", "content": "hi"}]]
+    assert result.metrics.summary["exact_match"] == 1.0
+    assert "not an answer of the assistant" in result.failures[0].reason
+
+
+def test_bleu_and_chrf_agree_with_a_perfect_and_a_wrong_answer():
+    text = "the cat sat on the mat today"
+    assert bleu_and_chrf([text], [text]) == pytest.approx({"bleu": 100.0, "chrf": 100.0})
+    wrong = bleu_and_chrf(["zzz qqq"], [text])
+    assert wrong["bleu"] == 0
+    assert wrong["chrf"] < 5
+
+
+def test_entities_are_counted_whole():
+    assert spans(["B-PER", "I-PER", "O", "I-LOC", "B-LOC"]) == {
+        ("PER", 0, 1),
+        ("LOC", 3, 3),
+        ("LOC", 4, 4),
+    }
+    rows = [
+        {"tokens": ["Ada", "Lovelace", "saw", "London"], "tags": ["B-PER", "I-PER", "O", "B-LOC"]},
+        {"tokens": ["Nothing"], "tags": ["O"]},
+    ]
+    found = [
+        [
+            {"entity_group": "PER", "start": 0, "end": 12, "score": 0.9},
+            {"entity_group": "PER", "start": 17, "end": 23, "score": 0.9},
+        ],
+        [],
+    ]
+    result = evaluate_endpoint(
+        answering(found), rows, task=make_task("token-classification"), **QUICK
+    )
+    assert result.metrics.summary == pytest.approx(
+        {"precision": 0.5, "recall": 0.5, "f1": 0.5, "exact_match": 0.5}
+    )
+    person = {entry.label: entry for entry in result.metrics.per_class}["PER"]
+    assert (person.precision, person.recall, person.support) == (0.5, 1.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "words"),
+    [
+        ("token-classification", {"tokens": ["a"], "tags": []}, "1 words and 0 tags"),
+        ("token-classification", {"tokens": None, "tags": []}, "no list in column 'tokens'"),
+        ("text-generation", {"prompt": "x", "completion": " "}, "no completion"),
+        ("question-answering", {"question": "x", "context": "y"}, "no answers"),
+    ],
+)
+def test_rows_that_cannot_be_used(task, row, words):
+    with pytest.raises(UnusableRow, match=words):
+        make_task(task).example(0, row)
+
+
+@pytest.mark.parametrize(
+    ("task", "answer"),
+    [
+        ("token-classification", [{"word": "x"}]),
+        ("text-generation", {"text": "x"}),
+        ("question-answering", {"label": "x"}),
+    ],
+)
+def test_answers_of_another_task_are_named(task, answer):
+    rows = {
+        "token-classification": {"tokens": ["a"], "tags": ["O"]},
+        "text-generation": {"prompt": "x", "completion": "y"},
+        "question-answering": {"question": "x", "context": "y", "answers": "y"},
+    }
+    made = make_task(task)
+    with pytest.raises(WireError):
+        made.predict(made.example(0, rows[task]), answer)
+
+
+def test_methods_and_tasks():
+    assert task_of_method("dpo") == "text-generation"
+    assert task_of_method("question-answering") == "question-answering"
+    with pytest.raises(UserInputError, match="choose one of text-classification"):
+        make_task("translation")
