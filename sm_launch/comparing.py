@@ -106,10 +106,12 @@ def render(found: Comparison) -> Group:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 2))
+    table = Table(box=None, padding=(0, 1))
     table.add_column("metric")
-    for title in (found.first, found.second, "difference", "95 % interval", "p"):
+    for title in (found.first, found.second):
         table.add_column(escape(title), justify="right", overflow="fold")
+    for title in ("difference", "95 % interval", "p"):
+        table.add_column(title, justify="right", no_wrap=True)
     for m in found.metrics:
         colour = "dim" if not m.significant else "green" if m.difference > 0 else "red"
         table.add_row(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sm_launch.data import dedupe, near, split
 from sm_launch.data.chunks import short_list
 from sm_launch.data.config import DataConfig
-from sm_launch.data.dedupe import CONFLICT, KEPT, LEAK, NEAR
+from sm_launch.data.dedupe import CONFLICT, KEPT, LEAK, NEAR, SURPLUS
 from sm_launch.data.passes import Summary
 from sm_launch.errors import UserInputError
 
@@ -120,6 +120,9 @@ def decide(rows: Collected, config: DataConfig) -> Decision:
     _reject(dedupe.leaks(rows.keys, splits), splits, verdicts, LEAK)
     if config.split.group is not None:
         _reject(dedupe.leaks(rows.groups, splits), splits, verdicts, LEAK)
+    if config.balance is not None:
+        surplus = split.surplus(rows.keys, rows.labels, splits, config.balance, config.split.seed)
+        _reject(surplus, splits, verdicts, SURPLUS)
     _check_splits(rows, splits)
     return Decision(splits, verdicts)
 

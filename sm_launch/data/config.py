@@ -7,11 +7,23 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Task = Literal["text-classification", "prompt-completion", "messages", "text"]
-InputFormat = Literal["csv", "tsv", "json", "jsonl", "parquet"]
+InputFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "text", "arrow"]
 OutputFormat = Literal["jsonl", "parquet", "csv"]
 Step = Literal[
-    "unicode", "html", "control_characters", "mask_pii", "white_space", "trim", "lowercase"
+    "unicode",
+    "html",
+    "control_characters",
+    "mask_pii",
+    "white_space",
+    "trim",
+    "lowercase",
+    "stem",
 ]
+StemLanguage = Literal[
+    "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian",
+    "indonesian", "italian", "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish",
+    "turkish",
+]  # fmt: skip
 Column = str | int
 
 
@@ -133,11 +145,50 @@ class Length(_Section):
         return self
 
 
+class Languages(_Section):
+    """Keep texts of these languages only (needs the extra `text`)."""
+
+    allowed: Annotated[list[str], Field(min_length=1)]
+    """ISO 639-1 codes, such as [en, de]."""
+    least_confidence: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """A text in another language goes only where the recognition is at least that sure."""
+    min_characters: Annotated[int, Field(ge=1)] = 20
+    """Shorter texts stay: their language cannot be told."""
+
+
+class Tokens(_Section):
+    """Limits in tokens of the model's own tokenizer, special tokens included (extra `text`)."""
+
+    tokenizer: str | None = None
+    """Model directory or tokenizer.json; empty: that of training.model, where it is local."""
+    min: Annotated[int, Field(ge=0)] = 0
+    """Texts with fewer tokens go, with the reason too_few_tokens."""
+    max: Annotated[int, Field(ge=3)] | None = None
+    """Texts with more tokens are too long."""
+    too_long: Literal["drop", "truncate"] = "drop"
+    """Quarantine texts that are too long (too_many_tokens), or cut them."""
+
+
+class Balance(_Section):
+    """Fewer training rows of frequent labels; validation and test stay as they are."""
+
+    most_per_label: Annotated[int, Field(ge=1)] | None = None
+    """So many rows of a label at most."""
+    ratio: Annotated[float, Field(ge=1)] | None = None
+    """The most frequent label has at most so many times the rows of the rarest."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.most_per_label is None) == (self.ratio is None):
+            raise ValueError("balance needs most_per_label or ratio, and not both")
+        return self
+
+
 class DataConfig(_Section):
     """Raw rows in, channels train/validation/test out."""
 
     input: str | None = None
-    """One file to split: a path, file:// or s3:// URI."""
+    """What to split: a file or a directory of files, by path, file:// or s3:// URI."""
     train: str | None = None
     """Instead of input: a ready training file."""
     validation: str | None = None
@@ -167,6 +218,11 @@ class DataConfig(_Section):
     steps: list[Step] | None = None
     """Text repairs in order. Empty: unicode, html, control_characters and white_space for
     classification; unicode, control_characters and trim otherwise."""
+    stem_language: StemLanguage = "english"
+    """Language of the step `stem`."""
+    language: Languages | None = None
+    tokens: Tokens | None = None
+    balance: Balance | None = None
     missing: Missing = Missing()
     duplicates: Duplicates = Duplicates()
     length: Length = Length()
@@ -186,6 +242,15 @@ class DataConfig(_Section):
             raise ValueError("validation and test go with train, not with input")
         if self.task == "messages" and self.output_format == "csv":
             raise ValueError("output_format csv cannot hold messages: use jsonl or parquet")
+        return self
+
+    @model_validator(mode="after")
+    def _check_filters(self) -> Self:
+        if self.balance is not None and self.task != "text-classification":
+            raise ValueError("balance needs labels: it is for the task text-classification")
+        if self.tokens is not None and self.tokens.too_long == "truncate":
+            if self.task in ("prompt-completion", "messages"):
+                raise ValueError(f"tokens.too_long truncate would cut answers of {self.task}: drop")
         return self
 
     @model_validator(mode="after")

@@ -11,12 +11,13 @@ if TYPE_CHECKING:
 
     from sm_launch.data.config import Duplicates
 
-KEPT, DUPLICATE, CONFLICT, LEAK, NEAR = range(5)
+KEPT, DUPLICATE, CONFLICT, LEAK, NEAR, SURPLUS = range(6)
 VERDICTS = {
     DUPLICATE: ("duplicate", "equal to an earlier row but for case and white space"),
     CONFLICT: ("conflicting_labels", "equal texts have different labels, and this one lost"),
     LEAK: ("leak", "the same text or group is in an evaluation split"),
     NEAR: ("near_duplicate", "nearly equal to an earlier row of the same label"),
+    SURPLUS: ("surplus", "the training split has enough rows of this label (data.balance)"),
 }
 
 

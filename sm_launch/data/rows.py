@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sm_launch.data.chunks import Chunk, column_index, is_null
 from sm_launch.data.config import Column, DataConfig
+from sm_launch.data.filters import LanguageFilter, TokenFilter
 from sm_launch.data.labels import LabelReader
 from sm_launch.data.near import signature
 from sm_launch.data.steps import build, decode_escaped_bytes
@@ -36,8 +36,7 @@ class Rejected(Exception):  # noqa: N818 - a verdict on a row, not a failure of 
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
+class Example(NamedTuple):
     """A usable row."""
 
     values: tuple[Any, ...]
@@ -61,10 +60,19 @@ class RowCleaner:
 
     def __init__(self, config: DataConfig) -> None:
         self._config = config
-        self._clean = build(config.effective_steps)
+        self._clean = build(config.effective_steps, config.stem_language)
         self._missing = frozenset(config.missing.values)
+        self._longest_missing = max(map(len, self._missing), default=0)
         self._labels = LabelReader(config)
+        self._language = LanguageFilter(config.language) if config.language else None
+        self._tokens = TokenFilter(config.tokens) if config.tokens else None
         self._columns = self._needed_columns()
+        self._kept = [name for name in self._columns if name.startswith("columns.keep.")]
+        self._groups = config.split.group is not None
+        self._sorts = config.split.time is not None
+        self._signs = config.duplicates.near is not None
+        limits = config.length
+        self._least, self._most = limits.min_characters, limits.max_characters
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (RowCleaner, (self._config,))
@@ -129,17 +137,15 @@ class RowCleaner:
         """
         row = {field: None if at is None else cells[at] for field, at in places.items()}
         parts, key_text, label = self._content(row)
-        kept = tuple(value for field, value in row.items() if field.startswith("columns.keep."))
-        group = row.get("split.group")
         folded = " ".join(key_text.casefold().split())
         return Example(
-            values=(*parts, *kept),
+            values=(*parts, *[row[field] for field in self._kept]) if self._kept else parts,
             key=hash64(folded),
             label=label,
             characters=len(key_text),
-            group=hash64(str(group)) if "split.group" in row else 0,
-            time=self._time(row["split.time"]) if "split.time" in row else 0.0,
-            signature=None if self._config.duplicates.near is None else signature(folded),
+            group=hash64(str(row["split.group"])) if self._groups else 0,
+            time=self._time(row["split.time"]) if self._sorts else 0.0,
+            signature=signature(folded) if self._signs else None,
         )
 
     def _content(self, row: dict[str, Any]) -> tuple[tuple[Any, ...], str, str | None]:
@@ -162,9 +168,10 @@ class RowCleaner:
         return (messages,), self._limited(joined, may_truncate=False), None
 
     def _is_missing(self, value: Any) -> bool:
-        if is_null(value):
-            return True
-        return isinstance(value, str) and value.strip().casefold() in self._missing
+        if isinstance(value, str):
+            bare = value.strip()
+            return len(bare) <= self._longest_missing and bare.casefold() in self._missing
+        return is_null(value)
 
     def _text(self, name: str, value: Any) -> str:
         if self._is_missing(value):
@@ -183,14 +190,19 @@ class RowCleaner:
         return text
 
     def _limited(self, text: str, *, may_truncate: bool = True) -> str:
-        limits = self._config.length
-        if len(text) < limits.min_characters:
-            raise Rejected("too_short", f"{len(text)} of {limits.min_characters} characters")
-        if len(text) <= limits.max_characters:
-            return text
-        if limits.too_long == "truncate" and may_truncate:
-            return text[: limits.max_characters].rstrip()
-        raise Rejected("too_long", f"{len(text)} of at most {limits.max_characters} characters")
+        if len(text) < self._least:
+            raise Rejected("too_short", f"{len(text)} of {self._least} characters")
+        if len(text) > self._most:
+            if self._config.length.too_long == "drop" or not may_truncate:
+                raise Rejected("too_long", f"{len(text)} of at most {self._most} characters")
+            text = text[: self._most].rstrip()
+        if self._language is not None and (problem := self._language.problem(text)):
+            raise Rejected("other_language", problem)
+        if self._tokens is not None:
+            text, count = self._tokens.apply(text)
+            if found := self._tokens.problem(count):
+                raise Rejected(*found)
+        return text
 
     def _label(self, value: Any) -> str:
         if not is_null(value):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sm_launch.data.config import Split
+    from sm_launch.data.config import Balance, Split
 
 SPLITS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST = range(3)
@@ -151,3 +151,28 @@ def _check_groups(groups: int, shares: Sequence[float]) -> None:
             field="data.split.group",
             fix="choose a column with more values, or set the fraction of a split to 0",
         )
+
+
+def surplus(
+    keys: NDArray[np.uint64],
+    labels: NDArray[np.int32],
+    splits: NDArray[np.int8],
+    balance: Balance,
+    seed: int,
+) -> NDArray[np.bool_]:
+    """Mark the training rows of frequent labels that are too many.
+
+    Which of a label's rows stay depends on their texts and the seed, not on their order.
+    """
+    import numpy as np
+
+    marked = np.zeros(len(keys), dtype=np.bool_)
+    train = np.flatnonzero(splits == TRAIN)
+    counts = np.bincount(labels[train])
+    most = balance.most_per_label
+    if most is None:
+        most = int(counts[counts > 0].min() * (balance.ratio or 1))
+    for label in np.flatnonzero(counts > most):
+        rows = train[labels[train] == label]
+        marked[rows[seeded_order(keys[rows], seed)[most:]]] = True
+    return marked

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from sm_launch.data.config import Step
 from sm_launch.data.pii import mask_pii
+from sm_launch.errors import UserInputError
 
 TextStep = Callable[[str], str]
 
@@ -25,6 +26,9 @@ _CONTROL = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e"
     "\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb]"
 )
+# From the word with the first such character to the end of the word with the last.
+_NOT_ASCII = re.compile(r"\S*[^\x00-\x7f](?:.*[^\x00-\x7f])?\S*", re.DOTALL)
+_WORD = re.compile(r"[^\W\d_]+")
 _LINE_END_SPACE = re.compile(r"[^\S\n]+$", re.MULTILINE)
 
 
@@ -45,11 +49,14 @@ def decode_escaped_bytes(text: str) -> str:
 
 def repair_unicode(text: str) -> str:
     """Undo mojibake, full-width letters, curly quotes and ligatures; compose to NFC."""
-    if text.isascii():
+    # ASCII needs no repair: of a long text with one bad word, that word is repaired.
+    found = None if text.isascii() else _NOT_ASCII.search(text)
+    if found is None:
         return text
     import ftfy
 
-    return str(ftfy.fix_text(text, unescape_html=False))
+    repaired = ftfy.fix_text(found[0], unescape_html=False)
+    return f"{text[: found.start()]}{repaired}{text[found.end() :]}"
 
 
 def strip_html(text: str) -> str:
@@ -82,6 +89,25 @@ def trim(text: str) -> str:
     return _LINE_END_SPACE.sub("", text).strip()
 
 
+def stemmer(language: str) -> TextStep:
+    """Words cut to their stems (Snowball): for bag-of-words baselines, not for transformers.
+
+    Raises:
+        UserInputError: the library is missing.
+    """
+    try:
+        import snowballstemmer
+    except ImportError:
+        raise UserInputError(
+            "needs the package snowballstemmer",
+            field="data.steps",
+            value="stem",
+            fix="pip install 'sm-launch[text]'",
+        ) from None
+    stem = snowballstemmer.stemmer(language).stemWord
+    return lambda text: _WORD.sub(lambda word: str(stem(word[0].lower())), text)
+
+
 _STEPS: dict[Step, TextStep] = {
     "unicode": repair_unicode,
     "html": strip_html,
@@ -93,9 +119,13 @@ _STEPS: dict[Step, TextStep] = {
 }
 
 
-def build(names: Sequence[Step]) -> TextStep:
-    """One function that applies the named steps in order."""
-    steps = [_STEPS[name] for name in names]
+def build(names: Sequence[Step], stem_language: str = "english") -> TextStep:
+    """One function that applies the named steps in order.
+
+    Raises:
+        UserInputError: a step needs a library that is not installed.
+    """
+    steps = [stemmer(stem_language) if name == "stem" else _STEPS[name] for name in names]
 
     def apply(text: str) -> str:
         for step in steps:

@@ -152,7 +152,7 @@ def _from_counts(
     found = {"accuracy": float(right.sum() / rows)}
     for name, values in parts.items():
         found[f"{name}_macro"] = float(values[present].mean())
-        found[f"{name}_weighted"] = float((values * support).sum() / rows)
+    found["f1_weighted"] = float((parts["f1"] * support).sum() / rows)
     spread = (rows**2 - (named**2).sum()) * (rows**2 - (support**2).sum())
     if spread > 0:
         product = right.sum() * rows - (named * support).sum()

@@ -70,11 +70,10 @@ def _differences(found: Comparison) -> Markup:
             f"{m.second:.4f}",
             f"{m.difference:+.4f}",
             f"{m.p_value:.4f}",
-            "yes" if m.significant else "no",
         ]
         for m in found.metrics
     ]
-    head = ["Metric", found.first, found.second, "Difference", "p", "Significant"]
+    head = ["Metric", found.first, found.second, "Difference", "p"]
     chart = figure(f"{found.second} minus {found.first}", interval_chart(bars, zero=True))
     return section(
         "Differences",
