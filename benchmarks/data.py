@@ -2,7 +2,8 @@
 
     python benchmarks/data.py --rows 1000000
 
-Each side runs in a process of its own; peak memory is that of the process and its children, summed
+Each side runs in a process of its own. CPU seconds are those of all its processes: on a machine that
+has other work, they say more than the clock. Peak memory is that of the process and its children, summed
 over samples of their resident sets. The pandas side does what a notebook would: the same text
 repairs, duplicates by folded text, a stratified split by scikit-learn, JSON Lines out.
 """
@@ -15,6 +16,7 @@ import json
 import multiprocessing
 import random
 import re
+import resource
 import shutil
 import tempfile
 import threading
@@ -105,11 +107,13 @@ SIDES = {"sm_launch": with_sm_launch, "pandas": with_pandas}
 def _in_child(side: str, source: Path, output: Path, workers: int | None, answer) -> None:
     started = time.perf_counter()
     kept = SIDES[side](source, output, workers)
-    answer.put((kept, time.perf_counter() - started))
+    wall = time.perf_counter() - started
+    spent = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    answer.put((kept, wall, sum(usage.ru_utime + usage.ru_stime for usage in spent)))
 
 
 def measure(side: str, source: Path, rows: int, workers: int | None) -> dict[str, float]:
-    """Rows per second (imports included) and peak resident memory of one side."""
+    """Rows per second (imports included), CPU time and peak resident memory of one side."""
     output = Path(tempfile.mkdtemp()) / "out"
     context = multiprocessing.get_context("spawn")
     answer = context.Queue()
@@ -123,12 +127,13 @@ def measure(side: str, source: Path, rows: int, workers: int | None) -> dict[str
     watcher.join()
     if child.exitcode:
         raise SystemExit(f"{side} failed with exit code {child.exitcode}")
-    kept, seconds = answer.get()
+    kept, seconds, cpu_seconds = answer.get()
     shutil.rmtree(output.parent)
     return {
         "rows_kept": kept,
         "seconds": round(seconds, 2),
         "rows_per_second": round(rows / seconds),
+        "cpu_seconds": round(cpu_seconds, 2),
         "peak_memory_mib": round(peak[0] / 2**20),
     }
 

@@ -9,7 +9,7 @@ import click
 
 from sm_launch.commands.options import echo_json, job_options, json_option, next_command
 from sm_launch.config import JobConfig, Target, load_config
-from sm_launch.errors import LaunchError, UserInputError
+from sm_launch.errors import LaunchError
 
 if TYPE_CHECKING:
     from sm_launch.data import DataConfig
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """Prepare data: inspect, validate, clean, split, write the channels."""
+    """Prepare data: inspect, validate, clean, split, write and upload the channels."""
 
 
 @data.command()
@@ -85,12 +85,37 @@ def inspect(
         click.echo(report.render())
 
 
-def _load(config_path: Path, overrides: tuple[str, ...]) -> tuple[JobConfig, DataConfig]:
+@data.command()
+@job_options
+@click.option("--dry-run", is_flag=True, help="Only name the URIs.")
+@json_option
+def upload(
+    config_path: Path,
+    overrides: tuple[str, ...],
+    target: Target | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Send the prepared channels to S3 and print their URIs.
+
+    Training on SageMaker does this by itself; here for data that several jobs or people share.
+    What is there already is not sent again.
+    """
+    from sm_launch.buckets import s3_stage
+    from sm_launch.data.upload import upload as send
+
     config = load_config(config_path, overrides)
-    if config.data is None:
-        raise UserInputError(
-            "is needed to prepare data",
-            field="data",
-            fix="name the raw file in job.yaml; `sm-launch init` shows how",
-        )
-    return config, config.data
+    channels = send(s3_stage(config, upload=not dry_run), config.prepared_path)
+    if as_json:
+        echo_json({"channels": channels})
+        return
+    click.echo("training:\n  channels:")
+    for name, uri in channels.items():
+        click.echo(f"    {name}: {uri}")
+
+
+def _load(config_path: Path, overrides: tuple[str, ...]) -> tuple[JobConfig, DataConfig]:
+    from sm_launch.preparing import data_section
+
+    config = load_config(config_path, overrides)
+    return config, data_section(config)

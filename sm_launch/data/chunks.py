@@ -48,6 +48,8 @@ class Chunk:
     bad: list[BadRow] = field(default_factory=list)
     bytes_read: int = 0
     """Bytes of the file consumed so far, for progress."""
+    source: str = ""
+    """Name of the source that the rows are of."""
 
     def __len__(self) -> int:
         return len(self.rows) + len(self.bad)

@@ -248,9 +248,9 @@ class DataConfig(_Section):
     def _check_filters(self) -> Self:
         if self.balance is not None and self.task != "text-classification":
             raise ValueError("balance needs labels: it is for the task text-classification")
-        if self.tokens is not None and self.tokens.too_long == "truncate":
-            if self.task in ("prompt-completion", "messages"):
-                raise ValueError(f"tokens.too_long truncate would cut answers of {self.task}: drop")
+        cuts = self.tokens is not None and self.tokens.too_long == "truncate"
+        if cuts and self.task in ("prompt-completion", "messages"):
+            raise ValueError(f"tokens.too_long truncate would cut answers of {self.task}: drop")
         return self
 
     @model_validator(mode="after")

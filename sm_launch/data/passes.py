@@ -43,6 +43,7 @@ class Summary:
 
     path: Path
     split: str
+    source: str
     bytes_read: int
     rows: int
     keys: NDArray[np.uint64]
@@ -109,6 +110,7 @@ def _summary(job: Job, examples: list[Example], rejected: list[dict[str, Any]]) 
     return Summary(
         path=job.spill,
         split=job.chunk.split,
+        source=job.chunk.source,
         bytes_read=job.chunk.bytes_read,
         rows=len(job.chunk),
         keys=np.array([example.key for example in examples], dtype=np.uint64),

@@ -26,6 +26,7 @@ from sm_launch.data.workers import Workers, choose
 from sm_launch.errors import UserInputError
 from sm_launch.progress import ProgressBar
 from sm_launch.progress import progress as terminal_progress
+from sm_launch.report.data_card import render_data_card
 
 Progress = Callable[..., AbstractContextManager[ProgressBar]]
 
@@ -101,8 +102,10 @@ def _prepare(
         decision = decide(collected, config)
         paths = run.second_pass(summaries, decision)
         report = _report(run, summaries, collected, decision, paths, output, started)
-        text = json.dumps(report.manifest(config), indent=2, ensure_ascii=False)
+        manifest = report.manifest(config)
+        text = json.dumps(manifest, indent=2, ensure_ascii=False)
         (fresh / write.MANIFEST).write_text(text + "\n", encoding="utf-8")
+        (fresh / write.DATA_CARD).write_text(render_data_card(manifest), encoding="utf-8")
     return report
 
 
@@ -132,6 +135,7 @@ class _Run:
         for source in self.sources:
             checked = False
             for chunk in read(source, self.config):
+                chunk.source = source.name
                 if chunk.names and not checked:
                     self.cleaner.check_columns(chunk.names)
                     checked = True
@@ -141,11 +145,11 @@ class _Run:
     def first_pass(self) -> list[Summary]:
         """Clean all rows; leaves spilled chunks in the directory."""
         function = partial(clean_chunk, cleaner=self.cleaner)
-        summaries, before = [], {source.split: 0 for source in self.sources}
+        summaries, before = [], {source.name: 0 for source in self.sources}
         for summary in self.workers.map(function, self._jobs()):
             summaries.append(summary)
-            self.bar.advance(summary.bytes_read - before[summary.split])
-            before[summary.split] = summary.bytes_read
+            self.bar.advance(summary.bytes_read - before[summary.source])
+            before[summary.source] = summary.bytes_read
         for source in self.sources:
             if not any(summary.rows for summary in summaries if summary.split == source.split):
                 raise UserInputError(
@@ -232,11 +236,11 @@ def _report(
             characters=collected.characters[inside],
         )
     inputs = {
-        source.split: InputReport(
+        source.name: InputReport(
             location=source.location,
             bytes=source.path.stat().st_size,
             sha256=write.sha256(source.path),
-            rows=sum(summary.rows for summary in summaries if summary.split == source.split),
+            rows=sum(summary.rows for summary in summaries if summary.source == source.name),
         )
         for source in run.sources
     }

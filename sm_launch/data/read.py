@@ -25,6 +25,10 @@ def read(source: Source, config: DataConfig) -> Iterator[Chunk]:
     try:
         if source.format == "parquet":
             yield from _read_parquet(source)
+        elif source.format == "arrow":
+            yield from _read_arrow(source)
+        elif source.format == "text":
+            yield from _read_text(source)
         elif source.format == "json" and _is_json_array(source):
             yield from _read_json_array(source)
         elif source.format in ("json", "jsonl"):
@@ -186,3 +190,86 @@ def _read_parquet(source: Source) -> Iterator[Chunk]:
             value=source.location,
             fix="check the file, or set data.format",
         ) from error
+
+
+def _read_arrow(source: Source) -> Iterator[Chunk]:
+    """An Arrow file as `Dataset.save_to_disk` writes them: a stream; or Arrow's own file format."""
+    import pyarrow as pa
+
+    labels = _class_labels(source)
+    number, size = 0, source.path.stat().st_size
+    try:
+        with pa.memory_map(str(source.path)) as mapped:
+            for batch in _arrow_batches(mapped):
+                for start in range(0, batch.num_rows, ROWS_PER_CHUNK):
+                    part = batch.slice(start, ROWS_PER_CHUNK)
+                    columns = [
+                        _named(column.to_pylist(), labels.get(name))
+                        for name, column in zip(part.schema.names, part.columns, strict=True)
+                    ]
+                    rows: list[Sequence[Any]] = list(zip(*columns, strict=True))
+                    numbers = list(range(number + 1, number + len(rows) + 1))
+                    number += len(rows)
+                    names = part.schema.names
+                    yield Chunk(source.split, names, rows, numbers, bytes_read=mapped.tell())
+            yield Chunk(source.split, [], bytes_read=size)
+    except (pa.ArrowException, OSError) as error:
+        raise UserInputError(
+            f"not an Arrow file, or a damaged one: {error}",
+            field=f"data.{source.split}",
+            value=source.location,
+            fix="check the file, or set data.format",
+        ) from error
+
+
+def _arrow_batches(mapped: Any) -> Iterator[Any]:
+    import pyarrow as pa
+
+    try:
+        stream = pa.ipc.open_stream(mapped)
+    except pa.ArrowInvalid:
+        mapped.seek(0)
+        file = pa.ipc.open_file(mapped)
+        yield from (file.get_batch(at) for at in range(file.num_record_batches))
+        return
+    yield from stream
+
+
+def _class_labels(source: Source) -> dict[str, list[str]]:
+    """Column to label names, where dataset_info.json beside the file knows them."""
+    info = source.path.parent / "dataset_info.json"
+    try:
+        features = json.loads(info.read_text(encoding="utf-8")).get("features", {})
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return {
+        name: feature["names"]
+        for name, feature in features.items()
+        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+    }
+
+
+def _named(values: list[Any], names: list[str] | None) -> list[Any]:
+    """Ids as the names they stand for; -1 is how `datasets` writes a missing label."""
+    if names is None:
+        return values
+    return [names[v] if isinstance(v, int) and 0 <= v < len(names) else None for v in values]
+
+
+def _read_text(source: Source) -> Iterator[Chunk]:
+    """One document a line; blank lines are none."""
+    with _open(source) as file:
+        chunk, number = Chunk(source.split, ["text"]), 0
+        for line, text in enumerate(file, start=1):
+            if not text.strip():
+                continue
+            number += 1
+            chunk.rows.append([text.rstrip("\r\n")])
+            chunk.numbers.append(number)
+            chunk.lines.append(line)
+            if len(chunk) >= ROWS_PER_CHUNK:
+                chunk.bytes_read = file.buffer.tell()
+                yield chunk
+                chunk = Chunk(source.split, ["text"])
+        chunk.bytes_read = source.path.stat().st_size
+        yield chunk

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sm_launch.data.config import DataConfig
-from sm_launch.data.write import CREATED_BY, REJECTED
+from sm_launch.data.write import CREATED_BY, DATA_CARD, REJECTED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,6 +98,7 @@ class PreparationReport:
             lines.append(f"  every rejected row with its reason: {self.output / REJECTED}")
         if written:
             lines.append(f"  channels: {self.output}")
+            lines.append(f"  data card: {self.output / DATA_CARD}")
         return "\n".join(lines)
 
     def manifest(self, config: DataConfig) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 from urllib.parse import unquote, urlsplit
 
-from sm_launch.data.config import DataConfig, InputFormat
+from sm_launch.data.config import DataConfig, InputFormat, Task
 from sm_launch.errors import UserInputError
 
 Fetch = Callable[[str], Path]
@@ -25,7 +26,11 @@ _SUFFIXES: dict[str, InputFormat] = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".arrow": "arrow",
 }
+_BINARY = ("parquet", "arrow")
+_SPLIT_LIST = "dataset_dict.json"
+"""What `DatasetDict.save_to_disk` writes beside a directory for each split."""
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -54,6 +59,8 @@ class Source:
     format: InputFormat
     delimiter: str
     encoding: str
+    name: str = ""
+    """`split`, or `split/file` where a location has several files."""
 
 
 def locate(config: DataConfig, *, base: Path, fetch: Fetch) -> list[Source]:
@@ -71,14 +78,61 @@ def locate(config: DataConfig, *, base: Path, fetch: Fetch) -> list[Source]:
     for split, location in config.sources.items():
         field = f"data.{split}"
         path = _local_path(location, field=field, base=base, fetch=fetch)
-        _check_readable(path, field=field, location=location)
-        file_format = config.format or _format_of(location, field)
-        delimiter = config.delimiter or ("\t" if file_format == "tsv" else ",")
-        encoding = config.encoding or _sniff_encoding(path)
-        if file_format != "parquet":
-            _check_text(path, encoding, file_format, field=field, location=location)
-        sources.append(Source(split, location, path, file_format, delimiter, encoding))
+        if not path.is_dir():
+            sources.append(_source(config, split, location, path, split))
+            continue
+        for file in _files(path, config.format, field=field, location=location):
+            name = file.relative_to(path).as_posix()
+            place = f"{location.rstrip('/')}/{name}"
+            sources.append(_source(config, split, place, file, f"{split}/{name}"))
     return sources
+
+
+def _source(config: DataConfig, split: str, location: str, path: Path, name: str) -> Source:
+    field = f"data.{split}"
+    _check_readable(path, field=field, location=location)
+    file_format = config.format or _format_of(location, field, config.task)
+    delimiter = config.delimiter or ("\t" if file_format == "tsv" else ",")
+    encoding = config.encoding or _sniff_encoding(path)
+    if file_format not in _BINARY:
+        _check_text(path, encoding, file_format, field=field, location=location)
+    return Source(split, location, path, file_format, delimiter, encoding, name)
+
+
+def _files(
+    directory: Path, file_format: InputFormat | None, *, field: str, location: str
+) -> list[Path]:
+    """The data files of a directory, all of one format, in the order of their names."""
+    splits = directory / _SPLIT_LIST
+    if splits.is_file():
+        names = json.loads(splits.read_text(encoding="utf-8")).get("splits", [])
+        raise UserInputError(
+            f"this data set is split already, into {', '.join(names)}",
+            field=field,
+            value=location,
+            fix=f"name its splits: data.train: {location.rstrip('/')}/train, and data.validation "
+            "and data.test likewise",
+        )
+    found = sorted(p for p in directory.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    visible = [p for p in found if p.is_file() and not _is_hidden(p.relative_to(directory))]
+    if (directory / "state.json").is_file():  # `Dataset.save_to_disk`: the rest describes it
+        visible = [p for p in visible if p.suffix == ".arrow"]
+    if file_format is not None:
+        visible = [p for p in visible if _SUFFIXES[p.suffix.lower()] == file_format] or visible
+    formats = {_SUFFIXES[p.suffix.lower()] for p in visible}
+    there = ", ".join(sorted(formats)) or "nothing that can be read"
+    if not visible or (len(formats) > 1 and file_format is None):
+        raise UserInputError(
+            f"this directory has {'no data file' if not visible else 'files of several formats'}",
+            field=field,
+            value=location,
+            fix=f"name one file or a directory of one format, or set data.format; there is: {there}",
+        )
+    return [p for p in visible if p.stat().st_size]
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith((".", "_")) for part in path.parts)
 
 
 def _local_path(location: str, *, field: str, base: Path, fetch: Fetch) -> Path:
@@ -122,7 +176,7 @@ def _check_readable(path: Path, *, field: str, location: str) -> None:
         )
 
 
-def _format_of(location: str, field: str) -> InputFormat:
+def _format_of(location: str, field: str, task: Task) -> InputFormat:
     suffix = Path(urlsplit(location).path or location).suffix.lower()
     if suffix not in _SUFFIXES:
         raise UserInputError(
@@ -131,7 +185,8 @@ def _format_of(location: str, field: str) -> InputFormat:
             value=location,
             fix=f"set data.format to one of {', '.join(get_args(InputFormat))}",
         )
-    return _SUFFIXES[suffix]
+    # A column of labels cannot stand in plain text: then it must be a table by another name.
+    return "text" if suffix == ".txt" and task == "text" else _SUFFIXES[suffix]
 
 
 def _sniff_encoding(path: Path) -> str:
