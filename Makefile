@@ -3,9 +3,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# The first interpreter that is new enough, unless PYTHON names one.
+# The first interpreter that is new enough and can make a .venv, unless PYTHON names one.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 # Where torch's CPU wheels come from, unless a wheel folder that pip knows has them.
 TORCH_INDEX_URL ?= https://download.pytorch.org/whl/cpu
 PYTEST_ARGS ?=
@@ -60,7 +60,7 @@ setup: .venv/.runtime ## Make .venv for the launcher and both containers' code
 setup-dev: .venv/.dev ## The same, with what tests and lint need
 
 .venv/bin/python:
-	@test -n "$(PYTHON)" || { echo 'Python 3.11 or newer is needed: install it, or name it with PYTHON=' >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo 'Python 3.11 or newer with its venv module is needed: install it (Debian: python3-venv), or name it with PYTHON=' >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 
 # Each lock file is complete, so dependencies are not resolved again: --no-deps.

@@ -177,6 +177,7 @@ def test_logs_have_request_ids_and_no_bodies(tmp_path, classifier_dir):
     with Server(base_with(classifier_dir, tmp_path)) as server:
         answer = server.invoke({"inputs": "secret words"}, x_amzn_sagemaker_inference_id="abc-1")
         other = server.invoke({"inputs": "secret words"})
+        assert server.stop() == 0  # the line is written after the answer was sent
         log = server.log.read_text()
     assert answer.headers["x-request-id"] == "abc-1"
     assert "request=abc-1 method=POST path=/invocations status=200" in log
