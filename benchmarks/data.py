@@ -2,10 +2,10 @@
 
     python benchmarks/data.py --rows 1000000
 
-Each side runs in a process of its own. CPU seconds are those of all its processes: on a machine that
-has other work, they say more than the clock. Peak memory is that of the process and its children, summed
-over samples of their resident sets. The pandas side does what a notebook would: the same text
-repairs, duplicates by folded text, a stratified split by scikit-learn, JSON Lines out.
+Each side runs in a process of its own. CPU seconds are those of all its processes: on a machine
+that has other work they say more than the clock. Peak memory is that of the process and its
+children, summed over samples of their resident sets. The pandas side does what a notebook would:
+the same text repairs, duplicates by folded text, a stratified split by scikit-learn, JSON Lines.
 """
 
 from __future__ import annotations

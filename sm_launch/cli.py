@@ -5,9 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from sm_launch.errors import LaunchError
 
 # Command name to (module, attribute, one line of help). The help stands here so that
 # `sm-launch --help` imports none of the modules.
@@ -28,7 +33,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "estimate": ("estimate", "estimate", "Memory, instance type and price of a training."),
     "gc": ("gc", "gc", "Find and delete what jobs left on AWS."),
     "images": ("images", "images", "Build, push and list the container images."),
+    "completion": ("completion", "completion", "Print the completion script of a shell."),
 }
+COMPLETION_VARIABLE = "_SM_LAUNCH_COMPLETE"
 
 EPILOG = """\b
 Exit codes: 0 success, 1 something failed, 2 wrong input, 3 a quality gate was missed,
@@ -49,6 +56,18 @@ class LazyGroup(click.Group):
             importlib.import_module(f"sm_launch.commands.{module}"), attribute
         )
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # click would import every command for its help; here it stands above.
+        from click.shell_completion import CompletionItem
+
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        return [
+            CompletionItem(name, help=help_)
+            for name, (_, _, help_) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -83,14 +102,19 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
     from sm_launch.errors import LaunchError
-    from sm_launch.redaction import redact
 
+    colour = _colour()
     try:
         # With standalone_mode off click returns the exit code of ctx.exit().
-        result: Any = cli.main(arguments, prog_name="sm-launch", standalone_mode=False)
+        result: Any = cli.main(
+            arguments,
+            prog_name="sm-launch",
+            standalone_mode=False,
+            complete_var=COMPLETION_VARIABLE,
+            color=colour,
+        )
     except LaunchError as error:
-        click.echo(f"{click.style('error:', fg='red')} {redact(str(error))}", err=True)
-        return error.exit_code
+        return _fail(error, colour)
     except click.ClickException as error:
         error.show()
         return 2
@@ -107,6 +131,18 @@ def run(arguments: list[str]) -> int:
         explained = explain(error)
         if explained is None:
             raise
-        click.echo(f"{click.style('error:', fg='red')} {redact(str(explained))}", err=True)
-        return explained.exit_code
+        return _fail(explained, colour)
     return result if isinstance(result, int) else 0
+
+
+def _fail(error: LaunchError, colour: bool | None) -> int:
+    from sm_launch.redaction import redact
+
+    words = f"{click.style('error:', fg='red')} {redact(str(error))}"
+    click.echo(words, err=True, color=colour)
+    return error.exit_code
+
+
+def _colour() -> bool | None:
+    """False where NO_COLOR is set (no-color.org); None: colours on a terminal only."""
+    return False if os.environ.get("NO_COLOR") else None

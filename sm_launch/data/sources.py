@@ -126,7 +126,7 @@ def _files(
             f"this directory has {'no data file' if not visible else 'files of several formats'}",
             field=field,
             value=location,
-            fix=f"name one file or a directory of one format, or set data.format; there is: {there}",
+            fix=f"name a file, a directory of one format, or set data.format; there is: {there}",
         )
     return [p for p in visible if p.stat().st_size]
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from sm_launch import cli, hyperparameters
@@ -82,3 +83,75 @@ def test_every_commented_key_of_the_template_is_valid(
     assert config.training.hyperparameters["use_peft"] is True
     assert config.evaluation.fail_under == {"accuracy": 0.85, "f1_macro": 0.8}
     hyperparameters.check_hyperparameters(config.training.method, config.training.hyperparameters)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert "sm-launch" in script
+    assert f"{shell}_complete" in script
+
+
+def complete(words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setenv("_SM_LAUNCH_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+    with pytest.raises(SystemExit):
+        cli.run([])
+    return [line.partition(",")[2] for line in capsys.readouterr().out.splitlines()]
+
+
+def test_commands_and_options_complete(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert complete("sm-launch ev", monkeypatch, capsys) == ["evaluate"]
+    found = complete("sm-launch evaluate --fail", monkeypatch, capsys)
+    assert found == ["--fail-under", "--fail-over"]
+    assert "upload" in complete("sm-launch data ", monkeypatch, capsys)
+
+
+def leaves(command: click.Command, path: tuple[str, ...] = ()):
+    """Every command that does something, with its words."""
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from leaves(found, (*path, name))
+    else:
+        yield path, command
+
+
+def test_every_command_has_json() -> None:
+    without = [
+        " ".join(path)
+        for path, command in leaves(cli.cli)
+        if not any("--json" in parameter.opts for parameter in command.params)
+    ]
+    # A shell's script is for `eval`, and a conversation for people.
+    assert set(without) <= {"completion", "chat"}
+
+
+def test_colour_only_on_a_terminal_and_never_with_no_color() -> None:
+    import os
+    import pty
+
+    def output(environment: dict[str, str]) -> bytes:
+        leader, follower = pty.openpty()
+        clean = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+        subprocess.run(
+            [sys.executable, "-m", "sm_launch", "logs", "x", "--target", "process"],
+            stdout=follower, stderr=follower, env={**clean, **environment}, check=False,
+        )  # fmt: skip
+        os.close(follower)
+        return os.read(leader, 100_000)
+
+    assert b"\x1b[31merror" in output({"TERM": "xterm"})
+    assert b"\x1b[" not in output({"TERM": "xterm", "NO_COLOR": "1"})
+    piped = subprocess.run(
+        [sys.executable, "-m", "sm_launch", "logs", "x", "--target", "process"],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert b"error:" in piped.stderr
+    assert b"\x1b[" not in piped.stderr

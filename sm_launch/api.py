@@ -1,0 +1,339 @@
+"""The commands as Python functions, under the same names: `from sm_launch import train, deploy`.
+
+Each takes a job.yaml's path (or a loaded `JobConfig`), returns what the command prints with
+`--json` as objects, and raises `sm_launch.errors.LaunchError` where the command would fail.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sm_launch.config import JobConfig, Target, load_config, resolve_target
+from sm_launch.errors import UserInputError
+
+if TYPE_CHECKING:
+    from sm_launch.data.inspection import FileReport
+    from sm_launch.data.report import PreparationReport
+    from sm_launch.evaluation import Comparison, EvaluationResult
+
+Job = JobConfig | str | os.PathLike[str]
+DEFAULT_JOB = "job.yaml"
+
+
+def load(job: Job = DEFAULT_JOB, overrides: Sequence[str] = ()) -> JobConfig:
+    """Read and check a job.yaml.
+
+    Args:
+        job: its path; a `JobConfig` comes back as it is.
+        overrides: `key=value`, as --set takes them.
+
+    Raises:
+        UserInputError: naming the key, its value and the fix.
+    """
+    if isinstance(job, JobConfig):
+        if overrides:
+            raise UserInputError(
+                "overrides need the path of a job.yaml", field="overrides", value=list(overrides)
+            )
+        return job
+    return load_config(Path(job), tuple(overrides))
+
+
+def prepare(job: Job = DEFAULT_JOB, *, overrides: Sequence[str] = ()) -> PreparationReport:
+    """Clean and split the raw data into channels: `sm-launch data prepare`."""
+    from sm_launch.data import prepare as run
+    from sm_launch.preparing import data_section
+
+    config = load(job, overrides)
+    return run(data_section(config), config.prepared_path, base_directory=config.directory)
+
+
+def validate(job: Job = DEFAULT_JOB, *, overrides: Sequence[str] = ()) -> PreparationReport:
+    """What `prepare` would do, without writing: `sm-launch data validate`."""
+    from sm_launch.data import validate as run
+    from sm_launch.preparing import data_section
+
+    config = load(job, overrides)
+    return run(data_section(config), config.prepared_path, base_directory=config.directory)
+
+
+def inspect(job: Job = DEFAULT_JOB, *, overrides: Sequence[str] = ()) -> list[FileReport]:
+    """What the raw files hold: `sm-launch data inspect`."""
+    from sm_launch.data import inspect as run
+    from sm_launch.preparing import data_section
+
+    config = load(job, overrides)
+    return run(data_section(config), base_directory=config.directory)
+
+
+def upload(
+    job: Job = DEFAULT_JOB, *, overrides: Sequence[str] = (), dry_run: bool = False
+) -> dict[str, str]:
+    """Send the prepared channels to S3; channel name to URI: `sm-launch data upload`."""
+    from sm_launch.buckets import s3_stage
+    from sm_launch.data.upload import upload as send
+
+    config = load(job, overrides)
+    return send(s3_stage(config, upload=not dry_run), config.prepared_path)
+
+
+def train(
+    job: Job = DEFAULT_JOB,
+    *,
+    target: Target | None = None,
+    overrides: Sequence[str] = (),
+    wait: bool = True,
+) -> dict[str, Any]:
+    """Run a training job; its DescribeTrainingJob answer: `sm-launch train`.
+
+    Args:
+        job: path of job.yaml, or a loaded one.
+        target: process, docker or sagemaker; default: job.yaml's.
+        overrides: `key=value`, as --set takes them.
+        wait: until the job has ended; else return as soon as it runs.
+
+    Raises:
+        LaunchError: the job failed; the message holds the reason and the last log lines.
+    """
+    from sm_launch import requests, training
+    from sm_launch.estimate import require_cost
+    from sm_launch.workplace import open_workplace
+
+    place = open_workplace(load(job, overrides), target)
+    if place.target == "sagemaker":
+        require_cost(place.config, place.config.training.max_cost_usd)
+    name = requests.unique_name(place.config.name)
+    session = place.session()
+    request = training.build_request(
+        place.config,
+        place.stage(),
+        name=name,
+        image=place.training_image,
+        role=place.training_role,
+    )
+    session.create_training_job(**request)
+    if wait:
+        return training.wait(session, name, lambda seen: None)
+    return session.describe_training_job(TrainingJobName=name)
+
+
+def deploy(
+    job: Job = DEFAULT_JOB,
+    *,
+    target: Target | None = None,
+    overrides: Sequence[str] = (),
+    training_job: str | None = None,
+    model_data: str | None = None,
+    name: str | None = None,
+) -> dict[str, Any]:
+    """Put a model behind an endpoint and wait; its DescribeEndpoint answer: `sm-launch deploy`.
+
+    Args:
+        job: path of job.yaml, or a loaded one.
+        target: process, docker or sagemaker; default: job.yaml's.
+        overrides: `key=value`, as --set takes them.
+        training_job: whose model; default: the newest that completed.
+        model_data: an artefact instead: a path, file:// or s3:// URI.
+        name: of the endpoint; default: job.yaml's.
+
+    Raises:
+        LaunchError: the endpoint failed; what was made for it is gone again.
+    """
+    from sm_launch import endpoints
+    from sm_launch.workplace import open_workplace
+
+    place = open_workplace(load(job, overrides), target)
+    session = place.session()
+    on_aws = place.target == "sagemaker"
+    steps = endpoints.build_requests(
+        place.config,
+        model_data=model_data_of(session, place.config, training_job, model_data),
+        image=place.serving_image,
+        role=place.hosting_role,
+        name=name,
+        output=place.stage(upload=False).output("endpoints") if on_aws else "",
+    )
+    endpoint = str(steps[-1][1]["EndpointName"])
+    existed = endpoints.exists(session, endpoint)
+    endpoints.deploy(session, steps)
+    expected = str(steps[-1][1]["EndpointConfigName"])
+    try:
+        description = endpoints.wait(session, endpoint, lambda seen: None, expected=expected)
+    except BaseException:
+        if existed:
+            endpoints.take_back(session, steps[:-1])
+        else:
+            endpoints.delete(session, endpoint)
+        raise
+    if on_aws:
+        from sm_launch import autoscaling
+
+        autoscaling.apply(place.config, endpoint)
+    return description
+
+
+def model_data_of(
+    session: Any, config: JobConfig, training_job: str | None, model_data: str | None
+) -> str:
+    """URI of the model to deploy: the one named, else that of a training job."""
+    from sm_launch import endpoints, training
+
+    if model_data:
+        return endpoints.model_data_uri(model_data)
+    if training_job:
+        return endpoints.artefact_uri(session.describe_training_job(TrainingJobName=training_job))
+    return endpoints.artefact_uri(training.latest_completed(session, config.name))
+
+
+def invoke(
+    endpoint: str,
+    payload: Any,
+    *,
+    target: Target | None = None,
+    content_type: str | None = None,
+    accept: str = "application/json",
+) -> Any:
+    """Send one request and return its answer: `sm-launch invoke`.
+
+    Args:
+        endpoint: its name.
+        payload: bytes go as they are, a text becomes {"inputs": text}, anything else JSON.
+        target: where the endpoint is.
+        content_type: of the payload; default: application/json.
+        accept: wanted content type; a JSON answer comes back decoded, anything else as text.
+    """
+    from sm_launch.sessions import open_session
+
+    if isinstance(payload, str):
+        payload = {"inputs": payload}
+    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    reply = open_session(resolve_target(None, target)).invoke_endpoint(
+        EndpointName=endpoint,
+        Body=body,
+        ContentType=content_type or "application/json",
+        Accept=accept,
+    )
+    text = reply["Body"].read().decode("utf-8", errors="replace")
+    return json.loads(text) if str(reply.get("ContentType", accept)).startswith(
+        "application/json"
+    ) else text  # fmt: skip
+
+
+def evaluate(
+    job: Job = DEFAULT_JOB,
+    *,
+    target: Target | None = None,
+    overrides: Sequence[str] = (),
+    endpoint: str | None = None,
+    model_data: str | None = None,
+    transform_output: str | None = None,
+    data: str | None = None,
+    slices: Sequence[str] = (),
+    output: Path | None = None,
+    fail_under: Mapping[str, float] | None = None,
+    fail_over: Mapping[str, float] | None = None,
+) -> EvaluationResult:
+    """Measure a model on held-out data and write the report: `sm-launch evaluate`.
+
+    Args:
+        job: path of job.yaml, or a loaded one.
+        target: where the endpoint is; default: job.yaml's.
+        overrides: `key=value`, as --set takes them.
+        endpoint: an endpoint; default: job.yaml's.
+        model_data: or an artefact on this machine, served meanwhile.
+        transform_output: or what a batch transform job wrote.
+        data: held-out rows; default: the test channel.
+        slices: columns whose every value gets metrics of its own.
+        output: directory of the report; default: WORK_DIR/NAME/report.
+        fail_under: gates besides those of job.yaml.
+        fail_over: gates from above.
+
+    Raises:
+        QualityGateError: a gate was missed; the report is written.
+        EvaluationFailedError: too many rows failed.
+    """
+    from sm_launch import evaluating, evaluation
+    from sm_launch.workplace import open_workplace
+
+    config = load(job, overrides)
+    request = evaluating.Request(
+        endpoint=endpoint,
+        model_data=model_data,
+        transform_output=transform_output,
+        data=data,
+        slices=slices,
+        output=output,
+        fail_under=fail_under or {},
+        fail_over=fail_over or {},
+    )
+    done = evaluating.run(lambda: open_workplace(config, target), config, request)
+    evaluation.require_gates(done.gates)
+    return done.result
+
+
+def compare(
+    first: str | os.PathLike[str],
+    second: str | os.PathLike[str],
+    *,
+    job: Job = DEFAULT_JOB,
+    target: Target | None = None,
+    overrides: Sequence[str] = (),
+    data: str | None = None,
+    output: Path = Path("comparison"),
+) -> Comparison:
+    """Compare two models on the same rows: `sm-launch compare`.
+
+    Args:
+        first: directory of an evaluation's report, its predictions.jsonl, or an endpoint's name.
+        second: likewise.
+        job: path of job.yaml, needed for endpoints only.
+        target: where the endpoints are.
+        overrides: `key=value`, as --set takes them.
+        data: held-out rows for endpoints.
+        output: directory of comparison.html.
+    """
+    from sm_launch import comparing
+    from sm_launch.workplace import open_workplace
+
+    found, _ = comparing.run(
+        (str(first), str(second)),
+        lambda: open_workplace(load(job, overrides), target),
+        data=data,
+        output=output,
+    )
+    return found
+
+
+def stop(*jobs: str, target: Target | None = None) -> None:
+    """Ask training jobs to stop, and return at once: `sm-launch stop --no-wait`."""
+    from sm_launch.sessions import open_session
+
+    session = open_session(resolve_target(None, target))
+    for name in jobs:
+        session.stop_training_job(TrainingJobName=name)
+
+
+def delete(*endpoints: str, target: Target | None = None) -> list[str]:
+    """Delete endpoints with their configurations and models, unasked: `sm-launch delete --yes`.
+
+    Returns:
+        What was deleted, a line each.
+    """
+    from sm_launch import autoscaling
+    from sm_launch import endpoints as library
+    from sm_launch.sessions import open_session
+
+    settled = resolve_target(None, target)
+    session = open_session(settled)
+    deleted: list[str] = []
+    for name in endpoints:
+        session.describe_endpoint(EndpointName=name)  # an unknown name fails before anything goes
+    for name in endpoints:
+        if settled == "sagemaker":
+            deleted += autoscaling.remove(name, None)
+        deleted += library.delete(session, name)
+    return deleted
