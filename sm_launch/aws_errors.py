@@ -61,7 +61,7 @@ def is_missing(error: Exception) -> bool:
     message = str(found.get("Message", "")).lower()
     return found.get("Code") in {"ResourceNotFound", "ResourceNotFoundException"} or (
         found.get("Code") == "ValidationException"
-        and ("could not find" in message or "not found" in message)
+        and any(words in message for words in ("could not find", "not found", "can't find"))
     )
 
 

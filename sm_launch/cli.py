@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "init": ("init", "init", "Write a commented job.yaml."),
     "data": ("data", "data", "Prepare data: clean, split, write the channels."),
     "train": ("train", "train", "Run a training job and follow it."),
+    "sweep": ("sweep", "sweep", "Search for the best hyperparameters."),
     "deploy": ("deploy", "deploy", "Put a trained model behind an endpoint."),
     "invoke": ("invoke", "invoke", "Send one request to an endpoint."),
     "evaluate": ("evaluate", "evaluate", "Measure an endpoint on held-out data; write a report."),

@@ -26,6 +26,7 @@ from sm_launch.hosting_config import (
 )
 from sm_launch.job_file import apply_override, read_document
 from sm_launch.section import Section
+from sm_launch.sweep_config import Matrix, Sweep
 
 Target = Literal["process", "docker", "sagemaker"]
 HyperparameterValue = str | int | float | bool | list[Any] | dict[str, Any] | None
@@ -224,6 +225,10 @@ class JobConfig(Section):
     """Where prepared data, models and reports are written, relative to this file."""
     data: DataConfig | None = None
     training: Training = Training()
+    sweep: Sweep | None = None
+    """What `sm-launch sweep` varies."""
+    matrix: Matrix | None = None
+    """Several trainings from this file: `sm-launch train` runs one for each combination."""
     endpoint: Endpoint = Endpoint()
     evaluation: Evaluation = Evaluation()
     aws: Aws = Aws()

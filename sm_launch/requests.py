@@ -46,11 +46,13 @@ class TrainingInputs:
     role: str = LOCAL_ROLE
 
 
-def unique_name(base: str, now: datetime | None = None) -> str:
-    """`base` with the time behind it, within SageMaker's 63 characters."""
+def unique_name(
+    base: str, now: datetime | None = None, *, length: int = contract.NAME_LENGTH
+) -> str:
+    """`base` with the time behind it, within the characters that SageMaker allows."""
     now = now or datetime.now(UTC)
     stamp = now.strftime("%Y%m%d-%H%M%S-") + f"{now.microsecond // 1000:03d}"
-    return f"{base[: contract.NAME_LENGTH - len(stamp) - 1].rstrip('-')}-{stamp}"
+    return f"{base[: length - len(stamp) - 1].rstrip('-')}-{stamp}"
 
 
 def encode_hyperparameters(values: dict[str, HyperparameterValue]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sm_launch import requests, training
+from sm_launch import matrix, requests, training
 from sm_launch.commands.options import (
     Workplace,
     dry_run_option,
@@ -22,6 +22,7 @@ from sm_launch.config import JobConfig, Target
 from sm_launch.errors import LaunchError
 from sm_launch.progress import ProgressBar, progress
 from sm_launch.redaction import redact
+from sm_launch.staging import Stage
 
 # The training container's progress lines: `progress 37% step 120/320 …`.
 PROGRESS_LINE = re.compile(r"^progress \d+% step (\d+)/(\d+)")
@@ -49,15 +50,19 @@ def train(
     """Run a training job and follow it to its end.
 
     Ctrl-C detaches: the job goes on, `sm-launch train --attach JOB` comes back to it and
-    `sm-launch stop JOB` ends it.
+    `sm-launch stop JOB` ends it. With `matrix` in job.yaml one job runs for each combination.
     """
     workplace = open_workplace(config_path, overrides, target)
+    if workplace.config.matrix and not attach:
+        jobs = matrix.expand(workplace.config, config_path, overrides)
+        _train_matrix(workplace, jobs, max_cost, dry_run=dry_run, detach=detach, as_json=as_json)
+        return
     session = workplace.session() if not dry_run else None
     name = attach or requests.unique_name(workplace.config.name)
     if not attach:
         if workplace.target == "sagemaker":
             _price(workplace.config, max_cost)
-        request = _request(workplace, name, upload=not dry_run)
+        request = _request(workplace, name, workplace.stage(upload=not dry_run))
         if session is None:
             echo_json(request)
             return
@@ -88,10 +93,74 @@ def _price(config: JobConfig, max_cost: float | None) -> None:
         click.echo(f"price: {estimated.line}", err=True)
 
 
-def _request(workplace: Workplace, name: str, *, upload: bool) -> requests.Request:
+def _train_matrix(
+    workplace: Workplace,
+    jobs: list[matrix.Job],
+    max_cost: float | None,
+    *,
+    dry_run: bool,
+    detach: bool,
+    as_json: bool,
+) -> None:
+    assert workplace.config.matrix is not None
+    if workplace.target == "sagemaker":
+        _price_all([job.config for job in jobs], max_cost)
+    stage = workplace.stage(upload=not dry_run)
+    # All are built before the first starts: a mistake in the last must not cost the others.
+    built = {job.name: _request(workplace, job.name, stage, job.config) for job in jobs}
+    if dry_run:
+        echo_json(list(built.values()))
+        return
+    most = workplace.config.matrix.max_parallel_jobs
+    try:
+        matrix.run(
+            workplace.session(),
+            jobs,
+            lambda job: built[job.name],
+            most,
+            lambda job: click.echo(f"{job.name}: {job.status}  {_values(job)}", err=True),
+            follow=not detach,
+        )
+    except KeyboardInterrupt:
+        going = [job.name for job in jobs if job.status == "InProgress"]
+        left = sum(job.status == "Waiting" for job in jobs)
+        stop = next_command("stop", *going)
+        click.echo(f"\ndetached: {len(going)} jobs go on, {left} were not started\n"
+                   f"  stop them:  {stop}", err=True)  # fmt: skip
+        raise
+    _report_matrix(jobs, as_json=as_json)
+
+
+def _values(job: matrix.Job) -> str:
+    return " ".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in job.values.items())
+
+
+def _price_all(configs: list[JobConfig], max_cost: float | None) -> None:
+    from sm_launch.estimate import require_cost_of_all
+
+    limit = max_cost or configs[0].training.max_cost_usd
+    line = require_cost_of_all(configs, limit)
+    click.echo(f"price: {line}", err=True)
+
+
+def _report_matrix(jobs: list[matrix.Job], *, as_json: bool) -> None:
+    if as_json:
+        echo_json([job.as_dict() for job in jobs])
+    else:
+        for line in matrix.table(jobs):
+            click.echo(line)
+    bad = [job for job in jobs if job.status not in {"Completed", "InProgress"}]
+    if bad:
+        why = "\n".join(job.error or f"training job {job.name} was stopped" for job in bad)
+        raise LaunchError(f"{len(bad)} of {len(jobs)} training jobs did not complete:\n{why}")
+
+
+def _request(
+    workplace: Workplace, name: str, stage: Stage, config: JobConfig | None = None
+) -> requests.Request:
     return training.build_request(
-        workplace.config,
-        workplace.stage(upload=upload),
+        config or workplace.config,
+        stage,
         name=name,
         image=workplace.training_image,
         role=workplace.training_role,
