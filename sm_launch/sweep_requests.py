@@ -8,7 +8,7 @@ from typing import Any
 from sm_launch import contract, requests
 from sm_launch.config import HyperparameterValue, JobConfig
 from sm_launch.errors import UserInputError
-from sm_launch.hyperparameters import check_hyperparameters, is_integer
+from sm_launch.hyperparameters import check_hyperparameters, is_integer, metric_definitions
 from sm_launch.sweep_config import Range, Sweep
 
 Request = requests.Request
@@ -42,6 +42,7 @@ def require_sweep(config: JobConfig) -> Sweep:
             fix="name what to vary, such as sweep: {parameters: {learning_rate: "
             "{min: 1e-5, max: 1e-4, scale: log}}}",
         )
+    _require_metric(sweep)
     fixed = config.training.hyperparameters
     method = config.training.method
     for name, values in sweep.parameters.items():
@@ -62,7 +63,6 @@ def create_tuning_job(config: JobConfig, name: str, training: Request) -> Reques
         UserInputError: the sweep names what does not exist.
     """
     sweep = require_sweep(config)
-    _require_metric(sweep, training)
     definition = {key: value for key, value in training.items() if key not in _NOT_IN_TRIALS}
     definition["StaticHyperParameters"] = {
         key: value
@@ -129,12 +129,12 @@ def _settled(method: str, name: str, value: Any) -> HyperparameterValue:
     return settled
 
 
-def _require_metric(sweep: Sweep, training: Request) -> None:
-    known = [each["Name"] for each in training["AlgorithmSpecification"]["MetricDefinitions"]]
+def _require_metric(sweep: Sweep) -> None:
+    known = [each["Name"] for each in metric_definitions()]
     if sweep.objective not in known:
         raise UserInputError(
             "is no metric of the training container",
             field="sweep.objective",
             value=sweep.objective,
-            fix=f"choose one of {', '.join(name for name in known if ':' in name)}",
+            fix=f"choose one of {', '.join(known)}",
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,13 @@ from sm_launch.commands.options import (
 )
 from sm_launch.config import JobConfig, Target
 from sm_launch.errors import LaunchError
-from sm_launch.progress import ProgressBar, progress
 from sm_launch.redaction import redact
 from sm_launch.staging import Stage
-
-# The training container's progress lines: `progress 37% step 120/320 …`.
-PROGRESS_LINE = re.compile(r"^progress \d+% step (\d+)/(\d+)")
 
 
 @click.command()
 @job_options
-@click.option("--raw", is_flag=True, help="Print the container's log as it is, without a bar.")
+@click.option("--raw", is_flag=True, help="Print the container's log as it is, no live view.")
 @click.option("--detach", is_flag=True, help="Start the job and return at once.")
 @click.option("--attach", metavar="JOB", help="Follow a job that is running already.")
 @click.option("--max-cost", type=float, metavar="USD", help="Refuse what could cost more.")
@@ -170,20 +165,15 @@ def _request(
 def _follow(session: Any, name: str, *, raw: bool) -> dict[str, Any]:
     if raw:
         return training.wait(session, name, _print_lines)
-    with progress(name) as bar:
-        return training.wait(session, name, lambda seen: _show(seen, bar))
+    from sm_launch.live import follow_view
+
+    with follow_view(name) as show:
+        return training.wait(session, name, show)
 
 
 def _print_lines(seen: training.Observation) -> None:
     for line in seen.lines:
         click.echo(redact(line))
-
-
-def _show(seen: training.Observation, bar: ProgressBar) -> None:
-    bar.update(description=f"Training: {seen.secondary_status or seen.status}")
-    for line in seen.lines:
-        if found := PROGRESS_LINE.match(line):
-            bar.update(completed=int(found[1]), total=int(found[2]))
 
 
 def _report(description: dict[str, Any], *, as_json: bool) -> None:
