@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "sweep": ("sweep", "sweep", "Search for the best hyperparameters."),
     "deploy": ("deploy", "deploy", "Put a trained model behind an endpoint."),
     "invoke": ("invoke", "invoke", "Send one request to an endpoint."),
+    "chat": ("chat", "chat", "Talk to an endpoint; answers are streamed."),
     "evaluate": ("evaluate", "evaluate", "Measure an endpoint on held-out data; write a report."),
     "list": ("list", "list_", "List training jobs and endpoints."),
     "logs": ("logs", "logs", "Print the log of a training job or an endpoint."),

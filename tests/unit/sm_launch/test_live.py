@@ -66,7 +66,10 @@ def test_a_log_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
         show(look(LOG, TRANSITIONS))
         show(look([], TRANSITIONS))
     lines = stream.getvalue().splitlines()
-    assert lines[:2] == ["03:04:05 Downloading: Downloading input data", "03:05:20 Training: Running"]
+    assert lines[:2] == [
+        "03:04:05 Downloading: Downloading input data",
+        "03:05:20 Training: Running",
+    ]
     assert lines[2] == "step 120/320 loss 1.2500 eta 1m45s"
 
 
