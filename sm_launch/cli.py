@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "train": ("train", "train", "Run a training job and follow it."),
     "sweep": ("sweep", "sweep", "Search for the best hyperparameters."),
     "deploy": ("deploy", "deploy", "Put a trained model behind an endpoint."),
+    "transform": ("transform", "transform", "Run a model over files, without an endpoint."),
     "invoke": ("invoke", "invoke", "Send one request to an endpoint."),
     "chat": ("chat", "chat", "Talk to an endpoint; answers are streamed."),
     "evaluate": ("evaluate", "evaluate", "Measure an endpoint on held-out data; write a report."),

@@ -21,6 +21,7 @@ from sm_launch.hosting_config import (
     Autoscaling,
     DataCapture,
     Serverless,
+    Transform,
     Update,
     Variant,
 )
@@ -230,6 +231,8 @@ class JobConfig(Section):
     matrix: Matrix | None = None
     """Several trainings from this file: `sm-launch train` runs one for each combination."""
     endpoint: Endpoint = Endpoint()
+    transform: Transform = Transform()
+    """How `sm-launch transform` runs a model over files."""
     evaluation: Evaluation = Evaluation()
     aws: Aws = Aws()
 

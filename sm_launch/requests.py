@@ -163,6 +163,14 @@ def create_endpoint(config: JobConfig, name: str, endpoint_config: str) -> Reque
     return {**request, "Tags": tags(config)}
 
 
+def create_transform_job(
+    config: JobConfig, name: str, model: str, inputs: hosting_requests.TransformInputs
+) -> Request:
+    """CreateTransformJob."""
+    request = hosting_requests.transform_job(config, name, model, inputs)
+    return {**request, "Tags": tags(config)}
+
+
 def tags(config: JobConfig) -> list[dict[str, str]]:
     """The user's tags and the one by which we find our own things again."""
     pairs = {**config.aws.tags, contract.TAG_KEY: config.name}
