@@ -26,6 +26,7 @@ from sm_launch.hosting_config import (
     Variant,
 )
 from sm_launch.job_file import apply_override, read_document
+from sm_launch.monitoring_config import Monitoring
 from sm_launch.section import Section
 from sm_launch.sweep_config import Matrix, Sweep
 
@@ -234,6 +235,7 @@ class JobConfig(Section):
     transform: Transform = Transform()
     """How `sm-launch transform` runs a model over files."""
     evaluation: Evaluation = Evaluation()
+    monitoring: Monitoring = Monitoring()
     aws: Aws = Aws()
 
     directory: Path = Field(default=Path(), exclude=True)

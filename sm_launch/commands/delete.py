@@ -37,10 +37,19 @@ def delete(
     if names and settled == "sagemaker" and not yes:
         click.confirm(f"Delete {', '.join(names)} on SageMaker?", abort=True)
     for name in names:
+        region = config.aws.region if config else None
         if settled == "sagemaker":
             from sm_launch import autoscaling
 
-            for removed in autoscaling.remove(name, config.aws.region if config else None):
+            for removed in autoscaling.remove(name, region):
                 click.echo(f"deleted {removed}")
         for deleted in endpoints.delete(session, name):
             click.echo(f"deleted {deleted}")
+        if settled == "sagemaker":
+            from sm_launch import alarms
+
+            gone, left = alarms.try_remove(name, region)
+            for removed in gone:
+                click.echo(f"deleted {removed}")
+            if left:
+                click.echo(f"warning: {left}", err=True)

@@ -138,6 +138,22 @@ def _role(config: JobConfig, target: Target, role: str | None) -> str:
     return requests.LOCAL_ROLE
 
 
+def require_sagemaker(config: JobConfig | None, target: Target | None, what: str) -> None:
+    """Refuse what only AWS has.
+
+    Raises:
+        UserInputError: the target is another one.
+    """
+    settled = resolve_target(config, target)
+    if settled != "sagemaker":
+        raise UserInputError(
+            f"{what}: only SageMaker endpoints have that",
+            field="--target",
+            value=settled,
+            fix="give --target sagemaker; `sm-launch monitor` watches local endpoints",
+        )
+
+
 def echo_json(value: Any) -> None:
     """Print a value as JSON on standard output."""
     click.echo(redact(json.dumps(value, indent=2, default=str)))
