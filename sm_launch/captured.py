@@ -67,11 +67,12 @@ def read_captured(lines: Iterable[str]) -> Sample:
     for line in itertools.islice(lines, MOST_ROWS):
         try:
             data = json.loads(line)["captureData"]
-        except (json.JSONDecodeError, KeyError, TypeError):
+            inputs = list(_inputs(_documents(data.get("endpointInput"))))
+            labels = list(_labels(_documents(data.get("endpointOutput"))))
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
             continue
-        inputs = list(_inputs(_documents(data.get("endpointInput"))))
-        labels = list(_labels(_documents(data.get("endpointOutput"))))
-        sample.add(inputs, labels)
+        # With top_k one input has several labels, best first.
+        sample.add(inputs, labels[: max(len(inputs), 1)])
     return sample
 
 

@@ -23,17 +23,20 @@ def view(endpoint: str, series: Sequence[VariantSeries]) -> RenderableType:
     for each in series:
         table = Table(title=f"{endpoint} / {each.variant}", title_justify="left")
         table.add_column("metric")
-        for column in ("last", "mean", "max"):
+        for column in ("last", "mean", "max", "sum"):
             table.add_column(column, justify="right")
         table.add_column("course")
         summary = each.summary()
         for metric, points in each.rows():
             values = summary[metric.key]
-            shown = [f"{values[name]:,.1f}".removesuffix(".0") for name in ("last", "mean", "max")]
+            shown = [
+                f"{values[name]:,.1f}".removesuffix(".0") if name in values else ""
+                for name in ("last", "mean", "max", "sum")
+            ]
             unit = f" {metric.unit}" if metric.unit else ""
             table.add_row(metric.label + unit, *shown, sparkline([value for _, value in points]))
         if not each.rows():
-            table.add_row("no metrics yet", "", "", "", "")
+            table.add_row("no metrics yet")
         tables.append(table)
     return Group(*tables)
 
