@@ -22,16 +22,22 @@ SECONDS_BETWEEN_LOOKS = 3.0
 Document = dict[str, Any]
 
 
-def template(bucket: str, prefix: str) -> Document:
+def template(
+    bucket: str, prefix: str, *, kms_key: str | None = None, vpc: bool = False
+) -> Document:
     """The CloudFormation template.
 
     Args:
         bucket: name of the bucket that is made.
         prefix: the roles reach no key outside it.
+        kms_key: ARN of the key of bucket and volumes; None leaves it to S3's own.
+        vpc: let the roles attach containers to subnets of a VPC.
     """
-    training, hosting = _role(_training(bucket, prefix)), _role(_hosting(bucket, prefix))
+    more = [*(_kms(kms_key) if kms_key else []), *(_network() if vpc else [])]
+    training = _role([*_training(bucket, prefix), *more])
+    hosting = _role([*_hosting(bucket, prefix), *more])
     resources: Document = {
-        "Bucket": _bucket(bucket),
+        "Bucket": _bucket(bucket, kms_key),
         "BucketPolicy": _tls_only(bucket),
         "TrainingRole": training,
         "HostingRole": hosting,
@@ -56,6 +62,9 @@ def create(
     region: str | None,
     clients: Callable[[str, str | None], Any],
     sleep: Callable[[float], None] = time.sleep,
+    *,
+    kms_key: str | None = None,
+    vpc: bool = False,
 ) -> dict[str, str]:
     """Make or update the stack and wait for it.
 
@@ -68,7 +77,7 @@ def create(
     client = clients("cloudformation", region)
     request = {
         "StackName": STACK,
-        "TemplateBody": json.dumps(template(bucket, prefix)),
+        "TemplateBody": json.dumps(template(bucket, prefix, kms_key=kms_key, vpc=vpc)),
         "Capabilities": ["CAPABILITY_IAM"],
         "Tags": [{"Key": "sm-launch:stack", "Value": STACK}],
     }
@@ -116,8 +125,13 @@ def _wait(client: Any, sleep: Callable[[float], None]) -> Document:
         sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _bucket(name: str) -> Document:
-    encryption = {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+def _bucket(name: str, kms_key: str | None) -> Document:
+    default = {"SSEAlgorithm": "AES256"}
+    if kms_key:
+        default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": kms_key}
+    encryption: Document = {"ServerSideEncryptionByDefault": default}
+    if kms_key:
+        encryption["BucketKeyEnabled"] = True
     block = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
     return {
         "Type": "AWS::S3::Bucket",
@@ -201,7 +215,7 @@ def _training(bucket: str, prefix: str) -> list[Document]:
         *_list(bucket, prefix),
         _objects(bucket, prefix, "s3:GetObject", "s3:PutObject", "s3:DeleteObject",
                  "s3:AbortMultipartUpload"),
-        *_common("/aws/sagemaker/TrainingJobs", "sm-train"),
+        *_common("sm-train", "/aws/sagemaker/TrainingJobs"),
     ]  # fmt: skip
 
 
@@ -210,8 +224,11 @@ def _hosting(bucket: str, prefix: str) -> list[Document]:
         *_list(bucket, prefix),
         # Captured data and asynchronous answers are written; models are only read.
         _objects(bucket, prefix, "s3:GetObject"),
-        _objects(bucket, f"{prefix}/*/endpoints", "s3:PutObject", "s3:AbortMultipartUpload"),
-        *_common("/aws/sagemaker/Endpoints/*", "sm-serve"),
+        *(
+            _objects(bucket, f"{prefix}/*/{area}", "s3:PutObject", "s3:AbortMultipartUpload")
+            for area in ("endpoints", "transforms")
+        ),
+        *_common("sm-serve", "/aws/sagemaker/Endpoints/*", "/aws/sagemaker/TransformJobs"),
     ]
 
 
@@ -234,7 +251,7 @@ def _objects(bucket: str, prefix: str, *actions: str) -> Document:
     return {"Effect": "Allow", "Action": list(actions), "Resource": resource}
 
 
-def _common(log_group: str, repository: str) -> list[Document]:
+def _common(repository: str, *log_groups: str) -> list[Document]:
     here = "${AWS::Region}:${AWS::AccountId}"
     pull = ("BatchGetImage", "GetDownloadUrlForLayer", "BatchCheckLayerAvailability")
     write = ("CreateLogGroup", "CreateLogStream", "PutLogEvents", "DescribeLogStreams")
@@ -242,7 +259,7 @@ def _common(log_group: str, repository: str) -> list[Document]:
         {
             "Effect": "Allow",
             "Action": [f"logs:{action}" for action in write],
-            "Resource": _sub(f"logs:{here}:log-group:{log_group}:*"),
+            "Resource": [_sub(f"logs:{here}:log-group:{group}:*") for group in log_groups],
         },
         {
             "Effect": "Allow",
@@ -257,6 +274,37 @@ def _common(log_group: str, repository: str) -> list[Document]:
             "Resource": "*",
             "Condition": {"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}},
         },
+    ]
+
+
+def _kms(key: str) -> list[Document]:
+    # The grant is what lets SageMaker attach an encrypted volume, and is for AWS services only.
+    use = ("Encrypt", "Decrypt", "ReEncryptFrom", "ReEncryptTo", "GenerateDataKey", "DescribeKey")
+    return [
+        {"Effect": "Allow", "Action": [f"kms:{action}" for action in use], "Resource": key},
+        {
+            "Effect": "Allow",
+            "Action": ["kms:CreateGrant"],
+            "Resource": key,
+            "Condition": {"Bool": {"kms:GrantIsForAWSResource": "true"}},
+        },
+    ]
+
+
+def _network() -> list[Document]:
+    here = "${AWS::Region}:${AWS::AccountId}"
+    kinds = ("network-interface", "subnet", "security-group")
+    make = ("CreateNetworkInterface", "CreateNetworkInterfacePermission",
+            "DeleteNetworkInterface", "DeleteNetworkInterfacePermission")  # fmt: skip
+    look = ("NetworkInterfaces", "Vpcs", "DhcpOptions", "Subnets", "SecurityGroups")
+    return [
+        {
+            "Effect": "Allow",
+            "Action": [f"ec2:{action}" for action in make],
+            "Resource": [_sub(f"ec2:{here}:{kind}/*") for kind in kinds],
+        },
+        # Describing knows no resources.
+        {"Effect": "Allow", "Action": [f"ec2:Describe{kind}" for kind in look], "Resource": "*"},
     ]
 
 

@@ -6,27 +6,46 @@ from typing import Any
 
 from sm_launch.errors import LaunchError, UserInputError
 
+SIGN_IN = "sign in again (aws sso login, or new keys)"
 # Error code of the AWS API to the fix.
 FIXES = {
-    "AccessDenied": "ask for the missing permission named above",
-    "AccessDeniedException": "ask for the missing permission named above",
-    "ExpiredToken": "sign in again (aws sso login, or new keys)",
-    "ExpiredTokenException": "sign in again (aws sso login, or new keys)",
+    "ExpiredTokenException": SIGN_IN,
+    "ExpiredToken": SIGN_IN,
+    "RequestExpired": SIGN_IN,
     "UnrecognizedClientException": "check the access key; it is unknown in this account",
     "InvalidClientTokenId": "check the access key; it is unknown in this account",
+    "InvalidAccessKeyId": "check the access key; it is unknown in this account",
+    "SignatureDoesNotMatch": "check the secret key, and this machine's clock",
     "ThrottlingException": "wait a little and run the same command again",
+    "Throttling": "wait a little and run the same command again",
+    "SlowDown": "wait a little and run the same command again",
     "ResourceLimitExceeded": "raise the quota in Service Quotas, or name another instance type",
     "ResourceInUse": "choose another name, or delete the old one first",
     "ResourceNotFound": "check the name with `sm-launch list`",
     "NoSuchBucket": "create the bucket, or correct aws.bucket in job.yaml",
+}
+DENIED = frozenset({"AccessDenied", "AccessDeniedException", "403", "UnauthorizedOperation"})
+# What S3 does not say itself: the permission that an operation needs.
+_S3_PERMISSIONS = {
+    "PutObject": "s3:PutObject",
+    "CreateMultipartUpload": "s3:PutObject",
+    "UploadPart": "s3:PutObject",
+    "HeadObject": "s3:GetObject and s3:ListBucket",
+    "GetObject": "s3:GetObject",
+    "HeadBucket": "s3:ListBucket",
+    "ListObjectsV2": "s3:ListBucket",
 }
 LISTING = "check the name with `sm-launch list`"
 
 
 def explain(error: Exception) -> LaunchError | None:
     """The same failure in a user's words; None where it is not botocore's."""
+    from boto3.exceptions import Boto3Error
     from botocore import exceptions
 
+    # boto3's transfers wrap what S3 answered.
+    if isinstance(error, Boto3Error) and isinstance(error.__context__, Exception):
+        return explain(error.__context__)
     if isinstance(error, exceptions.ClientError):
         return _explain_client_error(error)
     if isinstance(error, exceptions.ParamValidationError):
@@ -40,6 +59,14 @@ def explain(error: Exception) -> LaunchError | None:
         return UserInputError(
             "no AWS region", field="aws.region", fix="put one into job.yaml or set AWS_REGION"
         )
+    if isinstance(error, exceptions.TokenRetrievalError | exceptions.UnauthorizedSSOTokenError):
+        return LaunchError(str(error), fix=SIGN_IN)
+    if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError):
+        return LaunchError(
+            str(error),
+            fix="check network and proxy, and run the same command again: an upload goes on with "
+            "the files that are missing",
+        )
     if isinstance(error, exceptions.BotoCoreError):
         return LaunchError(str(error))
     return None
@@ -50,6 +77,11 @@ def _explain_client_error(error: Exception) -> LaunchError:
     code = response.get("Error", {}).get("Code", "")
     message = response.get("Error", {}).get("Message", str(error))
     fix = FIXES.get(code)
+    if code in DENIED:
+        operation = getattr(error, "operation_name", "")
+        missing = _S3_PERMISSIONS.get(operation) or f"the permission for {operation}"
+        named = "to perform" in message
+        fix = f"ask for {'the permission named above' if named else missing}"
     if fix is None and "could not find" in message.lower():
         fix = LISTING
     return LaunchError(f"{message} [{code}]" if code else message, fix=fix)
@@ -61,7 +93,7 @@ def is_missing(error: Exception) -> bool:
     message = str(found.get("Message", "")).lower()
     return found.get("Code") in {"ResourceNotFound", "ResourceNotFoundException"} or (
         found.get("Code") == "ValidationException"
-        and ("could not find" in message or "not found" in message)
+        and any(words in message for words in ("could not find", "not found", "can't find"))
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sm_launch import autoscaling, contract
+from sm_launch import alarms, autoscaling, contract
 from sm_launch.aws_errors import is_missing
 from sm_launch.instances import table
 
@@ -109,6 +109,8 @@ def delete(clients: Clients, leftover: Leftover, region: str | None = None) -> b
         if not is_missing(error):
             raise
         return False
+    if leftover.kind == "endpoint":
+        alarms.try_remove(leftover.name, region, clients)
     return True
 
 

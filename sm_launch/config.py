@@ -22,11 +22,14 @@ from sm_launch.hosting_config import (
     Autoscaling,
     DataCapture,
     Serverless,
+    Transform,
     Update,
     Variant,
 )
 from sm_launch.job_file import apply_override, read_document
+from sm_launch.monitoring_config import Monitoring
 from sm_launch.section import Section
+from sm_launch.sweep_config import Matrix, Sweep
 
 Target = Literal["process", "docker", "sagemaker"]
 HyperparameterValue = str | int | float | bool | list[Any] | dict[str, Any] | None
@@ -206,8 +209,15 @@ class JobConfig(Section):
     """Where prepared data, models and reports are written, relative to this file."""
     data: DataConfig | None = None
     training: Training = Training()
+    sweep: Sweep | None = None
+    """What `sm-launch sweep` varies."""
+    matrix: Matrix | None = None
+    """Several trainings from this file: `sm-launch train` runs one for each combination."""
     endpoint: Endpoint = Endpoint()
+    transform: Transform = Transform()
+    """How `sm-launch transform` runs a model over files."""
     evaluation: Evaluation = Evaluation()
+    monitoring: Monitoring = Monitoring()
     aws: Aws = Aws()
 
     directory: Path = Field(default=Path(), exclude=True)

@@ -15,6 +15,8 @@ HYPERPARAMETER_VALUE_LENGTH = 2500
 # CreateTrainingJob, TrainingJobName; CreateEndpoint uses the same pattern.
 NAME_PATTERN = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 NAME_LENGTH = 63
+# CreateHyperParameterTuningJob, HyperParameterTuningJobName.
+TUNING_NAME_LENGTH = 32
 
 # InputDataConfig: channel names; SDK v3 claims the three reserved ones.
 CHANNEL_NAME_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -34,6 +36,7 @@ HARD_MAX_RUNTIME_SECONDS = 28 * 86_400
 KEEP_ALIVE_SECONDS = (0, 21_600)
 
 TRAINING_FINAL_STATUSES = frozenset({"Completed", "Failed", "Stopped"})
+TRANSFORM_FINAL_STATUSES = TUNING_FINAL_STATUSES = TRAINING_FINAL_STATUSES
 ENDPOINT_FINAL_STATUSES = frozenset({"InService", "Failed", "OutOfService"})
 
 # Every resource that the launcher creates bears this tag; `list`, `gc` and `delete` go by it.

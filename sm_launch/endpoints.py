@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sm_launch import contract, requests
+from sm_launch import contract, requests, training
 from sm_launch.aws_errors import is_missing
 from sm_launch.causes import likely_cause
 from sm_launch.config import JobConfig
@@ -87,6 +87,24 @@ def artefact_uri(description: dict[str, Any]) -> str:
     """Where a completed training job left its model (a prefix ends with a slash)."""
     uri: str = description["ModelArtifacts"]["S3ModelArtifacts"]
     return uri if uri.endswith((".tar.gz", "/")) else f"{uri}/"
+
+
+def artefact_of(
+    session: Session, base_name: str, job: str | None = None, model_data: str | None = None
+) -> str:
+    """The model to serve: what is named, else the job's, else the newest completed job's.
+
+    Raises:
+        UserInputError, LaunchError: there is no such model or job.
+    """
+    if model_data:
+        return model_data_uri(model_data)
+    description = (
+        session.describe_training_job(TrainingJobName=job)
+        if job
+        else training.latest_completed(session, base_name)
+    )
+    return artefact_uri(description)
 
 
 def exists(session: Session, name: str) -> bool:

@@ -183,5 +183,26 @@ def require_cost(config: JobConfig, limit: float | None, jobs: int = 1) -> Cost 
     return estimated
 
 
+def require_cost_of_all(configs: list[JobConfig], limit: float | None) -> str:
+    """Refuse several jobs that could together cost more than `limit`; the line of the sum.
+
+    Raises:
+        UserInputError: they could, or nobody knows.
+    """
+    costs = [require_cost(config, limit) for config in configs]
+    known = [found.dollars for found in costs if found]
+    total, unknown = sum(known), len(costs) - len(known)
+    line = f"{len(known)} jobs = ${total:.2f} at most"
+    if unknown:
+        line += f", and {unknown} of an instance type without a known price"
+    if limit is not None and total > limit:
+        raise UserInputError(
+            f"the jobs together could cost more than ${limit:.2f}: {line}",
+            field="--max-cost",
+            fix="fewer combinations, a lower training.max_runtime_seconds, or spot: true",
+        )
+    return line
+
+
 def _short(count: float) -> str:
     return f"{count / 1e9:.2f}e9" if count >= 1e9 else f"{count / 1e6:.1f}e6"

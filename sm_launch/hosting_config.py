@@ -112,6 +112,45 @@ class Update(Section):
         return self
 
 
+class Transform(Section):
+    """A model over many files at once, without an endpoint."""
+
+    instance_type: str = "ml.m5.xlarge"
+    """SageMaker instance type. GPU hosts of batch transform have NVIDIA driver 535 at most, so
+    they need an image for CUDA 12."""
+    instance_count: Annotated[int, Field(ge=1, le=20)] = 1
+    """How many instances share the files."""
+    ami_version: str | None = None
+    """Host image of GPU instances (TransformAmiVersion); default: SageMaker's."""
+    split: Literal["line", "none"] = "line"
+    """line: every line is a record; none: every file is one."""
+    batch: Literal["multi-record", "single-record"] = "multi-record"
+    """How many records go into a request."""
+    max_payload_mb: Annotated[int, Field(ge=1, le=100)] = 6
+    """Size of a request at most."""
+    max_concurrent: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Requests at a time and instance; default: what the container proposes."""
+    timeout_seconds: Annotated[int, Field(ge=1, le=3600)] | None = None
+    """How long one request may take."""
+    max_retries: Annotated[int, Field(ge=0, le=3)] | None = None
+    """How often a failed request is sent again."""
+    accept: str = "application/jsonlines"
+    """Content type of the answers."""
+    join_input: bool = False
+    """Write every record with its answer (SageMaker only)."""
+
+    @model_validator(mode="after")
+    def _buffer(self) -> Transform:
+        size = (self.max_concurrent or 1) * self.max_payload_mb
+        if size > 100:
+            raise ValueError(
+                f"max_concurrent times max_payload_mb is {size}; SageMaker takes 100 at most"
+            )
+        if self.split == "none" and self.batch == "multi-record" and self.join_input:
+            raise ValueError("join_input needs split: line")
+        return self
+
+
 class Variant(Section):
     """One more model behind the same endpoint."""
 

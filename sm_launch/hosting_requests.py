@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sm_launch import contract
-from sm_launch.config import Endpoint
+from sm_launch.config import Endpoint, JobConfig
 from sm_launch.hosting_config import Asynchronous, DataCapture, Update, Variant
 from sm_launch.instances import has_gpu
 
@@ -35,6 +35,21 @@ class HostingInputs:
     output: str = ""
     model_bytes: int | None = None
     variant_models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TransformInputs:
+    """What a transform job needs that is not in job.yaml as such.
+
+    Attributes:
+        source: URI of the file or directory that is read.
+        output: URI of the directory that is written.
+        content_type: of the source's files.
+    """
+
+    source: str
+    output: str
+    content_type: str
 
 
 def startup_timeout(model_bytes: int | None) -> int:
@@ -155,4 +170,47 @@ def deployment(update: Update) -> Request:
     if update.alarms:
         alarms = [{"AlarmName": name} for name in update.alarms]
         request["AutoRollbackConfiguration"] = {"Alarms": alarms}
+    return request
+
+
+def transform_job(config: JobConfig, name: str, model: str, inputs: TransformInputs) -> Request:
+    """CreateTransformJob, without its tags."""
+    transform = config.transform
+    source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": inputs.source}}
+    output: Request = {"S3OutputPath": inputs.output, "Accept": transform.accept}
+    resources: Request = {
+        "InstanceType": transform.instance_type,
+        "InstanceCount": transform.instance_count,
+    }
+    if transform.split == "line":
+        output["AssembleWith"] = "Line"
+    if config.aws.kms_key:
+        output["KmsKeyId"] = resources["VolumeKmsKeyId"] = config.aws.kms_key
+    if transform.ami_version:
+        resources["TransformAmiVersion"] = transform.ami_version
+    request: Request = {
+        "TransformJobName": name,
+        "ModelName": model,
+        "BatchStrategy": {"multi-record": "MultiRecord", "single-record": "SingleRecord"}[
+            transform.batch
+        ],
+        "MaxPayloadInMB": transform.max_payload_mb,
+        "TransformInput": {
+            "DataSource": source,
+            "ContentType": inputs.content_type,
+            "SplitType": transform.split.title(),
+        },
+        "TransformOutput": output,
+        "TransformResources": resources,
+    }
+    if transform.max_concurrent:
+        request["MaxConcurrentTransforms"] = transform.max_concurrent
+    client = {
+        "InvocationsTimeoutInSeconds": transform.timeout_seconds,
+        "InvocationsMaxRetries": transform.max_retries,
+    }
+    if given := {key: value for key, value in client.items() if value is not None}:
+        request["ModelClientConfig"] = given
+    if transform.join_input:
+        request["DataProcessing"] = {"JoinSource": "Input"}
     return request

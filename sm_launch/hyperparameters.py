@@ -50,6 +50,13 @@ def check_hyperparameters(method: str, values: dict[str, HyperparameterValue]) -
         )
 
 
+def is_integer(method: str, name: str) -> bool:
+    """Whether a hyperparameter takes whole numbers only."""
+    kinds = _schema(method).get("properties", {}).get(name, {}).get("type", [])
+    named = {kinds} if isinstance(kinds, str) else set(kinds)
+    return "integer" in named and "number" not in named
+
+
 def _schema(method: str) -> dict[str, Any]:
     known = methods()
     if method not in known:

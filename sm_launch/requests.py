@@ -46,11 +46,13 @@ class TrainingInputs:
     role: str = LOCAL_ROLE
 
 
-def unique_name(base: str, now: datetime | None = None) -> str:
-    """`base` with the time behind it, within SageMaker's 63 characters."""
+def unique_name(
+    base: str, now: datetime | None = None, *, length: int = contract.NAME_LENGTH
+) -> str:
+    """`base` with the time behind it, within the characters that SageMaker allows."""
     now = now or datetime.now(UTC)
     stamp = now.strftime("%Y%m%d-%H%M%S-") + f"{now.microsecond // 1000:03d}"
-    return f"{base[: contract.NAME_LENGTH - len(stamp) - 1].rstrip('-')}-{stamp}"
+    return f"{base[: length - len(stamp) - 1].rstrip('-')}-{stamp}"
 
 
 def encode_hyperparameters(values: dict[str, HyperparameterValue]) -> dict[str, str]:
@@ -158,6 +160,14 @@ def create_endpoint(config: JobConfig, name: str, endpoint_config: str) -> Reque
     request: Request = {"EndpointName": name, "EndpointConfigName": endpoint_config}
     if config.endpoint.update:
         request["DeploymentConfig"] = hosting_requests.deployment(config.endpoint.update)
+    return {**request, "Tags": tags(config)}
+
+
+def create_transform_job(
+    config: JobConfig, name: str, model: str, inputs: hosting_requests.TransformInputs
+) -> Request:
+    """CreateTransformJob."""
+    request = hosting_requests.transform_job(config, name, model, inputs)
     return {**request, "Tags": tags(config)}
 
 

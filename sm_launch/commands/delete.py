@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from sm_launch import endpoints
-from sm_launch.commands.options import job_options
+from sm_launch.commands.options import echo_json, job_options, json_option
 from sm_launch.config import Target, load_config, resolve_target
 from sm_launch.sessions import open_session
+from sm_launch.sessions.protocol import Session
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[ENDPOINTS]...")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @job_options
+@json_option
 def delete(
     names: tuple[str, ...],
     yes: bool,
     config_path: Path,
     overrides: tuple[str, ...],
     target: Target | None,
+    as_json: bool,
 ) -> None:
     """Delete endpoints, each with its configuration and model.
 
@@ -35,12 +39,27 @@ def delete(
     for name in names:
         session.describe_endpoint(EndpointName=name)  # an unknown name fails before anything goes
     if names and settled == "sagemaker" and not yes:
-        click.confirm(f"Delete {', '.join(names)} on SageMaker?", abort=True)
+        click.confirm(f"Delete {', '.join(names)} on SageMaker?", abort=True, err=True)
+    gone: list[str] = []
     for name in names:
-        if settled == "sagemaker":
-            from sm_launch import autoscaling
+        for line in _delete(session, name, settled, config.aws.region if config else None):
+            gone.append(line)
+            if not as_json:
+                click.echo(f"deleted {line}")
+    if as_json:
+        echo_json({"deleted": gone})
 
-            for removed in autoscaling.remove(name, config.aws.region if config else None):
-                click.echo(f"deleted {removed}")
-        for deleted in endpoints.delete(session, name):
-            click.echo(f"deleted {deleted}")
+
+def _delete(session: Session, name: str, target: Target, region: str | None) -> Iterator[str]:
+    """Delete an endpoint and what belongs to it; a line for each thing that is gone."""
+    if target != "sagemaker":
+        yield from endpoints.delete(session, name)
+        return
+    from sm_launch import alarms, autoscaling
+
+    yield from autoscaling.remove(name, region)
+    yield from endpoints.delete(session, name)
+    gone, left = alarms.try_remove(name, region)
+    yield from gone
+    if left:
+        click.echo(f"warning: {left}", err=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sm_launch import autoscaling, endpoints, requests, training
+from sm_launch import autoscaling, endpoints, requests
 from sm_launch.commands.options import (
     dry_run_option,
     echo_json,
@@ -43,7 +43,7 @@ def deploy(
     workplace = open_workplace(config_path, overrides, target)
     session = workplace.session()
     config = workplace.config
-    artefact = _model_data(session, config.name, job, model_data)
+    artefact = endpoints.artefact_of(session, config.name, job, model_data)
     on_aws = workplace.target == "sagemaker"
     steps = endpoints.build_requests(
         config,
@@ -102,17 +102,6 @@ def _by_method(steps: list[tuple[str, requests.Request]]) -> dict[str, Any]:
     for method, request in steps:
         grouped.setdefault(method, []).append(request)
     return {method: found[0] if len(found) == 1 else found for method, found in grouped.items()}
-
-
-def _model_data(session: Any, base_name: str, job: str | None, model_data: str | None) -> str:
-    if model_data:
-        return endpoints.model_data_uri(model_data)
-    description = (
-        session.describe_training_job(TrainingJobName=job)
-        if job
-        else training.latest_completed(session, base_name)
-    )
-    return endpoints.artefact_uri(description)
 
 
 def _report(description: dict[str, Any], target: str, config_path: Path, *, as_json: bool) -> None:

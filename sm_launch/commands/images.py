@@ -28,6 +28,7 @@ def images() -> None:
 @click.option("--index-url", help="A package index instead of PyPI.")
 @click.option("--ca-bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--cache", help="Registry repository of the layer cache.")
+@json_option
 def build(
     flavor: str,
     tag: str | None,
@@ -36,6 +37,7 @@ def build(
     index_url: str | None,
     ca_bundle: Path | None,
     cache: str | None,
+    as_json: bool,
 ) -> None:
     """Build both images and print their names and sizes."""
     from sm_launch import images as library
@@ -49,6 +51,9 @@ def build(
         ca_bundle=ca_bundle,
         cache=cache,
     )
+    if as_json:
+        echo_json([asdict(image) for image in built])
+        return
     for image in built:
         click.echo(f"{image.uri}  {image.size / 1e9:.2f} GB")
 

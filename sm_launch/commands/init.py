@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from sm_launch.commands.options import echo_json, json_option
 from sm_launch.errors import UserInputError
 
 # Column names that people give to texts and labels, best guess first.
@@ -33,7 +34,10 @@ LABEL_NAMES = ("label", "sentiment", "class", "category", "target", "intent")
     help="Where to write.",
 )
 @click.option("--force", is_flag=True, help="Overwrite a file that is there already.")
-def init(name: str, data_path: Path | None, model: str, output: Path, force: bool) -> None:
+@json_option
+def init(
+    name: str, data_path: Path | None, model: str, output: Path, force: bool, as_json: bool
+) -> None:
     """Write a commented job.yaml."""
     if output.exists() and not force:
         raise UserInputError(
@@ -55,6 +59,9 @@ def init(name: str, data_path: Path | None, model: str, output: Path, force: boo
     for key, value in values.items():
         text = text.replace(f"@{key}@", value)
     output.write_text(text, encoding="utf-8")
+    if as_json:
+        echo_json({"path": output, "columns": {"text": text_column, "label": label_column}})
+        return
     click.echo(f"wrote {output}")
     click.echo("  next: name your data and columns in it, then `sm-launch data prepare`")
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-from sm_launch.commands.options import target_option
+from sm_launch.commands.options import echo_json, json_option, target_option
 from sm_launch.config import Target, resolve_target
 from sm_launch.errors import UserInputError
 from sm_launch.sessions import open_session
@@ -30,34 +31,104 @@ CONTENT_TYPES = {
     type=click.Path(path_type=Path, dir_okay=False),
     help="Send a file; its ending names the content type. `-` reads standard input.",
 )
+@click.option(
+    "--parameters", metavar="JSON", help="With --text, such as '{\"max_new_tokens\": 50}'."
+)
 @click.option("--content-type", help="Content type of the body.")
 @click.option("--accept", default="application/json", show_default=True, help="Wanted answer type.")
+@click.option("--stream", is_flag=True, help="Print generated text as it comes.")
+@click.option("--raw", is_flag=True, help="With --stream: print the events as they are.")
+@click.option("--variant", help="Ask this production variant. Default: by weight.")
+@click.option("--async", "asynchronous", is_flag=True, help="The endpoint is asynchronous: wait.")
+@click.option(
+    "--timeout", type=float, default=900.0, show_default=True, help="With --async, in seconds."
+)
 @target_option
+@json_option
 def invoke(
     endpoint: str,
     text: str | None,
     file: Path | None,
+    parameters: str | None,
     content_type: str | None,
     accept: str,
+    stream: bool,
+    raw: bool,
+    variant: str | None,
+    asynchronous: bool,
+    timeout: float,
     target: Target | None,
+    as_json: bool,
 ) -> None:
     """Send one request to an endpoint and print its answer.
 
     Without --text or --file the body is read from standard input.
     """
-    body, guessed = _body(text, file)
+    if stream and asynchronous:
+        raise UserInputError("give --stream or --async, not both", field="--stream")
+    body, guessed = _body(text, file, parameters, stream=stream)
+    content_type = content_type or guessed
     session = open_session(resolve_target(None, target))
-    reply = session.invoke_endpoint(
-        EndpointName=endpoint, Body=body, ContentType=content_type or guessed, Accept=accept
-    )
-    click.echo(reply["Body"].read().decode("utf-8", errors="replace"))
+    request: dict[str, Any] = {"EndpointName": endpoint, "Body": body, "ContentType": content_type}
+    if variant:
+        request["TargetVariant"] = variant
+    if stream:
+        _stream(session, request, raw=raw, as_json=as_json)
+        return
+    if asynchronous:
+        from sm_launch import asynchronous as queue
+
+        answer = queue.invoke(
+            session, endpoint, body, content_type=content_type, accept=accept, timeout=timeout
+        )
+    else:
+        answer = session.invoke_endpoint(**request, Accept=accept)["Body"].read()
+    decoded = answer.decode("utf-8", errors="replace")
+    if as_json:
+        echo_json({"endpoint": endpoint, "answer": _decoded(decoded)})
+    else:
+        click.echo(decoded)
 
 
-def _body(text: str | None, file: Path | None) -> tuple[bytes, str]:
+def _decoded(answer: str) -> Any:
+    """A JSON answer as what it says; anything else as text."""
+    try:
+        return json.loads(answer)
+    except ValueError:
+        return answer
+
+
+def _stream(session: Any, request: dict[str, Any], *, raw: bool, as_json: bool) -> None:
+    from sm_launch import streaming
+
+    reply = session.invoke_endpoint_with_response_stream(**request, Accept="*/*")
+    pieces = streaming.chunks(reply["Body"])
+    if as_json:
+        echo_json({"endpoint": request["EndpointName"], "answer": "".join(streaming.texts(pieces))})
+        return
+    if raw:
+        for piece in pieces:
+            click.echo(piece.decode("utf-8", "replace"), nl=False)
+        return
+    for text in streaming.texts(pieces):
+        click.echo(streaming.harmless(text), nl=False)
+    click.echo()
+
+
+def _body(
+    text: str | None, file: Path | None, parameters: str | None, *, stream: bool
+) -> tuple[bytes, str]:
     if text is not None and file is not None:
         raise UserInputError("give --text or --file, not both", field="--text")
+    if parameters is not None and text is None:
+        raise UserInputError("goes with --text", field="--parameters", value=parameters)
     if text is not None:
-        return json.dumps({"inputs": text}).encode(), "application/json"
+        document: dict[str, Any] = {"inputs": text}
+        if parameters is not None:
+            document["parameters"] = _parsed(parameters)
+        if stream:
+            document["stream"] = True
+        return json.dumps(document).encode(), "application/json"
     if file is None or str(file) == "-":
         return sys.stdin.buffer.read(), "application/json"
     try:
@@ -66,3 +137,15 @@ def _body(text: str | None, file: Path | None) -> tuple[bytes, str]:
         raise UserInputError(
             f"cannot be read: {error.strerror}", field="--file", value=str(file)
         ) from None
+
+
+def _parsed(parameters: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(parameters)
+    except json.JSONDecodeError as error:
+        raise UserInputError(
+            f"is not JSON: {error}", field="--parameters", value=parameters
+        ) from None
+    if not isinstance(parsed, dict):
+        raise UserInputError("must be a JSON object", field="--parameters", value=parameters)
+    return parsed

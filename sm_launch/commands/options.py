@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import click
 
 from sm_launch import workplace
-from sm_launch.config import Target, load_config
+from sm_launch.config import JobConfig, Target, load_config, resolve_target
+from sm_launch.errors import UserInputError
 from sm_launch.redaction import redact
 from sm_launch.workplace import Workplace
 
@@ -23,6 +24,7 @@ __all__ = [
     "json_option",
     "next_command",
     "open_workplace",
+    "require_sagemaker",
     "target_option",
 ]
 
@@ -84,6 +86,22 @@ def open_workplace(
         UserInputError: job.yaml is wrong, or lacks what the target needs.
     """
     return workplace.open_workplace(load_config(config_path, overrides), target)
+
+
+def require_sagemaker(config: JobConfig | None, target: Target | None, what: str) -> None:
+    """Refuse what only AWS has.
+
+    Raises:
+        UserInputError: the target is another one.
+    """
+    settled = resolve_target(config, target)
+    if settled != "sagemaker":
+        raise UserInputError(
+            f"{what}: only SageMaker endpoints have that",
+            field="--target",
+            value=settled,
+            fix="give --target sagemaker; `sm-launch monitor` watches local endpoints",
+        )
 
 
 def echo_json(value: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from sm_launch.commands.options import echo_json, json_option
+from sm_launch.errors import UserInputError
 from sm_launch.progress import progress
 
 
@@ -12,6 +13,8 @@ from sm_launch.progress import progress
 @click.option("--bucket", help="Name of the bucket. Default: sm-launch-<account>-<region>.")
 @click.option("--prefix", default="sm-launch", show_default=True, help="Key prefix of the roles.")
 @click.option("--region", help="Default: what the AWS configuration says.")
+@click.option("--kms-key", metavar="ARN", help="Encrypt bucket and volumes with this key.")
+@click.option("--vpc", is_flag=True, help="Let the roles run containers in a VPC's subnets.")
 @click.option("--print", "only_print", is_flag=True, help="Print the CloudFormation template.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @json_option
@@ -19,6 +22,8 @@ def setup(
     bucket: str | None,
     prefix: str,
     region: str | None,
+    kms_key: str | None,
+    vpc: bool,
     only_print: bool,
     yes: bool,
     as_json: bool,
@@ -27,11 +32,14 @@ def setup(
 
     It is one CloudFormation stack; doing it again changes nothing. Nothing secret is stored.
     """
+    if kms_key and not kms_key.startswith("arn:"):
+        # A policy takes no alias: it would quietly allow nothing.
+        raise UserInputError("must be the key's ARN", field="--kms-key", value=kms_key)
     from sm_launch import access
     from sm_launch.aws_clients import account_id, make_client
 
     if only_print:
-        echo_json(access.template(bucket or "sm-launch-bucket", prefix))
+        echo_json(access.template(bucket or "sm-launch-bucket", prefix, kms_key=kms_key, vpc=vpc))
         return
     client = make_client("s3", region)
     named = bucket or f"sm-launch-{account_id(region)}-{client.meta.region_name}"
@@ -43,11 +51,13 @@ def setup(
             err=True,
         )
     with progress(f"CloudFormation stack {access.STACK}"):
-        made = access.create(named, prefix, region, make_client)
+        made = access.create(named, prefix, region, make_client, kms_key=kms_key, vpc=vpc)
     if as_json:
         echo_json(made)
         return
     click.echo("put this into job.yaml:\n\naws:")
     click.echo(f"  region: {client.meta.region_name}\n  bucket: {made['Bucket']}")
     click.echo(f"  prefix: {prefix}")
+    if kms_key:
+        click.echo(f"  kms_key: {kms_key}")
     click.echo(f"  training_role: {made['TrainingRole']}\n  hosting_role: {made['HostingRole']}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sm_launch import requests, training
+from sm_launch import matrix, requests, training
 from sm_launch.commands.options import (
     Workplace,
     dry_run_option,
@@ -20,16 +19,13 @@ from sm_launch.commands.options import (
 )
 from sm_launch.config import JobConfig, Target
 from sm_launch.errors import LaunchError
-from sm_launch.progress import ProgressBar, progress
 from sm_launch.redaction import redact
-
-# The training container's progress lines: `progress 37% step 120/320 …`.
-PROGRESS_LINE = re.compile(r"^progress \d+% step (\d+)/(\d+)")
+from sm_launch.staging import Stage
 
 
 @click.command()
 @job_options
-@click.option("--raw", is_flag=True, help="Print the container's log as it is, without a bar.")
+@click.option("--raw", is_flag=True, help="Print the container's log as it is, no live view.")
 @click.option("--detach", is_flag=True, help="Start the job and return at once.")
 @click.option("--attach", metavar="JOB", help="Follow a job that is running already.")
 @click.option("--max-cost", type=float, metavar="USD", help="Refuse what could cost more.")
@@ -49,15 +45,19 @@ def train(
     """Run a training job and follow it to its end.
 
     Ctrl-C detaches: the job goes on, `sm-launch train --attach JOB` comes back to it and
-    `sm-launch stop JOB` ends it.
+    `sm-launch stop JOB` ends it. With `matrix` in job.yaml one job runs for each combination.
     """
     workplace = open_workplace(config_path, overrides, target)
+    if workplace.config.matrix and not attach:
+        jobs = matrix.expand(workplace.config, config_path, overrides)
+        _train_matrix(workplace, jobs, max_cost, dry_run=dry_run, detach=detach, as_json=as_json)
+        return
     session = workplace.session() if not dry_run else None
     name = attach or requests.unique_name(workplace.config.name)
     if not attach:
         if workplace.target == "sagemaker":
             _price(workplace.config, max_cost)
-        request = _request(workplace, name, upload=not dry_run)
+        request = _request(workplace, name, workplace.stage(upload=not dry_run))
         if session is None:
             echo_json(request)
             return
@@ -65,7 +65,10 @@ def train(
         click.echo(f"training job {name} started ({workplace.target})", err=True)
     assert session is not None
     if detach:
-        click.echo(name)
+        if as_json:
+            echo_json({"TrainingJobName": name})
+        else:
+            click.echo(name)
         return
     try:
         description = _follow(session, name, raw=raw)
@@ -88,10 +91,74 @@ def _price(config: JobConfig, max_cost: float | None) -> None:
         click.echo(f"price: {estimated.line}", err=True)
 
 
-def _request(workplace: Workplace, name: str, *, upload: bool) -> requests.Request:
+def _train_matrix(
+    workplace: Workplace,
+    jobs: list[matrix.Job],
+    max_cost: float | None,
+    *,
+    dry_run: bool,
+    detach: bool,
+    as_json: bool,
+) -> None:
+    assert workplace.config.matrix is not None
+    if workplace.target == "sagemaker":
+        _price_all([job.config for job in jobs], max_cost)
+    stage = workplace.stage(upload=not dry_run)
+    # All are built before the first starts: a mistake in the last must not cost the others.
+    built = {job.name: _request(workplace, job.name, stage, job.config) for job in jobs}
+    if dry_run:
+        echo_json(list(built.values()))
+        return
+    most = workplace.config.matrix.max_parallel_jobs
+    try:
+        matrix.run(
+            workplace.session(),
+            jobs,
+            lambda job: built[job.name],
+            most,
+            lambda job: click.echo(f"{job.name}: {job.status}  {_values(job)}", err=True),
+            follow=not detach,
+        )
+    except KeyboardInterrupt:
+        going = [job.name for job in jobs if job.status == "InProgress"]
+        left = sum(job.status == "Waiting" for job in jobs)
+        stop = next_command("stop", *going)
+        click.echo(f"\ndetached: {len(going)} jobs go on, {left} were not started\n"
+                   f"  stop them:  {stop}", err=True)  # fmt: skip
+        raise
+    _report_matrix(jobs, as_json=as_json)
+
+
+def _values(job: matrix.Job) -> str:
+    return " ".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in job.values.items())
+
+
+def _price_all(configs: list[JobConfig], max_cost: float | None) -> None:
+    from sm_launch.estimate import require_cost_of_all
+
+    limit = max_cost or configs[0].training.max_cost_usd
+    line = require_cost_of_all(configs, limit)
+    click.echo(f"price: {line}", err=True)
+
+
+def _report_matrix(jobs: list[matrix.Job], *, as_json: bool) -> None:
+    if as_json:
+        echo_json([job.as_dict() for job in jobs])
+    else:
+        for line in matrix.table(jobs):
+            click.echo(line)
+    bad = [job for job in jobs if job.status not in {"Completed", "InProgress"}]
+    if bad:
+        why = "\n".join(job.error or f"training job {job.name} was stopped" for job in bad)
+        raise LaunchError(f"{len(bad)} of {len(jobs)} training jobs did not complete:\n{why}")
+
+
+def _request(
+    workplace: Workplace, name: str, stage: Stage, config: JobConfig | None = None
+) -> requests.Request:
     return training.build_request(
-        workplace.config,
-        workplace.stage(upload=upload),
+        config or workplace.config,
+        stage,
         name=name,
         image=workplace.training_image,
         role=workplace.training_role,
@@ -101,20 +168,15 @@ def _request(workplace: Workplace, name: str, *, upload: bool) -> requests.Reque
 def _follow(session: Any, name: str, *, raw: bool) -> dict[str, Any]:
     if raw:
         return training.wait(session, name, _print_lines)
-    with progress(name) as bar:
-        return training.wait(session, name, lambda seen: _show(seen, bar))
+    from sm_launch.live import follow_view
+
+    with follow_view(name) as show:
+        return training.wait(session, name, show)
 
 
 def _print_lines(seen: training.Observation) -> None:
     for line in seen.lines:
         click.echo(redact(line))
-
-
-def _show(seen: training.Observation, bar: ProgressBar) -> None:
-    bar.update(description=f"Training: {seen.secondary_status or seen.status}")
-    for line in seen.lines:
-        if found := PROGRESS_LINE.match(line):
-            bar.update(completed=int(found[1]), total=int(found[2]))
 
 
 def _report(description: dict[str, Any], *, as_json: bool) -> None:

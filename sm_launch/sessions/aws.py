@@ -17,12 +17,14 @@ from sm_launch.errors import LaunchError
 from sm_launch.sessions.aws_logs import read_group
 
 TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
+TRANSFORM_LOGS = "/aws/sagemaker/TransformJobs"
 ENDPOINT_LOGS = "/aws/sagemaker/Endpoints"
 
 # DescribeTrainingJob and GetLogEvents are throttled per account: every few seconds is enough.
 SECONDS_BETWEEN_LOOKS = 5.0
 # How long looking goes on without an answer before it gives up.
 PATIENCE_SECONDS = 600.0
+_LOOKS = ("describe_", "list_")
 _RUNTIME = frozenset(
     {"invoke_endpoint", "invoke_endpoint_with_response_stream", "invoke_endpoint_async"}
 )
@@ -66,7 +68,7 @@ class AwsSession:
         if name.startswith("_"):
             raise AttributeError(name)
         method = getattr(self._runtime if name in _RUNTIME else self._sagemaker, name)
-        return self._patient(method) if name.startswith("describe_") else method
+        return self._patient(method) if name.startswith(_LOOKS) else method
 
     def training_log_lines(self, name: str, cursor: Any = None) -> tuple[list[str], Any]:
         """New lines of a training job's log, and where to go on.
@@ -77,6 +79,17 @@ class AwsSession:
         lines, cursor_after = read_group(self._logs, TRAINING_LOGS, f"{name}/", cursor)
         if not lines and cursor is None:
             self._require("describe_training_job", "training job", TrainingJobName=name)
+        return lines, cursor_after
+
+    def transform_log_lines(self, name: str, cursor: Any = None) -> tuple[list[str], Any]:
+        """New lines of a batch transform job's log, and where to go on.
+
+        Raises:
+            LaunchError: there is no such job.
+        """
+        lines, cursor_after = read_group(self._logs, TRANSFORM_LOGS, f"{name}/", cursor)
+        if not lines and cursor is None:
+            self._require("describe_transform_job", "transform job", TransformJobName=name)
         return lines, cursor_after
 
     def endpoint_log_lines(self, name: str, cursor: Any = None) -> tuple[list[str], Any]:

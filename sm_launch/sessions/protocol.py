@@ -27,6 +27,33 @@ class Session(Protocol):
     def list_training_jobs(self, **request: Any) -> Response:
         """Summaries, filtered and sorted as asked."""
 
+    def create_hyper_parameter_tuning_job(self, **request: Any) -> Response:
+        """Start a search over training jobs; it runs on after the call."""
+
+    def describe_hyper_parameter_tuning_job(self, **request: Any) -> Response:
+        """Status, counters and the best training job so far."""
+
+    def stop_hyper_parameter_tuning_job(self, **request: Any) -> Response:
+        """Stop the running training jobs and start no more."""
+
+    def list_hyper_parameter_tuning_jobs(self, **request: Any) -> Response:
+        """Summaries, filtered and sorted as asked."""
+
+    def list_training_jobs_for_hyper_parameter_tuning_job(self, **request: Any) -> Response:
+        """The trials with their values and objectives, filtered and sorted as asked."""
+
+    def create_transform_job(self, **request: Any) -> Response:
+        """Start a model over files; it runs on after the call."""
+
+    def describe_transform_job(self, **request: Any) -> Response:
+        """Status, times and failure reason of a transform job."""
+
+    def stop_transform_job(self, **request: Any) -> Response:
+        """End a transform job; files that are done keep their output."""
+
+    def list_transform_jobs(self, **request: Any) -> Response:
+        """Summaries, filtered and sorted as asked."""
+
     def create_model(self, **request: Any) -> Response:
         """Give a name to an artefact, an image and an environment."""
 
@@ -69,6 +96,9 @@ class Session(Protocol):
     def invoke_endpoint_with_response_stream(self, **request: Any) -> Response:
         """One request to the model; `Body` of the response yields `PayloadPart` events."""
 
+    def invoke_endpoint_async(self, **request: Any) -> Response:
+        """One request whose body and answer are objects of the store."""
+
     def update_endpoint(self, **request: Any) -> Response:
         """Move an endpoint to another configuration while it goes on answering."""
 
@@ -77,3 +107,6 @@ class Session(Protocol):
 
     def endpoint_log_lines(self, name: str, cursor: Any = None) -> tuple[list[str], Any]:
         """The same for an endpoint."""
+
+    def transform_log_lines(self, name: str, cursor: Any = None) -> tuple[list[str], Any]:
+        """The same for a batch transform job."""

@@ -8,11 +8,18 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sm_launch import requests
+from sm_launch import requests, transforms
 from sm_launch.config import Endpoint, JobConfig
-from sm_launch.hosting_requests import CUDA_13_AMI, HostingInputs, startup_timeout
+from sm_launch.hosting_config import Transform
+from sm_launch.hosting_requests import (
+    CUDA_13_AMI,
+    HostingInputs,
+    TransformInputs,
+    startup_timeout,
+)
 from sm_launch.sessions.process.validation import RequestValidator
 
+ROLE = "arn:aws:iam::123456789012:role/hosting"
 OUTPUT = "s3://bucket/sm-launch/mine"
 CAPTURE: dict[str, Any] = {"data_capture": {"percentage": 50}}
 ASYNC: dict[str, Any] = {
@@ -84,6 +91,34 @@ def test_updates_are_valid(validator: RequestValidator, strategy: str, alarms: l
 def test_contradictions_are_refused(endpoint: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         Endpoint.model_validate(endpoint)
+
+
+TRANSFORMS: list[dict[str, Any]] = [
+    {},
+    {"instance_type": "ml.g5.xlarge", "ami_version": "al2-ami-sagemaker-batch-gpu-535"},
+    {"split": "none", "batch": "single-record", "max_payload_mb": 100},
+    {"max_concurrent": 4, "timeout_seconds": 600, "max_retries": 0, "join_input": True},
+]
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_transform_jobs_are_valid(validator: RequestValidator, transform: dict[str, Any]) -> None:
+    config = JobConfig.model_validate(
+        {"name": "mine", "transform": transform, "aws": {"kms_key": "alias/mine"}}
+    )
+    inputs = TransformInputs("s3://b/in/", "s3://b/out", "application/jsonlines")
+    steps = transforms.build_requests(
+        config, "mine-1", model_data="s3://b/m/", image="i", role=ROLE, inputs=inputs
+    )
+    for method, request in steps:
+        validator.check("".join(word.title() for word in method.split("_")), request)
+    assert ("DataProcessing" in steps[1][1]) is bool(transform.get("join_input"))
+    assert bool(transforms.warning(config)) is ("ami_version" in transform)
+
+
+def test_a_transform_keeps_to_the_buffer() -> None:
+    with pytest.raises(ValidationError, match="SageMaker takes 100"):
+        Transform.model_validate({"max_concurrent": 20})
 
 
 def test_large_models_get_more_time() -> None:

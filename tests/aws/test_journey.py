@@ -64,6 +64,15 @@ def test_from_train_to_delete(job: Path, capsys: pytest.CaptureFixture[str]) -> 
     listed = answer(capsys)
     assert [found["EndpointName"] for found in listed["Endpoints"]] == ["mine"]
 
+    assert cli.run(["transform", "train.jsonl", "--json"]) == 0
+    done = answer(capsys)
+    assert done["TransformJobStatus"] == "Completed"
+    assert done["TransformOutput"]["S3OutputPath"].startswith(
+        f"s3://my-bucket/sm-launch/mine/transforms/{done['TransformJobName']}"
+    )
+    models = make_client("sagemaker").list_models()["Models"]
+    assert done["ModelName"] not in [model["ModelName"] for model in models]
+
     assert cli.run(["delete", "--yes"]) == 0
     out = capsys.readouterr().out
     assert "deleted scaling of endpoint/mine/variant/AllTraffic" in out

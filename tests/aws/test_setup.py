@@ -13,7 +13,15 @@ from sm_launch import access, cli
 from sm_launch.aws_clients import make_client
 
 # Actions that IAM's service authorization reference lists without a resource type.
-WITHOUT_RESOURCE = {"ecr:GetAuthorizationToken", "cloudwatch:PutMetricData"}
+WITHOUT_RESOURCE = {
+    "ecr:GetAuthorizationToken",
+    "cloudwatch:PutMetricData",
+    *(
+        f"ec2:Describe{kind}"
+        for kind in ("NetworkInterfaces", "Vpcs", "DhcpOptions", "Subnets", "SecurityGroups")
+    ),
+}
+KEY = "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 
 
 def statements(template: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -31,16 +39,20 @@ def problems(template: dict[str, Any]) -> list[str]:
         resource = statement["Resource"]
         if resource == "*" and not set(actions) <= WITHOUT_RESOURCE:
             found.append(f"{actions} on every resource")
-        arn = resource if isinstance(resource, str) else resource["Fn::Sub"]
-        if any(a.endswith("Object") for a in actions) and "/sm-launch/" not in arn:
-            found.append(f"{actions} outside the prefix: {arn}")
+        for each in resource if isinstance(resource, list) else [resource]:
+            arn = each if isinstance(each, str) else each["Fn::Sub"]
+            if any(a.endswith("Object") for a in actions) and "/sm-launch/" not in arn:
+                found.append(f"{actions} outside the prefix: {arn}")
     return found
 
 
 def test_roles_have_least_privilege() -> None:
     template = access.template("my-bucket", "sm-launch")
-    assert len(list(statements(template))) == 15
+    assert len(list(statements(template))) == 16
     assert problems(template) == []
+    more = access.template("my-bucket", "sm-launch", kms_key=KEY, vpc=True)
+    assert len(list(statements(more))) == 16 + 2 * 4
+    assert problems(more) == []
     wide = access.template("my-bucket", "sm-launch")
     next(statements(wide))["Action"] = ["s3:*"]
     assert problems(wide) == ["wildcard in s3:*"]  # the linter itself can fail
@@ -50,9 +62,10 @@ def test_roles_have_least_privilege() -> None:
 def test_cloudformation_accepts_the_template(tmp_path: Path) -> None:
     import cfnlint.api
 
-    text = json.dumps(access.template("my-bucket", "sm-launch"))
-    found = cfnlint.api.lint_all(text)
-    assert [match.message for match in found if match.rule.id[0] in "EW"] == []
+    for more in ({}, {"kms_key": KEY, "vpc": True}):
+        text = json.dumps(access.template("my-bucket", "sm-launch", **more))
+        found = cfnlint.api.lint_all(text)
+        assert [match.message for match in found if match.rule.id[0] in "EW"] == []
 
 
 @pytest.mark.slow

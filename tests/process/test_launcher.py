@@ -200,3 +200,37 @@ def test_interrupt_detaches_and_stop_ends_the_job(shell: Shell, trained: dict[st
     name = started.split()[2]
     assert "InProgress" in shell.run("list", "--name", name, "--target", "process").stdout
     assert "Stopped" in shell.run("stop", name, "--target", "process").stdout
+
+
+def test_the_same_from_python(
+    shell: Shell, trained: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sm_launch
+
+    for name in ("SM_LAUNCH_HOME", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, shell.environment[name])
+    job = shell.directory / "job.yaml"
+    started = sm_launch.train(job, target="process", wait=False)
+    sm_launch.stop(started["TrainingJobName"], target="process")
+    described = sm_launch.deploy(
+        job, target="process", name="by-python", training_job=str(trained["TrainingJobName"])
+    )
+    assert described["EndpointStatus"] == "InService"
+    text = "the film 3 was superb and lovely and good and pleasant"
+    assert sm_launch.invoke("by-python", text, target="process")[0]["label"] == "positive"
+    by_endpoint = sm_launch.evaluate(job, target="process", endpoint="by-python")
+    gone = sm_launch.delete("by-python", target="process")
+    assert "endpoint by-python" in gone
+
+    # The artefact by itself: served meanwhile, and nothing is left of that.
+    artefact = str(trained["ModelArtifacts"]["S3ModelArtifacts"])  # type: ignore[index]
+    before = shell.run("list", "--json", "--target", "process").stdout
+    output = shell.directory / "artefact-report"
+    by_artefact = sm_launch.evaluate(job, model_data=artefact, output=output)
+    assert shell.run("list", "--json", "--target", "process").stdout == before
+    assert by_artefact.metrics == by_endpoint.metrics
+    assert by_artefact.intervals["accuracy"].high == 1.0
+    found = sm_launch.compare(
+        shell.directory / "build" / "tiny" / "report", output, output=shell.directory / "compared"
+    )
+    assert not any(difference.significant for difference in found.metrics)

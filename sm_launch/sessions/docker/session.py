@@ -11,10 +11,11 @@ from typing import Any
 
 from sm_launch.errors import LaunchError
 from sm_launch.sessions.docker import engine
+from sm_launch.sessions.process.async_runtime import AsyncRuntime
 from sm_launch.sessions.process.base import Request, Response, Settings
-from sm_launch.sessions.process.runtime import Runtime
 from sm_launch.sessions.process.store import Record
-from sm_launch.sessions.process.training import TrainingJobs
+from sm_launch.sessions.process.transform import TransformJobs
+from sm_launch.sessions.process.tuning import TuningJobs
 
 # Beyond SageMaker's own grace times: collecting output and removing containers and network.
 _CLEAN_UP_SECONDS = 30
@@ -24,7 +25,7 @@ _ENGINE_VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_T
                      "DOCKER_CERT_PATH")  # fmt: skip
 
 
-class DockerSession(TrainingJobs, Runtime):
+class DockerSession(TuningJobs, TransformJobs, AsyncRuntime):
     """SageMaker's client methods, run in containers of the real images on this machine.
 
     Args:
@@ -83,6 +84,14 @@ class DockerSession(TrainingJobs, Runtime):
         """
         raise _unsupported("batch transform is not there yet", request["TransformJobName"])
 
+    def create_hyper_parameter_tuning_job(self, **request: Any) -> Response:
+        """Not possible with containers yet.
+
+        Raises:
+            LaunchError: always.
+        """
+        raise _unsupported("a sweep is not there yet", request["HyperParameterTuningJobName"])
+
     def _sweep(self) -> None:
         """Remove containers whose watcher was killed: nobody else would."""
         for directory in engine.watched_directories():
@@ -101,7 +110,7 @@ def _unsupported(problem: str, name: str) -> LaunchError:
     return LaunchError(
         f"{problem} with the docker target",
         value=name,
-        fix="delete and deploy again, or use --target process or sagemaker",
+        fix="use --target process or sagemaker; an endpoint can be deleted and deployed again",
     )
 
 

@@ -70,7 +70,7 @@ def kill_processes_below(root: Path) -> None:
     Needs /proc; without it (macOS) the process groups must do.
     """
     for _ in range(20):  # a process may fork while we look: look again until there is none
-        found = _processes_below(root)
+        found = processes_below(root)
         if not found:
             return
         for pid in found:
@@ -81,7 +81,8 @@ def kill_processes_below(root: Path) -> None:
         time.sleep(0.02)
 
 
-def _processes_below(root: Path) -> list[int]:
+def processes_below(root: Path) -> list[int]:
+    """The processes whose SAGEMAKER_BASE_DIR is `root` or below it."""
     if not _PROC.is_dir():
         return []
     exact = f"{BASE_DIR_VARIABLE}={root}".encode()

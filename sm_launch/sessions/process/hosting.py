@@ -20,7 +20,7 @@ from sm_launch.sessions.process.base import (
     page,
     require_command,
 )
-from sm_launch.sessions.process.children import kill_processes_below
+from sm_launch.sessions.process.children import kill_processes_below, processes_below
 from sm_launch.sessions.process.deployment import (
     endpoint_state,
     refuse_config,
@@ -229,6 +229,10 @@ class Hosting(SessionBase):
         if variant not in state["ports"]:
             raise ServiceError(f"Endpoint {name} has no variant {variant}", "DescribeEndpoint")
         return f"http://127.0.0.1:{state['ports'][variant]}"
+
+    def endpoint_processes(self, name: str) -> list[int]:
+        """The processes of an endpoint's servers."""
+        return processes_below(self._endpoint(name, "DescribeEndpoint")[0].path)
 
     def _in_service(self, name: str, operation: str) -> State:
         """The state of an endpoint that has servers to talk to."""

@@ -54,7 +54,7 @@ def test_prepare_and_evaluate_without_a_server(tmp_path: Path) -> None:
     job.write_text("name: api\ndata: {input: rows.csv}\n")
     assert sm_launch.inspect(job)[0].rows == 60
     assert sm_launch.validate(job).rows_kept == 60
-    assert not (tmp_path / "build").exists()
+    assert not (tmp_path / "build" / "api" / "data").exists()
     report = sm_launch.prepare(job, overrides=["data.split.seed=1"])
     assert report.rows_kept == 60
     held_out = [json.loads(line) for line in report.splits["test"].path.open()]

@@ -1,0 +1,249 @@
+"""CloudWatch alarms and the dashboard of an endpoint: made, shown, and deleted with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from sm_launch import contract
+from sm_launch.aws_clients import make_client
+from sm_launch.aws_errors import explain
+from sm_launch.config import JobConfig
+from sm_launch.endpoint_metrics import INSTANCES, INVOCATIONS, dimensions
+from sm_launch.hosting_requests import MAIN_VARIANT
+from sm_launch.instances import has_gpu
+from sm_launch.requests import tags
+
+Request = dict[str, Any]
+Clients = Callable[[str, str | None], Any]
+# DeleteAlarms takes so many names.
+_DELETED_AT_ONCE = 100
+
+
+def alarm_requests(config: JobConfig, endpoint: str) -> list[Request]:
+    """PutMetricAlarm for errors, latency, memory and disk of every variant.
+
+    Names are ENDPOINT-errors, -latency, -memory, -gpu-memory and -disk; further variants add their
+    own name. `endpoint.update.alarms` may name them.
+    """
+    variants = [(MAIN_VARIANT, "", config.endpoint.instances.type)]
+    variants += [
+        (variant.name, f"-{variant.name}", variant.instance_type or config.endpoint.instances.type)
+        for variant in config.endpoint.variants
+    ]
+    return [
+        {**alarm, "AlarmName": f"{endpoint}-{kind}{suffix}"}
+        for variant, suffix, instance in variants
+        for kind, alarm in _of_variant(config, endpoint, variant, instance).items()
+    ]
+
+
+def _of_variant(
+    config: JobConfig, endpoint: str, variant: str, instance: str
+) -> dict[str, Request]:
+    limits = config.monitoring
+
+    def alarm(namespace: str, metric: str, threshold: float, words: str) -> Request:
+        actions = [limits.topic] if limits.topic else []
+        return {
+            "AlarmDescription": f"sm-launch: {words} of endpoint {endpoint}, variant {variant}",
+            "Namespace": namespace,
+            "MetricName": metric,
+            "Dimensions": dimensions(endpoint, variant),
+            "Period": limits.period_seconds,
+            "EvaluationPeriods": max(limits.periods, limits.periods_to_alarm),
+            "DatapointsToAlarm": limits.periods_to_alarm,
+            "Threshold": threshold,
+            "ComparisonOperator": "GreaterThanThreshold",
+            # No requests are no errors.
+            "TreatMissingData": "notBreaching",
+            "AlarmActions": actions,
+            "OKActions": actions,
+            "Tags": tags(config),
+        }
+
+    # Every request sends 1 or 0, so that the average is the share of failed ones.
+    share = alarm(INVOCATIONS, "Invocation5XXErrors", limits.error_percent / 100, "5xx share")
+    latency = alarm(INVOCATIONS, "ModelLatency", 1000 * limits.latency_p99_ms, "p99 latency")
+    memory = alarm(INSTANCES, "MemoryUtilization", limits.memory_percent, "memory")
+    found = {
+        "errors": {**share, "Statistic": "Average"},
+        "latency": {**latency, "ExtendedStatistic": "p99"},
+        "memory": {**memory, "Statistic": "Maximum"},
+    }
+    if not config.endpoint.serverless:
+        disk = alarm(INSTANCES, "DiskUtilization", limits.memory_percent, "disk")
+        found["disk"] = {**disk, "Statistic": "Maximum"}
+        if has_gpu(instance):
+            gpu = alarm(INSTANCES, "GPUMemoryUtilization", limits.memory_percent, "GPU memory")
+            found["gpu-memory"] = {**gpu, "Statistic": "Maximum"}
+    return found
+
+
+def put(config: JobConfig, endpoint: str, clients: Clients = make_client) -> list[str]:
+    """Make or change the alarms; can be repeated.
+
+    Returns:
+        Their names.
+    """
+    client = clients("cloudwatch", config.aws.region)
+    requests = alarm_requests(config, endpoint)
+    for request in requests:
+        client.put_metric_alarm(**request)
+    return [request["AlarmName"] for request in requests]
+
+
+def states(endpoint: str, region: str | None, clients: Clients = make_client) -> list[Request]:
+    """The alarms that sm-launch made for an endpoint, as DescribeAlarms shows them."""
+    client = clients("cloudwatch", region)
+    pages = client.get_paginator("describe_alarms").paginate(
+        AlarmNamePrefix=f"{endpoint}-", AlarmTypes=["MetricAlarm"]
+    )
+    named = {"Name": "EndpointName", "Value": endpoint}
+    found = [alarm for page in pages for alarm in page["MetricAlarms"]]
+    # The prefix fits endpoints of longer names too, and others may make alarms of such a name.
+    return [
+        alarm for alarm in found if named in alarm.get("Dimensions", []) and _is_ours(client, alarm)
+    ]
+
+
+def _is_ours(client: Any, alarm: Request) -> bool:
+    found = client.list_tags_for_resource(ResourceARN=alarm["AlarmArn"])["Tags"]
+    return any(tag["Key"] == contract.TAG_KEY for tag in found)
+
+
+def remove(endpoint: str, region: str | None, clients: Clients = make_client) -> list[str]:
+    """Delete the alarms and the dashboard of an endpoint; without any this does nothing.
+
+    Returns:
+        What was deleted, a line each.
+    """
+    client = clients("cloudwatch", region)
+    names = [alarm["AlarmName"] for alarm in states(endpoint, region, clients)]
+    for start in range(0, len(names), _DELETED_AT_ONCE):
+        client.delete_alarms(AlarmNames=names[start : start + _DELETED_AT_ONCE])
+    removed = [f"alarm {name}" for name in names]
+    board = dashboard_name(endpoint)
+    entries = client.list_dashboards(DashboardNamePrefix=board)["DashboardEntries"]
+    if any(entry["DashboardName"] == board for entry in entries):
+        client.delete_dashboards(DashboardNames=[board])
+        removed.append(f"dashboard {board}")
+    return removed
+
+
+def try_remove(
+    endpoint: str, region: str | None, clients: Clients = make_client
+) -> tuple[list[str], str]:
+    """The same where a missing permission must not keep the endpoint itself from being deleted.
+
+    Returns:
+        What was deleted, and why the rest was not (empty where nothing is left).
+    """
+    try:
+        return remove(endpoint, region, clients), ""
+    except Exception as error:
+        explained = explain(error)
+        if explained is None:
+            raise
+        return [], f"alarms and dashboard of {endpoint} may be left: {explained.message}"
+
+
+def dashboard_name(endpoint: str) -> str:
+    """Name of an endpoint's dashboard."""
+    return f"sm-launch-{endpoint}"
+
+
+def dashboard_request(config: JobConfig, endpoint: str, region: str) -> Request:
+    """PutDashboard: traffic, errors, latencies, machines, the alarms' limits, the log's errors."""
+    variants = [MAIN_VARIANT, *(variant.name for variant in config.endpoint.variants)]
+    limits = config.monitoring
+    charts: list[tuple[str, str, list[tuple[str, str]], float | None]] = [
+        ("Invocations", INVOCATIONS, [("Invocations", "Sum")], None),
+        ("Errors", INVOCATIONS, [("Invocation4XXErrors", "Sum"),
+                                 ("Invocation5XXErrors", "Sum")], None),
+        ("Model latency (µs)", INVOCATIONS, _percentiles("ModelLatency"),
+         1000 * limits.latency_p99_ms),
+        ("Overhead latency (µs)", INVOCATIONS, _percentiles("OverheadLatency"), None),
+        ("CPU and memory (%)", INSTANCES, [("CPUUtilization", "Average"),
+                                           ("MemoryUtilization", "Maximum")],
+         limits.memory_percent),
+        ("GPU (%)", INSTANCES, [("GPUUtilization", "Average"),
+                                ("GPUMemoryUtilization", "Maximum")], limits.memory_percent),
+    ]  # fmt: skip
+    widgets = [
+        _chart(index, title, _lines(namespace, metrics, endpoint, variants), region, limit)
+        for index, (title, namespace, metrics, limit) in enumerate(charts)
+    ]
+    if config.endpoint.asynchronous:
+        backlog = [[INVOCATIONS, "ApproximateBacklogSize", "EndpointName", endpoint,
+                    {"stat": "Maximum"}]]  # fmt: skip
+        widgets.append(_chart(len(widgets), "Waiting requests", backlog, region, None))
+    widgets.append(_log(len(widgets), endpoint, region))
+    return {
+        "DashboardName": dashboard_name(endpoint),
+        "DashboardBody": json.dumps({"widgets": widgets}),
+        "Tags": tags(config),
+    }
+
+
+def _percentiles(metric: str) -> list[tuple[str, str]]:
+    return [(metric, f"p{share}") for share in (50, 90, 99)]
+
+
+def _lines(
+    namespace: str, metrics: list[tuple[str, str]], endpoint: str, variants: list[str]
+) -> list[list[Any]]:
+    return [
+        [namespace, name, "EndpointName", endpoint, "VariantName", variant, {"stat": statistic}]
+        for variant in variants
+        for name, statistic in metrics
+    ]
+
+
+def _place(index: int) -> Request:
+    return {"x": 12 * (index % 2), "y": 6 * (index // 2), "width": 12, "height": 6}
+
+
+def _chart(
+    index: int, title: str, metrics: list[list[Any]], region: str, limit: float | None
+) -> Request:
+    properties: Request = {
+        "title": title,
+        "metrics": metrics,
+        "region": region,
+        "view": "timeSeries",
+        "period": 60,
+    }
+    if limit is not None:
+        properties["annotations"] = {"horizontal": [{"label": "alarm", "value": limit}]}
+    return {"type": "metric", **_place(index), "properties": properties}
+
+
+def _log(index: int, endpoint: str, region: str) -> Request:
+    query = (
+        f"SOURCE '/aws/sagemaker/Endpoints/{endpoint}' | fields @timestamp, @message "
+        "| filter @message like /(?i)error|exception/ | sort @timestamp desc | limit 50"
+    )
+    properties = {"title": "Errors in the log", "query": query, "region": region, "view": "table"}
+    return {"type": "log", **_place(index), "properties": properties}
+
+
+def put_dashboard(config: JobConfig, endpoint: str, clients: Clients = make_client) -> Request:
+    """Make or change the dashboard; can be repeated.
+
+    Returns:
+        `name`, `url` of the console, and `messages`: what CloudWatch finds odd in it.
+    """
+    client = clients("cloudwatch", config.aws.region)
+    region = str(client.meta.region_name)
+    request = dashboard_request(config, endpoint, region)
+    answer = client.put_dashboard(**request)
+    name = request["DashboardName"]
+    found = answer.get("DashboardValidationMessages", [])
+    return {
+        "name": name,
+        "url": f"https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}"
+        f"#dashboards/dashboard/{name}",
+        "messages": [each.get("Message", "") for each in found],
+    }

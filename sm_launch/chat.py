@@ -1,0 +1,67 @@
+"""A conversation with an endpoint: the messages so far, and streamed answers."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sm_launch import streaming
+from sm_launch.sessions.protocol import Session
+
+
+@dataclass
+class Conversation:
+    """Messages of the OpenAI form; an answer that broke off is not remembered.
+
+    Attributes:
+        session: where the endpoint runs.
+        endpoint: its name.
+        parameters: of every request, such as max_tokens and temperature.
+        system: first message of every conversation; empty for none.
+        messages: what was said so far.
+        seconds_to_first: until the last answer began.
+        seconds: that the last answer took.
+        pieces: of the last answer; about its tokens.
+    """
+
+    session: Session
+    endpoint: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    system: str = ""
+    messages: list[dict[str, str]] = field(default_factory=list)
+    seconds_to_first: float = 0.0
+    seconds: float = 0.0
+    pieces: int = 0
+
+    def ask(self, text: str) -> Iterator[str]:
+        """Say something; the answer comes piece by piece.
+
+        Raises:
+            LaunchError: the stream broke off, or the model answered with an error.
+        """
+        asked = [*self.messages, {"role": "user", "content": text}]
+        first = [{"role": "system", "content": self.system}] if self.system else []
+        body = {"messages": [*first, *asked], "stream": True, **self.parameters}
+        start = time.monotonic()
+        self.pieces, answer = 0, ""
+        reply = self.session.invoke_endpoint_with_response_stream(
+            EndpointName=self.endpoint,
+            Body=json.dumps(body).encode(),
+            ContentType="application/json",
+            Accept="*/*",
+        )
+        for piece in streaming.texts(streaming.chunks(reply["Body"])):
+            if not self.pieces:
+                self.seconds_to_first = time.monotonic() - start
+            self.pieces += 1
+            answer += piece
+            yield piece
+        self.seconds = time.monotonic() - start
+        self.messages = [*asked, {"role": "assistant", "content": answer}]
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.messages = []

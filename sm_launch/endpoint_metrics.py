@@ -1,0 +1,86 @@
+"""What CloudWatch knows of an endpoint: each metric stands here once, with its unit and statistic.
+
+Names, namespaces and units are those of "Metrics for monitoring Amazon SageMaker AI with Amazon
+CloudWatch" in SageMaker's developer guide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+INVOCATIONS = "AWS/SageMaker"
+INSTANCES = "/aws/sagemaker/Endpoints"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One line of the monitor.
+
+    Attributes:
+        key: our name of it, also the id of its CloudWatch query.
+        label: for people.
+        unit: ms, %, or empty for a count.
+        namespace: CloudWatch's.
+        name: CloudWatch's.
+        statistic: Sum, Average or a percentile such as p99.
+        scale: CloudWatch's value times this is ours.
+    """
+
+    key: str
+    label: str
+    unit: str
+    namespace: str
+    name: str
+    statistic: str
+    scale: float = 1.0
+
+
+def _latency(key: str, label: str, name: str) -> tuple[Metric, ...]:
+    # CloudWatch holds microseconds.
+    return tuple(
+        Metric(f"{key}_p{share}", f"{label} p{share}", "ms", INVOCATIONS, name, f"p{share}", 1e-3)
+        for share in (50, 90, 99)
+    )
+
+
+METRICS = (
+    Metric("invocations", "invocations", "", INVOCATIONS, "Invocations", "Sum"),
+    Metric("errors_4xx", "4xx answers", "", INVOCATIONS, "Invocation4XXErrors", "Sum"),
+    Metric("errors_5xx", "5xx answers", "", INVOCATIONS, "Invocation5XXErrors", "Sum"),
+    *_latency("model", "model latency", "ModelLatency"),
+    *_latency("overhead", "overhead latency", "OverheadLatency"),
+    Metric("cpu", "CPU", "%", INSTANCES, "CPUUtilization", "Average"),
+    Metric("memory", "memory", "%", INSTANCES, "MemoryUtilization", "Average"),
+    Metric("gpu", "GPU", "%", INSTANCES, "GPUUtilization", "Average"),
+    Metric("gpu_memory", "GPU memory", "%", INSTANCES, "GPUMemoryUtilization", "Average"),
+    Metric("disk", "disk", "%", INSTANCES, "DiskUtilization", "Average"),
+)
+BY_KEY = {metric.key: metric for metric in METRICS}
+
+
+def dimensions(endpoint: str, variant: str) -> list[dict[str, str]]:
+    """What a metric of one variant is filed under."""
+    return [
+        {"Name": "EndpointName", "Value": endpoint},
+        {"Name": "VariantName", "Value": variant},
+    ]
+
+
+def queries(endpoint: str, variant: str, period: int) -> list[dict[str, Any]]:
+    """GetMetricData's queries for every metric of a variant."""
+    return [
+        {
+            "Id": metric.key,
+            "MetricStat": {
+                "Metric": {
+                    "Namespace": metric.namespace,
+                    "MetricName": metric.name,
+                    "Dimensions": dimensions(endpoint, variant),
+                },
+                "Period": period,
+                "Stat": metric.statistic,
+            },
+        }
+        for metric in METRICS
+    ]

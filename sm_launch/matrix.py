@@ -1,0 +1,154 @@
+"""Many trainings from one job.yaml: a job for each combination, so many at a time."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sm_launch import contract, requests, training
+from sm_launch.config import JobConfig, load_config
+from sm_launch.errors import LaunchError
+from sm_launch.sessions.protocol import Session
+
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+@dataclass
+class Job:
+    """One training of a matrix.
+
+    Attributes:
+        name: of the training job.
+        config: job.yaml with this combination's values.
+        values: the combination, dotted key to value.
+        status: TrainingJobStatus; Waiting until it is started.
+        description: the last DescribeTrainingJob answer.
+        error: why it failed, or was not started; empty otherwise.
+    """
+
+    name: str
+    config: JobConfig
+    values: dict[str, Any]
+    status: str = "Waiting"
+    description: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    tail: list[str] = field(default_factory=list)
+    cursor: Any = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `--json` shows."""
+        metrics = {
+            each["MetricName"]: each["Value"]
+            for each in self.description.get("FinalMetricDataList", [])
+        }
+        model = self.description.get("ModelArtifacts", {}).get("S3ModelArtifacts")
+        return {
+            "TrainingJobName": self.name,
+            "TrainingJobStatus": self.status,
+            "Values": self.values,
+            "Metrics": metrics,
+            "S3ModelArtifacts": model if self.status == "Completed" else None,
+            "Error": self.error,
+        }
+
+
+def expand(config: JobConfig, path: Path, overrides: tuple[str, ...]) -> list[Job]:
+    """One job for each combination of `matrix.parameters`, each checked as a job.yaml of its own.
+
+    Raises:
+        UserInputError: a key does not exist, or a value is not one that it takes.
+    """
+    assert config.matrix is not None, "the caller looks"
+    parameters = config.matrix.parameters
+    now = datetime.now(UTC)
+    jobs = []
+    for index, values in enumerate(itertools.product(*parameters.values())):
+        chosen = dict(zip(parameters, values, strict=True))
+        settings = tuple(f"{key}={json.dumps(value)}" for key, value in chosen.items())
+        # A millisecond apart: the time is what makes names unique.
+        name = requests.unique_name(config.name, now + timedelta(milliseconds=index))
+        jobs.append(Job(name, load_config(path, (*overrides, *settings)), chosen))
+    return jobs
+
+
+def run(
+    session: Session,
+    jobs: list[Job],
+    build: Callable[[Job], requests.Request],
+    most: int,
+    on_change: Callable[[Job], None],
+    *,
+    follow: bool = True,
+) -> None:
+    """Start the jobs and follow them to their ends; one that fails does not hold up the others.
+
+    Args:
+        session: where they run.
+        jobs: get their status, description and error.
+        build: makes the CreateTrainingJob request of a job.
+        most: so many run at a time.
+        on_change: gets a job whenever its status has changed.
+        follow: False starts all of them at once and returns.
+    """
+    waiting = iter(jobs)
+    while True:
+        for job in itertools.islice(waiting, None if not follow else most - len(_running(jobs))):
+            _start(session, job, build)
+            on_change(job)
+        if not follow or not (_running(jobs) or any(job.status == "Waiting" for job in jobs)):
+            return
+        for job in _running(jobs):
+            if _look(session, job):
+                on_change(job)
+        time.sleep(getattr(session, "seconds_between_looks", SECONDS_BETWEEN_LOOKS))
+
+
+def _running(jobs: list[Job]) -> list[Job]:
+    over = contract.TRAINING_FINAL_STATUSES | {"Waiting", "Refused"}
+    return [job for job in jobs if job.status not in over]
+
+
+def _start(session: Session, job: Job, build: Callable[[Job], requests.Request]) -> None:
+    try:
+        session.create_training_job(**build(job))
+        job.status = "InProgress"
+    except Exception as error:
+        from sm_launch.aws_errors import explain
+
+        explained = error if isinstance(error, LaunchError) else explain(error)
+        if explained is None:
+            raise
+        job.status, job.error = "Refused", str(explained)
+
+
+def _look(session: Session, job: Job) -> bool:
+    before = job.status
+    job.description = session.describe_training_job(TrainingJobName=job.name)
+    lines, job.cursor = session.training_log_lines(job.name, job.cursor)
+    job.tail = [*job.tail, *lines][-training.LAST_LOG_LINES :]
+    job.status = job.description["TrainingJobStatus"]
+    if job.status == "Failed":
+        job.error = str(training.failure(job.name, job.description, job.tail))
+    return job.status != before
+
+
+def table(jobs: list[Job]) -> Iterator[str]:
+    """Lines of a table: the combination, the status, the final metrics."""
+    keys = list(jobs[0].values)
+    names = sorted({name for job in jobs for name in job.as_dict()["Metrics"] if "eval:" in name})
+    rows = [[*(key.rsplit(".", 1)[-1] for key in keys), "status", *names, "training job"]]
+    for job in jobs:
+        metrics = job.as_dict()["Metrics"]
+        values = [str(job.values[key]) for key in keys]
+        shown = [f"{metrics[name]:.4f}" if name in metrics else "-" for name in names]
+        rows.append([*values, job.status, *shown, job.name])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield f"  {'  '.join(cells)}".rstrip()

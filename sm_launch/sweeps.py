@@ -1,0 +1,153 @@
+"""Tuning jobs: submit the request, follow it to its end, rank the trials."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sm_launch import contract
+from sm_launch.causes import likely_cause
+from sm_launch.errors import LaunchError
+from sm_launch.sessions.protocol import Session
+
+SECONDS_BETWEEN_LOOKS = 1.0
+LAST_LOG_LINES = 20
+Description = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of a sweep.
+
+    Attributes:
+        job: name of its training job.
+        status: TrainingJobStatus.
+        values: what was tuned.
+        objective: the final value of the objective; None where there is none (yet).
+        seconds: how long it trained; None while it runs.
+        reason: why it failed; empty otherwise.
+    """
+
+    job: str
+    status: str
+    values: dict[str, str]
+    objective: float | None
+    seconds: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep found.
+
+    Attributes:
+        name: the tuning job.
+        status: HyperParameterTuningJobStatus.
+        metric: name of the objective.
+        direction: Minimize or Maximize.
+        trials: best first; those without an objective last.
+        best_job: training job of the best trial; None where no trial has an objective.
+    """
+
+    name: str
+    status: str
+    metric: str
+    direction: str
+    trials: tuple[Trial, ...]
+    best_job: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        return asdict(self)
+
+
+def wait(
+    session: Session, name: str, on_look: Callable[[Description, list[Trial]], None]
+) -> SweepResult:
+    """Follow a tuning job to its end.
+
+    Args:
+        session: where it runs.
+        name: of the tuning job.
+        on_look: gets every description and the trials so far.
+
+    Raises:
+        LaunchError: it failed; the message holds the first failed trial's own words.
+    """
+    while True:
+        description = session.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+        found = trials(session, name)
+        on_look(description, found)
+        if description["HyperParameterTuningJobStatus"] in contract.TUNING_FINAL_STATUSES:
+            break
+        time.sleep(getattr(session, "seconds_between_looks", SECONDS_BETWEEN_LOOKS))
+    if description["HyperParameterTuningJobStatus"] == "Failed":
+        raise _failure(session, name, description, found)
+    return _result(name, description, found)
+
+
+def trials(session: Session, name: str) -> list[Trial]:
+    """Every training that a tuning job has started, in the order of its start."""
+    query: dict[str, Any] = {"HyperParameterTuningJobName": name, "MaxResults": 100}
+    found: list[Trial] = []
+    while True:
+        answer = session.list_training_jobs_for_hyper_parameter_tuning_job(
+            **query, SortBy="CreationTime", SortOrder="Ascending"
+        )
+        found += [_trial(summary) for summary in answer["TrainingJobSummaries"]]
+        if "NextToken" not in answer:
+            return found
+        query["NextToken"] = answer["NextToken"]
+
+
+def _trial(summary: Description) -> Trial:
+    metric = summary.get("FinalHyperParameterTuningJobObjectiveMetric", {})
+    start, end = summary.get("TrainingStartTime"), summary.get("TrainingEndTime")
+    return Trial(
+        job=summary["TrainingJobName"],
+        status=summary["TrainingJobStatus"],
+        values=summary["TunedHyperParameters"],
+        objective=metric.get("Value"),
+        seconds=(end - start).total_seconds() if start and end else None,
+        reason=summary.get("FailureReason", ""),
+    )
+
+
+def _result(name: str, description: Description, found: list[Trial]) -> SweepResult:
+    objective = description["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]
+    sign = -1 if objective["Type"] == "Maximize" else 1
+
+    def rank(trial: Trial) -> tuple[bool, float]:
+        return trial.objective is None, sign * (trial.objective or 0.0)
+
+    return SweepResult(
+        name=name,
+        status=description["HyperParameterTuningJobStatus"],
+        metric=objective["MetricName"],
+        direction=objective["Type"],
+        trials=tuple(sorted(found, key=rank)),
+        best_job=description.get("BestTrainingJob", {}).get("TrainingJobName"),
+    )
+
+
+def _failure(
+    session: Session, name: str, description: Description, found: list[Trial]
+) -> LaunchError:
+    reason = description.get("FailureReason") or "no reason given"
+    failed = next((trial for trial in found if trial.status == "Failed"), None)
+    if failed is None:
+        return LaunchError(f"sweep {name} failed: {reason}", fix="mend the cause and run it again")
+    try:
+        tail = session.training_log_lines(failed.job, None)[0][-LAST_LOG_LINES:]
+    except Exception as error:  # whatever is wrong with the log, the reason must be told
+        tail = [f"(the log cannot be read: {error})"]
+    log = "".join(f"\n    {line}" for line in tail)
+    cause = likely_cause(failed.reason, tail)
+    likely = f"\n  likely cause: {cause.cause}" if cause else ""
+    return LaunchError(
+        f"sweep {name} failed: {reason}\n  first failed training, {failed.job}: {failed.reason}"
+        f"\n  last log lines:{log}{likely}",
+        fix=f"{cause.step if cause else 'mend the cause'}, and run the sweep again",
+    )

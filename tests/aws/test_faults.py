@@ -1,0 +1,188 @@
+"""What goes wrong on AWS, injected between botocore and moto: the job survives, or the message
+names the fix and nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sm_launch import cli
+from sm_launch.aws_clients import make_client
+from sm_launch.sessions.aws import AwsSession
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fault_proxy import Proxy, fault_proxy
+
+pytestmark = pytest.mark.slow
+
+JOB = """
+name: mine
+target: sagemaker
+training:
+  model: org/tiny
+  image: 123456789012.dkr.ecr.eu-central-1.amazonaws.com/sm-train:1
+  channels: {train: data}
+  instances: {type: ml.m5.large}
+endpoint:
+  image: 123456789012.dkr.ecr.eu-central-1.amazonaws.com/sm-serve:1
+  instances: {type: ml.m5.large}
+aws:
+  bucket: my-bucket
+  training_role: arn:aws:iam::123456789012:role/train
+"""
+DEPLOY = ["deploy", "--model-data", "s3://my-bucket/model.tar.gz"]
+
+
+@pytest.fixture
+def proxy(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    monkeypatch.chdir(tmp_path)
+    Path("job.yaml").write_text(JOB)
+    Path("data").mkdir()
+    for part in range(4):
+        Path(f"data/{part}.jsonl").write_text(f'{{"text": "good {part}", "label": "pos"}}\n')
+    where = {"LocationConstraint": "eu-central-1"}
+    make_client("s3").create_bucket(Bucket="my-bucket", CreateBucketConfiguration=where)
+    # Waiting is what production is for.
+    monkeypatch.setattr("sm_launch.aws_clients.MAX_ATTEMPTS", 2)
+    make_client_of_two = lambda service, region=None: make_client(service, region, attempts=2)  # noqa: E731
+    for module in ("buckets", "autoscaling", "alarms", "sessions.aws"):
+        monkeypatch.setattr(f"sm_launch.{module}.make_client", make_client_of_two)
+    monkeypatch.setattr(AwsSession.__init__, "__kwdefaults__",
+                        {"clients": make_client_of_two, "sleep": lambda seconds: None})  # fmt: skip
+    monkeypatch.setattr(AwsSession, "seconds_between_looks", 0.05)
+    with fault_proxy(aws) as running:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)
+        yield running
+
+
+def left() -> dict[str, list[str]]:
+    client = make_client("sagemaker")
+    return {
+        "endpoints": [each["EndpointName"] for each in client.list_endpoints()["Endpoints"]],
+        "configs": client.list_endpoint_configs()["EndpointConfigs"],
+        "models": client.list_models()["Models"],
+    }
+
+
+NOTHING: dict[str, list[str]] = {"endpoints": [], "configs": [], "models": []}
+
+
+def test_following_survives_throttling_errors_and_lost_connections(
+    proxy: Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faults = [
+        proxy.inject("DescribeTrainingJob", "ThrottlingException", times=5),
+        proxy.inject("DescribeTrainingJob", "InternalFailure", status=500, times=3),
+        proxy.inject("DescribeTrainingJob", times=3),
+        proxy.inject("DescribeLogStreams", "ThrottlingException", times=2),
+    ]
+    assert cli.run(["train", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["TrainingJobStatus"] == "Completed"
+    assert [fault.hits for fault in faults] == [5, 3, 3, 2]
+    assert proxy.count("CreateTrainingJob") == 1
+
+
+def test_an_upload_that_broke_off_goes_on(proxy: Proxy, capsys: pytest.CaptureFixture[str]) -> None:
+    fault = proxy.inject("PUT /my-bucket/", after=2)
+    assert cli.run(["train", "--detach"]) == 1
+    err = capsys.readouterr().err
+    assert "run the same command again" in err
+    assert proxy.count("CreateTrainingJob") == 0
+    done = {
+        each["Key"] for each in make_client("s3").list_objects_v2(Bucket="my-bucket")["Contents"]
+    }
+    assert len(done) == 2
+    fault.times = fault.hits
+    proxy.seen.clear()
+    assert cli.run(["train", "--detach"]) == 0
+    assert proxy.count("PUT /my-bucket/") == 2  # only what was missing
+
+
+@pytest.mark.parametrize(
+    ("operation", "code", "message", "words"),
+    [
+        ("CreateTrainingJob", "ExpiredTokenException", "The security token is expired",
+         "aws sso login"),
+        ("CreateTrainingJob", "AccessDeniedException",
+         "User: arn:aws:iam::1:user/me is not authorized to perform: iam:PassRole on resource: x",
+         "iam:PassRole"),
+        ("CreateTrainingJob", "ResourceLimitExceeded", "The account-level service limit is 0",
+         "Service Quotas"),
+        ("HEAD /my-bucket", "403", "Forbidden", "s3:ListBucket"),
+        ("PUT /my-bucket/", "AccessDenied", "Access Denied", "s3:PutObject"),
+        ("PUT /my-bucket/", "ExpiredToken", "The provided token has expired.", "aws sso login"),
+    ],
+)  # fmt: skip
+def test_refusals_name_the_fix(
+    proxy: Proxy, capsys: pytest.CaptureFixture[str], operation: str, code: str, message: str,
+    words: str,
+) -> None:  # fmt: skip
+    proxy.inject(operation, code, message=message, status=403)
+    assert cli.run(["train", "--detach"]) in {1, 2}
+    err = capsys.readouterr().err
+    assert words in err
+    assert "fix:" in err
+    assert "Traceback" not in err
+    assert make_client("sagemaker").list_training_jobs()["TrainingJobSummaries"] == []
+
+
+def test_a_half_made_deployment_is_taken_back(
+    proxy: Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for operation, code in (
+        ("CreateModel", "AccessDeniedException"),
+        ("CreateEndpointConfig", "ThrottlingException"),
+        ("CreateEndpoint", "ResourceLimitExceeded"),
+    ):
+        proxy.inject(operation, code, message=f"no {operation} for you")
+        assert cli.run(DEPLOY) == 1
+        err = capsys.readouterr().err
+        assert f"no {operation} for you" in err
+        assert "fix:" in err
+        proxy.faults.clear()
+        assert left() == NOTHING, operation
+
+
+def test_a_deletion_that_broke_off_can_be_repeated(
+    proxy: Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(DEPLOY) == 0
+    proxy.inject("DeleteEndpointConfig", "AccessDeniedException", message="not yours")
+    assert cli.run(["delete", "--yes"]) == 1
+    assert "not yours" in capsys.readouterr().err
+    assert left()["endpoints"] == []  # what costs money went first
+    proxy.faults.clear()
+    assert cli.run(["gc", "--job", "mine", "--yes"]) == 0
+    assert left() == NOTHING
+
+
+def test_no_right_to_alarms_does_not_keep_the_endpoint(
+    proxy: Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(DEPLOY) == 0
+    proxy.inject("DescribeAlarms", "AccessDenied", message="no cloudwatch", status=403)
+    assert cli.run(["delete", "--yes"]) == 0
+    assert "may be left" in capsys.readouterr().err
+    proxy.faults.clear()
+    assert left() == NOTHING
+
+
+def test_doctor_tells_what_is_forbidden(proxy: Proxy, capsys: pytest.CaptureFixture[str]) -> None:
+    def findings() -> dict[str, Any]:
+        cli.run(["doctor", "--json"])
+        return {check["name"]: check for check in json.loads(capsys.readouterr().out)}
+
+    proxy.inject("GetRole", "AccessDenied", message="not authorized: iam:GetRole", status=403)
+    found = findings()
+    assert "iam:GetRole" in found["roles"]["detail"]
+    assert found["roles"]["fix"]
+    proxy.inject("GetCallerIdentity", "ExpiredToken", message="expired", status=403)
+    found = findings()
+    assert found["credentials"]["state"] == "problem"
+    assert "aws sso login" in found["credentials"]["fix"]
