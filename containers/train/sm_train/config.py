@@ -187,6 +187,12 @@ IGNORED = {
     "enable_jit_checkpoint": "SIGTERM always writes a checkpoint",
 }
 
+LORA_KEYS = (
+    *(f.name for f in fields(ModelArguments) if f.name.startswith("lora_")),
+    "use_rslora",
+    "use_dora",
+)
+
 # Names that people carry over from older versions and other tools.
 FORMER_NAMES = {
     "evaluation_strategy": "eval_strategy",
@@ -236,6 +242,8 @@ def parse_config(raw: Mapping[str, Any], config_channel: Path | None = None) -> 
     warnings = [f"{key} is ignored: {IGNORED[key]}" for key in sorted(merged) if key in IGNORED]
     kept = {key: value for key, value in merged.items() if key not in IGNORED}
     values = {key: _value(key, value, schema) for key, value in without_flags(kept, schema).items()}
+    unused = [key for key in LORA_KEYS if key in values and not values.get("use_peft")]
+    warnings += [f"{key} is ignored: use_peft is not set" for key in unused]
     config = Config(
         method=method,
         job=_pick(JobArguments, values),
@@ -312,7 +320,7 @@ def check_contradictions(config: Config) -> None:
         raise _clash(
             "export", config.job.export, "there is no adapter without LoRA", "set use_peft to true"
         )
-    lora_keys = sorted(k for k in config.given if k.startswith("lora_") or k == "use_dora")
+    lora_keys = sorted(config.given.intersection(LORA_KEYS))
     if lora_keys and "use_peft" in config.given and not model.use_peft:
         raise _clash(lora_keys[0], None, "use_peft is false", "set use_peft to true")
     if training.get("bf16") and training.get("fp16"):

@@ -47,7 +47,7 @@ def load_data(paths: Paths, config: Config) -> Data:
     rejected: dict[str, int] = {}
     paths.output_data.mkdir(parents=True, exist_ok=True)
     record = paths.output_data / "rejected.jsonl"
-    with record.open("w", encoding="utf-8") as file:
+    with record.open("w", encoding="utf-8", errors="backslashreplace") as file:
         for split, source in _sources(paths, config).items():
             splits[split], rejected[split] = _read_split(source, config, file)
     if "test" in splits and config.training.get("eval_strategy", "no") != "no":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,9 @@ def load_model(job: Job, auto_class: str, **overrides: Any) -> Any:
     settings.update(options.model_init_kwargs)
     settings.update(overrides)
     chosen = {key: value for key, value in settings.items() if value is not None}
-    return _loaded(getattr(transformers, auto_class).from_pretrained, job.model_source, **chosen)
+    model = _loaded(getattr(transformers, auto_class).from_pretrained, job.model_source, **chosen)
+    check_lora_targets(model, options)
+    return model
 
 
 def _loaded(load: Any, source: str, **options: Any) -> Any:
@@ -236,7 +239,37 @@ def _lora_targets(options: ModelArguments) -> Any:
     targets = options.lora_target_modules
     if not targets:
         return None if options.lora_target_parameters else "all-linear"
-    return targets[0] if len(targets) == 1 and targets[0] == "all-linear" else targets
+    alone = len(targets) == 1 and (targets[0] == "all-linear" or _is_pattern(targets[0]))
+    return targets[0] if alone else targets
+
+
+def _is_pattern(target: str) -> bool:
+    """PEFT takes a single text for a regular expression of whole names; a plain name is none."""
+    return re.search(r"[*+?^$|()\[\]\\]", target) is not None
+
+
+def check_lora_targets(model: Any, options: ModelArguments) -> None:
+    """Raise UserError when LoRA would find nothing to adapt, naming what there is."""
+    targets = _lora_targets(options)
+    if not options.use_peft or targets in (None, "all-linear"):
+        return
+    names = [name for name, module in model.named_modules() if name and not list(module.children())]
+    wanted = [targets] if isinstance(targets, str) else targets
+    missing = [t for t in wanted if not any(_hits(t, name, targets) for name in names)]
+    if missing:
+        present = sorted({name.rsplit(".", 1)[-1] for name in names if "layers" in name} or names)
+        raise UserError(
+            f"the base model has no module {', '.join(missing)}",
+            field="lora_target_modules",
+            value=targets,
+            fix=f"use all-linear, or names such as {', '.join(present[:12])}",
+        )
+
+
+def _hits(target: str, name: str, targets: Any) -> bool:
+    if isinstance(targets, str):
+        return re.fullmatch(target, name) is not None
+    return name == target or name.endswith(f".{target}")
 
 
 def head_modules(model: Any) -> tuple[str, ...]:
