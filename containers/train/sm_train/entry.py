@@ -55,6 +55,7 @@ def run(paths: Paths, stop: StopRequest, started: float) -> None:
     """Check everything, then train here or in worker processes."""
     check_input_modes(paths)
     config = load_config(paths)
+    os.environ.update(config.environment)
     for warning in config.warnings:
         _say(f"warning: {warning}")
     cluster = read_cluster(paths)

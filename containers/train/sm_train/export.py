@@ -61,9 +61,9 @@ def _merge(job: Job, model: Any, tokenizer: Any) -> Any:
     sample = tokenizer("A short text to compare the answers on.", return_tensors="pt")
     sample = {key: value.to(model.device) for key, value in sample.items()}
     with torch.no_grad():
-        before = model(**sample).logits.float()
+        before = _logits(model(**sample))
         merged = _plain(model.merge_and_unload())
-        after = merged(**sample).logits.float()
+        after = _logits(merged(**sample))
     difference = float((before - after).abs().max())
     limit = _LOGITS_TOLERANCE * max(1.0, float(before.abs().max()))
     if not difference <= limit * (10 if job.config.model.dtype == "bfloat16" else 1):
@@ -75,6 +75,15 @@ def _merge(job: Job, model: Any, tokenizer: Any) -> Any:
         )
     print_line(f"merged the adapter: largest change of a logit {difference:.2g}")
     return merged
+
+
+def _logits(output: Any) -> Any:
+    """A model's logits; a span model gives two sets of them."""
+    import torch
+
+    if "logits" in output:
+        return output.logits.float()
+    return torch.stack([output.start_logits, output.end_logits]).float()
 
 
 def _plain(model: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from sm_train.config import Config
 from sm_train.contract import Paths
 from sm_train.data import Data
+from sm_train.errors import UserError
 from sm_train.stopping import StopRequest
 
 
@@ -33,4 +34,26 @@ class Job:
         from datasets import Dataset
 
         rows = self.data.split(split)
-        return None if rows is None else Dataset.from_list(rows)
+        if rows is None:
+            return None
+        # Arrow has one type a column. Without this a tool call would get the arguments of all
+        # others as nulls, and a column that the first row lacks would be dropped.
+        try:
+            return Dataset.from_list(_same_columns(rows), on_mixed_types="use_json")
+        except (ValueError, TypeError, OverflowError) as error:
+            raise UserError(
+                f"a column mixes kinds of values: {error}",
+                field=f"channel {split}",
+                fix="give each column one type, or remove the column",
+            ) from error
+
+
+def _same_columns(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with every column that any of them has."""
+    columns = dict.fromkeys(name for row in rows for name in row)
+    if all(len(row) == len(columns) for row in rows):
+        return rows
+    empty: dict[str, Any] = {
+        name: {} if name == "chat_template_kwargs" else None for name in columns
+    }
+    return [{**empty, **row} for row in rows]
