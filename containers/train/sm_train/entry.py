@@ -26,7 +26,7 @@ from sm_train.errors import StoppedBySignalError, UserError, WorkerFailedError
 from sm_train.job import Job
 from sm_train.launch import is_worker, launch_workers, process_count
 from sm_train.model import resolve_base_model
-from sm_train.stopping import StopRequest
+from sm_train.stopping import StopRequest, leave
 from sm_train.user_script import has_user_script, run_user_script
 
 EXIT_FAILED = 1
@@ -42,6 +42,10 @@ def main() -> None:
     stop = StopRequest()
     try:
         stop.install()
+        if not is_worker():
+            paths.failure.unlink(
+                missing_ok=True
+            )  # an earlier run's, where a directory is used again
         run(paths, stop, started)
     except StoppedBySignalError as stopped:
         _leave(paths, EXIT_STOPPED, str(stopped))
@@ -107,18 +111,12 @@ def describe_crash(error: BaseException) -> str:
 
 
 def _leave(paths: Paths, code: int, reason: str, details: str = "") -> NoReturn:
-    """Write the failure file (the first cause wins) and end with this exit code.
-
-    The toolkit would replace the file by a traceback and the code by 1, so it gets no say.
-    """
+    """Write the failure file (the first cause wins) and end with this exit code."""
     if details:
         sys.stderr.write(details)
-    sys.stderr.write(f"{'stopped' if code == EXIT_STOPPED else 'error'}: {reason}\n")
     if code != EXIT_STOPPED:
         write_failure(paths, reason)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    leave(code, f"{'stopped' if code == EXIT_STOPPED else 'error'}: {reason}")
 
 
 def write_failure(paths: Paths, reason: str) -> None:

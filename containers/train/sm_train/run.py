@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from sm_train.callbacks import (
@@ -13,7 +14,7 @@ from sm_train.callbacks import (
     as_test_metrics,
     print_line,
 )
-from sm_train.checkpoints import last_complete, remove_partial
+from sm_train.checkpoints import last_complete, remove_partial, whole_steps
 from sm_train.errors import StoppedBySignalError, UserError
 from sm_train.job import Job
 from sm_train.model import has_bf16
@@ -44,6 +45,8 @@ def training_arguments(job: Job, **method_settings: Any) -> Any:
         "use_cpu": not torch.cuda.is_available(),
         "disable_tqdm": True,
         "report_to": ["tensorboard"],
+        "restore_callback_states_from_checkpoint": job.config.job.early_stopping_patience
+        is not None,
         **method_settings,
         **{key: value for key, value in job.config.training.items() if value is not None},
     }
@@ -92,7 +95,6 @@ def callbacks(job: Job) -> list[Any]:
     chosen: list[Any] = [
         LogCallback(job.paths.output_data / TRAINING_LOG, fresh=not resumed),
         ProgressCallback(),
-        StopCallback(job.stop),
         DivergenceCallback(),
     ]
     options = job.config.job
@@ -107,27 +109,48 @@ def fit(job: Job, trainer: Any) -> None:
     """Train, from the last complete checkpoint if there is one; on SIGTERM leave one behind."""
     from transformers.trainer_callback import PrinterCallback
 
+    from sm_train.resuming import AlreadyTrainedError, ResumeCallback, agreed_checkpoint
+
     trainer.remove_callback(PrinterCallback)  # it would print every event a second time
-    removed = remove_partial(job.paths.checkpoints) if job.is_main else []
+    checkpoint = agreed_checkpoint(job.paths.checkpoints, trainer.args.world_size)
+    removed = remove_partial(job.paths.checkpoints) if trainer.args.local_process_index == 0 else []
     if removed:
         print_line(f"ignored partial checkpoints: {', '.join(removed)}")
-    checkpoint = last_complete(job.paths.checkpoints)
-    if checkpoint:
+    if checkpoint and job.is_main:
         print_line(f"resuming from {checkpoint.name}")
+    resume = ResumeCallback(trainer, checkpoint)
+    for callback in (resume, StopCallback(job.stop)):  # in this order: sealed, then left
+        trainer.add_callback(callback)
     job.stop.defer()
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except AlreadyTrainedError:
+        _end_training(trainer)
     except StoppedBySignalError:
-        _save_before_leaving(trainer)
+        resume.rewind()
+        save_before_leaving(trainer)
         raise
-    job.stop.check("after the last step; the checkpoint is complete")
 
 
-def _save_before_leaving(trainer: Any) -> None:
-    """An evaluation that was cut short comes before the save of its step: save that step now."""
-    stopped = next(c for c in trainer.callback_handler.callbacks if isinstance(c, StopCallback))
-    if stopped.saved_step != trainer.state.global_step > 0:
+def _end_training(trainer: Any) -> None:
+    """What the trainer does after its last step."""
+    print_line(f"step {trainer.state.global_step} was the last one; nothing is left to train")
+    if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint:
+        trainer._load_best_model()
+    trainer.control = trainer.callback_handler.on_train_end(
+        trainer.args, trainer.state, trainer.control
+    )
+    trainer.is_in_train = False
+
+
+def save_before_leaving(trainer: Any) -> None:
+    """A stop during an evaluation comes before that step is saved; other runs never save."""
+    from sm_train.resuming import finish_checkpoint
+
+    step = trainer.state.global_step
+    if step > 0 and step not in whole_steps(Path(trainer.args.output_dir)):
         trainer._save_checkpoint(trainer.model, trial=None)
+        finish_checkpoint(trainer)
 
 
 def evaluate_test(trainer: Any, dataset: Any) -> dict[str, float]:
@@ -162,7 +185,13 @@ def finish(job: Job, trainer: Any, tokenizer: Any, test: Any) -> None:
     from sm_train.export import export
 
     fit(job, trainer)
-    export(job, trainer, tokenizer, evaluate_test(trainer, test))
+    try:
+        job.stop.check("after the last step")
+        results = evaluate_test(trainer, test)
+    except StoppedBySignalError:
+        save_before_leaving(trainer)
+        raise
+    export(job, trainer, tokenizer, results)
 
 
 def tokenised_preferences(trainer: Any, rows: Any, tokenizer: Any) -> Any:
