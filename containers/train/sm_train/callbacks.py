@@ -16,6 +16,7 @@ from sm_train.metrics import finite_or_none, log_line
 from sm_train.stopping import StopRequest
 
 PROGRESS_SECONDS = 10.0
+_ESTIMATE_STEPS = 5
 _MOST_BETWEEN_AGREEMENTS = 100
 _LOSS_RISE = 1e4  # a loss this many times the best one so far has diverged
 
@@ -103,6 +104,7 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]
         self.every = every
         self._begin = self._last = time.monotonic()
         self._first_step = 0
+        self._after_first = self._begin
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Remember where a resumed run starts, or its speed would look too good."""
@@ -110,8 +112,18 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]
         self._first_step = state.global_step
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Print when the last line is old enough."""
+        """Print when the last line is old enough, and an estimate after the first steps."""
         now = time.monotonic()
+        done = state.global_step - self._first_step
+        if done == 1:
+            self._after_first = now  # the first step is slow: compiling, allocating
+        elif done == _ESTIMATE_STEPS and state.is_world_process_zero:
+            seconds = (now - self._after_first) / (done - 1)
+            left = duration(seconds * (state.max_steps - state.global_step))
+            print_line(
+                f"estimated time: {left} for the {state.max_steps - state.global_step} steps left "
+                f"({seconds:.3g} s a step; evaluations and saves come on top)"
+            )
         if state.is_world_process_zero and now - self._last >= self.every:
             self._last = now
             print_line(self.line(state, now - self._begin))

@@ -17,6 +17,8 @@ from sm_train.contract import RESERVED_PREFIXES, Paths, read_json
 from sm_train.decoding import decode, unquote
 from sm_train.errors import UserError
 from sm_train.methods import METHODS, Method, load_method
+from sm_train.parallelism import check_parallelism
+from sm_train.report import check_reporters
 from sm_train.schema import load_schema
 
 Arguments = TypeVar("Arguments")
@@ -68,6 +70,13 @@ class JobArguments:
     num_processes: int | None = field(
         default=None,
         metadata={"help": "Training processes a host. Default: one a GPU, one without GPUs."},
+    )
+    parallelism: Literal["ddp", "fsdp", "zero2", "zero3"] | None = field(
+        default=None,
+        metadata={
+            "help": "How several processes share the model: ddp (a copy each, the default), fsdp "
+            "(FSDP2), zero2 or zero3 (DeepSpeed)."
+        },
     )
 
 
@@ -251,6 +260,8 @@ def check_contradictions(config: Config) -> None:
             f"load_best_model_at_end needs it equal to eval_strategy ({evaluate})",
             "set both to steps or to epoch",
         )
+    check_parallelism(config)
+    check_reporters(config)
     config.method.check_arguments(config)
 
 

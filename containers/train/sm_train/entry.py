@@ -6,7 +6,6 @@ torch is imported: that takes milliseconds, the import seconds.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 import traceback
@@ -24,8 +23,9 @@ from sm_train.contract import (
 from sm_train.data import Data, load_data
 from sm_train.errors import StoppedBySignalError, UserError, WorkerFailedError
 from sm_train.job import Job
-from sm_train.launch import is_worker, launch_workers, process_count
+from sm_train.launch import gpu_count, is_worker, launch_workers, process_count
 from sm_train.model import resolve_base_model
+from sm_train.parallelism import check_hardware
 from sm_train.stopping import StopRequest, leave
 from sm_train.user_script import has_user_script, run_user_script
 
@@ -48,6 +48,8 @@ def main() -> None:
             )  # an earlier run's, where a directory is used again
         run(paths, stop, started)
     except StoppedBySignalError as stopped:
+        if not is_worker() and paths.failure.exists():  # a worker failed while it was stopping
+            _leave(paths, EXIT_FAILED, "a training process failed while stopping")
         _leave(paths, EXIT_STOPPED, str(stopped))
     except (UserError, WorkerFailedError) as error:
         _leave(paths, EXIT_FAILED, str(error))
@@ -66,6 +68,7 @@ def run(paths: Paths, stop: StopRequest, started: float) -> None:
     data = load_data(paths, config)
     _say_what_was_read(data)
     if not is_worker():
+        check_hardware(config, gpu_count())
         check_disk(paths, _disk_need(config, source))
         processes = process_count(config.job.num_processes)
         if processes * len(cluster.hosts) > 1:
@@ -130,7 +133,7 @@ def write_failure(paths: Paths, reason: str) -> None:
 
 
 def _say(text: str) -> None:
-    if not is_worker() or os.environ.get("RANK") == "0":
+    if not is_worker():  # the process that started the workers has said it
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 

@@ -6,10 +6,13 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from sm_train.cache import dataset_on_disk
 from sm_train.config import Config
 from sm_train.contract import Paths
 from sm_train.data import Data
 from sm_train.stopping import StopRequest
+
+TOKENISED = "tokenised"  # the folder under the checkpoints
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,5 @@ class Job:
 
     def dataset(self, split: str) -> Any:
         """The rows of a split as a `datasets.Dataset`, or None without that channel."""
-        from datasets import Dataset
-
         rows = self.data.split(split)
-        return None if rows is None else Dataset.from_list(rows)
+        return None if rows is None else dataset_on_disk(rows, self.paths.checkpoints / TOKENISED)
