@@ -47,6 +47,7 @@ def main() -> None:
                 missing_ok=True
             )  # an earlier run's, where a directory is used again
         run(paths, stop, started)
+        stop.ignore()
     except StoppedBySignalError as stopped:
         if not is_worker() and paths.failure.exists():  # a worker failed while it was stopping
             _leave(paths, EXIT_FAILED, "a training process failed while stopping")

@@ -46,6 +46,10 @@ class StopRequest:
         """From now on a signal is only remembered: the training loop looks at it after a step."""
         self.deferred = True
 
+    def ignore(self) -> None:
+        """The work is done and the artefact whole: a signal can only spoil the exit code."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
     def check(self, where: str) -> None:
         """Raise StoppedBySignalError when a signal has come."""
         if self.requested:
