@@ -6,16 +6,19 @@ torch is imported: that takes milliseconds, the import seconds.
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import time
 import traceback
 from typing import NoReturn
 
-from sm_train.checkpoints import check_disk, model_bytes, needed_bytes
+from sm_train.checkpoints import check_disk, model_bytes, needed_bytes, remove_partial
 from sm_train.config import Config, load_config
 from sm_train.contract import (
     EXIT_STOPPED,
     FAILURE_CHARACTERS,
+    Cluster,
     Paths,
     check_input_modes,
     read_cluster,
@@ -24,6 +27,16 @@ from sm_train.data import Data, load_data
 from sm_train.errors import StoppedBySignalError, UserError, WorkerFailedError
 from sm_train.job import Job
 from sm_train.launch import gpu_count, is_worker, launch_workers, process_count
+from sm_train.memory import (
+    HALVINGS,
+    can_shrink,
+    halvings,
+    is_out_of_memory,
+    note_for_launcher,
+    out_of_memory_message,
+    set_mark,
+    start_again,
+)
 from sm_train.model import resolve_base_model
 from sm_train.parallelism import check_hardware
 from sm_train.stopping import StopRequest, leave
@@ -55,6 +68,8 @@ def main() -> None:
     except (UserError, WorkerFailedError) as error:
         _leave(paths, EXIT_FAILED, str(error))
     except Exception as error:
+        if is_disk_full(error):
+            remove_partial(paths.checkpoints)  # room for the failure file
         _leave(paths, EXIT_FAILED, describe_crash(error), traceback.format_exc())
 
 
@@ -73,14 +88,42 @@ def run(paths: Paths, stop: StopRequest, started: float) -> None:
         check_disk(paths, _disk_need(config, source))
         processes = process_count(config.job.num_processes)
         if processes * len(cluster.hosts) > 1:
-            launch_workers(cluster, processes, stop)
+            _launch(paths, config, cluster, processes, stop)
             return
     job = Job(paths, config, data, source, stop, started)
     from sm_train.banner import print_banner, quiet_libraries
 
     quiet_libraries()
     print_banner(job)
-    config.method.train(job)
+    try:
+        config.method.train(job)
+    except Exception as error:
+        if not (is_out_of_memory(error) and can_shrink(config)):
+            raise
+        sys.stderr.write(f"out of memory ({error}); trying again with a smaller batch\n")
+        if is_worker():
+            note_for_launcher()
+            leave(EXIT_FAILED)
+        start_again()
+
+
+def _launch(
+    paths: Paths, config: Config, cluster: Cluster, processes: int, stop: StopRequest
+) -> None:
+    """Worker processes; once more with a smaller batch when their memory did not suffice."""
+    mark = paths.failure.with_name("out_of_memory")
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        set_mark(mark)
+        try:
+            launch_workers(cluster, processes, stop)
+            return
+        except WorkerFailedError:
+            if not mark.exists() or len(cluster.hosts) > 1:
+                raise
+            mark.unlink()
+            paths.failure.unlink(missing_ok=True)  # the other workers' view of it
+            os.environ[HALVINGS] = str(halvings() + 1)
 
 
 def _disk_need(config: Config, source: str) -> int:
@@ -99,12 +142,9 @@ def _say_what_was_read(data: Data) -> None:
 
 def describe_crash(error: BaseException) -> str:
     """The cause first, then where: FailureReason shows only the beginning."""
-    if "out of memory" in str(error).lower():
-        return (
-            f"out of memory: {str(error).splitlines()[0]} Fix: halve per_device_train_batch_size "
-            "and double gradient_accumulation_steps, lower max_length, or set use_peft to true."
-        )
-    if isinstance(error, OSError) and error.errno == 28:
+    if is_out_of_memory(error):
+        return out_of_memory_message(error)
+    if is_disk_full(error):
         return (
             f"the disk is full: {error}. The last complete checkpoint is intact. "
             "Fix: raise VolumeSizeInGB or lower save_total_limit."
@@ -112,6 +152,17 @@ def describe_crash(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     where = f" (in {frames[-1].name}, {frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{where}"
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """safetensors and torch.save report it in their own ways, Python by the number."""
+    text = str(error).lower()
+    return (
+        (isinstance(error, OSError) and error.errno == errno.ENOSPC)
+        or "no space left on device" in text
+        or "os error 28" in text
+        or ("pytorchstreamwriter" in text and "fail" in text)
+    )
 
 
 def _leave(paths: Paths, code: int, reason: str, details: str = "") -> NoReturn:

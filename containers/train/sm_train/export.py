@@ -135,6 +135,11 @@ def _summary(job: Job, trainer: Any, results: dict[str, float]) -> dict[str, Any
         "rows": {s: len(job.data.split(s) or ()) for s in ("train", "validation", "test")},
         "rejected_rows": job.data.rejected,
         "steps": state.global_step,
+        "batch": {
+            "per_device": trainer.args.per_device_train_batch_size,
+            "accumulation": trainer.args.gradient_accumulation_steps,
+            "processes": trainer.args.world_size,
+        },
         "epochs": state.epoch,
         "best_step": state.best_global_step,
         "seconds": round(time.time() - job.started, 2),

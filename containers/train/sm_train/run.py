@@ -20,6 +20,7 @@ from sm_train.callbacks import (
 from sm_train.checkpoints import last_complete, remove_partial, whole_steps
 from sm_train.errors import StoppedBySignalError, UserError
 from sm_train.job import Job
+from sm_train.memory import halvings, smaller_batch
 from sm_train.model import has_bf16
 from sm_train.parallelism import parallel_settings
 from sm_train.report import reporters
@@ -58,6 +59,14 @@ def training_arguments(job: Job, **method_settings: Any) -> Any:
         **{key: value for key, value in job.config.training.items() if value is not None},
         "report_to": reporters(job.config.training.get("report_to")),
     }
+    if settings.pop("auto_find_batch_size", False):
+        batch, accumulation = smaller_batch(
+            int(settings.get("per_device_train_batch_size") or 8),
+            int(settings.get("gradient_accumulation_steps") or 1),
+            halvings(),
+        )
+        settings["per_device_train_batch_size"] = batch
+        settings["gradient_accumulation_steps"] = accumulation
     settings.update(_recomputation(job, settings, on_gpu))
     settings["save_strategy"] = _save_strategy(job, settings)
     if settings["save_strategy"] == "no":
