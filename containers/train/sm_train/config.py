@@ -19,6 +19,8 @@ from sm_train.contract import RESERVED_PREFIXES, Paths, read_json
 from sm_train.decoding import decode, unquote
 from sm_train.errors import UserError
 from sm_train.methods import METHODS, Method, load_method
+from sm_train.parallelism import check_parallelism
+from sm_train.report import check_reporters
 from sm_train.schema import load_schema
 from sm_train.trl_script import (
     DatasetArguments,
@@ -91,6 +93,13 @@ class JobArguments:
         metadata={
             "help": "How processes share the model, as for TRL's command line: fsdp2, zero2, "
             "zero3, multi_gpu, or a YAML file of the `config` channel. Needs two processes."
+        },
+    )
+    parallelism: Literal["ddp", "fsdp", "zero2", "zero3"] | None = field(
+        default=None,
+        metadata={
+            "help": "How several processes share the model: ddp (a copy each, the default), fsdp "
+            "(FSDP2), zero2 or zero3 (DeepSpeed)."
         },
     )
 
@@ -342,6 +351,8 @@ def check_contradictions(config: Config) -> None:
             f"load_best_model_at_end needs it equal to eval_strategy ({evaluate})",
             "set both to steps or to epoch",
         )
+    check_parallelism(config)
+    check_reporters(config)
     config.method.check_arguments(config)
 
 

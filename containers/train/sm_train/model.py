@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -136,17 +137,26 @@ def load_model(job: Job, auto_class: str, **overrides: Any) -> Any:
     # The trainer seeds too late for weights that are drawn here, such as a new head's.
     transformers.set_seed(int(job.config.training.get("seed") or _SEED))
     options = job.config.model
+    attention = choose_attention(options)
     settings: dict[str, Any] = {
         "revision": options.model_revision,
         "trust_remote_code": options.trust_remote_code,
         "dtype": weight_type(options),
-        "attn_implementation": options.attn_implementation or best_attention(),
+        "attn_implementation": attention.name,
         "quantization_config": _quantization(options),
     }
     settings.update(options.model_init_kwargs)
     settings.update(overrides)
     chosen = {key: value for key, value in settings.items() if value is not None}
-    model = _loaded(getattr(transformers, auto_class).from_pretrained, job.model_source, **chosen)
+    load = getattr(transformers, auto_class).from_pretrained
+    try:
+        model = _loaded(load, job.model_source, **chosen)
+    except UserError:
+        if options.attn_implementation or not attention.name:
+            raise
+        # Not every architecture has FlashAttention; what transformers then takes always works.
+        chosen.pop("attn_implementation")
+        model = _loaded(load, job.model_source, **chosen)
     check_lora_targets(model, options)
     return model
 
@@ -178,15 +188,31 @@ def has_bf16() -> bool:
     return bool(torch.cuda.is_available() and torch.cuda.is_bf16_supported())
 
 
-def best_attention() -> str | None:
-    """FlashAttention where a GPU and the package are there; None leaves transformers' choice."""
-    import importlib.util
+@dataclass(frozen=True)
+class Attention:
+    """An implementation by its name in transformers (None leaves it to the model), and why it."""
 
+    name: str | None
+    why: str
+
+
+def choose_attention(options: ModelArguments) -> Attention:
+    """The one that was asked for, else the fastest that this GPU and what is installed allow."""
     import torch
+    from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 
-    if torch.cuda.is_available() and importlib.util.find_spec("flash_attn") and has_bf16():
-        return "flash_attention_2"
-    return None
+    if options.attn_implementation:
+        return Attention(options.attn_implementation, "as attn_implementation says")
+    if not torch.cuda.is_available():
+        return Attention(None, "no GPU")
+    major = torch.cuda.get_device_capability()[0]
+    if major < 8:
+        return Attention(None, f"FlashAttention needs compute capability 8, this GPU has {major}")
+    if major == 9 and is_flash_attn_3_available():
+        return Attention("flash_attention_3", "Hopper GPU, flash-attn 3 is installed")
+    if is_flash_attn_2_available():
+        return Attention("flash_attention_2", "flash-attn is installed")
+    return Attention(None, "flash-attn is not installed")
 
 
 def _quantization(options: ModelArguments) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 
 from sm_train.decoding import unquote
 from sm_train.errors import UserError
+from sm_train.parallelism import zero_config
 
 
 @dataclass(frozen=True)
@@ -195,19 +196,9 @@ def _profile(name: str, channel: Path | None) -> dict[str, Any]:
 
 def _deepspeed(options: Mapping[str, Any]) -> dict[str, Any]:
     """DeepSpeed's own settings; `auto` takes the trainer's."""
-    zero: dict[str, Any] = {"stage": int(options.get("zero_stage", 2))}
+    settings = zero_config(int(options.get("zero_stage", 2)))
     for part in ("optimizer", "param"):
         device = options.get(f"offload_{part}_device", "none")
         if device != "none":
-            zero[f"offload_{part}"] = {"device": device}
-    if options.get("zero3_save_16bit_model"):
-        zero["stage3_gather_16bit_weights_on_model_save"] = True
-    return {
-        "zero_optimization": zero,
-        "bf16": {"enabled": "auto"},
-        "fp16": {"enabled": "auto"},
-        "train_micro_batch_size_per_gpu": "auto",
-        "train_batch_size": "auto",
-        "gradient_accumulation_steps": "auto",
-        "gradient_clipping": "auto",
-    }
+            settings["zero_optimization"][f"offload_{part}"] = {"device": device}
+    return settings
