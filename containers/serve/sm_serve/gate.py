@@ -34,7 +34,7 @@ access = logging.getLogger("sm_serve.access")
 T = TypeVar("T")
 UNGATED = {"/ping", "/metrics", "/execution-parameters"}
 """Routes that answer at any time, however full the queue is."""
-LABELLED = {"/invocations", "/models", openai.MODELS, *openai.ROUTES}
+LABELLED = {"/invocations", "/models", "/adapters", openai.MODELS, *openai.ROUTES}
 MAX_REQUEST_ID = 128
 DISCARD_SECONDS = 2.0
 DISCARD_FACTOR = 8

@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sm_serve.adapter_routes import adapter_routes
 from sm_serve.errors import NotFound
 from sm_serve.gate import Gate, read_request, send_answer, until_gone
 from sm_serve.handler import EngineHandler
@@ -88,7 +89,7 @@ def build_app(service: Service) -> ASGIApp:
         name = request.path_params["name"]
         if name not in names:
             raise NotFound(f"model {name!r} does not exist: give one of {', '.join(names)}")
-        return JSONResponse(openai.write_models([name])["data"][0])
+        return JSONResponse(openai.write_models(names)["data"][names.index(name)])
 
     routes = [
         *(Route(route, OpenAIRoute(service, route), methods=["POST"]) for route in openai.ROUTES),
@@ -99,6 +100,5 @@ def build_app(service: Service) -> ASGIApp:
         Route("/execution-parameters", execution_parameters, methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
     ]
-    if service.settings.multi_model:
-        routes += model_routes(service)
+    routes += model_routes(service) if service.settings.multi_model else adapter_routes(service)
     return Gate(Router(routes, redirect_slashes=False), service)
