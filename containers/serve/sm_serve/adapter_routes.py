@@ -14,6 +14,7 @@ from sm_serve.engines.protocol import AdapterHost
 from sm_serve.errors import BadRequest, Conflict, NotFound, StartupError
 from sm_serve.gate import read_request
 from sm_serve.handler import EngineHandler
+from sm_serve.routing import by_method
 from sm_serve.schemas import documents, media
 from sm_serve.schemas.openai import require_object
 from sm_serve.schemas.parameters import Fields
@@ -50,8 +51,7 @@ def adapter_routes(service: Service) -> list[Route]:
         return JSONResponse({"message": f"Adapter {name} unregistered", "name": name})
 
     return [
-        Route(ADAPTERS, list_adapters, methods=["GET"]),
-        Route(ADAPTERS, load, methods=["POST"]),
+        by_method(ADAPTERS, get=list_adapters, post=load),
         Route(ADAPTERS + "/{name:path}", unload, methods=["DELETE"]),
     ]
 

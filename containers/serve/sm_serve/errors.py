@@ -22,6 +22,7 @@ class ServeError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.headers: dict[str, str] = {}
         if code is not None:
             self.code = code
         if retry_after is not None:

@@ -211,7 +211,7 @@ def check_prompt(prompt: Any) -> str | list[dict[str, Any]]:
     if isinstance(prompt, str):
         return prompt
     if wire.is_messages(prompt):
-        return list(prompt)
+        return openai.read_messages(prompt)
     raise BadRequest(
         f'inputs must be a text or chat messages [{{"role": ..., "content": ...}}], not a'
         f" {type(prompt).__name__}"

@@ -33,9 +33,7 @@ def read_options(parameters: Mapping[str, Any]) -> Options:
     if details or top:
         sampling = replace(sampling, logprobs=top)
     full_text = bool(fields.flag("return_full_text"))
-    adapter = fields.take("adapter_id")
-    if adapter is not None and not isinstance(adapter, str):
-        raise fields.wrong("adapter_id", adapter, "give the name of an adapter")
+    adapter = fields.text("adapter_id")
     fields.only("num_return_sequences", 1, None)
     fields.only("num_beams", 1, None)
     fields.only("best_of", 1, None)

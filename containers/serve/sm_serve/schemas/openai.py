@@ -63,9 +63,11 @@ def parse_generation(route: str, body: Any) -> Job:
     """A chat or completions request. BadRequest names the field, the value and the fix."""
     fields = Fields(require_object(body), "")
     stream = bool(fields.flag("stream"))
-    options = fields.take("stream_options") or {}
+    options = fields.take("stream_options")
+    if options is not None and not isinstance(options, dict):
+        raise fields.wrong("stream_options", options, 'give {"include_usage": true} or leave it')
     n = fields.integer("n", 1, MAX_CHOICES) or 1
-    model = fields.take("model")
+    model = fields.text("model")
     tools = None
     continuing = False
     if route == CHAT:
@@ -91,8 +93,8 @@ def parse_generation(route: str, body: Any) -> Job:
         GenerationRequest(prompt, sampling, stream, tools=tools, continue_final_message=continuing)
         for prompt in prompts
     ]
-    usage = isinstance(options, dict) and bool(options.get("include_usage"))
-    return Job(route, str(model or ""), requests, n, stream, usage, echo)
+    usage = bool(options and options.get("include_usage"))
+    return Job(route, model or "", requests, n, stream, usage, echo)
 
 
 def _chat_logprobs(fields: Fields) -> int | None:
@@ -200,10 +202,8 @@ def parse_embeddings(body: Any) -> tuple[list[str], str, str]:
         or not all(isinstance(text, str) and text for text in texts)
     ):
         raise BadRequest("input: give a text or a list of texts, none empty")
-    encoding = fields.take("encoding_format") or "float"
-    if encoding not in ("float", "base64"):
-        raise fields.wrong("encoding_format", encoding, "give float or base64")
-    model = str(fields.take("model") or "")
+    encoding = fields.text("encoding_format", "float", "base64") or "float"
+    model = fields.text("model") or ""
     fields.only("dimensions", None)
     fields.ignore("user")
     fields.finish()

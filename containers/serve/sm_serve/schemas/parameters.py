@@ -48,6 +48,13 @@ class Fields:
             return value
         raise self.wrong(name, value, "give true or false")
 
+    def text(self, name: str, *allowed: str) -> str | None:
+        """A text, one of `allowed` where that is given, or None."""
+        value = self._values.pop(name, None)
+        if value is None or (isinstance(value, str) and (not allowed or value in allowed)):
+            return value
+        raise self.wrong(name, value, f"give {' or '.join(allowed) or 'a text'}")
+
     def texts(self, name: str) -> tuple[str, ...]:
         """A text or a list of texts, none empty."""
         value = self._values.pop(name, None)
