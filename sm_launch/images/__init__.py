@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sm_launch.images.audit import audit
 from sm_launch.images.building import TORCH_CPU_INDEX, build
 from sm_launch.images.checkout import (
     FLAVORS,
@@ -13,6 +14,7 @@ from sm_launch.images.checkout import (
     repository,
 )
 from sm_launch.images.engine import Image
+from sm_launch.images.flash_attn import build_wheel
 from sm_launch.images.listing import list_images
 from sm_launch.images.pushing import push
 
@@ -21,7 +23,9 @@ __all__ = [
     "IMAGES",
     "TORCH_CPU_INDEX",
     "Image",
+    "audit",
     "build",
+    "build_wheel",
     "checked_tag",
     "default_tag",
     "is_dirty",

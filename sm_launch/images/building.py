@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sm_launch.errors import UserInputError
 from sm_launch.images.checkout import (
     IMAGES,
     checked_flavor,
@@ -17,6 +18,7 @@ from sm_launch.images.checkout import (
     repository,
 )
 from sm_launch.images.engine import Image, docker, size
+from sm_launch.images.sbom import write_sbom
 
 _CPU_BASE = "debian:bookworm-slim"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -37,6 +39,8 @@ def build(
     ca_bundle: Path | None = None,
     images: tuple[str, ...] = IMAGES,
     cache: str | None = None,
+    efa: bool = False,
+    sbom: bool = True,
 ) -> list[Image]:
     """Build `sm-train:TAG-FLAVOR` and `sm-serve:TAG-FLAVOR`.
 
@@ -50,31 +54,42 @@ def build(
         ca_bundle: certificates of a company proxy, for the build only; default: the system's.
         images: which of the two.
         cache: registry repository for BuildKit's layer cache.
+        efa: add libfabric and NCCL's plugin for it to the training image (GPU flavour).
+        sbom: write a bill of materials beside.
 
     Raises:
+        UserInputError: a tag or flavour that cannot be.
         LaunchError: docker or the build failed.
     """
     root = root or repository()
     tag = checked_tag(tag or default_tag(root))
     checked_flavor(flavor)
+    if efa and flavor != "gpu":
+        raise UserInputError("needs the GPU flavour", field="efa", value=True, fix="--flavor gpu")
     if flavor == "cpu" and _fill_wheelhouse(root):
         torch_index_url = ""  # an index that cannot be reached would fail the build
-    arguments = _build_arguments(flavor, base_image, torch_index_url, index_url)
-    arguments += _secrets(ca_bundle)
+    arguments = [*build_arguments(flavor, base_image, torch_index_url, index_url),
+                 *build_secrets(ca_bundle)]  # fmt: skip
     built = []
     for image in images:
         uri = f"sm-{image}:{tag}-{flavor}"
-        docker("buildx", "build", "--load", "--tag", uri,
-                "--file", str(root / "containers" / image / "Dockerfile"),
-                *arguments, *_labels(root, image, flavor, tag), *_cache(cache, image, flavor),
-                str(root / "containers"), show=True)  # fmt: skip
-        built.append(Image(f"sm-{image}", uri, None, size(uri)))
+        own = ["--build-arg", "EFA=on"] if efa and image == "train" else []
+        context = ["--file", str(root / "containers" / image / "Dockerfile"), *arguments, *own,
+                   *_cache_from(cache, image, flavor), str(root / "containers")]  # fmt: skip
+        docker("buildx", "build", "--load", "--tag", uri, *_labels(root, image, flavor, tag),
+               *_cache_to(cache, image, flavor), *context, show=True)  # fmt: skip
+        materials = write_sbom(root, image, tag, flavor, context) if sbom else None
+        built.append(Image(f"sm-{image}", uri, None, size(uri), materials))
     return built
 
 
-def _build_arguments(
-    flavor: str, base_image: str | None, torch_index_url: str, index_url: str | None
+def build_arguments(
+    flavor: str,
+    base_image: str | None,
+    torch_index_url: str,
+    index_url: str | None,
 ) -> list[str]:
+    """What the Dockerfiles' ARGs are set to."""
     values = {"LOCK": flavor, "TORCH_LOCK": flavor}
     base = base_image or (_CPU_BASE if flavor == "cpu" else None)
     if base:
@@ -86,7 +101,7 @@ def _build_arguments(
     return [part for key, value in values.items() for part in ("--build-arg", f"{key}={value}")]
 
 
-def _secrets(ca_bundle: Path | None) -> list[str]:
+def build_secrets(ca_bundle: Path | None) -> list[str]:
     """Certificates and credentials for the build's own network access; never in a layer."""
     found = {"ca": ca_bundle or _SYSTEM_CA, "netrc": Path.home() / ".netrc"}
     return [
@@ -111,11 +126,13 @@ def _labels(root: Path, image: str, flavor: str, tag: str) -> list[str]:
     return [part for key, value in labels.items() for part in ("--label", f"{key}={value}")]
 
 
-def _cache(cache: str | None, image: str, flavor: str) -> list[str]:
-    if cache is None:
-        return []
-    ref = f"type=registry,ref={cache}:{image}-{flavor}"
-    return ["--cache-from", ref, "--cache-to", f"{ref},mode=max,image-manifest=true"]
+def _cache_from(cache: str | None, image: str, flavor: str) -> list[str]:
+    return ["--cache-from", f"type=registry,ref={cache}:{image}-{flavor}"] if cache else []
+
+
+def _cache_to(cache: str | None, image: str, flavor: str) -> list[str]:
+    ref = f"type=registry,ref={cache}:{image}-{flavor},mode=max,image-manifest=true"
+    return ["--cache-to", ref] if cache else []
 
 
 def _fill_wheelhouse(root: Path) -> bool:
@@ -124,7 +141,7 @@ def _fill_wheelhouse(root: Path) -> bool:
     Returns:
         Whether the wheel is there; otherwise the build must ask an index.
     """
-    wheelhouse = root / "containers" / "wheelhouse"
+    wheelhouse = root / "containers" / "wheelhouse" / "cpu"
     if any(wheelhouse.glob("torch-*.whl")):
         return True
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sm_launch.errors import LaunchError
@@ -21,12 +22,14 @@ class Image:
         uri: by tag.
         digest: `repository@sha256:…` once pushed, else None.
         size: uncompressed, in bytes.
+        sbom: its bill of materials (CycloneDX), where the build wrote one.
     """
 
     name: str
     uri: str
     digest: str | None
     size: int
+    sbom: Path | None = None
 
 
 def inspect(uri: str) -> dict[str, Any]:

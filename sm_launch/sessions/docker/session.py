@@ -15,6 +15,7 @@ from sm_launch.sessions.process.base import Request, Response, Settings
 from sm_launch.sessions.process.runtime import Runtime
 from sm_launch.sessions.process.store import Record
 from sm_launch.sessions.process.training import TrainingJobs
+from sm_launch.sessions.process.transform import TransformJobs
 
 # Beyond SageMaker's own grace times: collecting output and removing containers and network.
 _CLEAN_UP_SECONDS = 30
@@ -24,7 +25,7 @@ _ENGINE_VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_T
                      "DOCKER_CERT_PATH")  # fmt: skip
 
 
-class DockerSession(TrainingJobs, Runtime):
+class DockerSession(TrainingJobs, TransformJobs, Runtime):
     """SageMaker's client methods, run in containers of the real images on this machine.
 
     Args:
@@ -61,27 +62,25 @@ class DockerSession(TrainingJobs, Runtime):
 
     def create_endpoint(self, **request: Any) -> Response:
         """Start serving; returns while the endpoint is still `Creating`."""
-        deployment = self._deployment(request["EndpointConfigName"], "CreateEndpoint")
-        for variant in deployment["variants"]:
-            require_image(variant["container"].get("Image", ""))
-        self._sweep()
+        self._require_images(request["EndpointConfigName"], "CreateEndpoint")
         return super().create_endpoint(**request)
 
     def update_endpoint(self, **request: Any) -> Response:
-        """Not possible with containers yet.
-
-        Raises:
-            LaunchError: always.
-        """
-        raise _unsupported("an endpoint cannot be updated in place", request["EndpointName"])
+        """Move an endpoint to another configuration while it goes on answering."""
+        self._require_images(request["EndpointConfigName"], "UpdateEndpoint")
+        return super().update_endpoint(**request)
 
     def create_transform_job(self, **request: Any) -> Response:
-        """Not possible with containers yet.
+        """Start a transform job in a container of its own; it runs on after the call."""
+        model = self.describe_model(ModelName=request["ModelName"])
+        require_image(model["PrimaryContainer"].get("Image", ""))
+        self._sweep()
+        return super().create_transform_job(**request)
 
-        Raises:
-            LaunchError: always.
-        """
-        raise _unsupported("batch transform is not there yet", request["TransformJobName"])
+    def _require_images(self, config: str, operation: str) -> None:
+        for variant in self._deployment(config, operation)["variants"]:
+            require_image(variant["container"].get("Image", ""))
+        self._sweep()
 
     def _sweep(self) -> None:
         """Remove containers whose watcher was killed: nobody else would."""
@@ -95,14 +94,6 @@ class DockerSession(TrainingJobs, Runtime):
                 os.close(lock)
             if lock is not None or not records:
                 engine.remove_containers(directory)
-
-
-def _unsupported(problem: str, name: str) -> LaunchError:
-    return LaunchError(
-        f"{problem} with the docker target",
-        value=name,
-        fix="delete and deploy again, or use --target process or sagemaker",
-    )
 
 
 def require_image(image: str) -> None:
