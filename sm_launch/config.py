@@ -19,6 +19,7 @@ from sm_launch.errors import UserInputError
 from sm_launch.hosting_config import (
     Asynchronous,
     Autoscaling,
+    Components,
     DataCapture,
     Serverless,
     Transform,
@@ -147,8 +148,10 @@ class Endpoint(Section):
     """Containers on demand instead of instances."""
     asynchronous: Asynchronous | None = None
     """Requests and answers as S3 objects."""
+    components: Components | None = None
+    """Inference components: adapters, and real-time endpoints that scale to zero."""
     autoscaling: Autoscaling | None = None
-    """Instances by load and by the clock."""
+    """Instances (or copies of components) by load and by the clock."""
     data_capture: DataCapture | None = None
     """Keep requests and answers."""
     update: Update | None = None
@@ -168,12 +171,19 @@ class Endpoint(Section):
                 raise ValueError(f"serverless cannot have: {', '.join(clashing)}")
             if self.autoscaling and not self.serverless.provisioned_concurrency:
                 raise ValueError("autoscaling of serverless needs provisioned_concurrency")
-        if self.autoscaling and not self.asynchronous:
+        if self.components:
+            excluded = ("serverless", "asynchronous", "data_capture", "variants")
+            clashing = [name for name in excluded if getattr(self, name)]
+            if clashing:
+                raise ValueError(f"components cannot have: {', '.join(clashing)}")
+            if self.update and self.update.strategy != "rolling":
+                raise ValueError("update.strategy: components are updated rolling only")
+        if self.autoscaling and not (self.asynchronous or self.components):
             smallest = [self.autoscaling.min, *(item.min for item in self.autoscaling.schedule)]
             if 0 in smallest:
                 raise ValueError(
                     "autoscaling.min: 0 needs an asynchronous endpoint (asynchronous: {}), whose "
-                    "requests wait in a queue while there is no instance"
+                    "requests wait in a queue while there is no instance, or components: {}"
                 )
         return self
 

@@ -19,6 +19,7 @@ from sm_launch.sessions.aws_logs import read_group
 TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
 TRANSFORM_LOGS = "/aws/sagemaker/TransformJobs"
 ENDPOINT_LOGS = "/aws/sagemaker/Endpoints"
+COMPONENT_LOGS = "/aws/sagemaker/InferenceComponents"
 
 # DescribeTrainingJob and GetLogEvents are throttled per account: every few seconds is enough.
 SECONDS_BETWEEN_LOOKS = 5.0
@@ -104,6 +105,10 @@ class AwsSession:
         if not lines and cursor is None:
             self._require("describe_endpoint", "endpoint", EndpointName=name)
         return lines, cursor_after
+
+    def component_log_lines(self, name: str, cursor: Any = None) -> tuple[list[str], Any]:
+        """New lines of an inference component's log, and where to go on."""
+        return read_group(self._logs, f"{COMPONENT_LOGS}/{name}", "", cursor)
 
     def _require(self, method: str, kind: str, **request: str) -> None:
         from botocore.exceptions import ClientError

@@ -105,7 +105,7 @@ def _problem(shape: Shape, value: Any) -> str | None:
 def _matches(pattern: str, value: str) -> bool:
     if pattern.removeprefix("^").startswith(_LOCATION_PATTERNS) and value.startswith("file://"):
         return True
-    # Python's `re` has no Unicode property classes, which the tag patterns use.
-    if r"\p{" in pattern:
+    try:
+        return re.fullmatch(pattern, value) is not None
+    except re.error:  # Java's Unicode classes, which the tag patterns use
         return True
-    return re.fullmatch(pattern, value) is not None
