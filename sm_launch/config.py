@@ -114,6 +114,11 @@ class Training(Section):
                     f"max_wait_seconds ({self.max_wait_seconds}) must be at least "
                     f"max_runtime_seconds ({self.max_runtime_seconds})"
                 )
+        if self.spot and self.instances.keep_alive_seconds:
+            raise ValueError(
+                "instances.keep_alive_seconds: SageMaker has no warm pools of spot instances; "
+                "leave out one of the two"
+            )
         return self
 
     @field_validator("channels")

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from sm_launch import contract, requests
@@ -61,6 +62,42 @@ def build_request(
         role=role,
     )
     return requests.create_training_job(config, name, inputs)
+
+
+def check_request(config: JobConfig, *, image: str, role: str) -> list[str]:
+    """Hold job.yaml's values against SageMaker's own limits before anything is uploaded.
+
+    Returns:
+        Warnings: what the installed botocore does not know, though AWS may.
+
+    Raises:
+        RequestError, ServiceError: a value that SageMaker does not take.
+    """
+    from sm_launch.sessions.process.validation import RequestValidator
+
+    inputs = requests.TrainingInputs(
+        channels={"train": "s3://bucket/train/"},
+        output="s3://bucket/jobs",
+        checkpoints="s3://bucket/checkpoints",
+        model=None,
+        metric_definitions=metric_definitions(),
+        image=image,
+        role=role,
+    )
+    request = requests.create_training_job(config, requests.unique_name(config.name), inputs)
+    validator = RequestValidator("sagemaker", enums=False)
+    validator.check("CreateTrainingJob", request)
+    return unknown_type(validator.values("ResourceConfig", "InstanceType"),
+                        "training.instances.type", config.training.instances.type)  # fmt: skip
+
+
+def unknown_type(known: list[str], field: str, value: str) -> list[str]:
+    """A warning where the installed botocore does not know an instance type."""
+    if value in known:
+        return []
+    close = get_close_matches(value, known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return [f"{field}: the installed botocore does not know {value}{hint}"]
 
 
 def _checkpoints(config: JobConfig, stage: Stage) -> str | None:

@@ -65,6 +65,8 @@ def deploy(
         scaling = autoscaling.build_requests(config, endpoint) if on_aws else []
         echo_json(_by_method([*steps, *_components(config, endpoint, steps), *scaling]))
         return
+    if on_aws:
+        _check(config, steps)
     if config.endpoint.components:
         description = _deploy_components(session, config, steps, endpoint)
     else:
@@ -97,6 +99,20 @@ def _deploy(
         else:
             endpoints.delete(session, endpoint)
         raise
+
+
+def _check(config: JobConfig, steps: list[tuple[str, requests.Request]]) -> None:
+    """What SageMaker would refuse is refused before anything is made."""
+    from sm_launch.sessions.process.validation import RequestValidator
+    from sm_launch.training import unknown_type
+
+    validator = RequestValidator("sagemaker", enums=False)
+    for method, request in [*steps, *_components(config, str(steps[-1][1]["EndpointName"]), steps)]:
+        validator.check("".join(word.title() for word in method.split("_")), request)
+    if not config.endpoint.serverless:
+        known = validator.values("ProductionVariant", "InstanceType")
+        for words in unknown_type(known, "endpoint.instances.type", config.endpoint.instances.type):
+            click.echo(f"warning: {words}", err=True)
 
 
 def _components(
