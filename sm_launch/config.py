@@ -99,7 +99,8 @@ class Training(Section):
     compress_model: bool = True
     """Write model.tar.gz; false keeps the files as they are, which starts endpoints faster."""
     environment: dict[str, str] = {}
-    """Environment variables of the training container."""
+    """Environment variables of the training container. env:NAME takes the launcher's own variable,
+    secret:ID or secret:ID#KEY one of AWS Secrets Manager; neither is written down anywhere."""
     network: Network = Network()
     max_cost_usd: Annotated[float, Field(gt=0)] | None = None
     """Refuse to start on SageMaker when the job could cost more, at its maximum runtime."""
@@ -141,7 +142,7 @@ class Endpoint(Section):
     """URI of the serving image; needed for the targets docker and sagemaker."""
     instances: Instances = Instances()
     environment: dict[str, str] = {}
-    """Environment variables of the serving container."""
+    """Environment variables of the serving container; env: and secret: as in training."""
     startup_timeout_seconds: Annotated[int, Field(ge=60, le=3600)] | None = None
     """How long the model may take to load before the endpoint counts as failed; default: from the
     model's size."""

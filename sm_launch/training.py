@@ -119,6 +119,12 @@ def follow(session: Session, name: str) -> Iterator[Observation]:
         description = session.describe_training_job(TrainingJobName=name)
         lines, cursor = session.training_log_lines(name, cursor)
         status = description["TrainingJobStatus"]
+        lag = getattr(session, "log_lag_seconds", 0.0)
+        if status == "Failed" and lag:
+            # The last lines, which say why, come later than the status.
+            time.sleep(lag)
+            late, cursor = session.training_log_lines(name, cursor)
+            lines = [*lines, *late]
         yield Observation(status, description.get("SecondaryStatus", ""), lines, description)
         if status in contract.TRAINING_FINAL_STATUSES:
             return
