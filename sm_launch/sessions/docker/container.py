@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 from sm_launch.sessions.docker import engine, sdk
 from sm_launch.sessions.process.hosting_run import PENDING_UPDATE
 from sm_launch.sessions.process.store import Record
+from sm_launch.sessions.references import inherited
 
 _GPU_FAMILIES = ("ml.g", "ml.p", "local_gpu")
 
@@ -74,7 +75,7 @@ def _train(record: Record, base: Path) -> int:
                 "InstanceCount": resources.get("InstanceCount", 1),
             },
             InputDataConfig=request.get("InputDataConfig", []),
-            Environment=request.get("Environment", {}),
+            Environment=inherited(request.get("Environment", {})),
             HyperParameters=sdk.quoted(request.get("HyperParameters", {})),
         )
     except sdk.ContainerError as error:
@@ -95,7 +96,7 @@ def _serve(record: Record, base: Path) -> int:
         PrimaryContainer={
             "Image": container["Image"],
             "ModelDataUrl": _model(container, base).as_uri(),
-            "Environment": container.get("Environment", {}),
+            "Environment": inherited(container.get("Environment", {})),
         },
     )
     kind = _instance(variant.get("InstanceType", "local"))
