@@ -27,7 +27,7 @@ from sm_train.job import Job
 from sm_train.launch import is_worker, launch_workers, process_count
 from sm_train.model import resolve_base_model
 from sm_train.stopping import StopRequest
-from sm_train.user_script import has_user_script, run_user_script
+from sm_train.user_script import ScriptFailedError, has_user_script, run_user_script
 
 EXIT_FAILED = 1
 
@@ -36,15 +36,17 @@ def main() -> None:
     """Run the job that the base directory describes; exits non-zero unless it succeeded."""
     started = time.time()
     paths = Paths.from_environment()
-    if has_user_script(paths):
-        run_user_script()
-        return
     stop = StopRequest()
     try:
+        if has_user_script(paths):
+            run_user_script()
+            return
         stop.install()
         run(paths, stop, started)
     except StoppedBySignalError as stopped:
         _leave(paths, EXIT_STOPPED, str(stopped))
+    except ScriptFailedError as error:
+        _leave(paths, error.code, str(error))
     except (UserError, WorkerFailedError) as error:
         _leave(paths, EXIT_FAILED, str(error))
     except Exception as error:
