@@ -40,7 +40,7 @@ from sm_train.memory import (
 from sm_train.model import resolve_base_model
 from sm_train.parallelism import check_hardware
 from sm_train.stopping import StopRequest, leave
-from sm_train.user_script import has_user_script, run_user_script
+from sm_train.user_script import ScriptFailedError, has_user_script, run_user_script
 
 EXIT_FAILED = 1
 
@@ -49,11 +49,11 @@ def main() -> None:
     """Run the job that the base directory describes; exits non-zero unless it succeeded."""
     started = time.time()
     paths = Paths.from_environment()
-    if has_user_script(paths):
-        run_user_script()
-        return
     stop = StopRequest()
     try:
+        if has_user_script(paths):
+            run_user_script()
+            return
         stop.install()
         if not is_worker():
             # An earlier run's, where a directory is used again.
@@ -64,6 +64,8 @@ def main() -> None:
         if not is_worker() and paths.failure.exists():  # a worker failed while it was stopping
             _leave(paths, EXIT_FAILED, "a training process failed while stopping")
         _leave(paths, EXIT_STOPPED, str(stopped))
+    except ScriptFailedError as error:
+        _leave(paths, error.code, str(error))
     except (UserError, WorkerFailedError) as error:
         _leave(paths, EXIT_FAILED, str(error))
     except Exception as error:
