@@ -13,7 +13,7 @@ import time
 import traceback
 from typing import NoReturn
 
-from sm_train.checkpoints import check_disk, model_bytes, needed_bytes, remove_partial
+from sm_train.checkpoints import check_disk, needed_bytes, remove_partial, stored_weights
 from sm_train.config import Config, load_config
 from sm_train.contract import (
     EXIT_STOPPED,
@@ -43,6 +43,7 @@ from sm_train.stopping import StopRequest, leave
 from sm_train.user_script import ScriptFailedError, has_user_script, run_user_script
 
 EXIT_FAILED = 1
+_WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes
 
 
 def main() -> None:
@@ -129,8 +130,17 @@ def _launch(
 
 
 def _disk_need(config: Config, source: str) -> int:
-    kept = int(config.training.get("save_total_limit") or 2)
-    return needed_bytes(model_bytes(source), lora=config.model.use_peft, checkpoints=kept)
+    """Of a local base model: trained in full its weights grow to float32 unless dtype is given."""
+    model = config.model
+    parameters, stored = stored_weights(source)
+    asked = _WIDTHS.get(model.dtype or ("auto" if model.use_peft else "float32"))
+    return needed_bytes(
+        parameters,
+        asked or stored / max(parameters, 1),
+        lora=model.use_peft,
+        checkpoints=int(config.training.get("save_total_limit") or 2),
+        merged=config.job.export != "adapter",
+    )
 
 
 def _say_what_was_read(data: Data) -> None:
