@@ -52,8 +52,8 @@ schemas: setup ## Write the hyperparameter schemas again from TRL's and transfor
 	$(BIN)/python -m sm_train.schema --write
 
 lock: ## Pin every dependency again, with hashes (needs uv)
-	$(COMPILE) $(PROJECTS) locks/build.in --extra dev --extra docker -o locks/dev.txt
-	$(COMPILE) $(PROJECTS) locks/build.in -c locks/dev.txt -o locks/runtime.txt
+	$(COMPILE) $(PROJECTS) locks/build.in --extra dev --extra docker --extra text -o locks/dev.txt
+	$(COMPILE) $(PROJECTS) locks/build.in --extra text -c locks/dev.txt -o locks/runtime.txt
 	containers/lock
 
 setup: .venv/.runtime ## Make .venv for the launcher and both containers' code
