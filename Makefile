@@ -15,10 +15,10 @@ TAG ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PROJECTS := pyproject.toml containers/train/pyproject.toml containers/serve/pyproject.toml
-COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--override locks/overrides.txt --custom-compile-command 'make lock'
 
-.PHONY: help demo test test-fast lint format build push lock schemas setup setup-dev clean
+.PHONY: help demo test test-fast lint format build push flash-attn-wheel audit lock schemas setup setup-dev clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -48,13 +48,20 @@ build: setup ## Build both images (FLAVOR=cpu|gpu, TAG=…)
 push: setup ## Push both images to ECR, or to REGISTRY=host:port
 	$(BIN)/sm-launch images push --flavor $(FLAVOR) --tag $(TAG) $(if $(REGISTRY),--registry $(REGISTRY))
 
+flash-attn-wheel: setup ## Compile flash-attn once, for GPU builds (MAX_JOBS=…; hours)
+	$(BIN)/sm-launch images flash-attn-wheel $(if $(MAX_JOBS),--max-jobs $(MAX_JOBS))
+
+audit: setup-dev ## Look the images' packages up in a database of vulnerabilities (FLAVOR=cpu|gpu)
+	$(BIN)/sm-launch images audit --flavor $(FLAVOR)
+
 schemas: setup ## Write the hyperparameter schemas again from TRL's and transformers' classes
 	$(BIN)/python -m sm_train.schema --write
 
-lock: ## Pin every dependency again, with hashes (needs uv)
+lock: setup-dev ## Pin every dependency again, with hashes
 	$(COMPILE) $(PROJECTS) locks/build.in --extra dev --extra docker --extra text -o locks/dev.txt
 	$(COMPILE) $(PROJECTS) locks/build.in --extra text -c locks/dev.txt -o locks/runtime.txt
-	containers/lock
+	$(COMPILE) --no-deps locks/model-trainer.in -c locks/dev.txt -o locks/model-trainer.txt
+	PATH="$(CURDIR)/$(BIN):$$PATH" containers/lock
 
 setup: .venv/.runtime ## Make .venv for the launcher and both containers' code
 setup-dev: .venv/.dev ## The same, with what tests and lint need
@@ -77,9 +84,9 @@ setup-dev: .venv/.dev ## The same, with what tests and lint need
 	@$(PIP) install --quiet --no-deps --no-build-isolation -e . -e containers/train -e containers/serve
 	@touch $@
 
-.venv/.dev: .venv/.runtime locks/dev.txt
+.venv/.dev: .venv/.runtime locks/dev.txt locks/model-trainer.txt
 	@echo '== tools for tests and lint =='
-	@$(PIP) install --quiet --use-pep517 --no-deps --require-hashes -r locks/dev.txt
+	@$(PIP) install --quiet --use-pep517 --no-deps --require-hashes -r locks/dev.txt -r locks/model-trainer.txt
 	@touch $@
 
 clean: ## Remove what builds, tests and the demo wrote here

@@ -228,7 +228,12 @@ def _hosting(bucket: str, prefix: str) -> list[Document]:
             _objects(bucket, f"{prefix}/*/{area}", "s3:PutObject", "s3:AbortMultipartUpload")
             for area in ("endpoints", "transforms")
         ),
-        *_common("sm-serve", "/aws/sagemaker/Endpoints/*", "/aws/sagemaker/TransformJobs"),
+        *_common(
+            "sm-serve",
+            "/aws/sagemaker/Endpoints/*",
+            "/aws/sagemaker/InferenceComponents/*",
+            "/aws/sagemaker/TransformJobs",
+        ),
     ]
 
 

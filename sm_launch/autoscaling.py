@@ -15,6 +15,7 @@ Request = dict[str, Any]
 NAMESPACE = "sagemaker"
 INSTANCES = "sagemaker:variant:DesiredInstanceCount"
 CONCURRENCY = "sagemaker:variant:DesiredProvisionedConcurrency"
+COPIES = "sagemaker:inference-component:DesiredCopyCount"
 # What to hold where `autoscaling.target` does not say.
 INVOCATIONS_PER_MINUTE, BACKLOG_PER_INSTANCE, CONCURRENCY_SHARE = 70.0, 5.0, 0.7
 
@@ -38,7 +39,8 @@ def build_requests(config: JobConfig, endpoint: str) -> list[tuple[str, Request]
         },
     }
     calls = [("register_scalable_target", register), ("put_scaling_policy", policy)]
-    if config.endpoint.asynchronous and _reaches_zero(settings):
+    endpoint_config = config.endpoint
+    if (endpoint_config.asynchronous or endpoint_config.components) and _reaches_zero(settings):
         calls.append(("put_scaling_policy", _wake(target, endpoint, settings)))
     return [*calls, *_schedules(target, endpoint, settings)]
 
@@ -46,15 +48,20 @@ def build_requests(config: JobConfig, endpoint: str) -> list[tuple[str, Request]
 def wake_alarm(config: JobConfig, endpoint: str, policy_arn: str) -> Request:
     """PutMetricAlarm: requests wait and no instance is there, so the step policy starts one."""
     tags = {**config.aws.tags, contract.TAG_KEY: config.name}
+    copies = config.endpoint.components is not None
+    # Without a queue the first request is refused; it must start a copy at once.
+    periods = 1 if copies else 2
     return {
         "AlarmName": f"{endpoint}-wake",
         "Namespace": "AWS/SageMaker",
-        "MetricName": "HasBacklogWithoutCapacity",
-        "Dimensions": [{"Name": "EndpointName", "Value": endpoint}],
-        "Statistic": "Average",
+        "MetricName": "NoCapacityInvocationFailures" if copies else "HasBacklogWithoutCapacity",
+        "Dimensions": [
+            {"Name": "InferenceComponentName" if copies else "EndpointName", "Value": endpoint}
+        ],
+        "Statistic": "Maximum" if copies else "Average",
         "Period": 60,
-        "EvaluationPeriods": 2,
-        "DatapointsToAlarm": 2,
+        "EvaluationPeriods": periods,
+        "DatapointsToAlarm": periods,
         "Threshold": 1,
         "ComparisonOperator": "GreaterThanOrEqualToThreshold",
         "TreatMissingData": "missing",
@@ -97,7 +104,8 @@ def remove(
     pages = client.get_paginator("describe_scalable_targets").paginate(ServiceNamespace=NAMESPACE)
     removed = []
     for target in [found for page in pages for found in page["ScalableTargets"]]:
-        if target["ResourceId"].startswith(f"endpoint/{endpoint}/"):
+        ours = (f"endpoint/{endpoint}/", f"inference-component/{endpoint}/")
+        if f"{target['ResourceId']}/".startswith(ours):
             keys = ("ServiceNamespace", "ResourceId", "ScalableDimension")
             client.deregister_scalable_target(**{key: target[key] for key in keys})
             removed.append(f"scaling of {target['ResourceId']}")
@@ -108,6 +116,12 @@ def remove(
 
 
 def _target(endpoint_config: Endpoint, endpoint: str) -> Request:
+    if endpoint_config.components:
+        return {
+            "ServiceNamespace": NAMESPACE,
+            "ResourceId": f"inference-component/{endpoint}",
+            "ScalableDimension": COPIES,
+        }
     return {
         "ServiceNamespace": NAMESPACE,
         "ResourceId": f"endpoint/{endpoint}/variant/{MAIN_VARIANT}",
@@ -129,6 +143,8 @@ def _metric(endpoint_config: Endpoint, settings: Autoscaling, endpoint: str) -> 
     kind = "ProvisionedConcurrencyUtilization" if serverless else "InvocationsPerInstance"
     default = CONCURRENCY_SHARE if serverless else INVOCATIONS_PER_MINUTE
     metric = {"PredefinedMetricType": f"SageMakerVariant{kind}"}
+    if endpoint_config.components:
+        metric = {"PredefinedMetricType": "SageMakerInferenceComponentInvocationsPerCopy"}
     return {
         "TargetValue": settings.target or default,
         "PredefinedMetricSpecification": metric,
@@ -147,8 +163,8 @@ def _wake(target: Request, endpoint: str, settings: Autoscaling) -> Request:
         "PolicyType": "StepScaling",
         "StepScalingPolicyConfiguration": {
             "AdjustmentType": "ChangeInCapacity",
-            "MetricAggregationType": "Average",
-            "Cooldown": settings.scale_in_cooldown_seconds,
+            "MetricAggregationType": "Maximum",
+            "Cooldown": settings.scale_out_cooldown_seconds,
             "StepAdjustments": [{"MetricIntervalLowerBound": 0, "ScalingAdjustment": 1}],
         },
     }

@@ -64,7 +64,8 @@ _KNOWN = (
         r"gatedrepoerror|401 client error.*huggingface|403 client error.*huggingface|"
         r"access to model .* is restricted",
         "the model is gated: the Hub wants a token",
-        "accept its licence on the Hub and give HF_TOKEN (training.environment)",
+        "accept its licence on the Hub and give a token: "
+        "training.environment: {HF_TOKEN: env:HF_TOKEN}",
     ),
     (
         r"repositorynotfounderror|is not a local folder and is not a valid model identifier",

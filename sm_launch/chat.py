@@ -21,6 +21,7 @@ class Conversation:
         endpoint: its name.
         parameters: of every request, such as max_tokens and temperature.
         system: first message of every conversation; empty for none.
+        component: inference component that is asked; None on endpoints without.
         messages: what was said so far.
         seconds_to_first: until the last answer began.
         seconds: that the last answer took.
@@ -31,6 +32,7 @@ class Conversation:
     endpoint: str
     parameters: dict[str, Any] = field(default_factory=dict)
     system: str = ""
+    component: str | None = None
     messages: list[dict[str, str]] = field(default_factory=list)
     seconds_to_first: float = 0.0
     seconds: float = 0.0
@@ -52,6 +54,7 @@ class Conversation:
             Body=json.dumps(body).encode(),
             ContentType="application/json",
             Accept="*/*",
+            **({"InferenceComponentName": self.component} if self.component else {}),
         )
         for piece in streaming.texts(streaming.chunks(reply["Body"])):
             if not self.pieces:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sm_launch import alarms, autoscaling, contract
+from sm_launch import alarms, autoscaling, components, contract
 from sm_launch.aws_errors import is_missing
 from sm_launch.instances import table
 
@@ -103,6 +103,9 @@ def delete(clients: Clients, leftover: Leftover, region: str | None = None) -> b
     kind = next(kind for kind in _KINDS if kind.word == leftover.kind)
     if leftover.kind == "endpoint":
         autoscaling.remove(leftover.name, region, clients)
+        client = clients("sagemaker", region)
+        if any("ModelName" not in variant for variant in _variants(client, leftover.name)[1]):
+            components.remove(client, leftover.name)
     try:
         getattr(clients("sagemaker", region), kind.delete)(**{kind.name: leftover.name})
     except Exception as error:
@@ -145,6 +148,9 @@ def _in_use(client: Any) -> frozenset[tuple[str, str]]:
             name, variants = _variants(client, item["EndpointName"])
             used.add(("endpoint configuration", name))
             used.update(("model", variant.get("ModelName", "")) for variant in variants)
+            if any("ModelName" not in variant for variant in variants):
+                found = components.specifications(client, item["EndpointName"]).values()
+                used.update(("model", each.get("ModelName", "")) for each in found)
     return frozenset(used)
 
 

@@ -20,6 +20,7 @@ from sm_launch.evaluation_config import Evaluation
 from sm_launch.hosting_config import (
     Asynchronous,
     Autoscaling,
+    Components,
     DataCapture,
     Serverless,
     Transform,
@@ -99,7 +100,8 @@ class Training(Section):
     compress_model: bool = True
     """Write model.tar.gz; false keeps the files as they are, which starts endpoints faster."""
     environment: dict[str, str] = {}
-    """Environment variables of the training container."""
+    """Environment variables of the training container. env:NAME takes the launcher's own variable,
+    secret:ID or secret:ID#KEY one of AWS Secrets Manager; neither is written down anywhere."""
     network: Network = Network()
     max_cost_usd: Annotated[float, Field(gt=0)] | None = None
     """Refuse to start on SageMaker when the job could cost more, at its maximum runtime."""
@@ -114,6 +116,11 @@ class Training(Section):
                     f"max_wait_seconds ({self.max_wait_seconds}) must be at least "
                     f"max_runtime_seconds ({self.max_runtime_seconds})"
                 )
+        if self.spot and self.instances.keep_alive_seconds:
+            raise ValueError(
+                "instances.keep_alive_seconds: SageMaker has no warm pools of spot instances; "
+                "leave out one of the two"
+            )
         return self
 
     @field_validator("channels")
@@ -136,7 +143,7 @@ class Endpoint(Section):
     """URI of the serving image; needed for the targets docker and sagemaker."""
     instances: Instances = Instances()
     environment: dict[str, str] = {}
-    """Environment variables of the serving container."""
+    """Environment variables of the serving container; env: and secret: as in training."""
     startup_timeout_seconds: Annotated[int, Field(ge=60, le=3600)] | None = None
     """How long the model may take to load before the endpoint counts as failed; default: from the
     model's size."""
@@ -148,8 +155,10 @@ class Endpoint(Section):
     """Containers on demand instead of instances."""
     asynchronous: Asynchronous | None = None
     """Requests and answers as S3 objects."""
+    components: Components | None = None
+    """Inference components: adapters, and real-time endpoints that scale to zero."""
     autoscaling: Autoscaling | None = None
-    """Instances by load and by the clock."""
+    """Instances (or copies of components) by load and by the clock."""
     data_capture: DataCapture | None = None
     """Keep requests and answers."""
     update: Update | None = None
@@ -169,12 +178,19 @@ class Endpoint(Section):
                 raise ValueError(f"serverless cannot have: {', '.join(clashing)}")
             if self.autoscaling and not self.serverless.provisioned_concurrency:
                 raise ValueError("autoscaling of serverless needs provisioned_concurrency")
-        if self.autoscaling and not self.asynchronous:
+        if self.components:
+            excluded = ("serverless", "asynchronous", "data_capture", "variants")
+            clashing = [name for name in excluded if getattr(self, name)]
+            if clashing:
+                raise ValueError(f"components cannot have: {', '.join(clashing)}")
+            if self.update and self.update.strategy != "rolling":
+                raise ValueError("update.strategy: components are updated rolling only")
+        if self.autoscaling and not (self.asynchronous or self.components):
             smallest = [self.autoscaling.min, *(item.min for item in self.autoscaling.schedule)]
             if 0 in smallest:
                 raise ValueError(
                     "autoscaling.min: 0 needs an asynchronous endpoint (asynchronous: {}), whose "
-                    "requests wait in a queue while there is no instance"
+                    "requests wait in a queue while there is no instance, or components: {}"
                 )
         return self
 

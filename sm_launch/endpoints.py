@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sm_launch import contract, requests, training
+from sm_launch import components, contract, requests, training
 from sm_launch.aws_errors import is_missing
 from sm_launch.causes import likely_cause
 from sm_launch.config import JobConfig
@@ -45,7 +45,7 @@ def build_requests(
     models = {version: model_data}
     for variant in config.endpoint.variants:
         models[requests.unique_name(f"{endpoint}-{variant.name}")] = variant.model_data
-    inputs = HostingInputs(output, model_bytes, tuple(models)[1:])
+    inputs = HostingInputs(output, model_bytes, tuple(models)[1:], role)
     created = [
         (
             "create_model",
@@ -211,7 +211,10 @@ def delete(session: Session, name: str) -> list[str]:
     models = []
     try:
         described = session.describe_endpoint_config(EndpointConfigName=config_name)
-        models = [variant["ModelName"] for variant in described["ProductionVariants"]]
+        variants = described["ProductionVariants"]
+        models = [variant["ModelName"] for variant in variants if "ModelName" in variant]
+        if len(models) < len(variants):
+            models += components.remove(session, name)
     except Exception as error:
         if not is_missing(error):
             raise

@@ -112,6 +112,24 @@ class Update(Section):
         return self
 
 
+class Components(Section):
+    """The model as an inference component: several adapters on it, copies down to zero."""
+
+    accelerators: Annotated[float, Field(ge=1)] | None = None
+    """GPUs of a copy; default: 1 on GPU instances."""
+    cpu_cores: Annotated[float, Field(ge=0.25)] | None = None
+    """CPU cores of a copy."""
+    memory_mb: Annotated[int, Field(ge=128)] = 4096
+    """Main memory that a copy needs."""
+    copies: Annotated[int, Field(ge=1)] = 1
+    """How many copies to begin with; endpoint.autoscaling then counts copies."""
+    adapters: dict[
+        Annotated[str, Field(pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,30}$")],
+        Annotated[str, Field(pattern=r"^s3://[^/]+/.+$")],
+    ] = {}
+    """Name to s3:// URI of a LoRA adapter (tar.gz); each is asked by --component ENDPOINT-NAME."""
+
+
 class Transform(Section):
     """A model over many files at once, without an endpoint."""
 

@@ -30,11 +30,13 @@ class HostingInputs:
         output: s3:// URI below which answers and captured data go.
         model_bytes: size of the model's artefact; None where nobody knows.
         variant_models: name of the SageMaker model of every further variant.
+        role: ARN of the execution role; an endpoint of components has it itself.
     """
 
     output: str = ""
     model_bytes: int | None = None
     variant_models: tuple[str, ...] = ()
+    role: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ def startup_timeout(model_bytes: int | None) -> int:
 
 def variants(endpoint: Endpoint, model: str, inputs: HostingInputs) -> list[Request]:
     """ProductionVariants: the main one, and those of `endpoint.variants`."""
+    if endpoint.components:
+        return [_for_components(endpoint, inputs)]
     main = {
         "VariantName": MAIN_VARIANT,
         "ModelName": model,
@@ -71,6 +75,23 @@ def variants(endpoint: Endpoint, model: str, inputs: HostingInputs) -> list[Requ
         return [{**main, "ServerlessConfig": _serverless(endpoint)}]
     first = {**main, **_on_instances(endpoint, None, inputs.model_bytes)}
     return [first, *_further(endpoint, inputs)]
+
+
+def _for_components(endpoint: Endpoint, inputs: HostingInputs) -> Request:
+    """A variant of instances alone, as many as the copies need: one a copy at most."""
+    scaling = endpoint.autoscaling
+    least = min([scaling.min, *(item.min for item in scaling.schedule)]) if scaling else 1
+    most = max([scaling.max, *(item.max for item in scaling.schedule)]) if scaling else 1
+    return {
+        "VariantName": MAIN_VARIANT,
+        **_on_instances(endpoint, None, inputs.model_bytes),
+        "ManagedInstanceScaling": {
+            "Status": "ENABLED",
+            "MinInstanceCount": min(least, endpoint.instances.count),
+            "MaxInstanceCount": max(most, endpoint.instances.count),
+        },
+        "RoutingConfig": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"},
+    }
 
 
 def _further(endpoint: Endpoint, inputs: HostingInputs) -> list[Request]:

@@ -9,8 +9,8 @@ MASK = "[redacted]"
 # Hugging Face tokens, and secret-looking values in JSON or NAME=VALUE.
 _TOKEN = re.compile(r"\b(hf|api_org)_[A-Za-z0-9]{16,}\b")
 _NAMED = re.compile(
-    r"""(?P<name>\b[A-Z0-9_]*(?:HF_TOKEN|API_KEY|PASSWORD|SECRET_ACCESS_KEY|SESSION_TOKEN)\b"?"""
-    r"""\s*[:=]\s*"?)(?P<value>(?<=")[^"]+|[^\s"',}]+)"""
+    r"""(?P<name>\b[A-Z0-9_]*(?:_TOKEN|API_KEY|PASSWORD|SECRET_ACCESS_KEY|_SECRET)\b"?"""
+    r"""\s*[:=]\s*"?)(?P<value>(?!(?:env|secret):)(?:(?<=")[^"]+|[^\s"',}]+))"""
 )
 _SECRET_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY")
 _SHORTEST = 8

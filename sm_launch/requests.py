@@ -125,10 +125,16 @@ def create_model(
         "ExecutionRoleArn": role,
         "Tags": tags(config),
     }
-    if config.endpoint.network.isolation:
+    # With components the network is the endpoint's own.
+    return request if config.endpoint.components else {**request, **_hosting_network(config)}
+
+
+def _hosting_network(config: JobConfig) -> Request:
+    network, request = config.endpoint.network, Request()
+    if network.isolation:
         request["EnableNetworkIsolation"] = True
-    if config.endpoint.network.subnets:
-        request["VpcConfig"] = _vpc(config.endpoint.network)
+    if network.subnets:
+        request["VpcConfig"] = _vpc(network)
     return request
 
 
@@ -142,6 +148,8 @@ def create_endpoint_config(
         "ProductionVariants": hosting_requests.variants(endpoint, model, inputs),
         "Tags": tags(config),
     }
+    if endpoint.components:
+        request |= {"ExecutionRoleArn": inputs.role or LOCAL_ROLE, **_hosting_network(config)}
     if endpoint.asynchronous:
         request["AsyncInferenceConfig"] = hosting_requests.asynchronous(
             endpoint.asynchronous, f"{inputs.output}/async/{name}", config.aws.kms_key
@@ -158,7 +166,7 @@ def create_endpoint_config(
 def create_endpoint(config: JobConfig, name: str, endpoint_config: str) -> Request:
     """CreateEndpoint."""
     request: Request = {"EndpointName": name, "EndpointConfigName": endpoint_config}
-    if config.endpoint.update:
+    if config.endpoint.update and not config.endpoint.components:
         request["DeploymentConfig"] = hosting_requests.deployment(config.endpoint.update)
     return {**request, "Tags": tags(config)}
 

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from sm_launch import contract, requests
@@ -63,6 +64,42 @@ def build_request(
     return requests.create_training_job(config, name, inputs)
 
 
+def check_request(config: JobConfig, *, image: str, role: str) -> list[str]:
+    """Hold job.yaml's values against SageMaker's own limits before anything is uploaded.
+
+    Returns:
+        Warnings: what the installed botocore does not know, though AWS may.
+
+    Raises:
+        RequestError, ServiceError: a value that SageMaker does not take.
+    """
+    from sm_launch.sessions.process.validation import RequestValidator
+
+    inputs = requests.TrainingInputs(
+        channels={"train": "s3://bucket/train/"},
+        output="s3://bucket/jobs",
+        checkpoints="s3://bucket/checkpoints",
+        model=None,
+        metric_definitions=metric_definitions(),
+        image=image,
+        role=role,
+    )
+    request = requests.create_training_job(config, requests.unique_name(config.name), inputs)
+    validator = RequestValidator("sagemaker", enums=False)
+    validator.check("CreateTrainingJob", request)
+    return unknown_type(validator.values("ResourceConfig", "InstanceType"),
+                        "training.instances.type", config.training.instances.type)  # fmt: skip
+
+
+def unknown_type(known: list[str], field: str, value: str) -> list[str]:
+    """A warning where the installed botocore does not know an instance type."""
+    if value in known:
+        return []
+    close = get_close_matches(value, known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return [f"{field}: the installed botocore does not know {value}{hint}"]
+
+
 def _checkpoints(config: JobConfig, stage: Stage) -> str | None:
     location = config.training.checkpoints
     if location is None:
@@ -82,6 +119,12 @@ def follow(session: Session, name: str) -> Iterator[Observation]:
         description = session.describe_training_job(TrainingJobName=name)
         lines, cursor = session.training_log_lines(name, cursor)
         status = description["TrainingJobStatus"]
+        lag = getattr(session, "log_lag_seconds", 0.0)
+        if status == "Failed" and lag:
+            # The last lines, which say why, come later than the status.
+            time.sleep(lag)
+            late, cursor = session.training_log_lines(name, cursor)
+            lines = [*lines, *late]
         yield Observation(status, description.get("SecondaryStatus", ""), lines, description)
         if status in contract.TRAINING_FINAL_STATUSES:
             return

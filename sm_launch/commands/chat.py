@@ -23,12 +23,14 @@ HELP = "/reset forgets the conversation, /system TEXT sets the system message, /
 @click.option("--system", default="", help="System message of the conversation.")
 @click.option("--max-tokens", type=int, default=512, show_default=True, help="Longest answer.")
 @click.option("--temperature", type=float, help="0: always the likeliest token.")
+@click.option("--component", help="Ask this inference component, such as ENDPOINT-ADAPTER.")
 @target_option
 def chat(
     endpoint: str,
     system: str,
     max_tokens: int,
     temperature: float | None,
+    component: str | None,
     target: Target | None,
 ) -> None:
     """Talk to an endpoint; answers are streamed.
@@ -43,7 +45,7 @@ def chat(
         parameters["temperature"] = temperature
     session = open_session(resolve_target(None, target))
     session.describe_endpoint(EndpointName=endpoint)  # an unknown name fails before the first turn
-    talk = Conversation(session, endpoint, parameters, system)
+    talk = Conversation(session, endpoint, parameters, system, component)
     terminal = sys.stdin.isatty()
     if terminal:
         _allow_editing()

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sm_launch import autoscaling, endpoints, requests
+from sm_launch import autoscaling, component_requests, components, endpoints, requests
 from sm_launch.commands.options import (
     dry_run_option,
     echo_json,
@@ -17,7 +17,7 @@ from sm_launch.commands.options import (
     open_workplace,
 )
 from sm_launch.config import JobConfig, Target
-from sm_launch.errors import LaunchError
+from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.progress import progress
 from sm_launch.sessions.protocol import Session
 
@@ -55,11 +55,22 @@ def deploy(
         model_bytes=_size(config, artefact) if on_aws else None,
     )
     endpoint = str(steps[-1][1]["EndpointName"])
+    if config.endpoint.components and not on_aws:
+        raise UserInputError(
+            "inference components are on SageMaker only",
+            field="endpoint.components",
+            fix="leave it out here; the serving image loads adapters over its /adapters route",
+        )
     if dry_run:
         scaling = autoscaling.build_requests(config, endpoint) if on_aws else []
-        echo_json(_by_method([*steps, *scaling]))
+        echo_json(_by_method([*steps, *_components(config, endpoint, steps), *scaling]))
         return
-    description = _deploy(session, steps, endpoint)
+    if on_aws:
+        _check(config, steps)
+    if config.endpoint.components:
+        description = _deploy_components(session, config, steps, endpoint)
+    else:
+        description = _deploy(session, steps, endpoint)
     if on_aws:
         for line in autoscaling.apply(config, endpoint):
             click.echo(line, err=True)
@@ -88,6 +99,63 @@ def _deploy(
         else:
             endpoints.delete(session, endpoint)
         raise
+
+
+def _check(config: JobConfig, steps: list[tuple[str, requests.Request]]) -> None:
+    """What SageMaker would refuse is refused before anything is made."""
+    from sm_launch.sessions.process.validation import RequestValidator
+    from sm_launch.training import unknown_type
+
+    validator = RequestValidator("sagemaker", enums=False)
+    for method, request in [*steps, *_components(config, str(steps[-1][1]["EndpointName"]), steps)]:
+        validator.check("".join(word.title() for word in method.split("_")), request)
+    if not config.endpoint.serverless:
+        known = validator.values("ProductionVariant", "InstanceType")
+        for words in unknown_type(known, "endpoint.instances.type", config.endpoint.instances.type):
+            click.echo(f"warning: {words}", err=True)
+
+
+def _components(
+    config: JobConfig, endpoint: str, steps: list[tuple[str, requests.Request]]
+) -> list[tuple[str, requests.Request]]:
+    if not config.endpoint.components:
+        return []
+    model = str(steps[0][1]["ModelName"])
+    base = component_requests.create_base(config, endpoint, model, None)
+    found = [base, *component_requests.adapters(config, endpoint)]
+    return [("create_inference_component", request) for request in found]
+
+
+def _deploy_components(
+    session: Session,
+    config: JobConfig,
+    steps: list[tuple[str, requests.Request]],
+    endpoint: str,
+) -> dict[str, Any]:
+    """The endpoint first where there is none, then the model and its adapters as components."""
+    existed = endpoints.exists(session, endpoint)
+    if existed:
+        session.create_model(**steps[0][1])
+    else:
+        _deploy(session, steps, endpoint)
+    try:
+        with progress(f"Endpoint {endpoint}") as bar:
+            components.apply(
+                session,
+                config,
+                endpoint,
+                str(steps[0][1]["ModelName"]),
+                None,
+                lambda name, status: bar.update(description=f"Component {name}: {status}"),
+            )
+    except LaunchError:
+        # What answers already is left alone: a failed update goes back to its old model.
+        if existed:
+            endpoints.take_back(session, steps[:1])
+        else:
+            endpoints.delete(session, endpoint)
+        raise
+    return session.describe_endpoint(EndpointName=endpoint)
 
 
 def _size(config: JobConfig, artefact: str) -> int | None:

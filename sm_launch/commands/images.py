@@ -28,6 +28,8 @@ def images() -> None:
 @click.option("--index-url", help="A package index instead of PyPI.")
 @click.option("--ca-bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--cache", help="Registry repository of the layer cache.")
+@click.option("--efa", is_flag=True, help="Add libfabric and aws-ofi-nccl, for p4d, p5, p6.")
+@click.option("--sbom/--no-sbom", default=True, help="A bill of materials into build/sbom.")
 @json_option
 def build(
     flavor: str,
@@ -38,6 +40,8 @@ def build(
     ca_bundle: Path | None,
     cache: str | None,
     as_json: bool,
+    efa: bool,
+    sbom: bool,
 ) -> None:
     """Build both images and print their names and sizes."""
     from sm_launch import images as library
@@ -50,12 +54,60 @@ def build(
         index_url=index_url,
         ca_bundle=ca_bundle,
         cache=cache,
+        efa=efa,
+        sbom=sbom,
     )
     if as_json:
         echo_json([asdict(image) for image in built])
         return
     for image in built:
         click.echo(f"{image.uri}  {image.size / 1e9:.2f} GB")
+
+
+@images.command("flash-attn-wheel")
+@click.option("--base-image", help="The image's base. Default: the Dockerfile's.")
+@click.option("--devel-image", help="With nvcc and the same Python. Default: the Dockerfile's.")
+@click.option("--max-jobs", default=2, show_default=True, help="Compilers at once, 9 GB each.")
+@click.option("--index-url", help="A package index instead of PyPI.")
+@click.option("--ca-bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def flash_attn_wheel(
+    base_image: str | None,
+    devel_image: str | None,
+    max_jobs: int,
+    index_url: str | None,
+    ca_bundle: Path | None,
+) -> None:
+    """Compile flash-attn once for GPU builds, and record the wheel's hash."""
+    from sm_launch import images as library
+
+    made = library.build_wheel(
+        base_image=base_image,
+        devel_image=devel_image,
+        max_jobs=max_jobs,
+        index_url=index_url,
+        ca_bundle=ca_bundle,
+    )
+    for wheel in made:
+        click.echo(wheel)
+
+
+@images.command()
+@_flavor
+@json_option
+def audit(flavor: str, as_json: bool) -> None:
+    """Look the locked packages of both images up in a database of vulnerabilities."""
+    from sm_launch import images as library
+
+    report = library.audit(flavor)
+    if as_json:
+        echo_json(report)
+    elif report["skipped"]:
+        click.echo(f"skipped: {report['skipped']}", err=True)
+    for each in report["vulnerabilities"] if not as_json else []:
+        fixed = ", ".join(each["fix_versions"]) or "none yet"
+        click.echo(f"{each['package']} {each['version']}  {each['id']}  fixed in: {fixed}")
+    if report["vulnerabilities"]:
+        raise click.exceptions.Exit(1)
 
 
 @images.command()

@@ -39,6 +39,7 @@ CONTENT_TYPES = {
 @click.option("--stream", is_flag=True, help="Print generated text as it comes.")
 @click.option("--raw", is_flag=True, help="With --stream: print the events as they are.")
 @click.option("--variant", help="Ask this production variant. Default: by weight.")
+@click.option("--component", help="Ask this inference component, such as ENDPOINT-ADAPTER.")
 @click.option("--async", "asynchronous", is_flag=True, help="The endpoint is asynchronous: wait.")
 @click.option(
     "--timeout", type=float, default=900.0, show_default=True, help="With --async, in seconds."
@@ -55,6 +56,7 @@ def invoke(
     stream: bool,
     raw: bool,
     variant: str | None,
+    component: str | None,
     asynchronous: bool,
     timeout: float,
     target: Target | None,
@@ -72,6 +74,8 @@ def invoke(
     request: dict[str, Any] = {"EndpointName": endpoint, "Body": body, "ContentType": content_type}
     if variant:
         request["TargetVariant"] = variant
+    if component:
+        request["InferenceComponentName"] = component
     if stream:
         _stream(session, request, raw=raw, as_json=as_json)
         return

@@ -88,6 +88,23 @@ def open_workplace(
     return workplace.open_workplace(load_config(config_path, overrides), target)
 
 
+def check_early(workplace: Workplace) -> None:
+    """What SageMaker would refuse is refused now, before data is uploaded.
+
+    Raises:
+        LaunchError: a value that SageMaker does not take.
+    """
+    if workplace.target != "sagemaker":
+        return
+    from sm_launch import training
+
+    config = workplace.config
+    for words in training.check_request(
+        config, image=workplace.training_image, role=workplace.training_role
+    ):
+        click.echo(f"warning: {words}", err=True)
+
+
 def require_sagemaker(config: JobConfig | None, target: Target | None, what: str) -> None:
     """Refuse what only AWS has.
 

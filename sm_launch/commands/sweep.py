@@ -10,6 +10,7 @@ import click
 from sm_launch import training
 from sm_launch.commands.options import (
     Workplace,
+    check_early,
     dry_run_option,
     echo_json,
     job_options,
@@ -86,6 +87,7 @@ def _request(
 
     config = workplace.config
     settings = sweep_requests.require_sweep(config)
+    check_early(workplace)
     if workplace.target == "sagemaker":
         from sm_launch.estimate import require_cost
 

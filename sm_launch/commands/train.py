@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 from sm_launch import matrix, requests, training
 from sm_launch.commands.options import (
     Workplace,
+    check_early,
     dry_run_option,
     echo_json,
     job_options,
@@ -55,6 +57,7 @@ def train(
     session = workplace.session() if not dry_run else None
     name = attach or requests.unique_name(workplace.config.name)
     if not attach:
+        check_early(workplace)
         if workplace.target == "sagemaker":
             _price(workplace.config, max_cost)
         request = _request(workplace, name, workplace.stage(upload=not dry_run))
@@ -101,6 +104,8 @@ def _train_matrix(
     as_json: bool,
 ) -> None:
     assert workplace.config.matrix is not None
+    for job in jobs:
+        check_early(replace(workplace, config=job.config))
     if workplace.target == "sagemaker":
         _price_all([job.config for job in jobs], max_cost)
     stage = workplace.stage(upload=not dry_run)

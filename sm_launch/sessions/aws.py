@@ -15,15 +15,22 @@ from sm_launch.aws_clients import make_client
 from sm_launch.aws_errors import is_missing, is_passing
 from sm_launch.errors import LaunchError
 from sm_launch.sessions.aws_logs import read_group
+from sm_launch.sessions.references import resolve_request
 
 TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
 TRANSFORM_LOGS = "/aws/sagemaker/TransformJobs"
 ENDPOINT_LOGS = "/aws/sagemaker/Endpoints"
+COMPONENT_LOGS = "/aws/sagemaker/InferenceComponents"
 
 # DescribeTrainingJob and GetLogEvents are throttled per account: every few seconds is enough.
 SECONDS_BETWEEN_LOOKS = 5.0
+# CloudWatch shows a line some seconds after it was written.
+LOG_LAG_SECONDS = 5.0
 # How long looking goes on without an answer before it gives up.
 PATIENCE_SECONDS = 600.0
+_WITH_ENVIRONMENT = frozenset(
+    {"create_training_job", "create_hyper_parameter_tuning_job", "create_model"}
+)
 _LOOKS = ("describe_", "list_")
 _RUNTIME = frozenset(
     {"invoke_endpoint", "invoke_endpoint_with_response_stream", "invoke_endpoint_async"}
@@ -40,6 +47,7 @@ class AwsSession:
     """
 
     seconds_between_looks = SECONDS_BETWEEN_LOOKS
+    log_lag_seconds = LOG_LAG_SECONDS
 
     def __init__(
         self,
@@ -68,6 +76,8 @@ class AwsSession:
         if name.startswith("_"):
             raise AttributeError(name)
         method = getattr(self._runtime if name in _RUNTIME else self._sagemaker, name)
+        if name in _WITH_ENVIRONMENT:
+            return lambda **request: method(**resolve_request(request, self._region, self._make))
         return self._patient(method) if name.startswith(_LOOKS) else method
 
     def training_log_lines(self, name: str, cursor: Any = None) -> tuple[list[str], Any]:
@@ -104,6 +114,10 @@ class AwsSession:
         if not lines and cursor is None:
             self._require("describe_endpoint", "endpoint", EndpointName=name)
         return lines, cursor_after
+
+    def component_log_lines(self, name: str, cursor: Any = None) -> tuple[list[str], Any]:
+        """New lines of an inference component's log, and where to go on."""
+        return read_group(self._logs, f"{COMPONENT_LOGS}/{name}", "", cursor)
 
     def _require(self, method: str, kind: str, **request: str) -> None:
         from botocore.exceptions import ClientError

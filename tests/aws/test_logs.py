@@ -9,6 +9,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from botocore.stub import ANY, Stubber
 
+from sm_launch import training
 from sm_launch.aws_clients import make_client
 from sm_launch.errors import LaunchError
 from sm_launch.sessions.aws import TRAINING_LOGS, AwsSession
@@ -140,3 +141,42 @@ def test_looking_is_patient_and_creating_is_not() -> None:
     flaky = Flaky(client_error("ThrottlingException"))
     with pytest.raises(ClientError, match="Throttling"):
         AwsSession(clients=lambda *_: flaky).create_training_job(TrainingJobName="x")
+
+
+def test_a_failed_training_is_explained_by_lines_that_come_late() -> None:
+    """DescribeTrainingJob says Failed before CloudWatch has the traceback."""
+    sagemaker, look = stubbed("sagemaker")
+    logs, log = stubbed("logs")
+    session = AwsSession(clients=lambda service, _: logs if service == "logs" else sagemaker)
+    session.seconds_between_looks = session.log_lag_seconds = 0.01
+    started = {
+        "TrainingJobName": "mine-1",
+        "TrainingJobArn": "arn:aws:sagemaker:eu-central-1:123456789012:training-job/mine-1",
+        "ModelArtifacts": {"S3ModelArtifacts": "s3://b/m"},
+        "AlgorithmSpecification": {"TrainingInputMode": "File"},
+        "ResourceConfig": TRAINING_JOB["ResourceConfig"],
+        "StoppingCondition": TRAINING_JOB["StoppingCondition"],
+        "CreationTime": 1,
+    }
+    for status, secondary in (("InProgress", "Training"), ("Failed", "Failed")):
+        answer = {**started, "TrainingJobStatus": status, "SecondaryStatus": secondary}
+        if status == "Failed":
+            answer["FailureReason"] = "AlgorithmError: exit code 1"
+        look.add_response("describe_training_job", answer)
+    streams = {"logStreams": [{"logStreamName": "mine-1/algo-1-1"}]}
+    late = {"timestamp": 2, "message": "torch.OutOfMemoryError: CUDA out of memory."}
+    for number, event in enumerate(([{"timestamp": 1, "message": "step 1"}], [], [late])):
+        log.add_response("describe_log_streams", streams)
+        end = {"events": [], "nextForwardToken": f"f/{number}"}
+        if event:
+            log.add_response("get_log_events", {**end, "events": event})
+        elif number:
+            end = {"events": [], "nextForwardToken": "f/0"}
+        log.add_response("get_log_events", end)
+    seen: list[str] = []
+    with pytest.raises(LaunchError) as caught:
+        training.wait(session, "mine-1", lambda look: seen.append(look.status))
+    assert seen == ["InProgress", "Failed"]
+    for words in ("AlgorithmError: exit code 1", "CUDA out of memory", "likely cause: the GPU",
+                  "halve per_device_train_batch_size"):  # fmt: skip
+        assert words in str(caught.value)

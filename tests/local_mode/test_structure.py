@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from sm_launch import images
+from sm_launch.images import engine
 
 # The first test of a run builds the images too.
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -56,7 +57,7 @@ def test_versions_are_those_of_the_lock_and_of_the_labels(image):
     text = "\n".join(lock.read_text() for lock in locks)
     pins = set(re.findall(r"^([a-z0-9.-]+)==([^\s;]+)", text, re.MULTILINE))
     assert set(installed.items()) <= pins
-    labels = images._inspect(image.uri)["Config"]["Labels"]
+    labels = engine.inspect(image.uri)["Config"]["Labels"]
     stack = {key: value for key, value in labels.items() if key.startswith("sm-launch.stack.")}
     assert {"sm-launch.stack.torch", "sm-launch.stack.transformers"} <= set(stack)
     for key, version in stack.items():
@@ -93,5 +94,5 @@ def test_an_unknown_command_is_an_error(image):
 
 
 def test_sagemaker_may_choose_the_servers_port(built):
-    labels = images._inspect(built["sm-serve"].uri)["Config"]["Labels"]
+    labels = engine.inspect(built["sm-serve"].uri)["Config"]["Labels"]
     assert labels["com.amazonaws.sagemaker.capabilities.accept-bind-to-port"] == "true"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ TASK_ALIASES = {
     "conversational": Task.TEXT_GENERATION,
 }
 ADAPTER_CONFIG = "adapter_config.json"
+ADAPTERS_FOLDER = "adapters"
+"""Adapters to choose from by request, each in a folder named as it is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Artefact:
     base: Path
     task: Task
     config: dict[str, Any]
+    adapters: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def encoder_decoder(self) -> bool:
@@ -50,7 +54,7 @@ class Artefact:
     @property
     def is_adapter(self) -> bool:
         """Whether the directory holds a PEFT adapter for another model."""
-        return self.base != self.path
+        return (self.path / ADAPTER_CONFIG).is_file() and self.base != self.path
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -77,7 +81,7 @@ def inspect(model_dir: Path, settings: Settings) -> Artefact:
             f"no model in {model_dir}: the endpoint's ModelDataUrl must hold a Hugging Face model"
             " directory (config.json, model.safetensors, tokenizer files)"
         )
-    _check_links(model_dir)
+    check_links(model_dir)
     base = _base_of(model_dir)
     config_path = base / "config.json"
     if not config_path.is_file():
@@ -92,7 +96,8 @@ def inspect(model_dir: Path, settings: Settings) -> Artefact:
             f"{config_path} has auto_map: the model needs its own Python code. Set"
             " SM_SERVE_TRUST_REMOTE_CODE=true if you trust it"
         )
-    return Artefact(model_dir, base, find_task(config, config_path, settings.task), config)
+    task = find_task(config, config_path, settings.task)
+    return Artefact(model_dir, base, task, config, _find_adapters(model_dir, task))
 
 
 def find_task(config: dict[str, Any], source: Path, wanted: str | None) -> Task:
@@ -119,8 +124,11 @@ def find_task(config: dict[str, Any], source: Path, wanted: str | None) -> Task:
 def _base_of(model_dir: Path) -> Path:
     """The directory of the full model: an unmerged adapter names it in adapter_config.json."""
     adapter = model_dir / ADAPTER_CONFIG
-    if (model_dir / "config.json").is_file() or not adapter.is_file():
+    if (model_dir / "config.json").is_file():
         return model_dir
+    if not adapter.is_file():
+        alone = not (model_dir / ADAPTERS_FOLDER).is_dir()
+        return model_dir if alone else model_dir / "base"
     named = str(read_json(adapter).get("base_model_name_or_path", ""))
     candidates = [model_dir / "base", Path(named), model_dir / named]
     for candidate in candidates:
@@ -131,6 +139,25 @@ def _base_of(model_dir: Path) -> Path:
         " the container: put the base model into the artefact's base/ folder, or merge before"
         " deploying"
     )
+
+
+def _find_adapters(model_dir: Path, task: Task) -> dict[str, Path]:
+    """Adapters by name. StartupError where they could not be told apart from the model."""
+    folder = model_dir / ADAPTERS_FOLDER
+    found = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{ADAPTER_CONFIG}"))}
+    if not found:
+        return {}
+    if task is not Task.TEXT_GENERATION:
+        raise StartupError(
+            f"{folder} holds adapters, which are chosen by request for {Task.TEXT_GENERATION} only:"
+            f" merge one for {task}"
+        )
+    if (model_dir / ADAPTER_CONFIG).is_file():
+        raise StartupError(
+            f"{model_dir} is an adapter and holds more in {folder}: put all of them into"
+            f" {ADAPTERS_FOLDER}/NAME/ beside base/"
+        )
+    return found
 
 
 def _check_weights(model_dir: Path, settings: Settings) -> None:
@@ -146,7 +173,7 @@ def _check_weights(model_dir: Path, settings: Settings) -> None:
         raise StartupError(f"no weights in {model_dir}: model.safetensors is missing")
 
 
-def _check_links(model_dir: Path) -> None:
+def check_links(model_dir: Path) -> None:
     """A link that leads out of an unpacked archive could expose files of the container.
 
     Directories that are links themselves are allowed: the platform may mount the model so.

@@ -42,6 +42,7 @@ class Settings:
     max_new_tokens: int = 256
     kv_cache_tokens: int = 0
     max_models: int = 16
+    max_adapters: int = 32
     allow_pickle_weights: bool = False
     trust_remote_code: bool = False
     emf: bool = False
@@ -151,6 +152,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         max_new_tokens=read.integer("SM_SERVE_MAX_NEW_TOKENS", default.max_new_tokens, 1, 1 << 20),
         kv_cache_tokens=read.integer("SM_SERVE_KV_CACHE_TOKENS", 0, 0, 1 << 30),
         max_models=read.integer("SM_SERVE_MAX_MODELS", default.max_models, 1, 10_000),
+        max_adapters=read.integer("SM_SERVE_MAX_ADAPTERS", default.max_adapters, 0, 10_000),
         allow_pickle_weights=read.flag("SM_SERVE_ALLOW_PICKLE_WEIGHTS"),
         trust_remote_code=read.flag("SM_SERVE_TRUST_REMOTE_CODE"),
         emf=read.flag("SM_SERVE_EMF"),

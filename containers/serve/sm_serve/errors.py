@@ -7,6 +7,8 @@ names the field, the value and the fix. Internals (paths, stack traces) go to th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class ServeError(Exception):
     """A refusal or failure with its HTTP status; `retry_after` is in seconds."""
@@ -20,6 +22,7 @@ class ServeError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.headers: dict[str, str] = {}
         if code is not None:
             self.code = code
         if retry_after is not None:
@@ -111,6 +114,12 @@ class EngineError(ServeError):
 
 class StartupError(Exception):
     """The server cannot start; the message says why and what to do about it."""
+
+
+def adapter_not_found(name: str, loaded: Sequence[str]) -> NotFound:
+    """The error for an adapter that is not there: the base model never answers in its place."""
+    known = f"loaded are {', '.join(loaded)}" if loaded else "none is loaded"
+    return NotFound(f"adapter {name[:100]!r} is not loaded: {known}", code="adapter_not_found")
 
 
 def first_of(failures: ExceptionGroup[Exception]) -> Exception:

@@ -32,9 +32,9 @@ logger = logging.getLogger(__name__)
 access = logging.getLogger("sm_serve.access")
 
 T = TypeVar("T")
-UNGATED = {"/ping", "/metrics", "/execution-parameters"}
+UNGATED = {"/ping", "/metrics", "/execution-parameters", "/openapi.json"}
 """Routes that answer at any time, however full the queue is."""
-LABELLED = {"/invocations", "/models", openai.MODELS, *openai.ROUTES}
+LABELLED = {"/invocations", "/models", "/adapters", openai.MODELS, *openai.ROUTES}
 MAX_REQUEST_ID = 128
 DISCARD_SECONDS = 2.0
 DISCARD_FACTOR = 8
@@ -164,6 +164,7 @@ def _from_http(error: HTTPException, scope: Scope) -> ServeError:
     else:
         failure = ServeError(str(error.detail), code="http_error")
     failure.status = error.status_code
+    failure.headers = dict(error.headers or {})  # Allow, for 405
     return failure
 
 
@@ -173,6 +174,7 @@ async def _send_error(send: Send, error: ServeError) -> None:
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
     ]
+    headers += [(n.lower().encode(), v.encode()) for n, v in error.headers.items()]
     if error.retry_after is not None:
         headers.append((b"retry-after", str(error.retry_after).encode()))
     await send({"type": "http.response.start", "status": error.status, "headers": headers})

@@ -5,24 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from sm_serve import contract
 from sm_serve.answer import Answer, Incoming
 from sm_serve.config import Settings
 from sm_serve.engines.protocol import (
+    AdapterHost,
     Engine,
     GenerationRequest,
     Generator,
     Predictor,
     Task,
 )
-from sm_serve.errors import BadRequest, NotFound, ServeError, first_of
+from sm_serve.errors import BadRequest, ServeError, adapter_not_found, first_of
 from sm_serve.openai_routes import OpenAI, route_attribute
 from sm_serve.schemas import documents, media, openai
 from sm_serve.schemas import invocation as wire
+from sm_serve.schemas.generation import Options, read_options, write_piece, write_result
 from sm_serve.schemas.invocation import Call
-from sm_serve.schemas.parameters import read_sampling
 
 
 class Handler(Protocol):
@@ -64,13 +66,13 @@ class EngineHandler:
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self.engine: Engine = engine
-        self.openai = OpenAI(engine, [settings.served_name])
+        self.openai = OpenAI(engine, settings.served_name)
         default = settings.default_accept
         self._default = None if default == media.JSON else default
 
     async def invoke(self, request: Incoming) -> Answer:
         """See Handler."""
-        refuse_adapter(request)
+        adapter = self._wanted_adapter(request)
         content = media.parse_media_type(request.content_type)
         route = route_attribute(request.headers.get(contract.HEADER_CUSTOM_ATTRIBUTES, ""))
         if route is not None:
@@ -79,71 +81,75 @@ class EngineHandler:
             value = documents.parse_json(documents.decode_text(request.body, content))
             route = openai.route_of(value)
             if route is not None:
-                return await self.openai.answer(route, value, request.id)
+                return await self.openai.answer(route, value, request.id, adapter)
             invocation = wire.Invocation([wire.parse_call(value)], media.JSON)
         else:
             invocation = wire.parse_invocation(request.body, content)
         calls = invocation.calls
         if len(calls) == 1 and calls[0].stream and isinstance(self.engine, Generator):
-            return await self._stream(self.engine, calls[0], request.accept)
+            return await self._stream(self.engine, calls[0], request.accept, adapter)
         kind = wire.choose_output(request.accept, invocation, self._default)
         if len(calls) == 1:
-            results = [await self.results(calls[0])]
+            results = [await self.results(calls[0], adapter)]
         else:
-            results = await gather([self._line(n, c) for n, c in enumerate(calls, start=1)])
+            lines = [self._line(n, call, adapter) for n, call in enumerate(calls, start=1)]
+            results = await gather(lines)
         return Answer(wire.write_results(calls, results, kind), kind)
 
     async def invoke_openai(self, route: str, request: Incoming) -> Answer:
         """Answers a body in OpenAI's format."""
-        refuse_adapter(request)
+        adapter = self._wanted_adapter(request)
         content = media.parse_media_type(request.content_type)
         value = documents.parse_json(documents.decode_text(request.body, content))
-        return await self.openai.answer(route, value, request.id)
+        return await self.openai.answer(route, value, request.id, adapter)
 
-    async def _line(self, number: int, call: Call) -> list[Any]:
+    def _wanted_adapter(self, request: Incoming) -> str | None:
+        """The adapter that the client's header names. NotFound where there are no adapters."""
+        name = request.headers.get(contract.HEADER_ADAPTER) or None
+        if name is not None and not isinstance(self.engine, AdapterHost):
+            raise adapter_not_found(name, [])
+        return name
+
+    async def _line(self, number: int, call: Call, adapter: str | None) -> list[Any]:
         try:
-            return await self.results(call)
+            return await self.results(call, adapter)
         except BadRequest as error:
             raise BadRequest(f"line {number}: {error.message}", code=error.code) from error
 
-    async def results(self, call: Call) -> list[Any]:
-        """One result for each input of a call."""
+    async def results(self, call: Call, adapter: str | None = None) -> list[Any]:
+        """One result for each input of a call; a header's adapter goes before the body's."""
         if isinstance(self.engine, Predictor):
             return await self.engine.predict(call.inputs, call.parameters)
         if isinstance(self.engine, Generator):
+            options = read_options(call.parameters)
+            options = replace(options, adapter=adapter or options.adapter)
             engine = self.engine
-            return await gather([self._generate(engine, p, call.parameters) for p in call.inputs])
+            return await gather([self._generate(engine, p, options) for p in call.inputs])
         raise ServeError(f"the engine {type(self.engine).__name__} answers nothing")
 
-    async def _generate(self, engine: Generator, prompt: Any, parameters: Mapping[str, Any]) -> Any:
-        sampling, full_text, details = read_sampling(parameters)
-        text, last = "", None
-        pieces = engine.generate(GenerationRequest(check_prompt(prompt), sampling))
-        tokens: list[int] = []
-        async for last in pieces:
-            text += last.text
-            tokens.extend(last.tokens)
-        if full_text and isinstance(prompt, str):
+    async def _generate(self, engine: Generator, prompt: Any, options: Options) -> Any:
+        request = GenerationRequest(check_prompt(prompt), options.sampling, adapter=options.adapter)
+        pieces = [piece async for piece in engine.generate(request)]
+        text = "".join(piece.text for piece in pieces)
+        if options.full_text and isinstance(prompt, str):
             text = prompt + text
-        result: dict[str, Any] = {"generated_text": text}
-        if details and last is not None:
-            result["details"] = {
-                "finish_reason": last.finish_reason,
-                "generated_tokens": last.completion_tokens,
-                "prompt_tokens": last.prompt_tokens,
-                "tokens": [{"id": token} for token in tokens],
-            }
-        return result
+        return write_result(text, pieces, details=options.details)
 
-    async def _stream(self, engine: Generator, call: Call, accept: str | None) -> Answer:
+    async def _stream(
+        self, engine: Generator, call: Call, accept: str | None, adapter: str | None
+    ) -> Answer:
         if len(call.inputs) != 1:
             raise BadRequest("stream: true takes one input: send one request for each")
         kind = media.choose_accept(
             accept, (media.EVENT_STREAM, media.JSON_LINES), media.EVENT_STREAM
         )
-        sampling, _, _ = read_sampling(call.parameters)
+        options = read_options(call.parameters)
         prompt = check_prompt(call.inputs[0])
-        pieces = engine.generate(GenerationRequest(prompt, sampling, stream=True))
+        pieces = engine.generate(
+            GenerationRequest(
+                prompt, options.sampling, stream=True, adapter=adapter or options.adapter
+            )
+        )
 
         def frame(value: Any) -> bytes:
             data = wire.dump(value)
@@ -153,23 +159,7 @@ class EngineHandler:
             text = ""
             async for piece in pieces:
                 text += piece.text
-                event: dict[str, Any] = {
-                    "token": {
-                        "id": piece.tokens[-1] if piece.tokens else None,
-                        "text": piece.text,
-                        "special": False,
-                    },
-                    "generated_text": None,
-                    "details": None,
-                }
-                if piece.finish_reason is not None:
-                    event["generated_text"] = text
-                    event["details"] = {
-                        "finish_reason": piece.finish_reason,
-                        "generated_tokens": piece.completion_tokens,
-                        "prompt_tokens": piece.prompt_tokens,
-                    }
-                yield frame(event)
+                yield frame(write_piece(piece, text))
 
         return Answer(await started(body()), kind, on_error=lambda error: frame(error.body()))
 
@@ -186,17 +176,6 @@ class EngineHandler:
     def close(self) -> None:
         """See Handler."""
         self.engine.close()
-
-
-def refuse_adapter(request: Incoming) -> None:
-    """Adapters are merged at start: asking for one must not get the base model silently."""
-    name = request.headers.get(contract.HEADER_ADAPTER)
-    if name:
-        raise NotFound(
-            f"adapter {name!r} is not loaded: this server has merged its adapter into the model,"
-            " leave X-Amzn-SageMaker-Adapter-Identifier out",
-            code="adapter_not_found",
-        )
 
 
 async def gather(coroutines: list[Any]) -> list[Any]:
@@ -232,7 +211,7 @@ def check_prompt(prompt: Any) -> str | list[dict[str, Any]]:
     if isinstance(prompt, str):
         return prompt
     if wire.is_messages(prompt):
-        return list(prompt)
+        return openai.read_messages(prompt)
     raise BadRequest(
         f'inputs must be a text or chat messages [{{"role": ..., "content": ...}}], not a'
         f" {type(prompt).__name__}"

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from sm_serve.errors import BadRequest
 from sm_serve.gate import read_request, send_answer, until_gone
 from sm_serve.model_store import ModelStore
+from sm_serve.routing import by_method
 from sm_serve.schemas import documents, media
 from sm_serve.service import Service
 
@@ -66,9 +67,7 @@ def model_routes(service: Service) -> list[Route]:
         return JSONResponse({})
 
     return [
-        Route("/models", list_models, methods=["GET"]),
-        Route("/models", load, methods=["POST"]),
+        by_method("/models", get=list_models, post=load),
         Route("/models/{name}/invoke", InvokeModel(service), methods=["POST"]),
-        Route("/models/{name}", get, methods=["GET"]),
-        Route("/models/{name}", unload, methods=["DELETE"]),
+        by_method("/models/{name}", get=get, delete=unload),
     ]

@@ -9,7 +9,15 @@ from dataclasses import replace
 from typing import Any
 
 from sm_serve.answer import Answer
-from sm_serve.engines.protocol import Delta, Engine, GenerationRequest, Generator, Predictor, Task
+from sm_serve.engines.protocol import (
+    AdapterHost,
+    Delta,
+    Engine,
+    GenerationRequest,
+    Generator,
+    Predictor,
+    Task,
+)
 from sm_serve.errors import BadRequest, NotFound, ServeError, first_of
 from sm_serve.schemas import media, openai
 from sm_serve.schemas.invocation import dump
@@ -33,19 +41,33 @@ def route_attribute(attributes: str) -> str | None:
 class OpenAI:
     """The OpenAI side of a handler."""
 
-    def __init__(self, engine: Engine, names: list[str]) -> None:
+    def __init__(self, engine: Engine, name: str) -> None:
         self._engine = engine
-        self.names = names
+        self._name = name
 
-    async def answer(self, route: str, body: Any, request_id: str) -> Answer:
-        """Answers a parsed body. Raises ServeError."""
+    @property
+    def names(self) -> list[str]:
+        """What `model` may be: the model itself, then its adapters."""
+        engine = self._engine
+        return [self._name, *(engine.adapters() if isinstance(engine, AdapterHost) else ())]
+
+    async def answer(
+        self, route: str, body: Any, request_id: str, adapter: str | None = None
+    ) -> Answer:
+        """Answers a parsed body; `adapter` goes before its `model`. Raises ServeError."""
         if route == openai.EMBEDDINGS:
             return await self._embeddings(body)
         if not isinstance(self._engine, Generator):
             raise BadRequest(f"{route} needs a language model: this is {self._engine.task}")
         job = openai.parse_generation(route, body)
-        writer = openai.Writer(job, self._check_model(job.model), request_id)
-        requests = [_nth(request, n) for request in job.requests for n in range(job.n)]
+        name = adapter or self._check_model(job.model)
+        writer = openai.Writer(job, name, request_id)
+        chosen = adapter or (name if name != self._name else None)
+        requests = [
+            replace(_nth(request, n), adapter=chosen)
+            for request in job.requests
+            for n in range(job.n)
+        ]
         if job.stream:
             pieces = self._stream(self._engine, job, writer, requests)
             first = await anext(pieces)
@@ -59,7 +81,7 @@ class OpenAI:
                 f"model {name!r} does not exist: give one of {', '.join(self.names)}",
                 code="model_not_found",
             )
-        return name or self.names[0]
+        return name or self._name
 
     async def _collect(self, engine: Generator, requests: list[GenerationRequest]) -> list[Delta]:
         async def one(request: GenerationRequest) -> Delta:

@@ -7,6 +7,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sm_serve import openapi
+from sm_serve.adapter_routes import adapter_routes
 from sm_serve.errors import NotFound
 from sm_serve.gate import Gate, read_request, send_answer, until_gone
 from sm_serve.handler import EngineHandler
@@ -80,6 +82,9 @@ def build_app(service: Service) -> ASGIApp:
         text = service.metrics.render(service.health.problem() is None, service.stats())
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
+    async def document(request: Request) -> Response:
+        return JSONResponse(openapi.build_document(service.task, service.settings))
+
     async def models(request: Request) -> Response:
         return JSONResponse(openai.write_models(engine_handler(service).openai.names))
 
@@ -88,7 +93,7 @@ def build_app(service: Service) -> ASGIApp:
         name = request.path_params["name"]
         if name not in names:
             raise NotFound(f"model {name!r} does not exist: give one of {', '.join(names)}")
-        return JSONResponse(openai.write_models([name])["data"][0])
+        return JSONResponse(openai.write_models(names)["data"][names.index(name)])
 
     routes = [
         *(Route(route, OpenAIRoute(service, route), methods=["POST"]) for route in openai.ROUTES),
@@ -98,7 +103,7 @@ def build_app(service: Service) -> ASGIApp:
         Route("/invocations", Invocations(service), methods=["POST"]),
         Route("/execution-parameters", execution_parameters, methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
+        Route(openapi.PATH, document, methods=["GET"]),
     ]
-    if service.settings.multi_model:
-        routes += model_routes(service)
+    routes += model_routes(service) if service.settings.multi_model else adapter_routes(service)
     return Gate(Router(routes, redirect_slashes=False), service)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from sm_serve.artefact import inspect
 from sm_serve.config import Settings
 from sm_serve.emf import Publisher
+from sm_serve.engines.protocol import Task
 from sm_serve.errors import NotReady, StartupError
 from sm_serve.handler import EngineHandler, Handler
 from sm_serve.health import Health, Phase
@@ -37,6 +38,7 @@ class Service:
         self.health = Health()
         self.metrics = Metrics()
         self.failure: str | None = None
+        self.task = Task.CUSTOM
         self._handler: Handler | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -46,7 +48,7 @@ class Service:
         Raises StartupError.
         """
         if self.settings.user_script is None and not self.settings.multi_model:
-            inspect(self.settings.model_dir, self.settings)
+            self.task = inspect(self.settings.model_dir, self.settings).task
 
     @property
     def handler(self) -> Handler:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from sm_train.callbacks import print_line
 from sm_train.job import Job
+from sm_train.model import choose_attention
 
 _STACK = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
+_OPTIONAL = ("flash_attn", "bitsandbytes", "deepspeed", "liger-kernel")
 
 
 def print_banner(job: Job) -> None:
@@ -18,10 +21,40 @@ def print_banner(job: Job) -> None:
     import torch
 
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    stack = " ".join(f"{name}={_version(name)}" for name in _STACK)
+    found = {name: _version(name) for name in (*_STACK, *_OPTIONAL)}
+    stack = " ".join(f"{name}={number}" for name, number in found.items() if number)
     print_line(f"versions: python={platform.python_version()} {stack}")
     print_line(f"devices: {', '.join(devices) or f'CPU, {torch.get_num_threads()} threads'}")
     print_line(f"method: {job.config.method.name}; base model: {job.model_source}")
+
+
+def print_model(job: Job, trainer: Any) -> None:
+    """Parameters, type and attention of the model as it will train, and what it trains on."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    parameters = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    total = sum(count for count, _ in parameters)
+    trained = sum(count for count, trains in parameters if trains)
+    attention = getattr(model.config, "_attn_implementation", None) or "the model's own"
+    chosen = choose_attention(job.config.model)
+    why = chosen.why if chosen.name in (None, attention) else f"the model has no {chosen.name}"
+    kind = str(next(model.parameters()).dtype).removeprefix("torch.")
+    print_line(
+        f"model: {type(model).__name__}, {total / 1e6:.1f}M parameters, {trained / 1e6:.2f}M of "
+        f"them trained ({100 * trained / max(total, 1):.2f}%), weights {kind}"
+    )
+    print_line(f"attention: {attention} ({why})")
+    print_line(f"training data: {_amount(trainer.train_dataset)}")
+
+
+def _amount(dataset: Any) -> str:
+    """Sequences and tokens, where they are known before training."""
+    rows = f"{len(dataset)} sequences"
+    if "input_ids" not in (getattr(dataset, "column_names", None) or ()):
+        return rows
+    import pyarrow.compute as pc
+
+    lengths = pc.list_value_length(dataset.with_format("arrow")[:]["input_ids"])
+    return f"{rows}, {pc.sum(lengths).as_py()} tokens an epoch"
 
 
 def quiet_libraries() -> None:
@@ -34,8 +67,8 @@ def quiet_libraries() -> None:
     logging.disable_propagation()
 
 
-def _version(name: str) -> str:
+def _version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:
-        return "none"
+        return None

@@ -16,7 +16,8 @@ from sm_train.metrics import finite_or_none, log_line
 from sm_train.stopping import StopRequest
 
 PROGRESS_SECONDS = 10.0
-_STEPS_BETWEEN_AGREEMENTS = 5  # each costs a synchronisation of all processes
+_ESTIMATE_STEPS = 5
+_MOST_BETWEEN_AGREEMENTS = 100
 _LOSS_RISE = 1e4  # a loss this many times the best one so far has diverged
 
 
@@ -103,6 +104,7 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]
         self.every = every
         self._begin = self._last = time.monotonic()
         self._first_step = 0
+        self._after_first = self._begin
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Remember where a resumed run starts, or its speed would look too good."""
@@ -110,8 +112,18 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]
         self._first_step = state.global_step
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Print when the last line is old enough."""
+        """Print when the last line is old enough, and an estimate after the first steps."""
         now = time.monotonic()
+        done = state.global_step - self._first_step
+        if done == 1:
+            self._after_first = now  # the first step is slow: compiling, allocating
+        elif done == _ESTIMATE_STEPS and state.is_world_process_zero:
+            seconds = (now - self._after_first) / (done - 1)
+            left = duration(seconds * (state.max_steps - state.global_step))
+            print_line(
+                f"estimated time: {left} for the {state.max_steps - state.global_step} steps left "
+                f"({seconds:.3g} s a step; evaluations and saves come on top)"
+            )
         if state.is_world_process_zero and now - self._last >= self.every:
             self._last = now
             print_line(self.line(state, now - self._begin))
@@ -137,42 +149,57 @@ def duration(seconds: float) -> str:
     return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
 
 
+class Agreement:
+    """Processes hear the signal at different moments, and must act on it at the same one."""
+
+    def __init__(self, stop: StopRequest) -> None:
+        self.stop = stop
+        self._every = 1  # asked so many times, all processes synchronise: about once a second
+        self._asked = 0
+        self._since = time.monotonic()
+
+    def to_stop(self, args: Any) -> bool:
+        """Whether any process was told to stop; all get the same answer from the same call."""
+        if args.world_size == 1:
+            return self.stop.requested
+        self._asked += 1
+        if self._asked < self._every:
+            return False
+        import torch
+
+        seconds = (time.monotonic() - self._since) / self._asked
+        heard = torch.tensor([float(self.stop.requested), seconds], device=args.device)
+        torch.distributed.all_reduce(heard, torch.distributed.ReduceOp.MAX)
+        self._every = max(1, min(_MOST_BETWEEN_AGREEMENTS, int(1 / max(heard[1].item(), 1e-3))))
+        self._asked, self._since = 0, time.monotonic()
+        return bool(heard[0].item())
+
+
 class StopCallback(TrainerCallback):  # type: ignore[misc]
     """After SIGTERM: end with the current step, write a checkpoint, evaluate nothing."""
 
     def __init__(self, stop: StopRequest) -> None:
         self.stop = stop
-        self.saved_step = -1
+        self._steps, self._predictions = Agreement(stop), Agreement(stop)
         self._stopping = False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Ask the trainer to save and to end."""
-        if self._all_agree(args, state):
+        if self._steps.to_stop(args):
             self._stopping = True
             control.should_training_stop = True
             control.should_evaluate = False
             control.should_save = True
 
-    def _all_agree(self, args: Any, state: Any) -> bool:
-        """Processes hear the signal at different moments, and must end with the same step."""
-        if args.world_size == 1:
-            return self.stop.requested
-        if state.global_step % _STEPS_BETWEEN_AGREEMENTS:
-            return False
-        import torch
-
-        heard = torch.tensor(int(self.stop.requested), device=args.device)
-        torch.distributed.all_reduce(heard, torch.distributed.ReduceOp.MAX)
-        return bool(heard.item())
-
     def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """An evaluation may take longer than the grace time: leave it (alone, nobody waits)."""
-        if self.stop.requested and args.world_size == 1:
-            raise StoppedBySignalError("stopped by SIGTERM while evaluating")
+        """An evaluation may take longer than the grace time: leave it."""
+        if self._predictions.to_stop(args):
+            raise StoppedBySignalError(
+                f"stopped by SIGTERM while evaluating step {state.global_step}"
+            )
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Leave the trainer once the checkpoint is written."""
-        self.saved_step = state.global_step
         if self._stopping or (self.stop.requested and args.world_size == 1):
             raise StoppedBySignalError(f"stopped by SIGTERM at step {state.global_step}")
 

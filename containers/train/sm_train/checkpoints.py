@@ -13,6 +13,8 @@ from sm_train.errors import UserError
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 _STATE = "trainer_state.json"  # the trainer writes it last
+_SEAL = "complete-{}.json"  # we write it after the trainer: every file with its size
+_OPTIMIZERS = ("optimizer.pt", "optimizer.bin")
 _HEADER_BYTES = 8
 
 
@@ -30,16 +32,52 @@ def last_complete(folder: Path) -> Path | None:
     return next((p for p in found if is_complete(p)), None)
 
 
+def whole_steps(folder: Path) -> list[int]:
+    """The steps of all checkpoints that were written to their end."""
+    if not folder.is_dir():
+        return []
+    return sorted(step_of(p) for p in folder.iterdir() if step_of(p) >= 0 and is_complete(p))
+
+
+def seal(checkpoint: Path, process: int) -> None:
+    """Write down every file and its size, in one move: a checkpoint with a seal is whole or not.
+
+    The platform copies checkpoints file by file, and may be cut short as well.
+    """
+    sizes = {
+        str(path.relative_to(checkpoint)): path.stat().st_size
+        for path in sorted(checkpoint.rglob("*"))
+        if path.is_file() and not path.match(_SEAL.format("*"))
+    }
+    target = checkpoint / _SEAL.format(process)
+    draft = target.with_suffix(".tmp")
+    draft.write_text(json.dumps(sizes), encoding="utf-8")
+    draft.replace(target)
+
+
 def is_complete(checkpoint: Path) -> bool:
     """Whether every file is whole: a kill or a half-finished upload leaves short ones."""
     try:
         json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
+        seals = [json.loads(p.read_text("utf-8")) for p in checkpoint.glob(_SEAL.format("*"))]
     except (OSError, ValueError):
         return False
+    if seals:
+        return all(
+            (checkpoint / name).is_file() and (checkpoint / name).stat().st_size == size
+            for sizes in seals
+            for name, size in sizes.items()
+        )
+    return _looks_complete(checkpoint)
+
+
+def _looks_complete(checkpoint: Path) -> bool:
+    """As well as one can tell without a seal, which other tools and a late kill leave out."""
     weights = list(checkpoint.glob("*.safetensors"))
     archives = [*checkpoint.glob("*.pt"), *checkpoint.glob("*.bin"), *checkpoint.glob("*.pth")]
     sharded = any(p.is_dir() for p in checkpoint.iterdir())  # FSDP's and DeepSpeed's own formats
-    if not weights and not sharded:
+    optimizer = any((checkpoint / name).is_file() for name in _OPTIMIZERS)
+    if not sharded and not (weights and optimizer):
         return False
     # torch.save writes zip archives, whose directory comes last; training_args.bin is one too.
     return all(map(_whole_safetensors, weights)) and all(map(zipfile.is_zipfile, archives))

@@ -7,17 +7,29 @@ and any field of the method's TRL or transformers config by its own name.
 from __future__ import annotations
 
 import difflib
-import re
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from sm_train import trl_script
+from sm_train.chat_templates import channel_file, check_chat_template
 from sm_train.contract import RESERVED_PREFIXES, Paths, read_json
 from sm_train.decoding import decode, unquote
 from sm_train.errors import UserError
 from sm_train.methods import METHODS, Method, load_method
+from sm_train.parallelism import check_parallelism
+from sm_train.report import check_reporters
 from sm_train.schema import load_schema
+from sm_train.trl_script import (
+    DatasetArguments,
+    distribution,
+    environment,
+    plain_key,
+    without_flags,
+    yaml_config,
+)
 
 Arguments = TypeVar("Arguments")
 
@@ -68,6 +80,27 @@ class JobArguments:
     num_processes: int | None = field(
         default=None,
         metadata={"help": "Training processes a host. Default: one a GPU, one without GPUs."},
+    )
+    chat_template: str | None = field(
+        default=None,
+        metadata={
+            "help": "Chat template instead of the base model's: chatml, the name of one that TRL "
+            "ships (llama3, qwen3, …), a file NAME.jinja of a channel, or its text."
+        },
+    )
+    accelerate_config: str | None = field(
+        default=None,
+        metadata={
+            "help": "How processes share the model, as for TRL's command line: fsdp2, zero2, "
+            "zero3, multi_gpu, or a YAML file of the `config` channel. Needs two processes."
+        },
+    )
+    parallelism: Literal["ddp", "fsdp", "zero2", "zero3"] | None = field(
+        default=None,
+        metadata={
+            "help": "How several processes share the model: ddp (a copy each, the default), fsdp "
+            "(FSDP2), zero2 or zero3 (DeepSpeed)."
+        },
     )
 
 
@@ -136,13 +169,17 @@ class Config:
     job: JobArguments
     model: ModelArguments
     own: Any  # the method's own arguments dataclass
+    dataset: DatasetArguments
     training: dict[str, Any]  # fields of the method's TRL or transformers config
     given: frozenset[str]
     warnings: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)  # a TRL YAML's `env`
+    from_file: frozenset[str] = frozenset()  # keys that only the YAML config has
 
 
 # Keys of transformers' and TRL's configs that have no say here, and why.
 IGNORED = {
+    **trl_script.IGNORED,
     "output_dir": "the artefact goes to /opt/ml/model and checkpoints to /opt/ml/checkpoints",
     "push_to_hub": "a training job uploads nothing",
     "hub_model_id": "a training job uploads nothing",
@@ -158,6 +195,12 @@ IGNORED = {
     "disable_tqdm": "progress is printed as lines",
     "enable_jit_checkpoint": "SIGTERM always writes a checkpoint",
 }
+
+LORA_KEYS = (
+    *(f.name for f in fields(ModelArguments) if f.name.startswith("lora_")),
+    "use_rslora",
+    "use_dora",
+)
 
 # Names that people carry over from older versions and other tools.
 FORMER_NAMES = {
@@ -177,6 +220,9 @@ FORMER_NAMES = {
     "group_by_length": "train_sampling_strategy",
     "label_names": "labels",
     "task": "method",
+    "chat_template_path": "chat_template",
+    "dataset": "dataset_name",
+    "use_lora": "use_peft",
 }
 
 
@@ -187,30 +233,84 @@ def load_config(paths: Paths) -> Config:
         for key, value in read_json(paths.config / "hyperparameters.json").items()
         if not key.startswith(RESERVED_PREFIXES)
     }
-    return parse_config(raw, paths.channel("config"))
+    config = parse_config(raw, paths.channel("config"))
+    check_chat_template(config, paths)
+    config.method.check_files(config, paths)
+    return fit_to_job(config, paths)
 
 
 def parse_config(raw: Mapping[str, Any], config_channel: Path | None = None) -> Config:
     """Typed settings from raw hyperparameters (and the YAML config that they may name)."""
-    raw = {_plain_key(str(key)): value for key, value in raw.items()}
-    merged = {**_yaml_config(raw.get("config"), config_channel), **raw}
+    raw = {plain_key(str(key)): value for key, value in raw.items()}
+    profile = frozenset({str(unquote(raw.get("accelerate_config")))})
+    filed = yaml_config(raw.get("config"), config_channel, profile)
+    merged = {**filed, **raw}
+    variables = environment(merged.pop("env", None))
     method = load_method(_method_name(merged))
     schema = load_schema(method.name)["properties"]
     warnings = [f"{key} is ignored: {IGNORED[key]}" for key in sorted(merged) if key in IGNORED]
-    values = {
-        key: _value(key, value, schema) for key, value in merged.items() if key not in IGNORED
-    }
+    kept = {key: value for key, value in merged.items() if key not in IGNORED}
+    values = {key: _value(key, value, schema) for key, value in without_flags(kept, schema).items()}
+    unused = [key for key in LORA_KEYS if key in values and not values.get("use_peft")]
+    warnings += [f"{key} is ignored: use_peft is not set" for key in unused]
     config = Config(
         method=method,
         job=_pick(JobArguments, values),
         model=_pick(ModelArguments, values),
         own=_pick(method.arguments, values),
+        dataset=_pick(DatasetArguments, values),
         training=_training_values(method, values),
         given=frozenset(values),
         warnings=tuple(warnings),
+        environment=variables,
+        from_file=frozenset(filed.keys() - raw.keys()),
     )
     check_contradictions(config)
     return config
+
+
+def fit_to_job(config: Config, paths: Paths) -> Config:
+    """The settings that depend on the job's channels and processes."""
+    training, warnings = dict(config.training), list(config.warnings)
+    remote = config.dataset.named and not paths.split("train")
+    if config.dataset.named and not remote:
+        key = "datasets" if config.dataset.datasets else "dataset_name"
+        warnings.append(f"{key} is ignored: the train channel holds the data")
+    model = config.model
+    if model.model_name_or_path and _yields_to_channel(model.model_name_or_path, paths):
+        warnings.append("model_name_or_path is ignored: the model channel holds the base model")
+        model = replace(model, model_name_or_path=None)
+    template = str(training.get("chat_template_path") or "")
+    if template.endswith((".jinja", ".j2")):
+        training["chat_template_path"] = str(channel_file(paths, template, "chat_template_path"))
+    if config.job.accelerate_config:
+        shared = distribution(config.job.accelerate_config, paths.channel("config"))
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            training = {**shared, **training}
+    if not remote and not paths.split("validation"):
+        warnings += _evaluate_on_test(config, paths, training)
+    return replace(config, model=model, training=training, warnings=tuple(warnings))
+
+
+def _yields_to_channel(name: str, paths: Paths) -> bool:
+    """Whether a Hub id stands beside a `model` channel: configs name where the model once was."""
+    channel = paths.channel("model")
+    is_path = name.startswith(("channel:", "/", ".", "~")) or Path(name).is_dir()
+    return channel is not None and not is_path and not (channel / name).is_dir()
+
+
+def _evaluate_on_test(config: Config, paths: Paths, training: dict[str, Any]) -> list[str]:
+    """What eval_strategy means without a validation channel; TRL has a test split only."""
+    if training.get("eval_strategy", "no") == "no":
+        return []
+    if paths.split("test"):
+        # Choosing the weights by the test rows would make their score worthless.
+        training.setdefault("load_best_model_at_end", False)
+        return ["eval_strategy evaluates on the test channel: there is no validation channel"]
+    if "eval_strategy" in config.from_file:
+        training["eval_strategy"] = "no"
+        return ["eval_strategy is ignored: there is neither a validation nor a test channel"]
+    return []
 
 
 def check_contradictions(config: Config) -> None:
@@ -229,7 +329,7 @@ def check_contradictions(config: Config) -> None:
         raise _clash(
             "export", config.job.export, "there is no adapter without LoRA", "set use_peft to true"
         )
-    lora_keys = sorted(k for k in config.given if k.startswith("lora_") or k == "use_dora")
+    lora_keys = sorted(config.given.intersection(LORA_KEYS))
     if lora_keys and "use_peft" in config.given and not model.use_peft:
         raise _clash(lora_keys[0], None, "use_peft is false", "set use_peft to true")
     if training.get("bf16") and training.get("fp16"):
@@ -251,16 +351,13 @@ def check_contradictions(config: Config) -> None:
             f"load_best_model_at_end needs it equal to eval_strategy ({evaluate})",
             "set both to steps or to epoch",
         )
+    check_parallelism(config)
+    check_reporters(config)
     config.method.check_arguments(config)
 
 
 def _clash(name: str, value: Any, message: str, fix: str) -> UserError:
     return UserError(f"contradicts another setting: {message}", field=name, value=value, fix=fix)
-
-
-def _plain_key(key: str) -> str:
-    """`--learning-rate` and `learning-rate` mean learning_rate."""
-    return key.strip().lstrip("-").replace("-", "_")
 
 
 def _method_name(raw: Mapping[str, Any]) -> str:
@@ -313,43 +410,7 @@ def _pick(cls: type[Arguments], values: Mapping[str, Any]) -> Arguments:
 
 
 def _training_values(method: Method, values: Mapping[str, Any]) -> dict[str, Any]:
-    ours = {f.name for cls in (JobArguments, ModelArguments) for f in fields(cls)}
+    ours = {f.name for c in (JobArguments, ModelArguments, DatasetArguments) for f in fields(c)}
     own = {f.name for f in fields(method.arguments)} - set(method.shared_keys)
     chosen = {k: v for k, v in values.items() if k not in ours | own}
     return {**method.defaults, **chosen}
-
-
-def _yaml_config(raw: Any, channel: Path | None) -> dict[str, Any]:
-    """The YAML config that the `config` hyperparameter or the `config` channel brings."""
-    name = unquote(raw)
-    text, source = None, "config"
-    if isinstance(name, str) and re.search(r"[:\n]", name):
-        text = name
-    elif channel is not None:
-        files = sorted(p for p in channel.iterdir() if p.suffix in {".yaml", ".yml"})
-        wanted = [p for p in files if not name or p.name == name]
-        if len(wanted) != 1:
-            raise UserError(
-                f"names one file of the config channel, which has {[p.name for p in files]}",
-                field="config",
-                value=name,
-                fix="set the hyperparameter config to one of them",
-            )
-        text, source = wanted[0].read_text(encoding="utf-8"), wanted[0].name
-    elif name:
-        raise UserError(
-            "is neither YAML text nor a file of a `config` channel", field="config", value=name
-        )
-    return _parse_yaml(text, source) if text is not None else {}
-
-
-def _parse_yaml(text: str, source: str) -> dict[str, Any]:
-    import yaml
-
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"is not valid YAML: {error}", field=source) from error
-    if not isinstance(values, dict):
-        raise UserError("must hold a YAML mapping of settings", field=source)
-    return {_plain_key(str(key)): value for key, value in values.items()}

@@ -22,6 +22,12 @@ DEFAULT_INTERFACE = "eth0"
 RESERVED_PREFIXES = ("sagemaker_", "_tuning_objective_metric")
 # Channels that are not data: taken by the SDK (code, sm_drivers, recipe) or by us (model, config).
 RESERVED_CHANNELS = frozenset({"code", "sm_drivers", "recipe", "model", "config"})
+# The names under which people upload each split.
+SPLIT_CHANNELS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "eval", "evaluation", "dev"),
+    "test": ("test", "testing"),
+}
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,11 @@ class Paths:
         """The directory of a channel, or None when the job does not have it."""
         path = self.channels / name
         return path if path.is_dir() else None
+
+    def split(self, name: str) -> Path | None:
+        """The channel of a split under any of the names that it goes by."""
+        found = (self.channel(channel) for channel in SPLIT_CHANNELS[name])
+        return next((path for path in found if path is not None), None)
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
 from sm_train.config import Config
-from sm_train.contract import Paths
+from sm_train.contract import SPLIT_CHANNELS, Paths
 from sm_train.errors import UserError, shorten
+from sm_train.formats import renaming
 from sm_train.readers import RawRow, read_channel
 
-# The names under which people upload each split.
-SPLITS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "eval", "evaluation", "dev"),
-    "test": ("test", "testing"),
-}
 _SHOWN_RAW = 2000
 
 
@@ -38,37 +33,52 @@ class Data:
         return rows
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where the rows of a split come from, and what to call that place."""
+
+    name: str
+    rows: Iterator[RawRow]
+
+
 def load_data(paths: Paths, config: Config) -> Data:
     """Read and check every channel. Raises UserError when a split cannot be used."""
-    splits: dict[str, list[dict[str, Any]] | None] = {}
+    splits: dict[str, list[dict[str, Any]]] = {}
     rejected: dict[str, int] = {}
     paths.output_data.mkdir(parents=True, exist_ok=True)
     record = paths.output_data / "rejected.jsonl"
-    with record.open("w", encoding="utf-8") as file:
-        for split in SPLITS:
-            channel = find_channel(paths, split)
-            if channel is None:
-                splits[split] = None
-                continue
-            rows, bad = _read_split(channel, config, file)
-            splits[split], rejected[split] = rows, bad
-    train = splits["train"]
-    if train is None:
-        present = [p.name for p in _subfolders(paths.channels)]
-        raise UserError(
-            f"is missing; channels present: {present or 'none'}",
-            field="channel train",
-            fix="give the job a channel named train",
-        )
-    data = Data(train, splits["validation"], splits["test"], rejected)
+    with record.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        for split, source in _sources(paths, config).items():
+            splits[split], rejected[split] = _read_split(source, config, file)
+    if "test" in splits and config.training.get("eval_strategy", "no") != "no":
+        splits.setdefault("validation", splits["test"])
+    data = Data(splits["train"], splits.get("validation"), splits.get("test"), rejected)
     _check_evaluation(config, data)
     config.method.check_data(config, data)
     return data
 
 
-def find_channel(paths: Paths, split: str) -> Path | None:
-    """The directory of a split under any of the names that it goes by."""
-    return next((c for name in SPLITS[split] if (c := paths.channel(name)) is not None), None)
+def _sources(paths: Paths, config: Config) -> dict[str, Source]:
+    """The channels, or without a train channel what dataset_name or datasets names."""
+    found: dict[str, Source] = {}
+    for split in SPLIT_CHANNELS:
+        channel = paths.split(split)
+        if channel is not None:
+            found[split] = Source(f"channel {channel.name}", read_channel(channel))
+    if "train" not in found and config.dataset.named:
+        from sm_train.remote import remote_rows, remote_splits
+
+        for split, rows in remote_splits(config.dataset).items():
+            name = f"{split} split of {config.dataset.dataset_name or 'datasets'}"
+            found.setdefault(split, Source(name, remote_rows(rows, name)))
+    if "train" in found:
+        return found
+    present = [p.name for p in _subfolders(paths.channels)]
+    raise UserError(
+        f"is missing; channels present: {present or 'none'}",
+        field="channel train",
+        fix="give the job a channel named train",
+    )
 
 
 def _subfolders(path: Path) -> list[Path]:
@@ -89,13 +99,15 @@ def _check_evaluation(config: Config, data: Data) -> None:
             )
 
 
-def _read_split(channel: Path, config: Config, record: IO[str]) -> tuple[list[dict[str, Any]], int]:
+def _read_split(
+    source: Source, config: Config, record: IO[str]
+) -> tuple[list[dict[str, Any]], int]:
     good: list[dict[str, Any]] = []
     reasons: Counter[str] = Counter()
     groups = [tuple(group) for group in config.method.required_columns(config)]
     seen: set[str] = set()
     parsed = 0
-    for raw in read_channel(channel):
+    for raw in source.rows:
         try:
             for row in config.method.expand(_renamed(_parsed(raw), config.job.columns)):
                 parsed += 1
@@ -103,12 +115,12 @@ def _read_split(channel: Path, config: Config, record: IO[str]) -> tuple[list[di
                 reason = _clean(row, groups, config, good)
                 if reason:
                     reasons[reason] += 1
-                    _record(record, channel.name, replace(raw, value=row), reason)
+                    _record(record, source.name, replace(raw, value=row), reason)
         except (ValueError, TypeError, AttributeError) as error:
             reasons[str(error)] += 1
-            _record(record, channel.name, raw, str(error))
-    _check_seen(channel.name, groups, seen, parsed)
-    _check_share(channel.name, len(good), reasons, config.job.max_rejected_share)
+            _record(record, source.name, raw, str(error))
+    _check_seen(source.name, groups, seen, parsed)
+    _check_share(source.name, len(good), reasons, config.job.max_rejected_share)
     return good, reasons.total()
 
 
@@ -121,10 +133,28 @@ def _clean(
     """Add the cleaned row to `good`; the reason when it is bad."""
     try:
         _check_columns(row, groups)
-        good.append(config.method.clean_row(row, config))
-    except (ValueError, TypeError, KeyError) as error:
+        cleaned = config.method.clean_row(row, config)
+        check_storable(cleaned)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         return str(error)
+    good.append(cleaned)
     return None
+
+
+def check_storable(value: Any) -> None:
+    """Raise ValueError for what Arrow cannot hold: half characters, numbers of over 64 bits."""
+    if isinstance(value, str):
+        if not value.isascii():
+            value.encode()  # UnicodeEncodeError, a ValueError, for a lone surrogate
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            check_storable(key)
+            check_storable(item)
+    elif isinstance(value, list):
+        for item in value:
+            check_storable(item)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("a whole number of more than 64 bits")
 
 
 def _parsed(raw: RawRow) -> dict[str, Any]:
@@ -144,7 +174,7 @@ def _check_columns(row: dict[str, Any], groups: Iterable[tuple[str, ...]]) -> No
 
 
 def _check_seen(
-    channel: str, groups: Iterable[tuple[str, ...]], seen: set[str], parsed: int
+    source: str, groups: Iterable[tuple[str, ...]], seen: set[str], parsed: int
 ) -> None:
     """A column that no row has is a wrong setting, not many bad rows."""
     for group in groups:
@@ -152,35 +182,47 @@ def _check_seen(
             raise UserError(
                 f"the data has no column {' or '.join(repr(n) for n in group)}; "
                 f"its columns are {sorted(seen)}",
-                field=f"channel {channel}",
-                fix="name the column in a hyperparameter (such as text_column), or rename it with "
-                'columns, for example {"review": "text"}',
+                field=source,
+                fix=_renaming_advice(groups, seen),
             )
 
 
-def _check_share(channel: str, good: int, reasons: Counter[str], limit: float) -> None:
+def _renaming_advice(groups: Iterable[tuple[str, ...]], seen: set[str]) -> str:
+    """How `columns` would mend it: with the data's own names where they can be guessed."""
+    found: dict[str, str] = {}
+    for group in groups:
+        found |= {} if seen.intersection(group) else renaming(group, seen)
+    learns_answers = any("messages" in group for group in groups)
+    if learns_answers and "prompt" in found.values() and "completion" not in seen:
+        found |= renaming(("completion",), seen)
+    if found:
+        return f"rename with the hyperparameter columns: {json.dumps(found)}"
+    return (
+        "name the column in a hyperparameter (such as text_column), or rename it with columns, "
+        'for example {"review": "text"}'
+    )
+
+
+def _check_share(source: str, good: int, reasons: Counter[str], limit: float) -> None:
     total = good + reasons.total()
     if not total:
-        raise UserError("is empty", field=f"channel {channel}", fix="put rows into its files")
+        raise UserError("is empty", field=source, fix="put rows into its files")
     causes = "; ".join(f"{count} × {shorten(why)}" for why, count in reasons.most_common(3))
     if not good:
-        raise UserError(
-            f"none of its {total} rows can be used: {causes}", field=f"channel {channel}"
-        )
+        raise UserError(f"none of its {total} rows can be used: {causes}", field=source)
     if reasons.total() > limit * total:
         raise UserError(
-            f"{reasons.total()} of {total} rows of channel {channel} are bad, more than the limit: "
-            f"{causes}",
+            f"{reasons.total()} of {total} rows of {source} are bad, more than the limit: {causes}",
             field="max_rejected_share",
             value=limit,
             fix="mend the rows that output/data/rejected.jsonl lists, or raise the limit",
         )
 
 
-def _record(file: IO[str], channel: str, raw: RawRow, reason: str) -> None:
+def _record(file: IO[str], source: str, raw: RawRow, reason: str) -> None:
     text = raw.raw if raw.value is None else json.dumps(raw.value, ensure_ascii=False, default=str)
     line = {
-        "channel": channel,
+        "channel": source.removeprefix("channel "),
         "file": raw.file,
         "row": raw.number,
         "reason": reason,

@@ -6,17 +6,19 @@ torch is imported: that takes milliseconds, the import seconds.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
 import traceback
 from typing import NoReturn
 
-from sm_train.checkpoints import check_disk, model_bytes, needed_bytes
+from sm_train.checkpoints import check_disk, model_bytes, needed_bytes, remove_partial
 from sm_train.config import Config, load_config
 from sm_train.contract import (
     EXIT_STOPPED,
     FAILURE_CHARACTERS,
+    Cluster,
     Paths,
     check_input_modes,
     read_cluster,
@@ -24,9 +26,20 @@ from sm_train.contract import (
 from sm_train.data import Data, load_data
 from sm_train.errors import StoppedBySignalError, UserError, WorkerFailedError
 from sm_train.job import Job
-from sm_train.launch import is_worker, launch_workers, process_count
+from sm_train.launch import gpu_count, is_worker, launch_workers, process_count
+from sm_train.memory import (
+    HALVINGS,
+    can_shrink,
+    halvings,
+    is_out_of_memory,
+    note_for_launcher,
+    out_of_memory_message,
+    set_mark,
+    start_again,
+)
 from sm_train.model import resolve_base_model
-from sm_train.stopping import StopRequest
+from sm_train.parallelism import check_hardware
+from sm_train.stopping import StopRequest, leave
 from sm_train.user_script import has_user_script, run_user_script
 
 EXIT_FAILED = 1
@@ -42,12 +55,20 @@ def main() -> None:
     stop = StopRequest()
     try:
         stop.install()
+        if not is_worker():
+            # An earlier run's, where a directory is used again.
+            paths.failure.unlink(missing_ok=True)
         run(paths, stop, started)
+        stop.ignore()
     except StoppedBySignalError as stopped:
+        if not is_worker() and paths.failure.exists():  # a worker failed while it was stopping
+            _leave(paths, EXIT_FAILED, "a training process failed while stopping")
         _leave(paths, EXIT_STOPPED, str(stopped))
     except (UserError, WorkerFailedError) as error:
         _leave(paths, EXIT_FAILED, str(error))
     except Exception as error:
+        if is_disk_full(error):
+            remove_partial(paths.checkpoints)  # room for the failure file
         _leave(paths, EXIT_FAILED, describe_crash(error), traceback.format_exc())
 
 
@@ -55,24 +76,54 @@ def run(paths: Paths, stop: StopRequest, started: float) -> None:
     """Check everything, then train here or in worker processes."""
     check_input_modes(paths)
     config = load_config(paths)
+    os.environ.update(config.environment)
     for warning in config.warnings:
         _say(f"warning: {warning}")
     cluster = read_cluster(paths)
     source = resolve_base_model(paths, config)
     data = load_data(paths, config)
     _say_what_was_read(data)
+    check_hardware(config, gpu_count())
     if not is_worker():
         check_disk(paths, _disk_need(config, source))
         processes = process_count(config.job.num_processes)
         if processes * len(cluster.hosts) > 1:
-            launch_workers(cluster, processes, stop)
+            _launch(paths, config, cluster, processes, stop)
             return
     job = Job(paths, config, data, source, stop, started)
     from sm_train.banner import print_banner, quiet_libraries
 
     quiet_libraries()
     print_banner(job)
-    config.method.train(job)
+    try:
+        config.method.train(job)
+    except Exception as error:
+        if not (is_out_of_memory(error) and can_shrink(config)):
+            raise
+        sys.stderr.write(f"out of memory ({error}); trying again with a smaller batch\n")
+        if is_worker():
+            note_for_launcher()
+            leave(EXIT_FAILED)
+        start_again()
+
+
+def _launch(
+    paths: Paths, config: Config, cluster: Cluster, processes: int, stop: StopRequest
+) -> None:
+    """Worker processes; once more with a smaller batch when their memory did not suffice."""
+    mark = paths.failure.with_name("out_of_memory")
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        set_mark(mark)
+        try:
+            launch_workers(cluster, processes, stop)
+            return
+        except WorkerFailedError:
+            if not mark.exists() or len(cluster.hosts) > 1:
+                raise
+            mark.unlink()
+            paths.failure.unlink(missing_ok=True)  # the other workers' view of it
+            os.environ[HALVINGS] = str(halvings() + 1)
 
 
 def _disk_need(config: Config, source: str) -> int:
@@ -91,12 +142,9 @@ def _say_what_was_read(data: Data) -> None:
 
 def describe_crash(error: BaseException) -> str:
     """The cause first, then where: FailureReason shows only the beginning."""
-    if "out of memory" in str(error).lower():
-        return (
-            f"out of memory: {str(error).splitlines()[0]} Fix: halve per_device_train_batch_size "
-            "and double gradient_accumulation_steps, lower max_length, or set use_peft to true."
-        )
-    if isinstance(error, OSError) and error.errno == 28:
+    if is_out_of_memory(error):
+        return out_of_memory_message(error)
+    if is_disk_full(error):
         return (
             f"the disk is full: {error}. The last complete checkpoint is intact. "
             "Fix: raise VolumeSizeInGB or lower save_total_limit."
@@ -106,19 +154,24 @@ def describe_crash(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}{where}"
 
 
-def _leave(paths: Paths, code: int, reason: str, details: str = "") -> NoReturn:
-    """Write the failure file (the first cause wins) and end with this exit code.
+def is_disk_full(error: BaseException) -> bool:
+    """safetensors and torch.save report it in their own ways, Python by the number."""
+    text = str(error).lower()
+    return (
+        (isinstance(error, OSError) and error.errno == errno.ENOSPC)
+        or "no space left on device" in text
+        or "os error 28" in text
+        or ("pytorchstreamwriter" in text and "fail" in text)
+    )
 
-    The toolkit would replace the file by a traceback and the code by 1, so it gets no say.
-    """
+
+def _leave(paths: Paths, code: int, reason: str, details: str = "") -> NoReturn:
+    """Write the failure file (the first cause wins) and end with this exit code."""
     if details:
         sys.stderr.write(details)
-    sys.stderr.write(f"{'stopped' if code == EXIT_STOPPED else 'error'}: {reason}\n")
     if code != EXIT_STOPPED:
         write_failure(paths, reason)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    leave(code, f"{'stopped' if code == EXIT_STOPPED else 'error'}: {reason}")
 
 
 def write_failure(paths: Paths, reason: str) -> None:
@@ -132,7 +185,7 @@ def write_failure(paths: Paths, reason: str) -> None:
 
 
 def _say(text: str) -> None:
-    if not is_worker() or os.environ.get("RANK") == "0":
+    if not is_worker():  # the process that started the workers has said it
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 

@@ -27,7 +27,9 @@ class UserError(Exception):
             head = f"{self.field}{shown}: "
         tail = f" Fix: {self.fix}" if self.fix else ""
         message = self.message if self.message.endswith((".", "?", "!")) else self.message + "."
-        return head + message + tail
+        text = head + message + tail
+        # Half a character (a lone surrogate) can be in a message but in no file.
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class StoppedBySignalError(Exception):

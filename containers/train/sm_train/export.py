@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from sm_train.callbacks import print_line
 from sm_train.errors import UserError
 from sm_train.job import Job
 from sm_train.metrics import finite_or_none
+from sm_train.report import write_report
 
 EVAL_RESULTS = "eval_results.json"
 SUMMARY = "training_summary.json"
@@ -24,33 +28,72 @@ _PIPELINES = {
 
 def export(job: Job, trainer: Any, tokenizer: Any, results: dict[str, float]) -> None:
     """Write the model directory from the trainer's (best) model. Only rank 0 writes."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        trainer.save_model(str(job.paths.model))  # gathers the shards, on all ranks
-    elif job.is_main:
-        _save_weights(job, model, tokenizer)
+    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded else None
     if not job.is_main:
         return
-    tokenizer.save_pretrained(job.paths.model)
-    _write_json(job.paths.model / EVAL_RESULTS, results)
+    model = trainer.accelerator.unwrap_model(trainer.model)
     summary = _summary(job, trainer, results)
-    _write_json(job.paths.output_data / SUMMARY, summary)
-    card = model_card(job, results, summary)
-    (job.paths.model / "README.md").write_text(card, encoding="utf-8")
+    with staged(job.paths.model) as folder:
+        _save_weights(job, model, tokenizer, folder, weights)
+        tokenizer.save_pretrained(folder)
+        _write_json(folder / EVAL_RESULTS, results)
+        card = model_card(job, results, summary)
+        (folder / "README.md").write_text(card, encoding="utf-8")
     print_line(f"model written to {job.paths.model}")
+    _write_json(job.paths.output_data / SUMMARY, summary)
+    title = f"{job.config.method.name}, {trainer.state.global_step} steps"
+    write_report(job.paths.output_data, trainer.state.log_history, title)
 
 
-def _save_weights(job: Job, model: Any, tokenizer: Any) -> None:
-    target = job.paths.model
-    target.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """A folder to write to, whose content moves to `target` at the end: all of it or nothing.
+
+    It lies within `target`, which may be a disk of its own. config.json, without which there is no
+    model, moves last.
+    """
+    folder = target / ".writing"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    yield folder
+    for path in sorted(folder.iterdir(), key=lambda p: p.name == "config.json"):
+        if path.is_dir():
+            shutil.rmtree(target / path.name, ignore_errors=True)
+        path.replace(target / path.name)
+    folder.rmdir()
+
+
+def _save_weights(job: Job, model: Any, tokenizer: Any, target: Path, weights: Any) -> None:
+    """`weights`: the whole state, where the model itself holds only this process's shards."""
     kind = job.config.job.export
     if not job.config.model.use_peft:
-        _plain(model).save_pretrained(target)
+        _plain(model).save_pretrained(target, state_dict=weights)
         return
-    if kind in ("adapter", "both"):
-        model.save_pretrained(target if kind == "adapter" else target / "adapter")
+    adapter = target if kind == "adapter" else target / "adapter"
+    if kind in ("adapter", "both") or weights is not None:
+        model.save_pretrained(adapter, state_dict=weights)
     if kind in ("merged", "both"):
+        if weights is not None:
+            model = _with_adapter(job, model, adapter)
         _merge(job, model, tokenizer).save_pretrained(target)
+    if kind == "merged":
+        shutil.rmtree(adapter, ignore_errors=True)
+
+
+def _with_adapter(job: Job, model: Any, adapter: Path) -> Any:
+    """The base model anew on the CPU with the adapter: shards cannot be merged in place."""
+    import transformers
+    from peft import PeftModel
+
+    config = model.get_base_model().config
+    whole = getattr(transformers, config.architectures[0]).from_pretrained(
+        job.model_source,
+        config=config,
+        dtype=config.dtype,
+        revision=job.config.model.model_revision,
+    )
+    return PeftModel.from_pretrained(whole, adapter)
 
 
 def _merge(job: Job, model: Any, tokenizer: Any) -> Any:
@@ -61,9 +104,9 @@ def _merge(job: Job, model: Any, tokenizer: Any) -> Any:
     sample = tokenizer("A short text to compare the answers on.", return_tensors="pt")
     sample = {key: value.to(model.device) for key, value in sample.items()}
     with torch.no_grad():
-        before = model(**sample).logits.float()
+        before = _logits(model(**sample))
         merged = _plain(model.merge_and_unload())
-        after = merged(**sample).logits.float()
+        after = _logits(merged(**sample))
     difference = float((before - after).abs().max())
     limit = _LOGITS_TOLERANCE * max(1.0, float(before.abs().max()))
     if not difference <= limit * (10 if job.config.model.dtype == "bfloat16" else 1):
@@ -75,6 +118,15 @@ def _merge(job: Job, model: Any, tokenizer: Any) -> Any:
         )
     print_line(f"merged the adapter: largest change of a logit {difference:.2g}")
     return merged
+
+
+def _logits(output: Any) -> Any:
+    """A model's logits; a span model gives two sets of them."""
+    import torch
+
+    if "logits" in output:
+        return output.logits.float()
+    return torch.stack([output.start_logits, output.end_logits]).float()
 
 
 def _plain(model: Any) -> Any:
@@ -92,6 +144,11 @@ def _summary(job: Job, trainer: Any, results: dict[str, float]) -> dict[str, Any
         "rows": {s: len(job.data.split(s) or ()) for s in ("train", "validation", "test")},
         "rejected_rows": job.data.rejected,
         "steps": state.global_step,
+        "batch": {
+            "per_device": trainer.args.per_device_train_batch_size,
+            "accumulation": trainer.args.gradient_accumulation_steps,
+            "processes": trainer.args.world_size,
+        },
         "epochs": state.epoch,
         "best_step": state.best_global_step,
         "seconds": round(time.time() - job.started, 2),

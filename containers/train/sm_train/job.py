@@ -6,10 +6,14 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from sm_train.cache import dataset_on_disk
 from sm_train.config import Config
 from sm_train.contract import Paths
 from sm_train.data import Data
+from sm_train.errors import UserError
 from sm_train.stopping import StopRequest
+
+TOKENISED = "tokenised"  # the folder under the checkpoints
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,25 @@ class Job:
 
     def dataset(self, split: str) -> Any:
         """The rows of a split as a `datasets.Dataset`, or None without that channel."""
-        from datasets import Dataset
-
         rows = self.data.split(split)
-        return None if rows is None else Dataset.from_list(rows)
+        if rows is None:
+            return None
+        try:
+            return dataset_on_disk(_same_columns(rows), self.paths.checkpoints / TOKENISED)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise UserError(
+                f"a column mixes kinds of values: {error}",
+                field=f"channel {split}",
+                fix="give each column one type, or remove the column",
+            ) from error
+
+
+def _same_columns(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with every column that any of them has: Arrow would keep those of the first."""
+    columns = dict.fromkeys(name for row in rows for name in row)
+    if all(len(row) == len(columns) for row in rows):
+        return rows
+    empty: dict[str, Any] = {
+        name: {} if name == "chat_template_kwargs" else None for name in columns
+    }
+    return [{**empty, **row} for row in rows]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sm_train.contract import Cluster
 from sm_train.errors import StoppedBySignalError, UserError, WorkerFailedError
-from sm_train.stopping import StopRequest
+from sm_train.stopping import StopRequest, children
 
 RENDEZVOUS_PORT = 29500
 DNS_SECONDS = 300
@@ -24,13 +24,20 @@ def is_worker() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
+def gpu_count() -> int:
+    """GPUs of this host, counted without importing torch."""
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
+
+
 def process_count(asked: int | None) -> int:
     """Training processes of this host: as asked for, else one a GPU, else one."""
-    return asked or max(1, len(list(Path("/dev").glob("nvidia[0-9]*"))))
+    return asked or max(1, gpu_count())
 
 
 def launch_workers(cluster: Cluster, processes: int, stop: StopRequest) -> None:
     """Run the job in worker processes; a SIGTERM is passed on, a failure ends all of them.
+
+    SIGTERM goes to the workers themselves: torchrun gives them 30 s only, the platform 120.
 
     Raises WorkerFailedError (the worker has written the cause), StoppedBySignalError.
     """
@@ -42,9 +49,10 @@ def launch_workers(cluster: Cluster, processes: int, stop: StopRequest) -> None:
     while workers.poll() is None:
         if stop.requested and not passed_on:
             passed_on = True
-            workers.send_signal(signal.SIGTERM)
+            for process in children(workers.pid) or [workers.pid]:
+                os.kill(process, signal.SIGTERM)
         time.sleep(_LOOK_SECONDS)
-    if passed_on:
+    if passed_on and workers.returncode:
         raise StoppedBySignalError("stopped by SIGTERM; the workers wrote their checkpoint")
     if workers.returncode:
         raise WorkerFailedError(f"a training process ended with code {workers.returncode}")

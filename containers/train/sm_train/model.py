@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sm_train.chat_templates import settle_chat_template
 from sm_train.config import Config, ModelArguments
 from sm_train.contract import Paths
 from sm_train.errors import UserError
@@ -23,24 +26,35 @@ def resolve_base_model(paths: Paths, config: Config) -> str:
     model, or when the Hub would be needed but the job is offline and has no cached copy.
     """
     name = config.model.model_name_or_path
+    if name is not None:
+        return resolve_model(paths, name, "model_name_or_path", config.model.model_revision)
     channel = paths.channel("model")
-    if name is None:
-        if channel is None:
-            raise UserError(
-                "is missing, and there is no `model` channel",
-                field="model_name_or_path",
-                fix="set it to a Hub id or a path, or give the job a channel named model",
-            )
-        return str(_checked_directory(channel, "channel model"))
-    if channel is not None and (channel / name).is_dir():
-        return str(_checked_directory(channel / name, "model_name_or_path"))
-    if Path(name).is_dir():
-        return str(_checked_directory(Path(name), "model_name_or_path"))
-    if Path(name).is_absolute() or name.startswith(("./", "../", "~")):
+    if channel is None:
         raise UserError(
-            "no such directory", field="model_name_or_path", value=name, fix="correct the path"
+            "is missing, and there is no `model` channel",
+            field="model_name_or_path",
+            fix="set it to a Hub id or a path, or give the job a channel named model",
         )
-    _check_hub_id(name, config.model.model_revision)
+    return str(_checked_directory(channel, "channel model"))
+
+
+def resolve_model(paths: Paths, name: str, field: str, revision: str = "main") -> str:
+    """Directory or Hub id of the model that a setting names: channel:NAME, a path, or an id."""
+    if name.startswith("channel:"):
+        folder = paths.channels / name.removeprefix("channel:")
+        if not folder.is_dir():
+            raise UserError(
+                "is not a channel of this job", field=field, value=name, fix="add the channel"
+            )
+        return str(_checked_directory(folder, field))
+    channel = paths.channel("model")
+    if channel is not None and (channel / name).is_dir():
+        return str(_checked_directory(channel / name, field))
+    if Path(name).is_dir():
+        return str(_checked_directory(Path(name), field))
+    if Path(name).is_absolute() or name.startswith(("./", "../", "~")):
+        raise UserError("no such directory", field=field, value=name, fix="correct the path")
+    _check_hub_id(name, field, revision)
     return name
 
 
@@ -66,11 +80,11 @@ def _checked_directory(folder: Path, field: str) -> Path:
     return found[0]
 
 
-def _check_hub_id(name: str, revision: str) -> None:
+def _check_hub_id(name: str, field: str, revision: str) -> None:
     if name.count("/") > 1:
         raise UserError(
             "is neither a directory nor a Hub id (owner/name)",
-            field="model_name_or_path",
+            field=field,
             value=name,
             fix="correct the path or the id",
         )
@@ -81,7 +95,7 @@ def _check_hub_id(name: str, revision: str) -> None:
     if not isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
         raise UserError(
             "is not on this machine, and HF_HUB_OFFLINE forbids fetching it",
-            field="model_name_or_path",
+            field=field,
             value=name,
             fix="give the job the model as a channel named model",
         )
@@ -112,6 +126,7 @@ def load_tokenizer(job: Job) -> Any:
     )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    settle_chat_template(job, tokenizer)
     return tokenizer
 
 
@@ -122,17 +137,28 @@ def load_model(job: Job, auto_class: str, **overrides: Any) -> Any:
     # The trainer seeds too late for weights that are drawn here, such as a new head's.
     transformers.set_seed(int(job.config.training.get("seed") or _SEED))
     options = job.config.model
+    attention = choose_attention(options)
     settings: dict[str, Any] = {
         "revision": options.model_revision,
         "trust_remote_code": options.trust_remote_code,
         "dtype": weight_type(options),
-        "attn_implementation": options.attn_implementation or best_attention(),
+        "attn_implementation": attention.name,
         "quantization_config": _quantization(options),
     }
     settings.update(options.model_init_kwargs)
     settings.update(overrides)
     chosen = {key: value for key, value in settings.items() if value is not None}
-    return _loaded(getattr(transformers, auto_class).from_pretrained, job.model_source, **chosen)
+    load = getattr(transformers, auto_class).from_pretrained
+    try:
+        model = _loaded(load, job.model_source, **chosen)
+    except UserError:
+        if options.attn_implementation or not attention.name:
+            raise
+        # Not every architecture has FlashAttention; what transformers then takes always works.
+        chosen.pop("attn_implementation")
+        model = _loaded(load, job.model_source, **chosen)
+    check_lora_targets(model, options)
+    return model
 
 
 def _loaded(load: Any, source: str, **options: Any) -> Any:
@@ -162,15 +188,31 @@ def has_bf16() -> bool:
     return bool(torch.cuda.is_available() and torch.cuda.is_bf16_supported())
 
 
-def best_attention() -> str | None:
-    """FlashAttention where a GPU and the package are there; None leaves transformers' choice."""
-    import importlib.util
+@dataclass(frozen=True)
+class Attention:
+    """An implementation by its name in transformers (None leaves it to the model), and why it."""
 
+    name: str | None
+    why: str
+
+
+def choose_attention(options: ModelArguments) -> Attention:
+    """The one that was asked for, else the fastest that this GPU and what is installed allow."""
     import torch
+    from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 
-    if torch.cuda.is_available() and importlib.util.find_spec("flash_attn") and has_bf16():
-        return "flash_attention_2"
-    return None
+    if options.attn_implementation:
+        return Attention(options.attn_implementation, "as attn_implementation says")
+    if not torch.cuda.is_available():
+        return Attention(None, "no GPU")
+    major = torch.cuda.get_device_capability()[0]
+    if major < 8:
+        return Attention(None, f"FlashAttention needs compute capability 8, this GPU has {major}")
+    if major == 9 and is_flash_attn_3_available():
+        return Attention("flash_attention_3", "Hopper GPU, flash-attn 3 is installed")
+    if is_flash_attn_2_available():
+        return Attention("flash_attention_2", "flash-attn is installed")
+    return Attention(None, "flash-attn is not installed")
 
 
 def _quantization(options: ModelArguments) -> Any:
@@ -223,7 +265,37 @@ def _lora_targets(options: ModelArguments) -> Any:
     targets = options.lora_target_modules
     if not targets:
         return None if options.lora_target_parameters else "all-linear"
-    return targets[0] if len(targets) == 1 and targets[0] == "all-linear" else targets
+    alone = len(targets) == 1 and (targets[0] == "all-linear" or _is_pattern(targets[0]))
+    return targets[0] if alone else targets
+
+
+def _is_pattern(target: str) -> bool:
+    """PEFT takes a single text for a regular expression of whole names; a plain name is none."""
+    return re.search(r"[*+?^$|()\[\]\\]", target) is not None
+
+
+def check_lora_targets(model: Any, options: ModelArguments) -> None:
+    """Raise UserError when LoRA would find nothing to adapt, naming what there is."""
+    targets = _lora_targets(options)
+    if not options.use_peft or targets in (None, "all-linear"):
+        return
+    names = [name for name, module in model.named_modules() if name and not list(module.children())]
+    wanted = [targets] if isinstance(targets, str) else targets
+    missing = [t for t in wanted if not any(_hits(t, name, targets) for name in names)]
+    if missing:
+        present = sorted({name.rsplit(".", 1)[-1] for name in names if "layers" in name} or names)
+        raise UserError(
+            f"the base model has no module {', '.join(missing)}",
+            field="lora_target_modules",
+            value=targets,
+            fix=f"use all-linear, or names such as {', '.join(present[:12])}",
+        )
+
+
+def _hits(target: str, name: str, targets: Any) -> bool:
+    if isinstance(targets, str):
+        return re.fullmatch(target, name) is not None
+    return name == target or name.endswith(f".{target}")
 
 
 def head_modules(model: Any) -> tuple[str, ...]:

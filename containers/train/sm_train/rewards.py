@@ -5,7 +5,10 @@ A reward function is TRL's: `f(completions, **columns) -> list[float | None]`.
 
 from __future__ import annotations
 
+import ast
+import functools
 import importlib.util
+import inspect
 import json
 import re
 import sys
@@ -15,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from sm_train.contract import Paths
-from sm_train.errors import UserError
+from sm_train.errors import UserError, shorten
+from sm_train.formats import check_prompts
 
 Reward = Callable[..., list[float | None]]
 
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
-_BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
+_BOX = "\\boxed{"
 _ANSWER_MARK = "####"  # GSM8K's
 
 
@@ -33,6 +37,13 @@ class RewardArguments:
         metadata={
             "help": "Rewards, added up (weights: reward_weights). Built in: exact_answer, regex, "
             "json, length; a TRL reward by its name; or file.py:function from the `code` channel."
+        },
+    )
+    reward_model_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "A reward model (Hub id, path, or channel:NAME), added to reward_funcs, or "
+            "used alone where those are not given."
         },
     )
     answer_column: str = field(
@@ -58,11 +69,21 @@ def final_answer(text: str) -> str:
     """What a solution ends in: after ####, in the last \\boxed{}, else its last number."""
     if _ANSWER_MARK in text:
         text = text.rsplit(_ANSWER_MARK, 1)[1].strip().split("\n")[0]
-    elif boxed := _BOXED.findall(text):
-        text = boxed[-1]
+    elif _BOX in text:
+        text = _in_braces(text.rsplit(_BOX, 1)[1])
     elif numbers := _NUMBER.findall(text):
         text = numbers[-1]
     return text.strip().rstrip(".").replace(",", "").removeprefix("$").strip().lower()
+
+
+def _in_braces(text: str) -> str:
+    """Up to the brace that closes the one before `text`."""
+    depth = 1
+    for place, character in enumerate(text):
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        if depth == 0:
+            return text[:place]
+    return text
 
 
 def same_answer(given: str, expected: str) -> bool:
@@ -112,70 +133,182 @@ def _is_json(text: str) -> bool:
 def check_rewards(config: Any) -> None:
     """Refuse names that are no reward, a regex without or with a broken pattern."""
     arguments: RewardArguments = config.own
-    known = built_in(arguments)
+    known = [*built_in(arguments), *TRL_REWARDS]
     for name in arguments.reward_funcs:
-        if name not in known and name not in _TRL_REWARDS and not re.search(r"\w[:.]\w", name):
+        if name not in known and not re.search(r"\w[:.]\w", name):
             raise UserError(
                 f"{name!r} is not a reward",
                 field="reward_funcs",
                 value=arguments.reward_funcs,
-                fix=f"use {', '.join([*known, *_TRL_REWARDS])}, or file.py:function of `code`",
+                fix=f"use {', '.join(known)}, or file.py:function of `code`",
             )
-    if "regex" not in arguments.reward_funcs:
-        return
+        _check_package(name)
+    if "regex" in arguments.reward_funcs:
+        _check_pattern(arguments.reward_pattern)
+
+
+def _check_package(name: str) -> None:
+    if TRL_REWARDS.get(name) and not importlib.util.find_spec(str(TRL_REWARDS[name])):
+        raise UserError(
+            f"{name!r} needs the package {TRL_REWARDS[name]}, which is not in this image",
+            field="reward_funcs",
+            value=name,
+            fix="use exact_answer, which compares final answers and numbers",
+        )
+
+
+def _check_pattern(pattern: str | None) -> None:
     try:
-        re.compile(arguments.reward_pattern or "(")
-    except re.error as error:
+        re.compile(pattern or "(")
+    except (re.error, RecursionError, OverflowError) as error:
         raise UserError(
             f"the reward regex needs a pattern: {error}",
             field="reward_pattern",
-            value=arguments.reward_pattern,
+            value=pattern,
             fix="set it to a regular expression",
         ) from error
 
 
-def check_answers(config: Any, data: Any) -> None:
-    """`exact_answer` needs the column it compares with in every row."""
+def check_files(config: Any, paths: Paths) -> None:
+    """The files and the reward model that the settings name must be there, and parse."""
     arguments: RewardArguments = config.own
-    if "exact_answer" not in arguments.reward_funcs:
-        return
-    for split in ("train", "validation", "test"):
-        rows = data.split(split) or ()
-        missing = sum(row.get(arguments.answer_column) is None for row in rows)
-        if missing:
-            raise UserError(
-                f"the reward exact_answer needs it, and {missing} of {len(rows)} rows of {split} "
-                "lack it",
-                field="answer_column",
-                value=arguments.answer_column,
-                fix="name the column that holds the right answer, or use another reward",
-            )
+    for name in arguments.reward_funcs:
+        if name not in built_in(arguments) and name not in TRL_REWARDS:
+            _check_function(name, paths)
+    _reward_model(arguments, paths)
 
 
-_TRL_REWARDS = ("accuracy_reward", "reasoning_accuracy_reward", "think_format_reward")
+def _check_function(name: str, paths: Paths) -> None:
+    path, function = _place(name, paths)
+    if not path.is_file():
+        raise UserError("no such file", field="reward_funcs", value=name, fix=f"upload {path}")
+    try:
+        body = ast.parse(path.read_bytes()).body
+    except (SyntaxError, ValueError) as error:
+        raise UserError(
+            f"is not valid Python: {error}", field="reward_funcs", value=name
+        ) from error
+    defined = [n.name for n in body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    if function not in defined and not _may_import(body, function):
+        raise UserError(
+            f"{path.name} defines no {function}",
+            field="reward_funcs",
+            value=name,
+            fix=f"name one of its functions: {', '.join(defined) or 'it has none'}",
+        )
 
 
-def reward_functions(arguments: RewardArguments, paths: Paths) -> list[Reward]:
-    """The functions that `reward_funcs` names, in its order."""
+def _may_import(body: list[ast.stmt], function: str) -> bool:
+    """Whether the name may come from an assignment, an import, or a block."""
+    plain = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Expr)
+    other = [node for node in body if not isinstance(node, plain)]
+    return any(function in ast.unparse(node) or "*" in ast.unparse(node) for node in other)
+
+
+def _reward_model(arguments: RewardArguments, paths: Paths) -> str | None:
+    from sm_train.model import resolve_model
+
+    name = arguments.reward_model_name_or_path
+    return resolve_model(paths, name, "reward_model_name_or_path") if name else None
+
+
+def check_answers(config: Any, data: Any) -> None:
+    """The rewards that compare need the right answer in every row."""
+    check_prompts(config, data)
+    arguments: RewardArguments = config.own
+    solution = dict.fromkeys(("accuracy_reward", "reasoning_accuracy_reward"), "solution")
+    columns = {"exact_answer": arguments.answer_column, **solution}
+    for name in _names(config):
+        for split in ("train", "validation", "test") if name in columns else ():
+            rows = data.split(split) or ()
+            missing = sum(row.get(columns[name]) is None for row in rows)
+            if missing:
+                raise UserError(
+                    f"the reward {name} needs it, and {missing} of {len(rows)} rows of {split} "
+                    "lack it",
+                    field="answer_column" if name == "exact_answer" else "column",
+                    value=columns[name],
+                    fix="name the column that holds the right answer, rename it with columns, or "
+                    "use another reward",
+                )
+
+
+def _names(config: Any) -> list[str]:
+    """The functions to use: a reward model alone replaces the default one."""
+    arguments: RewardArguments = config.own
+    alone = arguments.reward_model_name_or_path and "reward_funcs" not in config.given
+    return [] if alone else arguments.reward_funcs
+
+
+# TRL's rewards by their names on its command line, and the package that each needs.
+TRL_REWARDS: dict[str, str | None] = {
+    "accuracy_reward": "math_verify",
+    "reasoning_accuracy_reward": "math_verify",
+    "think_format_reward": None,
+    "get_soft_overlong_punishment": None,
+}
+
+
+def reward_functions(config: Any, paths: Paths) -> list[Reward | str]:
+    """The reward model, if there is one, and the functions that `reward_funcs` names."""
+    arguments: RewardArguments = config.own
+    model = _reward_model(arguments, paths)
     known = built_in(arguments)
-    return [known.get(name) or _other(name, paths) for name in arguments.reward_funcs]
+    functions = [known.get(name) or _other(name, paths) for name in _names(config)]
+    return [*([model] if model else []), *functions]
 
 
 def _other(name: str, paths: Paths) -> Reward:
-    if name in _TRL_REWARDS:
-        import trl.rewards
+    if name in TRL_REWARDS:
+        return _of_trl(name)
+    path, function = _place(name, paths)
+    return _checked(_imported(path, function, name), name)
 
-        reward: Reward = getattr(trl.rewards, name)
-        return reward
+
+def _of_trl(name: str) -> Reward:
+    """TRL's own reward; it wants messages, also where the prompts are plain text."""
+    import trl.rewards
+
+    reward: Any = getattr(trl.rewards, name)
+    if name == "get_soft_overlong_punishment":
+        made: Reward = reward(max_completion_len=1280, soft_punish_cache=256)  # as TRL's script
+        return made
+
+    @functools.wraps(reward)
+    def on_messages(completions: Sequence[Any], **columns: Any) -> list[float | None]:
+        chats = [[{"content": c}] if isinstance(c, str) else c for c in completions]
+        rewards: list[float | None] = reward(completions=chats, **columns)
+        return rewards
+
+    return on_messages
+
+
+def _place(name: str, paths: Paths) -> tuple[Path, str]:
+    """File and function of file.py:function or module.function."""
     file, _, function = name.rpartition(":" if ":" in name else ".")
-    path = _code_folder(paths) / (file if file.endswith(".py") else f"{file.replace('.', '/')}.py")
-    if not path.is_file():
-        raise UserError("no such file", field="reward_funcs", value=name, fix=f"upload {path}")
-    return _imported(path, function, name)
+    folder = paths.channel("code") or paths.base / "code"
+    return folder / (file if file.endswith(".py") else f"{file.replace('.', '/')}.py"), function
 
 
-def _code_folder(paths: Paths) -> Path:
-    return paths.channel("code") or paths.base / "code"
+def _checked(reward: Any, name: str) -> Reward:
+    """The user's function with its result looked at: TRL would fail far from the cause."""
+    if inspect.iscoroutinefunction(reward):
+        awaited: Reward = reward
+        return awaited
+
+    @functools.wraps(reward)
+    def with_check(completions: Sequence[Any], **columns: Any) -> list[float | None]:
+        rewards = reward(completions=completions, **columns)
+        if not isinstance(rewards, Sequence) or len(rewards) != len(completions):
+            raise UserError(
+                f"returned {shorten(repr(rewards))} for {len(completions)} completions",
+                field="reward_funcs",
+                value=name,
+                fix="return a list with one number (or None) for each completion",
+            )
+        return [None if r is None else float(r) for r in rewards]
+
+    return with_check
 
 
 def _imported(path: Path, function: str, name: str) -> Reward:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+from pathlib import Path
 from typing import Any
 
+from sm_train.banner import print_model
+from sm_train.cache import map_processes
 from sm_train.callbacks import (
     DivergenceCallback,
     LogCallback,
@@ -13,10 +17,13 @@ from sm_train.callbacks import (
     as_test_metrics,
     print_line,
 )
-from sm_train.checkpoints import last_complete, remove_partial
+from sm_train.checkpoints import last_complete, remove_partial, whole_steps
 from sm_train.errors import StoppedBySignalError, UserError
 from sm_train.job import Job
+from sm_train.memory import halvings, smaller_batch
 from sm_train.model import has_bf16
+from sm_train.parallelism import parallel_settings
+from sm_train.report import reporters
 from sm_train.schema import load_training_config
 
 TRAINING_LOG = "training_log.jsonl"
@@ -28,27 +35,39 @@ def training_arguments(job: Job, **method_settings: Any) -> Any:
 
     validates = job.data.validation is not None
     strategy = "epoch" if validates else "no"
+    on_gpu = torch.cuda.is_available()
     settings: dict[str, Any] = {
         "output_dir": str(job.paths.checkpoints),
         "eval_strategy": strategy,
         "save_strategy": "epoch",
         "save_total_limit": 2,
+        "save_on_each_node": True,  # hosts share no disk, and each resumes from its own
         "load_best_model_at_end": validates,
         "logging_steps": 10,
         "logging_first_step": True,
         # Filtering would hide the very thing that DivergenceCallback looks for.
         "logging_nan_inf_filter": False,
         "bf16": has_bf16() and "fp16" not in job.config.given,
-        "dataloader_pin_memory": torch.cuda.is_available(),
+        "dataloader_pin_memory": on_gpu,
         # Without it accelerate takes each worker of a CPU job for a job of its own.
-        "use_cpu": not torch.cuda.is_available(),
+        "use_cpu": not on_gpu,
         "disable_tqdm": True,
-        "report_to": ["tensorboard"],
+        "restore_callback_states_from_checkpoint": job.config.job.early_stopping_patience
+        is not None,
+        **_speed(job, on_gpu),
         **method_settings,
         **{key: value for key, value in job.config.training.items() if value is not None},
+        "report_to": reporters(job.config.training.get("report_to")),
     }
-    if not torch.cuda.is_available() and not _chose_recomputation(job):
-        settings.update(_without_recomputation(job))
+    if settings.pop("auto_find_batch_size", False):
+        batch, accumulation = smaller_batch(
+            int(settings.get("per_device_train_batch_size") or 8),
+            int(settings.get("gradient_accumulation_steps") or 1),
+            halvings(),
+        )
+        settings["per_device_train_batch_size"] = batch
+        settings["gradient_accumulation_steps"] = accumulation
+    settings.update(_recomputation(job, settings, on_gpu))
     settings["save_strategy"] = _save_strategy(job, settings)
     if settings["save_strategy"] == "no":
         settings["load_best_model_at_end"] = False
@@ -58,14 +77,31 @@ def training_arguments(job: Job, **method_settings: Any) -> Any:
     return _built(job.config.method.training_config, settings)
 
 
-def _chose_recomputation(job: Job) -> bool:
-    return bool(job.config.given & {"gradient_checkpointing", "activation_checkpointing"})
+def _speed(job: Job, on_gpu: bool) -> dict[str, Any]:
+    """Defaults that make training faster and change no result."""
+    method = job.config.method
+    settings: dict[str, Any] = {}
+    if method.training_config.startswith("trl"):
+        # Every parameter of a language model gets a gradient: no need to search for ones without.
+        settings["ddp_find_unused_parameters"] = False
+    if method.name == "sft":
+        settings["dataset_num_proc"] = map_processes(len(job.data.train))
+        settings["use_liger_kernel"] = on_gpu and bool(importlib.util.find_spec("liger_kernel"))
+    return settings
 
 
-def _without_recomputation(job: Job) -> dict[str, bool]:
-    """TRL recomputes activations by default; on a CPU memory is plenty and time is not."""
+def _recomputation(job: Job, settings: dict[str, Any], on_gpu: bool) -> dict[str, Any]:
+    """Activations anew in the backward pass (TRL's default), and how processes share the model.
+
+    On a CPU memory is plenty and time is not, so there it happens only when asked for.
+    """
+    former = settings.pop("gradient_checkpointing", None)  # the name that transformers gives up
+    asked = settings.get("activation_checkpointing", former)
     trl = job.config.method.training_config.startswith("trl")
-    return {"gradient_checkpointing": False} if trl else {}
+    recompute = (trl and on_gpu) if asked is None else bool(asked)
+    if trl or asked is not None:
+        settings["activation_checkpointing"] = recompute
+    return parallel_settings(job.config, recompute)
 
 
 def _save_strategy(job: Job, settings: dict[str, Any]) -> Any:
@@ -92,7 +128,6 @@ def callbacks(job: Job) -> list[Any]:
     chosen: list[Any] = [
         LogCallback(job.paths.output_data / TRAINING_LOG, fresh=not resumed),
         ProgressCallback(),
-        StopCallback(job.stop),
         DivergenceCallback(),
     ]
     options = job.config.job
@@ -107,27 +142,50 @@ def fit(job: Job, trainer: Any) -> None:
     """Train, from the last complete checkpoint if there is one; on SIGTERM leave one behind."""
     from transformers.trainer_callback import PrinterCallback
 
+    from sm_train.resuming import AlreadyTrainedError, ResumeCallback, agreed_checkpoint
+
     trainer.remove_callback(PrinterCallback)  # it would print every event a second time
-    removed = remove_partial(job.paths.checkpoints) if job.is_main else []
+    checkpoint = agreed_checkpoint(job.paths.checkpoints, trainer.args.world_size)
+    removed = remove_partial(job.paths.checkpoints) if trainer.args.local_process_index == 0 else []
     if removed:
         print_line(f"ignored partial checkpoints: {', '.join(removed)}")
-    checkpoint = last_complete(job.paths.checkpoints)
-    if checkpoint:
+    if job.is_main:
+        print_model(job, trainer)
+    if checkpoint and job.is_main:
         print_line(f"resuming from {checkpoint.name}")
+    resume = ResumeCallback(trainer, checkpoint)
+    for callback in (resume, StopCallback(job.stop)):  # in this order: sealed, then left
+        trainer.add_callback(callback)
     job.stop.defer()
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except AlreadyTrainedError:
+        _end_training(trainer)
     except StoppedBySignalError:
-        _save_before_leaving(trainer)
+        resume.rewind()
+        save_before_leaving(trainer)
         raise
-    job.stop.check("after the last step; the checkpoint is complete")
 
 
-def _save_before_leaving(trainer: Any) -> None:
-    """An evaluation that was cut short comes before the save of its step: save that step now."""
-    stopped = next(c for c in trainer.callback_handler.callbacks if isinstance(c, StopCallback))
-    if stopped.saved_step != trainer.state.global_step > 0:
+def _end_training(trainer: Any) -> None:
+    """What the trainer does after its last step."""
+    print_line(f"step {trainer.state.global_step} was the last one; nothing is left to train")
+    if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint:
+        trainer._load_best_model()
+    trainer.control = trainer.callback_handler.on_train_end(
+        trainer.args, trainer.state, trainer.control
+    )
+    trainer.is_in_train = False
+
+
+def save_before_leaving(trainer: Any) -> None:
+    """A stop during an evaluation comes before that step is saved; other runs never save."""
+    from sm_train.resuming import finish_checkpoint
+
+    step = trainer.state.global_step
+    if step > 0 and step not in whole_steps(Path(trainer.args.output_dir)):
         trainer._save_checkpoint(trainer.model, trial=None)
+        finish_checkpoint(trainer)
 
 
 def evaluate_test(trainer: Any, dataset: Any) -> dict[str, float]:
@@ -162,7 +220,13 @@ def finish(job: Job, trainer: Any, tokenizer: Any, test: Any) -> None:
     from sm_train.export import export
 
     fit(job, trainer)
-    export(job, trainer, tokenizer, evaluate_test(trainer, test))
+    try:
+        job.stop.check("after the last step")
+        results = evaluate_test(trainer, test)
+    except StoppedBySignalError:
+        save_before_leaving(trainer)
+        raise
+    export(job, trainer, tokenizer, results)
 
 
 def tokenised_preferences(trainer: Any, rows: Any, tokenizer: Any) -> Any:

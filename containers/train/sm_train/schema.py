@@ -67,18 +67,19 @@ def load_schema(method: str) -> dict[str, Any]:
 def build_schema(name: str) -> dict[str, Any]:
     """The schema of a method, from its classes. Imports transformers and TRL."""
     from sm_train.config import IGNORED, JobArguments, ModelArguments
+    from sm_train.trl_script import DatasetArguments
 
     method = load_method(name)
     library = load_training_config(method.training_config)
     properties: dict[str, Any] = {}
-    for cls in (library, ModelArguments, method.arguments, JobArguments):
+    for cls in (library, ModelArguments, DatasetArguments, method.arguments, JobArguments):
         for key, schema in _class_properties(cls).items():
             properties[key] = schema
+    properties |= _switches(properties)
     for key, value in method.defaults.items():
         properties[key]["default"] = value
     for key, reason in IGNORED.items():
-        if key in properties:
-            properties[key]["description"] = f"Ignored: {reason}."
+        properties.setdefault(key, {})["description"] = f"Ignored: {reason}."
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"Hyperparameters of {name}",
@@ -87,6 +88,15 @@ def build_schema(name: str) -> dict[str, Any]:
         "patternProperties": {f"^{prefix}": {} for prefix in RESERVED_PREFIXES},
         "required": ["method"],
         "additionalProperties": False,
+    }
+
+
+def _switches(properties: dict[str, Any]) -> dict[str, Any]:
+    """argparse's `no_X` for every X that is on by default, as TRL's command line has them."""
+    return {
+        f"no_{key}": {"type": "boolean", "description": f"Turns {key} off."}
+        for key, schema in properties.items()
+        if schema.get("default") is True and "boolean" in schema.get("type", ())
     }
 
 

@@ -34,7 +34,7 @@ def windows(
 
     limit = min(max_length, tokenizer.model_max_length)
     encoded = tokenizer(
-        [row["question"] for row in rows],
+        _cut([row["question"] for row in rows], tokenizer, limit // 2),
         [row["context"] for row in rows],
         truncation="only_second",
         max_length=limit,
@@ -56,6 +56,21 @@ def windows(
     columns["end_positions"] = [last for _, last in spans]
     columns["length"] = [len(tokens) for tokens in encoded["input_ids"]]
     return Windows(rows, row_of, offsets, Dataset.from_dict(columns))
+
+
+def _cut(questions: list[str], tokenizer: Any, limit: int) -> list[str]:
+    """Questions of at most `limit` tokens, so that room is left for the context."""
+    encoded = tokenizer(
+        questions,
+        add_special_tokens=False,
+        truncation=True,
+        max_length=limit,
+        return_offsets_mapping=True,
+    )
+    return [
+        question[: places[-1][1]] if places else question
+        for question, places in zip(questions, encoded["offset_mapping"], strict=True)
+    ]
 
 
 def _token_span(row: dict[str, Any], places: Sequence[tuple[int, int] | None]) -> tuple[int, int]:

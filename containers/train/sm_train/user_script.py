@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import types
-from pathlib import Path
 
 from sm_train.contract import Paths, read_json
+from sm_train.stopping import children
 
 PROGRAM = "sagemaker_program"
 
@@ -34,11 +34,5 @@ def run_user_script() -> None:
 
 
 def _pass_on(number: int, _frame: types.FrameType | None) -> None:
-    for child in _children():
+    for child in children(os.getpid()):
         os.kill(child, number)
-
-
-def _children() -> list[int]:
-    """Processes that any thread of this one started."""
-    lists = Path("/proc/self/task").glob("*/children")
-    return [int(child) for path in lists for child in path.read_text().split()]

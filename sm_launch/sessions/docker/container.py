@@ -19,7 +19,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from sm_launch.sessions.docker import engine, sdk
+from sm_launch.sessions.process.hosting_run import PENDING_UPDATE
 from sm_launch.sessions.process.store import Record
+from sm_launch.sessions.references import inherited
 
 _GPU_FAMILIES = ("ml.g", "ml.p", "local_gpu")
 
@@ -73,7 +75,7 @@ def _train(record: Record, base: Path) -> int:
                 "InstanceCount": resources.get("InstanceCount", 1),
             },
             InputDataConfig=request.get("InputDataConfig", []),
-            Environment=request.get("Environment", {}),
+            Environment=inherited(request.get("Environment", {})),
             HyperParameters=sdk.quoted(request.get("HyperParameters", {})),
         )
     except sdk.ContainerError as error:
@@ -84,10 +86,7 @@ def _train(record: Record, base: Path) -> int:
 
 
 def _serve(record: Record, base: Path) -> int:
-    variants = record.read("request")["deployment"]["variants"]
-    name = base.parent.parent.name
-    chosen = next(each for each in variants if each["variant"]["VariantName"] == name)
-    container, variant = chosen["container"], chosen["variant"]
+    container, variant = _deployed(record, base)
     port = int(os.environ["SAGEMAKER_BIND_TO_PORT"])
     plan = sdk.Plan(owner=str(base.parent.parent), base=base, user=_owner(), port=port)
     session = sdk.open_session(plan, base.parent / "containers")
@@ -97,7 +96,7 @@ def _serve(record: Record, base: Path) -> int:
         PrimaryContainer={
             "Image": container["Image"],
             "ModelDataUrl": _model(container, base).as_uri(),
-            "Environment": container.get("Environment", {}),
+            "Environment": inherited(container.get("Environment", {})),
         },
     )
     kind = _instance(variant.get("InstanceType", "local"))
@@ -108,6 +107,31 @@ def _serve(record: Record, base: Path) -> int:
     # The SDK would wait for /ping; the supervisor does that, and better.
     threading.Thread(target=_create_endpoint, args=(client, record.name), daemon=True).start()
     return plan.ended.get()
+
+
+def _deployed(record: Record, base: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Container definition and variant of the server whose base directory is `base`."""
+    contents = record.read("request")
+    if "container" in contents:  # a transform job
+        request, container = contents["request"], contents["container"]
+        added = {**request.get("Environment", {}), "SAGEMAKER_BATCH": "true"}
+        resources = request["TransformResources"]
+        variant = {"VariantName": "batch", "InstanceType": resources["InstanceType"],
+                   "InitialInstanceCount": 1}  # fmt: skip
+    else:
+        # While an update is pending, only its servers are started.
+        newest = record.read(PENDING_UPDATE) if record.has(PENDING_UPDATE) else contents
+        name = base.parent.parent.name
+        (chosen,) = (
+            each
+            for each in newest["deployment"]["variants"]
+            if each["variant"]["VariantName"] == name
+        )
+        container, variant = chosen["container"], chosen["variant"]
+        # A port cannot be published from a container without a network; the Hub is out of reach.
+        added = sdk.OFFLINE if chosen["isolated"] else {}
+    environment = {**container.get("Environment", {}), **added}
+    return {**container, "Environment": environment}, variant
 
 
 def _create_endpoint(client: Any, name: str) -> None:

@@ -31,7 +31,8 @@ _COMPOSE_NOISE = re.compile(
     r"^(time=\".*|\s*(Network|Container) \S+ +\S+\s*|Attaching to .*|Aborting on container exit.*"
     r"|[\w.-]*algo-\d+-\w+ exited with code \d+)?\r?$"
 )
-_OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "SM_STUDIO_LOCAL_MODE": "true"}
+OFFLINE = {"HF_HUBOFFLINE": "1", "HF_DATASETSOFFLINE": "1", "SM_STUDIO_LOCAL_MODE": "true"}
+"""Environment of containers that are to reach nothing."""
 
 
 class ContainerError(Exception):
@@ -154,7 +155,7 @@ def adapt(content: dict[str, Any], command: str, plan: Plan) -> dict[str, Any]:
         if plan.isolated:
             del service["networks"]
             service["network_mode"] = "none"
-            offline = [f"{key}={value}" for key, value in _OFFLINE.items()]
+            offline = [f"{key}={value}" for key, value in OFFLINE.items()]
             service["environment"] = [*service["environment"], *offline]
         services[name] = service
     adapted: dict[str, Any] = {"services": services}

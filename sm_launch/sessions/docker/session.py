@@ -62,27 +62,25 @@ class DockerSession(TuningJobs, TransformJobs, AsyncRuntime):
 
     def create_endpoint(self, **request: Any) -> Response:
         """Start serving; returns while the endpoint is still `Creating`."""
-        deployment = self._deployment(request["EndpointConfigName"], "CreateEndpoint")
-        for variant in deployment["variants"]:
-            require_image(variant["container"].get("Image", ""))
-        self._sweep()
+        self._require_images(request["EndpointConfigName"], "CreateEndpoint")
         return super().create_endpoint(**request)
 
     def update_endpoint(self, **request: Any) -> Response:
-        """Not possible with containers yet.
-
-        Raises:
-            LaunchError: always.
-        """
-        raise _unsupported("an endpoint cannot be updated in place", request["EndpointName"])
+        """Move an endpoint to another configuration while it goes on answering."""
+        self._require_images(request["EndpointConfigName"], "UpdateEndpoint")
+        return super().update_endpoint(**request)
 
     def create_transform_job(self, **request: Any) -> Response:
-        """Not possible with containers yet.
+        """Start a transform job in a container of its own; it runs on after the call."""
+        model = self.describe_model(ModelName=request["ModelName"])
+        require_image(model["PrimaryContainer"].get("Image", ""))
+        self._sweep()
+        return super().create_transform_job(**request)
 
-        Raises:
-            LaunchError: always.
-        """
-        raise _unsupported("batch transform is not there yet", request["TransformJobName"])
+    def _require_images(self, config: str, operation: str) -> None:
+        for variant in self._deployment(config, operation)["variants"]:
+            require_image(variant["container"].get("Image", ""))
+        self._sweep()
 
     def create_hyper_parameter_tuning_job(self, **request: Any) -> Response:
         """Not possible with containers yet.
@@ -90,7 +88,11 @@ class DockerSession(TuningJobs, TransformJobs, AsyncRuntime):
         Raises:
             LaunchError: always.
         """
-        raise _unsupported("a sweep is not there yet", request["HyperParameterTuningJobName"])
+        raise LaunchError(
+            "sweeps do not run with the docker target",
+            value=request["HyperParameterTuningJobName"],
+            fix="use --target process or sagemaker",
+        )
 
     def _sweep(self) -> None:
         """Remove containers whose watcher was killed: nobody else would."""
@@ -104,14 +106,6 @@ class DockerSession(TuningJobs, TransformJobs, AsyncRuntime):
                 os.close(lock)
             if lock is not None or not records:
                 engine.remove_containers(directory)
-
-
-def _unsupported(problem: str, name: str) -> LaunchError:
-    return LaunchError(
-        f"{problem} with the docker target",
-        value=name,
-        fix="use --target process or sagemaker; an endpoint can be deleted and deployed again",
-    )
 
 
 def require_image(image: str) -> None:

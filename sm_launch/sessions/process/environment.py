@@ -12,6 +12,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from sm_launch.sessions.references import resolve
+
 DEFAULT_TRAINING_MODULE = "sm_train.entry:main"
 TRAINING_MODULE_VARIABLE = "SAGEMAKER_TRAINING_MODULE"
 PROGRAM_HYPERPARAMETER = "sagemaker_program"
@@ -46,7 +48,7 @@ def base_environment(base: Path, request_environment: Mapping[str, str]) -> dict
         "PATH": os.pathsep.join(path),
         "PYTHONUNBUFFERED": "1",  # as in the images: a log is read while the job runs
         "AWS_EC2_METADATA_DISABLED": "true",  # there is none, and asking for it takes seconds
-        **request_environment,
+        **resolve(request_environment),
         "SAGEMAKER_BASE_DIR": str(base),
     }
 

@@ -41,6 +41,7 @@ from sm_launch.sessions.process.store import (
     Record,
     State,
 )
+from sm_launch.sessions.references import require as require_references
 
 _STATUS = "EndpointStatus"
 
@@ -53,6 +54,7 @@ class Hosting(SessionBase):
         operation = "CreateModel"
         self._validator.check(operation, request)
         refuse_model(request, operation)
+        require_references(request["PrimaryContainer"].get("Environment", {}))
         source = artefact_path(request["PrimaryContainer"])
         if source is not None and not source.exists():
             raise ServiceError(f"Could not find model data at {source.as_uri()}.", operation)

@@ -25,6 +25,7 @@ from sm_launch.sessions.process.training_run import (
     CHECKPOINTS_PATH,
     failure_of_dead_supervisor,
 )
+from sm_launch.sessions.references import require as require_references
 
 _STATUS = "TrainingJobStatus"
 _STOPPABLE = frozenset({"InProgress"})
@@ -63,6 +64,7 @@ class TrainingJobs(SessionBase):
 
     def _check_training_request(self, request: Request, operation: str) -> None:
         self._validator.check("CreateTrainingJob", request)
+        require_references(request.get("Environment", {}))
         _refuse_what_needs_aws(request, operation)
         _require_inputs(request, operation)
 

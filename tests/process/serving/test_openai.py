@@ -101,11 +101,12 @@ def test_models_are_listed(client):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"logit_bias": {"1": 2}}, "logit_bias"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"frequency_penalty": 1.0}, "frequency_penalty"),
+        ({"logit_bias": {"9999": 2}}, "logit_bias holds token 9999"),
+        ({"response_format": {"type": "xml"}}, "response_format"),
+        ({"frequency_penalty": 3.0}, "frequency_penalty=3.0"),
         ({"tool_choice": "required", "tools": []}, "tool_choice"),
-        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 2}, "top_logprobs=2: set logprobs"),
+        ({"extra_body": {"guided_regex": "("}}, "guided_regex"),
         ({"temperature": -1}, "temperature=-1"),
         ({"extra_body": {"tempo": 3}}, "tempo is unknown"),
         ({"max_tokens": 9999}, "exceed the context of 512"),

@@ -7,6 +7,9 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.exceptions import ClientError
 
+from sm_launch import asynchronous as launcher
+from sm_launch.errors import LaunchError, UserInputError
+
 from .conftest import make_config, wait_for, wait_for_endpoint
 
 pytestmark = pytest.mark.slow
@@ -93,3 +96,16 @@ def test_the_two_ways_do_not_mix(session, asynchronous, model_archive, ask):
         session.invoke_endpoint_async(EndpointName="now", InputLocation="file:///tmp/x")
     with pytest.raises(ClientError, match="there is no file '/nowhere'"):
         session.invoke_endpoint_async(EndpointName="later", InputLocation="file:///nowhere")
+
+
+def test_the_launcher_waits_for_the_answer(session, asynchronous, deploy):
+    asynchronous()
+    kinds = {"content_type": "text/plain", "accept": "application/json", "timeout": 20}
+    answer = launcher.invoke(session, "later", b"hello", **kinds)
+    assert json.loads(answer)["body"] == "hello"
+    with pytest.raises(LaunchError, match="no such thing"):
+        launcher.invoke(session, "later", b"bad", **kinds)
+    deploy("now")
+    wait_for_endpoint(session, "now")
+    with pytest.raises(UserInputError, match="not asynchronous"):
+        launcher.invoke(session, "now", b"hello", **kinds)

@@ -53,6 +53,13 @@ def test_every_key_can_be_overridden(tmp_path: Path) -> None:
         ({"name": "mine", "training": {"instances": {"count": 0}}}, "training.instances.count"),
         ({"name": "mine", "training": {"max_wait_seconds": 5}}, "needs spot: true"),
         (
+            {
+                "name": "mine",
+                "training": {"spot": True, "instances": {"keep_alive_seconds": 60}},
+            },
+            "no warm pools of spot instances",
+        ),
+        (
             {"name": "mine", "training": {"network": {"subnets": ["subnet-1"]}}},
             "subnets and security_groups go together",
         ),

@@ -11,9 +11,11 @@ import botocore.loaders
 import botocore.model
 import botocore.validate
 import pytest
+from botocore.exceptions import ClientError
 
 from sm_launch import contract, requests
 from sm_launch.config import JobConfig
+from sm_launch.training import check_request
 
 INPUTS = requests.TrainingInputs(
     channels={"train": "s3://bucket/train/", "model": "s3://bucket/model/"},
@@ -60,7 +62,7 @@ def test_training_requests_are_valid(
                 "input_mode": mode,
                 "retries": 3,
                 "environment": {"A": "b"},
-                "instances": {"count": 2, "keep_alive_seconds": warm},
+                "instances": {"count": 2, "keep_alive_seconds": 0 if spot else warm},
             },
             aws={"kms_key": kms, "tags": {"team": "nlp"}},
         )
@@ -120,3 +122,28 @@ def test_spot_without_a_wait_gets_twice_the_runtime() -> None:
     config = job(training={"spot": True, "max_runtime_seconds": 100})
     request = requests.create_training_job(config, "mine-1", INPUTS)
     assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 100, "MaxWaitTimeInSeconds": 200}
+
+
+@pytest.mark.parametrize(
+    ("training", "aws", "words"),
+    [
+        ({"environment": {"A": "x" * 600}}, {}, "environment"),
+        ({"environment": {f"V{i}": "x" for i in range(101)}}, {}, "environment"),
+        ({"network": {"subnets": ["subnet 1"], "security_groups": ["sg-1"]}}, {}, "subnets"),
+        ({}, {"kms_key": "my key"}, "kmsKeyId"),
+        ({}, {"tags": {"k" * 200: "v"}}, "tags"),
+    ],
+)
+def test_what_sagemaker_refuses_is_refused_before_the_upload(
+    training: dict[str, Any], aws: dict[str, Any], words: str
+) -> None:
+    config = job(training=training, aws=aws)
+    with pytest.raises(ClientError, match=words):
+        check_request(config, image="i", role=requests.LOCAL_ROLE)
+
+
+def test_an_unknown_instance_type_is_a_warning() -> None:
+    config = job(training={"instances": {"type": "ml.g5.xlrge"}})
+    (words,) = check_request(config, image="i", role=requests.LOCAL_ROLE)
+    assert "did you mean ml.g5.xlarge?" in words
+    assert check_request(job(), image="i", role=requests.LOCAL_ROLE) == []

@@ -123,3 +123,32 @@ def test_health_tells_the_phase_then_what_the_engine_says():
     assert "stopping" in health.problem()
     health.ready(lambda: None)
     assert health.problem() is not None
+
+
+def model_with_adapters(folder, architecture):
+    (folder / "adapters" / "rude").mkdir(parents=True)
+    (folder / "adapters" / "rude" / "adapter_config.json").write_text("{}")
+    (folder / "base").mkdir()
+    (folder / "base" / "config.json").write_text(json.dumps({"architectures": [architecture]}))
+    (folder / "base" / "model.safetensors").touch()
+
+
+def test_adapters_are_found_beside_their_base(tmp_path):
+    model_with_adapters(tmp_path, "LlamaForCausalLM")
+    artefact = inspect(tmp_path, Settings())
+    assert artefact.base == tmp_path / "base"
+    assert artefact.adapters == {"rude": tmp_path / "adapters" / "rude"}
+    assert not artefact.is_adapter
+
+
+def test_adapters_that_could_not_be_told_apart_are_refused(tmp_path):
+    model_with_adapters(tmp_path, "LlamaForCausalLM")
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "base"}')
+    with pytest.raises(StartupError, match="is an adapter and holds more"):
+        inspect(tmp_path, Settings())
+
+
+def test_adapters_of_a_classifier_are_refused(tmp_path):
+    model_with_adapters(tmp_path, "BertForSequenceClassification")
+    with pytest.raises(StartupError, match="text-generation only"):
+        inspect(tmp_path, Settings())

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,9 @@ from sm_serve.errors import BadRequest, NotAcceptable, ServeError, UnsupportedMe
 from sm_serve.openai_routes import route_attribute
 from sm_serve.schemas import documents, media, openai
 from sm_serve.schemas import invocation as wire
-from sm_serve.schemas.parameters import read_sampling
+from sm_serve.schemas.constraints import read_openai
+from sm_serve.schemas.generation import read_options
+from sm_serve.schemas.parameters import Fields
 
 TYPES = [media.JSON, media.JSON_LINES, media.CSV, media.TEXT, "image/png"]
 OPENAI_FIELDS = [
@@ -82,7 +85,7 @@ def test_any_openai_body_is_parsed_or_refused(body, route):
 @given(st.dictionaries(st.sampled_from(PARAMETERS), JSON_VALUES))
 def test_any_parameters_are_read_or_refused(parameters):
     try:
-        sampling, _, _ = read_sampling(parameters)
+        sampling = read_options(parameters).sampling
     except BadRequest as error:
         assert "parameters." in error.message
         return
@@ -172,8 +175,56 @@ def test_results_keep_the_shape_of_their_calls():
     ],
 )
 def test_when_sampling_is_on(parameters, greedy, temperature):
-    sampling, _, _ = read_sampling(parameters)
+    sampling = read_options(parameters).sampling
     assert (sampling.greedy, sampling.temperature) == (greedy, temperature)
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "value"),
+    [
+        ({"response_format": {"type": "text"}}, None, None),
+        ({"response_format": {"type": "json_object"}}, "json_schema", '{"type": "object"}'),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA}}},
+            "json_schema",
+            json.dumps(SCHEMA),
+        ),
+        ({"guided_json": json.dumps(SCHEMA)}, "json_schema", json.dumps(SCHEMA)),
+        ({"guided_regex": "a+"}, "regex", "a+"),
+        ({"structured_outputs": {"choice": ["a", "b"]}}, "choice", '["a", "b"]'),
+        ({"structured_outputs": {"grammar": 'start: "a"'}}, "grammar", 'start: "a"'),
+    ],
+)
+def test_constraints_are_read_in_each_dialect(body, kind, value):
+    constraint = read_openai(Fields(body, ""))
+    assert (constraint and constraint.kind) == kind
+    assert (constraint and constraint.value) == value
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"response_format": {"type": "xml"}}, "response_format.type='xml'"),
+        ({"response_format": {"type": "json_schema"}}, "json_schema.schema is missing"),
+        ({"guided_json": "{"}, "guided_json"),
+        ({"guided_regex": ""}, "guided_regex"),
+        ({"guided_choice": []}, "guided_choice"),
+        ({"guided_regex": "a", "guided_choice": ["a"]}, "cannot hold at once"),
+        ({"structured_outputs": {"xml": "a"}}, "structured_outputs.xml is unknown"),
+    ],
+)
+def test_wrong_constraints_are_named(body, message):
+    with pytest.raises(BadRequest, match=re.escape(message)):
+        read_openai(Fields(body, ""))
+
+
+@pytest.mark.parametrize("biases", [{"x": 1}, {"1": 101}, {"1": True}, {"-1": 1}, [1], "1"])
+def test_wrong_biases_are_named(biases):
+    with pytest.raises(BadRequest, match=r"parameters\.logit_bias="):
+        read_options({"logit_bias": biases})
 
 
 def test_usage_counts_each_prompt_once():

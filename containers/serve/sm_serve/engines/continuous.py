@@ -12,15 +12,14 @@ import itertools
 import logging
 import time
 from collections.abc import AsyncGenerator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from sm_serve.artefact import Artefact
 from sm_serve.config import Settings
-from sm_serve.engines import loading
 from sm_serve.engines.generation import TextGenerator, TokenChunk
-from sm_serve.engines.protocol import Sampling
-from sm_serve.engines.sampling import REQUEST_SAMPLING, build_processor
-from sm_serve.errors import BadRequest, EngineError, NotReady
+from sm_serve.engines.sampling import REQUEST_CHOICE, Choice, build_processor
+from sm_serve.errors import EngineError, NotReady
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +28,8 @@ CPU_CACHE_TOKENS = (8_192, 16_384)
 """Least and most on CPU: the cache is taken at once, a smaller one is faster, RAM is shared."""
 CPU_BATCH_TOKENS = 512
 STOP_SECONDS = 10.0
+OWN_CACHE = "adapter-"
+"""Requests so named share no cached prefixes: keys and values differ from adapter to adapter."""
 
 
 class ContinuousGenerator(TextGenerator):
@@ -40,12 +41,6 @@ class ContinuousGenerator(TextGenerator):
         self._progress = (-1, time.monotonic())
         self._manager = self._start(settings)
         self.context = min(self.context, self._cache_tokens())
-
-    @classmethod
-    def load(cls, artefact: Artefact, settings: Settings) -> ContinuousGenerator:
-        """Loads model and tokenizer; StartupError says what the artefact lacks."""
-        tokenizer = loading.load_tokenizer(artefact, settings)
-        return cls(loading.load_model(artefact, settings), tokenizer, settings)
 
     def _start(self, settings: Settings) -> Any:
         from transformers import ContinuousBatchingConfig, GenerationConfig
@@ -66,12 +61,10 @@ class ContinuousGenerator(TextGenerator):
             use_async_batching=False,
             use_cuda_graph=False,
             per_request_processors=True,
-            return_logprobs=True,
         )
-        # transformers builds processors only for values that are not neutral; ours replaces them.
+        # Our processor chooses; what is left to transformers is to take the most probable token.
         base = GenerationConfig(
-            do_sample=True,
-            temperature=0.5,
+            do_sample=False,
             eos_token_id=sorted(self.eos) or [-1],
             pad_token_id=self.tokenizer.pad_token_id or min(self.eos, default=0),
         )
@@ -81,10 +74,28 @@ class ContinuousGenerator(TextGenerator):
         processors = manager.logit_processor
         processors.logits_processor = LogitsProcessorList([build_processor()])
         processors.tensors_required = 1
+        processors.do_processing = True
         processors._retrieve_processors_kwargs()
         manager.warmup()
+        keep_prefixes_apart(manager.batch_processor.cache)
+        self.model.register_forward_pre_hook(lambda *_: self._route(manager))
         manager.start()
         return manager
+
+    def _route(self, manager: Any) -> None:
+        """Before a forward pass: which of its tokens go through which adapter."""
+        if self.bank.empty:
+            return
+        routed = []
+        for request in manager.batch_processor.inputs_and_outputs.requests_in_batch:
+            choice = request.state.logit_processor_kwargs.get(REQUEST_CHOICE)
+            routed.append((choice.adapter if choice else None, request.query_length))
+        self.bank.route(routed)
+
+    def paused(self) -> AbstractContextManager[Any]:
+        """See TextGenerator: between two steps."""
+        pause: AbstractContextManager[Any] = self._manager.pause()
+        return pause
 
     def _cache_tokens(self) -> int:
         """Tokens that one request can have in an otherwise empty cache."""
@@ -93,18 +104,13 @@ class ContinuousGenerator(TextGenerator):
         cache = self._manager.batch_processor.cache
         return int(model_runner.infer_max_single_request_tokens(cache))
 
-    def check(self, sampling: Sampling) -> None:
-        """Log probabilities exist for drawn tokens only: a greedy choice is reduced to one."""
-        if sampling.logprobs and (sampling.greedy or sampling.seed is not None):
-            raise BadRequest(
-                "logprobs needs a temperature above 0 and no seed with this engine: leave it out"
-            )
-
     async def run_tokens(
-        self, prompt: list[int], sampling: Sampling, *, incremental: bool
+        self, prompt: list[int], choice: Choice, *, incremental: bool, adapter: str | None
     ) -> AsyncGenerator[TokenChunk]:
         """Adds the request to the running batch and yields what is new at each step."""
-        manager, name = self._manager, f"r{next(self._ids)}"
+        manager, sampling = self._manager, choice.sampling
+        choice.adapter = adapter
+        name = f"{OWN_CACHE if adapter else ''}r{next(self._ids)}"
         outputs: asyncio.Queue[Any] = asyncio.Queue()
         manager.register_result_handler(name, outputs.put_nowait)
         finished = False
@@ -115,7 +121,7 @@ class ContinuousGenerator(TextGenerator):
                 max_new_tokens=sampling.max_new_tokens,
                 streaming=incremental,
                 eos_token_id=-1 if sampling.ignore_eos else sorted(self.eos) or -1,
-                **{REQUEST_SAMPLING: sampling},
+                **{REQUEST_CHOICE: choice},
             )
             if added is None:
                 raise NotReady(f"the model does not answer: {self.health() or 'it is stopping'}")
@@ -127,8 +133,7 @@ class ContinuousGenerator(TextGenerator):
                     logger.error("generation failed: %s", output.error)
                     raise EngineError("the engine failed on this request")
                 tokens = output.generated_tokens
-                logprobs = output.logprobs[sent : len(tokens)] if sampling.logprobs else ()
-                yield TokenChunk(tuple(tokens[sent:]), tuple(logprobs))
+                yield TokenChunk(tuple(tokens[sent:]), tuple(choice.logprobs[sent : len(tokens)]))
                 sent = len(tokens)
         finally:
             if not finished:
@@ -164,6 +169,20 @@ class ContinuousGenerator(TextGenerator):
     def close(self) -> None:
         """See the protocol."""
         self._manager.stop(block=True, timeout=STOP_SECONDS, hard_stop=True)
+
+
+def keep_prefixes_apart(cache: Any) -> None:
+    """Requests with an adapter neither use nor leave cached prefixes: theirs are other values."""
+    search, mark = cache.search_prefix_match, cache.mark_complete_blocks
+
+    def search_own(request_id: str, prompt_ids: list[int]) -> int:
+        return 0 if request_id.startswith(OWN_CACHE) else int(search(request_id, prompt_ids))
+
+    def mark_shared(state: Any, complete_blocks: dict[str, int]) -> None:
+        if not state.request_id.startswith(OWN_CACHE):
+            mark(state, complete_blocks)
+
+    cache.search_prefix_match, cache.mark_complete_blocks = search_own, mark_shared
 
 
 def supported(artefact: Artefact) -> bool:

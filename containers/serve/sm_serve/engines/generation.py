@@ -1,4 +1,4 @@
-"""Text generation: what every backend shares, and the plain `generate` backend.
+"""Text generation: what every backend shares.
 
 A backend yields token chunks; this module turns prompts into tokens and tokens into text, applies
 stop strings, counts usage and knows why generation ended.
@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import queue
-import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from sm_serve.artefact import Artefact
 from sm_serve.config import Settings
 from sm_serve.engines import loading
-from sm_serve.engines.protocol import Delta, GenerationRequest, Sampling, Task
+from sm_serve.engines.grammar import Grammars
+from sm_serve.engines.lora import AdapterBank
+from sm_serve.engines.protocol import Delta, GenerationRequest, Sampling, Task, TokenLogprob
+from sm_serve.engines.sampling import Choice
 from sm_serve.engines.text import IncrementalDecoder, StopMatcher
-from sm_serve.errors import BadRequest, EngineError, NotReady
-
-logger = logging.getLogger(__name__)
+from sm_serve.errors import BadRequest, EngineError, ServeError, StartupError
 
 LONG_PROMPT_CHARACTERS = 20_000
 """Prompts from this length on are tokenized off the event loop."""
+UNLOAD_POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class TokenChunk:
     """Tokens that a backend produced since the last chunk."""
 
     tokens: tuple[int, ...]
-    logprobs: tuple[float, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class TextGenerator(ABC):
@@ -49,44 +49,109 @@ class TextGenerator(ABC):
         self.settings = settings
         self.eos = end_tokens(model, tokenizer)
         self.context = context_length(model.config, tokenizer)
+        self.vocabulary = int(model.config.get_text_config().vocab_size)
+        self.grammars = Grammars(tokenizer, self.vocabulary, self.eos)
+        self.bank = AdapterBank(model, settings.max_adapters)
         self._active = 0
         self._tokens_total = 0
 
+    @classmethod
+    def load(cls, artefact: Artefact, settings: Settings) -> Self:
+        """Loads model, tokenizer and adapters; StartupError says what the artefact lacks."""
+        tokenizer = loading.load_tokenizer(artefact, settings)
+        engine = cls(loading.load_model(artefact, settings), tokenizer, settings)
+        for name, path in artefact.adapters.items():
+            try:
+                with engine.paused():
+                    engine.bank.load(name, path)
+            except ServeError as error:
+                engine.close()
+                raise StartupError(f"{path}: {error.message}") from error
+        return engine
+
     @abstractmethod
     def run_tokens(
-        self, prompt: list[int], sampling: Sampling, *, incremental: bool
+        self, prompt: list[int], choice: Choice, *, incremental: bool, adapter: str | None
     ) -> AsyncGenerator[TokenChunk]:
         """Yields chunks, as they come if `incremental`, until the end of sequence or the limit."""
 
-    def check(self, sampling: Sampling) -> None:
-        """Raises BadRequest for sampling that this backend cannot do."""
-        if sampling.logprobs:
-            raise BadRequest("logprobs is not supported by the engine of this model: leave it out")
+    @abstractmethod
+    def paused(self) -> AbstractContextManager[None]:
+        """No forward pass runs inside: modules of the model may be changed."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """See the protocol."""
 
     def generate(self, request: GenerationRequest) -> AsyncIterator[Delta]:
         """See the protocol."""
         return self._generate(request)
 
     async def _generate(self, request: GenerationRequest) -> AsyncGenerator[Delta]:
-        self.check(request.sampling)
-        prompt = await self._tokenize(request)
-        sampling = self._limit(request.sampling, len(prompt))
-        incremental = request.stream or bool(sampling.stop)
-        writer = _Writer(self.tokenizer, sampling, self.eos, len(prompt), request.stream)
-        self._active += 1
-        chunks = self.run_tokens(prompt, sampling, incremental=incremental)
-        try:
-            async with contextlib.aclosing(chunks):
-                async for chunk in chunks:
-                    self._tokens_total += len(chunk.tokens)
-                    delta = writer.write(chunk)
-                    if delta is not None:
-                        yield delta
-                    if writer.finished:
-                        return
-            raise EngineError("the engine ended the answer too early")
-        finally:
-            self._active -= 1
+        with self.bank.using(request.adapter):
+            prompt = await self._tokenize(request)
+            sampling = self._limit(request.sampling, len(prompt))
+            choice = await self._choice(sampling, prompt)
+            incremental = request.stream or bool(sampling.stop)
+            writer = _Writer(self.tokenizer, sampling, self.eos, len(prompt), request.stream)
+            self._active += 1
+            try:
+                chunks = self.run_tokens(
+                    prompt, choice, incremental=incremental, adapter=request.adapter
+                )
+                async with contextlib.aclosing(chunks):
+                    async for chunk in chunks:
+                        self._tokens_total += len(chunk.tokens)
+                        delta = writer.write(chunk)
+                        if choice.failure is not None:
+                            raise EngineError("the constraint became too complex to go on with")
+                        if delta is not None:
+                            yield delta
+                        if writer.finished:
+                            return
+                raise EngineError("the engine ended the answer too early")
+            finally:
+                self._active -= 1
+
+    async def _choice(self, sampling: Sampling, prompt: list[int]) -> Choice:
+        for token, _ in sampling.logit_bias:
+            if token >= self.vocabulary:
+                raise BadRequest(
+                    f"logit_bias holds token {token}: give ids from 0 to {self.vocabulary - 1}"
+                )
+        matcher = None
+        if sampling.constraint is not None:
+            if sampling.ignore_eos:
+                raise BadRequest(
+                    f"{sampling.constraint.field} ends the answer itself: leave ignore_eos out"
+                )
+            matcher = await asyncio.to_thread(self.grammars.matcher, sampling.constraint)
+        return Choice(sampling, prompt, self.eos, matcher)
+
+    def adapters(self) -> list[str]:
+        """See AdapterHost."""
+        return self.bank.names()
+
+    async def load_adapter(self, name: str, path: Path) -> None:
+        """See AdapterHost."""
+
+        def work() -> None:
+            with self.paused():
+                self.bank.load(name, path)
+
+        await asyncio.to_thread(work)
+
+    async def unload_adapter(self, name: str) -> None:
+        """See AdapterHost."""
+        self.bank.retire(name)
+        while self.bank.used(name):
+            await asyncio.sleep(UNLOAD_POLL_SECONDS)
+
+        def work() -> None:
+            with self.paused():
+                self.bank.remove(name)
+
+        await asyncio.to_thread(work)
 
     async def _tokenize(self, request: GenerationRequest) -> list[int]:
         size = sum(len(str(part)) for part in request.prompt) if request.prompt else 0
@@ -128,11 +193,10 @@ class TextGenerator(ABC):
         return ids
 
     def _check_ids(self, prompt: list[Any]) -> list[int]:
-        vocabulary = int(self.model.config.get_text_config().vocab_size)
         for index, token in enumerate(prompt):
-            if not isinstance(token, int) or not 0 <= token < vocabulary:
+            if not isinstance(token, int) or not 0 <= token < self.vocabulary:
                 raise BadRequest(
-                    f"prompt[{index}]={token!r} is not a token id from 0 to {vocabulary - 1}"
+                    f"prompt[{index}]={token!r} is not a token id from 0 to {self.vocabulary - 1}"
                 )
         return list(prompt)
 
@@ -158,7 +222,11 @@ class TextGenerator(ABC):
 
     def stats(self) -> dict[str, float]:
         """See the protocol."""
-        return {"active_generations": self._active, "generated_tokens_total": self._tokens_total}
+        return {
+            "active_generations": self._active,
+            "generated_tokens_total": self._tokens_total,
+            "adapters": len(self.bank.names()),
+        }
 
 
 class _Writer:
@@ -202,13 +270,18 @@ class _Writer:
         delta = Delta(
             text=self._text,
             tokens=self._pending.tokens,
-            logprobs=self._pending.logprobs,
+            logprobs=tuple(self._named(entry) for entry in self._pending.logprobs),
             finish_reason=reason,
             prompt_tokens=self._prompt,
             completion_tokens=self._count,
         )
         self._pending, self._text = TokenChunk(()), ""
         return delta
+
+    def _named(self, entry: TokenLogprob) -> TokenLogprob:
+        """With each token's text."""
+        text = str(self._tokenizer.decode([entry.token]))
+        return replace(entry, text=text, top=tuple(self._named(other) for other in entry.top))
 
 
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -229,152 +302,3 @@ def context_length(config: Any, tokenizer: Any) -> int:
             return value
     length = tokenizer.model_max_length
     return int(length) if 0 < length < loading.UNSET_LENGTH else 4096
-
-
-class PlainGenerator(TextGenerator):
-    """`model.generate`, one request after the other: for models without paged attention."""
-
-    def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
-        super().__init__(model, tokenizer, settings)
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._last_token = time.monotonic()
-        self._busy = False
-        self._thread = threading.Thread(target=self._work, name="sm-serve-generate", daemon=True)
-        self._thread.start()
-
-    @classmethod
-    def load(cls, artefact: Artefact, settings: Settings) -> PlainGenerator:
-        """Loads model and tokenizer; StartupError says what the artefact lacks."""
-        tokenizer = loading.load_tokenizer(artefact, settings)
-        return cls(loading.load_model(artefact, settings), tokenizer, settings)
-
-    def health(self) -> str | None:
-        """See the protocol."""
-        if not self._thread.is_alive():
-            return "the generation thread is not running"
-        if self._busy and time.monotonic() - self._last_token > self.settings.stall_timeout:
-            return f"no token for over {self.settings.stall_timeout:g} s"
-        return None
-
-    def close(self) -> None:
-        """See the protocol."""
-        self._jobs.put(None)
-
-    async def run_tokens(
-        self, prompt: list[int], sampling: Sampling, *, incremental: bool
-    ) -> AsyncGenerator[TokenChunk]:
-        """Queues the request and yields its tokens one by one."""
-        reason = self.health()
-        if reason is not None:
-            raise NotReady(f"the model does not answer: {reason}")
-        job = _Job(prompt, sampling)
-        self._jobs.put(job)
-        try:
-            while True:
-                item = await job.output.get()
-                if isinstance(item, Exception):
-                    raise item
-                if item is None:
-                    return
-                yield TokenChunk((item,))
-        finally:
-            job.cancelled = True
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            if job.cancelled:
-                continue
-            self._busy, self._last_token = True, time.monotonic()
-            try:
-                self._run(job)
-                job.send(None)
-            except Exception as error:
-                logger.exception("generation failed")
-                job.send(EngineError(f"generation failed ({type(error).__name__})"))
-            finally:
-                self._busy = False
-
-    def _run(self, job: _Job) -> None:
-        import torch
-        from transformers import StoppingCriteriaList
-
-        if job.sampling.seed is not None:
-            torch.manual_seed(job.sampling.seed)
-        ids = torch.tensor([job.prompt], device=self.model.device)
-        with torch.inference_mode():
-            self.model.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                streamer=_Streamer(job, self),
-                stopping_criteria=StoppingCriteriaList([_Cancelled(job)]),
-                pad_token_id=self.tokenizer.pad_token_id or min(self.eos, default=0),
-                **self._arguments(job.sampling),
-            )
-
-    def _arguments(self, sampling: Sampling) -> dict[str, Any]:
-        arguments: dict[str, Any] = {
-            "max_new_tokens": sampling.max_new_tokens,
-            "do_sample": not sampling.greedy,
-            "repetition_penalty": sampling.repetition_penalty,
-        }
-        if sampling.ignore_eos:
-            arguments["eos_token_id"] = -1
-        if not sampling.greedy:
-            arguments |= {
-                "temperature": sampling.temperature,
-                "top_k": sampling.top_k,
-                "top_p": sampling.top_p,
-            }
-        return arguments
-
-    def heard(self) -> None:
-        """A token came: the thread is alive."""
-        self._last_token = time.monotonic()
-
-
-class _Job:
-    """One request of the generation thread."""
-
-    def __init__(self, prompt: list[int], sampling: Sampling) -> None:
-        self.prompt = prompt
-        self.sampling = sampling
-        self.cancelled = False
-        self.output: asyncio.Queue[int | Exception | None] = asyncio.Queue()
-        self._loop = asyncio.get_running_loop()
-
-    def send(self, item: int | Exception | None) -> None:
-        """Hands a token, an error or the end to the event loop."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
-            self._loop.call_soon_threadsafe(self.output.put_nowait, item)
-
-
-class _Streamer:
-    """transformers' streamer interface: first the prompt, then every new token."""
-
-    def __init__(self, job: _Job, engine: PlainGenerator) -> None:
-        self._job = job
-        self._engine = engine
-        self._prompt_seen = False
-
-    def put(self, value: Any) -> None:
-        self._engine.heard()
-        if not self._prompt_seen:
-            self._prompt_seen = True
-            return
-        for token in value.flatten().tolist():
-            self._job.send(token)
-
-    def end(self) -> None:
-        """Nothing to flush: tokens are sent as they come."""
-
-
-class _Cancelled:
-    """A stopping criterion that ends a request whose client has gone."""
-
-    def __init__(self, job: _Job) -> None:
-        self._job = job
-
-    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
-        import torch
-
-        return torch.full((input_ids.shape[0],), self._job.cancelled, device=input_ids.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 
@@ -50,19 +51,49 @@ class Predictor(Engine, Protocol):
         ...
 
 
+class ConstraintKind(StrEnum):
+    """What an answer can be held to."""
+
+    JSON_SCHEMA = "json_schema"
+    REGEX = "regex"
+    CHOICE = "choice"
+    GRAMMAR = "grammar"
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """What the answer must be: `value` is a JSON schema or list of texts as JSON, else the text."""
+
+    kind: ConstraintKind
+    value: str
+    field: str = "constraint"
+    """The client's name for it, for messages."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is chosen. `temperature` 0 means greedy, `top_k` 0 and `top_p` 1 off."""
+    """How the next token is chosen. `temperature` 0 means greedy, `top_k` 0 and `top_p` 1 off.
+
+    Frequency and presence penalties count the answer's tokens alone, the repetition penalty the
+    prompt's too. `logprobs` is how many alternatives to tell with each token's own; None for
+    neither.
+    """
 
     max_new_tokens: int | None = None
+    min_new_tokens: int = 0
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
+    min_p: float = 0.0
     repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    constraint: Constraint | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
-    logprobs: bool = False
+    logprobs: int | None = None
 
     @property
     def greedy(self) -> bool:
@@ -79,6 +110,17 @@ class GenerationRequest:
     stream: bool = False
     tools: list[dict[str, Any]] | None = None
     continue_final_message: bool = False
+    adapter: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token with its log probability before temperature, penalties and constraint."""
+
+    token: int
+    logprob: float
+    text: str = ""
+    top: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +132,7 @@ class Delta:
 
     text: str
     tokens: tuple[int, ...] = ()
-    logprobs: tuple[float, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: str | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -105,4 +147,25 @@ class Generator(Engine, Protocol):
 
         Closing the iterator cancels the request. Raises BadRequest for what it cannot serve.
         """
+        ...
+
+
+@runtime_checkable
+class AdapterHost(Protocol):
+    """A generator with several LoRA adapters, one chosen by each request."""
+
+    def adapters(self) -> Sequence[str]:
+        """Names of those loaded, sorted."""
+        ...
+
+    async def load_adapter(self, name: str, path: Path) -> None:
+        """Loads an adapter's directory while requests are answered.
+
+        Raises Conflict where the name is taken, BadRequest for what cannot be loaded, OutOfMemory
+        where there is no room.
+        """
+        ...
+
+    async def unload_adapter(self, name: str) -> None:
+        """Drops an adapter once its requests are answered. Raises NotFound."""
         ...

@@ -16,7 +16,7 @@ ENGINES = {
     "question-answering": "sm_serve.engines.question_answering:QuestionAnsweringEngine",
     "feature-extraction": "sm_serve.engines.embedding:EmbeddingEngine",
     "continuous": "sm_serve.engines.continuous:ContinuousGenerator",
-    "transformers": "sm_serve.engines.generation:PlainGenerator",
+    "transformers": "sm_serve.engines.plain:PlainGenerator",
 }
 
 

@@ -9,12 +9,13 @@ import base64
 import struct
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sm_serve.engines.protocol import Delta, GenerationRequest, Sampling
+from sm_serve.engines.protocol import Delta, GenerationRequest, Sampling, TokenLogprob
 from sm_serve.errors import BadRequest, ServeError
-from sm_serve.schemas.parameters import MAX_SEED, Fields
+from sm_serve.schemas.constraints import read_openai
+from sm_serve.schemas.parameters import MAX_SEED, MAX_TOP_LOGPROBS, Fields
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -62,36 +63,46 @@ def parse_generation(route: str, body: Any) -> Job:
     """A chat or completions request. BadRequest names the field, the value and the fix."""
     fields = Fields(require_object(body), "")
     stream = bool(fields.flag("stream"))
-    options = fields.take("stream_options") or {}
+    options = fields.take("stream_options")
+    if options is not None and not isinstance(options, dict):
+        raise fields.wrong("stream_options", options, 'give {"include_usage": true} or leave it')
     n = fields.integer("n", 1, MAX_CHOICES) or 1
-    model = fields.take("model")
+    model = fields.text("model")
     tools = None
     continuing = False
     if route == CHAT:
         prompts: list[Any] = [read_messages(fields.take("messages"))]
         tools = _read_tools(fields)
         continuing = bool(fields.flag("continue_final_message"))
-        fields.only("logprobs", False, None)
-        fields.only("top_logprobs", 0, None)
+        logprobs = _chat_logprobs(fields)
         limit = fields.integer("max_completion_tokens", 1, 1_000_000)
         limit = limit or fields.integer("max_tokens", 1, 1_000_000)
     else:
         prompts = read_prompts(fields.take("prompt"))
         limit = fields.integer("max_tokens", 1, 1_000_000) or DEFAULT_COMPLETION_TOKENS
-        fields.only("logprobs", None)
+        logprobs = fields.integer("logprobs", 0, MAX_TOP_LOGPROBS)
         fields.only("suffix", None, "")
         fields.only("best_of", n, None)
     echo = bool(fields.flag("echo")) if route == COMPLETIONS else False
-    sampling = _read_sampling(fields, limit)
+    sampling = replace(_read_sampling(fields, limit), logprobs=logprobs)
     fields.finish()
-    if stream and echo:
-        raise BadRequest("echo=True: it cannot be streamed, leave out one of echo and stream")
+    if echo and (stream or logprobs is not None):
+        other = "stream" if stream else "logprobs"
+        raise BadRequest(f"echo=True: it is not offered with {other}, leave out one of the two")
     requests = [
         GenerationRequest(prompt, sampling, stream, tools=tools, continue_final_message=continuing)
         for prompt in prompts
     ]
-    usage = isinstance(options, dict) and bool(options.get("include_usage"))
-    return Job(route, str(model or ""), requests, n, stream, usage, echo)
+    usage = bool(options and options.get("include_usage"))
+    return Job(route, model or "", requests, n, stream, usage, echo)
+
+
+def _chat_logprobs(fields: Fields) -> int | None:
+    wanted = fields.flag("logprobs")
+    top = fields.integer("top_logprobs", 0, MAX_TOP_LOGPROBS)
+    if top and not wanted:
+        raise fields.wrong("top_logprobs", top, "set logprobs to true as well")
+    return (top or 0) if wanted else None
 
 
 def _read_sampling(fields: Fields, limit: int | None) -> Sampling:
@@ -100,15 +111,17 @@ def _read_sampling(fields: Fields, limit: int | None) -> Sampling:
         temperature=fields.number("temperature", 1.0, 0.0, 100.0),
         top_p=fields.number("top_p", 1.0, 1e-6, 1.0),
         top_k=max(fields.integer("top_k", -1, 1_000_000) or 0, 0),
+        min_p=fields.number("min_p", 0.0, 0.0, 1.0),
+        min_new_tokens=fields.integer("min_tokens", 0, 1_000_000) or 0,
         repetition_penalty=fields.number("repetition_penalty", 1.0, 0.01, 10.0),
+        frequency_penalty=fields.number("frequency_penalty", 0.0, -2.0, 2.0),
+        presence_penalty=fields.number("presence_penalty", 0.0, -2.0, 2.0),
+        logit_bias=fields.biases("logit_bias"),
+        constraint=read_openai(fields),
         seed=fields.integer("seed", -MAX_SEED, MAX_SEED),
         stop=fields.texts("stop"),
         ignore_eos=bool(fields.flag("ignore_eos")),
     )
-    for name in ("frequency_penalty", "presence_penalty"):
-        fields.only(name, 0, 0.0, None)
-    fields.only("logit_bias", None, {})
-    fields.only("response_format", None, {"type": "text"})
     fields.only("parallel_tool_calls", True, False, None)
     fields.ignore("user", "metadata", "store", "service_tier", "safety_identifier")
     fields.ignore("max_tokens")
@@ -189,10 +202,8 @@ def parse_embeddings(body: Any) -> tuple[list[str], str, str]:
         or not all(isinstance(text, str) and text for text in texts)
     ):
         raise BadRequest("input: give a text or a list of texts, none empty")
-    encoding = fields.take("encoding_format") or "float"
-    if encoding not in ("float", "base64"):
-        raise fields.wrong("encoding_format", encoding, "give float or base64")
-    model = str(fields.take("model") or "")
+    encoding = fields.text("encoding_format", "float", "base64") or "float"
+    model = fields.text("model") or ""
     fields.only("dimensions", None)
     fields.ignore("user")
     fields.finish()
@@ -229,7 +240,7 @@ class Writer:
         choices = []
         for index, answer in enumerate(answers):
             choice: dict[str, Any] = {"index": index, "finish_reason": answer.finish_reason}
-            choice["logprobs"] = None
+            choice["logprobs"] = self._logprobs(answer)
             if self._job.chat:
                 choice["message"] = {"role": "assistant", "content": answer.text, "refusal": None}
             else:
@@ -250,12 +261,19 @@ class Writer:
             choice = {
                 "index": index,
                 "text": delta.text,
-                "logprobs": None,
+                "logprobs": self._logprobs(delta),
                 "finish_reason": delta.finish_reason,
             }
             return self._chunk([choice])
         content = {"content": delta.text} if delta.text else {}
-        return self._chunk([self._choice(index, content, delta.finish_reason)])
+        choice = self._choice(index, content, delta.finish_reason)
+        return self._chunk([{**choice, "logprobs": self._logprobs(delta)}])
+
+    def _logprobs(self, delta: Delta) -> dict[str, Any] | None:
+        if not delta.logprobs:
+            return None
+        write = write_chat_logprobs if self._job.chat else write_completion_logprobs
+        return write(delta.logprobs)
 
     def last(self, answers: Sequence[Delta]) -> dict[str, Any]:
         """The chunk that tells the usage, when the client asked for it."""
@@ -280,9 +298,40 @@ class Writer:
         return {**self._base, "object": kind, "choices": choices}
 
 
+def write_chat_logprobs(entries: Sequence[TokenLogprob]) -> dict[str, Any]:
+    """Log probabilities as chat completions have them."""
+
+    def token(entry: TokenLogprob) -> dict[str, Any]:
+        whole = "\ufffd" not in entry.text  # a token may hold a part of a character only
+        data = list(entry.text.encode()) if whole else None
+        return {"token": entry.text, "logprob": entry.logprob, "bytes": data}
+
+    content = [{**token(e), "top_logprobs": [token(other) for other in e.top]} for e in entries]
+    return {"content": content, "refusal": None}
+
+
+def write_completion_logprobs(entries: Sequence[TokenLogprob]) -> dict[str, Any]:
+    """Log probabilities as completions have them."""
+    offsets, place = [], 0
+    for entry in entries:
+        offsets.append(place)
+        place += len(entry.text)
+    return {
+        "tokens": [entry.text for entry in entries],
+        "token_logprobs": [entry.logprob for entry in entries],
+        # Of tokens that read alike (parts of characters) the most probable one is told.
+        "top_logprobs": [{o.text: o.logprob for o in (e, *reversed(e.top))} for e in entries],
+        "text_offset": offsets,
+    }
+
+
 def write_models(names: Sequence[str]) -> dict[str, Any]:
-    """The answer of the models route."""
-    data = [{"id": name, "object": "model", "created": 0, "owned_by": "sm-serve"} for name in names]
+    """The answer of the models route: the model first, adapters with it as their parent."""
+    data: list[dict[str, Any]] = [
+        {"id": name, "object": "model", "created": 0, "owned_by": "sm-serve"} for name in names
+    ]
+    for entry in data[1:]:
+        entry["parent"] = names[0]
     return {"object": "list", "data": data}
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sm_serve.engines.protocol import Sampling
 from sm_serve.errors import BadRequest
 
 MAX_STOPS = 16
 MAX_STOP_LENGTH = 256
 MAX_SEED = 2**63 - 1
+MAX_BIASES = 1024
+MAX_TOP_LOGPROBS = 20
 
 
 class Fields:
@@ -47,6 +48,13 @@ class Fields:
             return value
         raise self.wrong(name, value, "give true or false")
 
+    def text(self, name: str, *allowed: str) -> str | None:
+        """A text, one of `allowed` where that is given, or None."""
+        value = self._values.pop(name, None)
+        if value is None or (isinstance(value, str) and (not allowed or value in allowed)):
+            return value
+        raise self.wrong(name, value, f"give {' or '.join(allowed) or 'a text'}")
+
     def texts(self, name: str) -> tuple[str, ...]:
         """A text or a list of texts, none empty."""
         value = self._values.pop(name, None)
@@ -59,6 +67,22 @@ class Fields:
             if not isinstance(item, str) or not 0 < len(item) <= MAX_STOP_LENGTH:
                 raise self.wrong(name, item, f"give texts of 1 to {MAX_STOP_LENGTH} characters")
         return tuple(values)
+
+    def biases(self, name: str) -> tuple[tuple[int, float], ...]:
+        """An object from token ids to numbers of -100 to 100."""
+        value = self._values.pop(name, None)
+        if value is None:
+            return ()
+        fix = 'give an object such as {"42": -100}, token ids to numbers from -100 to 100'
+        if not isinstance(value, dict) or len(value) > MAX_BIASES:
+            raise self.wrong(name, value, fix)
+        found = {}
+        for token, bias in value.items():
+            number = isinstance(bias, int | float) and not isinstance(bias, bool)
+            if not (token.isascii() and token.isdigit()) or not number or not -100 <= bias <= 100:
+                raise self.wrong(name, {token: bias}, fix)
+            found[int(token)] = float(bias)
+        return tuple(sorted(found.items()))
 
     def take(self, name: str) -> Any:
         """A value as it is, or None."""
@@ -87,37 +111,3 @@ class Fields:
         shown = repr(value)
         shown = shown if len(shown) <= 40 else shown[:37] + "..."
         return BadRequest(f"{self._where}{name}={shown}: {fix}", code="invalid_parameter")
-
-
-def read_sampling(parameters: Mapping[str, Any]) -> tuple[Sampling, bool, bool]:
-    """The parameters of Hugging Face's text generation.
-
-    Returns the sampling, whether the prompt is repeated in the answer, and whether details are
-    asked for. As in text-generation-inference, any of temperature, top_k and top_p switches
-    sampling on, and `do_sample: false` switches it off.
-    """
-    fields = Fields(parameters, "parameters.")
-    do_sample = fields.flag("do_sample")
-    given = [parameters.get(name) is not None for name in ("temperature", "top_k", "top_p")]
-    temperature = fields.number("temperature", 1.0, 0.0, 100.0)
-    top_k = fields.integer("top_k", 0, 1_000_000) or 0
-    top_p = fields.number("top_p", 1.0, 1e-6, 1.0)
-    sample = any(given) if do_sample is None else do_sample
-    details = bool(fields.flag("details"))
-    sampling = Sampling(
-        max_new_tokens=fields.integer("max_new_tokens", 1, 1_000_000),
-        temperature=temperature if sample else 0.0,
-        top_k=top_k if sample else 0,
-        top_p=top_p if sample else 1.0,
-        repetition_penalty=fields.number("repetition_penalty", 1.0, 0.01, 10.0),
-        seed=fields.integer("seed", 0, MAX_SEED),
-        stop=fields.texts("stop") + fields.texts("stop_sequences"),
-        ignore_eos=bool(fields.flag("ignore_eos_token")),
-    )
-    full_text = bool(fields.flag("return_full_text"))
-    fields.only("num_return_sequences", 1, None)
-    fields.only("num_beams", 1, None)
-    fields.only("best_of", 1, None)
-    fields.ignore("decoder_input_details", "watermark", "truncate", "use_cache")
-    fields.finish()
-    return sampling, full_text, details

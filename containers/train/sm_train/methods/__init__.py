@@ -46,6 +46,8 @@ class Method:
     # Refuses contradictory settings (takes the Config) and data sets as a whole (the Job's data).
     check_arguments: Callable[[Any], None] = field(default=lambda _: None)
     check_data: Callable[[Any, Any], None] = field(default=lambda _config, _data: None)
+    # Refuses settings that name files which are not there (takes the Config and the Paths).
+    check_files: Callable[[Any, Any], None] = field(default=lambda _config, _paths: None)
     # Own arguments that the library's config has too and must still get.
     shared_keys: tuple[str, ...] = ()
     experimental: bool = False

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sm_train.errors import UserError
-from sm_train.formats import prompt_columns, prompt_row
+from sm_train.formats import check_prompts, prompt_columns, prompt_row
 from sm_train.methods import Method
 
 if TYPE_CHECKING:
     from sm_train.config import Config
+    from sm_train.contract import Paths
     from sm_train.job import Job
+
+TEACHER = "teacher_model_name_or_path"
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,25 @@ class DistillationArguments:
 
 def check_arguments(config: Config) -> None:
     """There is no distillation without a teacher."""
-    if not config.training.get("teacher_model_name_or_path"):
+    if not config.training.get(TEACHER):
         raise UserError(
             "is missing",
-            field="teacher_model_name_or_path",
+            field=TEACHER,
             fix="set it to a Hub id, a path, or channel:NAME for a channel that holds the teacher",
         )
+
+
+def check_files(config: Config, paths: Paths) -> None:
+    """The teacher must be where the setting says."""
+    teacher(config, paths)
+
+
+def teacher(config: Config, paths: Paths) -> str:
+    """Directory or Hub id of the teacher."""
+    from sm_train.model import resolve_model
+
+    revision = str(config.training.get("teacher_model_revision") or "main")
+    return resolve_model(paths, str(config.training[TEACHER]), TEACHER, revision)
 
 
 def train(job: Job) -> None:
@@ -37,11 +53,10 @@ def train(job: Job) -> None:
     from sm_train.run import callbacks, finish, training_arguments
 
     tokenizer = load_tokenizer(job)
-    arguments = training_arguments(job)
     trainer = DistillationTrainer(
         model=load_model(job, "AutoModelForCausalLM"),
-        teacher_model=_teacher(job, arguments.teacher_model_name_or_path),
-        args=arguments,
+        teacher_model=teacher(job.config, job.paths),
+        args=training_arguments(job),
         train_dataset=job.dataset("train"),
         eval_dataset=job.dataset("validation"),
         processing_class=tokenizer,
@@ -49,12 +64,6 @@ def train(job: Job) -> None:
         callbacks=callbacks(job),
     )
     finish(job, trainer, tokenizer, job.dataset("test"))
-
-
-def _teacher(job: Job, name: str) -> Any:
-    if not name.startswith("channel:"):
-        return name
-    return str(job.paths.channels / name.removeprefix("channel:"))
 
 
 METHOD = Method(
@@ -65,5 +74,7 @@ METHOD = Method(
     train=train,
     required_columns=prompt_columns,
     check_arguments=check_arguments,
+    check_files=check_files,
+    check_data=check_prompts,
     defaults={"num_train_epochs": 1, "load_best_model_at_end": False},
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sm_train.formats import preference_columns, preference_row
+from sm_train.formats import check_one_format, preference_columns, preference_row
 from sm_train.methods import Method
 
 if TYPE_CHECKING:
@@ -44,5 +44,6 @@ METHOD = Method(
     clean_row=preference_row,
     train=train,
     required_columns=preference_columns,
+    check_data=check_one_format,
     defaults={"num_train_epochs": 1, "warmup_steps": 0.1, "metric_for_best_model": "loss"},
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sm_train.formats import prompt_columns, prompt_row
 from sm_train.methods import Method
-from sm_train.rewards import RewardArguments, check_answers, check_rewards
+from sm_train.rewards import RewardArguments, check_answers, check_files, check_rewards
 
 if TYPE_CHECKING:
     from sm_train.job import Job
@@ -23,7 +23,7 @@ def train(job: Job) -> None:
     tokenizer = load_tokenizer(job)
     trainer = GRPOTrainer(
         model=load_model(job, "AutoModelForCausalLM"),
-        reward_funcs=reward_functions(job.config.own, job.paths),
+        reward_funcs=reward_functions(job.config, job.paths),
         args=training_arguments(job),
         train_dataset=job.dataset("train"),
         eval_dataset=job.dataset("validation"),
@@ -42,6 +42,7 @@ METHOD = Method(
     train=train,
     required_columns=prompt_columns,
     check_arguments=check_rewards,
+    check_files=check_files,
     check_data=check_answers,
     # The loss says nothing about an online method's quality: the last weights are the best.
     defaults={"num_train_epochs": 1, "load_best_model_at_end": False},

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sm_train.formats import companions, same_kind, turn
+from sm_train.formats import answered, check_one_format, companions, preference_row
 from sm_train.methods import Method
 
 if TYPE_CHECKING:
     from sm_train.config import Config
     from sm_train.job import Job
 
-_MARKS = {"true": True, "1": True, "false": False, "0": False}
+_MARKS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
 @dataclass(frozen=True)
@@ -20,22 +20,19 @@ class KtoArguments:
     """KTO has no hyperparameters beside TRL's own."""
 
 
-def clean_row(row: dict[str, Any], _config: Config) -> dict[str, Any]:
-    """`prompt`, `completion` and a true or false `label`. Raises ValueError for a bad row."""
-    prompt, completion = (
-        turn(row.get("prompt"), "prompt"),
-        turn(row.get("completion"), "completion"),
-    )
-    same_kind(prompt=prompt, completion=completion)
+def clean_row(row: dict[str, Any], config: Config) -> dict[str, Any]:
+    """`prompt`, `completion` and a true or false `label`, or a pair. Raises ValueError."""
+    if "completion" not in row and "chosen" in row:
+        return preference_row(row, config)  # TRL makes a good and a bad answer of it
     mark = _MARKS.get(str(row.get("label")).strip().lower())
     if mark is None:
         raise ValueError("label is neither true nor false")
-    return {"prompt": prompt, "completion": completion, "label": mark, **companions(row)}
+    return {**answered(row), "label": mark, **companions(row)}
 
 
 def required_columns(_config: Config) -> list[tuple[str, ...]]:
-    """What every row needs."""
-    return [("prompt",), ("completion",), ("label",)]
+    """What every row needs: a marked answer, or a chosen and a rejected one."""
+    return [("completion", "chosen"), ("label", "rejected")]
 
 
 def train(job: Job) -> None:
@@ -65,5 +62,6 @@ METHOD = Method(
     clean_row=clean_row,
     train=train,
     required_columns=required_columns,
+    check_data=check_one_format,
     defaults={"num_train_epochs": 1, "warmup_steps": 0.1, "metric_for_best_model": "loss"},
 )

@@ -27,6 +27,8 @@ class QuestionAnsweringArguments:
 
 def expand(row: dict[str, Any]) -> Iterable[dict[str, Any]]:
     """SQuAD's own JSON nests questions in paragraphs in articles; a flat row is one question."""
+    if isinstance(row.get("data"), list):  # the whole file as one JSON line
+        return [question for article in row["data"] for question in expand(article)]
     if not isinstance(row.get("paragraphs"), list):
         return [row]
     return [
@@ -42,7 +44,8 @@ def clean_row(row: dict[str, Any], _config: Config) -> dict[str, Any]:
         if not isinstance(row.get(column), str) or not row[column].strip():
             raise ValueError(f"no text in column {column}")
     context = row["context"]
-    found = [(text, _start(context, text, start)) for text, start in _answers(row.get("answers"))]
+    answers = [] if row.get("is_impossible") is True else _answers(row.get("answers"))
+    found = [(text, _start(context, text, start)) for text, start in answers]
     return {
         "question": row["question"].strip(),
         "context": context,
@@ -52,18 +55,48 @@ def clean_row(row: dict[str, Any], _config: Config) -> dict[str, Any]:
 
 
 def _answers(value: Any) -> list[tuple[str, Any]]:
-    """SQuAD's list of answers, or the columns that `datasets` makes of it."""
+    """Each answer's text and place: SQuAD's list, the columns `datasets` makes of it, or texts.
+
+    Raises ValueError for anything else.
+    """
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+        value = _decoded(value)
     if isinstance(value, str):
-        value = json.loads(value)
+        value = [value] if value.strip() else []  # CSV's empty cell
     if isinstance(value, dict):
-        return list(zip(value.get("text") or (), value.get("answer_start") or (), strict=True))
-    if isinstance(value, list):
-        return [(answer["text"], answer["answer_start"]) for answer in value]
-    raise ValueError("answers is neither a list nor an object with text and answer_start")
+        value = _zipped(value.get("text"), value.get("answer_start"))
+    if not isinstance(value, list):
+        raise ValueError("answers is neither a list nor an object with text and answer_start")
+    pairs: list[tuple[Any, Any]] = [
+        (answer.get("text"), answer.get("answer_start"))
+        if isinstance(answer, dict)
+        else (answer, None)
+        for answer in value
+    ]
+    if not all(isinstance(text, str) for text, _ in pairs):
+        raise ValueError("an answer has no text")
+    return pairs
+
+
+def _decoded(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise ValueError(
+            'answers is not JSON; write it as {"text": ["…"], "answer_start": [0]}'
+        ) from None
+
+
+def _zipped(texts: Any, starts: Any) -> list[dict[str, Any]]:
+    texts = [texts] if isinstance(texts, str) else texts or []
+    starts = [starts] if isinstance(starts, int) else starts or [None] * len(texts)
+    if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
+        raise ValueError("answers must hold as many text as answer_start")
+    return [{"text": t, "answer_start": s} for t, s in zip(texts, starts, strict=True)]
 
 
 def _start(context: str, text: str, start: Any) -> int:
-    if isinstance(start, int) and text and context[start : start + len(text)] == text:
+    if isinstance(start, int) and start >= 0 and text and context.startswith(text, start):
         return start
     place = context.find(text) if text else -1
     if place < 0:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sm_train.errors import UserError
-from sm_train.formats import companions, conversation, same_kind, turn
+from sm_train.formats import answered, check_one_format, companions, conversation, is_conversational
 from sm_train.methods import Method
 
 if TYPE_CHECKING:
@@ -24,38 +23,57 @@ class SftArguments:
 def clean_row(row: dict[str, Any], config: Config) -> dict[str, Any]:
     """The columns of one of TRL's formats. Raises ValueError for a bad row."""
     text_field = config.training.get("dataset_text_field", "text")
-    if row.get("messages") is not None:
-        messages = conversation(row["messages"], "messages")
+    messages = row.get("messages") if row.get("messages") is not None else row.get("conversations")
+    if messages is not None:
+        messages = conversation(messages, "messages")
         if not any(message["role"] == "assistant" for message in messages):
             raise ValueError("messages has no assistant turn to learn from")
         return {"messages": messages, **companions(row)}
+    if row.get("input_ids") is not None:
+        return _tokenised(row)
     if row.get("prompt") is not None:
-        prompt = turn(row["prompt"], "prompt")
-        completion = turn(row.get("completion"), "completion")
-        same_kind(prompt=prompt, completion=completion)
-        return {"prompt": prompt, "completion": completion, **companions(row)}
+        return {**answered(row), **companions(row)}
     text = row.get(text_field)
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"no text in column {text_field}")
     return {text_field: text}
 
 
+def _tokenised(row: dict[str, Any]) -> dict[str, Any]:
+    """A row that is tokenised already; TRL trains on it as it is."""
+    columns = ("input_ids", "completion_mask", "assistant_masks", "labels")
+    kept = {name: row[name] for name in columns if row.get(name) is not None}
+    for name, numbers in kept.items():
+        if not isinstance(numbers, list) or not numbers or set(map(type, numbers)) != {int}:
+            raise ValueError(f"{name} is not a list of whole numbers")
+        if len(numbers) != len(kept["input_ids"]):
+            raise ValueError(f"{name} is not as long as input_ids")
+    return kept
+
+
 def required_columns(config: Config) -> list[tuple[str, ...]]:
     """One column of any format."""
-    return [("messages", "prompt", str(config.training.get("dataset_text_field", "text")))]
+    text_field = str(config.training.get("dataset_text_field", "text"))
+    return [("prompt", "messages", "conversations", text_field, "input_ids")]
 
 
-def check_data(_config: Config, data: Data) -> None:
-    """A data set is of one format: TRL decides by its first row how all are read."""
-    rows = [row for split in ("train", "validation", "test") for row in data.split(split) or ()]
-    formats = Counter(" + ".join(sorted(row.keys() - {"tools"})) for row in rows)
-    if len(formats) > 1:
-        found = ", ".join(f"{count} rows with {name}" for name, count in formats.most_common())
-        raise UserError(
-            f"mix formats: {found}",
-            field="channels",
-            fix="use one format (messages, prompt and completion, or text) in every channel",
-        )
+def check_data(config: Config, data: Data) -> None:
+    """Refuse mixed formats, and a loss on answers alone where nothing tells which they are."""
+    check_one_format(config, data)
+    wanted = {"assistant_only_loss": "messages", "completion_only_loss": "completion"}
+    for key, column in wanted.items():
+        value = config.training.get(key)
+        if value and column not in data.train[0] and not _is_chat(data.train[0]):
+            raise UserError(
+                f"the data has no column {column}",
+                field=key,
+                value=value,
+                fix=f"give the rows a column {column}, or set {key} to false",
+            )
+
+
+def _is_chat(row: dict[str, Any]) -> bool:
+    return is_conversational(row) and "completion" in row
 
 
 def train(job: Job) -> None:

@@ -47,15 +47,26 @@ def clean_row(row: dict[str, Any], config: Config) -> dict[str, Any]:
     cleaned = {"text": _text(row.get(own.text_column), own.text_column)}
     if own.text_pair_column:
         cleaned["text_pair"] = _text(row.get(own.text_pair_column), own.text_pair_column)
-    label = row.get(own.label_column)
-    if label is None or isinstance(label, list | dict) or not str(label).strip():
-        raise ValueError(f"no label in column {own.label_column}")
-    if isinstance(label, float) and label.is_integer():
-        label = int(label)  # CSV and Parquet readers turn ids with gaps into floats
-    cleaned["label"] = str(label).strip()
-    if own.labels and cleaned["label"] not in own.labels:
-        raise ValueError(f"unknown label {cleaned['label']!r}; labels are {own.labels}")
+    cleaned["label"] = _label(row.get(own.label_column), own)
     return cleaned
+
+
+def _label(value: Any, own: TextClassificationArguments) -> str:
+    """The class's name; a number that is no name counts in the list of labels, as in Hub data."""
+    if isinstance(value, list | dict):
+        raise ValueError(f"column {own.label_column} holds several labels; one a row is needed")
+    if value is None or not str(value).strip():
+        raise ValueError(f"no label in column {own.label_column}")
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise ValueError(f"label {value} is a measure, not a class")
+        value = int(value)  # CSV and Parquet readers turn ids with gaps into floats
+    name = str(value).strip()
+    if not own.labels or name in own.labels:
+        return name
+    if name.isdecimal() and int(name) < len(own.labels):
+        return own.labels[int(name)]
+    raise ValueError(f"unknown label {name!r}; labels are {own.labels}")
 
 
 def _text(value: Any, column: str) -> str:

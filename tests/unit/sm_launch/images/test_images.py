@@ -8,6 +8,7 @@ import pytest
 
 from sm_launch import images
 from sm_launch.errors import UserInputError
+from sm_launch.images import pushing
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def test_a_dirty_tree_is_not_pushed(checkout):
 
 
 def test_an_unbuilt_image_is_not_pushed(checkout, monkeypatch):
-    monkeypatch.setattr(images, "_inspect", lambda uri: {})
+    monkeypatch.setattr(pushing, "inspect", lambda uri: {})
     with pytest.raises(UserInputError, match="make build FLAVOR=cpu TAG=v1"):
         images.push("cpu", "v1", registry="127.0.0.1:5000", root=checkout, allow_dirty=True)
 

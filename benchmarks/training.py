@@ -1,0 +1,357 @@
+"""Fine-tuning speed: our `train` against TRL's own SFT script, by its defaults and by our settings.
+
+    python benchmarks/training.py                               # a small Llama on a CPU
+    python benchmarks/training.py --model 1b --lora --repeats 1 # where a GPU is
+
+Every contender is a process of its own on the same model and the same generated rows, whose lengths
+are skewed as those of real conversations. They run in turn, `--repeats` times; the fastest run of
+each counts, for other work on the machine only ever slows one down. Steady state is between the
+first and the last log event: differences of `num_tokens` (padding is not counted) and of the clock.
+Model FLOPs: 6 a parameter and token in full training, 4 with LoRA (frozen weights get no gradient),
+and 12 (8) x layers x width x length / 2 for causal attention.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+# Layers, width, feed-forward width, heads, key-value heads, vocabulary.
+SHAPES = {
+    "tiny": (2, 64, 128, 4, 2, 1000),
+    "small": (6, 256, 1024, 4, 2, 4000),
+    "1b": (16, 2048, 8192, 32, 8, 32000),
+    "8b": (32, 4096, 14336, 32, 8, 32000),
+}
+# Dense bfloat16 peak of the data sheets, in FLOP/s.
+PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
+IMPORTS = (
+    "from transformers import AutoModelForCausalLM, AutoTokenizer; import datasets, peft; "
+    "from trl import SFTConfig, SFTTrainer"
+)
+_STEP = re.compile(r"(?:'num_tokens': '?|num_tokens=)([0-9.e+]+)")
+_LOOK_SECONDS = 0.1
+
+
+@dataclass
+class Run:
+    """One contender's figures."""
+
+    tokens_per_second: float
+    tokens_per_cpu_second: float
+    seconds_to_first_step: float
+    peak_memory_gb: float
+    mfu: float | None = None
+
+
+def write_model(folder: Path, shape: str, dtype: str) -> int:
+    """A random Llama and a word-level tokenizer; returns the number of parameters."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
+
+    layers, width, inner, heads, kv_heads, words = SHAPES[shape]
+    vocabulary = {token: i for i, token in enumerate(["<pad>", "<unk>", "</s>"])}
+    vocabulary |= {f"w{i}": i for i in range(3, words)}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        unk_token="<unk>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        model_max_length=4096,
+    ).save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=words,
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        max_position_embeddings=4096,
+        bos_token_id=None,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    set_seed(0)
+    torch.set_default_dtype(getattr(torch, dtype))
+    model = LlamaForCausalLM(config)
+    torch.set_default_dtype(torch.float32)
+    model.save_pretrained(folder)
+    return int(model.num_parameters())
+
+
+def write_rows(file: Path, count: int, longest: int, words: int) -> None:
+    """Texts of log-normal length: half are under a tenth of the longest, few are near it."""
+    chance = random.Random(11)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as out:
+        for _ in range(count):
+            length = min(longest - 1, max(8, int(chance.lognormvariate(0, 1) * longest / 12)))
+            text = " ".join(f"w{chance.randrange(3, words)}" for _ in range(length))
+            out.write(json.dumps({"text": text}) + "\n")
+
+
+class Watch:
+    """Runs a command; notes clock, CPU time and tokens at each log event, and the peak memory."""
+
+    def __init__(self, command: list[str], folder: Path, **environment: str) -> None:
+        self.peak = 0.0
+        self.events: list[tuple[float, float, float]] = []  # clock, CPU seconds, tokens
+        quiet = {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "true"}
+        begun = time.perf_counter()
+        self.process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **quiet, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        threading.Thread(target=self._look, daemon=True).start()
+        lines: list[str] = []
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            lines.append(line)
+            if "eval_" not in line and (found := _STEP.search(line)):
+                now = time.perf_counter() - begun
+                self.events.append((now, self._cpu_seconds(), float(found[1])))
+        if self.process.wait():
+            raise SystemExit("".join(lines[-60:]))
+
+    def _cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _look(self) -> None:
+        while self.process.poll() is None:
+            self.peak = max(self.peak, gpu_memory() or self._resident())
+            time.sleep(_LOOK_SECONDS)
+
+    def _resident(self) -> float:
+        try:
+            status = Path(f"/proc/{self.process.pid}/status").read_text()
+        except OSError:
+            return 0.0
+        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+        return int(found[1]) / 1e6 if found else 0.0
+
+    def result(self) -> Run:
+        (start, cpu_start, tokens_start), (end, cpu_end, tokens_end) = (
+            self.events[0],
+            self.events[-1],
+        )
+        tokens = tokens_end - tokens_start
+        return Run(
+            tokens_per_second=round(tokens / (end - start), 1),
+            tokens_per_cpu_second=round(tokens / max(cpu_end - cpu_start, 1e-9), 1),
+            seconds_to_first_step=round(start, 2),
+            peak_memory_gb=round(self.peak, 3),
+        )
+
+
+def gpu_memory() -> float:
+    """GB in use on the first GPU; 0 without one."""
+    if not Path("/dev/nvidia0").exists():
+        return 0.0
+    command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "-i", "0"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return float(answer.strip() or 0) / 1e3
+
+
+def run_script(work: Path, options: argparse.Namespace, matched: bool) -> Run:
+    """TRL's own script; `matched` gives it the settings that ours chooses."""
+    import trl.scripts.sft
+
+    command = [sys.executable, trl.scripts.sft.__file__]
+    settings: dict[str, Any] = {
+        "model_name_or_path": work / "model",
+        "dataset_name": work / "data",
+        "output_dir": work / "out",
+        "max_steps": options.steps,
+        "max_length": options.max_length,
+        "save_strategy": "no",
+        "report_to": "none",
+        "logging_first_step": True,
+        "logging_steps": options.logging_steps,
+        "per_device_train_batch_size": options.batch,
+    }
+    if not gpu_memory():
+        settings["use_cpu"] = True  # bfloat16, its default, is refused otherwise
+    if options.lora:
+        settings |= {"use_peft": True, "lora_r": 16, "lora_alpha": 32}
+        settings["lora_target_modules"] = "all-linear"
+    if matched:
+        gpu = bool(gpu_memory())
+        settings |= {
+            "packing": True,
+            "bf16": gpu,
+            "dtype": "bfloat16" if gpu and (options.lora or options.dtype) else "float32",
+            "gradient_checkpointing": gpu and not options.no_recomputation,
+        }
+        if not gpu:
+            settings |= {"dataloader_pin_memory": False}
+    for key, value in settings.items():
+        command += [f"--{key}", str(value)]
+    return Watch(command, work).result()
+
+
+def run_ours(work: Path, options: argparse.Namespace) -> Run:
+    base = Path(tempfile.mkdtemp(dir=work))
+    settings: dict[str, Any] = {
+        "method": "sft",
+        "model_name_or_path": str(work / "model"),
+        "max_steps": options.steps,
+        "max_length": options.max_length,
+        "save_strategy": "no",
+        "report_to": "none",
+        "logging_steps": options.logging_steps,
+        "per_device_train_batch_size": options.batch,
+    }
+    if options.lora:
+        settings["use_peft"] = "true"
+    if options.dtype:
+        settings["dtype"] = options.dtype
+    if options.no_recomputation:
+        settings["activation_checkpointing"] = "false"
+    config = base / "input" / "config"
+    config.mkdir(parents=True)
+    values = {key: str(value) for key, value in settings.items()}
+    (config / "hyperparameters.json").write_text(json.dumps(values))
+    (config / "inputdataconfig.json").write_text('{"train": {}}')
+    (config / "resourceconfig.json").write_text('{"current_host": "algo-1", "hosts": ["algo-1"]}')
+    (base / "input" / "data").mkdir()
+    (base / "input" / "data" / "train").symlink_to(work / "data")
+    module = "sm_train.entry:main"
+    train = str(Path(sys.executable).with_name("train"))
+    return Watch(
+        [train], base, SAGEMAKER_BASE_DIR=str(base), SAGEMAKER_TRAINING_MODULE=module
+    ).result()
+
+
+def flops_per_token(parameters: int, options: argparse.Namespace) -> float:
+    layers, width = SHAPES[options.model][:2]
+    passes = 4 if options.lora else 6
+    return passes * parameters + passes * layers * width * options.max_length
+
+
+def start_up(work: Path, repeats: int) -> dict[str, float]:
+    """Seconds to the first optimizer step of a tiny job, against its libraries' imports alone."""
+    write_model(work / "model", "tiny", "float32")
+    write_rows(work / "data" / "train.jsonl", 256, 64, SHAPES["tiny"][-1])
+    options = argparse.Namespace(
+        steps=2, max_length=64, logging_steps=1, batch=4, lora=False, dtype=None
+    )
+    options.no_recomputation = False
+    imports, first = [], []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, "-c", IMPORTS], check=True, cwd=work)
+        imports.append(time.perf_counter() - begun)
+        first.append(run_ours(work, options).seconds_to_first_step)
+    return {
+        "imports_seconds": round(min(imports), 2),
+        "first_step_seconds": round(min(first), 2),
+        "ratio": round(min(first) / min(imports), 3),
+    }
+
+
+def machine() -> dict[str, Any]:
+    import torch
+
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    stack = {name: version(name) for name in ("torch", "transformers", "trl", "peft", "accelerate")}
+    return {"gpu": gpu, "cpu_count": os.cpu_count(), "python": platform.python_version(), **stack}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=[*SHAPES], default="small")
+    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=13)
+    parser.add_argument("--batch", type=int, default=4, help="sequences a step, for all alike")
+    parser.add_argument("--max-length", type=int, default=512)
+    parser.add_argument("--logging-steps", type=int, default=4)
+    parser.add_argument("--lora", action="store_true")
+    parser.add_argument("--dtype", help="weights' type of ours and of the matched script")
+    parser.add_argument("--no-recomputation", action="store_true", help="keep all activations")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--name", default="training", help="of the result file")
+    return parser.parse_args()
+
+
+def measure(work: Path, options: argparse.Namespace) -> tuple[int, dict[str, Run]]:
+    parameters = write_model(
+        work / "model", options.model, "float32" if options.model == "small" else "bfloat16"
+    )
+    file = work / "data" / "train.jsonl"
+    write_rows(file, options.rows, options.max_length, SHAPES[options.model][-1])
+    contenders = {
+        "trl_defaults": lambda: run_script(work, options, matched=False),
+        "trl_our_settings": lambda: run_script(work, options, matched=True),
+        "ours": lambda: run_ours(work, options),
+    }
+    best: dict[str, Run] = {}
+    for _ in range(options.repeats):
+        for name, run in contenders.items():
+            result = run()
+            print(f"{name}: {result}", flush=True)
+            if name not in best or result.tokens_per_second > best[name].tokens_per_second:
+                best[name] = result
+    return parameters, best
+
+
+def main() -> None:
+    options = arguments()
+    with tempfile.TemporaryDirectory() as name:
+        parameters, best = measure(Path(name) / "speed", options)
+        start = start_up(Path(name) / "start", options.repeats)
+    setup = machine()
+    peak = next((v for k, v in PEAKS.items() if setup["gpu"] and k in setup["gpu"]), None)
+    if peak:
+        for run in best.values():
+            run.mfu = round(run.tokens_per_second * flops_per_token(parameters, options) / peak, 4)
+    speed = {name: run.tokens_per_second for name, run in best.items()}
+    result = {
+        "machine": setup,
+        "settings": {**vars(options), "parameters": parameters},
+        "runs": {name: asdict(run) for name, run in best.items()},
+        "against_trl_defaults": round(speed["ours"] / speed["trl_defaults"], 3),
+        "against_our_settings": round(speed["ours"] / speed["trl_our_settings"], 3),
+        "start": start,
+    }
+    target = Path(__file__).parent / "results" / f"{options.name}.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(result, indent=2) + "\n")
+    print_table(best, result)
+
+
+def print_table(best: dict[str, Run], result: dict[str, Any]) -> None:
+    print(f"\n{'':<18}{'tokens/s':>10}{'tokens/CPU s':>14}{'GB':>8}{'first step s':>14}{'MFU':>8}")
+    for name, run in best.items():
+        mfu = "-" if run.mfu is None else f"{run.mfu:.1%}"
+        print(
+            f"{name:<18}{run.tokens_per_second:>10}{run.tokens_per_cpu_second:>14}"
+            f"{run.peak_memory_gb:>8}{run.seconds_to_first_step:>14}{mfu:>8}"
+        )
+    print(f"ours / TRL's defaults: {result['against_trl_defaults']}")
+    print(f"ours / TRL with our settings: {result['against_our_settings']}")
+    print(f"first step / imports: {result['start']}")
+
+
+if __name__ == "__main__":
+    main()

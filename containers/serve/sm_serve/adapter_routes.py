@@ -1,0 +1,97 @@
+"""Routes for adapters, as AWS's model-hosting-container-standards has them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from sm_serve.artefact import ADAPTER_CONFIG, check_links
+from sm_serve.engines.protocol import AdapterHost
+from sm_serve.errors import BadRequest, Conflict, NotFound, StartupError
+from sm_serve.gate import read_request
+from sm_serve.handler import EngineHandler
+from sm_serve.routing import by_method
+from sm_serve.schemas import documents, media
+from sm_serve.schemas.openai import require_object
+from sm_serve.schemas.parameters import Fields
+from sm_serve.service import Service
+
+ADAPTERS = "/adapters"
+MAX_NAME = 256
+
+
+def adapter_routes(service: Service) -> list[Route]:
+    """List, load, unload."""
+
+    async def list_adapters(request: Request) -> Response:
+        return JSONResponse({"adapters": list(host(service).adapters())})
+
+    async def load(request: Request) -> Response:
+        engine = host(service)
+        incoming = await read_request(request.scope, request.receive, service)
+        text = documents.decode_text(incoming.body, media.PLAIN_JSON)
+        fields = Fields(require_object(documents.parse_json(text)), "")
+        name = read_name(fields, service)
+        path = read_path(fields, service.settings.base_dir)
+        # An adapter is always loaded at once, and stays until it is deleted.
+        fields.flag("preload")
+        fields.flag("pin")
+        fields.finish()
+        # A client that leaves must not stop the model half changed.
+        await asyncio.shield(asyncio.ensure_future(engine.load_adapter(name, path)))
+        return JSONResponse({"message": f"Adapter {name} registered", "name": name})
+
+    async def unload(request: Request) -> Response:
+        name = request.path_params["name"]
+        await asyncio.shield(asyncio.ensure_future(host(service).unload_adapter(name)))
+        return JSONResponse({"message": f"Adapter {name} unregistered", "name": name})
+
+    return [
+        by_method(ADAPTERS, get=list_adapters, post=load),
+        Route(ADAPTERS + "/{name:path}", unload, methods=["DELETE"]),
+    ]
+
+
+def host(service: Service) -> AdapterHost:
+    """The engine. NotFound where it has no adapters."""
+    handler = service.handler
+    if isinstance(handler, EngineHandler) and isinstance(handler.engine, AdapterHost):
+        return handler.engine
+    raise NotFound("this model takes no adapters: only text generation does")
+
+
+def read_name(fields: Fields, service: Service) -> str:
+    """A name that no model or other adapter has."""
+    name = fields.take("name")
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable():
+        raise fields.wrong("name", name, f"give a printable name of 1 to {MAX_NAME} characters")
+    if name == service.settings.served_name:
+        raise Conflict(f"{name!r} is the model's own name: give another one")
+    return name
+
+
+def read_path(fields: Fields, root: Path) -> Path:
+    """The adapter's directory: below the base directory, with no links out of it."""
+    source = fields.take("src")
+    if not isinstance(source, str) or not source:
+        raise fields.wrong("src", source, "give the adapter's directory")
+    local = source.removeprefix("file://")
+    if "://" in local:
+        raise fields.wrong("src", source, f"nothing is downloaded: give a directory below {root}")
+    path = Path(root, local)
+    try:
+        inside = path.resolve().is_relative_to(root.resolve())
+        if not inside or not (path / ADAPTER_CONFIG).is_file():
+            raise fields.wrong(
+                "src", source, f"give a directory below {root} with {ADAPTER_CONFIG}"
+            )
+        check_links(path)
+    except (OSError, ValueError) as error:  # too long a name, a zero byte
+        raise fields.wrong("src", source, "this is no path") from error
+    except StartupError as error:
+        raise BadRequest(f"src: {error}") from error
+    return path

@@ -1,0 +1,111 @@
+"""How several processes share a model: copies (DDP), shards (FSDP2), DeepSpeed's ZeRO.
+
+One key chooses; the libraries' own `fsdp`, `fsdp_config` and `deepspeed` pass through as well.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+from sm_train.errors import UserError
+
+if TYPE_CHECKING:
+    from sm_train.config import Config
+
+_ZERO_STAGES = {"zero2": 2, "zero3": 3}
+_OWN_KEYS = ("fsdp", "deepspeed")
+
+
+def check_parallelism(config: Config) -> None:
+    """Refuse contradictions and what is not installed, before torch is imported."""
+    chosen, training = config.job.parallelism, config.training
+    others = {key: training.get(key) for key in _OWN_KEYS}
+    for key, value in {**others, "accelerate_config": config.job.accelerate_config}.items():
+        if chosen is not None and value:
+            raise UserError(
+                f"contradicts another setting: {key} is set too",
+                field="parallelism",
+                value=chosen,
+                fix=f"set only one of parallelism and {key}",
+            )
+    if (chosen in _ZERO_STAGES or training.get("deepspeed")) and not _installed("deepspeed"):
+        raise UserError(
+            "needs the package deepspeed, which is not installed",
+            field="parallelism" if chosen else "deepspeed",
+            value=chosen,
+            fix="use the GPU image, which has it, or set parallelism to fsdp",
+        )
+
+
+def check_hardware(config: Config, gpus: int) -> None:
+    """Refuse shards without GPUs: accelerate would train copies instead and not say so."""
+    if uses_shards(config) and not gpus:
+        chosen = config.job.parallelism
+        raise UserError(
+            "needs GPUs, and there is none here: accelerate shards a model on accelerators only",
+            field="parallelism" if chosen else next(k for k in _OWN_KEYS if config.training.get(k)),
+            value=chosen,
+            fix="use a GPU instance type, or set parallelism to ddp",
+        )
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def uses_shards(config: Config) -> bool:
+    """Whether no process holds the whole model while training."""
+    return config.job.parallelism not in (None, "ddp") or any(
+        config.training.get(key) for key in _OWN_KEYS
+    )
+
+
+def parallel_settings(config: Config, recompute: bool) -> dict[str, Any]:
+    """Fields of the training arguments. `recompute`: activations are recomputed in the backward."""
+    chosen, training = config.job.parallelism, config.training
+    if chosen == "fsdp" or _is_true(training.get("fsdp")):
+        return _fsdp(dict(training.get("fsdp_config") or {}), recompute)
+    if chosen in _ZERO_STAGES:
+        return {"deepspeed": zero_config(_ZERO_STAGES[chosen])}
+    return {}
+
+
+def _is_true(value: Any) -> bool:
+    """transformers takes True; a hyperparameter of that name is text there."""
+    return str(value).lower() in {"true", "1", "yes"}
+
+
+def _fsdp(given: dict[str, Any], recompute: bool) -> dict[str, Any]:
+    """FSDP2: each layer is a unit; a checkpoint holds the whole model, for any number of GPUs."""
+    settings = {"version": 2, "reshard_after_forward": True, **given}
+    if recompute and "activation_checkpointing" not in settings:
+        # FSDP's own: the trainer's would gather each layer once more in the backward pass.
+        settings["activation_checkpointing"] = True
+    return {"fsdp": True, "fsdp_config": settings, "activation_checkpointing": False}
+
+
+def zero_config(stage: int) -> dict[str, Any]:
+    """A DeepSpeed config that takes from the training arguments whatever they say."""
+    shards: dict[str, Any] = {
+        "stage": stage,
+        "overlap_comm": True,
+        "contiguous_gradients": True,
+        "reduce_bucket_size": "auto",
+    }
+    if stage == 3:
+        shards |= {
+            "stage3_prefetch_bucket_size": "auto",
+            "stage3_param_persistence_threshold": "auto",
+            # Without it neither a checkpoint nor the artefact would hold weights to load.
+            "stage3_gather_16bit_weights_on_model_save": True,
+        }
+    return {
+        "zero_optimization": shards,
+        "bf16": {"enabled": "auto"},
+        "fp16": {"enabled": "auto"},
+        "gradient_clipping": "auto",
+        "gradient_accumulation_steps": "auto",
+        "train_batch_size": "auto",
+        "train_micro_batch_size_per_gpu": "auto",
+    }

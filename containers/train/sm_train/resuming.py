@@ -1,0 +1,183 @@
+"""What makes a resumed run equal to an uninterrupted one, beyond what the trainer saves itself.
+
+The trainer forgets the losses since the last log event, TRL's running metrics, and evaluations that
+a stop cut short; and an evaluation moves the random state that the next step's dropout is drawn
+from.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from transformers import EarlyStoppingCallback, TrainerCallback
+
+from sm_train.callbacks import print_line
+from sm_train.checkpoints import last_complete, seal, step_of, whole_steps
+from sm_train.errors import UserError
+
+METERS = "running_metrics.json"
+
+
+class AlreadyTrainedError(Exception):
+    """The checkpoint is that of the last step: there is nothing left to train."""
+
+
+class ResumeCallback(TrainerCallback):  # type: ignore[misc]
+    """Restores what the trainer forgets, and seals every checkpoint once it is whole."""
+
+    def __init__(self, trainer: Any, checkpoint: Path | None) -> None:
+        self.trainer = trainer
+        self.checkpoint = checkpoint
+        self._random: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Pick up the running metrics, and run the evaluation that a stop left out."""
+        if self.checkpoint is None:
+            return
+        restore_meters(self.trainer, self.checkpoint)
+        if evaluation_is_due(args, state):
+            print_line(f"evaluating step {state.global_step}, which the stop left out")
+            metrics = self.trainer._evaluate(None, None)
+            if self.trainer._determine_best_metric(metrics=metrics, trial=None):
+                state.best_model_checkpoint = str(self.checkpoint)
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The trainer would take one more step before it looks whether it has had enough."""
+        if self.checkpoint is not None and self._has_ended(state):
+            raise AlreadyTrainedError
+
+    def _has_ended(self, state: Any) -> bool:
+        if state.global_step >= state.max_steps:
+            return True
+        waits = [
+            callback
+            for callback in self.trainer.callback_handler.callbacks
+            if isinstance(callback, EarlyStoppingCallback)
+        ]
+        return step_of(self.checkpoint or Path()) == state.global_step and any(
+            callback.early_stopping_patience_counter >= callback.early_stopping_patience
+            for callback in waits
+        )
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Keep the random state from before an evaluation."""
+        if control.should_evaluate:
+            self._random = random_state()
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """As after a step: evaluations by epoch come here."""
+        if control.should_evaluate:
+            self._random = random_state()
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Training goes on as if nothing had been evaluated."""
+        self.rewind()
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The trainer has written its part."""
+        finish_checkpoint(self.trainer)
+
+    def rewind(self) -> None:
+        """Back to the random state of the last step."""
+        if self._random is not None:
+            set_random_state(self._random)
+            self._random = None
+
+
+def evaluation_is_due(args: Any, state: Any) -> bool:
+    """Whether an uninterrupted run would have evaluated this step, and this one has not."""
+    strategy, step = args.eval_strategy, state.global_step
+    if step == 0 or any(e["step"] == step and "eval_loss" in e for e in state.log_history):
+        return False
+    if strategy == "epoch":
+        ends = state.epoch == int(state.epoch) or step >= state.max_steps
+        return bool(ends and state.epoch >= args.eval_delay)
+    return bool(strategy == "steps" and step % state.eval_steps == 0 and step >= args.eval_delay)
+
+
+def finish_checkpoint(trainer: Any) -> None:
+    """Add the running metrics; when all processes have written their part, seal it."""
+    folder = Path(trainer.args.output_dir) / f"checkpoint-{trainer.state.global_step}"
+    loss = trainer._tr_loss.detach().clone()
+    if trainer.args.world_size > 1:
+        import torch
+
+        torch.distributed.all_reduce(loss)  # also the barrier that the seal needs
+        loss /= trainer.args.world_size
+    if not trainer.args.should_save:
+        return
+    meters = {
+        "loss": loss.item(),
+        "last_logged_step": trainer._globalstep_last_logged,
+        "total_train_tokens": getattr(trainer, "_total_train_tokens", None),
+        "train": _plain_metrics(trainer),
+    }
+    (folder / METERS).write_text(json.dumps(meters), encoding="utf-8")
+    seal(folder, trainer.args.process_index)
+
+
+def _plain_metrics(trainer: Any) -> dict[str, list[float]]:
+    metrics = getattr(trainer, "_metrics", None) or {}
+    return {
+        name: values
+        for name, values in dict(metrics.get("train", {})).items()
+        if isinstance(values, list) and all(isinstance(v, int | float) for v in values)
+    }
+
+
+def restore_meters(trainer: Any, checkpoint: Path) -> None:
+    """The other half of `finish_checkpoint`; a checkpoint of another tool has no such file."""
+    path = checkpoint / METERS
+    if not path.is_file():
+        return
+    meters = json.loads(path.read_text(encoding="utf-8"))
+    trainer._tr_loss += meters["loss"]
+    trainer._globalstep_last_logged = meters["last_logged_step"]
+    if meters["total_train_tokens"] is not None:
+        trainer._total_train_tokens = meters["total_train_tokens"]
+    for name, values in meters["train"].items():
+        trainer._metrics["train"][name].extend(values)
+
+
+def agreed_checkpoint(folder: Path, world_size: int) -> Path | None:
+    """The newest checkpoint that every process finds whole; hosts may not share a disk."""
+    if world_size == 1:
+        return last_complete(folder)
+    import torch
+
+    found: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(found, whole_steps(folder))
+    common = set.intersection(*map(set, found))
+    if not common and any(found):
+        raise UserError(
+            "holds no checkpoint that every host has whole",
+            field="checkpoints",
+            value=str(folder),
+            fix="give all hosts the same checkpoints, or none to start anew",
+        )
+    return folder / f"checkpoint-{max(common)}" if common else None
+
+
+def random_state() -> Any:
+    """All generators that training draws from."""
+    import numpy
+    import torch
+
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
+    return random.getstate(), numpy.random.get_state(), torch.get_rng_state(), cuda
+
+
+def set_random_state(state: Any) -> None:
+    """Back to what `random_state` returned."""
+    import numpy
+    import torch
+
+    python, arrays, tensors, cuda = state
+    random.setstate(python)
+    numpy.random.set_state(arrays)
+    torch.set_rng_state(tensors)
+    if cuda is not None:
+        torch.cuda.set_rng_state_all(cuda)

@@ -1,0 +1,157 @@
+"""Inference components of an endpoint on SageMaker: made or updated, waited for, taken away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sm_launch import component_requests
+from sm_launch.aws_errors import is_missing
+from sm_launch.causes import likely_cause
+from sm_launch.config import JobConfig
+from sm_launch.errors import LaunchError
+
+SECONDS_BETWEEN_LOOKS = 5.0
+LAST_LOG_LINES = 20
+_FINAL = frozenset({"InService", "Failed"})
+Show = Callable[[str, str], None]
+
+
+def apply(
+    session: Any,
+    config: JobConfig,
+    endpoint: str,
+    model: str,
+    model_bytes: int | None,
+    show: Show = lambda name, status: None,
+) -> list[str]:
+    """Bring the base component and the adapters of job.yaml into service.
+
+    Args:
+        session: SageMaker's.
+        config: its `endpoint.components`.
+        endpoint: that is in service already.
+        model: name of the SageMaker model.
+        model_bytes: size of its artefact, where it is known.
+        show: gets a component's name and status at every look.
+
+    Returns:
+        The names of the components.
+
+    Raises:
+        LaunchError: one of them failed; the message holds the endpoint's last log lines.
+    """
+    if _exists(session, endpoint):
+        session.update_inference_component(
+            **component_requests.update_base(config, endpoint, model, model_bytes)
+        )
+    else:
+        session.create_inference_component(
+            **component_requests.create_base(config, endpoint, model, model_bytes)
+        )
+    described = wait(session, endpoint, endpoint, show)
+    if described.get("Specification", {}).get("ModelName") != model:
+        raise _failure(session, endpoint, endpoint, described, "was not updated")
+    for request in component_requests.adapters(config, endpoint):
+        name = request["InferenceComponentName"]
+        if _exists(session, name):
+            keys = ("InferenceComponentName", "Specification")
+            session.update_inference_component(**{key: request[key] for key in keys})
+        else:
+            session.create_inference_component(**request)
+        wait(session, endpoint, name, show)
+    return list_names(session, endpoint)
+
+
+def wait(session: Any, endpoint: str, name: str, show: Show) -> dict[str, Any]:
+    """Look at a component until it is in service.
+
+    Returns:
+        Its last description.
+
+    Raises:
+        LaunchError: it failed.
+    """
+    while True:
+        described: dict[str, Any] = session.describe_inference_component(
+            InferenceComponentName=name
+        )
+        status = described["InferenceComponentStatus"]
+        show(name, status)
+        if status == "Failed":
+            raise _failure(session, endpoint, name, described)
+        if status in _FINAL:
+            return described
+        time.sleep(getattr(session, "seconds_between_looks", SECONDS_BETWEEN_LOOKS))
+
+
+def _failure(
+    session: Any, endpoint: str, name: str, described: dict[str, Any], what: str = "failed"
+) -> LaunchError:
+    reason = described.get("FailureReason") or "no reason given"
+    try:
+        # Components write to log groups of their own.
+        tail = session.component_log_lines(name, None)[0][-LAST_LOG_LINES:]
+    except Exception as error:  # whatever is wrong with the log, the reason must be told
+        tail = [f"(the log cannot be read: {error})"]
+    log = "".join(f"\n    {line}" for line in tail)
+    found = likely_cause(reason, tail)
+    cause = f"\n  likely cause: {found.cause}" if found else ""
+    return LaunchError(
+        f"inference component {name} of endpoint {endpoint} {what}: {reason}"
+        f"\n  last log lines:{log}{cause}",
+        fix=f"{found.step if found else 'mend the cause'}, and deploy again",
+    )
+
+
+def list_names(client: Any, endpoint: str) -> list[str]:
+    """Every component of an endpoint."""
+    names, query = [], {"EndpointNameEquals": endpoint, "MaxResults": 100}
+    while True:
+        answer = client.list_inference_components(**query)
+        names += [each["InferenceComponentName"] for each in answer["InferenceComponents"]]
+        if "NextToken" not in answer:
+            return names
+        query["NextToken"] = answer["NextToken"]
+
+
+def specifications(client: Any, endpoint: str) -> dict[str, dict[str, Any]]:
+    """The Specification of every component of an endpoint."""
+    found = {}
+    for name in list_names(client, endpoint):
+        try:
+            described = client.describe_inference_component(InferenceComponentName=name)
+        except Exception as error:
+            if not is_missing(error):
+                raise
+            continue
+        found[name] = described.get("Specification", {})
+    return found
+
+
+def remove(client: Any, endpoint: str, sleep: Callable[[float], None] = time.sleep) -> list[str]:
+    """Delete every component, adapters first, and wait: an endpoint must have none to be deleted.
+
+    Returns:
+        The names of the models that they ran.
+    """
+    found = specifications(client, endpoint)
+    bases = [name for name, each in found.items() if "BaseInferenceComponentName" not in each]
+    for names in ([name for name in found if name not in bases], bases):
+        for name in names:
+            if _exists(client, name):
+                client.delete_inference_component(InferenceComponentName=name)
+        while any(_exists(client, name) for name in names):
+            sleep(getattr(client, "seconds_between_looks", SECONDS_BETWEEN_LOOKS))
+    return [each["ModelName"] for each in found.values() if "ModelName" in each]
+
+
+def _exists(client: Any, name: str) -> bool:
+    try:
+        client.describe_inference_component(InferenceComponentName=name)
+    except Exception as error:
+        if not is_missing(error):
+            raise
+        return False
+    return True

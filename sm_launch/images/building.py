@@ -1,0 +1,156 @@
+"""Build both images with BuildKit."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sm_launch.errors import UserInputError
+from sm_launch.images.checkout import (
+    IMAGES,
+    checked_flavor,
+    checked_tag,
+    default_tag,
+    git,
+    locked_versions,
+    repository,
+)
+from sm_launch.images.engine import Image, docker, size
+from sm_launch.images.sbom import write_sbom
+
+_CPU_BASE = "debian:bookworm-slim"
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+_SYSTEM_CA = Path("/etc/ssl/certs/ca-certificates.crt")
+
+# Stack versions that become labels.
+_LABELLED = ("torch", "transformers", "trl", "peft", "sagemaker-training", "sagemaker-inference")
+
+
+def build(
+    flavor: str,
+    tag: str | None = None,
+    *,
+    root: Path | None = None,
+    base_image: str | None = None,
+    torch_index_url: str = TORCH_CPU_INDEX,
+    index_url: str | None = None,
+    ca_bundle: Path | None = None,
+    images: tuple[str, ...] = IMAGES,
+    cache: str | None = None,
+    efa: bool = False,
+    sbom: bool = True,
+) -> list[Image]:
+    """Build `sm-train:TAG-FLAVOR` and `sm-serve:TAG-FLAVOR`.
+
+    Args:
+        flavor: `cpu` or `gpu`.
+        tag: default: the commit, with `-dirty` where the tree has changes.
+        root: the repository; default: the one that this module is in.
+        base_image: default: Debian for cpu, the Dockerfile's pinned NVIDIA base for gpu.
+        torch_index_url: where torch's CPU wheels come from.
+        index_url: package index instead of PyPI; credentials belong into ~/.netrc.
+        ca_bundle: certificates of a company proxy, for the build only; default: the system's.
+        images: which of the two.
+        cache: registry repository for BuildKit's layer cache.
+        efa: add libfabric and NCCL's plugin for it to the training image (GPU flavour).
+        sbom: write a bill of materials beside.
+
+    Raises:
+        UserInputError: a tag or flavour that cannot be.
+        LaunchError: docker or the build failed.
+    """
+    root = root or repository()
+    tag = checked_tag(tag or default_tag(root))
+    checked_flavor(flavor)
+    if efa and flavor != "gpu":
+        raise UserInputError("needs the GPU flavour", field="efa", value=True, fix="--flavor gpu")
+    if flavor == "cpu" and _fill_wheelhouse(root):
+        torch_index_url = ""  # an index that cannot be reached would fail the build
+    arguments = [*build_arguments(flavor, base_image, torch_index_url, index_url),
+                 *build_secrets(ca_bundle)]  # fmt: skip
+    built = []
+    for image in images:
+        uri = f"sm-{image}:{tag}-{flavor}"
+        own = ["--build-arg", "EFA=on"] if efa and image == "train" else []
+        context = ["--file", str(root / "containers" / image / "Dockerfile"), *arguments, *own,
+                   *_cache_from(cache, image, flavor), str(root / "containers")]  # fmt: skip
+        docker("buildx", "build", "--load", "--tag", uri, *_labels(root, image, flavor, tag),
+               *_cache_to(cache, image, flavor), *context, show=True)  # fmt: skip
+        materials = write_sbom(root, image, tag, flavor, context) if sbom else None
+        built.append(Image(f"sm-{image}", uri, None, size(uri), materials))
+    return built
+
+
+def build_arguments(
+    flavor: str,
+    base_image: str | None,
+    torch_index_url: str,
+    index_url: str | None,
+) -> list[str]:
+    """What the Dockerfiles' ARGs are set to."""
+    values = {"LOCK": flavor, "TORCH_LOCK": flavor}
+    base = base_image or (_CPU_BASE if flavor == "cpu" else None)
+    if base:
+        values["BASE_IMAGE"] = base
+    if flavor == "cpu":
+        values["TORCH_INDEX_URL"] = torch_index_url
+    if index_url:
+        values["PIP_INDEX_URL"] = index_url
+    return [part for key, value in values.items() for part in ("--build-arg", f"{key}={value}")]
+
+
+def build_secrets(ca_bundle: Path | None) -> list[str]:
+    """Certificates and credentials for the build's own network access; never in a layer."""
+    found = {"ca": ca_bundle or _SYSTEM_CA, "netrc": Path.home() / ".netrc"}
+    return [
+        part
+        for name, path in found.items()
+        if path.is_file()
+        for part in ("--secret", f"id={name},src={path}")
+    ]
+
+
+def _labels(root: Path, image: str, flavor: str, tag: str) -> list[str]:
+    labels = {
+        "org.opencontainers.image.title": f"sm-{image}",
+        "org.opencontainers.image.source": git(root, "remote", "get-url", "origin") or "unknown",
+        "org.opencontainers.image.revision": git(root, "rev-parse", "HEAD"),
+        "org.opencontainers.image.version": tag,
+        "org.opencontainers.image.created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    for name, version in locked_versions(root, image, flavor).items():
+        if name in _LABELLED:
+            labels[f"sm-launch.stack.{name}"] = version
+    return [part for key, value in labels.items() for part in ("--label", f"{key}={value}")]
+
+
+def _cache_from(cache: str | None, image: str, flavor: str) -> list[str]:
+    return ["--cache-from", f"type=registry,ref={cache}:{image}-{flavor}"] if cache else []
+
+
+def _cache_to(cache: str | None, image: str, flavor: str) -> list[str]:
+    ref = f"type=registry,ref={cache}:{image}-{flavor},mode=max,image-manifest=true"
+    return ["--cache-to", ref] if cache else []
+
+
+def _fill_wheelhouse(root: Path) -> bool:
+    """torch's CPU wheel from the folders that pip knows (find-links), which a build cannot see.
+
+    Returns:
+        Whether the wheel is there; otherwise the build must ask an index.
+    """
+    wheelhouse = root / "containers" / "wheelhouse" / "cpu"
+    if any(wheelhouse.glob("torch-*.whl")):
+        return True
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    links = subprocess.run([*pip, "config", "list"], capture_output=True, text=True, check=False)
+    if "find-links" not in links.stdout:
+        return False
+    lock = root / "containers" / "torch" / "cpu.txt"
+    # The folder may hold no wheel for the Python of the default base; then the index is asked.
+    command = ["download", "--quiet", "--no-deps", "--no-index", "--require-hashes",
+               "--only-binary=:all:", "--python-version", "3.11", "--dest", str(wheelhouse),
+               "--platform", "manylinux_2_28_x86_64", "--requirement", str(lock)]  # fmt: skip
+    return subprocess.run([*pip, *command], check=False, capture_output=True).returncode == 0

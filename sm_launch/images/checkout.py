@@ -1,0 +1,91 @@
+"""The checkout that images are built from: its commit, its lock files, names and tags."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+from sm_launch.errors import LaunchError, UserInputError
+
+IMAGES = ("train", "serve")
+FLAVORS = ("cpu", "gpu")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+def repository() -> Path:
+    """The repository that this installation is an editable install of.
+
+    Raises:
+        LaunchError: there are no Dockerfiles above this module.
+    """
+    root = Path(__file__).resolve().parents[2]
+    if not (root / "containers" / "train" / "Dockerfile").is_file():
+        raise LaunchError(
+            "images are built from a checkout of the repository, and this is none",
+            value=str(root),
+            fix="clone it, run `make setup` there and call its .venv/bin/sm-launch",
+        )
+    return root
+
+
+def git(root: Path, *arguments: str) -> str:
+    """Output of a git command; empty where it fails."""
+    answer = subprocess.run(
+        ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False
+    )
+    return answer.stdout.strip()
+
+
+def default_tag(root: Path) -> str:
+    """The commit, shortened to 12 digits, and `-dirty` where there are changes."""
+    commit = git(root, "rev-parse", "--short=12", "HEAD")
+    return f"{commit}-dirty" if is_dirty(root) else commit
+
+
+def is_dirty(root: Path) -> bool:
+    """Whether the working tree differs from the commit."""
+    return bool(git(root, "status", "--porcelain"))
+
+
+def checked_tag(tag: str) -> str:
+    """`tag`, unless it is `latest` or no tag at all.
+
+    Raises:
+        UserInputError: with the reason.
+    """
+    if tag == "latest" or not _TAG.fullmatch(tag):
+        raise UserInputError(
+            "is not a tag that says which code is in the image",
+            field="tag",
+            value=tag,
+            fix="leave it out (the git commit is the default), or name a version such as v1.2.0",
+        )
+    return tag
+
+
+def checked_flavor(flavor: str) -> None:
+    """Refuse an unknown flavour.
+
+    Raises:
+        UserInputError: neither cpu nor gpu.
+    """
+    if flavor not in FLAVORS:
+        raise UserInputError("is not a flavour", field="flavor", value=flavor, fix="cpu or gpu")
+
+
+def locked_versions(root: Path, image: str, flavor: str) -> dict[str, str]:
+    """Package name to version, from the lock files of an image."""
+    containers = root / "containers"
+    locks = (
+        containers / "torch" / f"{flavor}.txt",
+        containers / image / "locks" / "sdist.txt",
+        containers / image / "locks" / f"{flavor}.txt",
+    )
+    pins: dict[str, str] = {}
+    for lock in locks:
+        # Where markers split a package, pip's choice depends on the image's Python: none is named.
+        found = re.findall(r"^([a-z0-9.-]+)==([^\s;]+)", lock.read_text(), re.MULTILINE)
+        names = [name for name, _ in found]
+        pins |= {name: version for name, version in found if names.count(name) == 1}
+    return pins

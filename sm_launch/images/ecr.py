@@ -1,0 +1,91 @@
+"""Amazon ECR: repositories as they ought to be, the log-in, what is there."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from sm_launch.images.checkout import IMAGES
+from sm_launch.images.engine import docker
+
+LIFECYCLE_POLICY = {
+    "rules": [
+        {
+            "rulePriority": 1,
+            "description": "untagged images go after two weeks",
+            "selection": {
+                "tagStatus": "untagged",
+                "countType": "sinceImagePushed",
+                "countUnit": "days",
+                "countNumber": 14,
+            },
+            "action": {"type": "expire"},
+        },
+        {
+            "rulePriority": 2,
+            "description": "the newest 50 tagged images stay",
+            "selection": {
+                "tagStatus": "tagged",
+                "tagPatternList": ["*"],
+                "countType": "imageCountMoreThan",
+                "countNumber": 50,
+            },
+            "action": {"type": "expire"},
+        },
+    ]
+}
+
+
+def open_registry(region: str | None, repositories: list[str]) -> str:
+    """Make the repositories that are missing, log in, and return the registry's host."""
+    ecr = _client(region)
+    for name in repositories:
+        ensure_repository(ecr, name)
+    answer = ecr.get_authorization_token()["authorizationData"][0]
+    user, _, password = base64.b64decode(answer["authorizationToken"]).decode().partition(":")
+    host: str = answer["proxyEndpoint"].removeprefix("https://")
+    docker("login", "--username", user, "--password-stdin", host, stdin=password)
+    return host
+
+
+def ensure_repository(ecr: Any, name: str) -> bool:
+    """Make an ECR repository with scan on push, immutable tags and a lifecycle rule.
+
+    Returns:
+        Whether it was made now; an existing one is left as its owner set it.
+    """
+    try:
+        ecr.create_repository(
+            repositoryName=name,
+            imageTagMutability="IMMUTABLE",
+            imageScanningConfiguration={"scanOnPush": True},
+            encryptionConfiguration={"encryptionType": "AES256"},
+        )
+    except ecr.exceptions.RepositoryAlreadyExistsException:
+        return False
+    ecr.put_lifecycle_policy(repositoryName=name, lifecyclePolicyText=json.dumps(LIFECYCLE_POLICY))
+    return True
+
+
+def images(region: str | None) -> list[dict[str, Any]]:
+    """Images of ours, as `listing.list_images` tells them."""
+    ecr = _client(region)
+    found = []
+    for image in IMAGES:
+        name = f"sm-{image}"
+        try:
+            pages = list(ecr.get_paginator("describe_images").paginate(repositoryName=name))
+        except ecr.exceptions.RepositoryNotFoundException:
+            continue
+        for detail in (detail for page in pages for detail in page["imageDetails"]):
+            for tag in detail.get("imageTags", ["<none>"]):
+                found.append({"repository": name, "tag": tag, "digest": detail["imageDigest"],
+                              "size": detail.get("imageSizeInBytes")})  # fmt: skip
+    return found
+
+
+def _client(region: str | None) -> Any:
+    import boto3
+
+    return boto3.Session(region_name=region).client("ecr")

@@ -1,0 +1,239 @@
+"""Inference components: valid requests, transitions and failures as the service model has them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+from pydantic import ValidationError
+
+from sm_launch import autoscaling, cleanup, component_requests, components, endpoints, requests
+from sm_launch.config import Endpoint, JobConfig
+from sm_launch.errors import LaunchError
+from sm_launch.hosting_requests import HostingInputs
+from sm_launch.sessions.aws import AwsSession
+from sm_launch.sessions.process.validation import RequestValidator
+
+ROLE = "arn:aws:iam::123456789012:role/hosting"
+ADAPTERS = {"polite": "s3://b/polite.tar.gz"}
+SCALING = {"min": 0, "max": 3, "schedule": [{"at": "cron(0 8 * * ? *)", "min": 1, "max": 5}]}
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+ARN = "arn:aws:sagemaker:eu-central-1:123456789012:"
+
+
+def job(**endpoint: Any) -> JobConfig:
+    document = {"components": {"adapters": ADAPTERS}, **endpoint}
+    return JobConfig.model_validate({"name": "mine", "endpoint": document})
+
+
+@pytest.mark.parametrize("kind", ["ml.m5.large", "ml.g5.xlarge"])
+def test_requests_are_valid(kind: str) -> None:
+    validator = RequestValidator("sagemaker")
+    network = {"subnets": ["subnet-1"], "security_groups": ["sg-1"], "isolation": True}
+    config = job(
+        instances={"type": kind},
+        network=network,
+        autoscaling=SCALING,
+        update={"strategy": "rolling", "alarms": ["mine-errors"]},
+    )
+    inputs = HostingInputs(role=ROLE)
+    described = requests.create_endpoint_config(config, "c", "m", inputs=inputs)
+    validator.check("CreateEndpointConfig", described)
+    (variant,) = described["ProductionVariants"]
+    assert "ModelName" not in variant
+    assert variant["ManagedInstanceScaling"]["MinInstanceCount"] == 0
+    assert variant["ManagedInstanceScaling"]["MaxInstanceCount"] == 5
+    assert described["ExecutionRoleArn"] == ROLE
+    model = requests.create_model(config, "m", model_data="s3://b/m/", image="i", role=ROLE)
+    validator.check("CreateModel", model)
+    assert "VpcConfig" not in model
+    assert "VpcConfig" in described
+    validator.check("CreateEndpoint", requests.create_endpoint(config, "mine", "c"))
+    base = component_requests.create_base(config, "mine", "m", 10**10)
+    validator.check("CreateInferenceComponent", base)
+    needs = base["Specification"]["ComputeResourceRequirements"]
+    assert ("NumberOfAcceleratorDevicesRequired" in needs) is (kind == "ml.g5.xlarge")
+    for request in component_requests.adapters(config, "mine"):
+        validator.check("CreateInferenceComponent", request)
+    update = component_requests.update_base(config, "mine", "m", None)
+    validator.check("UpdateInferenceComponent", update)
+    assert "RollingUpdatePolicy" in update["DeploymentConfig"]
+
+
+def test_copies_scale_from_zero() -> None:
+    config = job(autoscaling=SCALING)
+    calls = autoscaling.build_requests(config, "mine")
+    scaling = RequestValidator("application-autoscaling")
+    for method, request in calls:
+        scaling.check("".join(word.title() for word in method.split("_")), request)
+        assert request["ResourceId"] == "inference-component/mine"
+    assert [method for method, _ in calls].count("put_scaling_policy") == 2
+    alarm = autoscaling.wake_alarm(config, "mine", "arn:aws:autoscaling:policy")
+    RequestValidator("cloudwatch").check("PutMetricAlarm", alarm)
+    assert alarm["MetricName"] == "NoCapacityInvocationFailures"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "words"),
+    [
+        ({"serverless": {}}, "cannot have: serverless"),
+        ({"asynchronous": {}}, "cannot have: asynchronous"),
+        ({"update": {"strategy": "canary"}}, "rolling only"),
+        ({"components": {"adapters": {"a": "./local"}}}, "s3://"),
+        ({"components": {"adapters": {"a b": "s3://b/a.tar.gz"}}}, "a b"),
+    ],
+)
+def test_contradictions_are_refused(endpoint: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Endpoint.model_validate({"components": {}, **endpoint})
+
+
+class Service:
+    """A stubbed SageMaker client and a session over it."""
+
+    def __init__(self) -> None:
+        self.client: Any = boto3.client(
+            "sagemaker", region_name="eu-central-1", aws_access_key_id="x",
+            aws_secret_access_key="x",
+        )  # fmt: skip
+        self.stub = Stubber(self.client)
+        self.stub.activate()
+        self.session = AwsSession(clients=lambda *_: self.client, sleep=lambda _: None)
+        self.session.seconds_between_looks = 0.0
+
+    def describe(self, name: str, status: str, **more: Any) -> None:
+        answer = {
+            "InferenceComponentName": name,
+            "InferenceComponentArn": f"{ARN}inference-component/{name}",
+            "EndpointName": "mine",
+            "EndpointArn": f"{ARN}endpoint/mine",
+            "CreationTime": NOW,
+            "LastModifiedTime": NOW,
+            "InferenceComponentStatus": status,
+            **more,
+        }
+        self.stub.add_response(
+            "describe_inference_component", answer, {"InferenceComponentName": name}
+        )
+
+    def missing(self, name: str) -> None:
+        self.stub.add_client_error(
+            "describe_inference_component",
+            "ValidationException",
+            f'Could not find inference component "{name}".',
+            expected_params={"InferenceComponentName": name},
+        )
+
+    def listed(self, *names: str) -> None:
+        items = [
+            {
+                "InferenceComponentName": name,
+                "InferenceComponentArn": f"{ARN}inference-component/{name}",
+                "EndpointName": "mine",
+                "EndpointArn": f"{ARN}endpoint/mine",
+                "VariantName": "AllTraffic",
+                "CreationTime": NOW,
+                "LastModifiedTime": NOW,
+            }
+            for name in names
+        ]
+        asked = {"EndpointNameEquals": "mine", "MaxResults": 100}
+        self.stub.add_response("list_inference_components", {"InferenceComponents": items}, asked)
+
+    def made(self, method: str, name: str, **expected: Any) -> None:
+        answer = {"InferenceComponentArn": f"{ARN}inference-component/{name}"}
+        self.stub.add_response(method, answer, expected or None)
+
+
+@pytest.fixture
+def service() -> Service:
+    return Service()
+
+
+RUNS = {"Specification": {"ModelName": "m-2"}}
+
+
+def test_model_and_adapter_come_into_service(service: Service) -> None:
+    service.missing("mine")
+    base = component_requests.create_base(job(), "mine", "m-2", None)
+    service.made("create_inference_component", "mine", **base)
+    service.describe("mine", "Creating", **RUNS)
+    service.describe("mine", "InService", **RUNS)
+    service.missing("mine-polite")
+    (adapter,) = component_requests.adapters(job(), "mine")
+    service.made("create_inference_component", "mine-polite", **adapter)
+    service.describe("mine-polite", "InService")
+    service.listed("mine", "mine-polite")
+    seen: list[tuple[str, str]] = []
+    names = components.apply(
+        service.session, job(), "mine", "m-2", None, lambda *look: seen.append(look)
+    )
+    assert names == ["mine", "mine-polite"]
+    assert seen[:2] == [("mine", "Creating"), ("mine", "InService")]
+    service.stub.assert_no_pending_responses()
+
+
+@pytest.mark.parametrize("status", ["Failed", "InService"])
+def test_a_failure_is_explained(service: Service, status: str) -> None:
+    """Also where SageMaker went back to the old model, which then is in service."""
+    old = {"Specification": {"ModelName": "m-1"}, "FailureReason": "ping health check"}
+    service.describe("mine", "InService", **old)
+    service.made("update_inference_component", "mine")
+    service.describe("mine", "Updating", **old)
+    service.describe("mine", status, **old)
+    service.session.component_log_lines = lambda *_: (  # type: ignore[method-assign]
+        ["CUDA driver version is insufficient"], None,
+    )  # fmt: skip
+    with pytest.raises(LaunchError) as caught:
+        components.apply(service.session, job(), "mine", "m-2", None)
+    assert "ping health check" in str(caught.value)
+    assert "inference-gpu-4-1" in str(caught.value)
+
+
+def test_deleting_takes_adapters_first(service: Service) -> None:
+    endpoint = {
+        "EndpointName": "mine", "EndpointArn": f"{ARN}endpoint/mine", "CreationTime": NOW,
+        "EndpointConfigName": "c", "EndpointStatus": "InService", "LastModifiedTime": NOW,
+    }  # fmt: skip
+    described = {
+        "EndpointConfigName": "c", "EndpointConfigArn": f"{ARN}endpoint-config/c",
+        "ProductionVariants": [{"VariantName": "AllTraffic"}], "CreationTime": NOW,
+    }  # fmt: skip
+    service.stub.add_response("describe_endpoint", endpoint)
+    service.stub.add_response("describe_endpoint_config", described)
+    service.listed("mine", "mine-polite")
+    service.describe("mine", "InService", **RUNS)
+    on_base = {"Specification": {"BaseInferenceComponentName": "mine"}}
+    service.describe("mine-polite", "InService", **on_base)
+    for name in ("mine-polite", "mine"):
+        service.describe(name, "InService")
+        service.stub.add_response(
+            "delete_inference_component", {}, {"InferenceComponentName": name}
+        )
+        service.describe(name, "Deleting")
+        service.missing(name)
+    service.stub.add_response("delete_endpoint", {}, {"EndpointName": "mine"})
+    service.stub.add_response("delete_endpoint_config", {}, {"EndpointConfigName": "c"})
+    service.stub.add_response("delete_model", {}, {"ModelName": "m-2"})
+    assert endpoints.delete(service.session, "mine")[-1] == "model m-2"
+    service.stub.assert_no_pending_responses()
+
+
+def test_models_of_components_are_in_use(service: Service) -> None:
+    item = {
+        "EndpointName": "mine", "EndpointArn": f"{ARN}endpoint/mine", "CreationTime": NOW,
+        "EndpointStatus": "InService", "LastModifiedTime": NOW,
+    }  # fmt: skip
+    service.stub.add_response("list_endpoints", {"Endpoints": [item]})
+    service.stub.add_response("describe_endpoint", {**item, "EndpointConfigName": "c"})
+    described = {
+        "EndpointConfigName": "c", "EndpointConfigArn": f"{ARN}endpoint-config/c",
+        "ProductionVariants": [{"VariantName": "AllTraffic"}], "CreationTime": NOW,
+    }  # fmt: skip
+    service.stub.add_response("describe_endpoint_config", described)
+    service.listed("mine")
+    service.describe("mine", "InService", **RUNS)
+    assert ("model", "m-2") in cleanup._in_use(service.client)
