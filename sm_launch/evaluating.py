@@ -180,6 +180,7 @@ class _Job:
             task=self._task,
             slices=self._slices,
             judge=self._judge(),
+            perplexity=wanted.perplexity and self._task.name == "text-generation",
             batch_size=wanted.batch_size,
             concurrency=wanted.concurrency,
             max_failed_share=wanted.max_failed_share,

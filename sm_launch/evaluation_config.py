@@ -47,6 +47,9 @@ class Evaluation(Section):
     """Columns whose every value gets metrics of its own (`data.columns.keep` carries them over)."""
     parameters: dict[str, Any] = {}
     """Sent with each request, such as {max_new_tokens: 64}."""
+    perplexity: bool = False
+    """Also ask how probable the expected answers are (text-generation; the endpoint must score a
+    given text, as vLLM does)."""
     judge: JudgeSettings | None = None
     """Have generated answers graded by another model."""
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 16

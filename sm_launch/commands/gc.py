@@ -49,7 +49,7 @@ def gc(
         tags=_pairs(tags),
         unused=unused,
     )
-    if as_json and dry_run:
+    if as_json and (dry_run or not found):
         echo_json([asdict(item) for item in found])
         return
     for item in found:

@@ -62,7 +62,10 @@ def sweep(
         session.create_hyper_parameter_tuning_job(**request)
         click.echo(f"sweep {name} started ({workplace.target})", err=True)
     if detach:
-        click.echo(name)
+        if as_json:
+            echo_json({"HyperParameterTuningJobName": name})
+        else:
+            click.echo(name)
         return
     try:
         with progress(f"Sweep {name}") as bar:

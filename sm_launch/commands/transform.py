@@ -86,7 +86,10 @@ def transform(
     transforms.start(session, steps)
     click.echo(f"transform job {name} started ({workplace.target})", err=True)
     if detach:
-        click.echo(name)
+        if as_json:
+            echo_json({"TransformJobName": name})
+        else:
+            click.echo(name)
         return
     description = _follow(session, name, config_path)
     _report(description, as_json=as_json)

@@ -47,6 +47,7 @@ def evaluate_endpoint(
     label_column: str | None = None,
     slices: Sequence[str] = (),
     judge: Judge | None = None,
+    perplexity: bool = False,
     batch_size: int = 32,
     concurrency: int = 4,
     progress: StartProgress | None = None,
@@ -70,6 +71,7 @@ def evaluate_endpoint(
         label_column: key of the true label in a row; default: label.
         slices: columns whose every value gets metrics of its own.
         judge: another model that grades the answers.
+        perplexity: also ask for the probability of the expected answers (text generation).
         batch_size: rows per request in the main pass.
         concurrency: requests under way at a time in the main pass.
         progress: shows a bar; `sm_launch.progress.progress` fits.
@@ -103,6 +105,9 @@ def evaluate_endpoint(
         with show("Evaluating", len(examples)) as bar:
             bar.advance(len(examples) - len(waiting))
             run.main_pass(sender, waiting, batch_size, concurrency, bar)
+        if perplexity:
+            with show("Scoring", len(run.outcome.predictions)) as bar:
+                run.score(sender, examples, concurrency, bar)
         if judge is not None:
             with show("Judging", len(run.outcome.predictions)) as bar:
                 run.judge(judge, bar)
@@ -235,6 +240,22 @@ class _Run:
             result=self.result(),
             fix="mend the rows listed under failures in evaluation.json, or allow a larger share",
         )
+
+    def score(
+        self, sender: Sender, examples: Sequence[Example], concurrency: int, bar: ProgressBar
+    ) -> None:
+        """Ask how probable the expected answers are."""
+        from sm_launch.evaluation.likelihood import score_answers
+
+        sender.stop.clear()  # the main pass is over, and what ended it must not end this
+        self.outcome.predictions, warnings = score_answers(
+            sender,
+            examples,
+            self.outcome.predictions,
+            concurrency=concurrency,
+            advance=bar.advance,
+        )
+        self.warnings += warnings
 
     def judge(self, judge: Judge, bar: ProgressBar) -> None:
         """Have the answers graded; those that the judge failed on keep their other values."""

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation.examples import Example, Row, UnusableRow, missing, required_text
+from sm_launch.evaluation.likelihood import LOG_LIKELIHOOD, TOKENS, loss_and_perplexity
 from sm_launch.evaluation.result import Metrics, Prediction, TextMetrics
-from sm_launch.evaluation.task import Task, mean_of_values
+from sm_launch.evaluation.task import Statistic, Task, mean_of_values
 from sm_launch.evaluation.wire import WireError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
 DEFAULT_NEW_TOKENS = 128
@@ -93,9 +99,30 @@ class TextGeneration(Task):
     def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
         import numpy as np
 
-        summary = mean_of_values(predictions)(np.arange(len(predictions)))
+        summary = self.statistic(predictions)(np.arange(len(predictions)))
         answers = [p.predicted for p in predictions]
         return TextMetrics(summary | bleu_and_chrf(answers, [p.gold for p in predictions]))
+
+    def statistic(self, predictions: Sequence[Prediction]) -> Statistic:
+        """Means of the rows' values; loss and perplexity weigh each token alike, not each row."""
+        import numpy as np
+
+        means = mean_of_values(
+            [replace(p, values=_without(p.values, LOG_LIKELIHOOD, TOKENS)) for p in predictions]
+        )
+        sums = np.array([p.values.get(LOG_LIKELIHOOD, 0.0) for p in predictions])
+        tokens = np.array([p.values.get(TOKENS, 0.0) for p in predictions])
+
+        def of(rows: NDArray[np.int64]) -> dict[str, float]:
+            count = float(tokens[rows].sum())
+            scored = loss_and_perplexity(float(sums[rows].sum()), count) if count else {}
+            return means(rows) | scored
+
+        return of
+
+
+def _without(values: Mapping[str, float], *names: str) -> dict[str, float]:
+    return {name: value for name, value in values.items() if name not in names}
 
 
 class _Words:

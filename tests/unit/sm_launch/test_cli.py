@@ -155,3 +155,9 @@ def test_colour_only_on_a_terminal_and_never_with_no_color() -> None:
     )  # fmt: skip
     assert b"error:" in piped.stderr
     assert b"\x1b[" not in piped.stderr
+
+
+def test_every_command_stands_in_the_documentation() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
+    absent = [" ".join(path) for path, _ in leaves(cli.cli) if f"`{' '.join(path)}`" not in page]
+    assert absent == []

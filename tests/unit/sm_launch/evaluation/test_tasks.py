@@ -182,3 +182,40 @@ def test_methods_and_tasks():
     assert task_of_method("question-answering") == "question-answering"
     with pytest.raises(UserInputError, match="choose one of text-classification"):
         make_task("translation")
+
+
+def test_perplexity_weighs_tokens_and_counts_the_answer_alone():
+    """A server that scores a text: every word is a token, of log-probability minus its length."""
+
+    def invoke(body, content_type, accept):
+        request = json.loads(body)
+        if "inputs" in request:
+            return InvokeReply(200, json.dumps([{"generated_text": "x"}] * 2).encode())
+        if request["prompt"].endswith("refused"):
+            return InvokeReply(400, b'{"error": {"message": "too long"}}')
+        offsets, values, at = [], [], 0
+        for word in request["prompt"].split(" "):
+            offsets.append(max(at - 1, 0))
+            values.append(-float(len(word)) if at else None)
+            at += len(word) + 1
+        logprobs = {"text_offset": [*offsets, at - 1], "token_logprobs": [*values, -99.0]}
+        return InvokeReply(200, json.dumps({"choices": [{"logprobs": logprobs}]}).encode())
+
+    rows = [
+        {"prompt": "one", "completion": " two"},
+        {"prompt": "one two", "completion": " three four five"},
+    ]
+    task = make_task("text-generation")
+    result = evaluate_endpoint(invoke, rows, task=task, perplexity=True, **QUICK)
+    assert result.metrics.summary["loss"] == pytest.approx((3 + 5 + 4 + 4) / 4)
+    assert result.metrics.summary["perplexity"] == pytest.approx(2.718281828**4)
+    assert result.intervals["loss"].low <= 4 <= result.intervals["loss"].high
+    assert "log_likelihood" not in result.metrics.summary
+    rows[1]["completion"] = " refused"
+    result = evaluate_endpoint(invoke, rows, task=task, perplexity=True, **QUICK)
+    assert result.metrics.summary["loss"] == 3
+    assert "without 1 rows; row 1" in result.warnings[0]
+    rows[0]["completion"] = " refused"
+    result = evaluate_endpoint(invoke, rows, task=task, perplexity=True, **QUICK)
+    assert "loss" not in result.metrics.summary
+    assert "does not score a given text (HTTP 400: too long)" in result.warnings[0]
