@@ -269,11 +269,9 @@ def start_up(work: Path, repeats: int) -> dict[str, float]:
         imports.append((time.perf_counter() - begun, cpu))
         ours = run_ours(work, options)
         first.append((ours.seconds_to_first_step, ours.cpu_seconds_to_first_step))
-    names = ("seconds", "cpu_seconds")
     figures = {}
-    for name, bare, step in zip(
-        names, map(min, zip(*imports, strict=True)), map(min, zip(*first, strict=True)), strict=True
-    ):
+    for place, name in enumerate(("seconds", "cpu_seconds")):
+        bare, step = min(pair[place] for pair in imports), min(pair[place] for pair in first)
         figures |= {
             f"imports_{name}": round(bare, 2),
             f"first_step_{name}": round(step, 2),
