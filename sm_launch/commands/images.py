@@ -70,12 +70,14 @@ def build(
 @click.option("--max-jobs", default=2, show_default=True, help="Compilers at once, 9 GB each.")
 @click.option("--index-url", help="A package index instead of PyPI.")
 @click.option("--ca-bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@json_option
 def flash_attn_wheel(
     base_image: str | None,
     devel_image: str | None,
     max_jobs: int,
     index_url: str | None,
     ca_bundle: Path | None,
+    as_json: bool,
 ) -> None:
     """Compile flash-attn once for GPU builds, and record the wheel's hash."""
     from sm_launch import images as library
@@ -87,6 +89,9 @@ def flash_attn_wheel(
         index_url=index_url,
         ca_bundle=ca_bundle,
     )
+    if as_json:
+        echo_json([str(wheel) for wheel in made])
+        return
     for wheel in made:
         click.echo(wheel)
 
