@@ -84,11 +84,6 @@ _KNOWN = (
         "check the image's URI; `sm-launch images list` shows ours",
     ),
     (
-        r"did not pass the ping health check|failed to pass.*health check",
-        "the server did not answer /ping in time: the model failed to load, or loads too slowly",
-        "read `sm-launch logs NAME`; a large model needs endpoint.startup_timeout_seconds",
-    ),
-    (
         r"could not find model data|no s3 objects found|nosuchkey",
         "SageMaker found nothing at an S3 URI of the request",
         "check the URI (`aws s3 ls`), and that the role may read it",
@@ -117,6 +112,12 @@ _KNOWN = (
         r"modulenotfounderror|no module named",
         "a Python package is missing in the image",
         "add it to the image's requirements and build it again",
+    ),
+    # The status of every endpoint that failed to start: whatever the log says tells more.
+    (
+        r"did not pass the ping health check|failed to pass.*health check",
+        "the server did not answer /ping in time: the model failed to load, or loads too slowly",
+        "read `sm-launch logs NAME`; a large model needs endpoint.startup_timeout_seconds",
     ),
 )
 

@@ -16,17 +16,31 @@ from sm_launch.sessions import open_session
 @target_option
 @json_option
 def list_(name: str, target: Target | None, as_json: bool) -> None:
-    """List training jobs and endpoints, newest first."""
+    """List training jobs, sweeps, transform jobs and endpoints, newest first."""
     session = open_session(resolve_target(None, target))
     query: dict[str, Any] = {"SortBy": "CreationTime", "SortOrder": "Descending"}
     if name:
         query["NameContains"] = name
     jobs = session.list_training_jobs(**query)["TrainingJobSummaries"]
+    sweeps = session.list_hyper_parameter_tuning_jobs(**query)["HyperParameterTuningJobSummaries"]
+    transforms = session.list_transform_jobs(**query)["TransformJobSummaries"]
     endpoints = session.list_endpoints(**query)["Endpoints"]
     if as_json:
-        echo_json({"TrainingJobs": jobs, "Endpoints": endpoints})
+        echo_json(
+            {
+                "TrainingJobs": jobs,
+                "HyperParameterTuningJobs": sweeps,
+                "TransformJobs": transforms,
+                "Endpoints": endpoints,
+            }
+        )
         return
     _table("Training jobs", jobs, "TrainingJobName", "TrainingJobStatus")
+    if sweeps:
+        name_key = "HyperParameterTuningJobName"
+        _table("Sweeps", sweeps, name_key, "HyperParameterTuningJobStatus")
+    if transforms:
+        _table("Transform jobs", transforms, "TransformJobName", "TransformJobStatus")
     _table("Endpoints", endpoints, "EndpointName", "EndpointStatus")
 
 

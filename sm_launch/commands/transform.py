@@ -31,17 +31,18 @@ CONTENT_TYPES = {
 
 
 @click.command()
-@click.argument("source", metavar="INPUT")
+@click.argument("source", metavar="INPUT", required=False)
 @job_options
 @click.option("--output", metavar="URI", help="Where answers go. Default: below the job's own.")
 @click.option("--content-type", help="Of the input. Default: by the files' ending.")
 @click.option("--job", metavar="JOB", help="Training job to use. Default: the newest completed.")
 @click.option("--model-data", metavar="URI", help="model.tar.gz, model directory or s3:// URI.")
 @click.option("--detach", is_flag=True, help="Start the job and return at once.")
+@click.option("--attach", metavar="NAME", help="Follow a transform job that is running already.")
 @dry_run_option
 @json_option
 def transform(
-    source: str,
+    source: str | None,
     config_path: Path,
     overrides: tuple[str, ...],
     target: Target | None,
@@ -50,6 +51,7 @@ def transform(
     job: str | None,
     model_data: str | None,
     detach: bool,
+    attach: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -61,6 +63,11 @@ def transform(
 
     workplace = open_workplace(config_path, overrides, target)
     session = workplace.session()
+    if attach:
+        _report(_follow(session, attach, config_path), as_json=as_json)
+        return
+    if source is None:
+        raise UserInputError("is needed", field="INPUT", fix="name a file, directory or s3:// URI")
     artefact = endpoints.artefact_of(session, workplace.config.name, job, model_data)
     name = requests.unique_name(workplace.config.name)
     steps = transforms.build_requests(
@@ -99,8 +106,12 @@ def _follow(session: Any, name: str, config_path: Path) -> dict[str, Any]:
                 lambda seen: bar.update(description=f"Transform: {seen['TransformJobStatus']}"),
             )
     except KeyboardInterrupt:
-        stop = next_command("stop", name, config_path=config_path)
-        click.echo(f"\ndetached: {name} goes on\n  stop it:  {stop}", err=True)
+        again = next_command("transform", "--attach", name, config_path=config_path)
+        click.echo(
+            f"\ndetached: {name} goes on\n  come back:  {again}\n"
+            f"  stop it:    {next_command('stop', name)}",
+            err=True,
+        )
         raise
     except LaunchError:
         transforms.remove_model(session, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import zipfile
@@ -16,6 +17,7 @@ _STATE = "trainer_state.json"  # the trainer writes it last
 _SEAL = "complete-{}.json"  # we write it after the trainer: every file with its size
 _OPTIMIZERS = ("optimizer.pt", "optimizer.bin")
 _HEADER_BYTES = 8
+_ADAPTER_SHARE = 0.02
 
 
 def step_of(checkpoint: Path) -> int:
@@ -92,7 +94,7 @@ def _whole_safetensors(path: Path) -> bool:
             if length > size:
                 return False
             header = json.loads(file.read(length))
-    except (OSError, ValueError):
+    except (OSError, ValueError, MemoryError):
         return False
     ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
     return size == _HEADER_BYTES + length + max(ends, default=0)
@@ -110,23 +112,39 @@ def remove_partial(folder: Path) -> list[str]:
     return removed
 
 
-def model_bytes(source: str) -> int:
-    """Size of a local model's weights; 0 for a Hub id, whose size is not known yet."""
+def stored_weights(source: str) -> tuple[int, int]:
+    """Parameters of a local model and the bytes they take; zeros for a Hub id, not known yet."""
     folder = Path(source)
-    if not folder.is_dir():
-        return 0
-    weights = [*folder.glob("*.safetensors")] or [*folder.glob("*.bin")]
-    return sum(p.stat().st_size for p in weights)
+    files = [*folder.glob("*.safetensors")] if folder.is_dir() else []
+    parameters = size = 0
+    for path in files:
+        if not _whole_safetensors(path):
+            raise UserError(
+                "is cut short, or is not a safetensors file",
+                field="model_name_or_path",
+                value=str(path),
+                fix="copy the base model's files again (a Git LFS pointer is not the file)",
+            )
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(_HEADER_BYTES), "little")
+            header = json.loads(file.read(length))
+        tensors = [value for key, value in header.items() if key != "__metadata__"]
+        parameters += sum(math.prod(tensor["shape"]) for tensor in tensors)
+        size += path.stat().st_size
+    return parameters, size
 
 
-def needed_bytes(weights: int, *, lora: bool, checkpoints: int) -> int:
-    """Disk for the artefact and for `checkpoints` checkpoints at once.
+def needed_bytes(
+    parameters: int, width: float, *, lora: bool, checkpoints: int, merged: bool = True
+) -> int:
+    """Disk for the artefact and for `checkpoints` checkpoints at once; `width`: bytes a parameter.
 
-    A checkpoint of a full run holds weights and Adam's two moments; of a LoRA run, the adapter,
-    which is taken as a tenth. One checkpoint more is there while an old one is being replaced.
+    A checkpoint holds the trained weights and Adam's two moments. One more is there while an old
+    one is being replaced. Adapters are taken as a fiftieth of the model.
     """
-    one = 3 * weights if not lora else 3 * weights // 10
-    return weights + one * (checkpoints + 1)
+    trained = parameters * (_ADAPTER_SHARE if lora else 1)
+    artefact = parameters if merged else trained
+    return int(width * (artefact + 3 * trained * (checkpoints + 1)))
 
 
 def check_disk(paths: Paths, needed: int) -> None:

@@ -13,7 +13,7 @@ import time
 import traceback
 from typing import NoReturn
 
-from sm_train.checkpoints import check_disk, model_bytes, needed_bytes, remove_partial
+from sm_train.checkpoints import check_disk, needed_bytes, remove_partial, stored_weights
 from sm_train.config import Config, load_config
 from sm_train.contract import (
     EXIT_STOPPED,
@@ -40,20 +40,21 @@ from sm_train.memory import (
 from sm_train.model import resolve_base_model
 from sm_train.parallelism import check_hardware
 from sm_train.stopping import StopRequest, leave
-from sm_train.user_script import has_user_script, run_user_script
+from sm_train.user_script import ScriptFailedError, has_user_script, run_user_script
 
 EXIT_FAILED = 1
+_WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes
 
 
 def main() -> None:
     """Run the job that the base directory describes; exits non-zero unless it succeeded."""
     started = time.time()
     paths = Paths.from_environment()
-    if has_user_script(paths):
-        run_user_script()
-        return
     stop = StopRequest()
     try:
+        if has_user_script(paths):
+            run_user_script()
+            return
         stop.install()
         if not is_worker():
             # An earlier run's, where a directory is used again.
@@ -64,6 +65,8 @@ def main() -> None:
         if not is_worker() and paths.failure.exists():  # a worker failed while it was stopping
             _leave(paths, EXIT_FAILED, "a training process failed while stopping")
         _leave(paths, EXIT_STOPPED, str(stopped))
+    except ScriptFailedError as error:
+        _leave(paths, error.code, str(error))
     except (UserError, WorkerFailedError) as error:
         _leave(paths, EXIT_FAILED, str(error))
     except Exception as error:
@@ -127,8 +130,17 @@ def _launch(
 
 
 def _disk_need(config: Config, source: str) -> int:
-    kept = int(config.training.get("save_total_limit") or 2)
-    return needed_bytes(model_bytes(source), lora=config.model.use_peft, checkpoints=kept)
+    """Of a local base model: trained in full its weights grow to float32 unless dtype is given."""
+    model = config.model
+    parameters, stored = stored_weights(source)
+    asked = _WIDTHS.get(model.dtype or ("auto" if model.use_peft else "float32"))
+    return needed_bytes(
+        parameters,
+        asked or stored / max(parameters, 1),
+        lora=model.use_peft,
+        checkpoints=int(config.training.get("save_total_limit") or 2),
+        merged=config.job.export != "adapter",
+    )
 
 
 def _say_what_was_read(data: Data) -> None:

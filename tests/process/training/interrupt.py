@@ -94,7 +94,7 @@ def signalled(job: Base, chance: random.Random, seconds: float, kill: float) -> 
     except subprocess.TimeoutExpired:
         process.send_signal(number)
     begun = time.monotonic()
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=130)
     took = time.monotonic() - begun
     last = (output.strip().splitlines() or ["(nothing)"])[-1]
     if number == signal.SIGTERM and process.returncode not in (143, -15, 0):

@@ -223,30 +223,3 @@ def test_a_failing_rank_ends_all_with_its_own_cause(
     assert exit_code == 1, output
     assert job.failure.startswith("RuntimeError: rank one gave up")
     assert time.monotonic() - begun < 90
-
-
-def test_a_user_s_own_script_runs_and_gets_sigterm(new_job: NewJob) -> None:
-    job = new_job({"sagemaker_program": "mine.py", "learning_rate": 0.1})
-    code = job.path / "code"
-    code.mkdir()
-    (code / "mine.py").write_text(
-        "import signal, sys, time\n"
-        "def stop(*_):\n    print('saved', flush=True)\n    sys.exit(0)\n"
-        "signal.signal(signal.SIGTERM, stop)\n"
-        "print('started', sys.argv[1:], flush=True)\n"
-        "time.sleep(60)\n"
-    )
-    job_hyperparameters = job.path / "input" / "config" / "hyperparameters.json"
-    values = json.loads(job_hyperparameters.read_text())
-    values["sagemaker_submit_directory"] = json.dumps(str(code))
-    job_hyperparameters.write_text(json.dumps(values))
-    process = job.start(SM_STUDIO_LOCAL_MODE="true")
-    seen = []
-    for line in process.stdout:
-        seen.append(line)
-        if line.startswith("started"):
-            process.send_signal(signal.SIGTERM)
-            break
-    rest, _ = process.communicate(timeout=30)
-    assert "started ['--learning_rate', '0.1']" in "".join(seen)
-    assert "saved" in rest

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from sm_train.checkpoints import check_disk, last_complete, needed_bytes, remove_partial
+from sm_train.checkpoints import (
+    check_disk,
+    last_complete,
+    needed_bytes,
+    remove_partial,
+    seal,
+    stored_weights,
+    whole_steps,
+)
 from sm_train.contract import Paths
 from sm_train.errors import UserError
 
@@ -50,10 +58,33 @@ def test_a_missing_file_makes_a_checkpoint_partial(tmp_path: Path, name: str) ->
     assert last_complete(tmp_path) is None
 
 
+@pytest.mark.parametrize("name", ["optimizer.pt", "model.safetensors", "rng/state"])
+def test_a_seal_tells_what_a_copy_has_left_out(tmp_path: Path, name: str) -> None:
+    good, copied = checkpoint(tmp_path, 10), checkpoint(tmp_path, 20)
+    (copied / "rng").mkdir()
+    (copied / "rng" / "state").write_text("0")
+    seal(copied, 0)
+    assert last_complete(tmp_path) == copied
+    (copied / name).unlink()
+    assert last_complete(tmp_path) == good
+    assert whole_steps(tmp_path) == [10]
+
+
+def test_without_a_seal_weights_alone_are_no_checkpoint(tmp_path: Path) -> None:
+    (checkpoint(tmp_path, 10) / "optimizer.pt").unlink()
+    assert last_complete(tmp_path) is None
+
+
 def test_disk_need_is_estimated_and_checked(tmp_path: Path) -> None:
-    full = needed_bytes(100, lora=False, checkpoints=2)
-    assert full == 100 + 3 * 300
-    assert needed_bytes(100, lora=True, checkpoints=2) < full
+    full = needed_bytes(100, 4, lora=False, checkpoints=2)
+    assert full == 400 + 3 * 1200  # weights and two moments, three checkpoints at once
+    assert needed_bytes(100, 2, lora=True, checkpoints=2) == 200 + 3 * 12
+    assert needed_bytes(100, 2, lora=True, checkpoints=2, merged=False) == 4 + 3 * 12
+    assert stored_weights(str(checkpoint(tmp_path, 1)))[0] == 1
+    assert stored_weights("owner/name") == (0, 0)
+    (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(UserError, match="is cut short, or is not a safetensors file"):
+        stored_weights(str(tmp_path))
     check_disk(Paths(tmp_path), 1)
     with pytest.raises(UserError, match=r"not enough disk: about 1000000\.00 GB"):
         check_disk(Paths(tmp_path), 10**15)

@@ -62,7 +62,7 @@ def test_labels_that_look_like_text(run, write) -> None:
         ("missing.csv", ["no such file", "reviews.csv"]),
         ("reviews.xlsx", ["unknown", "data.format"]),
         ("http://host/x.csv", ["http://", "s3://"]),
-        ("folder", ["not a file"]),
+        ("folder", ["no data file"]),
         ("broken.parquet", ["not a Parquet file"]),
         ("broken.json", ["not valid JSON", "jsonl"]),
     ],

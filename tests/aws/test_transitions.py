@@ -1,0 +1,178 @@
+"""What moto cannot do, with the shapes of the service model: sweeps that run for a while, and
+endpoints that fail to start."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+
+from sm_launch import sweeps
+from sm_launch.commands import deploy
+from sm_launch.errors import LaunchError
+from sm_launch.sessions.aws import AwsSession
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+ARN = "arn:aws:sagemaker:eu-central-1:123456789012:"
+TUNING = {"HyperParameterTuningJobName": "mine"}
+
+
+def client_of(service: str) -> tuple[Any, Stubber]:
+    client: Any = boto3.client(
+        service, region_name="eu-central-1", aws_access_key_id="x", aws_secret_access_key="x"
+    )
+    stub = Stubber(client)
+    stub.activate()
+    return client, stub
+
+
+class Account:
+    """SageMaker and CloudWatch's logs, stubbed, with a session over both."""
+
+    def __init__(self) -> None:
+        sagemaker, self.look = client_of("sagemaker")
+        logs, self.log = client_of("logs")
+        self.session = AwsSession(
+            clients=lambda service, _: logs if service == "logs" else sagemaker,
+            sleep=lambda _: None,
+        )
+        self.session.seconds_between_looks = 0.0
+
+    def line(self, text: str) -> None:
+        streams = {"logStreams": [{"logStreamName": "one/algo-1-1"}]}
+        event = {"timestamp": 1, "message": text}
+        self.log.add_response("describe_log_streams", streams)
+        for events in ([event], []):
+            answer = {"events": events, "nextForwardToken": "f/1"}
+            self.log.add_response("get_log_events", answer)
+
+    def tuning(self, status: str, **more: Any) -> None:
+        answer = {
+            **TUNING,
+            "HyperParameterTuningJobArn": f"{ARN}hyper-parameter-tuning-job/mine",
+            "HyperParameterTuningJobConfig": {
+                "Strategy": "Bayesian",
+                "HyperParameterTuningJobObjective": {
+                    "Type": "Minimize",
+                    "MetricName": "eval:loss",
+                },
+                "ResourceLimits": {"MaxParallelTrainingJobs": 1, "MaxNumberOfTrainingJobs": 3},
+            },
+            "HyperParameterTuningJobStatus": status,
+            "CreationTime": NOW,
+            "TrainingJobStatusCounters": {},
+            "ObjectiveStatusCounters": {},
+            **more,
+        }
+        self.look.add_response("describe_hyper_parameter_tuning_job", answer, TUNING)
+
+    def trials(self, *trials: dict[str, Any], token: str = "", more: str = "") -> None:
+        asked: dict[str, Any] = {
+            **TUNING, "MaxResults": 100, "SortBy": "CreationTime", "SortOrder": "Ascending",
+        }  # fmt: skip
+        if token:
+            asked["NextToken"] = token
+        answer: dict[str, Any] = {"TrainingJobSummaries": list(trials)}
+        if more:
+            answer["NextToken"] = more
+        self.look.add_response("list_training_jobs_for_hyper_parameter_tuning_job", answer, asked)
+
+
+def trial(name: str, rate: str, loss: float | None = None, **more: Any) -> dict[str, Any]:
+    found = {
+        "TrainingJobName": name,
+        "TrainingJobArn": f"{ARN}training-job/{name}",
+        "CreationTime": NOW,
+        "TrainingJobStatus": "InProgress" if loss is None else "Completed",
+        "TunedHyperParameters": {"learning_rate": rate},
+        **more,
+    }
+    if loss is not None:
+        metric = {"MetricName": "eval:loss", "Value": loss}
+        found["FinalHyperParameterTuningJobObjectiveMetric"] = metric
+    return found
+
+
+def test_a_sweep_is_followed_and_ranked() -> None:
+    account = Account()
+    account.tuning("InProgress")
+    account.trials(trial("a", "1"))
+    # Looking is patient: this one is asked for again.
+    account.look.add_client_error("describe_hyper_parameter_tuning_job", "ThrottlingException")
+    best = {**trial("b", "2", 0.25), "TrainingJobName": "b"}
+    best.pop("FinalHyperParameterTuningJobObjectiveMetric")
+    account.tuning("Completed", BestTrainingJob=best)
+    account.trials(trial("a", "1", 0.5), trial("b", "2", 0.25), more="next")
+    failed = trial("c", "3", TrainingJobStatus="Failed", FailureReason="no")
+    account.trials(failed, token="next")
+    looks: list[int] = []
+    result = sweeps.wait(account.session, "mine", lambda _, found: looks.append(len(found)))
+    assert looks == [1, 3]
+    assert [each.job for each in result.trials] == ["b", "a", "c"]
+    assert result.best_job == "b"
+    account.look.assert_no_pending_responses()
+
+
+def test_a_failed_sweep_tells_of_its_first_failed_training() -> None:
+    account = Account()
+    account.tuning("Failed", FailureReason="all training jobs failed")
+    account.trials(trial("a", "1", TrainingJobStatus="Failed", FailureReason="exit code 1"))
+    account.line("torch.OutOfMemoryError: CUDA out of memory.")
+    with pytest.raises(LaunchError) as caught:
+        sweeps.wait(account.session, "mine", lambda *_: None)
+    for words in ("all training jobs failed", "exit code 1", "CUDA out of memory", "halve"):
+        assert words in str(caught.value)
+
+
+def test_an_endpoint_that_fails_to_start_is_explained_and_taken_away() -> None:
+    account = Account()
+    endpoint: dict[str, Any] = {
+        "EndpointName": "mine", "EndpointArn": f"{ARN}endpoint/mine", "CreationTime": NOW,
+        "EndpointConfigName": "mine-1", "LastModifiedTime": NOW,
+    }  # fmt: skip
+    account.look.add_response("list_endpoints", {"Endpoints": []})
+    account.look.add_response("create_model", {"ModelArn": f"{ARN}model/mine-1"})
+    account.look.add_response(
+        "create_endpoint_config", {"EndpointConfigArn": f"{ARN}endpoint-config/mine-1"}
+    )
+    account.look.add_response("list_endpoints", {"Endpoints": []})
+    account.look.add_response("create_endpoint", {"EndpointArn": f"{ARN}endpoint/mine"})
+    for status in ("Creating", "Creating", "Failed", "Failed"):
+        reason = {"FailureReason": "did not pass the ping health check"}
+        answer = {**endpoint, "EndpointStatus": status, **(reason if status == "Failed" else {})}
+        account.look.add_response("describe_endpoint", answer)
+    account.line("ModuleNotFoundError: No module named 'peft'")
+    variant = {"VariantName": "AllTraffic", "ModelName": "mine-1"}
+    account.look.add_response(
+        "describe_endpoint_config",
+        {
+            "EndpointConfigName": "mine-1",
+            "EndpointConfigArn": f"{ARN}endpoint-config/mine-1",
+            "ProductionVariants": [variant],
+            "CreationTime": NOW,
+        },
+    )
+    account.look.add_response("delete_endpoint", {}, {"EndpointName": "mine"})
+    account.look.add_response("delete_endpoint_config", {}, {"EndpointConfigName": "mine-1"})
+    account.look.add_response("delete_model", {}, {"ModelName": "mine-1"})
+    steps: list[tuple[str, dict[str, Any]]] = [
+        ("create_model", {"ModelName": "mine-1"}),
+        (
+            "create_endpoint_config",
+            {
+                "EndpointConfigName": "mine-1",
+                "ProductionVariants": [{"VariantName": "AllTraffic", "ModelName": "mine-1"}],
+            },
+        ),
+        ("create_endpoint", {"EndpointName": "mine", "EndpointConfigName": "mine-1"}),
+    ]
+    session: Any = account.session
+    with pytest.raises(LaunchError) as caught:
+        deploy._deploy(session, steps, "mine")
+    assert "ping health check" in str(caught.value)
+    assert "No module named 'peft'" in str(caught.value)
+    assert "a Python package is missing" in str(caught.value)  # the log tells more than the status
+    account.look.assert_no_pending_responses()
