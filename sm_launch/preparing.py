@@ -1,12 +1,16 @@
-"""The `data` section of a job, with what the rest of job.yaml says about it."""
+"""The `data` section of a job, with what the rest of job.yaml says; here or on SageMaker."""
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
+from sm_launch import processing, requests
 from sm_launch.config import JobConfig
 from sm_launch.data.config import DataConfig
 from sm_launch.errors import UserInputError
+from sm_launch.progress import progress
+from sm_launch.workplace import Workplace
 
 
 def data_section(config: JobConfig) -> DataConfig:
@@ -41,3 +45,61 @@ def _of_the_model(config: JobConfig) -> str:
             fix="name a model directory with a tokenizer.json, or that file",
         )
     return location
+
+
+def processing_request(place: Workplace, *, upload: bool) -> tuple[str, requests.Request, str]:
+    """Name and request of a processing job, and where it will write; its inputs are on S3 then.
+
+    Args:
+        place: the job, for the target sagemaker.
+        upload: False names the URIs without sending anything.
+    """
+    config = place.config
+    section = data_section(config)
+    stage = place.stage(upload=upload)
+    uris = {
+        split: stage.channel(f"raw-{split}", _absolute(config, location))
+        for split, location in section.sources.items()
+    }
+    if section.tokens is not None and section.tokens.tokenizer:
+        found = Path(section.tokens.tokenizer)
+        file = found / "tokenizer.json" if found.is_dir() else found
+        uris[processing.TOKENIZER] = stage.channel(processing.TOKENIZER, str(file))
+    with tempfile.TemporaryDirectory(prefix="sm-launch-code-") as directory:
+        processing.write_code(config, Path(directory))
+        uris[processing.CODE] = stage.channel(processing.CODE, directory)
+    name = requests.unique_name(config.name)
+    output = stage.output(f"prepared/{name}")
+    inputs = processing.ProcessingInputs(
+        uris=uris, output=output, image=place.training_image, role=place.training_role
+    )
+    return name, processing.build_request(config, name, inputs), output
+
+
+def _absolute(config: JobConfig, location: str) -> str:
+    if location.startswith("s3://"):
+        return location
+    path = config.path(location)
+    if not path.exists():
+        raise UserInputError("no such file or directory", field="data", value=location)
+    return str(path)
+
+
+def run_processing_job(config: JobConfig, name: str, request: requests.Request) -> None:
+    """Start a processing job and wait for its end.
+
+    Raises:
+        LaunchError: it failed.
+    """
+    from sm_launch.aws_clients import make_client
+
+    client = make_client("sagemaker", config.aws.region)
+    client.create_processing_job(**request)
+    with progress(f"Processing job {name}") as bar:
+        processing.wait(
+            client,
+            name,
+            lambda seen: bar.update(
+                description=f"Processing job {name}: {seen['ProcessingJobStatus']}"
+            ),
+        )

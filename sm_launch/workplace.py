@@ -14,14 +14,34 @@ from sm_launch.staging import LocalStage, Stage
 
 @dataclass(frozen=True)
 class Workplace:
-    """What a command works with: the job, where it runs, and how files get there."""
+    """What a command works with: the job, where it runs, and how files get there.
+
+    Images and roles are asked for when a request needs them: who measures an endpoint that is there
+    needs neither.
+    """
 
     config: JobConfig
     target: Target
-    training_image: str
-    serving_image: str
-    training_role: str
-    hosting_role: str
+
+    @property
+    def training_image(self) -> str:
+        """Raises UserInputError where the target needs one and job.yaml names none."""
+        return _image(self.config, self.target, "training")
+
+    @property
+    def serving_image(self) -> str:
+        """Likewise."""
+        return _image(self.config, self.target, "endpoint")
+
+    @property
+    def training_role(self) -> str:
+        """Likewise."""
+        return _role(self.target, self.config.aws.training_role)
+
+    @property
+    def hosting_role(self) -> str:
+        """Likewise; default: the training role."""
+        return _role(self.target, self.config.aws.hosting_role or self.config.aws.training_role)
 
     def session(self) -> Session:
         return open_session(self.target, region=self.config.aws.region)
@@ -36,20 +56,8 @@ class Workplace:
 
 
 def open_workplace(config: JobConfig, target: Target | None = None) -> Workplace:
-    """Settle what the target needs.
-
-    Raises:
-        UserInputError: job.yaml lacks something that the target needs.
-    """
-    settled = resolve_target(config, target)
-    return Workplace(
-        config=config,
-        target=settled,
-        training_image=_image(config, settled, "training"),
-        serving_image=_image(config, settled, "endpoint"),
-        training_role=_role(config, settled, config.aws.training_role),
-        hosting_role=_role(config, settled, config.aws.hosting_role or config.aws.training_role),
-    )
+    """The job at the target that is asked for, named in job.yaml, or possible on this machine."""
+    return Workplace(config, resolve_target(config, target))
 
 
 def _image(config: JobConfig, target: Target, section: str) -> str:
@@ -67,7 +75,7 @@ def _image(config: JobConfig, target: Target, section: str) -> str:
     )
 
 
-def _role(config: JobConfig, target: Target, role: str | None) -> str:
+def _role(target: Target, role: str | None) -> str:
     if role:
         return role
     if target == "sagemaker":

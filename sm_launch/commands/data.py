@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sm_launch.commands.options import echo_json, job_options, json_option, next_command
+from sm_launch.commands.options import (
+    echo_json,
+    job_options,
+    json_option,
+    next_command,
+    open_workplace,
+)
 from sm_launch.config import JobConfig, Target, load_config
-from sm_launch.errors import LaunchError
+from sm_launch.errors import LaunchError, UserInputError
 
 if TYPE_CHECKING:
     from sm_launch.data import DataConfig
@@ -22,14 +28,29 @@ def data() -> None:
 
 @data.command()
 @job_options
+@click.option(
+    "--processing-job", is_flag=True, help="Do it on SageMaker, in the training image; data on S3."
+)
+@click.option("--dry-run", is_flag=True, help="With --processing-job: print the request and stop.")
 @json_option
 def prepare(
-    config_path: Path, overrides: tuple[str, ...], target: Target | None, as_json: bool
+    config_path: Path,
+    overrides: tuple[str, ...],
+    target: Target | None,
+    processing_job: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Clean the raw data, split it and write the train, validation and test channels.
 
     Rows that cannot be used go to rejected.jsonl, each with its reason.
     """
+    if processing_job:
+        _prepare_on_sagemaker(config_path, overrides, dry_run=dry_run, as_json=as_json)
+        return
+    if dry_run:
+        raise UserInputError("goes with --processing-job", field="--dry-run",
+                             fix="`sm-launch data validate` tries a preparation")  # fmt: skip
     from sm_launch.data import prepare as prepare_data
 
     config, section = _load(config_path, overrides)
@@ -112,6 +133,26 @@ def upload(
     click.echo("training:\n  channels:")
     for name, uri in channels.items():
         click.echo(f"    {name}: {uri}")
+
+
+def _prepare_on_sagemaker(
+    config_path: Path, overrides: tuple[str, ...], *, dry_run: bool, as_json: bool
+) -> None:
+    from sm_launch import preparing, processing
+
+    place = open_workplace(config_path, overrides, "sagemaker")
+    name, request, output = preparing.processing_request(place, upload=not dry_run)
+    if dry_run:
+        echo_json(request)
+        return
+    preparing.run_processing_job(place.config, name, request)
+    found = processing.channels(place.config, output)
+    if as_json:
+        echo_json({"processing_job": name, "channels": found})
+        return
+    click.echo("training:\n  channels:")
+    for split, uri in found.items():
+        click.echo(f"    {split}: {uri}")
 
 
 def _load(config_path: Path, overrides: tuple[str, ...]) -> tuple[JobConfig, DataConfig]:

@@ -184,6 +184,17 @@ class Balance(_Section):
         return self
 
 
+class Processing(_Section):
+    """The machine of `data prepare --processing-job`."""
+
+    instance_type: str = "ml.m5.xlarge"
+    """SageMaker instance type."""
+    volume_size_gb: Annotated[int, Field(ge=1, le=16384)] = 50
+    """Disk; preparation needs about three times the size of the input."""
+    max_runtime_seconds: Annotated[int, Field(ge=60, le=432_000)] = 3600
+    """Stop the job after this many seconds."""
+
+
 class DataConfig(_Section):
     """Raw rows in, channels train/validation/test out."""
 
@@ -231,6 +242,7 @@ class DataConfig(_Section):
     """Fail when more than this share of the rows is bad."""
     output_format: OutputFormat = "jsonl"
     """File format of the channels."""
+    processing: Processing = Processing()
     workers: Annotated[int | None, Field(ge=1)] = None
     """Processes that clean; empty: one, or every core above 32 MB."""
 

@@ -118,7 +118,7 @@ class PreparationReport:
             "splits": splits,
             "characters_histogram_edges": LENGTH_EDGES,
             "inputs": {name: asdict(source) for name, source in self.inputs.items()},
-            "config": config.model_dump(mode="json", exclude={"workers"}),
+            "config": config.model_dump(mode="json", exclude={"workers", "processing"}),
         }
 
 

@@ -1,0 +1,172 @@
+"""`data prepare --processing-job`: a valid request, code that runs in the image, and its end."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import boto3
+import ftfy
+import pytest
+import yaml
+from botocore.stub import Stubber
+from botocore.validate import ParamValidator
+
+from sm_launch import cli, processing
+from sm_launch.config import load_config
+from sm_launch.errors import LaunchError
+
+ROOT = Path(__file__).parents[2]
+IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/sm-train:1"
+ROLE = "arn:aws:iam::123456789012:role/sm-launch-training"
+KEY = "arn:aws:kms:eu-central-1:123456789012:key/11111111-2222-3333-4444-555555555555"
+MODULES = {"scikit-learn": "sklearn", "pyyaml": "yaml"}
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    lines = [f"itâ€™s review {n},{'good' if n % 2 else 'bad'}" for n in range(80)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
+    document = {
+        "name": "far",
+        "data": {"input": "rows.csv", "processing": {"instance_type": "ml.m5.large"}},
+        "training": {
+            "image": IMAGE,
+            "network": {"subnets": ["subnet-1"], "security_groups": ["sg-1"]},
+        },
+        "aws": {
+            "bucket": "far-bucket",
+            "training_role": ROLE,
+            "kms_key": KEY,
+        },
+    }
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def check(request: dict[str, Any]) -> None:
+    """Against the service model that botocore has."""
+    client = boto3.client("sagemaker", region_name="eu-central-1")
+    shape = client.meta.service_model.operation_model("CreateProcessingJob").input_shape
+    assert not ParamValidator().validate(request, shape).has_errors()
+    types = shape.members["ProcessingResources"].members["ClusterConfig"].members["InstanceType"]
+    assert request["ProcessingResources"]["ClusterConfig"]["InstanceType"] in types.enum
+
+
+def test_the_request_and_the_journey(
+    aws: str, job: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = {"CreateBucketConfiguration": {"LocationConstraint": "eu-central-1"}}
+    store = boto3.client("s3")
+    store.create_bucket(Bucket="far-bucket", **where)
+    command = ["data", "prepare", "-c", str(job), "--processing-job"]
+    assert cli.run([*command, "--dry-run"]) == 0
+    request = json.loads(capsys.readouterr().out)
+    check(request)
+    assert "Contents" not in store.list_objects_v2(Bucket="far-bucket")
+    assert {i["InputName"] for i in request["ProcessingInputs"]} == {"code", "input"}
+    assert request["NetworkConfig"]["VpcConfig"]["Subnets"] == ["subnet-1"]
+    assert "VolumeKmsKeyId" in request["ProcessingResources"]["ClusterConfig"]
+    assert cli.run([*command, "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert set(done["channels"]) == {"train", "validation", "test"}
+    assert done["channels"]["train"].endswith(f"{done['processing_job']}/far/data/train/")
+    made = boto3.client("sagemaker").describe_processing_job(
+        ProcessingJobName=done["processing_job"]
+    )
+    assert made["AppSpecification"]["ImageUri"] == IMAGE
+    keys = [o["Key"] for o in store.list_objects_v2(Bucket="far-bucket")["Contents"]]
+    assert any(key.endswith("/sm_launch/__main__.py") for key in keys)
+    assert any(key.endswith("/job.yaml") for key in keys)
+    assert any(key.endswith("/rows.csv") for key in keys)
+    assert cli.run(["data", "prepare", "-c", str(job), "--dry-run"]) == 2
+
+
+def absent_from_the_image() -> list[str]:
+    """Modules of the launcher's dependencies that the training image does not have."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lock = (ROOT / "containers" / "train" / "locks" / "cpu.txt").read_text()
+    wanted = [re.split(r"[<>=\[]", line)[0] for line in project["dependencies"]]
+    return [MODULES.get(n, n) for n in wanted if not re.search(rf"^{n}==", lock, re.MULTILINE)]
+
+
+BLOCKED = """
+import runpy, sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent!r}:
+            raise ModuleNotFoundError("not in the image: " + name)
+sys.path.insert(0, {code!r})
+sys.path.append({packages!r})
+sys.meta_path.insert(0, Absent())
+sys.argv = {arguments!r}
+runpy.run_module("sm_launch", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_the_code_runs_with_what_the_image_has(job: Path, tmp_path: Path) -> None:
+    base = tmp_path / "processing"
+    code = base / "input" / processing.CODE
+    code.mkdir(parents=True)
+    processing.write_code(load_config(job), code, str(base))
+    raw = base / "input" / "input"
+    raw.mkdir()
+    (raw / "rows.csv").write_bytes((job.parent / "rows.csv").read_bytes())
+    command = processing.entrypoint(str(base))
+    assert command[:3] == ["python3", "-m", "sm_launch"]
+    absent = [name for name in absent_from_the_image() if name != "ftfy"]
+    assert "httpx" in absent
+    program = BLOCKED.format(
+        absent=set(absent),
+        code=processing.environment(str(base))["PYTHONPATH"],
+        packages=str(Path(ftfy.__file__).parents[1]),
+        arguments=["sm_launch", *command[3:]],
+    )
+    # -S: what is installed here in editable mode is not found, only what travels.
+    finished = subprocess.run(
+        [sys.executable, "-S", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    prepared = base / "output" / "far" / "data"
+    rows = [json.loads(line) for line in (prepared / "train" / "train.jsonl").open()]
+    assert all(row["text"].startswith("it's review") for row in rows)
+    assert (prepared / "data_card.html").is_file()
+
+
+def test_a_failed_job_tells_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processing, "SECONDS_BETWEEN_LOOKS", 0.0)
+    client = boto3.client(
+        "sagemaker", region_name="x", aws_access_key_id="x", aws_secret_access_key="x"
+    )
+    arn = "arn:aws:sagemaker:eu-central-1:123456789012:processing-job/far"
+    base = {
+        "ProcessingJobName": "far",
+        "ProcessingResources": {
+            "ClusterConfig": {
+                "InstanceCount": 1,
+                "InstanceType": "ml.m5.large",
+                "VolumeSizeInGB": 1,
+            }
+        },
+        "AppSpecification": {"ImageUri": IMAGE},
+        "ProcessingJobArn": arn,
+        "CreationTime": 0,
+    }
+    seen: list[str] = []
+    with Stubber(client) as stub:
+        for status, more in (
+            ("InProgress", {}),
+            ("Failed", {"FailureReason": "AlgorithmError", "ExitMessage": "no such column"}),
+        ):
+            stub.add_response(
+                "describe_processing_job", {**base, "ProcessingJobStatus": status, **more}
+            )
+        with pytest.raises(LaunchError, match="AlgorithmError; no such column"):
+            processing.wait(client, "far", lambda found: seen.append(found["ProcessingJobStatus"]))
+    assert seen == ["InProgress", "Failed"]

@@ -1,0 +1,72 @@
+"""Evaluation of artefacts of other tasks, each behind a real server for as long as it takes.
+
+The models are tiny and random: what counts is that rows, requests and answers fit together.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from sm_launch import cli
+
+sys.path.insert(0, str(Path(__file__).parent / "serving"))
+
+pytestmark = pytest.mark.slow
+
+ROWS: dict[str, dict[str, object]] = {
+    "text-generation": {"prompt": "the film", "completion": " was good"},
+    "question-answering": {
+        "question": "what was good?",
+        "context": "the film was good and slow",
+        "answers": {"text": ["the film"], "answer_start": [0]},
+    },
+    "token-classification": {"tokens": ["Ada", "saw", "Bob"], "tags": ["B-PER", "O", "B-PER"]},
+}
+METRICS = {
+    "text-generation": {"exact_match", "rouge1", "rouge2", "rougeL", "bleu", "chrf"},
+    "question-answering": {"exact_match", "f1"},
+    "token-classification": {"precision", "recall", "f1", "exact_match"},
+}
+
+
+def make_model(task: str, path: Path) -> None:
+    import serving_models
+
+    if task == "text-generation":
+        serving_models.language_model(path)
+    elif task == "question-answering":
+        serving_models.encoder(path, "BertForQuestionAnswering", ["a", "b"])
+    else:
+        serving_models.encoder(path, "BertForTokenClassification", ["O", "B-PER", "I-PER"])
+
+
+@pytest.mark.parametrize("task", list(ROWS))
+def test_a_local_artefact_is_served_measured_and_stopped(
+    task: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SM_LAUNCH_HOME", str(tmp_path / "state"))
+    make_model(task, tmp_path / "model")
+    Path("job.yaml").write_text(f"name: mine\nevaluation: {{task: {task}, perplexity: true}}\n")
+    Path("rows.jsonl").write_text(f"{json.dumps(ROWS[task])}\n" * 6)
+    capsys.readouterr()
+    assert cli.run(["evaluate", "--model-data", "model", "--data", "rows.jsonl", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["task"] == task
+    assert document["rows"]["evaluated"] == 6
+    assert METRICS[task] <= set(document["metrics"])
+    assert document["latency_ms"]["count"] == 6
+    if task == "text-generation":  # this server does not score a given text, and says so
+        assert "no loss or perplexity" in document["warnings"][0]
+    predictions = Path("build/mine/report/predictions.jsonl").read_text().splitlines()
+    assert len({json.loads(line)["predicted"] for line in predictions}) == 1  # greedy
+    assert cli.run(["list", "--target", "process", "--json"]) == 0
+    left = json.loads(capsys.readouterr().out)["Endpoints"]
+    assert all(endpoint["EndpointStatus"] == "Deleting" for endpoint in left)
