@@ -37,7 +37,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "setup": ("setup", "setup", "Make roles, bucket and repositories on AWS, once."),
     "doctor": ("doctor", "doctor", "Check the machine and the AWS account; name each fix."),
     "estimate": ("estimate", "estimate", "Memory, instance type and price of a training."),
-    "gc": ("gc", "gc", "Find and delete what jobs left on AWS."),
+    "gc": ("gc", "gc", "Find and delete what jobs left behind."),
     "images": ("images", "images", "Build, push and list the container images."),
     "completion": ("completion", "completion", "Print the completion script of a shell."),
 }

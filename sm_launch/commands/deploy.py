@@ -45,14 +45,15 @@ def deploy(
     config = workplace.config
     artefact = endpoints.artefact_of(session, config.name, job, model_data)
     on_aws = workplace.target == "sagemaker"
+    size = _size(config, artefact) if on_aws else None
     steps = endpoints.build_requests(
         config,
         model_data=artefact,
         image=workplace.serving_image,
         role=workplace.hosting_role,
         name=name,
-        output=workplace.stage(upload=False).output("endpoints") if on_aws else "",
-        model_bytes=_size(config, artefact) if on_aws else None,
+        output=workplace.stage(upload=False).output("endpoints"),
+        model_bytes=size,
     )
     endpoint = str(steps[-1][1]["EndpointName"])
     if config.endpoint.components and not on_aws:
@@ -63,12 +64,12 @@ def deploy(
         )
     if dry_run:
         scaling = autoscaling.build_requests(config, endpoint) if on_aws else []
-        echo_json(_by_method([*steps, *_components(config, endpoint, steps), *scaling]))
+        echo_json(_by_method([*steps, *_components(config, endpoint, steps, size), *scaling]))
         return
     if on_aws:
-        _check(config, steps)
+        _check(config, [*steps, *_components(config, endpoint, steps, size)])
     if config.endpoint.components:
-        description = _deploy_components(session, config, steps, endpoint)
+        description = _deploy_components(session, config, steps, endpoint, size)
     else:
         description = _deploy(session, steps, endpoint)
     if on_aws:
@@ -108,7 +109,7 @@ def _check(config: JobConfig, steps: list[tuple[str, requests.Request]]) -> None
     from sm_launch.training import unknown_type
 
     validator = RequestValidator("sagemaker", enums=False)
-    for method, request in [*steps, *_components(config, str(steps[-1][1]["EndpointName"]), steps)]:
+    for method, request in steps:
         validator.check("".join(word.title() for word in method.split("_")), request)
     if priced := hosting_cost(config):
         click.echo(f"price: {priced.line}", err=True)
@@ -119,12 +120,15 @@ def _check(config: JobConfig, steps: list[tuple[str, requests.Request]]) -> None
 
 
 def _components(
-    config: JobConfig, endpoint: str, steps: list[tuple[str, requests.Request]]
+    config: JobConfig,
+    endpoint: str,
+    steps: list[tuple[str, requests.Request]],
+    size: int | None,
 ) -> list[tuple[str, requests.Request]]:
     if not config.endpoint.components:
         return []
     model = str(steps[0][1]["ModelName"])
-    base = component_requests.create_base(config, endpoint, model, None)
+    base = component_requests.create_base(config, endpoint, model, size)
     found = [base, *component_requests.adapters(config, endpoint)]
     return [("create_inference_component", request) for request in found]
 
@@ -134,6 +138,7 @@ def _deploy_components(
     config: JobConfig,
     steps: list[tuple[str, requests.Request]],
     endpoint: str,
+    size: int | None,
 ) -> dict[str, Any]:
     """The endpoint first where there is none, then the model and its adapters as components."""
     existed = endpoints.exists(session, endpoint)
@@ -148,7 +153,7 @@ def _deploy_components(
                 config,
                 endpoint,
                 str(steps[0][1]["ModelName"]),
-                None,
+                size,
                 lambda name, status: bar.update(description=f"Component {name}: {status}"),
             )
     except LaunchError:

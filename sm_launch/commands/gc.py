@@ -9,8 +9,11 @@ from typing import Any
 
 import click
 
-from sm_launch.commands.options import echo_json, json_option
+from sm_launch import contract
+from sm_launch.commands.options import echo_json, json_option, target_option
+from sm_launch.config import Target, resolve_target
 from sm_launch.errors import UserInputError
+from sm_launch.sessions import open_session
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -25,6 +28,7 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 @click.option("--region", help="Default: what the AWS configuration says.")
 @click.option("--dry-run", is_flag=True, help="Only show what would go.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@target_option
 @json_option
 def gc(
     job: str | None,
@@ -34,12 +38,18 @@ def gc(
     region: str | None,
     dry_run: bool,
     yes: bool,
+    target: Target | None,
     as_json: bool,
 ) -> None:
     """Find and delete endpoints, configurations, models and alarms that sm-launch made on AWS.
 
-    Only what bears its tag is ever touched. Data and models on S3 stay.
+    Only what bears its tag is ever touched. Data and models on S3 stay. In processes: the records
+    and logs of finished jobs, failed endpoints, and models that none runs; artefacts stay.
     """
+    settled = resolve_target(None, target)
+    if settled != "sagemaker":
+        _local(settled, job, _age(older_than), _pairs(tags), unused, dry_run or not yes, as_json)
+        return
     from sm_launch import cleanup
     from sm_launch.aws_clients import make_client
 
@@ -73,6 +83,34 @@ def gc(
             click.echo(f"deleted {item.kind} {item.name}", err=True)
     if as_json:
         echo_json(deleted)
+
+
+def _local(
+    target: Target,
+    job: str | None,
+    older_than: timedelta | None,
+    tags: dict[str, str],
+    unused: bool,
+    only_look: bool,
+    as_json: bool,
+) -> None:
+    """The same for this machine; without --yes it only shows what would go."""
+    if unused:
+        raise UserInputError("is for SageMaker only", field="--unused", fix="leave it out")
+    session: Any = open_session(target)
+    if not hasattr(session, "collect_garbage"):
+        raise UserInputError("keeps nothing to collect", field="--target", value=target)
+    wanted = {**tags, **({contract.TAG_KEY: job} if job else {})}
+    found = session.collect_garbage(older_than or timedelta(), dry_run=only_look, tags=wanted)
+    if as_json:
+        echo_json([asdict(item) for item in found])
+        return
+    word = "found" if only_look else "deleted"
+    for item in found:
+        size = f"{item.size / 1e6:.1f} MB"
+        click.echo(f"{word} {item.kind:<17} {item.name:<50} {size:>10}", err=True)
+    hint = "; --yes deletes them" if only_look and found else ""
+    click.echo(f"{len(found)} {word}{hint}", err=True)
 
 
 def _age(text: str | None) -> timedelta | None:

@@ -94,6 +94,25 @@ def test_a_dry_run_sends_nothing(job: Path, capsys: pytest.CaptureFixture[str]) 
     assert make_client("sagemaker").list_training_jobs()["TrainingJobSummaries"] == []
 
 
+def test_components_are_shown_before_they_are_made(
+    job: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [
+        "endpoint.components={adapters: {polite: s3://my-bucket/p.tar.gz}}",
+        "endpoint.autoscaling={min: 0, max: 2}",
+    ]
+    options = [word for setting in settings for word in ("--set", setting)]
+    command = ["deploy", "--model-data", "s3://my-bucket/m.tar.gz", "--dry-run", *options]
+    assert cli.run(command) == 0
+    found = answer(capsys)
+    names = [each["InferenceComponentName"] for each in found["create_inference_component"]]
+    assert names == ["mine", "mine-polite"]
+    assert "ModelName" not in found["create_endpoint_config"]["ProductionVariants"][0]
+    assert found["register_scalable_target"]["MinCapacity"] == 0
+    assert make_client("sagemaker").list_models()["Models"] == []
+    assert cli.run([*command, "--target", "process"]) == 2
+
+
 def test_a_missing_bucket_names_the_fix(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["train", "--set", "aws.bucket=nobody-has-this"]) == 2
     err = capsys.readouterr().err

@@ -31,8 +31,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(directory)
         patch.setenv("SM_LAUNCH_HOME", str(directory / "state"))
-        capture = {"percentage": 100, "location": (directory / "captured").as_uri()}
-        document = {"name": "mine", "target": "process", "endpoint": {"data_capture": capture}}
+        capture = {"data_capture": {"percentage": 100}}
+        document = {"name": "mine", "target": "process", "endpoint": capture}
         Path("job.yaml").write_text(yaml.safe_dump(document))
         assert cli.run(["deploy", "--model-data", "classifier"]) == 0
         assert cli.run(["deploy", "--model-data", "lm", "--name", "talk"]) == 0

@@ -110,6 +110,14 @@ def test_a_matrix_runs_every_combination(
     assert jobs[0]["Metrics"]["eval:loss"] == 1e-4
     assert "2 of 4 training jobs did not complete" in captured.err
     assert "rate too high" in captured.err
+    assert cli.run(["gc", "--target", "process", "--job", "other", "--yes"]) == 0
+    assert "0 deleted" in capsys.readouterr().err
+    assert cli.run(["gc", "--target", "process", "--job", "mine"]) == 0
+    assert "4 found; --yes deletes them" in capsys.readouterr().err
+    assert cli.run(["gc", "--target", "process", "--older-than", "1h", "--yes"]) == 0
+    assert "0 deleted" in capsys.readouterr().err
+    assert cli.run(["gc", "--target", "process", "--job", "mine", "--yes"]) == 0
+    assert "4 deleted" in capsys.readouterr().err
     assert cli.run(["train", "--dry-run"]) == 0
     requests = json.loads(capsys.readouterr().out)
     models = [request["HyperParameters"]["model_name_or_path"] for request in requests]
