@@ -9,6 +9,7 @@ import click
 
 from sm_launch import autoscaling, component_requests, components, endpoints, requests
 from sm_launch.commands.options import (
+    Workplace,
     dry_run_option,
     echo_json,
     job_options,
@@ -41,11 +42,38 @@ def deploy(
 ) -> None:
     """Put a trained model behind an endpoint and wait until it answers."""
     workplace = open_workplace(config_path, overrides, target)
-    session = workplace.session()
-    config = workplace.config
-    artefact = endpoints.artefact_of(session, config.name, job, model_data)
-    on_aws = workplace.target == "sagemaker"
-    steps = endpoints.build_requests(
+    steps = plan(workplace, job=job, model_data=model_data, name=name)
+    if dry_run:
+        endpoint = str(steps[-1][1]["EndpointName"])
+        config, on_aws = workplace.config, workplace.target == "sagemaker"
+        scaling = autoscaling.build_requests(config, endpoint) if on_aws else []
+        echo_json(_by_method([*steps, *_components(config, endpoint, steps), *scaling]))
+        return
+    description = carry_out(workplace, steps)
+    _report(description, workplace.target, config_path, as_json=as_json)
+
+
+def plan(
+    workplace: Workplace,
+    *,
+    job: str | None = None,
+    model_data: str | None = None,
+    name: str | None = None,
+) -> list[tuple[str, requests.Request]]:
+    """The requests of a deployment, in order.
+
+    Raises:
+        UserInputError: there is no such model, or the target has no such endpoint.
+    """
+    config, on_aws = workplace.config, workplace.target == "sagemaker"
+    artefact = endpoints.artefact_of(workplace.session(), config.name, job, model_data)
+    if config.endpoint.components and not on_aws:
+        raise UserInputError(
+            "inference components are on SageMaker only",
+            field="endpoint.components",
+            fix="leave it out here; the serving image loads adapters over its /adapters route",
+        )
+    return endpoints.build_requests(
         config,
         model_data=artefact,
         image=workplace.serving_image,
@@ -54,17 +82,16 @@ def deploy(
         output=workplace.stage(upload=False).output("endpoints") if on_aws else "",
         model_bytes=_size(config, artefact) if on_aws else None,
     )
-    endpoint = str(steps[-1][1]["EndpointName"])
-    if config.endpoint.components and not on_aws:
-        raise UserInputError(
-            "inference components are on SageMaker only",
-            field="endpoint.components",
-            fix="leave it out here; the serving image loads adapters over its /adapters route",
-        )
-    if dry_run:
-        scaling = autoscaling.build_requests(config, endpoint) if on_aws else []
-        echo_json(_by_method([*steps, *_components(config, endpoint, steps), *scaling]))
-        return
+
+
+def carry_out(workplace: Workplace, steps: list[tuple[str, requests.Request]]) -> dict[str, Any]:
+    """Send the requests of `plan` and wait until the endpoint answers.
+
+    Raises:
+        LaunchError: it does not; what was made for it is gone again.
+    """
+    session, config = workplace.session(), workplace.config
+    endpoint, on_aws = str(steps[-1][1]["EndpointName"]), workplace.target == "sagemaker"
     if on_aws:
         _check(config, steps)
     if config.endpoint.components:
@@ -74,7 +101,7 @@ def deploy(
     if on_aws:
         for line in autoscaling.apply(config, endpoint):
             click.echo(line, err=True)
-    _report(description, workplace.target, config_path, as_json=as_json)
+    return description
 
 
 def _deploy(
