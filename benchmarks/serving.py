@@ -3,12 +3,13 @@
     python benchmarks/serving.py --model DIR --task classification|generation
                                  [--against mms] [--against transformers] [--clients 1 4 16 64]
 
-`mms` is sagemaker-inference with multi-model-server, as AWS ships it: it needs Java and, in the
-environment named by --mms-python, the package multi-model-server with sagemaker-inference,
-transformers and torch importable. `transformers` is `transformers serve` (generation only).
+DIR is a model directory, such as benchmarks/serving_models.py makes.
+`mms` is sagemaker-inference with multi-model-server, as AWS ships it: it needs Java. Its package is
+installed into an environment of its own beside this one's torch and transformers, unless
+--mms-python names one. `transformers` is `transformers serve` (generation only).
 Writes one JSON document with a row for each server and number of clients; latencies are in
 milliseconds, memory in MiB (proportional set size of the whole process tree), readiness in
-seconds from start to the first right answer.
+seconds from start to the first right answer, first_token_ms the median of a streamed run.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -157,7 +159,10 @@ def measure(target: Target, task: str, clients: list[int], count: int, log: Path
         rows = []
         for number in clients:
             load(target, task, requests[: min(count, 2 * number)], number)
-            rows.append(load(target, task, requests, number))
+            row = load(target, task, requests, number)
+            if task == "generation" and target.name == "sm-serve":
+                row["first_token_ms"] = first_token(target, requests[: 4 * number], number)
+            rows.append(row)
             print(f"{target.name:12} {json.dumps(rows[-1])}", flush=True)
         return {"server": target.name, "ready_s": round(ready, 1), "memory_mib": memory(log),
                 "rows": rows}  # fmt: skip
@@ -200,6 +205,40 @@ def load(target: Target, task: str, requests: list[Request], clients: int) -> di
     for share in (50, 95, 99):
         row[f"p{share}_ms"] = round(1000 * latencies[(len(latencies) - 1) * share // 100], 2)
     return row
+
+
+def first_token(target: Target, requests: list[Request], clients: int) -> float:
+    """Median milliseconds from a streamed request to its first token."""
+
+    def one(request: Request) -> float:
+        path, body = target.body("generation", request)
+        began = time.perf_counter()
+        with (
+            httpx.Client(base_url=f"http://127.0.0.1:{target.port}", timeout=600) as client,
+            client.stream("POST", path, json={**body, "stream": True}) as answer,
+        ):
+            lines = answer.iter_lines()
+            next(lines)
+            moment = time.perf_counter() - began
+            for _ in lines:
+                pass
+        return moment
+
+    with concurrent.futures.ThreadPoolExecutor(clients) as threads:
+        moments = sorted(threads.map(one, requests))
+    return round(1000 * moments[len(moments) // 2], 1)
+
+
+def make_mms_environment(path: Path) -> str:
+    """An environment with multi-model-server that sees this one's packages; its python."""
+    subprocess.run([sys.executable, "-m", "venv", path], check=True)
+    python = path / "bin" / "python"
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = path / "lib" / version / "site-packages"
+    (packages / "beside.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    command = [python, "-m", "pip", "install", "-q", "multi-model-server==1.1.11"]
+    subprocess.run(command, check=True)
+    return str(python)
 
 
 def memory(log: Path) -> int:
@@ -249,7 +288,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--task", choices=["classification", "generation"], required=True)
     parser.add_argument("--against", action="append", default=[], choices=["mms", "transformers"])
-    parser.add_argument("--mms-python", default=sys.executable)
+    parser.add_argument("--mms-python", help="an interpreter that has multi-model-server")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 64])
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -257,6 +296,8 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
+        if "mms" in args.against and not args.mms_python:
+            args.mms_python = make_mms_environment(work / "mms")
         results = [
             measure(target, args.task, args.clients, args.requests, work / f"{target.name}.log")
             for target in targets(args, work)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sm_launch import contract
 from sm_launch.aws_clients import make_client
-from sm_launch.aws_errors import explain
+from sm_launch.aws_errors import DENIED, explain
 from sm_launch.config import JobConfig
 from sm_launch.endpoint_metrics import INSTANCES, INVOCATIONS, dimensions
 from sm_launch.hosting_requests import MAIN_VARIANT
@@ -47,7 +47,9 @@ def _of_variant(
     def alarm(namespace: str, metric: str, threshold: float, words: str) -> Request:
         actions = [limits.topic] if limits.topic else []
         return {
-            "AlarmDescription": f"sm-launch: {words} of endpoint {endpoint}, variant {variant}",
+            "AlarmDescription": (
+                f"{contract.DESCRIPTION} {words} of endpoint {endpoint}, variant {variant}"
+            ),
             "Namespace": namespace,
             "MetricName": metric,
             "Dimensions": dimensions(endpoint, variant),
@@ -111,6 +113,27 @@ def states(endpoint: str, region: str | None, clients: Clients = make_client) ->
 def _is_ours(client: Any, alarm: Request) -> bool:
     found = client.list_tags_for_resource(ResourceARN=alarm["AlarmArn"])["Tags"]
     return any(tag["Key"] == contract.TAG_KEY for tag in found)
+
+
+def all_of_ours(region: str | None, clients: Clients = make_client) -> list[tuple[Request, str]]:
+    """Every alarm that sm-launch made, each with the name of its endpoint.
+
+    Without permission to look there are none: whoever may not look has made none either.
+    """
+    client = clients("cloudwatch", region)
+    pages = client.get_paginator("describe_alarms").paginate(AlarmTypes=["MetricAlarm"])
+    try:
+        found = [alarm for page in pages for alarm in page["MetricAlarms"]]
+    except client.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] not in DENIED:
+            raise
+        return []
+    named = ("EndpointName", "InferenceComponentName")
+    return [
+        (alarm, next((d["Value"] for d in alarm["Dimensions"] if d["Name"] in named), ""))
+        for alarm in found
+        if alarm.get("AlarmDescription", "").startswith(contract.DESCRIPTION)
+    ]
 
 
 def remove(endpoint: str, region: str | None, clients: Clients = make_client) -> list[str]:

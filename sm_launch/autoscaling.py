@@ -53,6 +53,7 @@ def wake_alarm(config: JobConfig, endpoint: str, policy_arn: str) -> Request:
     periods = 1 if copies else 2
     return {
         "AlarmName": f"{endpoint}-wake",
+        "AlarmDescription": f"{contract.DESCRIPTION} requests for endpoint {endpoint} wait",
         "Namespace": "AWS/SageMaker",
         "MetricName": "NoCapacityInvocationFailures" if copies else "HasBacklogWithoutCapacity",
         "Dimensions": [

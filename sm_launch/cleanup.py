@@ -41,7 +41,7 @@ class Leftover:
     """A resource of ours.
 
     Attributes:
-        kind: endpoint, endpoint configuration or model.
+        kind: endpoint, endpoint configuration, model or alarm.
         name: its name.
         job: the job.yaml that it belongs to.
         created: when it was made.
@@ -75,9 +75,10 @@ def find(
         job: only that job's.
         older_than: only what is older.
         tags: only what bears all of these too.
-        unused: only endpoint configurations and models that no endpoint uses.
+        unused: only configurations, models and alarms that no endpoint uses.
     """
     client = clients("sagemaker", region)
+    wanted = {**(tags or {}), **({contract.TAG_KEY: job} if job else {})}
     used = _in_use(client) if unused else frozenset()
     before = datetime.now(UTC) - (older_than or timedelta())
     found = []
@@ -89,17 +90,38 @@ def find(
             continue
         theirs = _tags(client, item[kind.arn])
         owner = theirs.get(contract.TAG_KEY)
-        wanted = {**(tags or {}), **({contract.TAG_KEY: job} if job else {})}
         if owner is None or any(theirs.get(key) != value for key, value in wanted.items()):
             continue
         price = _price(client, name) if kind.word == "endpoint" else 0.0
         status = item.get("EndpointStatus", "")
         found.append(Leftover(kind.word, name, owner, item["CreationTime"], status, price))
-    return found
+    return [*found, *_alarms(clients, region, wanted, before, unused=unused)]
+
+
+def _alarms(
+    clients: Clients, region: str | None, wanted: dict[str, str], before: datetime, *, unused: bool
+) -> Iterator[Leftover]:
+    client = clients("cloudwatch", region)
+    pages = clients("sagemaker", region).get_paginator("list_endpoints").paginate()
+    endpoints = {item["EndpointName"] for page in pages for item in page["Endpoints"]}
+    for alarm, endpoint in alarms.all_of_ours(region, clients):
+        changed = alarm["AlarmConfigurationUpdatedTimestamp"]
+        if changed > before or (unused and endpoint in endpoints):
+            continue
+        answer = client.list_tags_for_resource(ResourceARN=alarm["AlarmArn"])
+        theirs = {tag["Key"]: tag["Value"] for tag in answer["Tags"]}
+        owner = theirs.get(contract.TAG_KEY)
+        if owner is None or any(theirs.get(key) != value for key, value in wanted.items()):
+            continue
+        yield Leftover("alarm", alarm["AlarmName"], owner, changed, alarm["StateValue"], 0.0)
 
 
 def delete(clients: Clients, leftover: Leftover, region: str | None = None) -> bool:
     """Delete one; False where it was gone already."""
+    if leftover.kind == "alarm":
+        # One that went with its endpoint is no error.
+        clients("cloudwatch", region).delete_alarms(AlarmNames=[leftover.name])
+        return True
     kind = next(kind for kind in _KINDS if kind.word == leftover.kind)
     if leftover.kind == "endpoint":
         autoscaling.remove(leftover.name, region, clients)

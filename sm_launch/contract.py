@@ -41,3 +41,5 @@ ENDPOINT_FINAL_STATUSES = frozenset({"InService", "Failed", "OutOfService"})
 
 # Every resource that the launcher creates bears this tag; `list`, `gc` and `delete` go by it.
 TAG_KEY = "sm-launch:job"
+# What the descriptions of our alarms begin with: tags cannot be searched for there.
+DESCRIPTION = "sm-launch:"

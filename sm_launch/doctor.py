@@ -133,7 +133,8 @@ def _credentials(region: str | None, clients: Clients, missing: State) -> Check:
         if explained is None:
             raise
         return Check("credentials", missing, explained.message, explained.fix or "aws configure")
-    return Check("credentials", "ok", str(identity["Arn"]))
+    here = clients("sts", region).meta.region_name
+    return Check("credentials", "ok", f"{identity['Arn']} in {here}")
 
 
 def _bucket(config: JobConfig, clients: Clients, missing: State) -> Iterator[Check]:

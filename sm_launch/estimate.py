@@ -158,6 +158,25 @@ def cost(config: JobConfig, jobs: int = 1) -> Cost | None:
     return Cost(dollars, f"{' x '.join(terms)} = ${dollars:.2f} at most ({priced})")
 
 
+def hosting_cost(config: JobConfig) -> Cost | None:
+    """What the endpoint costs an hour; None where serverless, or where a price is unknown."""
+    endpoint = config.endpoint
+    if endpoint.serverless:
+        return None
+    wanted = [(endpoint.instances.type, endpoint.instances.count)]
+    wanted += [
+        (variant.instance_type or endpoint.instances.type, variant.instance_count)
+        for variant in endpoint.variants
+    ]
+    prices = table()
+    if any(kind not in prices for kind, _ in wanted):
+        return None
+    dollars = sum(prices[kind].price * count for kind, count in wanted)
+    terms = " + ".join(f"{count} x {kind}" for kind, count in wanted)
+    priced = f"list price of {PRICES_REGION}, {PRICES_AS_OF}"
+    return Cost(dollars, f"{terms} = ${dollars:.2f} an hour until deleted ({priced})")
+
+
 def require_cost(config: JobConfig, limit: float | None, jobs: int = 1) -> Cost | None:
     """Refuse a job that could cost more than `limit` US dollars.
 

@@ -129,13 +129,16 @@ def _deploy(
 
 
 def _check(config: JobConfig, steps: list[tuple[str, requests.Request]]) -> None:
-    """What SageMaker would refuse is refused before anything is made."""
+    """Tell the price; refuse what SageMaker would refuse before anything is made."""
+    from sm_launch.estimate import hosting_cost
     from sm_launch.sessions.process.validation import RequestValidator
     from sm_launch.training import unknown_type
 
     validator = RequestValidator("sagemaker", enums=False)
     for method, request in [*steps, *_components(config, str(steps[-1][1]["EndpointName"]), steps)]:
         validator.check("".join(word.title() for word in method.split("_")), request)
+    if priced := hosting_cost(config):
+        click.echo(f"price: {priced.line}", err=True)
     if not config.endpoint.serverless:
         known = validator.values("ProductionVariant", "InstanceType")
         for words in unknown_type(known, "endpoint.instances.type", config.endpoint.instances.type):

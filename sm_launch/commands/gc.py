@@ -19,7 +19,9 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 @click.option("--job", help="Only what belongs to this job.yaml's name.")
 @click.option("--older-than", metavar="AGE", help="Only what is older, such as 12h, 3d or 2w.")
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Only with this tag.")
-@click.option("--unused", is_flag=True, help="Only configurations and models without an endpoint.")
+@click.option(
+    "--unused", is_flag=True, help="Only configurations, models and alarms without an endpoint."
+)
 @click.option("--region", help="Default: what the AWS configuration says.")
 @click.option("--dry-run", is_flag=True, help="Only show what would go.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -34,7 +36,7 @@ def gc(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Find and delete endpoints, configurations and models that sm-launch made on AWS.
+    """Find and delete endpoints, configurations, models and alarms that sm-launch made on AWS.
 
     Only what bears its tag is ever touched. Data and models on S3 stay.
     """

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from sm_launch import cli, contract
+from sm_launch import alarms, cli, contract
 from sm_launch.aws_clients import make_client
+from sm_launch.config import JobConfig
 
 ROLE = "arn:aws:iam::123456789012:role/hosting"
 
@@ -55,6 +56,26 @@ def test_only_what_is_ours_and_asked_for_goes(aws: str, capsys: pytest.CaptureFi
     assert cli.run(["gc", "--job", "first", "--yes"]) == 0
     assert left() == {"other", "foreign"}
     assert cli.run(["gc", "--job", "first", "--yes"]) == 0  # again: nothing to do, no error
+
+
+@pytest.mark.slow
+def test_alarms_without_their_endpoint_are_found(
+    aws: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endpoint("mine", "first")
+    for name in ("mine", "gone"):
+        config = JobConfig.model_validate({"name": "first", "endpoint": {"name": name}})
+        alarms.put(config, name)
+    cloudwatch = make_client("cloudwatch")
+    count = len(cloudwatch.describe_alarms()["MetricAlarms"])
+    assert cli.run(["gc", "--unused", "--yes"]) == 0
+    assert "deleted alarm gone-errors" in capsys.readouterr().err
+    names = [alarm["AlarmName"] for alarm in cloudwatch.describe_alarms()["MetricAlarms"]]
+    assert len(names) == count / 2
+    assert all(name.startswith("mine-") for name in names)
+    assert cli.run(["gc", "--job", "second", "--yes"]) == 0
+    assert cli.run(["gc", "--job", "first", "--yes"]) == 0
+    assert cloudwatch.describe_alarms()["MetricAlarms"] == []
 
 
 def test_a_bad_age_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

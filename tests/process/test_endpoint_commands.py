@@ -73,7 +73,7 @@ def test_the_monitor_sees_requests_and_drift(
 ) -> None:
     train = folder / "build" / "mine" / "data" / "train"
     train.mkdir(parents=True)
-    rows = [{"text": "film " * (i % 40 + 20), "label": "positive"} for i in range(400)]
+    rows = [{"text": "film " * (i % 40 + 20), "label": "sarcastic"} for i in range(400)]
     (train / "train.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     body = folder / "body.json"
     body.write_text(json.dumps({"inputs": ["bad", "good film"] * 30}))

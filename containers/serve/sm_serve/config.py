@@ -11,7 +11,7 @@ from sm_serve import contract
 from sm_serve.errors import StartupError
 
 MEBIBYTE = 1024 * 1024
-ENGINES = ("auto", "transformers", "continuous")
+ENGINES = ("auto", "transformers", "continuous", "vllm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,9 @@ class Settings:
     user_threads: int = 1
     task: str | None = None
     engine: str = "auto"
+    device: str = ""
+    replicas: int = 0
+    max_lora_rank: int = 0
     dtype: str = "auto"
     batch_size: int = 32
     batch_tokens: int = 8192
@@ -145,6 +148,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         user_threads=read.integer("SAGEMAKER_MODEL_SERVER_WORKERS", 1, 1, 1024),
         task=read.text("HF_TASK", "") or None,
         engine=read.choice("SM_SERVE_ENGINE", "auto", ENGINES),
+        device=read.text("SM_SERVE_DEVICE", ""),
+        replicas=read.integer("SM_SERVE_REPLICAS", 0, 0, 64),
+        max_lora_rank=read.integer("SM_SERVE_MAX_LORA_RANK", 0, 0, 512),
         dtype=read.choice("SM_SERVE_DTYPE", "auto", ("auto", "float32", "bfloat16", "float16")),
         batch_size=read.integer("SM_SERVE_BATCH_SIZE", default.batch_size, 1, 4096),
         batch_tokens=read.integer("SM_SERVE_BATCH_TOKENS", default.batch_tokens, 1, 1 << 24),

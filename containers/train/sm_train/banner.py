@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import warnings
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -51,20 +52,20 @@ def _amount(dataset: Any) -> str:
     rows = f"{len(dataset)} sequences"
     if "input_ids" not in (getattr(dataset, "column_names", None) or ()):
         return rows
-    import pyarrow.compute as pc
+    from sm_train.sampling import token_counts
 
-    lengths = pc.list_value_length(dataset.with_format("arrow")[:]["input_ids"])
-    return f"{rows}, {pc.sum(lengths).as_py()} tokens an epoch"
+    return f"{rows}, {sum(token_counts(dataset))} tokens an epoch"
 
 
 def quiet_libraries() -> None:
-    """No library draws bars into the log, or says everything twice through the root logger."""
+    """No library draws bars into the log, says everything twice, or warns us of its own plans."""
     import datasets
     from transformers.utils import logging
 
     datasets.disable_progress_bars()
     logging.disable_progress_bar()
     logging.disable_propagation()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl|peft")
 
 
 def _version(name: str) -> str | None:

@@ -287,6 +287,8 @@ def fit_to_job(config: Config, paths: Paths) -> Config:
         shared = distribution(config.job.accelerate_config, paths.channel("config"))
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             training = {**shared, **training}
+        if "zero" in config.job.accelerate_config and "fsdp" in shared:
+            warnings.append("accelerate_config: FSDP2 takes DeepSpeed's place, which is not here")
     if not remote and not paths.split("validation"):
         warnings += _evaluate_on_test(config, paths, training)
     return replace(config, model=model, training=training, warnings=tuple(warnings))

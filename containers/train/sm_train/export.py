@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import time
@@ -66,32 +67,37 @@ def staged(target: Path) -> Iterator[Path]:
 
 def _save_weights(job: Job, model: Any, tokenizer: Any, target: Path, weights: Any) -> None:
     """`weights`: the whole state, where the model itself holds only this process's shards."""
-    kind = job.config.job.export
-    if not job.config.model.use_peft:
+    options, kind = job.config.model, job.config.job.export
+    if not options.use_peft:
         _plain(model).save_pretrained(target, state_dict=weights)
         return
     adapter = target if kind == "adapter" else target / "adapter"
-    if kind in ("adapter", "both") or weights is not None:
-        model.save_pretrained(adapter, state_dict=weights)
-    if kind in ("merged", "both"):
-        if weights is not None:
-            model = _with_adapter(job, model, adapter)
-        _merge(job, model, tokenizer).save_pretrained(target)
+    model.save_pretrained(adapter, state_dict=weights)
+    if kind == "adapter":
+        return
+    if weights is not None or options.load_in_4bit or options.load_in_8bit:
+        model = reloaded(job, model, adapter)
+    _merge(job, model, tokenizer).save_pretrained(target)
     if kind == "merged":
-        shutil.rmtree(adapter, ignore_errors=True)
+        shutil.rmtree(adapter)
 
 
-def _with_adapter(job: Job, model: Any, adapter: Path) -> Any:
-    """The base model anew on the CPU with the adapter: shards cannot be merged in place."""
-    import transformers
+def reloaded(job: Job, model: Any, adapter: Path) -> Any:
+    """The base model anew with the adapter: shards and 4-bit weights cannot be merged into."""
     from peft import PeftModel
 
-    config = model.get_base_model().config
-    whole = getattr(transformers, config.architectures[0]).from_pretrained(
+    base = model.get_base_model()
+    # FSDP2 makes a class of its own from the model's.
+    kind: Any = next(cls for cls in type(base).__mro__ if not cls.__name__.startswith("FSDP"))
+    config = copy.deepcopy(base.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    whole = kind.from_pretrained(
         job.model_source,
         config=config,
         dtype=config.dtype,
         revision=job.config.model.model_revision,
+        trust_remote_code=job.config.model.trust_remote_code,
     )
     return PeftModel.from_pretrained(whole, adapter)
 

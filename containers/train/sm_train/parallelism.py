@@ -39,8 +39,26 @@ def check_parallelism(config: Config) -> None:
 
 
 def check_hardware(config: Config, gpus: int) -> None:
-    """Refuse shards without GPUs: accelerate would train copies instead and not say so."""
+    """Refuse what needs GPUs where there are none, before torch is imported."""
+    for key in ("load_in_4bit", "load_in_8bit"):
+        if not getattr(config.model, key):
+            continue
+        if not gpus:
+            raise UserError(
+                "quantised training needs an NVIDIA GPU, and there is none here",
+                field=key,
+                value=True,
+                fix="use a GPU instance type, or set it to false",
+            )
+        if not _installed("bitsandbytes"):
+            raise UserError(
+                "needs the package bitsandbytes, which is not installed",
+                field=key,
+                value=True,
+                fix="use the GPU image, which has it, or set it to false",
+            )
     if uses_shards(config) and not gpus:
+        # accelerate would train copies instead, and not say so.
         chosen = config.job.parallelism
         raise UserError(
             "needs GPUs, and there is none here: accelerate shards a model on accelerators only",

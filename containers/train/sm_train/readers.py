@@ -6,12 +6,26 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from sm_train.errors import UserError, shorten
+
+# How a file's bytes can disappoint its reader; text in another encoding is a ValueError, a
+# truncated .gz an EOFError, and Parquet that pyarrow cannot read a NotImplementedError.
+_BROKEN = (
+    OSError,
+    ValueError,
+    EOFError,
+    zlib.error,
+    RecursionError,
+    NotImplementedError,
+    csv.Error,
+)
+_LONGEST_FIELD = 2**31 - 1  # csv stops at 128 KiB, less than a long conversation
 
 # Files that `sm-launch data prepare` leaves beside the data.
 _NOT_DATA = frozenset({"manifest.json", "rejected.jsonl", "dataset_info.json", "state.json"})
@@ -56,7 +70,7 @@ def read_channel(channel: Path) -> Iterator[RawRow]:
             yield from reader(path, name)
         except UserError:
             raise
-        except (OSError, UnicodeDecodeError, ValueError, RecursionError, csv.Error) as error:
+        except _BROKEN as error:
             raise UserError(
                 f"cannot be read: {shorten(str(error))}",
                 field=f"channel {channel.name}, file {name}",
@@ -119,6 +133,7 @@ def _json(path: Path, name: str) -> Iterator[RawRow]:
 
 
 def _separated(path: Path, name: str, delimiter: str) -> Iterator[RawRow]:
+    csv.field_size_limit(_LONGEST_FIELD)
     with _text(path) as file:
         reader = csv.DictReader(file, delimiter=delimiter, restkey="", strict=True)
         for row in reader:
@@ -159,6 +174,7 @@ def _plain_text(path: Path, name: str) -> Iterator[RawRow]:
 
 _READERS: dict[str, Callable[[Path, str], Iterator[RawRow]]] = {
     ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
     ".json": _json,
     ".csv": _csv,
     ".tsv": _tsv,

@@ -54,19 +54,33 @@ class LengthGrouped:
         return max(self.lengths[index] for index in batch)
 
 
-class LengthGroupedTrainer(Trainer):  # type: ignore[misc]
-    """A Trainer whose `group_by_length` gives the same batches after a resume."""
-
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
-        # Classification losses are means and ignore the count of items that the trainer passes, yet
-        # it would then leave out the division by accumulation steps and multiply by processes.
-        self.model_accepts_loss_kwargs = False
+class LengthGroupedSampling(Trainer):  # type: ignore[misc]
+    """Gives a trainer a `group_by_length` whose batches are the same after a resume."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        # `train_dataset` has lost the column: the model does not take it.
-        return LengthGrouped(list(self.train_dataset["length"]), batch, seed)
+        # The argument has lost the column of lengths: the model does not take it.
+        return LengthGrouped(token_counts(self.train_dataset), batch, seed)
+
+
+def token_counts(dataset: Any) -> list[int]:
+    """The column `length`, or what a look at the tokens tells."""
+    if "length" in dataset.column_names:
+        return list(dataset["length"])
+    import pyarrow.compute as pc
+
+    tokens = dataset.select_columns("input_ids").with_format("arrow")[:]["input_ids"]
+    return [int(count) for count in pc.list_value_length(tokens).to_pylist()]
+
+
+class LengthGroupedTrainer(LengthGroupedSampling):
+    """The Trainer of the classification methods."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        # Classification losses are means and ignore the count of items that the trainer passes, yet
+        # it would then leave out the division by accumulation steps and multiply by processes.
+        self.model_accepts_loss_kwargs = False

@@ -161,7 +161,8 @@ def distribution(name: str, channel: Path | None) -> dict[str, Any]:
         plain = {str(key).removeprefix("fsdp_"): value for key, value in options.items()}
         return {"fsdp": True, "fsdp_config": plain}
     if kind == "DEEPSPEED":
-        return {"deepspeed": _deepspeed(profile.get("deepspeed_config") or {})}
+        options = profile.get("deepspeed_config") or {}
+        return {"deepspeed": _deepspeed(options)} if has_deepspeed() else _fsdp_for(options)
     if kind in {"NO", "MULTI_GPU", "MULTI_CPU"}:
         return {}
     raise UserError(
@@ -170,6 +171,21 @@ def distribution(name: str, channel: Path | None) -> dict[str, Any]:
         value=name,
         fix="use single_gpu, multi_gpu, fsdp2, zero2 or zero3",
     )
+
+
+def has_deepspeed() -> bool:
+    """Whether the package is installed; it compiles with nvcc, so our images do without it."""
+    return importlib.util.find_spec("deepspeed") is not None
+
+
+def _fsdp_for(options: Mapping[str, Any]) -> dict[str, Any]:
+    """FSDP2 in ZeRO's place: stage 3 gives parameters back after each use, 1 and 2 keep them."""
+    settings: dict[str, Any] = {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP"}
+    settings["reshard_after_forward"] = int(options.get("zero_stage", 2)) == 3
+    settings["cpu_ram_efficient_loading"] = True
+    offloaded = (options.get(f"offload_{part}_device", "none") for part in ("optimizer", "param"))
+    settings["offload_params"] = any(device != "none" for device in offloaded)
+    return {"fsdp": True, "fsdp_config": settings}
 
 
 def _profile(name: str, channel: Path | None) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class Server:
         except httpx.TransportError:
             return 0
 
-    def wait_ready(self, seconds: float = 120) -> None:
+    def wait_ready(self, seconds: float = 300) -> None:
         """Waits for 200; fails with the log when the server ends or takes too long."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

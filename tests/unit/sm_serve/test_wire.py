@@ -221,6 +221,12 @@ def test_wrong_constraints_are_named(body, message):
         read_openai(Fields(body, ""))
 
 
+@pytest.mark.parametrize("grammar", [{"type": {}, "value": "a"}, {"type": "json"}, [], "a"])
+def test_wrong_grammars_are_named(grammar):
+    with pytest.raises(BadRequest, match=r"parameters\.grammar"):
+        read_options({"grammar": grammar})
+
+
 @pytest.mark.parametrize("biases", [{"x": 1}, {"1": 101}, {"1": True}, {"-1": 1}, [1], "1"])
 def test_wrong_biases_are_named(biases):
     with pytest.raises(BadRequest, match=r"parameters\.logit_bias="):

@@ -59,6 +59,23 @@ def test_every_format(paths: Paths, channel: Channel, file: str, text: str) -> N
     assert [row["label"] for row in load(paths).train] == ["pos", "neg"]
 
 
+def test_a_field_may_be_as_long_as_a_document(paths: Paths, channel: Channel) -> None:
+    long = "word " * 60_000
+    channel("train", f'text,label\n"{long}",pos\nshort,neg\n', "a.csv")
+    assert len(load(paths).train[0]["text"]) == 300_000
+
+
+def test_a_file_that_was_cut_off_is_named(paths: Paths, channel: Channel) -> None:
+    import gzip
+
+    folder = channel("train", "", "empty.ignored")
+    whole = gzip.compress("\n".join(map(json.dumps, GOOD)).encode())
+    for cut in (whole[:40], whole[:-4], whole[:20] + b"\xff" * 30):
+        (folder / "a.jsonl.gz").write_bytes(cut)
+        with pytest.raises(UserError, match=r"file a\.jsonl\.gz: cannot be read"):
+            load(paths)
+
+
 def test_parquet(paths: Paths, channel: Channel) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq

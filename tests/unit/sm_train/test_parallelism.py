@@ -77,6 +77,17 @@ def test_shards_without_gpus_are_refused_not_ignored() -> None:
     check_hardware(config(parallelism="fsdp"), gpus=8)
 
 
+def test_quantised_weights_without_a_gpu_or_the_package_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = config(load_in_4bit=True, use_peft=True)
+    with pytest.raises(UserError, match="load_in_4bit = True: quantised training needs an NVIDIA"):
+        check_hardware(given, gpus=0)
+    monkeypatch.setattr(parallelism, "_installed", lambda package: False)
+    with pytest.raises(UserError, match="load_in_4bit = True: needs the package bitsandbytes"):
+        check_hardware(given, gpus=1)
+
+
 def test_ranks_are_static_and_the_leader_is_where_they_meet() -> None:
     hosts = ("algo-1", "algo-2")
     command = torchrun(Cluster(hosts, "algo-2", "eth1", "ml.g5.12xlarge"), 4)

@@ -128,6 +128,7 @@ def test_a_yaml_file_works_as_it_is(yaml_job: Paths) -> None:
         "streaming",
         "datasets",
         "model_name_or_path",
+        "accelerate_config:",
         "eval_strategy",
     ]
     assert len(load_data(yaml_job, config).train) == 1
@@ -167,11 +168,15 @@ def test_the_config_channel_may_hold_other_files(paths: Paths, hyperparameters: 
     }
 
 
-def test_accelerate_configs_by_trl_s_names() -> None:
+def test_accelerate_configs_by_trl_s_names(monkeypatch: pytest.MonkeyPatch) -> None:
     assert distribution("multi_gpu", None) == {}
+    monkeypatch.setattr("sm_train.trl_script.has_deepspeed", lambda: True)
     zero = distribution("zero3", None)["deepspeed"]
     assert zero["zero_optimization"]["stage"] == 3
     assert zero["train_batch_size"] == "auto"
+    monkeypatch.setattr("sm_train.trl_script.has_deepspeed", lambda: False)
+    for name, reshard in (("zero2", False), ("zero3", True)):
+        assert distribution(name, None)["fsdp_config"]["reshard_after_forward"] is reshard
     assert distribution("fsdp2", None)["fsdp_config"]["version"] == 2
     with pytest.raises(UserError, match=r"use one of fsdp1, fsdp2, .*zero3"):
         distribution("zero9", None)

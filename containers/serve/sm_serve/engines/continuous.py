@@ -17,7 +17,8 @@ from typing import Any
 
 from sm_serve.artefact import Artefact
 from sm_serve.config import Settings
-from sm_serve.engines.generation import TextGenerator, TokenChunk
+from sm_serve.engines.generation import TokenChunk
+from sm_serve.engines.local import LocalGenerator
 from sm_serve.engines.sampling import REQUEST_CHOICE, Choice, build_processor
 from sm_serve.errors import EngineError, NotReady
 
@@ -32,7 +33,7 @@ OWN_CACHE = "adapter-"
 """Requests so named share no cached prefixes: keys and values differ from adapter to adapter."""
 
 
-class ContinuousGenerator(TextGenerator):
+class ContinuousGenerator(LocalGenerator):
     """A decoder under transformers' continuous batching manager."""
 
     def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
@@ -93,7 +94,7 @@ class ContinuousGenerator(TextGenerator):
         self.bank.route(routed)
 
     def paused(self) -> AbstractContextManager[Any]:
-        """See TextGenerator: between two steps."""
+        """See LocalGenerator: between two steps."""
         pause: AbstractContextManager[Any] = self._manager.pause()
         return pause
 

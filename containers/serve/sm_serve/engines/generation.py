@@ -10,24 +10,17 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from sm_serve.artefact import Artefact
 from sm_serve.config import Settings
 from sm_serve.engines import loading
-from sm_serve.engines.grammar import Grammars
-from sm_serve.engines.lora import AdapterBank
 from sm_serve.engines.protocol import Delta, GenerationRequest, Sampling, Task, TokenLogprob
-from sm_serve.engines.sampling import Choice
 from sm_serve.engines.text import IncrementalDecoder, StopMatcher
-from sm_serve.errors import BadRequest, EngineError, ServeError, StartupError
+from sm_serve.errors import BadRequest, EngineError, adapter_not_found
 
 LONG_PROMPT_CHARACTERS = 20_000
 """Prompts from this length on are tokenized off the event loop."""
-UNLOAD_POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,119 +32,66 @@ class TokenChunk:
 
 
 class TextGenerator(ABC):
-    """A language model with its tokenizer. Subclasses run the tokens."""
+    """A language model's tokenizer, and what turns prompts into tokens and tokens into answers."""
 
     task = Task.TEXT_GENERATION
 
-    def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
-        self.model = model
+    def __init__(
+        self, config: Any, generation_config: Any, tokenizer: Any, settings: Settings
+    ) -> None:
         self.tokenizer = tokenizer
         self.settings = settings
-        self.eos = end_tokens(model, tokenizer)
-        self.context = context_length(model.config, tokenizer)
-        self.vocabulary = int(model.config.get_text_config().vocab_size)
-        self.grammars = Grammars(tokenizer, self.vocabulary, self.eos)
-        self.bank = AdapterBank(model, settings.max_adapters)
+        self.eos = end_tokens(generation_config, config, tokenizer)
+        self.context = context_length(config, tokenizer)
+        self.vocabulary = int(config.get_text_config().vocab_size)
         self._active = 0
         self._tokens_total = 0
 
-    @classmethod
-    def load(cls, artefact: Artefact, settings: Settings) -> Self:
-        """Loads model, tokenizer and adapters; StartupError says what the artefact lacks."""
-        tokenizer = loading.load_tokenizer(artefact, settings)
-        engine = cls(loading.load_model(artefact, settings), tokenizer, settings)
-        for name, path in artefact.adapters.items():
-            try:
-                with engine.paused():
-                    engine.bank.load(name, path)
-            except ServeError as error:
-                engine.close()
-                raise StartupError(f"{path}: {error.message}") from error
-        return engine
-
     @abstractmethod
-    def run_tokens(
-        self, prompt: list[int], choice: Choice, *, incremental: bool, adapter: str | None
+    def answer(
+        self, prompt: list[int], sampling: Sampling, request: GenerationRequest
     ) -> AsyncGenerator[TokenChunk]:
-        """Yields chunks, as they come if `incremental`, until the end of sequence or the limit."""
+        """Yields chunks until the end of sequence or the limit: as they come if there is a use."""
 
     @abstractmethod
-    def paused(self) -> AbstractContextManager[None]:
-        """No forward pass runs inside: modules of the model may be changed."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """See the protocol."""
+    def adapters(self) -> list[str]:
+        """See AdapterHost."""
 
     def generate(self, request: GenerationRequest) -> AsyncIterator[Delta]:
         """See the protocol."""
         return self._generate(request)
 
     async def _generate(self, request: GenerationRequest) -> AsyncGenerator[Delta]:
-        with self.bank.using(request.adapter):
-            prompt = await self._tokenize(request)
-            sampling = self._limit(request.sampling, len(prompt))
-            choice = await self._choice(sampling, prompt)
-            incremental = request.stream or bool(sampling.stop)
-            writer = _Writer(self.tokenizer, sampling, self.eos, len(prompt), request.stream)
-            self._active += 1
-            try:
-                chunks = self.run_tokens(
-                    prompt, choice, incremental=incremental, adapter=request.adapter
-                )
-                async with contextlib.aclosing(chunks):
-                    async for chunk in chunks:
-                        self._tokens_total += len(chunk.tokens)
-                        delta = writer.write(chunk)
-                        if choice.failure is not None:
-                            raise EngineError("the constraint became too complex to go on with")
-                        if delta is not None:
-                            yield delta
-                        if writer.finished:
-                            return
-                raise EngineError("the engine ended the answer too early")
-            finally:
-                self._active -= 1
+        if request.adapter is not None and request.adapter not in self.adapters():
+            raise adapter_not_found(request.adapter, self.adapters())
+        prompt = await self._tokenize(request)
+        sampling = self._limit(request.sampling, len(prompt))
+        self._check(sampling)
+        writer = _Writer(self.tokenizer, sampling, self.eos, len(prompt), request.stream)
+        self._active += 1
+        try:
+            async with contextlib.aclosing(self.answer(prompt, sampling, request)) as chunks:
+                async for chunk in chunks:
+                    self._tokens_total += len(chunk.tokens)
+                    delta = writer.write(chunk)
+                    if delta is not None:
+                        yield delta
+                    if writer.finished:
+                        return
+            raise EngineError("the engine ended the answer too early")
+        finally:
+            self._active -= 1
 
-    async def _choice(self, sampling: Sampling, prompt: list[int]) -> Choice:
+    def _check(self, sampling: Sampling) -> None:
         for token, _ in sampling.logit_bias:
             if token >= self.vocabulary:
                 raise BadRequest(
                     f"logit_bias holds token {token}: give ids from 0 to {self.vocabulary - 1}"
                 )
-        matcher = None
-        if sampling.constraint is not None:
-            if sampling.ignore_eos:
-                raise BadRequest(
-                    f"{sampling.constraint.field} ends the answer itself: leave ignore_eos out"
-                )
-            matcher = await asyncio.to_thread(self.grammars.matcher, sampling.constraint)
-        return Choice(sampling, prompt, self.eos, matcher)
-
-    def adapters(self) -> list[str]:
-        """See AdapterHost."""
-        return self.bank.names()
-
-    async def load_adapter(self, name: str, path: Path) -> None:
-        """See AdapterHost."""
-
-        def work() -> None:
-            with self.paused():
-                self.bank.load(name, path)
-
-        await asyncio.to_thread(work)
-
-    async def unload_adapter(self, name: str) -> None:
-        """See AdapterHost."""
-        self.bank.retire(name)
-        while self.bank.used(name):
-            await asyncio.sleep(UNLOAD_POLL_SECONDS)
-
-        def work() -> None:
-            with self.paused():
-                self.bank.remove(name)
-
-        await asyncio.to_thread(work)
+        if sampling.constraint is not None and sampling.ignore_eos:
+            raise BadRequest(
+                f"{sampling.constraint.field} ends the answer itself: leave ignore_eos out"
+            )
 
     async def _tokenize(self, request: GenerationRequest) -> list[int]:
         size = sum(len(str(part)) for part in request.prompt) if request.prompt else 0
@@ -225,7 +165,7 @@ class TextGenerator(ABC):
         return {
             "active_generations": self._active,
             "generated_tokens_total": self._tokens_total,
-            "adapters": len(self.bank.names()),
+            "adapters": len(self.adapters()),
         }
 
 
@@ -284,9 +224,9 @@ class _Writer:
         return replace(entry, text=text, top=tuple(self._named(other) for other in entry.top))
 
 
-def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Tokens that end a sequence: the generation config's, else the model's, the tokenizer's."""
-    for source in (model.generation_config, model.config, tokenizer):
+def end_tokens(*sources: Any) -> frozenset[int]:
+    """Tokens that end a sequence, by the first source that names any."""
+    for source in sources:
         value = getattr(source, "eos_token_id", None)
         if value is not None:
             return frozenset(value if isinstance(value, list) else [value])

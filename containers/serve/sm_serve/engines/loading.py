@@ -47,7 +47,7 @@ def load_model(artefact: Artefact, settings: Settings, **options: Any) -> Any:
     name = MODEL_CLASSES[artefact.task.value]
     if artefact.encoder_decoder and name == "AutoModelForCausalLM":
         name = "AutoModelForSeq2SeqLM"
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cpu":
         torch.set_num_threads(available_cpus())
     logger.info("loading %s from %s on %s", name, artefact.base, device)

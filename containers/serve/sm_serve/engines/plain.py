@@ -13,14 +13,15 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from sm_serve.config import Settings
-from sm_serve.engines.generation import TextGenerator, TokenChunk
+from sm_serve.engines.generation import TokenChunk
+from sm_serve.engines.local import LocalGenerator
 from sm_serve.engines.sampling import Choice, choose
 from sm_serve.errors import EngineError, NotReady
 
 logger = logging.getLogger(__name__)
 
 
-class PlainGenerator(TextGenerator):
+class PlainGenerator(LocalGenerator):
     """A thread that takes one request after the other."""
 
     def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
@@ -33,7 +34,7 @@ class PlainGenerator(TextGenerator):
         self._thread.start()
 
     def paused(self) -> AbstractContextManager[Any]:
-        """See TextGenerator: between two requests."""
+        """See LocalGenerator: between two requests."""
         return self._running
 
     def health(self) -> str | None:

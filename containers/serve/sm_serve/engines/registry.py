@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from typing import Any, cast
 
 from sm_serve.artefact import Artefact
 from sm_serve.config import Settings
-from sm_serve.engines.protocol import Engine, Task
+from sm_serve.engines.protocol import Engine, Generator, Task
 from sm_serve.errors import StartupError
 
 ENGINES = {
@@ -16,6 +17,7 @@ ENGINES = {
     "question-answering": "sm_serve.engines.question_answering:QuestionAnsweringEngine",
     "feature-extraction": "sm_serve.engines.embedding:EmbeddingEngine",
     "continuous": "sm_serve.engines.continuous:ContinuousGenerator",
+    "vllm": "sm_serve.engines.vllm:VllmGenerator",
     "transformers": "sm_serve.engines.plain:PlainGenerator",
 }
 
@@ -26,8 +28,10 @@ def choose_engine(artefact: Artefact, settings: Settings) -> str:
         return artefact.task.value
     if settings.engine != "auto":
         return settings.engine
-    from sm_serve.engines import continuous
+    from sm_serve.engines import continuous, vllm
 
+    if vllm.supported(artefact):
+        return "vllm"
     return "continuous" if continuous.supported(artefact) else "transformers"
 
 
@@ -41,4 +45,27 @@ def load_engine(artefact: Artefact, settings: Settings) -> Engine:
         raise StartupError(f"{name} is not served by this container: add code/inference.py")
     module, _, attribute = ENGINES[name].partition(":")
     engine: Any = getattr(importlib.import_module(module), attribute)
-    return cast(Engine, engine.load(artefact, settings))
+    if name == "vllm":  # spreads one model over all GPUs by itself
+        return cast(Engine, engine.load(artefact, settings))
+    devices = choose_devices(settings)
+    loaded = [engine.load(artefact, replace(settings, device=device)) for device in devices]
+    return cast(Engine, loaded[0] if len(loaded) == 1 else replicate(loaded))
+
+
+def choose_devices(settings: Settings) -> list[str]:
+    """A device for each copy of the model: every GPU, or what the settings say; "" is the best."""
+    import torch
+
+    count = torch.cuda.device_count()
+    if settings.device or count < 2:
+        return [settings.device] * max(settings.replicas, 1)
+    return [f"cuda:{index % count}" for index in range(settings.replicas or count)]
+
+
+def replicate(engines: list[Any]) -> Engine:
+    """One engine in front of several copies."""
+    from sm_serve.engines.replicas import GeneratorReplicas, PredictorReplicas
+
+    if isinstance(engines[0], Generator):
+        return GeneratorReplicas(engines)
+    return PredictorReplicas(engines)

@@ -35,9 +35,10 @@ def read_grammar(value: Any) -> Constraint | None:
     if value is None:
         return None
     kinds = {"json": "json", "json_object": "json", "regex": "regex"}
-    if not isinstance(value, dict) or value.get("type") not in kinds or "value" not in value:
+    kind = value.get("type") if isinstance(value, dict) else None
+    if not isinstance(kind, str) or kind not in kinds or value.get("value") is None:
         raise BadRequest('parameters.grammar: give {"type": "json" or "regex", "value": ...}')
-    return _vllm(kinds[value["type"]], value["value"], "parameters.grammar")
+    return _vllm(kinds[kind], value["value"], "parameters.grammar")
 
 
 def _response_format(value: Any) -> Constraint | None:
@@ -54,7 +55,7 @@ def _response_format(value: Any) -> Constraint | None:
             return _vllm("json", inner["schema"], "response_format")
         raise BadRequest("response_format.json_schema.schema is missing: give a JSON schema")
     raise BadRequest(
-        f"response_format.type={kind!r}: give text, json_object or json_schema",
+        f"response_format.type={str(kind)[:40]!r}: give text, json_object or json_schema",
         code="invalid_parameter",
     )
 

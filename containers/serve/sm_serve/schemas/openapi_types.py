@@ -102,7 +102,14 @@ GENERATION = closed(
         "top_n_tokens": integer(0, MAX_TOP_LOGPROBS),
         "adapter_id": optional(TEXT),
         "grammar": optional(
-            closed({"type": {"enum": ["json", "regex"]}, "value": {}}, "type", "value")
+            {
+                "type": "object",
+                "properties": {
+                    "type": {"enum": ["json", "json_object", "regex"]},
+                    "value": {"anyOf": [JSON_SCHEMA, {"type": "string", "minLength": 1}]},
+                },
+                "required": ["type", "value"],
+            }
         ),
     }
 )

@@ -82,11 +82,17 @@ def train(job: Job) -> None:
 
     from sm_train.model import load_model, load_tokenizer, peft_config
     from sm_train.run import callbacks, finish, training_arguments
+    from sm_train.sampling import LengthGroupedSampling
+
+    class Grouped(LengthGroupedSampling, SFTTrainer):  # type: ignore[misc]
+        """Where rows are not packed, rows of like length share a batch."""
 
     tokenizer = load_tokenizer(job)
-    trainer = SFTTrainer(
+    packing = _packing(job)
+    strategy = "random" if packing else "group_by_length"
+    trainer = Grouped(
         model=load_model(job, "AutoModelForCausalLM"),
-        args=training_arguments(job, packing=_packing(job)),
+        args=training_arguments(job, packing=packing, train_sampling_strategy=strategy),
         train_dataset=job.dataset("train"),
         eval_dataset=job.dataset("validation"),
         processing_class=tokenizer,

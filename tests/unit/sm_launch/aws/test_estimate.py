@@ -66,6 +66,17 @@ def test_the_cost_guard() -> None:
         estimate.require_cost(unknown, 2.0)
 
 
+def test_what_an_endpoint_costs() -> None:
+    second = {"name": "b", "model_data": "s3://b/m.tar.gz", "instance_type": "ml.m5.large"}
+    document = {"instances": {"type": "ml.g5.xlarge", "count": 2}, "variants": [second]}
+    config = JobConfig.model_validate({"name": "mine", "endpoint": document})
+    priced = estimate.hosting_cost(config)
+    assert priced is not None
+    assert priced.line.startswith("2 x ml.g5.xlarge + 1 x ml.m5.large = $2.93 an hour")
+    serverless = JobConfig.model_validate({"name": "mine", "endpoint": {"serverless": {}}})
+    assert estimate.hosting_cost(serverless) is None
+
+
 @pytest.mark.parametrize(
     ("kind", "gpu"),
     [("ml.g5.xlarge", True), ("ml.p4d.24xlarge", True), ("ml.m5.large", False),

@@ -1,0 +1,81 @@
+"""Models for the serving benchmark, made from configs: sizes are real, weights are random.
+
+    python benchmarks/serving_models.py NAME DIRECTORY
+
+`minilm` has the shape of all-MiniLM-L6 (23 M parameters), `tiny-bert` two layers; `llama-65m` is a
+decoder whose steps cost tens of milliseconds on two cores, `tiny-llama` one that costs almost
+nothing, so that it measures the servers and not the model.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+WORDS = "good bad film plot we loved hated it never again the a was is very not"
+VOCABULARY = 8000
+
+
+def make_tokenizer(path: Path) -> None:
+    """A byte-level BPE with an end of sequence; ids up to VOCABULARY are the model's padding."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<pad>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    raw.train_from_iterator([WORDS] * 4, trainer)
+    PreTrainedTokenizerFast(
+        tokenizer_object=raw, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
+        model_max_length=512,
+    ).save_pretrained(path)  # fmt: skip
+
+
+def make_model(name: str) -> Any:
+    """The model of that name."""
+    import torch
+    from transformers import (
+        BertConfig,
+        BertForSequenceClassification,
+        LlamaConfig,
+        LlamaForCausalLM,
+    )
+
+    torch.manual_seed(1)
+    common = {"vocab_size": VOCABULARY, "max_position_embeddings": 512, "pad_token_id": 0}
+    if name in ("minilm", "tiny-bert"):
+        width, layers, heads = (384, 6, 12) if name == "minilm" else (64, 2, 2)
+        return BertForSequenceClassification(BertConfig(
+            **common, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
+            intermediate_size=4 * width, num_labels=3,
+        ))  # fmt: skip
+    width, layers, heads = (768, 8, 12) if name == "llama-65m" else (64, 2, 4)
+    model = LlamaForCausalLM(LlamaConfig(
+        **common, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
+        num_attention_heads=heads, num_key_value_heads=heads // 2, bos_token_id=1, eos_token_id=2,
+        initializer_range=0.1,
+    ))  # fmt: skip
+    model.generation_config.eos_token_id = 2
+    return model
+
+
+def main() -> None:
+    """Writes one model."""
+    name, path = sys.argv[1], Path(sys.argv[2])
+    if name not in ("minilm", "tiny-bert", "llama-65m", "tiny-llama"):
+        raise SystemExit(f"{name!r}: give minilm, tiny-bert, llama-65m or tiny-llama")
+    model = make_model(name)
+    model.save_pretrained(path)
+    make_tokenizer(path)
+    print(f"{name}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters in {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Generation by a model in this process: adapters and the choice of tokens are ours."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from abc import abstractmethod
+from collections.abc import AsyncGenerator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Self
+
+from sm_serve.artefact import Artefact
+from sm_serve.config import Settings
+from sm_serve.engines import loading
+from sm_serve.engines.generation import TextGenerator, TokenChunk
+from sm_serve.engines.grammar import Grammars
+from sm_serve.engines.lora import AdapterBank
+from sm_serve.engines.protocol import GenerationRequest, Sampling
+from sm_serve.engines.sampling import Choice
+from sm_serve.errors import EngineError, ServeError, StartupError
+
+UNLOAD_POLL_SECONDS = 0.02
+
+
+class LocalGenerator(TextGenerator):
+    """A model of transformers. Subclasses run its tokens."""
+
+    def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
+        super().__init__(model.config, model.generation_config, tokenizer, settings)
+        self.model = model
+        self.grammars = Grammars(tokenizer, self.vocabulary, self.eos)
+        self.bank = AdapterBank(model, settings.max_adapters)
+
+    @classmethod
+    def load(cls, artefact: Artefact, settings: Settings) -> Self:
+        """Loads model, tokenizer and adapters; StartupError says what the artefact lacks."""
+        tokenizer = loading.load_tokenizer(artefact, settings)
+        engine = cls(loading.load_model(artefact, settings), tokenizer, settings)
+        for name, path in artefact.adapters.items():
+            try:
+                with engine.paused():
+                    engine.bank.load(name, path)
+            except ServeError as error:
+                engine.close()
+                raise StartupError(f"{path}: {error.message}") from error
+        return engine
+
+    @abstractmethod
+    def run_tokens(
+        self, prompt: list[int], choice: Choice, *, incremental: bool, adapter: str | None
+    ) -> AsyncGenerator[TokenChunk]:
+        """Yields chunks, as they come if `incremental`, until the end of sequence or the limit."""
+
+    @abstractmethod
+    def paused(self) -> AbstractContextManager[None]:
+        """No forward pass runs inside: modules of the model may be changed."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """See the protocol."""
+
+    async def answer(
+        self, prompt: list[int], sampling: Sampling, request: GenerationRequest
+    ) -> AsyncGenerator[TokenChunk]:
+        """See TextGenerator."""
+        with self.bank.using(request.adapter):
+            matcher = None
+            if sampling.constraint is not None:
+                matcher = await asyncio.to_thread(self.grammars.matcher, sampling.constraint)
+            choice = Choice(sampling, prompt, self.eos, matcher)
+            chunks = self.run_tokens(
+                prompt,
+                choice,
+                incremental=request.stream or bool(sampling.stop),
+                adapter=request.adapter,
+            )
+            async with contextlib.aclosing(chunks):
+                async for chunk in chunks:
+                    if choice.failure is not None:
+                        raise EngineError("the constraint became too complex to go on with")
+                    yield chunk
+
+    def adapters(self) -> list[str]:
+        """See AdapterHost."""
+        return self.bank.names()
+
+    async def load_adapter(self, name: str, path: Path) -> None:
+        """See AdapterHost."""
+
+        def work() -> None:
+            with self.paused():
+                self.bank.load(name, path)
+
+        await asyncio.to_thread(work)
+
+    async def unload_adapter(self, name: str) -> None:
+        """See AdapterHost."""
+        self.bank.retire(name)
+        while self.bank.used(name):
+            await asyncio.sleep(UNLOAD_POLL_SECONDS)
+
+        def work() -> None:
+            with self.paused():
+                self.bank.remove(name)
+
+        await asyncio.to_thread(work)

@@ -1,0 +1,110 @@
+"""Several copies of a model, one a GPU, behind one engine: the least busy copy answers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from sm_serve.engines.protocol import (
+    AdapterHost,
+    Delta,
+    Engine,
+    GenerationRequest,
+    Generator,
+    Predictor,
+    Task,
+)
+
+E = TypeVar("E", bound=Engine)
+
+
+class Replicas(Generic[E]):
+    """What copies of any kind have in common."""
+
+    def __init__(self, engines: Sequence[E]) -> None:
+        self.engines = list(engines)
+        self._running = [0] * len(self.engines)
+
+    @property
+    def task(self) -> Task:
+        """See the protocol."""
+        return self.engines[0].task
+
+    @contextlib.contextmanager
+    def least_busy(self) -> Iterator[E]:
+        """The copy with the fewest requests, for one of them."""
+        index = min(range(len(self.engines)), key=self._running.__getitem__)
+        self._running[index] += 1
+        try:
+            yield self.engines[index]
+        finally:
+            self._running[index] -= 1
+
+    def health(self) -> str | None:
+        """Broken when one copy is: its share of the requests would fail."""
+        for index, engine in enumerate(self.engines):
+            if (reason := engine.health()) is not None:
+                return f"replica {index}: {reason}"
+        return None
+
+    def stats(self) -> Mapping[str, float]:
+        """Sums over the copies."""
+        total: dict[str, float] = {"replicas": len(self.engines)}
+        for engine in self.engines:
+            for name, value in engine.stats().items():
+                total[name] = total.get(name, 0) + value
+        return total
+
+    def close(self) -> None:
+        """See the protocol."""
+        for engine in self.engines:
+            engine.close()
+
+
+class PredictorReplicas(Replicas[Predictor]):
+    """Copies of an encoder."""
+
+    async def predict(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+        """See Predictor."""
+        with self.least_busy() as engine:
+            return await engine.predict(inputs, parameters)
+
+
+class GeneratorReplicas(Replicas[Generator]):
+    """Copies of a language model; an adapter is loaded into all of them or into none."""
+
+    def generate(self, request: GenerationRequest) -> AsyncIterator[Delta]:
+        """See Generator."""
+        return self._generate(request)
+
+    async def _generate(self, request: GenerationRequest) -> AsyncGenerator[Delta]:
+        with self.least_busy() as engine:
+            async for delta in engine.generate(request):
+                yield delta
+
+    def _hosts(self) -> list[AdapterHost]:
+        return [engine for engine in self.engines if isinstance(engine, AdapterHost)]
+
+    def adapters(self) -> list[str]:
+        """See AdapterHost."""
+        shared = set.intersection(*(set(host.adapters()) for host in self._hosts()))
+        return sorted(shared)
+
+    async def load_adapter(self, name: str, path: Path) -> None:
+        """See AdapterHost."""
+        loaded: list[AdapterHost] = []
+        try:
+            for host in self._hosts():
+                await host.load_adapter(name, path)
+                loaded.append(host)
+        except BaseException:
+            for host in loaded:
+                await host.unload_adapter(name)
+            raise
+
+    async def unload_adapter(self, name: str) -> None:
+        """See AdapterHost."""
+        for host in self._hosts():
+            await host.unload_adapter(name)

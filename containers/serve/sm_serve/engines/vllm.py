@@ -1,0 +1,244 @@
+"""vLLM behind the same protocol, for GPU images that have it.
+
+Written against vLLM 0.32's AsyncLLM. It gets token ids and gives token ids: chat templates, stop
+strings and decoding are shared with the other backends.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import os
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+from sm_serve.artefact import ADAPTER_CONFIG, Artefact
+from sm_serve.config import Settings
+from sm_serve.engines import loading
+from sm_serve.engines.generation import TextGenerator, TokenChunk
+from sm_serve.engines.protocol import ConstraintKind, GenerationRequest, Sampling, TokenLogprob
+from sm_serve.errors import (
+    BadRequest,
+    Conflict,
+    EngineError,
+    NotReady,
+    OutOfMemory,
+    StartupError,
+    adapter_not_found,
+)
+
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Values of max_lora_rank that vLLM takes."""
+LORAS_IN_A_BATCH = 8
+
+
+def supported(artefact: Artefact) -> bool:
+    """Whether vLLM is installed, a GPU is there, and the model needs no merging."""
+    if importlib.util.find_spec("vllm") is None or artefact.is_adapter or artefact.encoder_decoder:
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+class VllmGenerator(TextGenerator):
+    """A language model in vLLM's own processes."""
+
+    def __init__(
+        self, engine: Any, config: Any, generation_config: Any, tokenizer: Any, settings: Settings
+    ) -> None:
+        super().__init__(config, generation_config, tokenizer, settings)
+        self._engine = engine
+        self.context = int(engine.model_config.max_model_len)
+        self._ids = itertools.count()
+        self._lora_ids = itertools.count(1)
+        self._loras: dict[str, Any] = {}
+
+    @classmethod
+    def load(cls, artefact: Artefact, settings: Settings) -> VllmGenerator:
+        """Starts vLLM on all GPUs. Adapters of the artefact are read when they are first used."""
+        import transformers
+        from vllm import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        # A forked child of a process with threads and CUDA could hang.
+        os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+        tokenizer = loading.load_tokenizer(artefact, settings)
+        config = transformers.AutoConfig.from_pretrained(
+            artefact.base, local_files_only=True, trust_remote_code=settings.trust_remote_code
+        )
+        try:
+            generation = transformers.GenerationConfig.from_pretrained(
+                artefact.base, local_files_only=True
+            )
+        except OSError:  # there is none: the model's config says where a sequence ends
+            generation = None
+        arguments = engine_arguments(artefact, settings, config)
+        engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+        found = cls(engine, config, generation, tokenizer, settings)
+        for name, path in artefact.adapters.items():
+            found._loras[name] = found._lora(name, path)
+        return found
+
+    def _lora(self, name: str, path: Path) -> Any:
+        from vllm.lora.request import LoRARequest
+
+        return LoRARequest(name, next(self._lora_ids), str(path))
+
+    async def answer(
+        self, prompt: list[int], sampling: Sampling, request: GenerationRequest
+    ) -> AsyncGenerator[TokenChunk]:
+        """See TextGenerator. Closing the iterator makes vLLM abort the request."""
+        from vllm.exceptions import VLLMClientError
+
+        if (reason := self.health()) is not None:
+            raise NotReady(f"the model does not answer: {reason}")
+        incremental = request.stream or bool(sampling.stop)
+        try:
+            outputs = self._engine.generate(
+                {"prompt_token_ids": prompt},
+                write_sampling(sampling, self.eos, incremental=incremental),
+                f"r{next(self._ids)}",
+                lora_request=self._loras[request.adapter] if request.adapter else None,
+            )
+            async for output in outputs:
+                yield read_output(output.outputs[0], sampling)
+        except (VLLMClientError, ValueError) as error:
+            raise BadRequest(f"the engine refuses this request: {str(error)[:300]}") from error
+        except Exception as error:
+            raise EngineError(f"generation failed ({type(error).__name__})") from error
+
+    def adapters(self) -> list[str]:
+        """See AdapterHost."""
+        return sorted(self._loras)
+
+    async def load_adapter(self, name: str, path: Path) -> None:
+        """See AdapterHost."""
+        if name in self._loras:
+            raise Conflict(f"adapter {name!r} is loaded already", code="adapter_already_loaded")
+        if len(self._loras) >= self.settings.max_adapters:
+            raise OutOfMemory(f"{self.settings.max_adapters} adapters are loaded: unload one first")
+        request = self._lora(name, path)
+        try:
+            loaded = await self._engine.add_lora(request)
+        except Exception as error:  # it crossed a process: its type is not vLLM's promise
+            raise BadRequest(
+                f"vLLM cannot load adapter {name!r}: {str(error)[:300]}. SM_SERVE_MAX_LORA_RANK"
+                " must be at least its rank"
+            ) from error
+        if not loaded:
+            raise BadRequest(f"vLLM did not load adapter {name!r}")
+        self._loras[name] = request
+
+    async def unload_adapter(self, name: str) -> None:
+        """See AdapterHost. vLLM itself keeps it until its last request has been answered."""
+        request = self._loras.pop(name, None)
+        if request is None:
+            raise adapter_not_found(name, self.adapters())
+        await self._engine.remove_lora(request.lora_int_id)
+
+    def health(self) -> str | None:
+        """See the protocol."""
+        return "vLLM's engine has died" if self._engine.errored else None
+
+    def close(self) -> None:
+        """See the protocol."""
+        self._engine.shutdown()
+
+
+def engine_arguments(artefact: Artefact, settings: Settings, config: Any) -> dict[str, Any]:
+    """AsyncEngineArgs' keywords."""
+    arguments: dict[str, Any] = {
+        "model": str(artefact.base),
+        "dtype": settings.dtype,
+        "tensor_parallel_size": tensor_parallel(config),
+        "max_num_seqs": settings.max_in_flight,
+        "trust_remote_code": settings.trust_remote_code,
+        "load_format": "auto" if settings.allow_pickle_weights else "safetensors",
+        # Requests say how they sample; what a model's author prefers must not come on top.
+        "generation_config": "vllm",
+        "enable_log_requests": False,
+        "disable_log_stats": True,
+    }
+    rank = max([settings.max_lora_rank, *map(adapter_rank, artefact.adapters.values())])
+    if rank:
+        if rank > LORA_RANKS[-1]:
+            raise StartupError(f"an adapter of rank {rank}: vLLM takes up to {LORA_RANKS[-1]}")
+        arguments |= {
+            "enable_lora": True,
+            "max_lora_rank": next(size for size in LORA_RANKS if size >= rank),
+            "max_loras": min(LORAS_IN_A_BATCH, max(settings.max_adapters, 1)),
+            "max_cpu_loras": max(settings.max_adapters, LORAS_IN_A_BATCH),
+        }
+    return arguments
+
+
+def adapter_rank(path: Path) -> int:
+    """The largest rank in an adapter."""
+    config = json.loads((path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    return int(max([config.get("r", 8), *(config.get("rank_pattern") or {}).values()]))
+
+
+def tensor_parallel(config: Any) -> int:
+    """How many GPUs share the model: as many as its attention heads can be dealt to."""
+    import torch
+
+    heads = int(config.get_text_config().num_attention_heads)
+    count = max(int(torch.cuda.device_count()), 1)
+    return max(size for size in range(1, count + 1) if heads % size == 0)
+
+
+def write_sampling(sampling: Sampling, eos: frozenset[int], *, incremental: bool) -> Any:
+    """Our Sampling as vLLM's SamplingParams."""
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+    return SamplingParams(
+        max_tokens=sampling.max_new_tokens,
+        min_tokens=min(sampling.min_new_tokens, sampling.max_new_tokens or 0),
+        temperature=0.0 if sampling.greedy else sampling.temperature,
+        top_k=0 if sampling.greedy else sampling.top_k,
+        top_p=1.0 if sampling.greedy else sampling.top_p,
+        min_p=0.0 if sampling.greedy else sampling.min_p,
+        repetition_penalty=sampling.repetition_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        presence_penalty=sampling.presence_penalty,
+        logit_bias=dict(sampling.logit_bias) or None,
+        seed=None if sampling.greedy else sampling.seed,
+        logprobs=sampling.logprobs,
+        stop_token_ids=None if sampling.ignore_eos else sorted(eos),
+        ignore_eos=sampling.ignore_eos,
+        structured_outputs=write_constraint(sampling),
+        detokenize=False,
+        output_kind=RequestOutputKind.DELTA if incremental else RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def write_constraint(sampling: Sampling) -> Any:
+    """Our Constraint as vLLM's StructuredOutputsParams."""
+    from vllm.sampling_params import StructuredOutputsParams
+
+    constraint = sampling.constraint
+    if constraint is None:
+        return None
+    if constraint.kind is ConstraintKind.JSON_SCHEMA:
+        return StructuredOutputsParams(
+            json=json.loads(constraint.value), disable_any_whitespace=True
+        )
+    if constraint.kind is ConstraintKind.CHOICE:
+        return StructuredOutputsParams(choice=json.loads(constraint.value))
+    return StructuredOutputsParams(**{constraint.kind.value: constraint.value})
+
+
+def read_output(output: Any, sampling: Sampling) -> TokenChunk:
+    """The new tokens of a vLLM output, with their log probabilities where they were asked for."""
+    tokens = tuple(output.token_ids)
+    if sampling.logprobs is None or not output.logprobs:
+        return TokenChunk(tokens)
+    entries = []
+    for token, found in zip(tokens, output.logprobs, strict=True):
+        ranked = sorted(found.items(), key=lambda item: -item[1].logprob)
+        top = tuple(TokenLogprob(other, value.logprob) for other, value in ranked)
+        entries.append(TokenLogprob(token, found[token].logprob, top=top[: sampling.logprobs]))
+    return TokenChunk(tokens, tuple(entries))

@@ -1,0 +1,100 @@
+"""The translation to vLLM's own classes; it needs vllm, and no GPU."""
+
+import dataclasses
+import types
+
+import pytest
+
+from sm_serve.engines import vllm as engine
+from sm_serve.engines.protocol import Constraint, ConstraintKind, Sampling
+from sm_serve.errors import StartupError
+
+EOS = frozenset({2, 7})
+
+
+@pytest.fixture
+def parameters():
+    return pytest.importorskip("vllm.sampling_params")
+
+
+def test_every_field_of_a_sampling_reaches_vllm(parameters):
+    sampling = Sampling(
+        max_new_tokens=30, min_new_tokens=3, temperature=0.7, top_k=40, top_p=0.9, min_p=0.1,
+        repetition_penalty=1.2, frequency_penalty=0.3, presence_penalty=0.4,
+        logit_bias=((5, -1.0),), seed=9, logprobs=2,
+    )  # fmt: skip
+    found = engine.write_sampling(sampling, EOS, incremental=True)
+    assert (found.max_tokens, found.min_tokens, found.temperature) == (30, 3, 0.7)
+    assert (found.top_k, found.top_p, found.min_p, found.seed) == (40, 0.9, 0.1, 9)
+    assert (found.repetition_penalty, found.frequency_penalty) == (1.2, 0.3)
+    assert (found.presence_penalty, found.logit_bias, found.logprobs) == (0.4, {5: -1.0}, 2)
+    assert found.stop_token_ids == [2, 7]
+    assert found.output_kind is parameters.RequestOutputKind.DELTA
+
+
+def test_greedy_and_the_end_of_sequence(parameters):
+    sampling = Sampling(max_new_tokens=5, temperature=2.0, top_k=1, seed=1, ignore_eos=True)
+    found = engine.write_sampling(sampling, EOS, incremental=False)
+    assert (found.temperature, found.seed, found.ignore_eos) == (0.0, None, True)
+    assert not found.stop_token_ids
+    assert found.output_kind is parameters.RequestOutputKind.FINAL_ONLY
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "field", "expected"),
+    [
+        (ConstraintKind.JSON_SCHEMA, '{"type": "object"}', "json", {"type": "object"}),
+        (ConstraintKind.CHOICE, '["a", "b"]', "choice", ["a", "b"]),
+        (ConstraintKind.REGEX, "a+", "regex", "a+"),
+        (ConstraintKind.GRAMMAR, 'root ::= "a"', "grammar", 'root ::= "a"'),
+    ],
+)
+def test_constraints(parameters, kind, value, field, expected):
+    sampling = Sampling(constraint=Constraint(kind, value))
+    assert getattr(engine.write_constraint(sampling), field) == expected
+
+
+def test_tokens_and_logprobs_come_back():
+    def entry(value):
+        return types.SimpleNamespace(logprob=value)
+
+    output = types.SimpleNamespace(
+        token_ids=[4, 5], logprobs=[{4: entry(-0.1)}, {5: entry(-3.0), 8: entry(-0.2)}]
+    )
+    chunk = engine.read_output(output, Sampling(logprobs=1))
+    assert chunk.tokens == (4, 5)
+    assert [e.logprob for e in chunk.logprobs] == [-0.1, -3.0]
+    assert [e.top[0].token for e in chunk.logprobs] == [4, 8]
+    assert engine.read_output(output, Sampling()).logprobs == ()
+
+
+def test_the_largest_adapter_decides_the_rank(tmp_path):
+    from sm_serve.artefact import Artefact
+    from sm_serve.config import Settings
+    from sm_serve.engines.protocol import Task
+
+    config = types.SimpleNamespace(
+        get_text_config=lambda: types.SimpleNamespace(num_attention_heads=12)
+    )
+    (tmp_path / "adapter_config.json").write_text('{"r": 8, "rank_pattern": {"q": 20}}')
+    artefact = Artefact(tmp_path, tmp_path, Task.TEXT_GENERATION, {}, {"a": tmp_path})
+    found = engine.engine_arguments(artefact, Settings(), config)
+    assert (found["enable_lora"], found["max_lora_rank"]) == (True, 32)
+    assert found["load_format"] == "safetensors"
+    assert found["tensor_parallel_size"] >= 1
+    plain = dataclasses.replace(artefact, adapters={})
+    assert "enable_lora" not in engine.engine_arguments(plain, Settings(), config)
+    (tmp_path / "adapter_config.json").write_text('{"r": 1024}')
+    with pytest.raises(StartupError, match="rank 1024"):
+        engine.engine_arguments(artefact, Settings(), config)
+
+
+def test_the_model_is_dealt_to_as_many_gpus_as_its_heads_allow(monkeypatch):
+    import torch
+
+    config = types.SimpleNamespace(
+        get_text_config=lambda: types.SimpleNamespace(num_attention_heads=12)
+    )
+    for count, expected in ((0, 1), (1, 1), (4, 4), (8, 6)):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
+        assert engine.tensor_parallel(config) == expected
