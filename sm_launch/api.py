@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,16 +105,19 @@ def train(
     from sm_launch.workplace import open_workplace
 
     place = open_workplace(load(job, overrides), target)
+    image, role = place.training_image, place.training_role
     if place.target == "sagemaker":
         require_cost(place.config, place.config.training.max_cost_usd)
+        for words in training.check_request(place.config, image=image, role=role):
+            warnings.warn(words, stacklevel=2)
     name = requests.unique_name(place.config.name)
     session = place.session()
     request = training.build_request(
         place.config,
         place.stage(),
         name=name,
-        image=place.training_image,
-        role=place.training_role,
+        image=image,
+        role=role,
     )
     session.create_training_job(**request)
     if wait:
@@ -143,50 +147,11 @@ def deploy(
     Raises:
         LaunchError: the endpoint failed; what was made for it is gone again.
     """
-    from sm_launch import endpoints
+    from sm_launch.commands.deploy import carry_out, plan
     from sm_launch.workplace import open_workplace
 
     place = open_workplace(load(job, overrides), target)
-    session = place.session()
-    on_aws = place.target == "sagemaker"
-    steps = endpoints.build_requests(
-        place.config,
-        model_data=model_data_of(session, place.config, training_job, model_data),
-        image=place.serving_image,
-        role=place.hosting_role,
-        name=name,
-        output=place.stage(upload=False).output("endpoints") if on_aws else "",
-    )
-    endpoint = str(steps[-1][1]["EndpointName"])
-    existed = endpoints.exists(session, endpoint)
-    endpoints.deploy(session, steps)
-    expected = str(steps[-1][1]["EndpointConfigName"])
-    try:
-        description = endpoints.wait(session, endpoint, lambda seen: None, expected=expected)
-    except BaseException:
-        if existed:
-            endpoints.take_back(session, steps[:-1])
-        else:
-            endpoints.delete(session, endpoint)
-        raise
-    if on_aws:
-        from sm_launch import autoscaling
-
-        autoscaling.apply(place.config, endpoint)
-    return description
-
-
-def model_data_of(
-    session: Any, config: JobConfig, training_job: str | None, model_data: str | None
-) -> str:
-    """URI of the model to deploy: the one named, else that of a training job."""
-    from sm_launch import endpoints, training
-
-    if model_data:
-        return endpoints.model_data_uri(model_data)
-    if training_job:
-        return endpoints.artefact_uri(session.describe_training_job(TrainingJobName=training_job))
-    return endpoints.artefact_uri(training.latest_completed(session, config.name))
+    return carry_out(place, plan(place, job=training_job, model_data=model_data, name=name))
 
 
 def invoke(
@@ -323,17 +288,11 @@ def delete(*endpoints: str, target: Target | None = None) -> list[str]:
     Returns:
         What was deleted, a line each.
     """
-    from sm_launch import autoscaling
-    from sm_launch import endpoints as library
+    from sm_launch.commands.delete import delete_endpoint
     from sm_launch.sessions import open_session
 
     settled = resolve_target(None, target)
     session = open_session(settled)
-    deleted: list[str] = []
     for name in endpoints:
         session.describe_endpoint(EndpointName=name)  # an unknown name fails before anything goes
-    for name in endpoints:
-        if settled == "sagemaker":
-            deleted += autoscaling.remove(name, None)
-        deleted += library.delete(session, name)
-    return deleted
+    return [line for name in endpoints for line in delete_endpoint(session, name, settled, None)]

@@ -42,7 +42,7 @@ def delete(
         click.confirm(f"Delete {', '.join(names)} on SageMaker?", abort=True, err=True)
     gone: list[str] = []
     for name in names:
-        for line in _delete(session, name, settled, config.aws.region if config else None):
+        for line in delete_endpoint(session, name, settled, config.aws.region if config else None):
             gone.append(line)
             if not as_json:
                 click.echo(f"deleted {line}")
@@ -50,7 +50,9 @@ def delete(
         echo_json({"deleted": gone})
 
 
-def _delete(session: Session, name: str, target: Target, region: str | None) -> Iterator[str]:
+def delete_endpoint(
+    session: Session, name: str, target: Target, region: str | None
+) -> Iterator[str]:
     """Delete an endpoint and what belongs to it; a line for each thing that is gone."""
     if target != "sagemaker":
         yield from endpoints.delete(session, name)

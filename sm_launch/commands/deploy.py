@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import click
 
 from sm_launch import autoscaling, component_requests, components, endpoints, requests
 from sm_launch.commands.options import (
+    Workplace,
     dry_run_option,
     echo_json,
     job_options,
@@ -41,10 +43,59 @@ def deploy(
 ) -> None:
     """Put a trained model behind an endpoint and wait until it answers."""
     workplace = open_workplace(config_path, overrides, target)
-    session = workplace.session()
-    config = workplace.config
-    artefact = endpoints.artefact_of(session, config.name, job, model_data)
-    on_aws = workplace.target == "sagemaker"
+    planned = plan(workplace, job=job, model_data=model_data, name=name)
+    if dry_run:
+        config, on_aws = workplace.config, workplace.target == "sagemaker"
+        scaling = autoscaling.build_requests(config, planned.endpoint) if on_aws else []
+        echo_json(_by_method([*planned.steps, *_components(config, planned), *scaling]))
+        return
+    description = carry_out(workplace, planned)
+    _report(description, workplace.target, config_path, as_json=as_json)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A deployment that has not begun.
+
+    Attributes:
+        steps: the requests, in order: method name and arguments.
+        model_bytes: size of the artefact, where it is known.
+    """
+
+    steps: list[tuple[str, requests.Request]]
+    model_bytes: int | None
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint's name."""
+        return str(self.steps[-1][1]["EndpointName"])
+
+    @property
+    def model(self) -> str:
+        """The main model's name."""
+        return str(self.steps[0][1]["ModelName"])
+
+
+def plan(
+    workplace: Workplace,
+    *,
+    job: str | None = None,
+    model_data: str | None = None,
+    name: str | None = None,
+) -> Plan:
+    """What a deployment will ask for.
+
+    Raises:
+        UserInputError: there is no such model, or the target has no such endpoint.
+    """
+    config, on_aws = workplace.config, workplace.target == "sagemaker"
+    artefact = endpoints.artefact_of(workplace.session(), config.name, job, model_data)
+    if config.endpoint.components and not on_aws:
+        raise UserInputError(
+            "inference components are on SageMaker only",
+            field="endpoint.components",
+            fix="leave it out here; the serving image loads adapters over its /adapters route",
+        )
     size = _size(config, artefact) if on_aws else None
     steps = endpoints.build_requests(
         config,
@@ -55,33 +106,32 @@ def deploy(
         output=workplace.stage(upload=False).output("endpoints"),
         model_bytes=size,
     )
-    endpoint = str(steps[-1][1]["EndpointName"])
-    if config.endpoint.components and not on_aws:
-        raise UserInputError(
-            "inference components are on SageMaker only",
-            field="endpoint.components",
-            fix="leave it out here; the serving image loads adapters over its /adapters route",
-        )
-    if dry_run:
-        scaling = autoscaling.build_requests(config, endpoint) if on_aws else []
-        echo_json(_by_method([*steps, *_components(config, endpoint, steps, size), *scaling]))
-        return
+    return Plan(steps, size)
+
+
+def carry_out(workplace: Workplace, planned: Plan) -> dict[str, Any]:
+    """Send the requests of `plan` and wait until the endpoint answers.
+
+    Raises:
+        LaunchError: it does not; what was made for it is gone again.
+    """
+    session, config = workplace.session(), workplace.config
+    on_aws = workplace.target == "sagemaker"
     if on_aws:
-        _check(config, [*steps, *_components(config, endpoint, steps, size)])
+        _check(config, [*planned.steps, *_components(config, planned)])
     if config.endpoint.components:
-        description = _deploy_components(session, config, steps, endpoint, size)
+        description = _deploy_components(session, config, planned)
     else:
-        description = _deploy(session, steps, endpoint)
+        description = _deploy(session, planned)
     if on_aws:
-        for line in autoscaling.apply(config, endpoint):
+        for line in autoscaling.apply(config, planned.endpoint):
             click.echo(line, err=True)
-    _report(description, workplace.target, config_path, as_json=as_json)
+    return description
 
 
-def _deploy(
-    session: Session, steps: list[tuple[str, requests.Request]], endpoint: str
-) -> dict[str, Any]:
+def _deploy(session: Session, planned: Plan) -> dict[str, Any]:
     """Deploy and wait; what a failed deployment has made is taken away again."""
+    steps, endpoint = planned.steps, planned.endpoint
     existed = endpoints.exists(session, endpoint)
     endpoints.deploy(session, steps)
     try:
@@ -119,41 +169,32 @@ def _check(config: JobConfig, steps: list[tuple[str, requests.Request]]) -> None
             click.echo(f"warning: {words}", err=True)
 
 
-def _components(
-    config: JobConfig,
-    endpoint: str,
-    steps: list[tuple[str, requests.Request]],
-    size: int | None,
-) -> list[tuple[str, requests.Request]]:
+def _components(config: JobConfig, planned: Plan) -> list[tuple[str, requests.Request]]:
     if not config.endpoint.components:
         return []
-    model = str(steps[0][1]["ModelName"])
-    base = component_requests.create_base(config, endpoint, model, size)
-    found = [base, *component_requests.adapters(config, endpoint)]
+    base = component_requests.create_base(
+        config, planned.endpoint, planned.model, planned.model_bytes
+    )
+    found = [base, *component_requests.adapters(config, planned.endpoint)]
     return [("create_inference_component", request) for request in found]
 
 
-def _deploy_components(
-    session: Session,
-    config: JobConfig,
-    steps: list[tuple[str, requests.Request]],
-    endpoint: str,
-    size: int | None,
-) -> dict[str, Any]:
+def _deploy_components(session: Session, config: JobConfig, planned: Plan) -> dict[str, Any]:
     """The endpoint first where there is none, then the model and its adapters as components."""
+    steps, endpoint = planned.steps, planned.endpoint
     existed = endpoints.exists(session, endpoint)
     if existed:
         session.create_model(**steps[0][1])
     else:
-        _deploy(session, steps, endpoint)
+        _deploy(session, planned)
     try:
         with progress(f"Endpoint {endpoint}") as bar:
             components.apply(
                 session,
                 config,
                 endpoint,
-                str(steps[0][1]["ModelName"]),
-                size,
+                planned.model,
+                planned.model_bytes,
                 lambda name, status: bar.update(description=f"Component {name}: {status}"),
             )
     except LaunchError:

@@ -57,9 +57,9 @@ def measure(task: Task, predictions: Sequence[Prediction], slices: Sequence[str]
 
 
 def unknown_labels(predictions: Sequence[Prediction]) -> list[str]:
-    """Labels of the data that the model gave no score for, told only where it gives scores."""
+    """Labels of the data that the model gave no score for, told only where it scores them all."""
     named = {label for p in predictions for label in (*p.scores, p.predicted)}
-    told_all = all(p.scores for p in predictions)
+    told_all = all(len(p.scores) > 1 for p in predictions)
     return sorted({p.gold for p in predictions} - named) if told_all else []
 
 

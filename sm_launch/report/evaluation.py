@@ -283,7 +283,7 @@ def _failures(result: EvaluationResult) -> Markup | None:
 def _origin(result: EvaluationResult) -> Markup:
     info = result.info
     facts = {
-        "Endpoint": info.endpoint,
+        "Measured": info.endpoint,
         "Training job": info.training_job,
         "Target": info.target,
         "Model": info.model,

@@ -219,6 +219,14 @@ def test_the_same_from_python(
     text = "the film 3 was superb and lovely and good and pleasant"
     assert sm_launch.invoke("by-python", text, target="process")[0]["label"] == "positive"
     by_endpoint = sm_launch.evaluate(job, target="process", endpoint="by-python")
+    with_report = sm_launch.compare(
+        shell.directory / "build" / "tiny" / "report",
+        "by-python",
+        job=job,
+        target="process",
+        output=shell.directory / "compared",
+    )
+    assert with_report.mcnemar.p_value == 1.0
     gone = sm_launch.delete("by-python", target="process")
     assert "endpoint by-python" in gone
 

@@ -61,7 +61,18 @@ def make_task(
 
 
 def task_of_method(method: str) -> str:
-    """The task that a model trained with this method serves."""
+    """The task that a model trained with this method serves.
+
+    Raises:
+        UserInputError: it is none of those.
+    """
     if method in TASKS:
         return method
-    return "text-classification" if method == "reward" else "text-generation"
+    if method == "reward":
+        raise UserInputError(
+            "a reward model gives one score, for which there is no expected answer",
+            field="evaluation.task",
+            value=method,
+            fix="see the accuracy on pairs in the training job's metrics, or set evaluation.task",
+        )
+    return "text-generation"

@@ -60,3 +60,37 @@ def test_a_prefix_is_a_directory(client, tmp_path: Path) -> None:
     for uri in ("s3://data/set", "s3://data/set/"):
         copy = fetcher(client, tmp_path)(uri)
         assert sorted(p.name for p in copy.rglob("*.jsonl")) == ["a.jsonl", "b.jsonl"]
+
+
+def test_upload_and_evaluate_on_s3(client, run, tmp_path: Path, monkeypatch, capsys) -> None:
+    """Channels go up once; an evaluation reads rows and a transform job's answers from there."""
+    import json
+
+    from sm_launch import cli
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    lines = [f"review {n},{'good' if n % 2 else 'bad'}" for n in range(60)]
+    Path("rows.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    Path("job.yaml").write_text("name: up\ndata: {input: rows.csv}\naws: {bucket: data}\n")
+    assert cli.run(["data", "upload", "--json"]) == 2  # nothing is prepared
+    assert cli.run(["data", "prepare"]) == 0
+    capsys.readouterr()
+    assert cli.run(["data", "upload", "--dry-run", "--json"]) == 0
+    named = json.loads(capsys.readouterr().out)["channels"]
+    assert "Contents" not in client.list_objects_v2(Bucket="data")
+    assert cli.run(["data", "upload", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["channels"] == named
+    before = client.list_objects_v2(Bucket="data")["Contents"]
+    assert len(before) == 3
+    assert cli.run(["data", "upload"]) == 0
+    assert named["test"] in capsys.readouterr().out
+    assert client.list_objects_v2(Bucket="data")["Contents"] == before  # nothing is sent twice
+
+    answers = "".join(json.dumps([{"label": "good", "score": 1.0}]) + "\n" for _ in range(6))
+    client.put_object(Bucket="data", Key="answers/test.jsonl.out", Body=answers.encode())
+    command = ["evaluate", "--data", named["test"], "--transform-output", "s3://data/answers/"]
+    assert cli.run([*command, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["rows"]["total"] == 6
+    assert document["metrics"]["accuracy"] == 0.5

@@ -60,3 +60,13 @@ def test_evaluate_from_the_command_line(
     html = (tmp_path / "build" / "tiny" / "report" / "report.html").read_text()
     assert "Reliability" in html
     assert cli.run([*command, "--endpoint", "x"]) == 2
+
+
+def test_answers_with_one_label_each_do_not_tell_what_the_model_knows():
+    from sm_launch.evaluation import evaluate_outputs, make_task
+
+    answers = [{"label": "b", "score": 0.9}] * 2
+    rows = [{"text": "x", "label": "a"}] * 2
+    result = evaluate_outputs(answers, rows, task=make_task("text-classification"))
+    assert result.metrics.summary["accuracy"] == 0
+    assert result.warnings == ()
