@@ -107,6 +107,13 @@ def fit(job: Job, trainer: Any) -> None:
     """Train, from the last complete checkpoint if there is one; on SIGTERM leave one behind."""
     from transformers.trainer_callback import PrinterCallback
 
+    if trainer.train_dataset is not None and len(trainer.train_dataset) == 0:
+        raise UserError(
+            "no row of the train channel is left: each prompt alone is as long",
+            field="max_length",
+            value=getattr(trainer.args, "max_length", None),
+            fix="raise max_length, or shorten the prompts",
+        )
     trainer.remove_callback(PrinterCallback)  # it would print every event a second time
     removed = remove_partial(job.paths.checkpoints) if job.is_main else []
     if removed:
