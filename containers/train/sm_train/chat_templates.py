@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sm_train.contract import Paths
+from sm_train.contract import Paths, read_text
 from sm_train.errors import UserError, shorten
 from sm_train.formats import is_conversational
 
@@ -32,7 +32,7 @@ def template_text(paths: Paths, chosen: str) -> str:
     if "{{" in chosen or "{%" in chosen:
         return chosen
     if chosen.endswith(_SUFFIXES):
-        return channel_file(paths, chosen, "chat_template").read_text(encoding="utf-8")
+        return read_text(channel_file(paths, chosen, "chat_template"), "chat_template")
     named = named_templates()
     if chosen == "chatml":
         return CHATML
@@ -91,7 +91,7 @@ def settle_chat_template(job: Job, tokenizer: Any) -> None:
         tokenizer.chat_template = template_text(job.paths, chosen)
     file = str(training.get("chat_template_path") or "")
     if file.endswith(_SUFFIXES):
-        tokenizer.chat_template = Path(file).read_text(encoding="utf-8")
+        tokenizer.chat_template = read_text(Path(file), "chat_template_path")
     elif file:
         _check_other_tokenizer(file)
         return  # TRL copies the template, and the tokens it needs, of that tokenizer

@@ -128,6 +128,16 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def read_text(path: Path, field: str) -> str:
+    """A text file that a setting names. Raises UserError when it is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"cannot be read: {error}", field=field, value=path.name, fix="write it as UTF-8"
+        ) from error
+
+
 def read_cluster(paths: Paths) -> Cluster:
     """The job's hosts. A missing resourceconfig.json means one host.
 

@@ -12,10 +12,14 @@ from typing import Any
 from sm_train.chat_templates import settle_chat_template
 from sm_train.config import Config, ModelArguments
 from sm_train.contract import Paths
-from sm_train.errors import UserError
+from sm_train.errors import StoppedBySignalError, UserError, shorten
 from sm_train.job import Job
 
 _SEED = 42  # transformers' own default
+_ENCODERS = (
+    *("albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra"),
+    *("modernbert", "mpnet", "roberta", "xlm-roberta"),
+)
 _WEIGHTS = ("*.safetensors", "*.bin")
 
 
@@ -113,6 +117,19 @@ def read_model_config(source: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def check_generates(source: str, field: str) -> None:
+    """Raise UserError for an encoder; transformers would load it as a generator all the same."""
+    config = read_model_config(source)
+    kind = str(config.get("model_type"))
+    if kind in _ENCODERS and not config.get("is_decoder"):
+        raise UserError(
+            f"is an encoder ({kind}), which does not generate text",
+            field=field,
+            value=source,
+            fix="use a decoder (such as Llama, Qwen, Mistral), or the method text-classification",
+        )
+
+
 def load_tokenizer(job: Job) -> Any:
     """The base model's tokenizer, with a padding token: decoders often lack it."""
     from transformers import AutoTokenizer
@@ -134,6 +151,8 @@ def load_model(job: Job, auto_class: str, **overrides: Any) -> Any:
     """The base model through a transformers Auto class, in the type that suits the hardware."""
     import transformers
 
+    if auto_class == "AutoModelForCausalLM":
+        check_generates(job.model_source, "model_name_or_path")
     # The trainer seeds too late for weights that are drawn here, such as a new head's.
     transformers.set_seed(int(job.config.training.get("seed") or _SEED))
     options = job.config.model
@@ -165,9 +184,13 @@ def _loaded(load: Any, source: str, **options: Any) -> Any:
     """Call `from_pretrained`; what it cannot find or read is the user's input, not our bug."""
     try:
         return load(source, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (UserError, StoppedBySignalError, MemoryError):
+        raise
+    except Exception as error:  # down to the parsers' own, which have no common base
+        if "out of memory" in str(error).lower():
+            raise
         raise UserError(
-            f"cannot be loaded: {error}",
+            f"cannot be loaded: {type(error).__name__}: {shorten(str(error), 400)}",
             field="model_name_or_path",
             value=source,
             fix="check the id or path, that it is public or a token is set, and its files",

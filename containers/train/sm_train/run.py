@@ -144,6 +144,13 @@ def fit(job: Job, trainer: Any) -> None:
 
     from sm_train.resuming import AlreadyTrainedError, ResumeCallback, agreed_checkpoint
 
+    if trainer.train_dataset is not None and len(trainer.train_dataset) == 0:
+        raise UserError(
+            "no row of the train channel is left: each prompt alone is as long",
+            field="max_length",
+            value=getattr(trainer.args, "max_length", None),
+            fix="raise max_length, or shorten the prompts",
+        )
     trainer.remove_callback(PrinterCallback)  # it would print every event a second time
     checkpoint = agreed_checkpoint(job.paths.checkpoints, trainer.args.world_size)
     removed = remove_partial(job.paths.checkpoints) if trainer.args.local_process_index == 0 else []

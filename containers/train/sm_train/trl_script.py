@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sm_train.contract import read_text
 from sm_train.decoding import unquote
 from sm_train.errors import UserError
 from sm_train.parallelism import zero_config
@@ -105,7 +106,7 @@ def yaml_config(
                 value=name,
                 fix="set the hyperparameter config to one of them",
             )
-        text, source = wanted[0].read_text(encoding="utf-8"), wanted[0].name
+        text, source = read_text(wanted[0], "config"), wanted[0].name
     elif name:
         raise UserError(
             "is neither YAML text nor a file of a `config` channel", field="config", value=name

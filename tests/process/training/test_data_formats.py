@@ -217,6 +217,36 @@ def test_what_is_refused_before_training(
         job.train_here()
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("model.safetensors", b"\x10" * 100, "cannot be loaded: SafetensorError"),
+        ("tokenizer.json", b"{", "cannot be loaded: JSONDecodeError"),
+        ("config.json", b"\xff", r"config\.json: is not valid JSON"),
+        ("config.json", b'{"model_type": "bert"}', r"is an encoder \(bert\).*decoder"),
+    ],
+)
+def test_a_base_model_that_cannot_be_used_is_refused(
+    name: str, content: bytes, message: str, new_job: NewJob, decoder: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    shutil.copytree(decoder, tmp_path / "model")
+    (tmp_path / "model" / name).write_bytes(content)
+    job = new_job({"method": "sft", **FAST}, train=CHATS, model=tmp_path / "model")
+    with pytest.raises(UserError, match=message):
+        job.train_here()
+
+
+def test_prompts_that_leave_no_room_for_an_answer_are_refused(
+    new_job: NewJob, decoder: Path
+) -> None:
+    rows = [{"prompt": "w1 " * 50, "chosen": "good", "rejected": "bad"}] * 4
+    job = new_job({"method": "dpo", **FAST, "max_length": 16}, train=rows, model=decoder)
+    with pytest.raises(UserError, match="max_length = 16: no row of the train channel is left"):
+        job.train_here()
+
+
 def test_lora_options_change_what_is_trained(new_job: NewJob, decoder: Path) -> None:
     from safetensors import safe_open
 

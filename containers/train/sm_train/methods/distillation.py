@@ -34,7 +34,9 @@ def check_arguments(config: Config) -> None:
 
 def check_files(config: Config, paths: Paths) -> None:
     """The teacher must be where the setting says."""
-    teacher(config, paths)
+    from sm_train.model import check_generates
+
+    check_generates(teacher(config, paths), TEACHER)
 
 
 def teacher(config: Config, paths: Paths) -> str:
