@@ -34,6 +34,23 @@ class LogCallback(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start the clock that throughput is measured with."""
         self._mark = (time.perf_counter(), state.global_step, 0.0)
+        if state.global_step and state.is_world_process_zero:
+            self._rewrite(state)
+
+    def _rewrite(self, state: Any) -> None:
+        """Resumed: what was logged after the checkpoint comes again, and the file may be new."""
+        rows: list[dict[str, Any]] = []
+        if self.path.is_file():
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+            rows = [json.loads(line) for line in lines if line.endswith("}")]
+        rows = [row for row in rows if row["step"] <= state.global_step] or [
+            {"step": event["step"], **event} for event in state.log_history
+        ]
+        text = "".join(
+            json.dumps({key: finite_or_none(value) for key, value in row.items()}) + "\n"
+            for row in rows
+        )
+        self.path.write_text(text, encoding="utf-8")
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any

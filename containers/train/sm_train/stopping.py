@@ -40,6 +40,8 @@ class StopRequest:
         os.set_blocking(writer, False)
         signal.signal(signal.SIGTERM, self._handle)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        # Pools end their forked workers by SIGTERM: those must die, and not write into our pipe.
+        os.register_at_fork(after_in_child=_forget)
         threading.Thread(target=self._listen, args=(reader,), daemon=True, name="sigterm").start()
 
     def defer(self) -> None:
@@ -66,6 +68,11 @@ class StopRequest:
             leave(EXIT_STOPPED, f"stopped: {_AT_ONCE}")
         time.sleep(_GRACE_SECONDS)
         leave(EXIT_STOPPED, f"stopped: {_TOO_LONG}")
+
+
+def _forget() -> None:
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def leave(code: int, reason: str = "") -> NoReturn:

@@ -113,8 +113,8 @@ def test_wherever_it_stops_it_goes_on_as_if_it_had_not(
             (kept,) = [p for p in job.checkpoints.iterdir() if step_of(p) == step_of(checkpoint)]
             assert is_complete(kept)
     assert stops >= 4
-    if not (job.model / "config.json").exists():
-        run(job)
+    shutil.rmtree(job.path / "output")  # a new container has the checkpoints alone
+    run(job)
     same(job, whole)
     curves = json.loads((job.path / "output" / "data" / "training_curves.json").read_text())
     assert [step for step, _ in curves["loss"]] == list(logged(whole, "loss"))
@@ -223,3 +223,27 @@ def test_sigterm_reaches_a_process_that_is_busy_in_a_library() -> None:
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 143
     assert "stopped by SIGTERM before there was anything to save" in errors
+
+
+def test_sigterm_to_a_forked_worker_ends_that_worker_alone() -> None:
+    """As pools of processes do when they are done; tokenising uses them."""
+    program = (
+        "import os, signal, time\n"
+        "from sm_train.stopping import StopRequest\n"
+        "stop = StopRequest()\n"
+        "stop.install()\n"
+        "stop.defer()\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    time.sleep(30)\n"
+        "    os._exit(0)\n"
+        "time.sleep(0.2)\n"
+        "os.kill(child, signal.SIGTERM)\n"
+        "_, status = os.waitpid(child, 0)\n"
+        "time.sleep(0.2)\n"
+        "print(os.waitstatus_to_exitcode(status), stop.requested)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == ["-15", "False"]

@@ -1,0 +1,45 @@
+"""Which attention is taken, by what the machine has, and why."""
+
+from __future__ import annotations
+
+import pytest
+
+from sm_train.config import ModelArguments
+from sm_train.model import choose_attention
+
+pytestmark = pytest.mark.slow  # imports torch
+
+
+@pytest.mark.parametrize(
+    ("capability", "installed", "name", "why"),
+    [
+        (None, (), None, "no GPU"),
+        (7, (2,), None, "FlashAttention needs compute capability 8, this GPU has 7"),
+        (8, (), None, "flash-attn is not installed"),
+        (8, (2, 3), "flash_attention_2", "flash-attn is installed"),
+        (9, (2,), "flash_attention_2", "flash-attn is installed"),
+        (9, (2, 3), "flash_attention_3", "Hopper GPU, flash-attn 3 is installed"),
+    ],
+)
+def test_the_best_that_is_there(
+    capability: int | None,
+    installed: tuple[int, ...],
+    name: str | None,
+    why: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch
+    import transformers.utils
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: capability is not None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (capability, 0))
+    for number in (2, 3):
+        monkeypatch.setattr(
+            transformers.utils,
+            f"is_flash_attn_{number}_available",
+            lambda number=number: number in installed,
+        )
+    chosen = choose_attention(ModelArguments())
+    assert (chosen.name, chosen.why) == (name, why)
+    forced = choose_attention(ModelArguments(attn_implementation="eager"))
+    assert (forced.name, forced.why) == ("eager", "as attn_implementation says")
