@@ -9,7 +9,8 @@ installed into an environment of its own beside this one's torch and transformer
 --mms-python names one. `transformers` is `transformers serve` (generation only).
 Writes one JSON document with a row for each server and number of clients; latencies are in
 milliseconds, memory in MiB (proportional set size of the whole process tree), readiness in
-seconds from start to the first right answer, first_token_ms the median of a streamed run.
+seconds from start to the first right answer, first_token_ms the median of a streamed run,
+cpu_ms_per_request what the server's processes used.
 """
 
 from __future__ import annotations
@@ -159,7 +160,10 @@ def measure(target: Target, task: str, clients: list[int], count: int, log: Path
         rows = []
         for number in clients:
             load(target, task, requests[: min(count, 2 * number)], number)
+            before = processor_seconds(log)
             row = load(target, task, requests, number)
+            used = processor_seconds(log) - before
+            row["cpu_ms_per_request"] = round(1000 * used / len(requests), 2)
             if task == "generation" and target.name == "sm-serve":
                 row["first_token_ms"] = first_token(target, requests[: 4 * number], number)
             rows.append(row)
@@ -239,6 +243,16 @@ def make_mms_environment(path: Path) -> str:
     command = [python, "-m", "pip", "install", "-q", "multi-model-server==1.1.11"]
     subprocess.run(command, check=True)
     return str(python)
+
+
+def processor_seconds(log: Path) -> float:
+    """Processor time that the server has used: comparable even on a machine that is shared."""
+    total = 0.0
+    for each in family(log):
+        with contextlib.suppress(psutil.Error):
+            times = each.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 def memory(log: Path) -> int:

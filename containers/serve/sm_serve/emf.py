@@ -11,7 +11,12 @@ from collections.abc import Mapping
 from sm_serve.metrics import Metrics
 
 NAMESPACE = "SmServe"
-UNITS = {"Requests": "Count", "Errors": "Count", "InFlight": "Count", "Latency": "Milliseconds"}
+UNITS = {
+    "Latency": "Milliseconds",
+    "TimeToFirstByte": "Milliseconds",
+    "TokensPerSecond": "Count/Second",
+}
+GAUGES = {"queue_items": "QueueItems", "active_generations": "ActiveGenerations"}
 
 
 class Publisher:
@@ -20,26 +25,48 @@ class Publisher:
     def __init__(self, metrics: Metrics, model: str) -> None:
         self._metrics = metrics
         self._model = model
-        self._last = (0, 0, 0.0)
+        self._last: dict[str, float] = {}
+        self._since: float | None = None
 
     def line(self, now: float, engine: Mapping[str, float]) -> str:
         """One JSON line; `now` is in seconds since the epoch."""
-        metrics = self._metrics
-        total = sum(metrics.requests.values())
-        errors = sum(n for (_, status), n in metrics.requests.items() if status >= 500)
-        requests, failed, seconds = self._last
-        self._last = (total, errors, metrics.latency.sum)
-        count = total - requests
-        values: dict[str, float] = {
-            "Requests": count,
-            "Errors": errors - failed,
-            "InFlight": metrics.in_flight,
-        }
-        if count:
-            values["Latency"] = round(1000 * (metrics.latency.sum - seconds) / count, 3)
-        if "queue_items" in engine:
-            values["QueueItems"] = engine["queue_items"]
+        values = self._values(now, engine)
         names = [{"Name": name, "Unit": UNITS.get(name, "Count")} for name in values]
         directive = {"Namespace": NAMESPACE, "Dimensions": [["Model"]], "Metrics": names}
         aws = {"Timestamp": int(now * 1000), "CloudWatchMetrics": [directive]}
         return json.dumps({"_aws": aws, "Model": self._model, **values})
+
+    def _values(self, now: float, engine: Mapping[str, float]) -> dict[str, float]:
+        metrics = self._metrics
+        requests = metrics.requests.items()
+        count = self._change("requests", sum(number for _, number in requests))
+        errors = sum(number for (_, status), number in requests if status >= 500)
+        values: dict[str, float] = {
+            "Requests": count,
+            "Errors": self._change("errors", errors),
+            "Disconnects": self._change("disconnects", metrics.disconnects),
+            "InFlight": metrics.in_flight,
+        }
+        latency = self._change("latency", metrics.latency.sum)
+        first = self._change("first", metrics.first_byte.sum)
+        answered = self._change("answered", sum(metrics.first_byte.counts))
+        if count:
+            values["Latency"] = round(1000 * latency / count, 3)
+        if answered:
+            values["TimeToFirstByte"] = round(1000 * first / answered, 3)
+        batches = self._change("batches", engine.get("batches_total", 0))
+        items = self._change("items", engine.get("batch_items_total", 0))
+        if batches and items:
+            values["BatchSize"] = round(items / batches, 2)
+        if "generated_tokens_total" in engine:
+            tokens = self._change("tokens", engine["generated_tokens_total"])
+            if self._since is not None and now > self._since:
+                values["TokensPerSecond"] = round(tokens / (now - self._since), 2)
+        self._since = now
+        return values | {new: engine[old] for old, new in GAUGES.items() if old in engine}
+
+    def _change(self, name: str, total: float) -> float:
+        """How much a running total has grown since the last line."""
+        change = total - self._last.get(name, 0)
+        self._last[name] = total
+        return change

@@ -64,7 +64,11 @@ def test_cloudwatch_lines_hold_the_interval():
     directive = line["_aws"]["CloudWatchMetrics"][0]
     assert directive["Dimensions"] == [["Model"]]
     assert {metric["Name"] for metric in directive["Metrics"]} == {
-        "Requests", "Errors", "InFlight", "Latency", "QueueItems",
+        "Requests", "Errors", "Disconnects", "InFlight", "Latency", "QueueItems",
     }  # fmt: skip
     assert (line["Requests"], line["Errors"], line["Latency"]) == (2, 1, 300)
-    assert json.loads(publisher.line(2, {}))["Requests"] == 0
+    metrics.first_byte.observe(0.05)
+    engine = {"generated_tokens_total": 10, "batches_total": 4, "batch_items_total": 6}
+    later = json.loads(publisher.line(3.5, engine))
+    assert (later["Requests"], later["TokensPerSecond"], later["BatchSize"]) == (0, 5, 1.5)
+    assert later["TimeToFirstByte"] == 50
