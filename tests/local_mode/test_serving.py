@@ -126,6 +126,69 @@ def test_a_bad_body_is_the_clients_error(session):
     assert caught.value.response["Error"]["Code"] == "ModelError"
 
 
+def test_a_batch_transform_runs_in_a_container_of_its_own(session, home, tmp_path):
+    """The model of the endpoint over two files: one without and one with a bad record."""
+    (tmp_path / "input").mkdir()
+    (tmp_path / "input" / "rows.jsonl").write_text('{"inputs": "good"}\n{"text": "café bad"}\n')
+    (tmp_path / "input" / "broken.jsonl").write_text('{"inputs": \n')
+    source = {"S3DataType": "S3Prefix", "S3Uri": (tmp_path / "input").as_uri()}
+    session.create_transform_job(
+        TransformJobName="batch",
+        ModelName="tiny",
+        TransformInput={"DataSource": {"S3DataSource": source}, "SplitType": "Line",
+                        "ContentType": "application/jsonlines"},
+        TransformOutput={"S3OutputPath": (tmp_path / "output").as_uri(), "AssembleWith": "Line",
+                         "Accept": "application/jsonlines"},
+        TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+    )  # fmt: skip
+
+    def state():
+        return session.describe_transform_job(TransformJobName="batch")
+
+    environment = ""
+    while state()["TransformJobStatus"] == "InProgress":
+        if "SAGEMAKER_BATCH" not in environment:
+            listed = "{{range .Config.Env}}{{println .}}{{end}}"
+            # One that ended meanwhile is an error, and there is the next round.
+            command = ["docker", "inspect", "--format", listed, *containers_of(home)]
+            answer = subprocess.run(command, capture_output=True, text=True, check=False)
+            environment = answer.stdout
+        time.sleep(0.5)
+    log = "\n".join(session.transform_log_lines("batch")[0])
+    assert "SAGEMAKER_BATCH=true" in environment
+    assert state()["TransformJobStatus"] == "Failed", log
+    assert "broken.jsonl: the model refused" in state()["FailureReason"]
+    lines = (tmp_path / "output" / "rows.jsonl.out").read_text().splitlines()
+    assert [json.loads(line)["label"] in LABELS for line in lines] == [True, True]
+    assert not (tmp_path / "output" / "broken.jsonl.out").exists()
+    assert len(containers_of(home)) == 1, "only the endpoint's is left"
+
+
+def test_an_endpoint_moves_to_another_configuration_and_goes_on_answering(session, home):
+    before = containers_of(home)
+    described = session.describe_endpoint_config(EndpointConfigName="tiny")
+    (variant,) = described["ProductionVariants"]
+    variants = [{**variant, "VariantName": "Next"}]
+    session.create_endpoint_config(EndpointConfigName="next", ProductionVariants=variants)
+    session.update_endpoint(EndpointName="sentiment", EndpointConfigName="next")
+    ask = {"EndpointName": "sentiment", "ContentType": "application/json",
+           "Body": b'{"inputs": "good"}'}  # fmt: skip
+    seen = set()
+    deadline = time.monotonic() + 120
+    while session.describe_endpoint(EndpointName="sentiment")["EndpointStatus"] == "Updating":
+        seen.add(session.invoke_endpoint(**ask)["InvokedProductionVariant"])
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    description = session.describe_endpoint(EndpointName="sentiment")
+    assert description["EndpointStatus"] == "InService"
+    assert "FailureReason" not in description
+    assert session.invoke_endpoint(**ask)["InvokedProductionVariant"] == "Next"
+    assert "AllTraffic" in seen
+    after = containers_of(home)
+    assert len(after) == 1
+    assert after != before
+
+
 @pytest.fixture
 def slow_server(tmp_path, built):
     """Id and address of a server that runs as nobody in particular, on a port it was told."""

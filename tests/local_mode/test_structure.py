@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
+from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -23,6 +26,16 @@ WORLD_WRITABLE = (
     "-not -path '/tmp*' -print | sort"
 )
 
+PACKAGES = "/opt/venv/lib/python3*/site-packages"
+DEBIAN = "dpkg-query -W -f '${Package}\\n'"
+# A machine that does much else at the same time; a quiet one takes a tenth of it.
+START_SECONDS = 60
+
+
+def pairs(listing: str) -> list[list[str]]:
+    """Lines of two words each, as `du` prints them."""
+    return [line.split() for line in listing.splitlines()]
+
 
 def run(image: str, command: str) -> str:
     """Output of a shell command in a container that can reach nothing."""
@@ -36,9 +49,66 @@ def image(request, built):
 
 
 def test_the_image_is_within_its_size_budget(image, capsys):
+    """What is large is printed, so that growth is seen before the budget is spent."""
+    largest = run(image.uri, f"du -sm {PACKAGES}/* | sort -rn | head -8 | sed 's@/.*/@@'")
     with capsys.disabled():
         print(f"\n{image.uri}: {image.size / 1e9:.2f} of {BUDGET_BYTES[image.name] / 1e9} GB")
+        print("  " + ", ".join(f"{name} {size} MB" for size, name in pairs(largest)))
     assert image.size < BUDGET_BYTES[image.name]
+
+
+def test_beside_the_base_there_is_one_virtual_environment(image):
+    listing = (
+        "find /opt /usr/local/lib /usr/local/bin /home /srv /root -mindepth 1 -maxdepth 1 | sort"
+    )
+    beyond = set(run(image.uri, listing).split()) - set(run(BASE, listing).split())
+    assert beyond <= {"/opt/venv", "/usr/local/lib/python3.11"}  # Debian's place for local modules
+    assert run(image.uri, "find /usr/local/lib/python3.11 -type f") == ""
+    packages = set(run(image.uri, DEBIAN).split()) - set(run(BASE, DEBIAN).split())
+    assert "python3" in packages
+    assert not [name for name in packages if name.endswith("-dev") or name.startswith("gcc")]
+
+
+def test_the_bill_of_materials_names_what_is_installed(image):
+    document = json.loads(image.sbom.read_text())
+    assert document["bomFormat"] == "CycloneDX"
+    listed = {each["purl"].partition("?")[0] for each in document["components"] if "purl" in each}
+    debian = run(image.uri, "dpkg-query -W -f 'pkg:deb/debian/${Package}@${Version}\\n'").split()
+    # Characters such as + and : are escaped in package URLs.
+    assert {unquote(url) for url in listed} >= set(debian)
+    wheels = json.loads(run(image.uri, "python -m pip list --format json"))
+    names = {re.sub(r"[-_.]+", "-", each["name"]).lower() for each in wheels}
+    found = {
+        each["name"]
+        for each in document["components"]
+        if each.get("purl", "").startswith("pkg:pypi/")
+    }
+    assert names <= {re.sub(r"[-_.]+", "-", name).lower() for name in found}
+
+
+def test_everything_can_be_imported(image):
+    """All modules of ours, and the top-level modules of every installed distribution."""
+    script = Path(__file__).with_name("import_all.py").read_text()
+    command = ["docker", "run", "--rm", "-i", "--network", "none", image.uri, "python", "-"]
+    output = subprocess.run(command, input=script, capture_output=True, text=True, check=True)
+    answer = json.loads(output.stdout.splitlines()[-1])
+    assert answer["failed"] == {}
+    assert answer["ours"] > 15
+    assert answer["top"] > 60
+
+
+def test_a_program_that_has_nothing_to_do_starts_at_once(image, capsys):
+    """From `docker run` to the first words, without torch: the toolkit's and our own imports."""
+    program = image.name.removeprefix("sm-")
+    started = time.monotonic()
+    command = ["docker", "run", "--rm", "--network", "none", image.uri, program]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    seconds = time.monotonic() - started
+    with capsys.disabled():
+        print(f"\n{image.uri}: {program} refuses an empty /opt/ml after {seconds:.1f} s")
+    assert answer.returncode
+    assert re.search("method: is missing|no model in /opt/ml/model", answer.stdout + answer.stderr)
+    assert seconds < START_SECONDS
 
 
 def test_the_program_is_on_the_path_and_dependencies_fit(image):

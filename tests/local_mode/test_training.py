@@ -6,8 +6,10 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 import time
+from pathlib import Path
 
 import pytest
 from local_containers import containers_of
@@ -81,6 +83,36 @@ def test_a_script_of_the_users_own_runs_with_its_arguments(jobs):
     assert "arguments ['--learning_rate', '0.1'] /opt/ml/input/data/train" in jobs.log("mine")
     with tarfile.open(jobs.root / "out" / "mine" / "output" / "model.tar.gz") as artefact:
         assert [name for name in artefact.getnames() if name.endswith("mine")]
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_the_sdks_model_trainer_runs_in_the_image(jobs, tmp_path, script):
+    """SDK v3's ModelTrainer in local mode: a script as source_code, and none for our methods."""
+    pytest.importorskip("sagemaker.train.model_trainer", reason="sagemaker-train is not installed")
+    source = (
+        "import json, os\n"
+        "import torch\n"
+        "values = json.loads(os.environ['SM_HPS'])\n"
+        "print('rows in', os.environ['SM_CHANNEL_TRAIN'], 'rate', values['learning_rate'])\n"
+        "open(os.path.join(os.environ['SM_MODEL_DIR'], 'mine'), 'w').write(torch.__version__)\n"
+    )
+    jobs.write("code", "mine.py", source)
+    settings = {"learning_rate": 0.1} if script else {
+        "method": "text-classification", "max_steps": 2, "bf16": False}  # fmt: skip
+    plan = {"image": jobs.image, "root": str(tmp_path), "script": script, "settings": settings,
+            "channels": {"train": str(tmp_path / "train"), "model": str(jobs.model)}}  # fmt: skip
+    program = [sys.executable, str(Path(__file__).with_name("model_trainer_job.py"))]
+    answer = subprocess.run(
+        [*program, json.dumps(plan)], capture_output=True, text=True, check=False
+    )
+    log = answer.stdout + answer.stderr
+    assert answer.returncode == 0, log[-3000:]
+    if script:
+        assert "rows in /opt/ml/input/data/train rate 0.1" in log
+    artefact = tmp_path / "container" / "compressed_artifacts" / "model.tar.gz"
+    with tarfile.open(artefact) as archive:
+        names = {Path(name).name for name in archive.getnames()}
+    assert ({"mine"} if script else {"config.json", "model.safetensors"}) <= names
 
 
 def test_training_needs_neither_root_nor_a_home(tmp_path, built, language_model_dir):

@@ -1,0 +1,83 @@
+"""`--target docker` as a user types it, and pushed images as a platform pulls them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from local_containers import containers_of, docker
+
+# The first test of a run builds the images too.
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1500)]
+
+REGISTRY = os.environ.get("REGISTRY_ADDR", "127.0.0.1:5000")
+PROGRAM = Path(sys.executable).with_name("sm-launch")
+
+
+@pytest.fixture
+def launch(tmp_path, built, model):
+    """A function that runs sm-launch beside a job.yaml whose images are the built ones."""
+    rows = [f"row {i} is {word},{word}" for i in range(40) for word in ("good", "bad")]
+    (tmp_path / "raw.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    job = {
+        "name": "tiny",
+        "data": {"input": "raw.csv", "columns": {"text": "text", "label": "label"}},
+        "training": {"method": "text-classification", "model": str(model),
+                     "image": built["sm-train"].uri,
+                     "hyperparameters": {"max_steps": 2}},
+        "endpoint": {"image": built["sm-serve"].uri},
+    }  # fmt: skip
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+
+    def run(*arguments: str, code: int = 0) -> str:
+        answer = subprocess.run(
+            [PROGRAM, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False,
+            env={**os.environ, "HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"},
+        )  # fmt: skip
+        assert answer.returncode == code, answer.stdout + answer.stderr
+        return answer.stdout + answer.stderr
+
+    yield run
+    run("delete", "tiny", "--target", "docker")
+    assert not containers_of(tmp_path)
+
+
+def test_prepare_train_deploy_invoke(launch, tmp_path):
+    launch("data", "prepare", "--target", "docker")
+    failed = launch("train", "--target", "docker", "--set",
+                    "training.hyperparameters.max_steps=0.5", code=2)  # fmt: skip
+    assert "max_steps" in failed
+    launch("train", "--target", "docker")
+    launch("deploy", "--target", "docker")
+    answer = launch("invoke", "tiny", "--target", "docker", "--text", "good")
+    assert json.loads(answer[answer.index("[") :])[0]["label"] in {"good", "bad"}
+
+
+def test_a_pushed_image_can_be_pulled_by_its_digest_and_runs(built):
+    host, _, port = REGISTRY.partition(":")
+    with socket.socket() as probe:
+        if probe.connect_ex((host, int(port))):
+            pytest.skip(f"no registry answers at {REGISTRY} (.ci/docker-engine starts one)")
+    command = [PROGRAM, "images", "push", "--tag", "local-mode", "--registry", REGISTRY,
+               "--allow-dirty", "--json"]  # fmt: skip
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    pushed = json.loads(answer.stdout)
+    assert [each["name"] for each in pushed] == ["sm-train", "sm-serve"]
+    listing = [PROGRAM, "images", "list", "--registry", REGISTRY, "--json"]
+    entries = json.loads(subprocess.run(listing, capture_output=True, check=True).stdout)
+    for image in pushed:
+        digest = image["digest"]
+        assert [each for each in entries if each["tag"] == "local-mode-cpu"
+                and each["digest"] == digest.partition("@")[2]]  # fmt: skip
+        docker("rmi", image["uri"])
+        docker("pull", "--quiet", digest)
+        said = docker("run", "--rm", "--network", "none", digest, "python", "-c",
+                      "import torch; print(torch.__version__)")  # fmt: skip
+        assert said.startswith("2.13.0")
+        docker("rmi", digest)

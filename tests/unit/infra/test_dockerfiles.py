@@ -1,0 +1,64 @@
+"""Both Dockerfiles are clean, and optional stages stay out of a normal build."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sm_launch import images
+
+ROOT = images.repository()
+DOCKERFILES = [f"containers/{image}/Dockerfile" for image in images.IMAGES]
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_hadolint_has_nothing_to_say(dockerfile):
+    program = Path(sys.executable).with_name("hadolint")
+    answer = subprocess.run(
+        [program, dockerfile], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (answer.returncode, answer.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_the_default_build_needs_no_optional_stage(dockerfile):
+    text = (ROOT / dockerfile).read_text()
+    arguments = dict(re.findall(r"^ARG (\w+)=(\S+)", text, re.MULTILINE))
+    stages: dict[str, set[str]] = {}
+    name = ""
+    for line in text.splitlines():
+        if found := re.match(r"FROM (\S+)(?: AS (\S+))?$", line):
+            parent = re.sub(r"\$\{(\w+)\}", lambda match: arguments[match[1]], found[1])
+            name = found[2] or "default"
+            stages[name] = {parent}
+        elif name:
+            stages[name] |= set(re.findall(r"(?:--from=|from=)([\w-]+)", line))
+    needed, todo = set(), ["default"]
+    while todo:
+        stage = todo.pop()
+        needed.add(stage)
+        todo += [each for each in stages.get(stage, ()) if each not in needed]
+    assert {"final", "venv", "torch", "code", "tools", "python"} <= needed
+    assert not needed & {"flash-attn", "flash-attn-wheel", "efa", "runtime-on", "sbom"}
+
+
+def test_the_scripts_of_the_stages_are_valid_shell():
+    scripts = [ROOT / "containers" / each for each in ("trim", "lock", "efa/build",
+                                                       "flash-attn/install")]  # fmt: skip
+    for script in scripts:
+        assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_the_vulnerability_report_tells_what_it_looked_up():
+    report = images.audit("cpu")
+    if report["skipped"]:
+        pytest.skip(report["skipped"])
+    assert len(report["unknown"]) < 20, "most packages are looked up"
+    for each in report["vulnerabilities"]:
+        assert each["id"]
+        assert images.locked_versions(ROOT, "train", "cpu").get(each["package"])
