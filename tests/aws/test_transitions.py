@@ -171,7 +171,7 @@ def test_an_endpoint_that_fails_to_start_is_explained_and_taken_away() -> None:
     ]
     session: Any = account.session
     with pytest.raises(LaunchError) as caught:
-        deploy._deploy(session, steps, "mine")
+        deploy._deploy(session, deploy.Plan(steps, None))
     assert "ping health check" in str(caught.value)
     assert "No module named 'peft'" in str(caught.value)
     assert "a Python package is missing" in str(caught.value)  # the log tells more than the status
