@@ -317,7 +317,7 @@ def main() -> None:
             for target in targets(args, work)
         ]
     report = {"task": args.task, "model": args.model.name, "threads": args.threads,
-              "cpus": os.cpu_count(), "servers": results}  # fmt: skip
+              "cpus": os.cpu_count(), "load_average": os.getloadavg()[1], "servers": results}  # fmt: skip
     text = json.dumps(report, indent=2)
     print(text)
     if args.output:
