@@ -316,8 +316,14 @@ def main() -> None:
             measure(target, args.task, args.clients, args.requests, work / f"{target.name}.log")
             for target in targets(args, work)
         ]
-    report = {"task": args.task, "model": args.model.name, "threads": args.threads,
-              "cpus": os.cpu_count(), "servers": results}  # fmt: skip
+    report = {
+        "task": args.task,
+        "model": args.model.name,
+        "threads": args.threads,
+        "cpus": os.cpu_count(),
+        "load_average": os.getloadavg()[1],
+        "servers": results,
+    }
     text = json.dumps(report, indent=2)
     print(text)
     if args.output:
