@@ -29,6 +29,7 @@ def images() -> None:
 @click.option("--ca-bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--cache", help="Registry repository of the layer cache.")
 @click.option("--efa", is_flag=True, help="Add libfabric and aws-ofi-nccl, for p4d, p5, p6.")
+@click.option("--vllm", is_flag=True, help="Add vLLM to the serving image (GPU flavour).")
 @click.option("--sbom/--no-sbom", default=True, help="A bill of materials into build/sbom.")
 @json_option
 def build(
@@ -41,6 +42,7 @@ def build(
     cache: str | None,
     as_json: bool,
     efa: bool,
+    vllm: bool,
     sbom: bool,
 ) -> None:
     """Build both images and print their names and sizes."""
@@ -55,6 +57,7 @@ def build(
         ca_bundle=ca_bundle,
         cache=cache,
         efa=efa,
+        vllm=vllm,
         sbom=sbom,
     )
     if as_json:

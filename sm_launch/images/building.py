@@ -25,7 +25,8 @@ TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 _SYSTEM_CA = Path("/etc/ssl/certs/ca-certificates.crt")
 
 # Stack versions that become labels.
-_LABELLED = ("torch", "transformers", "trl", "peft", "sagemaker-training", "sagemaker-inference")
+_LABELLED = ("torch", "transformers", "trl", "peft", "vllm",
+             "sagemaker-training", "sagemaker-inference")  # fmt: skip
 
 
 def build(
@@ -40,6 +41,7 @@ def build(
     images: tuple[str, ...] = IMAGES,
     cache: str | None = None,
     efa: bool = False,
+    vllm: bool = False,
     sbom: bool = True,
 ) -> list[Image]:
     """Build `sm-train:TAG-FLAVOR` and `sm-serve:TAG-FLAVOR`.
@@ -55,6 +57,7 @@ def build(
         images: which of the two.
         cache: registry repository for BuildKit's layer cache.
         efa: add libfabric and NCCL's plugin for it to the training image (GPU flavour).
+        vllm: give the serving image vLLM, for generation on GPUs (GPU flavour).
         sbom: write a bill of materials beside.
 
     Raises:
@@ -64,19 +67,24 @@ def build(
     root = root or repository()
     tag = checked_tag(tag or default_tag(root))
     checked_flavor(flavor)
-    if efa and flavor != "gpu":
-        raise UserInputError("needs the GPU flavour", field="efa", value=True, fix="--flavor gpu")
+    for option, chosen in (("efa", efa), ("vllm", vllm)):
+        if chosen and flavor != "gpu":
+            raise UserInputError(
+                "needs the GPU flavour", field=option, value=True, fix="--flavor gpu"
+            )
     if flavor == "cpu" and _fill_wheelhouse(root):
         torch_index_url = ""  # an index that cannot be reached would fail the build
-    arguments = [*build_arguments(flavor, base_image, torch_index_url, index_url),
-                 *build_secrets(ca_bundle)]  # fmt: skip
+    secrets = build_secrets(ca_bundle)
     built = []
     for image in images:
         uri = f"sm-{image}:{tag}-{flavor}"
+        lock = "vllm" if vllm and image == "serve" else flavor
+        arguments = build_arguments(flavor, base_image, torch_index_url, index_url, lock=lock)
         own = ["--build-arg", "EFA=on"] if efa and image == "train" else []
         context = ["--file", str(root / "containers" / image / "Dockerfile"), *arguments, *own,
-                   *_cache_from(cache, image, flavor), str(root / "containers")]  # fmt: skip
-        docker("buildx", "build", "--load", "--tag", uri, *_labels(root, image, flavor, tag),
+                   *secrets, *_cache_from(cache, image, flavor),
+                   str(root / "containers")]  # fmt: skip
+        docker("buildx", "build", "--load", "--tag", uri, *_labels(root, image, flavor, tag, lock),
                *_cache_to(cache, image, flavor), *context, show=True)  # fmt: skip
         materials = write_sbom(root, image, tag, flavor, context) if sbom else None
         built.append(Image(f"sm-{image}", uri, None, size(uri), materials))
@@ -88,9 +96,11 @@ def build_arguments(
     base_image: str | None,
     torch_index_url: str,
     index_url: str | None,
+    *,
+    lock: str | None = None,
 ) -> list[str]:
     """What the Dockerfiles' ARGs are set to."""
-    values = {"LOCK": flavor, "TORCH_LOCK": flavor}
+    values = {"LOCK": lock or flavor, "TORCH_LOCK": flavor}
     base = base_image or (_CPU_BASE if flavor == "cpu" else None)
     if base:
         values["BASE_IMAGE"] = base
@@ -112,7 +122,7 @@ def build_secrets(ca_bundle: Path | None) -> list[str]:
     ]
 
 
-def _labels(root: Path, image: str, flavor: str, tag: str) -> list[str]:
+def _labels(root: Path, image: str, flavor: str, tag: str, lock: str) -> list[str]:
     labels = {
         "org.opencontainers.image.title": f"sm-{image}",
         "org.opencontainers.image.source": git(root, "remote", "get-url", "origin") or "unknown",
@@ -120,7 +130,7 @@ def _labels(root: Path, image: str, flavor: str, tag: str) -> list[str]:
         "org.opencontainers.image.version": tag,
         "org.opencontainers.image.created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    for name, version in locked_versions(root, image, flavor).items():
+    for name, version in locked_versions(root, image, flavor, lock).items():
         if name in _LABELLED:
             labels[f"sm-launch.stack.{name}"] = version
     return [part for key, value in labels.items() for part in ("--label", f"{key}={value}")]

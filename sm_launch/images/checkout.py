@@ -74,18 +74,18 @@ def checked_flavor(flavor: str) -> None:
         raise UserInputError("is not a flavour", field="flavor", value=flavor, fix="cpu or gpu")
 
 
-def locked_versions(root: Path, image: str, flavor: str) -> dict[str, str]:
-    """Package name to version, from the lock files of an image."""
+def locked_versions(root: Path, image: str, flavor: str, lock: str | None = None) -> dict[str, str]:
+    """Package name to version, from an image's lock files; `lock`: another than the flavour's."""
     containers = root / "containers"
     locks = (
         containers / "torch" / f"{flavor}.txt",
         containers / image / "locks" / "sdist.txt",
-        containers / image / "locks" / f"{flavor}.txt",
+        containers / image / "locks" / f"{lock or flavor}.txt",
     )
     pins: dict[str, str] = {}
-    for lock in locks:
+    for path in locks:
         # Where markers split a package, pip's choice depends on the image's Python: none is named.
-        found = re.findall(r"^([a-z0-9.-]+)==([^\s;]+)", lock.read_text(), re.MULTILINE)
+        found = re.findall(r"^([a-z0-9.-]+)==([^\s;]+)", path.read_text(), re.MULTILINE)
         names = [name for name, _ in found]
         pins |= {name: version for name, version in found if names.count(name) == 1}
     return pins

@@ -41,3 +41,16 @@ def test_the_locks_pin_the_stack(image, flavor):
     versions = images.locked_versions(images.repository(), image, flavor)
     assert versions["torch"].startswith("2.13.0")
     assert versions["transformers"] == "5.23.0"
+
+
+@pytest.mark.parametrize("option", ["efa", "vllm"])
+def test_what_needs_a_gpu_is_not_built_for_cpus(option):
+    with pytest.raises(UserInputError, match="--flavor gpu"):
+        images.build("cpu", "v1", **{option: True})
+
+
+def test_the_lock_with_vllm_fits_the_torch_of_the_gpu_flavour():
+    root = images.repository()
+    versions = images.locked_versions(root, "serve", "gpu", "vllm")
+    assert versions["vllm"]
+    assert versions["torch"] == images.locked_versions(root, "serve", "gpu")["torch"]
