@@ -220,7 +220,7 @@ def test_what_is_refused_before_training(
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("model.safetensors", b"\x10" * 100, "cannot be loaded: SafetensorError"),
+        ("model.safetensors", b"\x10" * 100, "not a safetensors file.*Fix: copy"),
         ("tokenizer.json", b"{", "cannot be loaded: JSONDecodeError"),
         ("config.json", b"\xff", r"config\.json: is not valid JSON"),
         ("config.json", b'{"model_type": "bert"}', r"is an encoder \(bert\).*decoder"),
