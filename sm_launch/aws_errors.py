@@ -36,6 +36,14 @@ _S3_PERMISSIONS = {
     "ListObjectsV2": "s3:ListBucket",
 }
 LISTING = "check the name with `sm-launch list`"
+# Words of a message, where its code alone says too little, to the fix.
+_FIXES_BY_WORDS = {
+    "could not find endpoint": f"{LISTING}; `sm-launch deploy` makes an endpoint",
+    "could not find": LISTING,
+    "is not in service": "wait until it is, or read why not with `sm-launch logs NAME`",
+    "cannot update in-progress": "wait until `sm-launch list` shows InService",
+    "already existing": "choose another name, or delete the old one first",
+}
 
 
 def explain(error: Exception) -> LaunchError | None:
@@ -82,8 +90,9 @@ def _explain_client_error(error: Exception) -> LaunchError:
         missing = _S3_PERMISSIONS.get(operation) or f"the permission for {operation}"
         named = "to perform" in message
         fix = f"ask for {'the permission named above' if named else missing}"
-    if fix is None and "could not find" in message.lower():
-        fix = LISTING
+    if fix is None:
+        found = (fix for words, fix in _FIXES_BY_WORDS.items() if words in message.lower())
+        fix = next(found, None)
     return LaunchError(f"{message} [{code}]" if code else message, fix=fix)
 
 

@@ -120,7 +120,7 @@ def run(arguments: list[str]) -> int:
             color=colour,
         )
     except LaunchError as error:
-        return _fail(error, colour)
+        return _fail(_with_fix(error), colour)
     except click.ClickException as error:
         error.show()
         return 2
@@ -139,6 +139,15 @@ def run(arguments: list[str]) -> int:
             raise
         return _fail(explained, colour)
     return result if isinstance(result, int) else 0
+
+
+def _with_fix(error: LaunchError) -> LaunchError:
+    """What a local session answered in the service's words, explained as the service's own."""
+    if error.fix or not hasattr(error, "response"):
+        return error
+    from sm_launch.aws_errors import explain
+
+    return explain(error) or error
 
 
 def _fail(error: LaunchError, colour: bool | None) -> int:

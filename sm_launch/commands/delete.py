@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from sm_launch import endpoints
+from sm_launch.aws_errors import is_missing
 from sm_launch.commands.options import echo_json, job_options, json_option
 from sm_launch.config import Target, load_config, resolve_target
 from sm_launch.sessions import open_session
@@ -29,15 +30,17 @@ def delete(
 ) -> None:
     """Delete endpoints, each with its configuration and model.
 
-    Without names: the endpoint of job.yaml, if there is one.
+    Without names: the endpoint of job.yaml, if there is one. One that is gone already is no error.
     """
     config = None if names else load_config(config_path, overrides)
     settled = resolve_target(config, target)
     session = open_session(settled, region=config.aws.region if config else None)
     if config:
         names = (config.endpoint_name,) if endpoints.exists(session, config.endpoint_name) else ()
-    for name in names:
-        session.describe_endpoint(EndpointName=name)  # an unknown name fails before anything goes
+    missing = [name for name in names if _is_gone(session, name)]
+    names = tuple(name for name in names if name not in missing)
+    for name in missing:
+        click.echo(f"there is no endpoint {name} ({settled}): nothing to delete", err=True)
     if names and settled == "sagemaker" and not yes:
         click.confirm(f"Delete {', '.join(names)} on SageMaker?", abort=True, err=True)
     gone: list[str] = []
@@ -47,7 +50,17 @@ def delete(
             if not as_json:
                 click.echo(f"deleted {line}")
     if as_json:
-        echo_json({"deleted": gone})
+        echo_json({"deleted": gone, "missing": missing})
+
+
+def _is_gone(session: Session, name: str) -> bool:
+    try:
+        session.describe_endpoint(EndpointName=name)
+    except Exception as error:
+        if not is_missing(error):
+            raise
+        return True
+    return False
 
 
 def delete_endpoint(

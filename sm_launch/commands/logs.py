@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from sm_launch.aws_errors import LISTING, is_missing
 from sm_launch.commands.options import echo_json, json_option, target_option
 from sm_launch.config import Target, resolve_target
 from sm_launch.errors import LaunchError, UserInputError
@@ -51,4 +52,13 @@ def _first(readers: tuple[Reader, ...], name: str) -> tuple[Reader, list[str], A
             return reader, *reader(name, None)
         except LaunchError:
             continue
-    return last, *last(name, None)
+    try:
+        return last, *last(name, None)
+    except Exception as error:
+        if not is_missing(error):
+            raise
+        raise LaunchError(
+            "there is no training job, transform job or endpoint of this name",
+            value=name,
+            fix=LISTING,
+        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -161,3 +162,37 @@ def test_every_command_stands_in_the_documentation() -> None:
     page = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
     absent = [" ".join(path) for path, _ in leaves(cli.cli) if f"`{' '.join(path)}`" not in page]
     assert absent == []
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["invoke", "nothing", "--text", "hi"], "sm-launch deploy"),
+        (["invoke", "nothing", "--text", "hi", "--stream"], "sm-launch deploy"),
+        (["chat", "nothing"], "sm-launch deploy"),
+        (["monitor", "--endpoint", "nothing"], "sm-launch deploy"),
+        (["logs", "nothing"], "sm-launch list"),
+        (["stop", "nothing"], "sm-launch list"),
+    ],
+)
+def test_an_unknown_name_gets_a_fix(
+    command: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("SM_LAUNCH_HOME", str(tmp_path))
+    assert cli.run([*command, "--target", "process"]) == 1
+    _, _, fix = capsys.readouterr().err.partition("fix: ")
+    assert words in fix
+
+
+def test_deleting_what_is_gone_already_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SM_LAUNCH_HOME", str(tmp_path))
+    assert cli.run(["delete", "nothing", "--target", "process", "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out) == {"deleted": [], "missing": ["nothing"]}
+    assert "there is no endpoint nothing" in told.err
