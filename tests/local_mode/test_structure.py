@@ -107,7 +107,9 @@ def test_a_program_that_has_nothing_to_do_starts_at_once(image, capsys):
     with capsys.disabled():
         print(f"\n{image.uri}: {program} refuses an empty /opt/ml after {seconds:.1f} s")
     assert answer.returncode
-    assert re.search("hyperparameters.json: is missing|no model in /opt/ml/model", answer.stdout + answer.stderr)
+    assert re.search(
+        "hyperparameters.json: is missing|no model in /opt/ml/model", answer.stdout + answer.stderr
+    )
     assert seconds < START_SECONDS
 
 
