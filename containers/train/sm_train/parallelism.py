@@ -34,7 +34,7 @@ def check_parallelism(config: Config) -> None:
             "needs the package deepspeed, which is not installed",
             field="parallelism" if chosen else "deepspeed",
             value=chosen,
-            fix="use the GPU image, which has it, or set parallelism to fsdp",
+            fix="set parallelism to fsdp, or add deepspeed to an image made from this one",
         )
 
 
