@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+
+LAST_LOG_LINES = 20
+_MEND = "mend the cause"
 
 
 @dataclass(frozen=True)
@@ -134,3 +137,24 @@ def likely_cause(reason: str, log: Iterable[str] = ()) -> Cause | None:
         if re.search(pattern, text, re.IGNORECASE):
             return Cause(cause, step)
     return None
+
+
+def explain_failure(
+    what: str, reason: str | None, read_log: Callable[[], list[str]]
+) -> tuple[str, str]:
+    """The words for something that failed, and the step that mends its cause.
+
+    Args:
+        what: what happened to what, such as `endpoint mine failed`.
+        reason: the platform's own reason.
+        read_log: reads the whole log; it may fail, for the reason must be told in any case.
+    """
+    reason = reason or "no reason given"
+    try:
+        tail = read_log()[-LAST_LOG_LINES:]
+    except Exception as error:
+        tail = [f"(the log cannot be read: {error})"]
+    log = "".join(f"\n    {line}" for line in tail)
+    found = likely_cause(reason, tail)
+    cause = f"\n  likely cause: {found.cause}" if found else ""
+    return f"{what}: {reason}\n  last log lines:{log}{cause}", found.step if found else _MEND

@@ -8,12 +8,11 @@ from typing import Any
 
 from sm_launch import component_requests
 from sm_launch.aws_errors import is_missing
-from sm_launch.causes import likely_cause
+from sm_launch.causes import explain_failure
 from sm_launch.config import JobConfig
 from sm_launch.errors import LaunchError
 
 SECONDS_BETWEEN_LOOKS = 5.0
-LAST_LOG_LINES = 20
 _FINAL = frozenset({"InService", "Failed"})
 Show = Callable[[str, str], None]
 
@@ -89,20 +88,13 @@ def wait(session: Any, endpoint: str, name: str, show: Show) -> dict[str, Any]:
 def _failure(
     session: Any, endpoint: str, name: str, described: dict[str, Any], what: str = "failed"
 ) -> LaunchError:
-    reason = described.get("FailureReason") or "no reason given"
-    try:
-        # Components write to log groups of their own.
-        tail = session.component_log_lines(name, None)[0][-LAST_LOG_LINES:]
-    except Exception as error:  # whatever is wrong with the log, the reason must be told
-        tail = [f"(the log cannot be read: {error})"]
-    log = "".join(f"\n    {line}" for line in tail)
-    found = likely_cause(reason, tail)
-    cause = f"\n  likely cause: {found.cause}" if found else ""
-    return LaunchError(
-        f"inference component {name} of endpoint {endpoint} {what}: {reason}"
-        f"\n  last log lines:{log}{cause}",
-        fix=f"{found.step if found else 'mend the cause'}, and deploy again",
+    # Components write to log groups of their own.
+    message, step = explain_failure(
+        f"inference component {name} of endpoint {endpoint} {what}",
+        described.get("FailureReason"),
+        lambda: session.component_log_lines(name, None)[0],
     )
+    return LaunchError(message, fix=f"{step}, and deploy again")
 
 
 def list_names(client: Any, endpoint: str) -> list[str]:

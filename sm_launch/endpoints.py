@@ -9,14 +9,13 @@ from typing import Any
 
 from sm_launch import components, contract, requests, training
 from sm_launch.aws_errors import is_missing
-from sm_launch.causes import likely_cause
+from sm_launch.causes import explain_failure
 from sm_launch.config import JobConfig
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.hosting_requests import HostingInputs
 from sm_launch.sessions.protocol import Session
 
 SECONDS_BETWEEN_LOOKS = 0.3
-LAST_LOG_LINES = 20
 
 
 def build_requests(
@@ -180,23 +179,17 @@ def wait(
 
 
 def _failure(session: Session, name: str, description: dict[str, Any]) -> LaunchError:
-    reason = description.get("FailureReason", "no reason given")
-    try:
-        tail = session.endpoint_log_lines(name, None)[0][-LAST_LOG_LINES:]
-    except Exception as error:  # whatever is wrong with the log, the reason must be told
-        tail = [f"(the log cannot be read: {error})"]
-    log = "".join(f"\n    {line}" for line in tail)
-    found = likely_cause(reason, tail)
-    cause = f"\n  likely cause: {found.cause}" if found else ""
-    if description["EndpointStatus"] == "InService":
-        return LaunchError(
-            f"endpoint {name} was not updated and answers with its old model: {reason}"
-            f"\n  last log lines:{log}{cause}",
-            fix=f"{found.step if found else 'mend the cause'}, and deploy again",
-        )
-    step = found.step if found else "mend the cause"
+    updating = description["EndpointStatus"] == "InService"
+    outcome = "was not updated and answers with its old model" if updating else "failed"
+    message, step = explain_failure(
+        f"endpoint {name} {outcome}",
+        description.get("FailureReason"),
+        lambda: session.endpoint_log_lines(name, None)[0],
+    )
+    if updating:
+        return LaunchError(message, fix=f"{step}, and deploy again")
     return LaunchError(
-        f"endpoint {name} failed: {reason}\n  last log lines:{log}{cause}",
+        message,
         fix=f"{step}, then `sm-launch delete {name}` if it is still there, and deploy again",
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sm_launch import contract, requests
 from sm_launch.aws_errors import is_missing
-from sm_launch.causes import likely_cause
+from sm_launch.causes import explain_failure
 from sm_launch.config import JobConfig
 from sm_launch.errors import LaunchError
 from sm_launch.hosting_requests import TransformInputs
@@ -16,7 +16,6 @@ from sm_launch.instances import has_gpu
 from sm_launch.sessions.protocol import Session
 
 SECONDS_BETWEEN_LOOKS = 0.5
-LAST_LOG_LINES = 20
 Steps = list[tuple[str, requests.Request]]
 
 
@@ -81,16 +80,11 @@ def remove_model(session: Session, name: str) -> None:
 
 
 def _failure(session: Session, name: str, description: dict[str, Any]) -> LaunchError:
-    reason = description.get("FailureReason") or "no reason given"
-    try:
-        tail = session.transform_log_lines(name, None)[0][-LAST_LOG_LINES:]
-    except Exception as error:  # whatever is wrong with the log, the reason must be told
-        tail = [f"(the log cannot be read: {error})"]
-    log = "".join(f"\n    {line}" for line in tail)
-    found = likely_cause(reason, tail)
-    cause = f"\n  likely cause: {found.cause}" if found else ""
+    message, step = explain_failure(
+        f"transform job {name} failed",
+        description.get("FailureReason"),
+        lambda: session.transform_log_lines(name, None)[0],
+    )
     return LaunchError(
-        f"transform job {name} failed: {reason}\n  last log lines:{log}{cause}",
-        fix=f"{found.step if found else 'mend the cause'}, and run it again; files that are done "
-        "have their answers",
+        message, fix=f"{step}, and run it again; files that are done have their answers"
     )
