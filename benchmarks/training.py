@@ -179,6 +179,8 @@ def run_script(work: Path, options: argparse.Namespace, matched: bool) -> Run:
     """TRL's own script; `matched` gives it the settings that ours chooses."""
     import trl.scripts.sft
 
+    from sm_train.model import has_bf16
+
     command = [sys.executable, trl.scripts.sft.__file__]
     settings: dict[str, Any] = {
         "model_name_or_path": work / "model",
@@ -201,7 +203,7 @@ def run_script(work: Path, options: argparse.Namespace, matched: bool) -> Run:
         gpu = bool(gpu_memory())
         settings |= {
             "packing": True,
-            "bf16": gpu,
+            "bf16": has_bf16(),
             "dtype": "bfloat16" if gpu and (options.lora or options.dtype) else "float32",
             "gradient_checkpointing": gpu and not options.no_recomputation,
         }

@@ -41,10 +41,15 @@ def print_model(job: Job, trainer: Any) -> None:
     kind = str(next(model.parameters()).dtype).removeprefix("torch.")
     print_line(
         f"model: {type(model).__name__}, {total / 1e6:.1f}M parameters, {trained / 1e6:.2f}M of "
-        f"them trained ({100 * trained / max(total, 1):.2f}%), weights {kind}"
+        f"them trained ({100 * trained / max(total, 1):.2f}%), weights {kind}, computed in "
+        f"{_computed_in(trainer.args, kind)}"
     )
     print_line(f"attention: {attention} ({why})")
     print_line(f"training data: {_amount(trainer.train_dataset)}")
+
+
+def _computed_in(arguments: Any, weights: str) -> str:
+    return "bfloat16" if arguments.bf16 else "float16" if arguments.fp16 else weights
 
 
 def _amount(dataset: Any) -> str:

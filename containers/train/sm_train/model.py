@@ -201,14 +201,24 @@ def weight_type(options: ModelArguments) -> str:
     """bfloat16 halves the memory of frozen weights; trained weights lose small steps in it."""
     if options.dtype is not None:
         return options.dtype
-    return "bfloat16" if options.use_peft and has_bf16() else "float32"
+    import torch
+
+    halved = options.use_peft and torch.cuda.is_available() and has_bf16()
+    return "bfloat16" if halved else "float32"
 
 
 def has_bf16() -> bool:
-    """Whether there is a GPU that computes in bfloat16 (compute capability 8.0 and up)."""
+    """Whether the GPU, or the CPU where there is none, multiplies bfloat16 matrices itself.
+
+    On a CPU (AVX-512 BF16, AMX) a step is then 1.4 times as fast and more; other CPUs emulate it,
+    slower than float32. GPUs have it from compute capability 8.0.
+    """
     import torch
 
-    return bool(torch.cuda.is_available() and torch.cuda.is_bf16_supported())
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 @dataclass(frozen=True)
