@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import shutil
 import subprocess
 import time
 
@@ -226,3 +227,51 @@ def test_sigterm_answers_what_is_in_flight_and_ends_with_0(slow_server):
         docker("kill", "--signal", "TERM", name)
         assert answer.result().text == "2"
     assert docker("wait", name) == "0"
+
+
+@pytest.fixture(params=["classifier_dir", "language_model_dir"])
+def locked_down(request, built, tmp_path):
+    """Id and address of a server that may write nowhere and has no privilege."""
+    model = tmp_path / "model"
+    shutil.copytree(request.getfixturevalue(request.param), model)
+    for path in (model, *model.rglob("*")):
+        path.chmod(path.stat().st_mode | 0o055)
+    name = docker(
+        "run", "--detach", "--user", "1000:1000", "--read-only", "--cap-drop", "ALL",
+        "--security-opt", "no-new-privileges", "--publish", "127.0.0.1::8080",
+        "--volume", f"{model}:/opt/ml/model:ro", built["sm-serve"].uri, "serve",
+    )  # fmt: skip
+    try:
+        url = "http://" + docker("port", name, "8080/tcp").splitlines()[0]
+        yield name, url
+    finally:
+        docker("rm", "--force", name)
+
+
+def test_weights_that_the_user_may_not_read_are_named(built, classifier_dir, tmp_path):
+    shutil.copytree(classifier_dir, tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.chmod(0o600)
+    command = ["docker", "run", "--rm", "--user", "4711",
+               "--volume", f"{weights.parent}:/opt/ml/model:ro",
+               built["sm-serve"].uri, "serve"]  # fmt: skip
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert answer.returncode == 1
+    assert (
+        "model.safetensors cannot be read by user 4711 (mode 600): run chmod a+r" in answer.stderr
+    )
+
+
+def test_it_serves_with_a_read_only_root_and_no_privilege(locked_down):
+    name, url = locked_down
+    deadline = time.monotonic() + 90
+    while not ready(url):
+        assert docker("inspect", "--format", "{{.State.Running}}", name) == "true", docker(
+            "logs", name
+        )
+        assert time.monotonic() < deadline, docker("logs", name)
+        time.sleep(0.1)
+    answer = httpx.post(f"{url}/invocations", json={"inputs": "good"}, timeout=30)
+    assert answer.status_code == 200, answer.text
+    (first,) = answer.json()[:1]
+    assert first.get("label") in LABELS or first["generated_text"]

@@ -138,3 +138,4 @@ def test_training_needs_neither_root_nor_a_home(tmp_path, built, language_model_
     assert answer.returncode == 0, answer.stdout + answer.stderr
     written = (base / "model" / "model.safetensors").stat()
     assert written.st_uid == user
+    assert written.st_mode & 0o044 == 0o044, "a server that runs as another user must read it"

@@ -161,7 +161,8 @@ def _find_adapters(model_dir: Path, task: Task) -> dict[str, Path]:
 
 
 def _check_weights(model_dir: Path, settings: Settings) -> None:
-    if any(model_dir.glob("*.safetensors")):
+    if weights := sorted(model_dir.glob("*.safetensors")):
+        _check_readable(weights)
         return
     pickled = [name for name in PICKLED if (model_dir / name).exists()]
     if pickled and not settings.allow_pickle_weights:
@@ -171,6 +172,17 @@ def _check_weights(model_dir: Path, settings: Settings) -> None:
         )
     if not pickled:
         raise StartupError(f"no weights in {model_dir}: model.safetensors is missing")
+
+
+def _check_readable(weights: list[Path]) -> None:
+    """safetensors calls a file that it may not read missing."""
+    for path in weights:
+        if not os.access(path, os.R_OK):
+            raise StartupError(
+                f"{path} cannot be read by user {os.geteuid()} (mode"
+                f" {path.stat().st_mode & 0o777:o}): run chmod a+r on it, or start the container"
+                " as its owner"
+            )
 
 
 def check_links(model_dir: Path) -> None:

@@ -15,6 +15,7 @@ import uvicorn
 
 from sm_serve.config import Settings, load_settings
 from sm_serve.errors import StartupError
+from sm_serve.scratch import ensure_temporary_directory
 from sm_serve.server import build_app
 from sm_serve.service import Service
 
@@ -136,6 +137,7 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logging(settings.log_level)
+        ensure_temporary_directory()
         service = Service(settings)
         service.check()
         listener = bind(settings)

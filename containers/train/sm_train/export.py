@@ -58,6 +58,9 @@ def staged(target: Path) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     yield folder
+    for path in folder.rglob("*.safetensors"):
+        # safetensors lets the owner alone read its files; the server may be another user.
+        path.chmod(path.stat().st_mode | 0o044)
     for path in sorted(folder.iterdir(), key=lambda p: p.name == "config.json"):
         if path.is_dir():
             shutil.rmtree(target / path.name, ignore_errors=True)
