@@ -73,7 +73,7 @@ class OpenAI:
             first = await anext(pieces)
             return Answer(_resume(first, pieces), media.EVENT_STREAM, on_error=_error_event)
         answers = await self._collect(self._engine, requests)
-        return Answer(dump(writer.whole(answers, [r.prompt for r in job.requests])), media.JSON)
+        return Answer(dump(writer.whole(answers)), media.JSON)
 
     def _check_model(self, name: str) -> str:
         if name and name not in self.names:

@@ -75,8 +75,8 @@ class Sampling:
     """How the next token is chosen. `temperature` 0 means greedy, `top_k` 0 and `top_p` 1 off.
 
     Frequency and presence penalties count the answer's tokens alone, the repetition penalty the
-    prompt's too. `logprobs` is how many alternatives to tell with each token's own; None for
-    neither.
+    prompt's too. `logprobs` is how many alternatives to tell with each token's own, None for
+    neither; `prompt_logprobs` the same of the prompt's tokens.
     """
 
     max_new_tokens: int | None = None
@@ -94,6 +94,7 @@ class Sampling:
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
 
     @property
     def greedy(self) -> bool:
@@ -103,7 +104,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One prompt: a text, chat messages, or token ids."""
+    """One prompt: a text, chat messages, or token ids. `echo` asks for its text as well."""
 
     prompt: str | list[int] | list[dict[str, Any]]
     sampling: Sampling = field(default_factory=Sampling)
@@ -111,21 +112,34 @@ class GenerationRequest:
     tools: list[dict[str, Any]] | None = None
     continue_final_message: bool = False
     adapter: str | None = None
+    echo: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A token with its log probability before temperature, penalties and constraint."""
+    """A token with its log probability before temperature, penalties and constraint.
+
+    A prompt's first token has none. `offset` is where in the text the token begins.
+    """
 
     token: int
-    logprob: float
+    logprob: float | None
     text: str = ""
     top: tuple[TokenLogprob, ...] = ()
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """The prompt as the model read it: its text where that was asked for, its log probabilities."""
+
+    text: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of the answer. The last piece, and only it, has a finish reason.
+    """A piece of the answer. The last piece, and only it, has a finish reason; the first, the echo.
 
     `finish_reason` is `stop` (end of sequence or stop string) or `length`, as in OpenAI's API.
     """
@@ -136,6 +150,7 @@ class Delta:
     finish_reason: str | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    echo: Echo | None = None
 
 
 @runtime_checkable

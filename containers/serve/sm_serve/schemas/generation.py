@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sm_serve.engines.protocol import Delta, Sampling, TokenLogprob
+from sm_serve.errors import BadRequest
 from sm_serve.schemas.constraints import read_grammar
 from sm_serve.schemas.parameters import MAX_SEED, MAX_TOP_LOGPROBS, Fields
 
@@ -32,12 +33,16 @@ def read_options(parameters: Mapping[str, Any]) -> Options:
     top = fields.integer("top_n_tokens", 0, MAX_TOP_LOGPROBS) or 0
     if details or top:
         sampling = replace(sampling, logprobs=top)
+    if fields.flag("decoder_input_details"):
+        if not details:
+            raise BadRequest("parameters.decoder_input_details: set details to true as well")
+        sampling = replace(sampling, prompt_logprobs=0)
     full_text = bool(fields.flag("return_full_text"))
     adapter = fields.text("adapter_id")
     fields.only("num_return_sequences", 1, None)
     fields.only("num_beams", 1, None)
     fields.only("best_of", 1, None)
-    fields.ignore("decoder_input_details", "watermark", "truncate", "use_cache")
+    fields.ignore("watermark", "truncate", "use_cache")
     fields.finish()
     return Options(sampling, full_text, details or bool(top), adapter or None)
 
@@ -80,6 +85,11 @@ def write_result(text: str, pieces: Iterable[Delta], *, details: bool) -> dict[s
             **finish(deltas[-1]),
             "tokens": [write_token(entry) for entry in tokens],
         }
+        if deltas[0].echo is not None:
+            read = deltas[0].echo.logprobs
+            result["details"]["prefill"] = [
+                {"id": entry.token, "text": entry.text, "logprob": entry.logprob} for entry in read
+            ]
         if any(entry.top for entry in tokens):
             result["details"]["top_tokens"] = [
                 [write_token(other) for other in entry.top] for entry in tokens

@@ -38,7 +38,6 @@ class Job:
     n: int = 1
     stream: bool = False
     usage_chunk: bool = False
-    echo: bool = False
 
     @property
     def chat(self) -> bool:
@@ -79,22 +78,28 @@ def parse_generation(route: str, body: Any) -> Job:
         limit = limit or fields.integer("max_tokens", 1, 1_000_000)
     else:
         prompts = read_prompts(fields.take("prompt"))
-        limit = fields.integer("max_tokens", 1, 1_000_000) or DEFAULT_COMPLETION_TOKENS
+        limit = fields.integer("max_tokens", 0, 1_000_000)
+        limit = DEFAULT_COMPLETION_TOKENS if limit is None else limit
         logprobs = fields.integer("logprobs", 0, MAX_TOP_LOGPROBS)
         fields.only("suffix", None, "")
         fields.only("best_of", n, None)
     echo = bool(fields.flag("echo")) if route == COMPLETIONS else False
-    sampling = replace(_read_sampling(fields, limit), logprobs=logprobs)
+    if limit == 0 and not echo:
+        raise fields.wrong("max_tokens", 0, "ask for a token, or set echo to true")
+    sampling = replace(
+        _read_sampling(fields, limit),
+        logprobs=logprobs,
+        prompt_logprobs=logprobs if echo else None,
+    )
     fields.finish()
-    if echo and (stream or logprobs is not None):
-        other = "stream" if stream else "logprobs"
-        raise BadRequest(f"echo=True: it is not offered with {other}, leave out one of the two")
     requests = [
-        GenerationRequest(prompt, sampling, stream, tools=tools, continue_final_message=continuing)
+        GenerationRequest(
+            prompt, sampling, stream, tools=tools, continue_final_message=continuing, echo=echo
+        )
         for prompt in prompts
     ]
     usage = bool(options and options.get("include_usage"))
-    return Job(route, model or "", requests, n, stream, usage, echo)
+    return Job(route, model or "", requests, n, stream, usage)
 
 
 def _chat_logprobs(fields: Fields) -> int | None:
@@ -235,7 +240,7 @@ class Writer:
             "model": model,
         }
 
-    def whole(self, answers: Sequence[Delta], prompts: Sequence[Any]) -> dict[str, Any]:
+    def whole(self, answers: Sequence[Delta]) -> dict[str, Any]:
         """The complete answer; `answers` holds n deltas for each prompt, in order."""
         choices = []
         for index, answer in enumerate(answers):
@@ -244,9 +249,7 @@ class Writer:
             if self._job.chat:
                 choice["message"] = {"role": "assistant", "content": answer.text, "refusal": None}
             else:
-                prompt = prompts[index // self._job.n]
-                echoed = prompt if self._job.echo and isinstance(prompt, str) else ""
-                choice["text"] = echoed + answer.text
+                choice["text"] = echoed(answer) + answer.text
             choices.append(choice)
         kind = "chat.completion" if self._job.chat else "text_completion"
         return {**self._base, "object": kind, "choices": choices, "usage": self.usage(answers)}
@@ -260,7 +263,7 @@ class Writer:
         if not self._job.chat:
             choice = {
                 "index": index,
-                "text": delta.text,
+                "text": echoed(delta) + delta.text,
                 "logprobs": self._logprobs(delta),
                 "finish_reason": delta.finish_reason,
             }
@@ -270,10 +273,11 @@ class Writer:
         return self._chunk([{**choice, "logprobs": self._logprobs(delta)}])
 
     def _logprobs(self, delta: Delta) -> dict[str, Any] | None:
-        if not delta.logprobs:
+        entries = (*(delta.echo.logprobs if delta.echo else ()), *delta.logprobs)
+        if not entries:
             return None
         write = write_chat_logprobs if self._job.chat else write_completion_logprobs
-        return write(delta.logprobs)
+        return write(entries)
 
     def last(self, answers: Sequence[Delta]) -> dict[str, Any]:
         """The chunk that tells the usage, when the client asked for it."""
@@ -298,6 +302,11 @@ class Writer:
         return {**self._base, "object": kind, "choices": choices}
 
 
+def echoed(delta: Delta) -> str:
+    """The prompt's text, where the request asked for it and this is the first piece."""
+    return delta.echo.text if delta.echo else ""
+
+
 def write_chat_logprobs(entries: Sequence[TokenLogprob]) -> dict[str, Any]:
     """Log probabilities as chat completions have them."""
 
@@ -311,17 +320,16 @@ def write_chat_logprobs(entries: Sequence[TokenLogprob]) -> dict[str, Any]:
 
 
 def write_completion_logprobs(entries: Sequence[TokenLogprob]) -> dict[str, Any]:
-    """Log probabilities as completions have them."""
-    offsets, place = [], 0
-    for entry in entries:
-        offsets.append(place)
-        place += len(entry.text)
+    """Log probabilities as completions have them; a prompt's first token has none."""
     return {
         "tokens": [entry.text for entry in entries],
         "token_logprobs": [entry.logprob for entry in entries],
         # Of tokens that read alike (parts of characters) the most probable one is told.
-        "top_logprobs": [{o.text: o.logprob for o in (e, *reversed(e.top))} for e in entries],
-        "text_offset": offsets,
+        "top_logprobs": [
+            None if e.logprob is None else {o.text: o.logprob for o in (e, *reversed(e.top))}
+            for e in entries
+        ],
+        "text_offset": [entry.offset for entry in entries],
     }
 
 

@@ -99,6 +99,7 @@ GENERATION = closed(
         "ignore_eos_token": FLAG,
         "return_full_text": FLAG,
         "details": FLAG,
+        "decoder_input_details": FLAG,
         "top_n_tokens": integer(0, MAX_TOP_LOGPROBS),
         "adapter_id": optional(TEXT),
         "grammar": optional(
@@ -176,6 +177,7 @@ COMPLETION_REQUEST = closed(
     {
         **OPENAI_COMMON,
         "prompt": PROMPT,
+        "max_tokens": integer(0, 1_000_000),
         "logprobs": integer(0, MAX_TOP_LOGPROBS),
         "echo": FLAG,
     },
