@@ -56,6 +56,14 @@ class TextGenerator(ABC):
         self._active = 0
         self._tokens_total = 0
 
+    @property
+    def chat_template(self) -> str:
+        """See the protocol; of several named templates the one for tools."""
+        template = self.tokenizer.chat_template or ""
+        if isinstance(template, dict):
+            template = template.get("tool_use") or template.get("default") or ""
+        return str(template)
+
     @abstractmethod
     def answer(
         self, prompt: list[int], sampling: Sampling, request: GenerationRequest
@@ -116,8 +124,14 @@ class TextGenerator(ABC):
     def named(self, entry: TokenLogprob, offset: int = 0) -> TokenLogprob:
         """With each token's text."""
         name = self.texts.name
-        top = tuple(replace(other, text=name(other.token), offset=offset) for other in entry.top)
-        return replace(entry, text=name(entry.token), top=top, offset=offset)
+        special = self.texts.special
+
+        def tell(token: TokenLogprob) -> TokenLogprob:
+            return replace(
+                token, text=name(token.token), offset=offset, special=token.token in special
+            )
+
+        return replace(tell(entry), top=tuple(map(tell, entry.top)))
 
     def _check(self, sampling: Sampling) -> None:
         for token, _ in sampling.logit_bias:
@@ -140,7 +154,7 @@ class TextGenerator(ABC):
             prompt = self.encode_prompt(request)
         if not prompt:
             raise BadRequest("the prompt is empty: give at least one token of text")
-        return prompt
+        return prompt[-request.truncate :] if request.truncate else prompt
 
     def encode_prompt(self, request: GenerationRequest) -> list[int]:
         """Token ids of a text, of chat messages by the chat template, or those given."""
@@ -167,6 +181,9 @@ class TextGenerator(ABC):
             )["input_ids"]
         except Exception as error:  # templates raise whatever their authors chose
             raise BadRequest(f"the chat template refuses these messages: {error}") from error
+        if request.answer_prefix:
+            prefix = self.tokenizer(request.answer_prefix, add_special_tokens=False)
+            return [*ids, *prefix["input_ids"]]
         return ids
 
     def _check_ids(self, prompt: list[Any]) -> list[int]:
@@ -258,6 +275,7 @@ class _Writer:
             prompt_tokens=self._prompt,
             completion_tokens=self._count,
             echo=self._echo,
+            cut=self._stop.matched,
         )
         self._pending, self._text, self._echo = TokenChunk(()), "", None
         return delta

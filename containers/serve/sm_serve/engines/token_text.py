@@ -13,7 +13,7 @@ class TokenTexts:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._special = frozenset(tokenizer.all_special_ids)
+        self.special = frozenset(tokenizer.all_special_ids)
         self._known: dict[int, str] = {}
         # Many tokenizers drop the blank before a text's first token: each is read behind another.
         self._before: list[int] = tokenizer("a", add_special_tokens=False)["input_ids"][-1:]
@@ -23,7 +23,7 @@ class TokenTexts:
         """A token's text inside of a sentence; a replacement character for a part of one."""
         if token not in self._known:
             text = self._decode([*self._before, token])
-            if token in self._special or not text.startswith(self._prefix):
+            if token in self.special or not text.startswith(self._prefix):
                 self._known[token] = self._decode([token])
             else:
                 self._known[token] = text[len(self._prefix) :]
