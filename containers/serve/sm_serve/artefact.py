@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sm_serve.adapter_head import TASK_TYPES
+from sm_serve.adapter_head import TASK_TYPES, head_options
 from sm_serve.config import Settings
 from sm_serve.engines.protocol import Task
 from sm_serve.errors import StartupError
@@ -98,7 +98,10 @@ def inspect(model_dir: Path, settings: Settings) -> Artefact:
             " SM_SERVE_TRUST_REMOTE_CODE=true if you trust it"
         )
     task = find_task(config, config_path, settings.task or _adapter_task(model_dir, base))
-    return Artefact(model_dir, base, task, config, _find_adapters(model_dir, task))
+    artefact = Artefact(model_dir, base, task, config, _find_adapters(model_dir, task))
+    if artefact.is_adapter:
+        head_options(model_dir, config, task)
+    return artefact
 
 
 def find_task(config: dict[str, Any], source: Path, wanted: str | None) -> Task:

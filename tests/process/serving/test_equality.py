@@ -13,7 +13,7 @@ from test_generation import WORDS
 
 pytestmark = pytest.mark.slow
 
-JOBS = int(os.environ.get("SM_SERVE_TEST_JOBS", "90"))
+JOBS = int(os.environ.get("SM_SERVE_TEST_JOBS", "60"))
 ADAPTERS = (None, "formal", "rude")
 
 

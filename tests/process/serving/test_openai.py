@@ -120,6 +120,14 @@ def test_what_cannot_be_done_is_refused_by_name(client, options, message):
         client.chat.completions.create(**{"model": "model", "messages": HELLO, **options})
 
 
+def test_top_p_of_zero_leaves_the_best_token(client, reference):  # noqa: F811
+    answer = client.chat.completions.create(
+        model="model", messages=HELLO, max_tokens=12, temperature=1, top_p=0,
+        modalities=["text"], prompt_cache_key="k",
+    )  # fmt: skip
+    assert answer.choices[0].message.content == reference(HELLO, 12)[1]
+
+
 def test_routes_that_are_not_there_name_those_that_are(client):
     with pytest.raises(openai.NotFoundError, match="no route /v1/responses: of OpenAI's there"):
         client.responses.create(model="model", input="hello")

@@ -33,6 +33,8 @@ ROUTES = (CHAT, COMPLETIONS, EMBEDDINGS)
 MAX_CHOICES = 16
 DEFAULT_COMPLETION_TOKENS = 16
 """What OpenAI's completions API takes for an absent max_tokens."""
+LEAST_TOP_P = 1e-6
+"""Less of the probability than any token has: the best one alone is left, as top_p 0 asks."""
 DONE = b"data: [DONE]\n\n"
 
 
@@ -140,7 +142,7 @@ def _read_sampling(fields: Fields, limit: int | None) -> Sampling:
     sampling = Sampling(
         max_new_tokens=limit,
         temperature=fields.number("temperature", 1.0, 0.0, 100.0),
-        top_p=fields.number("top_p", 1.0, 1e-6, 1.0),
+        top_p=max(fields.number("top_p", 1.0, 0.0, 1.0), LEAST_TOP_P),
         top_k=max(fields.integer("top_k", -1, 1_000_000) or 0, 0),
         min_p=fields.number("min_p", 0.0, 0.0, 1.0),
         min_new_tokens=fields.integer("min_tokens", 0, 1_000_000) or 0,
@@ -153,7 +155,8 @@ def _read_sampling(fields: Fields, limit: int | None) -> Sampling:
         stop=fields.texts("stop"),
         ignore_eos=bool(fields.flag("ignore_eos")),
     )
-    fields.ignore("parallel_tool_calls")
+    fields.ignore("parallel_tool_calls", "prompt_cache_key")
+    fields.only("modalities", None, ["text"])
     fields.ignore("user", "metadata", "store", "service_tier", "safety_identifier")
     fields.ignore("max_tokens")
     return sampling

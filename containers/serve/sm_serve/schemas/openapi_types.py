@@ -143,6 +143,7 @@ RESPONSE_FORMAT: Schema = {
 CHOICE_TEXTS = items({"type": "string", "minLength": 1}, minItems=1, maxItems=MAX_CHOICE_TEXTS)
 OPENAI_COMMON: Schema = {
     **PENALTIES,
+    "top_p": number(0, 1),
     "model": optional(TEXT),
     "n": integer(1, MAX_CHOICES),
     "stream": FLAG,
