@@ -6,6 +6,7 @@ The models are tiny and random: what counts is that rows, requests and answers f
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -44,6 +45,22 @@ def make_model(task: str, path: Path) -> None:
         serving_models.encoder(path, "BertForTokenClassification", ["O", "B-PER", "I-PER"])
 
 
+def own_loss(path: Path) -> float:
+    """The model's mean loss of the completion's tokens, by a plain forward pass."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    prompt, completion = (str(ROWS["text-generation"][name]) for name in ("prompt", "completion"))
+    start = len(tokenizer(prompt)["input_ids"])
+    ids = torch.tensor([tokenizer(prompt + completion)["input_ids"]])
+    assert ids.shape[1] > start + 1
+    labels = ids.clone()
+    labels[:, :start] = -100
+    with torch.inference_mode():
+        return float(AutoModelForCausalLM.from_pretrained(path).float()(ids, labels=labels).loss)
+
+
 @pytest.mark.parametrize("task", list(ROWS))
 def test_a_local_artefact_is_served_measured_and_stopped(
     task: str,
@@ -63,8 +80,10 @@ def test_a_local_artefact_is_served_measured_and_stopped(
     assert document["rows"]["evaluated"] == 6
     assert METRICS[task] <= set(document["metrics"])
     assert document["latency_ms"]["count"] == 6
-    if task == "text-generation":  # this server does not score a given text, and says so
-        assert "no loss or perplexity" in document["warnings"][0]
+    if task == "text-generation":
+        assert document["metrics"]["loss"] == pytest.approx(own_loss(tmp_path / "model"), abs=1e-4)
+        perplexity = math.exp(document["metrics"]["loss"])
+        assert document["metrics"]["perplexity"] == pytest.approx(perplexity)
     predictions = Path("build/mine/report/predictions.jsonl").read_text().splitlines()
     assert len({json.loads(line)["predicted"] for line in predictions}) == 1  # greedy
     assert cli.run(["list", "--target", "process", "--json"]) == 0

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sm_serve.adapter_head import TASK_TYPES, head_options
 from sm_serve.config import Settings
 from sm_serve.engines.protocol import Task
 from sm_serve.errors import StartupError
@@ -96,8 +97,11 @@ def inspect(model_dir: Path, settings: Settings) -> Artefact:
             f"{config_path} has auto_map: the model needs its own Python code. Set"
             " SM_SERVE_TRUST_REMOTE_CODE=true if you trust it"
         )
-    task = find_task(config, config_path, settings.task)
-    return Artefact(model_dir, base, task, config, _find_adapters(model_dir, task))
+    task = find_task(config, config_path, settings.task or _adapter_task(model_dir, base))
+    artefact = Artefact(model_dir, base, task, config, _find_adapters(model_dir, task))
+    if artefact.is_adapter:
+        head_options(model_dir, config, task)
+    return artefact
 
 
 def find_task(config: dict[str, Any], source: Path, wanted: str | None) -> Task:
@@ -119,6 +123,15 @@ def find_task(config: dict[str, Any], source: Path, wanted: str | None) -> Task:
         f"{source}: architectures={architectures!r} is not supported; serve a model whose"
         f" architecture ends in {', '.join(TASK_BY_SUFFIX)}, set HF_TASK, or add code/inference.py"
     )
+
+
+def _adapter_task(model_dir: Path, base: Path) -> str | None:
+    """What an adapter that is to be merged was trained for, where it says so."""
+    if base == model_dir or not (model_dir / ADAPTER_CONFIG).is_file():
+        return None
+    named = read_json(model_dir / ADAPTER_CONFIG).get("task_type")
+    task = TASK_TYPES.get(named) if isinstance(named, str) else None
+    return task.value if task is not None else None
 
 
 def _base_of(model_dir: Path) -> Path:

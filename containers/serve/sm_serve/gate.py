@@ -160,7 +160,8 @@ def _from_http(error: HTTPException, scope: Scope) -> ServeError:
     if error.status_code == 405:
         failure = ServeError(f"{path} does not take {method}", code="method_not_allowed")
     elif error.status_code == 404:
-        failure = ServeError(f"no route {path}", code="not_found")
+        known = f": of OpenAI's there are {', '.join(openai.ROUTES)}" if path[:4] == "/v1/" else ""
+        failure = ServeError(f"no route {path}{known}", code="not_found")
     else:
         failure = ServeError(str(error.detail), code="http_error")
     failure.status = error.status_code

@@ -124,11 +124,25 @@ class EngineHandler:
             options = read_options(call.parameters)
             options = replace(options, adapter=adapter or options.adapter)
             engine = self.engine
-            return await gather([self._generate(engine, p, options) for p in call.inputs])
+            return await gather([self._sequences(engine, p, options) for p in call.inputs])
         raise ServeError(f"the engine {type(self.engine).__name__} answers nothing")
 
+    async def _sequences(self, engine: Generator, prompt: Any, options: Options) -> Any:
+        """The answer to one prompt, or a list of several."""
+        if options.sequences == 1:
+            return await self._generate(engine, prompt, options)
+        drawn = [
+            replace(options, sampling=options.sampling.nth(n)) for n in range(options.sequences)
+        ]
+        return await gather([self._generate(engine, prompt, one) for one in drawn])
+
     async def _generate(self, engine: Generator, prompt: Any, options: Options) -> Any:
-        request = GenerationRequest(check_prompt(prompt), options.sampling, adapter=options.adapter)
+        request = GenerationRequest(
+            check_prompt(prompt),
+            options.sampling,
+            adapter=options.adapter,
+            truncate=options.truncate,
+        )
         pieces = [piece async for piece in engine.generate(request)]
         text = "".join(piece.text for piece in pieces)
         if options.full_text and isinstance(prompt, str):
@@ -144,10 +158,16 @@ class EngineHandler:
             accept, (media.EVENT_STREAM, media.JSON_LINES), media.EVENT_STREAM
         )
         options = read_options(call.parameters)
+        if options.sequences > 1:
+            raise BadRequest("stream: true gives one answer: leave num_return_sequences out")
         prompt = check_prompt(call.inputs[0])
         pieces = engine.generate(
             GenerationRequest(
-                prompt, options.sampling, stream=True, adapter=adapter or options.adapter
+                prompt,
+                options.sampling,
+                stream=True,
+                adapter=adapter or options.adapter,
+                truncate=options.truncate,
             )
         )
 

@@ -19,7 +19,7 @@ from sm_serve.engines.protocol import (
     Task,
 )
 from sm_serve.errors import BadRequest, NotFound, ServeError, first_of
-from sm_serve.schemas import media, openai
+from sm_serve.schemas import embeddings, media, openai
 from sm_serve.schemas.invocation import dump
 
 
@@ -59,12 +59,12 @@ class OpenAI:
             return await self._embeddings(body)
         if not isinstance(self._engine, Generator):
             raise BadRequest(f"{route} needs a language model: this is {self._engine.task}")
-        job = openai.parse_generation(route, body)
+        job = openai.parse_generation(route, body).calling(self._engine.chat_template)
         name = adapter or self._check_model(job.model)
         writer = openai.Writer(job, name, request_id)
         chosen = adapter or (name if name != self._name else None)
         requests = [
-            replace(_nth(request, n), adapter=chosen)
+            replace(request, sampling=request.sampling.nth(n), adapter=chosen)
             for request in job.requests
             for n in range(job.n)
         ]
@@ -73,7 +73,7 @@ class OpenAI:
             first = await anext(pieces)
             return Answer(_resume(first, pieces), media.EVENT_STREAM, on_error=_error_event)
         answers = await self._collect(self._engine, requests)
-        return Answer(dump(writer.whole(answers, [r.prompt for r in job.requests])), media.JSON)
+        return Answer(dump(writer.whole(answers)), media.JSON)
 
     def _check_model(self, name: str) -> str:
         if name and name not in self.names:
@@ -125,7 +125,9 @@ class OpenAI:
                 if job.chat and index not in greeted:
                     greeted.add(index)
                     yield event(writer.first(index))
-                yield event(writer.piece(index, delta))
+                piece = writer.piece(index, delta)
+                if piece is not None:
+                    yield event(piece)
                 if delta.finish_reason is not None:
                     last[index] = delta
             if job.usage_chunk:
@@ -141,20 +143,14 @@ class OpenAI:
             raise BadRequest(
                 f"/v1/embeddings needs an embedding model: this is {self._engine.task}"
             )
-        texts, encoding, model = openai.parse_embeddings(body)
+        texts, encoding, model, dimensions = embeddings.parse_embeddings(body)
         name = self._check_model(model)
         results = await self._engine.predict(texts, {"count_tokens": True})
-        vectors = [vector for vector, _ in results]
+        vectors = [embeddings.shorten(vector, dimensions) for vector, _ in results]
         tokens = sum(count for _, count in results)
-        return Answer(dump(openai.write_embeddings(vectors, tokens, encoding, name)), media.JSON)
-
-
-def _nth(request: GenerationRequest, n: int) -> GenerationRequest:
-    """The n-th of several answers: a seed must not make them all the same."""
-    seed = request.sampling.seed
-    if seed is None or n == 0:
-        return request
-    return replace(request, sampling=replace(request.sampling, seed=seed + n))
+        return Answer(
+            dump(embeddings.write_embeddings(vectors, tokens, encoding, name)), media.JSON
+        )
 
 
 async def _resume(first: bytes, pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:

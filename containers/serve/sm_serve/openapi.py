@@ -116,7 +116,8 @@ def invocations(task: Task) -> Schema:
             "The script's answer", {"*/*": {}}, failures=ANSWERING, request={"*/*": {}}
         )
     bodies: list[Schema] = [types.invocation_request(task)]
-    answers: list[Schema] = [types.items(types.RESULTS[task])]
+    # A lone question's answer stands alone.
+    answers: list[Schema] = [types.items(types.RESULTS[task]), types.RESULTS[task]]
     if task is Task.TEXT_GENERATION:
         bodies += [types.CHAT_REQUEST, types.COMPLETION_REQUEST]
         answers += [chat_answer(), text_answer()]
@@ -135,7 +136,12 @@ def invocations(task: Task) -> Schema:
 
 def chat_answer() -> Schema:
     """A chat completion."""
-    message = {"role": {"const": "assistant"}, "content": types.TEXT, "refusal": {}}
+    message = {
+        "role": {"const": "assistant"},
+        "content": types.optional(types.TEXT),
+        "refusal": {},
+        "tool_calls": types.items({"type": "object"}, minItems=1),
+    }
     return types.completion_answer(
         "chat.completion", {"message": types.closed(message, "role", "content")}
     )

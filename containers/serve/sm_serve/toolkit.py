@@ -26,6 +26,7 @@ from sagemaker_inference import content_types, decoder, encoder
 from sagemaker_inference.errors import BaseInferenceToolkitError, UnsupportedFormatError
 from sagemaker_inference.transformer import Transformer
 
+from sm_serve import hf_toolkit, requirements
 from sm_serve.answer import Answer, Incoming
 from sm_serve.artefact import inspect
 from sm_serve.config import Settings
@@ -44,6 +45,9 @@ from sm_serve.schemas import invocation as wire
 
 logger = logging.getLogger(__name__)
 
+NOT_INSTALLED = (
+    "code/requirements.txt asks for {}, and nothing is installed at start: put it into the image"
+)
 SHOWN_CHARACTERS = 300
 """Of a user's error message, this much is sent to the client."""
 
@@ -213,12 +217,12 @@ class EngineModel:
         self.handler = handler
         self._loop = loop
 
-    def __call__(self, inputs: Any, **parameters: Any) -> list[Any]:
+    def __call__(self, inputs: Any, **parameters: Any) -> Any:
         """Results for one input or a list, as a Hugging Face pipeline gives them."""
         if isinstance(inputs, np.ndarray):
             inputs = inputs.tolist()
         call = wire.parse_call({"inputs": inputs, "parameters": parameters})
-        return self._wait(self.handler.results(call))
+        return wire.lone(call, self._wait(self.handler.results(call)))
 
     def answer(self, invocation: wire.Invocation) -> Results:
         """Results for a whole body."""
@@ -259,8 +263,18 @@ class UserHandler:
         script = self._settings.user_script
         if script is not None and script.parent == self._settings.code_dir:
             _refuse_shadow(script.stem, str(script))
+        lacking = requirements.unmet(self._settings.code_dir)
+        if lacking:
+            logger.warning("%s", NOT_INSTALLED.format(", ".join(lacking)))
+        hf_toolkit.provide()
         context = RequestContext(self._model_dir, {})
-        self._transformer.validate_and_initialize(self._model_dir, context)
+        try:
+            self._transformer.validate_and_initialize(self._model_dir, context)
+        except ModuleNotFoundError as error:
+            if not lacking:
+                raise
+            hint = NOT_INSTALLED.format(", ".join(lacking))
+            raise StartupError(f"{script} needs the module {error.name!r}: {hint}") from error
         predict = self._transformer.user_function("predict_fn")
         self._defaults.user_predicts = getattr(predict, "__self__", None) is not self._defaults
 

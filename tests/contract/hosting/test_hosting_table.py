@@ -1,6 +1,7 @@
 """SageMaker's hosting contract, a test a row of the table in docs/serving.md."""
 
 import concurrent.futures
+import itertools
 import json
 import shutil
 import socket
@@ -93,9 +94,29 @@ def test_streaming_is_chunked_and_the_first_piece_comes_early(language_model):
     with language_model.client.stream("POST", "/invocations", json=body) as answer:
         assert answer.headers["transfer-encoding"] == "chunked"
         assert answer.headers["content-type"].startswith("text/event-stream")
-        moments = [time.monotonic() for line in answer.iter_lines() if line]
-    began, ended = moments[0], moments[-1]
-    assert ended > began
+        began = time.monotonic()
+        moments = [time.monotonic() - began for line in answer.iter_lines() if line]
+    assert len(moments) > 50
+    assert moments[0] < moments[-1] / 4  # the first of many pieces does not wait for the rest
+    assert max(b - a for a, b in itertools.pairwise(moments)) < moments[-1] / 2
+
+
+def test_ping_answers_within_two_seconds_while_text_is_generated_and_scored(language_model):
+    body = {"prompt": "hello", "max_tokens": 200, "temperature": 1, "ignore_eos": True}
+    score = {"prompt": ["the movie " * 100] * 8, "max_tokens": 0, "echo": True, "logprobs": 5}
+
+    def load(document):
+        return language_model.client.post("/v1/completions", json=document).status_code
+
+    with concurrent.futures.ThreadPoolExecutor(12) as threads:
+        running = [threads.submit(load, document) for document in [body, score] * 8]
+        slowest = 0.0
+        while not all(done.done() for done in running):
+            began = time.monotonic()
+            assert language_model.ping() == 200
+            slowest = max(slowest, time.monotonic() - began)
+    assert slowest < 2
+    assert {done.result() for done in running} == {200}
 
 
 def test_metrics_are_prometheus_text(classifier):

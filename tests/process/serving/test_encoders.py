@@ -39,15 +39,18 @@ def test_tags_equal_the_pipelines(tagger):
 def test_groups_equal_the_pipelines(tagger):
     from transformers import pipeline
 
-    text = "the movie was good and we loved the plot of it, always"
-    reference = pipeline(
-        "token-classification", str(tagger.base / "model"), aggregation_strategy="simple"
-    )
-    body = {"inputs": text, "parameters": {"aggregation_strategy": "simple"}}
-    answer = tagger.invoke(body).json()[0]
-    assert [(e["entity_group"], e["start"], e["end"]) for e in answer] == [
-        (e["entity_group"], e["start"], e["end"]) for e in reference(text)
-    ]
+    text = "the movie was good and we loved unbelievable plots of it, always?"
+    reference = pipeline("token-classification", str(tagger.base / "model"))
+    for strategy in ("simple", "first", "average", "max"):
+        body = {"inputs": text, "parameters": {"aggregation_strategy": strategy}}
+        answer = tagger.invoke(body).json()
+        expected = reference(text, aggregation_strategy=strategy)
+        assert len(expected) > 3
+        for group, wanted in zip(answer, expected, strict=True):
+            assert group.pop("score") == pytest.approx(float(wanted.pop("score")), abs=1e-5)
+            assert group == wanted
+    refused = tagger.invoke({"inputs": text, "parameters": {"aggregation_strategy": "best"}})
+    assert "none, simple, first, average, max" in refused.json()["error"]["message"]
 
 
 def spans(model_dir, question, context):
@@ -62,10 +65,13 @@ def spans(model_dir, question, context):
     parts = batch.sequence_ids(0)
     with torch.inference_mode():
         output = model(**batch)
-    begin, end = output.start_logits[0].softmax(-1), output.end_logits[0].softmax(-1)
     inside = [i for i, part in enumerate(parts) if part == 1]
+    begin, end = (
+        dict(zip(inside, row[0, inside].softmax(-1).tolist(), strict=True))
+        for row in (output.start_logits, output.end_logits)
+    )
     pairs = [
-        (float(begin[i] * end[j]), offsets[i][0], offsets[j][1])
+        (begin[i] * end[j], offsets[i][0], offsets[j][1])
         for i in inside
         for j in inside
         if i <= j < i + 15
@@ -76,9 +82,14 @@ def spans(model_dir, question, context):
 def test_the_best_span_is_found_with_its_place(answerer):
     question, context = "what was good?", "the movie was good, the plot was poor, hello world"
     score, start, end = spans(answerer.base / "model", question, context)
-    body = {"inputs": {"question": question, "context": context}}
-    for sent in (body, body["inputs"]):
-        answer = answerer.invoke(sent).json()[0]
+    body = {
+        "inputs": {"question": question, "context": context},
+        "parameters": {"align_to_words": False},
+    }
+    lone = answerer.invoke(body).json()
+    listed = answerer.invoke({**body, "inputs": [body["inputs"]]}).json()
+    assert listed == [lone]
+    for answer in (lone, listed[0]):
         assert (answer["start"], answer["end"]) == (start, end)
         assert answer["score"] == pytest.approx(score, abs=1e-5)
         assert answer["answer"] == context[start:end]
@@ -91,7 +102,8 @@ def test_long_contexts_are_read_to_their_end(answerer):
         "parameters": {"top_k": 100, "max_answer_len": 3},
     }
     answers = answerer.invoke(body).json()[0]
-    assert len(answers) == 100
+    assert len(answers) > 50
+    assert len({(answer["start"], answer["end"]) for answer in answers}) == len(answers)
     assert max(answer["end"] for answer in answers) > len(context) // 2
     refused = answerer.invoke({"inputs": "what?"})
     assert refused.status_code == 400

@@ -111,7 +111,7 @@ def test_stop_strings_end_the_answer_before_them(language_model, reference):
             body["parameters"]["details"] = True
             answer = language_model.invoke(body).json()[0]
         assert answer["generated_text"] == text[: text.index(stop)]
-        assert answer["details"]["finish_reason"] == "stop"
+        assert answer["details"]["finish_reason"] == "stop_sequence"
 
 
 def events(server, body, **headers):

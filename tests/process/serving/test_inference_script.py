@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from serving_models import script
+from serving_models import encoder, script
 from serving_process import Server
 
 pytestmark = pytest.mark.slow
@@ -60,6 +60,50 @@ import json
 def output_fn(prediction, accept):
     labels = [result["label"] for results in prediction.results for result in results]
     return json.dumps({"labels": labels}), accept
+"""
+
+
+HUGGING_FACE = """
+from sagemaker_huggingface_inference_toolkit import content_types, decoder_encoder
+from transformers import pipeline
+
+def model_fn(model_dir, context=None):
+    return pipeline("token-classification", model=model_dir, tokenizer=model_dir)
+
+def input_fn(input_data, content_type):
+    return decoder_encoder.decode(input_data, content_type)
+
+def predict_fn(data, model):
+    inputs = data.pop("inputs", data)
+    parameters = data.pop("parameters", None)
+    return model(inputs, **parameters) if parameters is not None else model(inputs)
+
+def output_fn(prediction, accept):
+    return decoder_encoder.encode(prediction, accept or content_types.JSON)
+"""
+
+MODEL_ONLY = """
+from transformers import pipeline
+
+def model_fn(model_dir, context):
+    return pipeline("text-classification", model=model_dir)
+"""
+
+CONTEXT = """
+def model_fn(model_dir, context):
+    return context.system_properties["model_dir"]
+
+def input_fn(input_data, content_type, context):
+    return input_data.upper()
+
+def predict_fn(data, model, context):
+    if data == "NO":
+        context.set_response_status(422, "no")
+    return data + str(context.get_request_header(0, "X-Amzn-SageMaker-Custom-Attributes"))
+
+def output_fn(prediction, accept, context):
+    context.set_response_header(0, "x-length", str(len(prediction)))
+    return prediction, "text/plain"
 """
 
 
@@ -146,3 +190,64 @@ def test_npy_is_read_but_never_unpickled(serve):
     bad = server.invoke(npy(np.array([{}, {}])), content_type="application/x-npy")
     assert bad.status_code == 400
     assert json.loads(bad.text)["error"]["message"].startswith("the body is not a plain npy array")
+
+
+def test_scripts_of_stock_hugging_face_endpoints_run_unchanged(serve, pool, tmp_path):
+    """With the toolkit's own decoders, pipelines, numpy scores, and requirements that are met."""
+    import shutil
+
+    from transformers import pipeline
+
+    labels = ["O", "B-PER", "I-PER"]
+    make = lambda path: encoder(path, "BertForTokenClassification", labels)  # noqa: E731
+    model = pool.model("script-tagger", make)
+    shutil.copytree(model, tmp_path / "model")
+    (tmp_path / "model" / "code").mkdir()
+    (tmp_path / "model" / "code" / "requirements.txt").write_text(
+        "# pinned\ntransformers>=4.40\nnumpy ; python_version > '3'\nsafetensors # yes\n-i x\n"
+    )
+    server = serve(HUGGING_FACE)
+    body = {"inputs": "hello world", "parameters": {"aggregation_strategy": "simple"}}
+    answer = server.invoke(body)
+    assert answer.status_code == 200, answer.text
+    expected = pipeline("token-classification", str(model))(
+        "hello world", aggregation_strategy="simple"
+    )
+    assert [group["word"] for group in answer.json()] == [group["word"] for group in expected]
+    assert answer.json()[0]["score"] == pytest.approx(float(expected[0]["score"]), abs=1e-5)
+    by_row = server.invoke("inputs\nhello\nworld\n", content_type="text/csv", accept="*/*")
+    assert len(by_row.json()) == 2
+    assert server.invoke("x", content_type="image/png").status_code == 415
+    assert "requirements.txt" not in server.log.read_text()
+
+
+def test_a_model_fn_alone_is_called_with_inputs_and_parameters(serve, classifier_dir, tmp_path):
+    import shutil
+
+    shutil.copytree(classifier_dir, tmp_path / "model")
+    server = serve(MODEL_ONLY)
+    lone = server.invoke({"inputs": "good"}).json()
+    assert set(lone[0]) == {"label", "score"}
+    listed = server.invoke({"inputs": ["good", "bad"], "parameters": {"top_k": 2}}).json()
+    assert [len(labels) for labels in listed] == [2, 2]
+
+
+def test_every_function_may_take_the_context(serve):
+    server = serve(CONTEXT)
+    sent = {"content_type": "text/csv", "x_amzn_sagemaker_custom_attributes": "!"}
+    answer = server.invoke("hello", **sent)
+    assert (answer.text, answer.headers["x-length"]) == ("HELLO!", "6")
+    assert server.invoke("no", **sent).status_code == 422
+
+
+def test_requirements_that_the_image_lacks_are_named(tmp_path):
+    script(tmp_path / "model", "import no_such_module_at_all\n")
+    wanted = "no-such-package-at-all==1.0\nnumpy<0.1\n"
+    (tmp_path / "model" / "code" / "requirements.txt").write_text(wanted)
+    with Server(tmp_path, wait=False) as server:
+        assert server.process.wait(60) == 1
+        log = server.log.read_text()
+    assert "needs the module 'no_such_module_at_all'" in log
+    assert "requirements.txt asks for no-such-package-at-all==1.0, numpy<0.1 (" in log
+    assert "put it into the image" in log
+    assert "Traceback" not in log

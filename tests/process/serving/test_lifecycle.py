@@ -100,6 +100,43 @@ def test_sigterm_under_load_loses_no_request(classifier_dir, tmp_path):
     assert outcomes.count(200) > 100
 
 
+def test_sigterm_under_load_finishes_every_generation(language_model_dir, tmp_path):
+    """Whole and streamed answers that have begun come to their end; what is new is a 503."""
+    outcomes = []
+    with Server(base_with(language_model_dir, tmp_path)) as server:
+
+        def client(stream):
+            body = {"prompt": "the movie", "max_tokens": 60, "temperature": 0, "ignore_eos": True}
+            with httpx.Client(base_url=server.url, timeout=30) as session:
+                while True:
+                    try:
+                        answer = session.post("/v1/completions", json={**body, "stream": stream})
+                    except httpx.ConnectError:
+                        return  # nothing listens any more: the request was never taken
+                    except httpx.TransportError as error:
+                        outcomes.append(repr(error))
+                        return
+                    if answer.status_code == 200 and stream:
+                        whole = answer.text.endswith("data: [DONE]\n\n")
+                        whole = whole and '"finish_reason":"length"' in answer.text
+                    elif answer.status_code == 200:
+                        whole = answer.json()["usage"]["completion_tokens"] == 60
+                    else:
+                        time.sleep(0.01)
+                        whole = answer.json()["error"]["code"] == "not_ready"
+                    outcomes.append(answer.status_code if whole else answer.text)
+
+        threads = [threading.Thread(target=client, args=(n % 2 == 0,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        time.sleep(1.5)
+        assert server.stop() == 0
+        for thread in threads:
+            thread.join()
+    assert set(outcomes) == {200, 503}
+    assert outcomes.count(200) > 15
+
+
 def test_a_taken_port_is_named(classifier_dir, tmp_path):
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", 0))

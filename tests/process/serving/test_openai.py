@@ -1,7 +1,10 @@
 """The official OpenAI client against the server, unchanged."""
 
+import base64
 import json
+import math
 
+import numpy as np
 import openai
 import pytest
 from serving_models import encoder
@@ -117,6 +120,19 @@ def test_what_cannot_be_done_is_refused_by_name(client, options, message):
         client.chat.completions.create(**{"model": "model", "messages": HELLO, **options})
 
 
+def test_top_p_of_zero_leaves_the_best_token(client, reference):  # noqa: F811
+    answer = client.chat.completions.create(
+        model="model", messages=HELLO, max_tokens=12, temperature=1, top_p=0,
+        modalities=["text"], prompt_cache_key="k",
+    )  # fmt: skip
+    assert answer.choices[0].message.content == reference(HELLO, 12)[1]
+
+
+def test_routes_that_are_not_there_name_those_that_are(client):
+    with pytest.raises(openai.NotFoundError, match="no route /v1/responses: of OpenAI's there"):
+        client.responses.create(model="model", input="hello")
+
+
 def test_the_same_bodies_work_through_invocations(language_model, reference):  # noqa: F811
     expected = reference(HELLO, 8)[1]
     body = {"messages": HELLO, "max_tokens": 8, "temperature": 0}
@@ -154,3 +170,20 @@ def test_embeddings_equal_the_models_mean_pooling(embedder):
         assert item.embedding == pytest.approx(wanted, abs=1e-5)
     assert answer.usage.prompt_tokens == sum(len(tokenizer(t)["input_ids"]) for t in texts)
     assert embedder.invoke({"inputs": texts}).json()[1] == pytest.approx(expected[1], abs=1e-5)
+
+
+def test_embeddings_of_fewer_dimensions_have_length_one(embedder):
+    client = openai.OpenAI(base_url=f"{embedder.url}/v1", api_key="none", max_retries=0)
+    whole = client.embeddings.create(model="model", input="good").data[0].embedding
+    for encoding in ("float", "base64"):
+        cut = client.embeddings.create(
+            model="model", input="good", dimensions=5, encoding_format=encoding
+        )
+        vector = cut.data[0].embedding
+        if encoding == "base64":
+            vector = np.frombuffer(base64.b64decode(vector), dtype=np.float32).tolist()
+        assert len(vector) == 5
+        assert math.hypot(*vector) == pytest.approx(1, abs=1e-5)
+        assert vector[0] / vector[1] == pytest.approx(whole[0] / whole[1], rel=1e-3)
+    with pytest.raises(openai.BadRequestError, match="dimensions=99: the model's vectors have 32"):
+        client.embeddings.create(model="model", input="good", dimensions=99)

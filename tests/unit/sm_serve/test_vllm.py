@@ -68,6 +68,14 @@ def test_tokens_and_logprobs_come_back():
     assert engine.read_output(output, Sampling()).logprobs == ()
 
 
+def test_a_prompts_logprobs_come_back_without_one_for_its_first_token():
+    rows = [None, {5: types.SimpleNamespace(logprob=-3.0), 8: types.SimpleNamespace(logprob=-0.2)}]
+    first, second = engine.read_prompt([4, 5], rows, 1)
+    assert (first.token, first.logprob, first.top) == (4, None, ())
+    assert (second.token, second.logprob) == (5, -3.0)
+    assert [other.token for other in second.top] == [8]
+
+
 def test_the_largest_adapter_decides_the_rank(tmp_path):
     from sm_serve.artefact import Artefact
     from sm_serve.config import Settings

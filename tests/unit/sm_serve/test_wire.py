@@ -236,5 +236,5 @@ def test_wrong_biases_are_named(biases):
 def test_usage_counts_each_prompt_once():
     job = openai.parse_generation(openai.CHAT, {"messages": [{"role": "user"}], "n": 2})
     answer = Delta("x", finish_reason="stop", prompt_tokens=7, completion_tokens=3)
-    whole = openai.Writer(job, "m", "id").whole([answer, answer], ["p"])
+    whole = openai.Writer(job, "m", "id").whole([answer, answer])
     assert whole["usage"] == {"prompt_tokens": 7, "completion_tokens": 6, "total_tokens": 13}

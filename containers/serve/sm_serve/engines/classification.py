@@ -7,16 +7,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sm_serve.config import Settings
-from sm_serve.engines.encoder import EncoderEngine, Tokens
+from sm_serve.engines.encoder import TOKENIZING, EncoderEngine, Tokens
 from sm_serve.engines.protocol import Task
 from sm_serve.errors import BadRequest
 
 ACTIVATIONS = ("softmax", "sigmoid", "none")
-PARAMETERS = {"top_k", "function_to_apply", "return_all_scores", "truncation"}
+PARAMETERS = {"top_k", "function_to_apply", "return_all_scores", *TOKENIZING}
 
 
 class ClassificationEngine(EncoderEngine):
-    """Labels with scores. Parameters: top_k, function_to_apply, return_all_scores, truncation."""
+    """Labels with scores. Parameters: top_k, function_to_apply, and those of the tokenizer.
+
+    `return_all_scores` is the pipeline's older word for all labels, in the model's order.
+    """
 
     task = Task.TEXT_CLASSIFICATION
 
@@ -36,19 +39,25 @@ class ClassificationEngine(EncoderEngine):
             )
         top_k = read_top_k(parameters, len(self.labels))
         activation = parameters.get("function_to_apply") or self.activation
+        activation = activation.lower() if isinstance(activation, str) else activation
         if activation not in ACTIVATIONS:
             raise BadRequest(
                 f"parameters.function_to_apply={activation!r}: give one of {', '.join(ACTIVATIONS)}"
             )
         rows = await super().predict(inputs, parameters)
-        return [self._answer(row, activation, top_k) for row in rows]
+        ranked = not parameters.get("return_all_scores") or "top_k" in parameters
+        return [self._answer(row, activation, top_k, ranked=ranked) for row in rows]
 
-    def _answer(self, logits: list[float], activation: str, top_k: int | None) -> Any:
+    def _answer(
+        self, logits: list[float], activation: str, top_k: int | None, *, ranked: bool
+    ) -> Any:
         scores = activate(logits, activation)
         if top_k is None:
             best = max(range(len(scores)), key=scores.__getitem__)
             return {"label": self.labels[best], "score": scores[best]}
-        order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
+        order = list(range(len(scores)))
+        if ranked:
+            order.sort(key=scores.__getitem__, reverse=True)
         return [{"label": self.labels[i], "score": scores[i]} for i in order[:top_k]]
 
     def read(self, output: Any, tensors: dict[str, Any], items: list[Tokens]) -> list[Any]:
@@ -68,10 +77,8 @@ def default_activation(problem_type: str | None, labels: int) -> str:
 
 def read_top_k(parameters: Mapping[str, Any], labels: int) -> int | None:
     """How many labels to list; None for the best alone. An explicit null means all labels."""
-    if parameters.get("return_all_scores"):
-        return labels
     if "top_k" not in parameters:
-        return None
+        return labels if parameters.get("return_all_scores") else None
     value = parameters["top_k"]
     if value is None:
         return labels

@@ -10,11 +10,11 @@ from typing import Any
 from sm_serve.artefact import Artefact, read_json
 from sm_serve.config import Settings
 from sm_serve.engines import loading
-from sm_serve.engines.encoder import EncoderEngine, Tokens
+from sm_serve.engines.encoder import TOKENIZING, EncoderEngine, Tokens
 from sm_serve.engines.protocol import Task
 from sm_serve.errors import BadRequest, StartupError
 
-PARAMETERS = {"normalize", "truncation", "count_tokens"}
+PARAMETERS = {"normalize", "count_tokens", *TOKENIZING}
 POOLINGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_mean_tokens": "mean",

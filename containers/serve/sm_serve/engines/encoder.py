@@ -13,6 +13,8 @@ from sm_serve.engines.batching import Batcher, BatchLimits
 from sm_serve.engines.protocol import Task
 from sm_serve.errors import BadRequest, StartupError
 
+TOKENIZING = ("truncation", "max_length", "padding")
+"""Parameters of the tokenizer. Padding is the batch's own business, whatever a request says."""
 Tokens = dict[str, Any]
 """Columns of one tokenized input: input_ids and what else the model reads, plus extras."""
 
@@ -79,7 +81,7 @@ class EncoderEngine(ABC):
         first, second = split_pairs(inputs)
         batch = self.tokenizer(
             first, second, truncation=bool(parameters.get("truncation", True)),
-            max_length=self.max_length,
+            max_length=read_max_length(parameters, self.max_length),
         )  # fmt: skip
         rows = []
         for index, ids in enumerate(batch["input_ids"]):
@@ -121,6 +123,16 @@ class EncoderEngine(ABC):
     @abstractmethod
     def read(self, output: Any, tensors: dict[str, Any], items: list[Tokens]) -> list[Any]:
         """One result for each item out of the model's output."""
+
+
+def read_max_length(parameters: Mapping[str, Any], limit: int) -> int:
+    """To how many tokens an input is cut: at most what the model reads."""
+    value = parameters.get("max_length")
+    if value is None:
+        return limit
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise BadRequest(f"parameters.max_length={value!r}: give a whole number from 1")
+    return min(value, limit)
 
 
 def split_pairs(inputs: Sequence[Any]) -> tuple[list[str], list[str] | None]:

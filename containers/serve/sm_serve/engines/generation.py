@@ -15,8 +15,16 @@ from typing import Any
 
 from sm_serve.config import Settings
 from sm_serve.engines import loading
-from sm_serve.engines.protocol import Delta, GenerationRequest, Sampling, Task, TokenLogprob
+from sm_serve.engines.protocol import (
+    Delta,
+    Echo,
+    GenerationRequest,
+    Sampling,
+    Task,
+    TokenLogprob,
+)
 from sm_serve.engines.text import IncrementalDecoder, StopMatcher
+from sm_serve.engines.token_text import TokenTexts
 from sm_serve.errors import BadRequest, EngineError, adapter_not_found
 
 LONG_PROMPT_CHARACTERS = 20_000
@@ -40,6 +48,7 @@ class TextGenerator(ABC):
         self, config: Any, generation_config: Any, tokenizer: Any, settings: Settings
     ) -> None:
         self.tokenizer = tokenizer
+        self.texts = TokenTexts(tokenizer)
         self.settings = settings
         self.eos = end_tokens(generation_config, config, tokenizer)
         self.context = context_length(config, tokenizer)
@@ -47,11 +56,23 @@ class TextGenerator(ABC):
         self._active = 0
         self._tokens_total = 0
 
+    @property
+    def chat_template(self) -> str:
+        """See the protocol; of several named templates the one for tools."""
+        template = self.tokenizer.chat_template or ""
+        if isinstance(template, dict):
+            template = template.get("tool_use") or template.get("default") or ""
+        return str(template)
+
     @abstractmethod
     def answer(
         self, prompt: list[int], sampling: Sampling, request: GenerationRequest
     ) -> AsyncGenerator[TokenChunk]:
         """Yields chunks until the end of sequence or the limit: as they come if there is a use."""
+
+    @abstractmethod
+    async def score(self, prompt: list[int], count: int, adapter: str | None) -> list[TokenLogprob]:
+        """The log probability of each prompt token, the first one's being None."""
 
     @abstractmethod
     def adapters(self) -> list[str]:
@@ -67,9 +88,14 @@ class TextGenerator(ABC):
         prompt = await self._tokenize(request)
         sampling = self._limit(request.sampling, len(prompt))
         self._check(sampling)
-        writer = _Writer(self.tokenizer, sampling, self.eos, len(prompt), request.stream)
         self._active += 1
         try:
+            echo = await self._echo(prompt, request)
+            if sampling.max_new_tokens == 0:
+                yield Delta("", finish_reason="length", prompt_tokens=len(prompt), echo=echo)
+                return
+            writer = _Writer(self, sampling, request, len(prompt), echo)
+            sampling = replace(sampling, prompt_logprobs=None)
             async with contextlib.aclosing(self.answer(prompt, sampling, request)) as chunks:
                 async for chunk in chunks:
                     self._tokens_total += len(chunk.tokens)
@@ -81,6 +107,31 @@ class TextGenerator(ABC):
             raise EngineError("the engine ended the answer too early")
         finally:
             self._active -= 1
+
+    async def _echo(self, prompt: list[int], request: GenerationRequest) -> Echo | None:
+        """What the request wants to know of its prompt."""
+        count = request.sampling.prompt_logprobs
+        text = ""
+        if request.echo:
+            given = request.prompt
+            text = given if isinstance(given, str) else self.texts.read(prompt)
+        if count is None:
+            return Echo(text) if text else None
+        entries = await self.score(prompt, count, request.adapter)
+        offsets = self.texts.offsets(request.prompt, prompt)
+        return Echo(text, tuple(map(self.named, entries, offsets)))
+
+    def named(self, entry: TokenLogprob, offset: int = 0) -> TokenLogprob:
+        """With each token's text."""
+        name = self.texts.name
+        special = self.texts.special
+
+        def tell(token: TokenLogprob) -> TokenLogprob:
+            return replace(
+                token, text=name(token.token), offset=offset, special=token.token in special
+            )
+
+        return replace(tell(entry), top=tuple(map(tell, entry.top)))
 
     def _check(self, sampling: Sampling) -> None:
         for token, _ in sampling.logit_bias:
@@ -103,7 +154,7 @@ class TextGenerator(ABC):
             prompt = self.encode_prompt(request)
         if not prompt:
             raise BadRequest("the prompt is empty: give at least one token of text")
-        return prompt
+        return prompt[-request.truncate :] if request.truncate else prompt
 
     def encode_prompt(self, request: GenerationRequest) -> list[int]:
         """Token ids of a text, of chat messages by the chat template, or those given."""
@@ -130,6 +181,9 @@ class TextGenerator(ABC):
             )["input_ids"]
         except Exception as error:  # templates raise whatever their authors chose
             raise BadRequest(f"the chat template refuses these messages: {error}") from error
+        if request.answer_prefix:
+            prefix = self.tokenizer(request.answer_prefix, add_special_tokens=False)
+            return [*ids, *prefix["input_ids"]]
         return ids
 
     def _check_ids(self, prompt: list[Any]) -> list[int]:
@@ -143,7 +197,7 @@ class TextGenerator(ABC):
     def _limit(self, sampling: Sampling, prompt: int) -> Sampling:
         """Resolves max_new_tokens and refuses what does not fit into the context."""
         room = self.context - prompt
-        if room < 1:
+        if room < (0 if sampling.max_new_tokens == 0 else 1):
             raise BadRequest(
                 f"the prompt has {prompt} tokens, the model's context is {self.context}:"
                 " shorten the prompt",
@@ -173,15 +227,22 @@ class _Writer:
     """Turns the token chunks of one answer into deltas."""
 
     def __init__(
-        self, tokenizer: Any, sampling: Sampling, eos: frozenset[int], prompt: int, stream: bool
+        self,
+        engine: TextGenerator,
+        sampling: Sampling,
+        request: GenerationRequest,
+        prompt: int,
+        echo: Echo | None,
     ) -> None:
-        self._tokenizer = tokenizer
-        self._decoder = IncrementalDecoder(tokenizer)
+        self._engine = engine
+        self._decoder = IncrementalDecoder(engine.tokenizer)
         self._stop = StopMatcher(sampling.stop)
         self._limit = sampling.max_new_tokens or 0
-        self._eos = frozenset() if sampling.ignore_eos else eos
+        self._eos = frozenset() if sampling.ignore_eos else engine.eos
         self._prompt = prompt
-        self._stream = stream
+        self._echo = echo
+        self._offset = len(echo.text) if echo else 0
+        self._stream = request.stream
         self._count = 0
         self._pending = TokenChunk(())
         self._text = ""
@@ -190,17 +251,16 @@ class _Writer:
     def write(self, chunk: TokenChunk) -> Delta | None:
         """The delta to send for a chunk, None while there is nothing to send yet."""
         self._count += len(chunk.tokens)
-        self._pending = TokenChunk(
-            self._pending.tokens + chunk.tokens, self._pending.logprobs + chunk.logprobs
-        )
         reason = None
         if chunk.tokens and chunk.tokens[-1] in self._eos:
             reason = "stop"
         elif self._count >= self._limit:
             reason = "length"
-        text = self._stop.push(
-            self._decoder.push(chunk.tokens, last=reason is not None), last=reason is not None
+        text, logprobs = self._decode(chunk, last=reason is not None)
+        self._pending = TokenChunk(
+            self._pending.tokens + chunk.tokens, self._pending.logprobs + logprobs
         )
+        text = self._stop.push(text, last=reason is not None)
         if self._stop.matched:
             reason = "stop"
         self.finished = reason is not None
@@ -210,18 +270,27 @@ class _Writer:
         delta = Delta(
             text=self._text,
             tokens=self._pending.tokens,
-            logprobs=tuple(self._named(entry) for entry in self._pending.logprobs),
+            logprobs=self._pending.logprobs,
             finish_reason=reason,
             prompt_tokens=self._prompt,
             completion_tokens=self._count,
+            echo=self._echo,
+            cut=self._stop.matched,
         )
-        self._pending, self._text = TokenChunk(()), ""
+        self._pending, self._text, self._echo = TokenChunk(()), "", None
         return delta
 
-    def _named(self, entry: TokenLogprob) -> TokenLogprob:
-        """With each token's text."""
-        text = str(self._tokenizer.decode([entry.token]))
-        return replace(entry, text=text, top=tuple(self._named(other) for other in entry.top))
+    def _decode(self, chunk: TokenChunk, *, last: bool) -> tuple[str, tuple[TokenLogprob, ...]]:
+        """A chunk's text, and its log probabilities with each token's text and place."""
+        if not chunk.logprobs:
+            return self._decoder.push(chunk.tokens, last=last), ()
+        texts, entries = [], []
+        for index, entry in enumerate(chunk.logprobs, start=1):
+            entries.append(self._engine.named(entry, self._offset))
+            final = last and index == len(chunk.logprobs)
+            texts.append(self._decoder.push([entry.token], last=final))
+            self._offset += len(texts[-1])
+        return "".join(texts), tuple(entries)
 
 
 def end_tokens(*sources: Any) -> frozenset[int]:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from sm_serve.adapter_head import head_options
 from sm_serve.artefact import Artefact
 from sm_serve.config import Settings
 from sm_serve.errors import StartupError
@@ -51,6 +52,8 @@ def load_model(artefact: Artefact, settings: Settings, **options: Any) -> Any:
     if device == "cpu":
         torch.set_num_threads(available_cpus())
     logger.info("loading %s from %s on %s", name, artefact.base, device)
+    if artefact.is_adapter:
+        options |= head_options(artefact.path, artefact.config, artefact.task)
     model = getattr(transformers, name).from_pretrained(
         artefact.base,
         dtype=choose_dtype(settings, device),
@@ -73,7 +76,14 @@ def _merge_adapter(model: Any, path: Path) -> Any:
             " or merge before deploying"
         ) from error
     logger.info("merging the adapter of %s", path)
-    return PeftModel.from_pretrained(model, path, use_safetensors=True).merge_and_unload()
+    try:
+        tuned = PeftModel.from_pretrained(model, path, use_safetensors=True)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).split("\n\t", 2)
+        raise StartupError(
+            f"the adapter of {path} does not fit its base model: {' '.join(reason[:2])[:300]}"
+        ) from error
+    return tuned.merge_and_unload()
 
 
 def choose_dtype(settings: Settings, device: str) -> Any:

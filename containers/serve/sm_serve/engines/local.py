@@ -16,9 +16,10 @@ from sm_serve.engines import loading
 from sm_serve.engines.generation import TextGenerator, TokenChunk
 from sm_serve.engines.grammar import Grammars
 from sm_serve.engines.lora import AdapterBank
-from sm_serve.engines.protocol import GenerationRequest, Sampling
+from sm_serve.engines.protocol import GenerationRequest, Sampling, TokenLogprob
 from sm_serve.engines.sampling import Choice
-from sm_serve.errors import EngineError, ServeError, StartupError
+from sm_serve.engines.scoring import Scorer
+from sm_serve.errors import BadRequest, EngineError, ServeError, StartupError
 
 UNLOAD_POLL_SECONDS = 0.02
 
@@ -31,6 +32,7 @@ class LocalGenerator(TextGenerator):
         self.model = model
         self.grammars = Grammars(tokenizer, self.vocabulary, self.eos)
         self.bank = AdapterBank(model, settings.max_adapters)
+        self._scorer = Scorer(model, self.bank, self.paused)
 
     @classmethod
     def load(cls, artefact: Artefact, settings: Settings) -> Self:
@@ -80,6 +82,13 @@ class LocalGenerator(TextGenerator):
                     if choice.failure is not None:
                         raise EngineError("the constraint became too complex to go on with")
                     yield chunk
+
+    async def score(self, prompt: list[int], count: int, adapter: str | None) -> list[TokenLogprob]:
+        """See TextGenerator."""
+        if self.model.config.is_encoder_decoder:
+            raise BadRequest("this model encodes its prompt: it has no log probabilities of it")
+        with self.bank.using(adapter):
+            return await self._scorer.score(prompt, count, adapter)
 
     def adapters(self) -> list[str]:
         """See AdapterHost."""

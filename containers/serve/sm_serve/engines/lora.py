@@ -94,6 +94,7 @@ class AdapterBank:
         self._names: set[str] = set()
         self._retired: set[str] = set()
         self._uses: Counter[str] = Counter()
+        self._held = False
 
     def names(self) -> list[str]:
         """Adapters that may be asked for, sorted."""
@@ -126,6 +127,8 @@ class AdapterBank:
         """The next forward pass packs these requests: adapter and number of tokens of each."""
         import torch
 
+        if self._held:
+            return
         positions: dict[str, list[int]] = {}
         start = 0
         for name, length in requests:
@@ -143,6 +146,18 @@ class AdapterBank:
     def route_all(self, name: str | None) -> None:
         """All tokens go through one adapter, or through none."""
         self._routing.groups = [] if name is None else [(name, None)]
+
+    @contextlib.contextmanager
+    def all_through(self, name: str | None) -> Iterator[None]:
+        """Forward passes inside go through one adapter or none, and are not routed otherwise."""
+        groups = self._routing.groups
+        self._held = True
+        self.route_all(name)
+        try:
+            yield
+        finally:
+            self._held = False
+            self._routing.groups = groups
 
     def load(self, name: str, path: Path) -> None:
         """Reads an adapter's directory.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -75,8 +75,8 @@ class Sampling:
     """How the next token is chosen. `temperature` 0 means greedy, `top_k` 0 and `top_p` 1 off.
 
     Frequency and presence penalties count the answer's tokens alone, the repetition penalty the
-    prompt's too. `logprobs` is how many alternatives to tell with each token's own; None for
-    neither.
+    prompt's too. `logprobs` is how many alternatives to tell with each token's own, None for
+    neither; `prompt_logprobs` the same of the prompt's tokens.
     """
 
     max_new_tokens: int | None = None
@@ -94,16 +94,25 @@ class Sampling:
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
 
     @property
     def greedy(self) -> bool:
         """Whether the most probable token is always taken."""
         return self.temperature == 0.0 or self.top_k == 1
 
+    def nth(self, n: int) -> Sampling:
+        """That of the n-th of several answers: a seed must not make them all the same."""
+        return self if self.seed is None or n == 0 else replace(self, seed=self.seed + n)
+
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One prompt: a text, chat messages, or token ids."""
+    """One prompt: a text, chat messages, or token ids.
+
+    `echo` asks for its text as well; `answer_prefix` is what the answer to messages begins with
+    already; of a longer prompt only the last `truncate` tokens are read.
+    """
 
     prompt: str | list[int] | list[dict[str, Any]]
     sampling: Sampling = field(default_factory=Sampling)
@@ -111,23 +120,41 @@ class GenerationRequest:
     tools: list[dict[str, Any]] | None = None
     continue_final_message: bool = False
     adapter: str | None = None
+    echo: bool = False
+    answer_prefix: str = ""
+    truncate: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A token with its log probability before temperature, penalties and constraint."""
+    """A token with its log probability before temperature, penalties and constraint.
+
+    A prompt's first token has none. `offset` is where in the text the token begins; a `special` one
+    is no part of it.
+    """
 
     token: int
-    logprob: float
+    logprob: float | None
     text: str = ""
     top: tuple[TokenLogprob, ...] = ()
+    offset: int = 0
+    special: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """The prompt as the model read it: its text where that was asked for, its log probabilities."""
+
+    text: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of the answer. The last piece, and only it, has a finish reason.
+    """A piece of the answer. The last piece, and only it, has a finish reason; the first, the echo.
 
-    `finish_reason` is `stop` (end of sequence or stop string) or `length`, as in OpenAI's API.
+    `finish_reason` is `stop` (end of sequence, or with `cut` a stop string) or `length`, as in
+    OpenAI's API.
     """
 
     text: str
@@ -136,11 +163,18 @@ class Delta:
     finish_reason: str | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    echo: Echo | None = None
+    cut: bool = False
 
 
 @runtime_checkable
 class Generator(Engine, Protocol):
     """A language model."""
+
+    @property
+    def chat_template(self) -> str:
+        """How messages and tools are written for the model; empty where it does not chat."""
+        ...
 
     def generate(self, request: GenerationRequest) -> AsyncIterator[Delta]:
         """Yields pieces as they come when `request.stream`, else one.

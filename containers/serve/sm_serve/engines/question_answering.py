@@ -7,72 +7,107 @@ from typing import Any
 
 from sm_serve.engines.encoder import EncoderEngine, Tokens
 from sm_serve.engines.protocol import Task
+from sm_serve.engines.spans import SpanOptions, best_spans, rank
 from sm_serve.errors import BadRequest
 
 MAX_ANSWER_TOKENS = 15
 MAX_TOP_K = 100
+PARAMETERS = {
+    "top_k",
+    "max_answer_len",
+    "handle_impossible_answer",
+    "align_to_words",
+    "max_seq_len",
+    "doc_stride",
+}
 STRIDE_SHARE = 4
 """Windows over a long context overlap by this part of their length."""
 
 
 class QuestionAnsweringEngine(EncoderEngine):
-    """The span of a context that answers a question. Parameters: top_k, max_answer_len."""
+    """The span of a context that answers a question. Parameters: as PARAMETERS names them."""
 
     task = Task.QUESTION_ANSWERING
 
     async def predict(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
         """The best answer an input, or with top_k above 1 a list of them."""
-        unknown = sorted(set(parameters) - {"top_k", "max_answer_len"})
+        unknown = sorted(set(parameters) - PARAMETERS)
         if unknown:
-            raise BadRequest(f"parameters.{unknown[0]} is unknown to question-answering")
-        top_k = _bounded(parameters, "top_k", 1, MAX_TOP_K)
-        longest = _bounded(parameters, "max_answer_len", MAX_ANSWER_TOKENS, self.max_length)
+            raise BadRequest(
+                f"parameters.{unknown[0]} is unknown to question-answering: it takes"
+                f" {', '.join(sorted(PARAMETERS))}"
+            )
+        options = SpanOptions(
+            _bounded(parameters, "top_k", 1, MAX_TOP_K),
+            _bounded(parameters, "max_answer_len", MAX_ANSWER_TOKENS, self.max_length),
+            _flag(parameters, "align_to_words", default=True),
+        )
+        may_be_none = _flag(parameters, "handle_impossible_answer", default=False)
         windows: list[Any] = []
         owners: list[int] = []
         for index, item in enumerate(inputs):
             question, context = read_question(item, index)
-            for window in self.windows(question, context):
+            for window in self.windows(question, context, parameters):
                 windows.append(window)
                 owners.append(index)
         rows = await super().predict(windows, {})
         candidates: list[list[tuple[float, int, int]]] = [[] for _ in inputs]
+        nothing = [1.0 for _ in inputs]
         for owner, window, (starts, ends) in zip(owners, windows, rows, strict=True):
-            candidates[owner] += best_spans(window, starts, ends, top_k, longest)
+            found, none = best_spans(window, starts, ends, options)
+            candidates[owner] += found
+            nothing[owner] = min(nothing[owner], none)
         answers = []
-        for item, found in zip(inputs, candidates, strict=True):
-            ranked = sorted(found, reverse=True)[:top_k]
+        for item, found, none in zip(inputs, candidates, nothing, strict=True):
+            spans = [*found, (none, 0, 0)] if may_be_none else found
             texts = [
                 {"score": score, "start": start, "end": end, "answer": item["context"][start:end]}
-                for score, start, end in ranked
+                for score, start, end in rank(spans, options.top_k)
             ]
-            answers.append(texts[0] if top_k == 1 else texts)
+            answers.append(texts[0] if options.top_k == 1 else texts)
         return answers
 
-    def windows(self, question: str, context: str) -> list[Tokens]:
+    def windows(self, question: str, context: str, parameters: Mapping[str, Any]) -> list[Tokens]:
         """The pair in overlapping windows; each token knows its place in the context or None."""
         asked = len(self.tokenizer(question)["input_ids"])
-        room = self.max_length - asked - 3
+        longest = _bounded(parameters, "max_seq_len", self.max_length, self.max_length)
+        room = longest - asked - 3
         if room < 1:
             raise BadRequest(f"question has {asked} tokens, which leaves no room for the context")
         batch = self.tokenizer(
             question,
             context,
             truncation="only_second",
-            max_length=self.max_length,
-            stride=room // STRIDE_SHARE,
+            max_length=longest,
+            stride=min(_bounded(parameters, "doc_stride", room // STRIDE_SHARE, 10_000), room - 1),
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
         )
-        windows = []
-        for index, offsets in enumerate(batch["offset_mapping"]):
-            parts = batch.sequence_ids(index)
-            window = {name: batch[name][index] for name in self._columns}
-            window["places"] = [
-                tuple(offset) if part == 1 else None
-                for offset, part in zip(offsets, parts, strict=True)
-            ]
-            windows.append(window)
-        return windows
+        return [self._window(batch, index) for index in range(len(batch["input_ids"]))]
+
+    def _window(self, batch: Any, index: int) -> Tokens:
+        window = {name: batch[name][index] for name in self._columns}
+        parts, offsets = batch.sequence_ids(index), batch["offset_mapping"][index]
+        places = [
+            tuple(offset) if part == 1 else None
+            for offset, part in zip(offsets, parts, strict=True)
+        ]
+        if not any(places):
+            raise BadRequest("context has no token that the model can read: give a text")
+        ids, token = window["input_ids"], self.tokenizer.cls_token_id
+        window["none"] = ids.index(token) if token is not None and token in ids else None
+        window["places"] = places
+        window["words"] = [
+            place and self._word(batch, index, at, place) for at, place in enumerate(places)
+        ]
+        return window
+
+    @staticmethod
+    def _word(batch: Any, index: int, token: int, place: Any) -> Any:
+        """The place of the whole word that a token belongs to."""
+        word = batch.token_to_word(index, token)
+        chars = None if word is None else batch.word_to_chars(index, word, sequence_index=1)
+        return place if chars is None else (chars.start, chars.end)
 
     def encode(
         self, inputs: Sequence[Any], parameters: Mapping[str, Any]
@@ -92,29 +127,6 @@ class QuestionAnsweringEngine(EncoderEngine):
         return results
 
 
-def best_spans(
-    window: Tokens, starts: list[float], ends: list[float], top_k: int, longest: int
-) -> list[tuple[float, int, int]]:
-    """The most probable spans of a window: probability, start and end in the context."""
-    import numpy as np
-
-    places = window["places"]
-    allowed = [index for index, place in enumerate(places) if place is not None]
-    if not allowed:
-        return []
-    weights = [np.exp(np.array(row) - max(row)) for row in (starts, ends)]
-    begin, finish = (row / row.sum() for row in weights)
-    scores = np.triu(np.outer(begin[allowed], finish[allowed]))
-    scores = scores - np.triu(scores, longest)
-    best = np.argsort(scores, axis=None)[::-1][:top_k]
-    spans = []
-    for flat in best:
-        first, last = divmod(int(flat), len(allowed))
-        score = float(scores[first, last])
-        spans.append((score, places[allowed[first]][0], places[allowed[last]][1]))
-    return spans
-
-
 def read_question(item: Any, index: int) -> tuple[str, str]:
     """Question and context of one input."""
     if isinstance(item, dict):
@@ -132,4 +144,13 @@ def _bounded(parameters: Mapping[str, Any], name: str, default: int, limit: int)
         return default
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
         raise BadRequest(f"parameters.{name}={value!r}: give a whole number from 1 to {limit}")
+    return value
+
+
+def _flag(parameters: Mapping[str, Any], name: str, *, default: bool) -> bool:
+    value = parameters.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise BadRequest(f"parameters.{name}={value!r}: give true or false")
     return value

@@ -75,6 +75,11 @@ class PredictorReplicas(Replicas[Predictor]):
 class GeneratorReplicas(Replicas[Generator]):
     """Copies of a language model; an adapter is loaded into all of them or into none."""
 
+    @property
+    def chat_template(self) -> str:
+        """See Generator."""
+        return self.engines[0].chat_template
+
     def generate(self, request: GenerationRequest) -> AsyncIterator[Delta]:
         """See Generator."""
         return self._generate(request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sm_serve.config import Settings
@@ -11,11 +12,26 @@ from sm_serve.engines.encoder import EncoderEngine, Tokens
 from sm_serve.engines.protocol import Task
 from sm_serve.errors import BadRequest
 
-STRATEGIES = ("none", "simple")
+WORD_SCORES = ("first", "average", "max")
+"""Strategies by which the tokens of one word agree on its label."""
+STRATEGIES = ("none", "simple", *WORD_SCORES)
+
+
+@dataclass(slots=True)
+class Piece:
+    """A token, or a word joined of several, with the probability of each label."""
+
+    scores: list[float]
+    start: int
+    end: int
+    words: list[str]
+    index: int | None = None
+    inside: bool = False
+    """Whether it goes on with the word before it."""
 
 
 class TokenClassificationEngine(EncoderEngine):
-    """Entities an input. Parameters: aggregation_strategy (none, simple), ignore_labels."""
+    """Entities an input. Parameters: aggregation_strategy, ignore_labels."""
 
     task = Task.TOKEN_CLASSIFICATION
 
@@ -23,6 +39,8 @@ class TokenClassificationEngine(EncoderEngine):
         self.labels: list[str] = [
             str(model.config.id2label[index]) for index in range(model.config.num_labels)
         ]
+        backend = getattr(getattr(tokenizer, "_tokenizer", None), "model", None)
+        self._prefixed = bool(getattr(backend, "continuing_subword_prefix", None))
         super().__init__(model, tokenizer, settings)
 
     async def predict(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
@@ -31,11 +49,13 @@ class TokenClassificationEngine(EncoderEngine):
         if unknown:
             raise BadRequest(f"parameters.{unknown[0]} is unknown to token-classification")
         strategy = parameters.get("aggregation_strategy") or "none"
+        strategy = strategy.lower() if isinstance(strategy, str) else strategy
         ignored = parameters.get("ignore_labels", ["O"])
         if strategy not in STRATEGIES:
             raise BadRequest(
                 f"parameters.aggregation_strategy={strategy!r}: give one of {', '.join(STRATEGIES)}"
             )
+        ignored = ["O"] if ignored is None else ignored
         if not isinstance(ignored, list):
             raise BadRequest(f"parameters.ignore_labels={ignored!r}: give a list of labels")
         rows = await super().predict(inputs, {})
@@ -91,26 +111,71 @@ class TokenClassificationEngine(EncoderEngine):
     def _entities(
         self, text: str, tokens: list[Any], strategy: str, ignored: list[Any]
     ) -> list[dict[str, Any]]:
-        entities = []
-        for index, token, start, end, scores in tokens:
-            best = max(range(len(scores)), key=scores.__getitem__)
-            entities.append(
-                {
-                    "entity": self.labels[best],
-                    "score": scores[best],
-                    "index": index,
-                    "word": self.tokenizer.convert_ids_to_tokens(token),
-                    "start": start,
-                    "end": end,
-                }
-            )
-        if strategy == "simple":
-            groups = group_entities(text, entities)
-            return [group for group in groups if group["entity_group"] not in ignored]
-        return [entity for entity in entities if entity["entity"] not in ignored]
+        pieces = [self._piece(text, *token) for token in tokens]
+        if strategy in WORD_SCORES:
+            pieces = [join_word(word, strategy) for word in split_words(pieces)]
+        entities = [self._entity(piece) for piece in pieces]
+        if strategy == "none":
+            return [entity for entity in entities if entity["entity"] not in ignored]
+        groups = [self._group(group) for group in group_entities(entities)]
+        return [group for group in groups if group["entity_group"] not in ignored]
+
+    def _piece(self, text: str, index: int, token: int, start: int, end: int, scores: Any) -> Piece:
+        word = str(self.tokenizer.convert_ids_to_tokens(token))
+        if self._prefixed:
+            inside = len(word) != end - start
+        else:
+            inside = start > 0 and " " not in text[start - 1 : start + 1]
+        if token == self.tokenizer.unk_token_id:
+            word, inside = text[start:end], False
+        return Piece(scores, start, end, [word], index, inside)
+
+    def _entity(self, piece: Piece) -> dict[str, Any]:
+        best = max(range(len(piece.scores)), key=piece.scores.__getitem__)
+        word = piece.words[0] if piece.index is not None else self._join(piece.words)
+        entity = {"entity": self.labels[best], "score": piece.scores[best]}
+        if piece.index is not None:
+            entity["index"] = piece.index
+        return {**entity, "word": word, "start": piece.start, "end": piece.end}
+
+    def _join(self, words: list[str]) -> str:
+        return str(self.tokenizer.convert_tokens_to_string(words))
+
+    def _group(self, group: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "entity_group": split_label(group[0]["entity"])[1],
+            "score": math.fsum(entity["score"] for entity in group) / len(group),
+            "word": self._join([entity["word"] for entity in group]),
+            "start": group[0]["start"],
+            "end": group[-1]["end"],
+        }
 
 
-def group_entities(text: str, entities: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def split_words(pieces: list[Piece]) -> list[list[Piece]]:
+    """The tokens of each word."""
+    words: list[list[Piece]] = []
+    for piece in pieces:
+        if words and piece.inside:
+            words[-1].append(piece)
+        else:
+            words.append([piece])
+    return words
+
+
+def join_word(word: list[Piece], strategy: str) -> Piece:
+    """A word with the scores of its first token, of its surest one, or their mean."""
+    if strategy == "first":
+        scores = word[0].scores
+    elif strategy == "max":
+        scores = max((piece.scores for piece in word), key=max)
+    else:
+        scores = [
+            math.fsum(column) / len(word) for column in zip(*(p.scores for p in word), strict=True)
+        ]
+    return Piece(scores, word[0].start, word[-1].end, [w for piece in word for w in piece.words])
+
+
+def group_entities(entities: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """Joins neighbours of one kind: a B- label, or another kind, begins a new group."""
     groups: list[list[dict[str, Any]]] = []
     for entity in entities:
@@ -120,16 +185,7 @@ def group_entities(text: str, entities: list[dict[str, Any]]) -> list[dict[str, 
             groups[-1].append(entity)
         else:
             groups.append([entity])
-    return [
-        {
-            "entity_group": split_label(group[0]["entity"])[1],
-            "score": math.fsum(entity["score"] for entity in group) / len(group),
-            "word": text[group[0]["start"] : group[-1]["end"]].strip(),
-            "start": group[0]["start"],
-            "end": group[-1]["end"],
-        }
-        for group in groups
-    ]
+    return groups
 
 
 def split_label(label: str) -> tuple[str, str]:

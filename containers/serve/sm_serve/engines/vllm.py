@@ -110,6 +110,23 @@ class VllmGenerator(TextGenerator):
         except Exception as error:
             raise EngineError(f"generation failed ({type(error).__name__})") from error
 
+    async def score(self, prompt: list[int], count: int, adapter: str | None) -> list[TokenLogprob]:
+        """See TextGenerator: vLLM tells them with an answer of at least one token."""
+        sampling = Sampling(max_new_tokens=1, prompt_logprobs=count)
+        outputs = self._engine.generate(
+            {"prompt_token_ids": prompt},
+            write_sampling(sampling, self.eos, incremental=False),
+            f"r{next(self._ids)}",
+            lora_request=self._loras[adapter] if adapter else None,
+        )
+        try:
+            async for output in outputs:
+                if output.prompt_logprobs:
+                    return read_prompt(prompt, output.prompt_logprobs, count)
+        except Exception as error:
+            raise EngineError(f"scoring failed ({type(error).__name__})") from error
+        raise EngineError("vLLM told no log probabilities of the prompt")
+
     def adapters(self) -> list[str]:
         """See AdapterHost."""
         return sorted(self._loras)
@@ -207,6 +224,7 @@ def write_sampling(sampling: Sampling, eos: frozenset[int], *, incremental: bool
         logit_bias=dict(sampling.logit_bias) or None,
         seed=None if sampling.greedy else sampling.seed,
         logprobs=sampling.logprobs,
+        prompt_logprobs=sampling.prompt_logprobs,
         stop_token_ids=None if sampling.ignore_eos else sorted(eos),
         ignore_eos=sampling.ignore_eos,
         structured_outputs=write_constraint(sampling),
@@ -236,9 +254,20 @@ def read_output(output: Any, sampling: Sampling) -> TokenChunk:
     tokens = tuple(output.token_ids)
     if sampling.logprobs is None or not output.logprobs:
         return TokenChunk(tokens)
-    entries = []
-    for token, found in zip(tokens, output.logprobs, strict=True):
-        ranked = sorted(found.items(), key=lambda item: -item[1].logprob)
-        top = tuple(TokenLogprob(other, value.logprob) for other, value in ranked)
-        entries.append(TokenLogprob(token, found[token].logprob, top=top[: sampling.logprobs]))
-    return TokenChunk(tokens, tuple(entries))
+    rows = zip(tokens, output.logprobs, strict=True)
+    return TokenChunk(tokens, tuple(read_row(*row, sampling.logprobs) for row in rows))
+
+
+def read_row(token: int, found: Any, count: int) -> TokenLogprob:
+    """One token among those that vLLM tells of its place."""
+    ranked = sorted(found.items(), key=lambda item: -item[1].logprob)
+    top = tuple(TokenLogprob(other, value.logprob) for other, value in ranked)
+    return TokenLogprob(token, found[token].logprob, top=top[:count])
+
+
+def read_prompt(prompt: list[int], rows: Any, count: int) -> list[TokenLogprob]:
+    """vLLM's log probabilities of a prompt, None of its first token."""
+    return [
+        TokenLogprob(token, None) if found is None else read_row(token, found, count)
+        for token, found in zip(prompt, rows, strict=True)
+    ]

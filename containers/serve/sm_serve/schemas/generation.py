@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sm_serve.engines.protocol import Delta, Sampling, TokenLogprob
+from sm_serve.errors import BadRequest
 from sm_serve.schemas.constraints import read_grammar
 from sm_serve.schemas.parameters import MAX_SEED, MAX_TOP_LOGPROBS, Fields
+
+MAX_SEQUENCES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,8 @@ class Options:
     full_text: bool = False
     details: bool = False
     adapter: str | None = None
+    sequences: int = 1
+    truncate: int | None = None
 
 
 def read_options(parameters: Mapping[str, Any]) -> Options:
@@ -32,14 +37,23 @@ def read_options(parameters: Mapping[str, Any]) -> Options:
     top = fields.integer("top_n_tokens", 0, MAX_TOP_LOGPROBS) or 0
     if details or top:
         sampling = replace(sampling, logprobs=top)
+    if fields.flag("decoder_input_details"):
+        if not details:
+            raise BadRequest("parameters.decoder_input_details: set details to true as well")
+        sampling = replace(sampling, prompt_logprobs=0)
     full_text = bool(fields.flag("return_full_text"))
     adapter = fields.text("adapter_id")
-    fields.only("num_return_sequences", 1, None)
+    sequences = fields.integer("num_return_sequences", 1, MAX_SEQUENCES) or 1
+    if sequences > 1 and sampling.greedy:
+        raise fields.wrong("num_return_sequences", sequences, "set do_sample to true as well")
+    truncate = fields.integer("truncate", 1, 1_000_000)
     fields.only("num_beams", 1, None)
     fields.only("best_of", 1, None)
-    fields.ignore("decoder_input_details", "watermark", "truncate", "use_cache")
+    fields.only("watermark", False, None)
+    fields.only("typical_p", 1.0, None)
+    fields.ignore("use_cache", "pad_token_id", "clean_up_tokenization_spaces")
     fields.finish()
-    return Options(sampling, full_text, details or bool(top), adapter or None)
+    return Options(sampling, full_text, details or bool(top), adapter or None, sequences, truncate)
 
 
 def read_sampling(fields: Fields, parameters: Mapping[str, Any]) -> Sampling:
@@ -80,6 +94,10 @@ def write_result(text: str, pieces: Iterable[Delta], *, details: bool) -> dict[s
             **finish(deltas[-1]),
             "tokens": [write_token(entry) for entry in tokens],
         }
+        read = deltas[0].echo.logprobs if deltas[0].echo is not None else ()
+        result["details"]["prefill"] = [
+            {"id": entry.token, "text": entry.text, "logprob": entry.logprob} for entry in read
+        ]
         if any(entry.top for entry in tokens):
             result["details"]["top_tokens"] = [
                 [write_token(other) for other in entry.top] for entry in tokens
@@ -89,7 +107,12 @@ def write_result(text: str, pieces: Iterable[Delta], *, details: bool) -> dict[s
 
 def write_token(entry: TokenLogprob) -> dict[str, Any]:
     """A token as text-generation-inference writes it."""
-    return {"id": entry.token, "text": entry.text, "logprob": entry.logprob, "special": False}
+    return {
+        "id": entry.token,
+        "text": entry.text,
+        "logprob": entry.logprob,
+        "special": entry.special,
+    }
 
 
 def write_piece(piece: Delta, text: str) -> dict[str, Any]:
@@ -101,6 +124,7 @@ def write_piece(piece: Delta, text: str) -> dict[str, Any]:
     }
     if piece.logprobs:
         token["logprob"] = piece.logprobs[-1].logprob
+        token["special"] = piece.logprobs[-1].special
     done = piece.finish_reason is not None
     return {
         "token": token,
@@ -110,9 +134,12 @@ def write_piece(piece: Delta, text: str) -> dict[str, Any]:
 
 
 def finish(piece: Delta) -> dict[str, Any]:
-    """Why an answer ended, and what it took."""
+    """Why an answer ended (length, eos_token or stop_sequence), and what it took."""
+    reason = piece.finish_reason
+    if reason == "stop":
+        reason = "stop_sequence" if piece.cut else "eos_token"
     return {
-        "finish_reason": piece.finish_reason,
+        "finish_reason": reason,
         "generated_tokens": piece.completion_tokens,
         "prompt_tokens": piece.prompt_tokens,
     }

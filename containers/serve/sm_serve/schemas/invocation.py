@@ -103,7 +103,7 @@ def write_results(calls: Sequence[Call], results: Sequence[list[Any]], kind: str
     """The answer's body; `results` holds a list for each call."""
     if kind == media.JSON:
         if len(calls) == 1:
-            return dump(results[0])
+            return dump(lone(calls[0], results[0]))
         return dump([unwrap(call, result) for call, result in zip(calls, results, strict=True)])
     if kind == media.JSON_LINES:
         if len(calls) == 1 and not calls[0].single:
@@ -120,6 +120,21 @@ def write_results(calls: Sequence[Call], results: Sequence[list[Any]], kind: str
 def unwrap(call: Call, result: list[Any]) -> Any:
     """A lone input's result stands alone."""
     return result[0] if call.single else result
+
+
+def lone(call: Call, results: list[Any]) -> Any:
+    """A call's results as Hugging Face's pipelines give them, which undo some lists of one.
+
+    What one input gives a list of (labels, entities, answers, texts) stands alone, and so does the
+    result of an object (a question, a pair of texts). A text's one label or text stays in a list.
+    """
+    if not call.single:
+        return results
+    result, given = results[0], call.inputs[0]
+    if isinstance(result, list) and all(isinstance(part, dict) for part in result):
+        all_scores = call.parameters.get("return_all_scores") and "top_k" not in call.parameters
+        return results if all_scores and isinstance(given, str) else result
+    return result if isinstance(result, dict) and isinstance(given, dict) else results
 
 
 def to_row(item: Any) -> list[Any]:

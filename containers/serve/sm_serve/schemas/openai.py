@@ -5,8 +5,6 @@ Fields that an engine cannot honour are refused by name instead of being ignored
 
 from __future__ import annotations
 
-import base64
-import struct
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +14,16 @@ from sm_serve.engines.protocol import Delta, GenerationRequest, Sampling, TokenL
 from sm_serve.errors import BadRequest, ServeError
 from sm_serve.schemas.constraints import read_openai
 from sm_serve.schemas.parameters import MAX_SEED, MAX_TOP_LOGPROBS, Fields
+from sm_serve.schemas.tool_calls import CallReader, Found
+from sm_serve.schemas.tools import (
+    PLAIN,
+    ToolFormat,
+    ToolUse,
+    decode_arguments,
+    find_format,
+    force,
+    read_tools,
+)
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -25,6 +33,8 @@ ROUTES = (CHAT, COMPLETIONS, EMBEDDINGS)
 MAX_CHOICES = 16
 DEFAULT_COMPLETION_TOKENS = 16
 """What OpenAI's completions API takes for an absent max_tokens."""
+LEAST_TOP_P = 1e-6
+"""Less of the probability than any token has: the best one alone is left, as top_p 0 asks."""
 DONE = b"data: [DONE]\n\n"
 
 
@@ -38,12 +48,24 @@ class Job:
     n: int = 1
     stream: bool = False
     usage_chunk: bool = False
-    echo: bool = False
+    tools: ToolUse | None = None
+    tool_format: ToolFormat | None = None
 
     @property
     def chat(self) -> bool:
         """Whether answers are messages and not bare texts."""
         return self.route == CHAT
+
+    def calling(self, chat_template: str) -> Job:
+        """With tool calls as the model of this template writes them."""
+        if self.tools is None:
+            return self
+        form = find_format(chat_template)
+        if not self.tools.forced:
+            return replace(self, tool_format=form)
+        form = form or PLAIN
+        requests = [force(request, self.tools, form) for request in self.requests]
+        return replace(self, tool_format=form, requests=requests)
 
 
 def route_of(body: Any) -> str | None:
@@ -68,33 +90,44 @@ def parse_generation(route: str, body: Any) -> Job:
         raise fields.wrong("stream_options", options, 'give {"include_usage": true} or leave it')
     n = fields.integer("n", 1, MAX_CHOICES) or 1
     model = fields.text("model")
-    tools = None
+    tools: ToolUse | None = None
     continuing = False
     if route == CHAT:
         prompts: list[Any] = [read_messages(fields.take("messages"))]
-        tools = _read_tools(fields)
+        tools = read_tools(fields)
         continuing = bool(fields.flag("continue_final_message"))
         logprobs = _chat_logprobs(fields)
         limit = fields.integer("max_completion_tokens", 1, 1_000_000)
         limit = limit or fields.integer("max_tokens", 1, 1_000_000)
     else:
         prompts = read_prompts(fields.take("prompt"))
-        limit = fields.integer("max_tokens", 1, 1_000_000) or DEFAULT_COMPLETION_TOKENS
+        limit = fields.integer("max_tokens", 0, 1_000_000)
+        limit = DEFAULT_COMPLETION_TOKENS if limit is None else limit
         logprobs = fields.integer("logprobs", 0, MAX_TOP_LOGPROBS)
         fields.only("suffix", None, "")
         fields.only("best_of", n, None)
     echo = bool(fields.flag("echo")) if route == COMPLETIONS else False
-    sampling = replace(_read_sampling(fields, limit), logprobs=logprobs)
+    if limit == 0 and not echo:
+        raise fields.wrong("max_tokens", 0, "ask for a token, or set echo to true")
+    sampling = replace(
+        _read_sampling(fields, limit),
+        logprobs=logprobs,
+        prompt_logprobs=logprobs if echo else None,
+    )
     fields.finish()
-    if echo and (stream or logprobs is not None):
-        other = "stream" if stream else "logprobs"
-        raise BadRequest(f"echo=True: it is not offered with {other}, leave out one of the two")
     requests = [
-        GenerationRequest(prompt, sampling, stream, tools=tools, continue_final_message=continuing)
+        GenerationRequest(
+            prompt,
+            sampling,
+            stream,
+            tools=tools.tools if tools else None,
+            continue_final_message=continuing,
+            echo=echo,
+        )
         for prompt in prompts
     ]
     usage = bool(options and options.get("include_usage"))
-    return Job(route, model or "", requests, n, stream, usage, echo)
+    return Job(route, model or "", requests, n, stream, usage, tools)
 
 
 def _chat_logprobs(fields: Fields) -> int | None:
@@ -109,7 +142,7 @@ def _read_sampling(fields: Fields, limit: int | None) -> Sampling:
     sampling = Sampling(
         max_new_tokens=limit,
         temperature=fields.number("temperature", 1.0, 0.0, 100.0),
-        top_p=fields.number("top_p", 1.0, 1e-6, 1.0),
+        top_p=max(fields.number("top_p", 1.0, 0.0, 1.0), LEAST_TOP_P),
         top_k=max(fields.integer("top_k", -1, 1_000_000) or 0, 0),
         min_p=fields.number("min_p", 0.0, 0.0, 1.0),
         min_new_tokens=fields.integer("min_tokens", 0, 1_000_000) or 0,
@@ -122,19 +155,11 @@ def _read_sampling(fields: Fields, limit: int | None) -> Sampling:
         stop=fields.texts("stop"),
         ignore_eos=bool(fields.flag("ignore_eos")),
     )
-    fields.only("parallel_tool_calls", True, False, None)
+    fields.ignore("parallel_tool_calls", "prompt_cache_key")
+    fields.only("modalities", None, ["text"])
     fields.ignore("user", "metadata", "store", "service_tier", "safety_identifier")
     fields.ignore("max_tokens")
     return sampling
-
-
-def _read_tools(fields: Fields) -> list[dict[str, Any]] | None:
-    """Tools are shown to the model by its template; forcing one needs constrained output."""
-    tools = fields.take("tools")
-    fields.only("tool_choice", None, "auto", "none")
-    if tools is not None and not isinstance(tools, list):
-        raise fields.wrong("tools", tools, "give a list of tools")
-    return tools or None
 
 
 def require_object(body: Any) -> Mapping[str, Any]:
@@ -153,7 +178,8 @@ def read_messages(value: Any) -> list[dict[str, Any]]:
         where = f"messages[{index}]"
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise BadRequest(f'{where} must be an object with a "role"')
-        messages.append({**message, "content": _content(message.get("content"), where)})
+        content = _content(message.get("content"), where)
+        messages.append(decode_arguments({**message, "content": content}, where))
     return messages
 
 
@@ -191,39 +217,6 @@ def _is_token(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def parse_embeddings(body: Any) -> tuple[list[str], str, str]:
-    """Texts, encoding (`float` or `base64`) and model name of an embeddings request."""
-    fields = Fields(require_object(body), "")
-    value = fields.take("input")
-    texts = [value] if isinstance(value, str) else value
-    if (
-        not isinstance(texts, list)
-        or not texts
-        or not all(isinstance(text, str) and text for text in texts)
-    ):
-        raise BadRequest("input: give a text or a list of texts, none empty")
-    encoding = fields.text("encoding_format", "float", "base64") or "float"
-    model = fields.text("model") or ""
-    fields.only("dimensions", None)
-    fields.ignore("user")
-    fields.finish()
-    return texts, encoding, model
-
-
-def write_embeddings(
-    vectors: Sequence[Sequence[float]], tokens: int, encoding: str, model: str
-) -> dict[str, Any]:
-    """The answer to an embeddings request."""
-    data = []
-    for index, vector in enumerate(vectors):
-        value: Any = list(vector)
-        if encoding == "base64":
-            value = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
-        data.append({"object": "embedding", "index": index, "embedding": value})
-    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return {"object": "list", "data": data, "model": model, "usage": usage}
-
-
 class Writer:
     """Writes one job's answer, whole or as server-sent events."""
 
@@ -234,19 +227,19 @@ class Writer:
             "created": int(time.time()),
             "model": model,
         }
+        self._readers: dict[int, CallReader] = {}
 
-    def whole(self, answers: Sequence[Delta], prompts: Sequence[Any]) -> dict[str, Any]:
+    def whole(self, answers: Sequence[Delta]) -> dict[str, Any]:
         """The complete answer; `answers` holds n deltas for each prompt, in order."""
         choices = []
         for index, answer in enumerate(answers):
             choice: dict[str, Any] = {"index": index, "finish_reason": answer.finish_reason}
             choice["logprobs"] = self._logprobs(answer)
             if self._job.chat:
-                choice["message"] = {"role": "assistant", "content": answer.text, "refusal": None}
+                found, choice["finish_reason"] = self._read(index, answer)
+                choice["message"] = write_message(found)
             else:
-                prompt = prompts[index // self._job.n]
-                echoed = prompt if self._job.echo and isinstance(prompt, str) else ""
-                choice["text"] = echoed + answer.text
+                choice["text"] = echoed(answer) + answer.text
             choices.append(choice)
         kind = "chat.completion" if self._job.chat else "text_completion"
         return {**self._base, "object": kind, "choices": choices, "usage": self.usage(answers)}
@@ -255,25 +248,43 @@ class Writer:
         """The chunk that tells a message's role."""
         return self._chunk([self._choice(index, {"role": "assistant", "content": ""}, None)])
 
-    def piece(self, index: int, delta: Delta) -> dict[str, Any]:
-        """A chunk of text."""
+    def piece(self, index: int, delta: Delta) -> dict[str, Any] | None:
+        """A chunk; None while what may be a tool call is held back."""
         if not self._job.chat:
             choice = {
                 "index": index,
-                "text": delta.text,
+                "text": echoed(delta) + delta.text,
                 "logprobs": self._logprobs(delta),
                 "finish_reason": delta.finish_reason,
             }
             return self._chunk([choice])
-        content = {"content": delta.text} if delta.text else {}
-        choice = self._choice(index, content, delta.finish_reason)
-        return self._chunk([{**choice, "logprobs": self._logprobs(delta)}])
+        found, reason = self._read(index, delta)
+        content: dict[str, Any] = {"content": found.text} if found.text else {}
+        if found.calls:
+            content["tool_calls"] = found.calls
+        choice = {**self._choice(index, content, reason), "logprobs": self._logprobs(delta)}
+        return self._chunk([choice]) if content or reason or choice["logprobs"] else None
+
+    def _read(self, index: int, delta: Delta) -> tuple[Found, str | None]:
+        """Text and tool calls of a piece of a message, and why the message ended."""
+        form, tools = self._job.tool_format, self._job.tools
+        if form is None or tools is None:
+            return Found(delta.text), delta.finish_reason
+        if index not in self._readers:
+            self._readers[index] = CallReader(
+                form, tools.names, forced=bool(tools.forced), single=not tools.parallel
+            )
+        reader = self._readers[index]
+        found = reader.push(delta.text, last=delta.finish_reason is not None)
+        called = reader.count and delta.finish_reason == "stop"
+        return found, "tool_calls" if called else delta.finish_reason
 
     def _logprobs(self, delta: Delta) -> dict[str, Any] | None:
-        if not delta.logprobs:
+        entries = (*(delta.echo.logprobs if delta.echo else ()), *delta.logprobs)
+        if not entries:
             return None
         write = write_chat_logprobs if self._job.chat else write_completion_logprobs
-        return write(delta.logprobs)
+        return write(entries)
 
     def last(self, answers: Sequence[Delta]) -> dict[str, Any]:
         """The chunk that tells the usage, when the client asked for it."""
@@ -298,6 +309,22 @@ class Writer:
         return {**self._base, "object": kind, "choices": choices}
 
 
+def write_message(found: Found) -> dict[str, Any]:
+    """A whole answer; the content is null where there are calls and nothing else."""
+    message: dict[str, Any] = {"role": "assistant", "content": found.text, "refusal": None}
+    if found.calls:
+        message["content"] = found.text or None
+        message["tool_calls"] = [
+            {name: value for name, value in call.items() if name != "index"} for call in found.calls
+        ]
+    return message
+
+
+def echoed(delta: Delta) -> str:
+    """The prompt's text, where the request asked for it and this is the first piece."""
+    return delta.echo.text if delta.echo else ""
+
+
 def write_chat_logprobs(entries: Sequence[TokenLogprob]) -> dict[str, Any]:
     """Log probabilities as chat completions have them."""
 
@@ -311,17 +338,16 @@ def write_chat_logprobs(entries: Sequence[TokenLogprob]) -> dict[str, Any]:
 
 
 def write_completion_logprobs(entries: Sequence[TokenLogprob]) -> dict[str, Any]:
-    """Log probabilities as completions have them."""
-    offsets, place = [], 0
-    for entry in entries:
-        offsets.append(place)
-        place += len(entry.text)
+    """Log probabilities as completions have them; a prompt's first token has none."""
     return {
         "tokens": [entry.text for entry in entries],
         "token_logprobs": [entry.logprob for entry in entries],
         # Of tokens that read alike (parts of characters) the most probable one is told.
-        "top_logprobs": [{o.text: o.logprob for o in (e, *reversed(e.top))} for e in entries],
-        "text_offset": offsets,
+        "top_logprobs": [
+            None if e.logprob is None else {o.text: o.logprob for o in (e, *reversed(e.top))}
+            for e in entries
+        ],
+        "text_offset": [entry.offset for entry in entries],
     }
 
 

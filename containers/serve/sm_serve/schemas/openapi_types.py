@@ -6,6 +6,7 @@ from typing import Any
 
 from sm_serve.engines.protocol import Task
 from sm_serve.schemas.constraints import MAX_CHOICES as MAX_CHOICE_TEXTS
+from sm_serve.schemas.generation import MAX_SEQUENCES
 from sm_serve.schemas.openai import MAX_CHOICES
 from sm_serve.schemas.parameters import (
     MAX_BIASES,
@@ -14,6 +15,7 @@ from sm_serve.schemas.parameters import (
     MAX_STOPS,
     MAX_TOP_LOGPROBS,
 )
+from sm_serve.schemas.tools import MAX_TOOLS, NAME
 
 Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
@@ -99,8 +101,11 @@ GENERATION = closed(
         "ignore_eos_token": FLAG,
         "return_full_text": FLAG,
         "details": FLAG,
+        "decoder_input_details": FLAG,
         "top_n_tokens": integer(0, MAX_TOP_LOGPROBS),
         "adapter_id": optional(TEXT),
+        "num_return_sequences": integer(1, MAX_SEQUENCES),
+        "truncate": integer(1, 1_000_000),
         "grammar": optional(
             {
                 "type": "object",
@@ -138,6 +143,7 @@ RESPONSE_FORMAT: Schema = {
 CHOICE_TEXTS = items({"type": "string", "minLength": 1}, minItems=1, maxItems=MAX_CHOICE_TEXTS)
 OPENAI_COMMON: Schema = {
     **PENALTIES,
+    "top_p": number(0, 1),
     "model": optional(TEXT),
     "n": integer(1, MAX_CHOICES),
     "stream": FLAG,
@@ -159,6 +165,27 @@ OPENAI_COMMON: Schema = {
 }
 TOKEN_IDS = items(COUNT, minItems=1)
 PROMPT: Schema = {"anyOf": [TEXT, TOKEN_IDS, items({"anyOf": [TEXT, TOKEN_IDS]}, minItems=1)]}
+TOOL_NAME: Schema = {"type": "string", "pattern": f"^{NAME.pattern}$"}
+TOOL: Schema = {
+    "type": "object",
+    "properties": {
+        "type": {"const": "function"},
+        "function": {
+            "type": "object",
+            "properties": {"name": TOOL_NAME, "parameters": optional(JSON_SCHEMA)},
+            "required": ["name"],
+        },
+    },
+    "required": ["type", "function"],
+}
+NAMED_TOOL: Schema = {
+    "type": "object",
+    "properties": {
+        "type": {"const": "function"},
+        "function": {"type": "object", "properties": {"name": TEXT}, "required": ["name"]},
+    },
+    "required": ["type", "function"],
+}
 CHAT_REQUEST = closed(
     {
         **OPENAI_COMMON,
@@ -166,8 +193,9 @@ CHAT_REQUEST = closed(
         "max_completion_tokens": integer(1, 1_000_000),
         "logprobs": FLAG,
         "top_logprobs": integer(0, MAX_TOP_LOGPROBS),
-        "tools": optional(items({"type": "object"})),
-        "tool_choice": {"enum": [None, "auto", "none"]},
+        "tools": optional(items(TOOL, maxItems=MAX_TOOLS)),
+        "tool_choice": {"anyOf": [{"enum": [None, "auto", "none", "required"]}, NAMED_TOOL]},
+        "parallel_tool_calls": FLAG,
         "continue_final_message": FLAG,
     },
     "messages",
@@ -176,6 +204,7 @@ COMPLETION_REQUEST = closed(
     {
         **OPENAI_COMMON,
         "prompt": PROMPT,
+        "max_tokens": integer(0, 1_000_000),
         "logprobs": integer(0, MAX_TOP_LOGPROBS),
         "echo": FLAG,
     },
@@ -187,6 +216,7 @@ EMBEDDING_REQUEST = closed(
         "input": {"anyOf": [EMBEDDING_TEXT, items(EMBEDDING_TEXT, minItems=1)]},
         "model": optional(TEXT),
         "encoding_format": {"enum": [None, "float", "base64"]},
+        "dimensions": integer(1, 100_000),
         "user": {},
     },
     "input",
@@ -243,7 +273,11 @@ def invocation_request(task: Task) -> Schema:
 
 def completion_answer(kind: str, choice: Schema) -> Schema:
     """A whole answer in OpenAI's format."""
-    base = {"index": COUNT, "finish_reason": {"enum": ["stop", "length"]}, "logprobs": {}}
+    base = {
+        "index": COUNT,
+        "finish_reason": {"enum": ["stop", "length", "tool_calls"]},
+        "logprobs": {},
+    }
     return {
         "type": "object",
         "properties": {

@@ -1,0 +1,57 @@
+"""OpenAI's wire format of embeddings."""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from sm_serve.errors import BadRequest
+from sm_serve.schemas.openai import require_object
+from sm_serve.schemas.parameters import Fields
+
+
+def parse_embeddings(body: Any) -> tuple[list[str], str, str, int | None]:
+    """Texts, encoding (`float` or `base64`), model name and dimensions of a request."""
+    fields = Fields(require_object(body), "")
+    value = fields.take("input")
+    texts = [value] if isinstance(value, str) else value
+    if (
+        not isinstance(texts, list)
+        or not texts
+        or not all(isinstance(text, str) and text for text in texts)
+    ):
+        raise BadRequest("input: give a text or a list of texts, none empty")
+    encoding = fields.text("encoding_format", "float", "base64") or "float"
+    model = fields.text("model") or ""
+    dimensions = fields.integer("dimensions", 1, 100_000)
+    fields.ignore("user")
+    fields.finish()
+    return texts, encoding, model, dimensions
+
+
+def shorten(vector: list[float], dimensions: int | None) -> list[float]:
+    """The first dimensions of a vector, of length one again."""
+    if dimensions is None or dimensions == len(vector):
+        return vector
+    if dimensions > len(vector):
+        raise BadRequest(f"dimensions={dimensions}: the model's vectors have {len(vector)}")
+    cut = vector[:dimensions]
+    length = math.hypot(*cut) or 1.0
+    return [value / length for value in cut]
+
+
+def write_embeddings(
+    vectors: Sequence[Sequence[float]], tokens: int, encoding: str, model: str
+) -> dict[str, Any]:
+    """The answer to an embeddings request."""
+    data = []
+    for index, vector in enumerate(vectors):
+        value: Any = list(vector)
+        if encoding == "base64":
+            value = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+        data.append({"object": "embedding", "index": index, "embedding": value})
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return {"object": "list", "data": data, "model": model, "usage": usage}
