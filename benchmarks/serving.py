@@ -1,330 +1,250 @@
 """Serving side by side on 127.0.0.1: this container against the stock toolkit and transformers.
 
-    python benchmarks/serving.py --model DIR --task classification|generation
+    python benchmarks/serving.py --task classification|generation|front --model DIR
                                  [--against mms] [--against transformers] [--clients 1 4 16 64]
 
 DIR is a model directory, such as benchmarks/serving_models.py makes.
-`mms` is sagemaker-inference with multi-model-server, as AWS ships it: it needs Java. Its package is
-installed into an environment of its own beside this one's torch and transformers, unless
---mms-python names one. `transformers` is `transformers serve` (generation only).
+`mms` is sagemaker-inference with multi-model-server, as AWS ships it (needs Java), with one worker
+process, which is one copy of the model, as ours has; `mms-workers` has its default, a worker for
+each CPU. `transformers` is `transformers serve` (generation only). What they need beyond this
+environment's packages is installed into environments below --environments (kept if named).
+`front` measures servers without a model: ours, the least that uvicorn and starlette can do, and a
+no-op inference.py under our toolkit handler and under mms.
+
 Writes one JSON document with a row for each server and number of clients; latencies are in
-milliseconds, memory in MiB (proportional set size of the whole process tree), readiness in
-seconds from start to the first right answer, first_token_ms the median of a streamed run,
-cpu_ms_per_request what the server's processes used.
+milliseconds, memory in MiB (proportional set size of the whole process tree), readiness in seconds
+from start to the first right answer, ping_s to the first 200 of /ping, first_token_ms the median
+of a streamed run, cpu_ms_per_request what the server's processes used and client_cpu_ms what the
+load generator used. same_answers is the share of answers equal to the stock toolkit's.
 """
 
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
-import contextlib
 import json
 import os
-import random
-import shutil
-import socket
-import subprocess
-import sys
-import sysconfig
+import platform
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+import urllib.request
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
+import serving_targets as servers
+from serving_load import run_load, try_once, write_post
+from serving_targets import Request, Target, make_requests
 
-STOCK_SCRIPT = """
-import json, os, torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
-
-def model_fn(model_dir):
-    tokenizer = AutoTokenizer.from_pretrained(model_dir)
-    classify = os.environ["BENCH_TASK"] == "classification"
-    kind = AutoModelForSequenceClassification if classify else AutoModelForCausalLM
-    return kind.from_pretrained(model_dir).eval(), tokenizer
-
-def input_fn(body, content_type):
-    return json.loads(body)
-
-def predict_fn(data, loaded):
-    model, tokenizer = loaded
-    with torch.inference_mode():
-        batch = tokenizer(data["inputs"], return_tensors="pt", truncation=True)
-        if os.environ["BENCH_TASK"] == "classification":
-            scores = model(**batch).logits.softmax(-1)[0]
-            best = int(scores.argmax())
-            return [{"label": model.config.id2label[best], "score": float(scores[best])}]
-        tokens = data["parameters"]["max_new_tokens"]
-        out = model.generate(**batch, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False)
-        text = tokenizer.decode(out[0, batch["input_ids"].shape[1]:], skip_special_tokens=True)
-        return [{"generated_text": text}]
-"""
-WORDS = ["good", "bad", "film", "plot", "we", "loved", "hated", "it", "never", "again"]
+OTHERS = ("mms", "mms-workers", "transformers")
+STARTS = 2
+"""A server is started so often, and the quickest counts: the first one fills the file cache."""
+WARM_UP = 16
+"""Requests before those that count, for each number of clients."""
 
 
-@dataclass
-class Request:
-    """One request and the tokens that its answer must have."""
-
-    prompt: str
-    tokens: int
-
-
-def make_requests(task: str, count: int) -> list[Request]:
-    """Texts of 5 to 60 words; answers skewed as chats are: many short, few long."""
-    chance = random.Random(1)
-    return [
-        Request(
-            " ".join(chance.choices(WORDS, k=chance.randint(5, 60 if task[0] == "c" else 20))),
-            chance.choice([8, 8, 8, 16, 16, 32, 128]),
-        )
-        for _ in range(count)
-    ]
-
-
-def free_port() -> int:
-    """A port that nothing listens on, below the 32768 that multi-model-server takes."""
-    while True:
-        port = random.randint(20_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-
-
-class Target:
-    """A server under test."""
-
-    def __init__(self, name: str, command: list[str], port: int, environ: dict[str, str]) -> None:
-        self.name = name
-        self.port = port
-        self._command = command
-        self._environ = environ
-
-    def body(self, task: str, request: Request) -> tuple[str, dict[str, Any]]:
-        """Path and JSON body of a request."""
-        if self.name == "transformers":
-            return "/v1/completions", {
-                "model": self._environ["BENCH_MODEL"],
-                "prompt": request.prompt,
-                "max_tokens": request.tokens,
-                "temperature": 0,
-            }
-        body: dict[str, Any] = {"inputs": request.prompt}
-        if task == "generation":
-            body["parameters"] = {"max_new_tokens": request.tokens}
-            if self.name == "sm-serve":
-                body["parameters"]["ignore_eos_token"] = True
-        return "/invocations", body
-
-    @contextlib.contextmanager
-    def running(self, log: Path) -> Iterator[psutil.Process]:
-        """The started process; all that it started, daemons too, is ended afterwards."""
-        mark = {"BENCH_RUN": str(log), "TMPDIR": str(log.parent)}
-        with log.open("w") as stream:
-            process = subprocess.Popen(
-                self._command,
-                env={**os.environ, **self._environ, **mark},
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-            )
-        try:
-            yield psutil.Process(process.pid)
-        finally:
-            for each in family(log):
-                with contextlib.suppress(psutil.Error):
-                    each.kill()
-            process.wait()
-
-
-def family(log: Path) -> list[psutil.Process]:
-    """All processes of a run: multi-model-server's Java is a daemon, no child of ours."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.environ().get("BENCH_RUN") == str(log):
-                found.append(process)
-    return found
-
-
-def measure(target: Target, task: str, clients: list[int], count: int, log: Path) -> dict[str, Any]:
-    """Readiness, memory and a row for each number of clients."""
-    requests = make_requests(task, count)
-    began = time.perf_counter()
-    with target.running(log) as process, httpx.Client(timeout=600) as client:
-        wait_until_right(client, target, task, process, log)
-        ready = time.perf_counter() - began
+def measure(target: Target, args: argparse.Namespace, work: Path) -> tuple[dict[str, Any], Any]:
+    """Readiness, memory and a row for each number of clients; and the answers."""
+    log = work / f"{target.name}.log"
+    starts = []
+    for _ in range(STARTS - 1 if args.task != "front" else 0):
+        with target.running(log) as process:
+            starts.append(wait_until_right(target, args.task, process, log))
+    with target.running(log) as process:
+        starts.append(wait_until_right(target, args.task, process, log))
+        ping, ready = min(starts, key=lambda start: start[1])
+        idle = servers.memory(log)
         rows = []
-        for number in clients:
-            load(target, task, requests[: min(count, 2 * number)], number)
-            before = processor_seconds(log)
-            row = load(target, task, requests, number)
-            used = processor_seconds(log) - before
-            row["cpu_ms_per_request"] = round(1000 * used / len(requests), 2)
-            if task == "generation" and target.name == "sm-serve":
-                row["first_token_ms"] = first_token(target, requests[: 4 * number], number)
+        answers: list[str] = []
+        for clients in args.clients:
+            row, answers = measure_row(target, args, clients, log)
             rows.append(row)
-            print(f"{target.name:12} {json.dumps(rows[-1])}", flush=True)
-        return {"server": target.name, "ready_s": round(ready, 1), "memory_mib": memory(log),
-                "rows": rows}  # fmt: skip
+            print(f"{target.name:12} {json.dumps(row)}", flush=True)
+        result = {
+            "server": target.name,
+            "ping_s": round(ping, 1),
+            "ready_s": round(ready, 1),
+            "memory_ready_mib": idle,
+            "memory_mib": servers.memory(log),
+            "rows": rows,
+        }
+        return result, answers
+
+
+def measure_row(
+    target: Target, args: argparse.Namespace, clients: int, log: Path
+) -> tuple[dict[str, Any], list[str]]:
+    """One number of clients, after a short run to warm up."""
+    requests = make_requests(args.task, args.requests)
+    posts = [write_post(target.path, target.body(args.task, request)) for request in requests]
+    run_load(target.port, posts[:WARM_UP], clients)
+    before = servers.processor_seconds(log)
+    load = run_load(target.port, posts, clients)
+    used = servers.processor_seconds(log) - before
+    count = len(requests)
+    row: dict[str, Any] = {"clients": clients, "requests_per_s": round(count / load.wall, 1)}
+    if args.task == "generation":
+        row["tokens_per_s"] = round(sum(request.tokens for request in requests) / load.wall, 1)
+    row |= {f"p{share}_ms": load.percentile(share) for share in (50, 95, 99)}
+    row["cpu_ms_per_request"] = round(1000 * used / count, 2)
+    row["client_cpu_ms"] = round(1000 * load.client_seconds / count, 3)
+    if args.task == "generation" and target.streams:
+        streamed = [
+            write_post(target.path, target.body(args.task, request, stream=True))
+            for request in requests[: max(16, 2 * clients)]
+        ]
+        row["first_token_ms"] = run_load(target.port, streamed, clients).percentile(50, "first")
+    return row, [target.read(reply.body) for reply in load.replies]
 
 
 def wait_until_right(
-    client: httpx.Client, target: Target, task: str, process: psutil.Process, log: Path
-) -> None:
-    """Until a real request is answered, which is what readiness means."""
-    path, body = target.body(task, Request("good film", 2))
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and process.is_running():
-        with contextlib.suppress(httpx.HTTPError):
-            if client.post(f"http://127.0.0.1:{target.port}{path}", json=body).status_code == 200:
-                return
-        time.sleep(0.2)
+    target: Target, task: str, process: psutil.Process, log: Path
+) -> tuple[float, float]:
+    """Seconds until /ping said 200, and until a real request was answered."""
+    request = write_post(target.path, target.body(task, Request("good film", 2)))
+    ping = 0.0
+    began = time.perf_counter()
+    while time.perf_counter() - began < 120 and process.is_running():
+        if not ping and pings(target.port):
+            ping = time.perf_counter() - began
+        if try_once(target.port, request) == 200:
+            ready = time.perf_counter() - began
+            return ping or ready, ready
+        time.sleep(0.05)
     raise SystemExit(f"{target.name} did not become ready:\n{log.read_text()[-3000:]}")
 
 
-def load(target: Target, task: str, requests: list[Request], clients: int) -> dict[str, Any]:
-    """All requests by this many clients, each sending the next when it has its answer."""
-    local = threading.local()
-
-    def one(request: Request) -> float:
-        if not hasattr(local, "client"):
-            local.client = httpx.Client(base_url=f"http://127.0.0.1:{target.port}", timeout=600)
-        path, body = target.body(task, request)
-        began = time.perf_counter()
-        answer = local.client.post(path, json=body)
-        answer.raise_for_status()
-        return time.perf_counter() - began
-
-    began = time.perf_counter()
-    with concurrent.futures.ThreadPoolExecutor(clients) as threads:
-        latencies = sorted(threads.map(one, requests))
-    wall = time.perf_counter() - began
-    row: dict[str, Any] = {"clients": clients, "requests_per_s": round(len(requests) / wall, 1)}
-    if task == "generation":
-        row["tokens_per_s"] = round(sum(request.tokens for request in requests) / wall, 1)
-    for share in (50, 95, 99):
-        row[f"p{share}_ms"] = round(1000 * latencies[(len(latencies) - 1) * share // 100], 2)
-    return row
-
-
-def first_token(target: Target, requests: list[Request], clients: int) -> float:
-    """Median milliseconds from a streamed request to its first token."""
-
-    def one(request: Request) -> float:
-        path, body = target.body("generation", request)
-        began = time.perf_counter()
-        with (
-            httpx.Client(base_url=f"http://127.0.0.1:{target.port}", timeout=600) as client,
-            client.stream("POST", path, json={**body, "stream": True}) as answer,
-        ):
-            lines = answer.iter_lines()
-            next(lines)
-            moment = time.perf_counter() - began
-            for _ in lines:
-                pass
-        return moment
-
-    with concurrent.futures.ThreadPoolExecutor(clients) as threads:
-        moments = sorted(threads.map(one, requests))
-    return round(1000 * moments[len(moments) // 2], 1)
-
-
-def make_mms_environment(path: Path) -> str:
-    """An environment with multi-model-server that sees this one's packages; its python."""
-    subprocess.run([sys.executable, "-m", "venv", path], check=True)
-    python = path / "bin" / "python"
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    packages = path / "lib" / version / "site-packages"
-    (packages / "beside.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    command = [python, "-m", "pip", "install", "-q", "multi-model-server==1.1.11"]
-    subprocess.run(command, check=True)
-    return str(python)
-
-
-def processor_seconds(log: Path) -> float:
-    """Processor time that the server has used: comparable even on a machine that is shared."""
-    total = 0.0
-    for each in family(log):
-        with contextlib.suppress(psutil.Error):
-            times = each.cpu_times()
-            total += times.user + times.system
-    return total
-
-
-def memory(log: Path) -> int:
-    """Proportional set size of all processes of a run."""
-    total = 0
-    for each in family(log):
-        with contextlib.suppress(psutil.Error):
-            total += each.memory_full_info().pss
-    return total >> 20
+def pings(port: int) -> bool:
+    """Whether /ping (or /health, for a server that is none of SageMaker's) says 200."""
+    for path in ("ping", "health"):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            continue
+    return False
 
 
 def targets(args: argparse.Namespace, work: Path) -> list[Target]:
-    """This container, and those it is compared with."""
-    threads = {"OMP_NUM_THREADS": str(args.threads), "BENCH_TASK": args.task}
-    ours = work / "ours"
-    shutil.copytree(args.model, ours / "model")
-    port = free_port()
-    base = {"SAGEMAKER_BASE_DIR": str(ours), "SAGEMAKER_BIND_TO_PORT": str(port), **threads}
-    found = [Target("sm-serve", [sys.executable, "-m", "sm_serve"], port, base)]
-    if "mms" in args.against:
-        stock = work / "stock"
-        shutil.copytree(args.model, stock / "model")
-        (stock / "model" / "code").mkdir()
-        (stock / "model" / "code" / "inference.py").write_text(STOCK_SCRIPT)
-        port = free_port()
-        base = {
-            "SAGEMAKER_BASE_DIR": str(stock),
-            "SAGEMAKER_BIND_TO_PORT": str(port),
-            "SAGEMAKER_MODEL_SERVER_WORKERS": "1",
-            "PATH": f"{Path(args.mms_python).parent}:{os.environ['PATH']}",
-            **threads,
-        }
-        start = "from sagemaker_inference import model_server; model_server.start_model_server()"
-        found.append(Target("mms", [args.mms_python, "-c", start], port, base))
+    """The stock toolkit first, as its answers are what the others are compared with."""
+    environ = {"OMP_NUM_THREADS": str(args.threads), "BENCH_TASK": args.task}
+    script = servers.NOOP_SCRIPT if args.task == "front" else servers.STOCK_SCRIPT
+    found = []
+    for name, workers in (("mms", 1), ("mms-workers", os.cpu_count() or 1)):
+        if name in args.against:
+            base = servers.base_dir(work / name, args.model, script)
+            python = environment(args, "mms", "multi-model-server==1.1.11")
+            found.append(servers.stock(python, base, workers, environ, name))
+    if args.task == "front":
+        base = servers.base_dir(work / "ours", args.model)
+        scripted = servers.base_dir(work / "scripted", args.model, script)
+        for name in ("starlette", "noop"):
+            front = servers.ours(base, environ, name)
+            front.command[1:] = [str(Path(__file__).with_name("serving_front.py")), name]
+            found.append(front)
+        return [*found, servers.ours(scripted, environ, "toolkit")]
+    found.append(servers.ours(servers.base_dir(work / "ours", args.model), environ))
     if "transformers" in args.against:
-        port = free_port()
-        command = [str(Path(sys.executable).parent / "transformers"), "serve", str(args.model),
-                   "--port", str(port), "--continuous-batching"]  # fmt: skip
-        base = {"BENCH_MODEL": str(args.model), "HF_HUB_OFFLINE": "1", **threads}
-        found.append(Target("transformers", command, port, base))
+        python = environment(args, "transformers", "fastapi")
+        found.append(servers.transformers_serve(python, args.model, environ))
     return found
 
 
-def main() -> None:
+def environment(args: argparse.Namespace, name: str, *packages: str) -> Path:
+    """The python of an environment, which is made where it is not there yet."""
+    python = Path(args.environments) / name / "bin" / "python"
+    return python if python.exists() else servers.make_environment(python.parents[1], *packages)
+
+
+def compare(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Our requests/s divided by every other server's, for each number of clients."""
+    mine = next((each for each in results if each["server"] == "sm-serve"), None)
+    if mine is None:
+        return []
+    return [
+        {
+            "against": other["server"],
+            "clients": row["clients"],
+            "requests_per_s_ratio": round(own["requests_per_s"] / row["requests_per_s"], 2),
+        }
+        for other in results
+        if other is not mine
+        for own, row in zip(mine["rows"], other["rows"], strict=True)
+    ]
+
+
+def front_overhead(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a request costs more than under uvicorn and starlette alone: one client's milliseconds
+    and, for every number of clients, the server's processor time."""
+    bare = next((each for each in results if each["server"] == "starlette"), None)
+    if bare is None:
+        return []
+    return [
+        {
+            "server": other["server"],
+            "clients": row["clients"],
+            "p50_ms": round(row["p50_ms"] - least["p50_ms"], 2),
+            "cpu_ms": round(row["cpu_ms_per_request"] - least["cpu_ms_per_request"], 2),
+        }
+        for other in results
+        if other is not bare
+        for row, least in zip(other["rows"], bare["rows"], strict=True)
+    ]
+
+
+def model_mib(path: Path) -> int:
+    """Size of the weights."""
+    return sum(file.stat().st_size for file in path.glob("*.safetensors")) >> 20
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measures one server after the other, so that they do not share the processors."""
+    results: list[dict[str, Any]] = []
+    reference: list[str] | None = None
+    with tempfile.TemporaryDirectory() as folder:
+        args.environments = args.environments or Path(folder) / "environments"
+        for target in targets(args, Path(folder)):
+            result, answers = measure(target, args, Path(folder))
+            reference = reference or answers
+            pairs = zip(answers, reference, strict=True)
+            result["same_answers"] = round(sum(a == b for a, b in pairs) / len(answers), 3)
+            results.append(result)
+    return {
+        "task": args.task,
+        "model": args.model.name,
+        "model_mib": model_mib(args.model),
+        "threads": args.threads,
+        "cpus": os.cpu_count(),
+        "processor": processor(),
+        "load_average_before": args.load,
+        "servers": results,
+        **({"over_starlette": front_overhead(results)} if args.task == "front" else {}),
+        **({"sm_serve_against": compare(results)} if args.task != "front" else {}),
+    }
+
+
+def processor() -> str:
+    """The processor's name."""
+    info = Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.exists() else []:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def main() -> None:
+    """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--task", choices=["classification", "generation", "front"], required=True)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--task", choices=["classification", "generation"], required=True)
-    parser.add_argument("--against", action="append", default=[], choices=["mms", "transformers"])
-    parser.add_argument("--mms-python", help="an interpreter that has multi-model-server")
+    parser.add_argument("--against", action="append", default=[], choices=OTHERS)
+    parser.add_argument("--environments", type=Path, help="folder for the other servers' packages")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 64])
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        if "mms" in args.against and not args.mms_python:
-            args.mms_python = make_mms_environment(work / "mms")
-        results = [
-            measure(target, args.task, args.clients, args.requests, work / f"{target.name}.log")
-            for target in targets(args, work)
-        ]
-    report = {
-        "task": args.task,
-        "model": args.model.name,
-        "threads": args.threads,
-        "cpus": os.cpu_count(),
-        "load_average": os.getloadavg()[1],
-        "servers": results,
-    }
-    text = json.dumps(report, indent=2)
+    args.load = round(os.getloadavg()[0], 2)
+    text = json.dumps(run(args), indent=2)
     print(text)
     if args.output:
         args.output.write_text(text + "\n")

@@ -22,6 +22,14 @@ from sm_serve.service import Service
 logger = logging.getLogger("sm_serve")
 
 BACKLOG = 2048
+SPIN_COUNT = "10000"
+"""How long (about 0.1 ms) a thread of torch's OpenMP waits busily for the others, unless the
+environment says otherwise.
+
+OpenMP's own 300,000 is for a machine of its own. Here the event loop needs processors too, and when
+the scheduler puts two of torch's threads on one of them, each waits out a whole time slice for the
+other, dozens of times in a forward pass.
+"""
 LATE_REQUEST_SECONDS = 0.3
 """How long a connection accepted last may take to send its request."""
 
@@ -141,11 +149,18 @@ def main() -> int:
         service = Service(settings)
         service.check()
         listener = bind(settings)
+        if "OMP_WAIT_POLICY" not in os.environ:
+            os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)  # read when torch is loaded
     except StartupError as error:
         sys.stderr.write(f"serve: {error}\n")
         return 1
     config = uvicorn.Config(
         build_app(service),
+        # Named, not "auto": draining takes connections over from the loop, and a parser in C halves
+        # what a request costs.
+        loop="asyncio",
+        http="httptools",
+        proxy_headers=False,
         log_config=None,
         access_log=False,
         lifespan="off",

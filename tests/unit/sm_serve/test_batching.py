@@ -15,11 +15,13 @@ class Recorder:
 
     def __init__(self, **limits):
         self.batches = []
+        self.prepared = []
         self.gate = threading.Event()
         self.gate.set()
         self.batcher = Batcher(self.prepare, self.forward, BatchLimits(**limits))
 
     def prepare(self, inputs, parameters):
+        self.prepared.append(list(inputs))
         if "bad" in inputs:
             raise BadRequest("bad input")
         return [(len(text), text) for text in inputs]
@@ -67,6 +69,7 @@ def test_what_waits_shares_the_next_batch_and_each_call_gets_its_own_results(rec
 
     assert asyncio.run(run()) == [["FIRST"], ["A", "B"], ["C"], ["D", "E", "F"]]
     assert [len(batch) for batch in model.batches] == [1, 6]
+    assert model.prepared == [["first"], ["a", "b", "c", "d", "e", "f"]]
 
 
 def test_batches_hold_items_of_like_length_and_the_oldest_goes_first(recorder):

@@ -1,15 +1,18 @@
 """Dynamic batching: concurrent requests share forward passes on one worker thread.
 
 While one batch runs, newcomers queue up and form the next, so a lone client waits for nobody and
-many clients get large batches. Only when the last batch was shared does the worker wait a bounded
-moment for more company. The oldest item is always in the next batch; its company are the waiting
-items nearest to it in length, so that little is computed on padding and nothing starves.
+many clients get large batches. The front reads and writes for some clients while the model runs for
+others; a delay, in which a worker whose last batch was shared waits a bounded moment for more
+company, puts an end to that overlap and is therefore off unless asked for. The oldest item is
+always in the next batch; its company are the waiting items nearest to it in length, so that little
+is computed on padding and nothing starves.
 """
 
 from __future__ import annotations
 
 import asyncio
 import bisect
+import itertools
 import logging
 import threading
 import time
@@ -39,6 +42,9 @@ class _Call:
         self.remaining = size
 
 
+_Arrival = tuple[_Call, Sequence[Any], Mapping[str, Any]]
+
+
 @dataclass(slots=True, order=True)
 class _Item(Generic[Encoded]):
     length: int
@@ -55,7 +61,7 @@ class BatchLimits:
 
     items: int = 32
     tokens: int = 8192
-    delay: float = 0.002
+    delay: float = 0.0
     stall: float = 60.0
 
 
@@ -76,7 +82,7 @@ class Batcher(Generic[Encoded]):
         self._prepare = prepare
         self._forward = forward
         self._limits = limits
-        self._arrivals: deque[tuple[_Call, Sequence[Any], Mapping[str, Any]]] = deque()
+        self._arrivals: deque[_Arrival] = deque()
         self._wake = threading.Condition()
         self._by_length: list[_Item[Encoded]] = []
         self._by_age: deque[_Item[Encoded]] = deque()
@@ -159,8 +165,7 @@ class Batcher(Generic[Encoded]):
             arrivals = list(self._arrivals)
             self._arrivals.clear()
         self._busy_since = time.monotonic()
-        for call, inputs, parameters in arrivals:
-            self._encode(call, inputs, parameters)
+        self._encode(arrivals)
         self._busy_since = None
         return True
 
@@ -171,23 +176,36 @@ class Batcher(Generic[Encoded]):
             if left <= 0 or not self._wake.wait(left):
                 return
 
-    def _encode(self, call: _Call, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> None:
-        if call.future.cancelled():
-            return
-        try:
-            encoded = self._prepare(inputs, parameters)
-        except ServeError as error:
-            self._finish([(call, error)])
-            return
-        except Exception as error:
-            logger.exception("could not encode a request")
-            self._finish([(call, EngineError(f"encoding failed ({type(error).__name__})"))])
-            return
-        for index, (length, value) in enumerate(encoded):
-            self._order += 1
-            item = _Item(length, self._order, value, call, index)
-            bisect.insort(self._by_length, item)
-            self._by_age.append(item)
+    def _encode(self, arrivals: list[_Arrival]) -> None:
+        """Queues the items of new calls; those with the same parameters are prepared in one go."""
+        waiting = [arrival for arrival in arrivals if not arrival[0].future.cancelled()]
+        for _, group in itertools.groupby(waiting, key=lambda arrival: arrival[2]):
+            calls = list(group)
+            try:
+                self._queue(calls)
+            except Exception as error:
+                if len(calls) == 1:
+                    self._refuse(calls[0][0], error)
+                    continue
+                # One of them is bad: each alone, so that the others get their answers.
+                for call in calls:
+                    self._encode([call])
+
+    def _queue(self, calls: list[_Arrival]) -> None:
+        inputs = [item for _, items, _ in calls for item in items]
+        encoded = iter(self._prepare(inputs, calls[0][2]))
+        for call, items, _ in calls:
+            for index, (length, value) in enumerate(itertools.islice(encoded, len(items))):
+                self._order += 1
+                item = _Item(length, self._order, value, call, index)
+                bisect.insort(self._by_length, item)
+                self._by_age.append(item)
+
+    def _refuse(self, call: _Call, error: Exception) -> None:
+        if not isinstance(error, ServeError):
+            logger.error("could not encode a request", exc_info=error)
+            error = EngineError(f"encoding failed ({type(error).__name__})")
+        self._finish([(call, error)])
 
     def _choose(self) -> list[_Item[Encoded]]:
         """The oldest waiting item and its neighbours in length, removed from the queues."""

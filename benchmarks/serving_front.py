@@ -1,0 +1,77 @@
+"""Servers without a model, so that what is left is the front: `benchmarks/serving.py --task front`.
+
+    python benchmarks/serving_front.py starlette|noop
+
+`starlette` is the least that one can do: uvicorn, one route, JSON in and out. `noop` is this
+container's whole server with an engine that answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sm_serve.artefact import Artefact
+from sm_serve.config import Settings
+from sm_serve.engines.protocol import Task
+
+ANSWER = {"label": "a", "score": 1.0}
+
+
+class NoopEngine:
+    """A classifier that knows its answer."""
+
+    task = Task.TEXT_CLASSIFICATION
+
+    @classmethod
+    def load(cls, artefact: Artefact, settings: Settings) -> NoopEngine:
+        """Nothing to load."""
+        return cls()
+
+    async def predict(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+        """The same answer for each input."""
+        return [ANSWER] * len(inputs)
+
+    def health(self) -> str | None:
+        """Always well."""
+        return None
+
+    def stats(self) -> dict[str, float]:
+        """Nothing to tell."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def run_starlette() -> None:
+    """uvicorn and starlette alone, with the settings that our server has."""
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    async def invocations(request: Request) -> JSONResponse:
+        json.loads(await request.body())
+        return JSONResponse([ANSWER])
+
+    app = Starlette(routes=[Route("/invocations", invocations, methods=["POST"])])
+    port = int(os.environ["SAGEMAKER_BIND_TO_PORT"])
+    uvicorn.run(app, port=port, log_config=None, access_log=False, lifespan="off")
+
+
+def run_noop() -> int:
+    """This container's server in front of a NoopEngine."""
+    from sm_serve import main
+    from sm_serve.engines import registry
+
+    registry.ENGINES[Task.TEXT_CLASSIFICATION.value] = "serving_front:NoopEngine"
+    return main.main()
+
+
+if __name__ == "__main__":
+    run_starlette() if sys.argv[1] == "starlette" else sys.exit(run_noop())

@@ -1,0 +1,236 @@
+"""The servers that benchmarks/serving.py compares: how each is started, asked and read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+STOCK_SCRIPT = """
+import json, os, torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+def model_fn(model_dir):
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    classify = os.environ["BENCH_TASK"] == "classification"
+    kind = AutoModelForSequenceClassification if classify else AutoModelForCausalLM
+    return kind.from_pretrained(model_dir).eval(), tokenizer
+
+def input_fn(body, content_type):
+    return json.loads(body)
+
+def predict_fn(data, loaded):
+    model, tokenizer = loaded
+    with torch.inference_mode():
+        batch = tokenizer(data["inputs"], return_tensors="pt", truncation=True)
+        if os.environ["BENCH_TASK"] == "classification":
+            scores = model(**batch).logits.softmax(-1)[0]
+            best = int(scores.argmax())
+            return [{"label": model.config.id2label[best], "score": float(scores[best])}]
+        tokens = data["parameters"]["max_new_tokens"]
+        out = model.generate(**batch, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False)
+        text = tokenizer.decode(out[0, batch["input_ids"].shape[1]:], skip_special_tokens=True)
+        return [{"generated_text": text}]
+"""
+NOOP_SCRIPT = """
+import json
+
+def model_fn(model_dir):
+    return None
+
+def transform_fn(model, body, content_type, accept):
+    json.loads(body)
+    return json.dumps([{"label": "a", "score": 1.0}]), accept
+"""
+WORDS = ["good", "bad", "film", "plot", "we", "loved", "hated", "it", "never", "again"]
+STOCK_START = "from sagemaker_inference import model_server; model_server.start_model_server()"
+
+
+@dataclass
+class Request:
+    """One request and the tokens that its answer must have."""
+
+    prompt: str
+    tokens: int
+
+
+def make_requests(task: str, count: int) -> list[Request]:
+    """Texts of 5 to 60 words; answers skewed as chats are: many short, few long."""
+    chance = random.Random(1)
+    longest = 20 if task == "generation" else 60
+    return [
+        Request(
+            " ".join(chance.choices(WORDS, k=chance.randint(5, longest))),
+            chance.choice([8, 8, 8, 16, 16, 32, 128]),
+        )
+        for _ in range(count)
+    ]
+
+
+def free_port() -> int:
+    """A port that nothing listens on, below the 32768 that multi-model-server takes."""
+    while True:
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+@dataclass
+class Target:
+    """A server under test."""
+
+    name: str
+    command: list[str]
+    environ: dict[str, str]
+    port: int = field(default_factory=free_port)
+
+    def body(self, task: str, request: Request, *, stream: bool = False) -> dict[str, Any]:
+        """JSON body of a request."""
+        extra: dict[str, Any] = {"stream": True} if stream else {}
+        if self.name == "transformers":
+            return extra | {
+                "model": self.environ["BENCH_MODEL"],
+                "prompt": request.prompt,
+                "max_tokens": request.tokens,
+                "temperature": 0,
+            }
+        if task != "generation":
+            return {"inputs": request.prompt}
+        parameters: dict[str, Any] = {"max_new_tokens": request.tokens}
+        if self.name == "sm-serve":
+            parameters["ignore_eos_token"] = True
+        return extra | {"inputs": request.prompt, "parameters": parameters}
+
+    @property
+    def path(self) -> str:
+        """Where requests go."""
+        return "/v1/completions" if self.name == "transformers" else "/invocations"
+
+    @property
+    def streams(self) -> bool:
+        """Whether it can send tokens as they come."""
+        return self.name in ("sm-serve", "transformers")
+
+    def read(self, body: bytes) -> str:
+        """The answer as a text that is equal for equal answers."""
+        value = json.loads(body)
+        if self.name == "transformers":
+            return str(value["choices"][0]["text"])
+        first = value[0]
+        if "label" in first:
+            return f"{first['label']} {first['score']:.3f}"
+        return str(first["generated_text"])
+
+    @contextlib.contextmanager
+    def running(self, log: Path) -> Iterator[psutil.Process]:
+        """The started process; all that it started, daemons too, is ended afterwards."""
+        # multi-model-server leaves its process id in the folder for temporary files and then
+        # refuses to start again: each start has a folder of its own.
+        mark = {
+            "BENCH_RUN": str(log),
+            "TMPDIR": tempfile.mkdtemp(dir=log.parent),
+            "SAGEMAKER_BIND_TO_PORT": str(self.port),
+        }
+        with log.open("w") as stream:
+            process = subprocess.Popen(
+                [part.replace("{port}", str(self.port)) for part in self.command],
+                env={**os.environ, **self.environ, **mark},
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            yield psutil.Process(process.pid)
+        finally:
+            for each in family(log):
+                with contextlib.suppress(psutil.Error):
+                    each.kill()
+            process.wait()
+
+
+def family(log: Path) -> list[psutil.Process]:
+    """All processes of a run: multi-model-server's Java is a daemon, no child of ours."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("BENCH_RUN") == str(log):
+                found.append(process)
+    return found
+
+
+def processor_seconds(log: Path) -> float:
+    """Processor time that the server has used: comparable even on a machine that is shared."""
+    total = 0.0
+    for each in family(log):
+        with contextlib.suppress(psutil.Error):
+            times = each.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+def memory(log: Path) -> int:
+    """Proportional set size of all processes of a run, in MiB."""
+    total = 0
+    for each in family(log):
+        with contextlib.suppress(psutil.Error):
+            total += each.memory_full_info().pss
+    return total >> 20
+
+
+def make_environment(path: Path, *packages: str) -> Path:
+    """An environment with these packages that sees this one's as well; its python."""
+    subprocess.run([sys.executable, "-m", "venv", path], check=True)
+    python = path / "bin" / "python"
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    beside = path / "lib" / version / "site-packages" / "beside.pth"
+    beside.write_text(sysconfig.get_path("purelib") + "\n")
+    subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
+    return python
+
+
+def base_dir(folder: Path, model: Path, script: str | None = None) -> Path:
+    """What /opt/ml is to a container: the model, with code/inference.py where there is one."""
+    shutil.copytree(model, folder / "model")
+    if script is not None:
+        (folder / "model" / "code").mkdir()
+        (folder / "model" / "code" / "inference.py").write_text(script)
+    return folder
+
+
+def ours(base: Path, environ: dict[str, str], name: str = "sm-serve") -> Target:
+    """This container's server."""
+    own = {"SAGEMAKER_BASE_DIR": str(base), **environ}
+    return Target(name, [sys.executable, "-m", "sm_serve"], own)
+
+
+def stock(python: Path, base: Path, workers: int, environ: dict[str, str], name: str) -> Target:
+    """The stock toolkit: sagemaker-inference on multi-model-server, as AWS ships it."""
+    own = {
+        "SAGEMAKER_BASE_DIR": str(base),
+        "SAGEMAKER_MODEL_SERVER_WORKERS": str(workers),
+        "PATH": f"{python.parent}:{os.environ['PATH']}",
+        **environ,
+    }
+    return Target(name, [str(python), "-c", STOCK_START], own)
+
+
+def transformers_serve(python: Path, model: Path, environ: dict[str, str]) -> Target:
+    """`transformers serve` with its continuous batching."""
+    start = "import sys; from transformers.cli.transformers import main; sys.exit(main())"
+    command = [str(python), "-c", start, "serve", str(model), "--port", "{port}",
+               "--continuous-batching"]  # fmt: skip
+    own = {"BENCH_MODEL": str(model), "HF_HUB_OFFLINE": "1", **environ}
+    return Target("transformers", command, own)
