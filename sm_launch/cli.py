@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "train": ("train", "train", "Run a training job and follow it."),
     "sweep": ("sweep", "sweep", "Search for the best hyperparameters."),
     "deploy": ("deploy", "deploy", "Put a trained model behind an endpoint."),
+    "weights": ("weights", "weights", "Share an endpoint's traffic among its variants."),
     "transform": ("transform", "transform", "Run a model over files, without an endpoint."),
     "invoke": ("invoke", "invoke", "Send one request to an endpoint."),
     "chat": ("chat", "chat", "Talk to an endpoint; answers are streamed."),
