@@ -19,6 +19,7 @@ Request = dict[str, Any]
 Clients = Callable[[str, str | None], Any]
 # DeleteAlarms takes so many names.
 _DELETED_AT_ONCE = 100
+_DASHBOARD = "sm-launch-"
 
 
 def alarm_requests(config: JobConfig, endpoint: str) -> list[Request]:
@@ -111,8 +112,7 @@ def states(endpoint: str, region: str | None, clients: Clients = make_client) ->
 
 
 def _is_ours(client: Any, alarm: Request) -> bool:
-    found = client.list_tags_for_resource(ResourceARN=alarm["AlarmArn"])["Tags"]
-    return any(tag["Key"] == contract.TAG_KEY for tag in found)
+    return contract.TAG_KEY in tags_of(client, alarm["AlarmArn"])
 
 
 def all_of_ours(region: str | None, clients: Clients = make_client) -> list[tuple[Request, str]]:
@@ -121,9 +121,8 @@ def all_of_ours(region: str | None, clients: Clients = make_client) -> list[tupl
     Without permission to look there are none: whoever may not look has made none either.
     """
     client = clients("cloudwatch", region)
-    pages = client.get_paginator("describe_alarms").paginate(AlarmTypes=["MetricAlarm"])
     try:
-        found = [alarm for page in pages for alarm in page["MetricAlarms"]]
+        pages = list(client.get_paginator("describe_alarms").paginate(AlarmTypes=["MetricAlarm"]))
     except client.exceptions.ClientError as error:
         if error.response["Error"]["Code"] not in DENIED:
             raise
@@ -131,9 +130,41 @@ def all_of_ours(region: str | None, clients: Clients = make_client) -> list[tupl
     named = ("EndpointName", "InferenceComponentName")
     return [
         (alarm, next((d["Value"] for d in alarm["Dimensions"] if d["Name"] in named), ""))
-        for alarm in found
+        for page in pages
+        for alarm in page["MetricAlarms"]
         if alarm.get("AlarmDescription", "").startswith(contract.DESCRIPTION)
     ]
+
+
+def dashboards_of_ours(
+    region: str | None, clients: Clients = make_client
+) -> tuple[list[tuple[Request, str, dict[str, str]]], int]:
+    """Every dashboard that bears our tag, with its endpoint and tags; how many the account has.
+
+    Without permission to look there are none: whoever may not look has made none either.
+    """
+    client = clients("cloudwatch", region)
+    try:
+        pages = list(client.get_paginator("list_dashboards").paginate())
+    except client.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] not in DENIED:
+            raise
+        return [], 0
+    entries = [entry for page in pages for entry in page["DashboardEntries"]]
+    found = []
+    for entry in entries:
+        name = entry["DashboardName"]
+        if name.startswith(_DASHBOARD):
+            owned = tags_of(client, entry["DashboardArn"])
+            if contract.TAG_KEY in owned:
+                found.append((entry, name.removeprefix(_DASHBOARD), owned))
+    return found, len(entries)
+
+
+def tags_of(client: Any, arn: str) -> dict[str, str]:
+    """The tags of an alarm or a dashboard."""
+    answer = client.list_tags_for_resource(ResourceARN=arn)
+    return {tag["Key"]: tag["Value"] for tag in answer["Tags"]}
 
 
 def remove(endpoint: str, region: str | None, clients: Clients = make_client) -> list[str]:
@@ -174,7 +205,7 @@ def try_remove(
 
 def dashboard_name(endpoint: str) -> str:
     """Name of an endpoint's dashboard."""
-    return f"sm-launch-{endpoint}"
+    return f"{_DASHBOARD}{endpoint}"
 
 
 def dashboard_request(config: JobConfig, endpoint: str, region: str) -> Request:
