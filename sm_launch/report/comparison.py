@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from sm_launch.evaluation.comparison import SIGNIFICANT, Comparison
+from sm_launch.evaluation.comparison import LOWER_IS_BETTER, SIGNIFICANT, Comparison
 from sm_launch.evaluation.result import Prediction
 from sm_launch.report.html import Markup, el, figure, page, section, table
-from sm_launch.report.intervals import Bar, interval_chart
+from sm_launch.report.intervals import UNBOUNDED, interval_chart, scaled
 from sm_launch.report.quality import shorten
 
 ROWS_SHOWN = 20
@@ -54,15 +54,19 @@ def verdict(found: Comparison) -> str:
     clear = [m for m in found.metrics if m.significant]
     if not clear:
         return "No metric differs significantly: the two may be equally good."
-    better = [m.metric for m in clear if m.difference > 0]
-    worse = [m.metric for m in clear if m.difference < 0]
+    better = [m.metric for m in clear if m.improved]
+    worse = [m.metric for m in clear if not m.improved]
     parts = [f"better in {', '.join(better)}"] if better else []
     parts += [f"worse in {', '.join(worse)}"] if worse else []
     return f"{found.second} is significantly {' and '.join(parts)} (p below {SIGNIFICANT})."
 
 
 def _differences(found: Comparison) -> Markup:
-    bars = [Bar(m.metric, m.difference, m.interval.low, m.interval.high) for m in found.metrics]
+    bars = [
+        scaled(m.metric, m.difference, m.interval.low, m.interval.high)
+        for m in found.metrics
+        if m.metric not in UNBOUNDED
+    ]
     rows = [
         [
             m.metric,
@@ -84,7 +88,8 @@ def _differences(found: Comparison) -> Markup:
             class_="charts",
         ),
         note="95 % intervals and p-values by paired bootstrap over the rows. An interval that "
-        "crosses the dashed line at 0 may be chance.",
+        "crosses the dashed line at 0 may be chance. "
+        f"Lower is better of {', '.join(sorted(LOWER_IS_BETTER))}.",
     )
 
 

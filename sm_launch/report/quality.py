@@ -13,7 +13,7 @@ from sm_launch.evaluation.result import (
 from sm_launch.report import charts
 from sm_launch.report.charts import Series
 from sm_launch.report.html import Markup, el, figure, join, section, table
-from sm_launch.report.intervals import Bar, interval_chart
+from sm_launch.report.intervals import UNBOUNDED, Bar, interval_chart, scaled
 
 ANSWERS_SHOWN = 20
 TEXT_SHOWN = 240
@@ -57,7 +57,10 @@ def with_interval(result: EvaluationResult, name: str) -> str:
     value = result.metrics.summary[name] if result.metrics is not None else 0.0
     shown = f"{value:.1f}" if name in ("bleu", "chrf") else f"{value:.3f}"
     interval = result.intervals.get(name)
-    return shown if interval is None else f"{shown} ±{(interval.high - interval.low) / 2:.3f}"
+    if interval is None:
+        return shown
+    half = (interval.high - interval.low) / 2
+    return f"{shown} ±{half:.1f}" if name in ("bleu", "chrf") else f"{shown} ±{half:.3f}"
 
 
 def quality_sections(result: EvaluationResult) -> Markup:
@@ -150,14 +153,15 @@ def _distributions(result: EvaluationResult) -> Markup | None:
 
 def _intervals(result: EvaluationResult) -> Markup | None:
     summary: Mapping[str, float] = result.metrics.summary if result.metrics is not None else {}
-    bars = [
-        Bar(name, summary[name], interval.low, interval.high)
+    known = [
+        (name, summary[name], interval.low, interval.high)
         for name, interval in result.intervals.items()
         if name in summary
     ]
-    if not bars:
+    if not known:
         return None
-    rows = [[b.name, f"{b.value:.4f}", f"{b.low:.4f}", f"{b.high:.4f}"] for b in bars]
+    bars = [scaled(*each) for each in known if each[0] not in UNBOUNDED]
+    rows = [[name, *(f"{number:.4f}" for number in numbers)] for name, *numbers in known]
     return section(
         "Confidence",
         el(
