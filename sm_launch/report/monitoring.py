@@ -10,7 +10,8 @@ from sm_launch.drift import Drift
 from sm_launch.endpoint_metrics import Metric
 from sm_launch.monitoring import Points, VariantSeries
 from sm_launch.report import charts
-from sm_launch.report.html import Markup, el, figure, page, section, table
+from sm_launch.report.html import Markup, el, figure, join, page, section, table
+from sm_launch.report.stacks import Stack, share_chart
 
 # Which metrics share a chart: its title, then the keys of its lines.
 _CHARTS = (
@@ -20,6 +21,9 @@ _CHARTS = (
     ("CPU, memory and disk", ("cpu", "memory", "disk")),
     ("GPU", ("gpu", "gpu_memory")),
 )
+
+
+_MOST_SHARES = 12
 
 
 def write_monitoring(
@@ -59,15 +63,17 @@ def write_monitoring(
 
 def _variant(series: VariantSeries) -> Markup:
     rows = {metric.key: (metric, points) for metric, points in series.rows()}
+    of_component = series.variant.startswith("component ")
+    title = series.variant.capitalize() if of_component else f"Variant {series.variant}"
     if not rows:
-        return section(f"Variant {series.variant}", el("p", "No metrics yet.", class_="note"))
+        return section(title, el("p", "No metrics yet.", class_="note"))
     graphics = [
         figure(title, _chart([rows[key] for key in keys if key in rows]))
         for title, keys in _CHARTS
         if any(key in rows for key in keys)
     ]
     return section(
-        f"Variant {series.variant}",
+        title,
         el("div", graphics, class_="charts"),
         table(
             ["metric", "last", "mean", "max", "sum"],
@@ -124,18 +130,40 @@ def _drift(drifts: Sequence[Drift]) -> Markup | None:
         ),
         [
             figure(
-                f"{drift.what}: share of requests (training set in brackets)",
-                table(
-                    [drift.what, "requests", "training set"],
-                    [
-                        [name, f"{drift.captured[name]:.1%}", f"{share:.1%}"]
-                        for name, share in drift.training.items()
-                    ],
-                    numeric=(1, 2),
+                f"{drift.what}: requests against the training set",
+                join(
+                    _shares(drift),
+                    table(
+                        [drift.what, "requests", "training set"],
+                        [
+                            [name, f"{drift.captured[name]:.1%}", f"{share:.1%}"]
+                            for name, share in drift.training.items()
+                        ],
+                        numeric=(1, 2),
+                    ),
                 ),
             )
             for drift in drifts
         ],
         note="The population stability index is 0 where both are alike; above 0.2 is usually "
         "called a major shift. The limit is raised where so few requests could differ by chance.",
+    )
+
+
+def _shares(drift: Drift) -> Markup | None:
+    """Both sides as bars of shares; beyond a dozen bins the table says it better."""
+    names = list(drift.training)
+    if len(names) > _MOST_SHARES:
+        return None
+    return share_chart(
+        names,
+        [
+            Stack(
+                "training set",
+                [round(drift.training[name] * drift.training_rows) for name in names],
+            ),
+            Stack(
+                "requests", [round(drift.captured[name] * drift.captured_rows) for name in names]
+            ),
+        ],
     )
