@@ -10,7 +10,7 @@ from sm_launch.evaluation.comparison import LOWER_IS_BETTER, SIGNIFICANT, Compar
 from sm_launch.evaluation.result import Prediction
 from sm_launch.report.html import Markup, el, figure, page, section, table
 from sm_launch.report.intervals import UNBOUNDED, interval_chart, scaled
-from sm_launch.report.quality import shorten
+from sm_launch.report.quality import shorten, shown
 
 ROWS_SHOWN = 20
 
@@ -77,6 +77,8 @@ def _differences(found: Comparison) -> Markup:
         ]
         for m in found.metrics
     ]
+    named = [m.metric for m in found.metrics if m.metric in LOWER_IS_BETTER]
+    lower = f" Lower is better: {', '.join(named)}." if named else ""
     head = ["Metric", found.first, found.second, "Difference", "p"]
     chart = figure(f"{found.second} minus {found.first}", interval_chart(bars, zero=True))
     return section(
@@ -88,8 +90,7 @@ def _differences(found: Comparison) -> Markup:
             class_="charts",
         ),
         note="95 % intervals and p-values by paired bootstrap over the rows. An interval that "
-        "crosses the dashed line at 0 may be chance. "
-        f"Lower is better of {', '.join(sorted(LOWER_IS_BETTER))}.",
+        f"crosses the dashed line at 0 may be chance.{lower}",
     )
 
 
@@ -111,7 +112,13 @@ def _rows(title: str, pairs: Sequence[tuple[Prediction, Prediction]]) -> Markup 
     if not pairs:
         return None
     rows = [
-        [str(a.index), shorten(a.text), shorten(a.gold), shorten(a.predicted), shorten(b.predicted)]
+        [
+            str(a.index),
+            shorten(a.text),
+            shown(a, a.gold),
+            shown(a, a.predicted),
+            shown(b, b.predicted),
+        ]
         for a, b in pairs[:ROWS_SHOWN]
     ]
     return section(

@@ -10,6 +10,7 @@ from sm_launch.evaluation.result import (
     Metrics,
     Prediction,
 )
+from sm_launch.evaluation.tasks.token_classification import readable
 from sm_launch.report import charts
 from sm_launch.report.charts import Series
 from sm_launch.report.html import Markup, el, figure, join, section, table
@@ -44,6 +45,10 @@ _CLASS_NOTE = (
     "Precision: how many of the rows called this class are of it. Recall: how many of the rows of "
     "this class were found. F1: their harmonic mean."
 )
+_ENTITY_NOTE = (
+    "Precision: how many of the entities found are right. Recall: how many of the true ones were "
+    "found. F1: their harmonic mean. Right is an entity with all its words and its kind."
+)
 
 
 def tiles(result: EvaluationResult) -> list[tuple[str, str, str]]:
@@ -74,12 +79,18 @@ def quality_sections(result: EvaluationResult) -> Markup:
             _class_table(metrics) if metrics.per_class else None,
             _confusions(metrics) if isinstance(metrics, ClassificationMetrics) else None,
             _distributions(result),
-            note=_CLASS_NOTE if metrics.per_class else None,
+            note=_note(metrics),
         ),
         _intervals(result),
         _calibration(result),
         _slices(result),
     )
+
+
+def _note(metrics: Metrics) -> str | None:
+    if not metrics.per_class:
+        return None
+    return _CLASS_NOTE if isinstance(metrics, ClassificationMetrics) else _ENTITY_NOTE
 
 
 def _class_table(metrics: Metrics) -> Markup:
@@ -171,7 +182,7 @@ def _intervals(result: EvaluationResult) -> Markup | None:
             class_="charts",
         ),
         note="By bootstrap over the rows: where the value would lie on other data of this kind. "
-        "Models whose intervals overlap may be equally good; `sm-launch compare` tells.",
+        "Models whose intervals overlap may be equally good; sm-launch compare tells.",
     )
 
 
@@ -240,7 +251,7 @@ def worst_answers(result: EvaluationResult) -> Markup:
     worst = [p for p in ranked if _row_value(p, result.main_metric) < 1][:ANSWERS_SHOWN]
     judged = any(p.note for p in worst)
     rows = [
-        [str(p.index), shorten(p.text), shorten(p.gold), shorten(p.predicted)]
+        [str(p.index), shorten(p.text), shown(p, p.gold), shown(p, p.predicted)]
         + [optional(_row_value(p, result.main_metric))]
         + ([f"{optional(p.values.get('judge'))} {p.note}"] if judged else [])
         for p in worst
@@ -257,6 +268,13 @@ def worst_answers(result: EvaluationResult) -> Markup:
 def _row_value(prediction: Prediction, main: str) -> float:
     values = prediction.values
     return values.get(main, values.get("exact_match", float(prediction.correct)))
+
+
+def shown(prediction: Prediction, answer: str) -> str:
+    """An expected or given answer for a table; entities are written out."""
+    if any(name.startswith(("found:", "wanted:")) for name in prediction.values):
+        answer = readable(prediction.text, answer)
+    return shorten(answer)
 
 
 def shorten(text: str) -> str:

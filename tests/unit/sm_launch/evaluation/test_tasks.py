@@ -12,8 +12,10 @@ from sm_launch.evaluation import LatencyPlan, evaluate_endpoint, make_task, task
 from sm_launch.evaluation.examples import UnusableRow
 from sm_launch.evaluation.overlap import Overlap
 from sm_launch.evaluation.tasks.question_answering import accepted_answers, normalise, word_f1
-from sm_launch.evaluation.tasks.token_classification import spans
+from sm_launch.evaluation.tasks.token_classification import readable, spans
 from sm_launch.evaluation.wire import InvokeReply, WireError
+from sm_launch.report import render_report
+from sm_launch.report.quality import shown
 
 QUICK = {"latency": LatencyPlan(requests=0), "batch_size": 8, "concurrency": 1}
 
@@ -157,6 +159,14 @@ def test_entities_are_counted_whole():
     )
     person = {entry.label: entry for entry in result.metrics.per_class}["PER"]
     assert (person.precision, person.recall, person.support) == (0.5, 1.0, 1)
+    first, second = result.predictions
+    assert (first.values["f1"], second.values["f1"]) == (0.5, 1.0)
+    assert shown(first, first.gold) == "Ada Lovelace (PER), London (LOC)"
+    assert shown(first, first.predicted) == "Ada Lovelace (PER), London (PER)"
+    assert readable(second.text, second.gold) == "none"
+    page = render_report(result)
+    assert "Ada Lovelace (PER), London (LOC)" in page
+    assert "how many of the entities found are right" in page
 
 
 @pytest.mark.parametrize(
