@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         train,
         upload,
         validate,
+        weights,
     )
     from sm_launch.errors import LaunchError, QualityGateError, UserInputError
 
@@ -49,6 +50,7 @@ __all__ = [
     "train",
     "upload",
     "validate",
+    "weights",
 ]
 _ERRORS = ("LaunchError", "QualityGateError", "UserInputError")
 

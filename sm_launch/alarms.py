@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,12 @@ from sm_launch import contract
 from sm_launch.aws_clients import make_client
 from sm_launch.aws_errors import DENIED, explain
 from sm_launch.config import JobConfig
-from sm_launch.endpoint_metrics import INSTANCES, INVOCATIONS, dimensions
+from sm_launch.endpoint_metrics import (
+    INSTANCES,
+    INVOCATIONS,
+    component_dimensions,
+    dimensions,
+)
 from sm_launch.hosting_requests import MAIN_VARIANT
 from sm_launch.instances import has_gpu
 from sm_launch.requests import tags
@@ -19,68 +25,97 @@ Request = dict[str, Any]
 Clients = Callable[[str, str | None], Any]
 # DeleteAlarms takes so many names.
 _DELETED_AT_ONCE = 100
+_DASHBOARD = "sm-launch-"
+_ENDPOINT = re.compile(r"\bendpoint ([\w-]+)")
 
 
 def alarm_requests(config: JobConfig, endpoint: str) -> list[Request]:
     """PutMetricAlarm for errors, latency, memory and disk of every variant.
 
-    Names are ENDPOINT-errors, -latency, -memory, -gpu-memory and -disk; further variants add their
-    own name. `endpoint.update.alarms` may name them.
+    Names are ENDPOINT-errors, -latency, -memory, -gpu-memory and -disk; further variants and
+    adapters add their own name. `endpoint.update.alarms` may name them.
     """
-    variants = [(MAIN_VARIANT, "", config.endpoint.instances.type)]
-    variants += [
-        (variant.name, f"-{variant.name}", variant.instance_type or config.endpoint.instances.type)
-        for variant in config.endpoint.variants
-    ]
-    return [
-        {**alarm, "AlarmName": f"{endpoint}-{kind}{suffix}"}
-        for variant, suffix, instance in variants
-        for kind, alarm in _of_variant(config, endpoint, variant, instance).items()
-    ]
+    instance = config.endpoint.instances.type
+    found: dict[str, Request] = {}
+    if components := config.endpoint.components:
+        # Requests are a component's, instances are the variant's that all of them share.
+        filed = dimensions(endpoint, MAIN_VARIANT)
+        found |= _of_instances(config, f"endpoint {endpoint}", filed, instance, "")
+        for suffix in ("", *(f"-{adapter}" for adapter in components.adapters)):
+            what = f"endpoint {endpoint}, component {endpoint}{suffix}"
+            of_component = component_dimensions(f"{endpoint}{suffix}")
+            found |= _of_requests(config, what, of_component, suffix)
+    else:
+        variants = [(MAIN_VARIANT, "", instance)]
+        variants += [
+            (each.name, f"-{each.name}", each.instance_type or instance)
+            for each in config.endpoint.variants
+        ]
+        for variant, suffix, kind in variants:
+            what, filed = f"endpoint {endpoint}, variant {variant}", dimensions(endpoint, variant)
+            found |= _of_requests(config, what, filed, suffix)
+            found |= _of_instances(config, what, filed, kind, suffix)
+    return [{**alarm, "AlarmName": f"{endpoint}-{name}"} for name, alarm in found.items()]
 
 
-def _of_variant(
-    config: JobConfig, endpoint: str, variant: str, instance: str
+def _alarm(
+    config: JobConfig,
+    metric: tuple[str, str],
+    filed: list[dict[str, str]],
+    limit: float,
+    words: str,
+) -> Request:
+    limits = config.monitoring
+    actions = [limits.topic] if limits.topic else []
+    return {
+        "AlarmDescription": f"{contract.DESCRIPTION} {words}",
+        "Namespace": metric[0],
+        "MetricName": metric[1],
+        "Dimensions": filed,
+        "Period": limits.period_seconds,
+        "EvaluationPeriods": max(limits.periods, limits.periods_to_alarm),
+        "DatapointsToAlarm": limits.periods_to_alarm,
+        "Threshold": limit,
+        "ComparisonOperator": "GreaterThanThreshold",
+        # No requests are no errors.
+        "TreatMissingData": "notBreaching",
+        "AlarmActions": actions,
+        "OKActions": actions,
+        "Tags": tags(config),
+    }
+
+
+def _of_requests(
+    config: JobConfig, what: str, filed: list[dict[str, str]], suffix: str
 ) -> dict[str, Request]:
     limits = config.monitoring
-
-    def alarm(namespace: str, metric: str, threshold: float, words: str) -> Request:
-        actions = [limits.topic] if limits.topic else []
-        return {
-            "AlarmDescription": (
-                f"{contract.DESCRIPTION} {words} of endpoint {endpoint}, variant {variant}"
-            ),
-            "Namespace": namespace,
-            "MetricName": metric,
-            "Dimensions": dimensions(endpoint, variant),
-            "Period": limits.period_seconds,
-            "EvaluationPeriods": max(limits.periods, limits.periods_to_alarm),
-            "DatapointsToAlarm": limits.periods_to_alarm,
-            "Threshold": threshold,
-            "ComparisonOperator": "GreaterThanThreshold",
-            # No requests are no errors.
-            "TreatMissingData": "notBreaching",
-            "AlarmActions": actions,
-            "OKActions": actions,
-            "Tags": tags(config),
-        }
-
     # Every request sends 1 or 0, so that the average is the share of failed ones.
-    share = alarm(INVOCATIONS, "Invocation5XXErrors", limits.error_percent / 100, "5xx share")
-    latency = alarm(INVOCATIONS, "ModelLatency", 1000 * limits.latency_p99_ms, "p99 latency")
-    memory = alarm(INSTANCES, "MemoryUtilization", limits.memory_percent, "memory")
-    found = {
-        "errors": {**share, "Statistic": "Average"},
-        "latency": {**latency, "ExtendedStatistic": "p99"},
-        "memory": {**memory, "Statistic": "Maximum"},
+    share, failed = (INVOCATIONS, "Invocation5XXErrors"), limits.error_percent / 100
+    took, longest = (INVOCATIONS, "ModelLatency"), 1000 * limits.latency_p99_ms
+    errors = _alarm(config, share, filed, failed, f"5xx share of {what}")
+    latency = _alarm(config, took, filed, longest, f"p99 latency of {what}")
+    return {
+        f"errors{suffix}": {**errors, "Statistic": "Average"},
+        f"latency{suffix}": {**latency, "ExtendedStatistic": "p99"},
     }
+
+
+def _of_instances(
+    config: JobConfig, what: str, filed: list[dict[str, str]], instance: str, suffix: str
+) -> dict[str, Request]:
+    wanted = {"memory": "MemoryUtilization"}
     if not config.endpoint.serverless:
-        disk = alarm(INSTANCES, "DiskUtilization", limits.memory_percent, "disk")
-        found["disk"] = {**disk, "Statistic": "Maximum"}
+        wanted["disk"] = "DiskUtilization"
         if has_gpu(instance):
-            gpu = alarm(INSTANCES, "GPUMemoryUtilization", limits.memory_percent, "GPU memory")
-            found["gpu-memory"] = {**gpu, "Statistic": "Maximum"}
-    return found
+            wanted["gpu-memory"] = "GPUMemoryUtilization"
+    limit = config.monitoring.memory_percent
+    return {
+        f"{kind}{suffix}": {
+            **_alarm(config, (INSTANCES, metric), filed, limit, f"{kind} of {what}"),
+            "Statistic": "Maximum",
+        }
+        for kind, metric in wanted.items()
+    }
 
 
 def put(config: JobConfig, endpoint: str, clients: Clients = make_client) -> list[str]:
@@ -102,17 +137,20 @@ def states(endpoint: str, region: str | None, clients: Clients = make_client) ->
     pages = client.get_paginator("describe_alarms").paginate(
         AlarmNamePrefix=f"{endpoint}-", AlarmTypes=["MetricAlarm"]
     )
-    named = {"Name": "EndpointName", "Value": endpoint}
     found = [alarm for page in pages for alarm in page["MetricAlarms"]]
     # The prefix fits endpoints of longer names too, and others may make alarms of such a name.
-    return [
-        alarm for alarm in found if named in alarm.get("Dimensions", []) and _is_ours(client, alarm)
-    ]
+    return [alarm for alarm in found if _endpoint_of(alarm) == endpoint and _is_ours(client, alarm)]
+
+
+def _endpoint_of(alarm: Request) -> str:
+    """The endpoint that an alarm of ours watches; an adapter's dimension does not name it."""
+    description = alarm.get("AlarmDescription", "")
+    found = _ENDPOINT.search(description) if description.startswith(contract.DESCRIPTION) else None
+    return found[1] if found else ""
 
 
 def _is_ours(client: Any, alarm: Request) -> bool:
-    found = client.list_tags_for_resource(ResourceARN=alarm["AlarmArn"])["Tags"]
-    return any(tag["Key"] == contract.TAG_KEY for tag in found)
+    return contract.TAG_KEY in tags_of(client, alarm["AlarmArn"])
 
 
 def all_of_ours(region: str | None, clients: Clients = make_client) -> list[tuple[Request, str]]:
@@ -121,19 +159,49 @@ def all_of_ours(region: str | None, clients: Clients = make_client) -> list[tupl
     Without permission to look there are none: whoever may not look has made none either.
     """
     client = clients("cloudwatch", region)
-    pages = client.get_paginator("describe_alarms").paginate(AlarmTypes=["MetricAlarm"])
     try:
-        found = [alarm for page in pages for alarm in page["MetricAlarms"]]
+        pages = list(client.get_paginator("describe_alarms").paginate(AlarmTypes=["MetricAlarm"]))
     except client.exceptions.ClientError as error:
         if error.response["Error"]["Code"] not in DENIED:
             raise
         return []
-    named = ("EndpointName", "InferenceComponentName")
     return [
-        (alarm, next((d["Value"] for d in alarm["Dimensions"] if d["Name"] in named), ""))
-        for alarm in found
-        if alarm.get("AlarmDescription", "").startswith(contract.DESCRIPTION)
+        (alarm, endpoint)
+        for page in pages
+        for alarm in page["MetricAlarms"]
+        if (endpoint := _endpoint_of(alarm))
     ]
+
+
+def dashboards_of_ours(
+    region: str | None, clients: Clients = make_client
+) -> tuple[list[tuple[Request, str, dict[str, str]]], int]:
+    """Every dashboard that bears our tag, with its endpoint and tags; how many the account has.
+
+    Without permission to look there are none: whoever may not look has made none either.
+    """
+    client = clients("cloudwatch", region)
+    try:
+        pages = list(client.get_paginator("list_dashboards").paginate())
+    except client.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] not in DENIED:
+            raise
+        return [], 0
+    entries = [entry for page in pages for entry in page["DashboardEntries"]]
+    found = []
+    for entry in entries:
+        name = entry["DashboardName"]
+        if name.startswith(_DASHBOARD):
+            owned = tags_of(client, entry["DashboardArn"])
+            if contract.TAG_KEY in owned:
+                found.append((entry, name.removeprefix(_DASHBOARD), owned))
+    return found, len(entries)
+
+
+def tags_of(client: Any, arn: str) -> dict[str, str]:
+    """The tags of an alarm or a dashboard."""
+    answer = client.list_tags_for_resource(ResourceARN=arn)
+    return {tag["Key"]: tag["Value"] for tag in answer["Tags"]}
 
 
 def remove(endpoint: str, region: str | None, clients: Clients = make_client) -> list[str]:
@@ -174,13 +242,13 @@ def try_remove(
 
 def dashboard_name(endpoint: str) -> str:
     """Name of an endpoint's dashboard."""
-    return f"sm-launch-{endpoint}"
+    return f"{_DASHBOARD}{endpoint}"
 
 
 def dashboard_request(config: JobConfig, endpoint: str, region: str) -> Request:
     """PutDashboard: traffic, errors, latencies, machines, the alarms' limits, the log's errors."""
-    variants = [MAIN_VARIANT, *(variant.name for variant in config.endpoint.variants)]
     limits = config.monitoring
+    of_instances, of_requests = _filed(config, endpoint)
     charts: list[tuple[str, str, list[tuple[str, str]], float | None]] = [
         ("Invocations", INVOCATIONS, [("Invocations", "Sum")], None),
         ("Errors", INVOCATIONS, [("Invocation4XXErrors", "Sum"),
@@ -195,7 +263,13 @@ def dashboard_request(config: JobConfig, endpoint: str, region: str) -> Request:
                                 ("GPUMemoryUtilization", "Maximum")], limits.memory_percent),
     ]  # fmt: skip
     widgets = [
-        _chart(index, title, _lines(namespace, metrics, endpoint, variants), region, limit)
+        _chart(
+            index,
+            title,
+            _lines(namespace, metrics, of_requests if namespace == INVOCATIONS else of_instances),
+            region,
+            limit,
+        )
         for index, (title, namespace, metrics, limit) in enumerate(charts)
     ]
     if config.endpoint.asynchronous:
@@ -214,12 +288,26 @@ def _percentiles(metric: str) -> list[tuple[str, str]]:
     return [(metric, f"p{share}") for share in (50, 90, 99)]
 
 
+def _filed(config: JobConfig, endpoint: str) -> tuple[list[list[str]], list[list[str]]]:
+    """What metrics of instances and of requests are filed under, as CloudWatch's widgets say it."""
+    names = [MAIN_VARIANT, *(variant.name for variant in config.endpoint.variants)]
+    variants = [_flat(dimensions(endpoint, name)) for name in names]
+    if config.endpoint.components is None:
+        return variants, variants
+    adapters = [f"{endpoint}-{adapter}" for adapter in config.endpoint.components.adapters]
+    return variants, [_flat(component_dimensions(name)) for name in (endpoint, *adapters)]
+
+
+def _flat(filed: list[dict[str, str]]) -> list[str]:
+    return [each[key] for each in filed for key in ("Name", "Value")]
+
+
 def _lines(
-    namespace: str, metrics: list[tuple[str, str]], endpoint: str, variants: list[str]
+    namespace: str, metrics: list[tuple[str, str]], filed: list[list[str]]
 ) -> list[list[Any]]:
     return [
-        [namespace, name, "EndpointName", endpoint, "VariantName", variant, {"stat": statistic}]
-        for variant in variants
+        [namespace, name, *each, {"stat": statistic}]
+        for each in filed
         for name, statistic in metrics
     ]
 

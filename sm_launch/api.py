@@ -240,6 +240,39 @@ def evaluate(
     return done.result
 
 
+def weights(
+    endpoint: str,
+    weights: Mapping[str, float] | None = None,
+    *,
+    instances: Mapping[str, int] | None = None,
+    target: Target | None = None,
+) -> list[dict[str, Any]]:
+    """Share an endpoint's traffic out anew and wait: `sm-launch weights`.
+
+    Args:
+        endpoint: its name.
+        weights: variant to weight; those that are not named keep theirs.
+        instances: variant to number of instances, on SageMaker.
+        target: where the endpoint is.
+
+    Returns:
+        `variant`, `weight`, `share` and `instances` of every variant, as they are now.
+
+    Raises:
+        UserInputError: there is no such variant, or nothing would get any traffic.
+    """
+    from sm_launch import traffic
+    from sm_launch.sessions import open_session
+
+    settled = resolve_target(None, target)
+    if instances and settled != "sagemaker":
+        raise UserInputError(
+            "a variant has one server here", field="instances", value=dict(instances)
+        )
+    described = traffic.change(open_session(settled), endpoint, weights or {}, instances)
+    return traffic.shares(described)
+
+
 def compare(
     first: str | os.PathLike[str],
     second: str | os.PathLike[str],

@@ -21,16 +21,27 @@ INVOCATIONS_PER_MINUTE, BACKLOG_PER_INSTANCE, CONCURRENCY_SHARE = 70.0, 5.0, 0.7
 
 
 def build_requests(config: JobConfig, endpoint: str) -> list[tuple[str, Request]]:
-    """The Application Auto Scaling calls of an endpoint, in order, each with its method's name."""
+    """The Application Auto Scaling calls of an endpoint, in order, each with its method's name.
+
+    Every variant is scaled by its own load, within the same limits.
+    """
     settings = config.endpoint.autoscaling
     if settings is None:
         return []
-    target = _target(config.endpoint, endpoint)
+    calls = []
+    for name, target in _targets(config.endpoint, endpoint):
+        calls += _of_target(config, settings, endpoint, name, target)
+    return calls
+
+
+def _of_target(
+    config: JobConfig, settings: Autoscaling, endpoint: str, name: str, target: Request
+) -> list[tuple[str, Request]]:
     limits = {"MinCapacity": settings.min, "MaxCapacity": settings.max}
     register = {**target, **limits, "Tags": {**config.aws.tags, contract.TAG_KEY: config.name}}
     policy = {
         **target,
-        "PolicyName": f"{endpoint}-load",
+        "PolicyName": f"{name}-load",
         "PolicyType": "TargetTrackingScaling",
         "TargetTrackingScalingPolicyConfiguration": {
             **_metric(config.endpoint, settings, endpoint),
@@ -42,7 +53,7 @@ def build_requests(config: JobConfig, endpoint: str) -> list[tuple[str, Request]
     endpoint_config = config.endpoint
     if (endpoint_config.asynchronous or endpoint_config.components) and _reaches_zero(settings):
         calls.append(("put_scaling_policy", _wake(target, endpoint, settings)))
-    return [*calls, *_schedules(target, endpoint, settings)]
+    return [*calls, *_schedules(target, name, settings)]
 
 
 def wake_alarm(config: JobConfig, endpoint: str, policy_arn: str) -> Request:
@@ -116,18 +127,24 @@ def remove(
     return removed
 
 
-def _target(endpoint_config: Endpoint, endpoint: str) -> Request:
+def _targets(endpoint_config: Endpoint, endpoint: str) -> list[tuple[str, Request]]:
+    """What is scaled, each with the name that its policies begin with."""
     if endpoint_config.components:
-        return {
-            "ServiceNamespace": NAMESPACE,
-            "ResourceId": f"inference-component/{endpoint}",
-            "ScalableDimension": COPIES,
-        }
-    return {
-        "ServiceNamespace": NAMESPACE,
-        "ResourceId": f"endpoint/{endpoint}/variant/{MAIN_VARIANT}",
-        "ScalableDimension": CONCURRENCY if endpoint_config.serverless else INSTANCES,
-    }
+        resources = [(endpoint, f"inference-component/{endpoint}")]
+        dimension = COPIES
+    else:
+        # The main variant's policies bear the endpoint's name alone, as its alarms do.
+        names = [(endpoint, MAIN_VARIANT)]
+        names += [(f"{endpoint}-{each.name}", each.name) for each in endpoint_config.variants]
+        resources = [(name, f"endpoint/{endpoint}/variant/{variant}") for name, variant in names]
+        dimension = CONCURRENCY if endpoint_config.serverless else INSTANCES
+    return [
+        (
+            name,
+            {"ServiceNamespace": NAMESPACE, "ResourceId": resource, "ScalableDimension": dimension},
+        )
+        for name, resource in resources
+    ]
 
 
 def _metric(endpoint_config: Endpoint, settings: Autoscaling, endpoint: str) -> Request:
@@ -171,15 +188,13 @@ def _wake(target: Request, endpoint: str, settings: Autoscaling) -> Request:
     }
 
 
-def _schedules(
-    target: Request, endpoint: str, settings: Autoscaling
-) -> Iterator[tuple[str, Request]]:
+def _schedules(target: Request, name: str, settings: Autoscaling) -> Iterator[tuple[str, Request]]:
     for index, item in enumerate(settings.schedule, start=1):
         yield (
             "put_scheduled_action",
             {
                 **target,
-                "ScheduledActionName": f"{endpoint}-{index}",
+                "ScheduledActionName": f"{name}-{index}",
                 "Schedule": item.at,
                 "Timezone": item.timezone,
                 "ScalableTargetAction": {"MinCapacity": item.min, "MaxCapacity": item.max},

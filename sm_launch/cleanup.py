@@ -9,7 +9,13 @@ from typing import Any
 
 from sm_launch import alarms, autoscaling, components, contract
 from sm_launch.aws_errors import is_missing
-from sm_launch.instances import table
+from sm_launch.instances import (
+    ALARM_DOLLARS,
+    DASHBOARD_DOLLARS,
+    FREE_DASHBOARDS,
+    HOURS_A_MONTH,
+    table,
+)
 
 Clients = Callable[[str, str | None], Any]
 
@@ -41,13 +47,13 @@ class Leftover:
     """A resource of ours.
 
     Attributes:
-        kind: endpoint, endpoint configuration, model or alarm.
+        kind: endpoint, endpoint configuration, model, alarm or dashboard.
         name: its name.
         job: the job.yaml that it belongs to.
         created: when it was made.
         status: of an endpoint; empty for the others.
         dollars_an_hour: what it costs while it is there, by the bundled price table; None where
-            the table does not know the instance type.
+            the table does not know the instance type. Configurations and models cost nothing.
     """
 
     kind: str
@@ -75,7 +81,8 @@ def find(
         job: only that job's.
         older_than: only what is older.
         tags: only what bears all of these too.
-        unused: only configurations, models and alarms that no endpoint uses.
+        unused: only configurations and models that no endpoint uses, and alarms and dashboards of
+            endpoints that are gone.
     """
     client = clients("sagemaker", region)
     wanted = {**(tags or {}), **({contract.TAG_KEY: job} if job else {})}
@@ -95,25 +102,41 @@ def find(
         price = _price(client, name) if kind.word == "endpoint" else 0.0
         status = item.get("EndpointStatus", "")
         found.append(Leftover(kind.word, name, owner, item["CreationTime"], status, price))
-    return [*found, *_alarms(clients, region, wanted, before, unused=unused)]
+    return [*found, *_watchers(clients, region, wanted, before, unused=unused)]
 
 
-def _alarms(
+def _watchers(
     clients: Clients, region: str | None, wanted: dict[str, str], before: datetime, *, unused: bool
 ) -> Iterator[Leftover]:
-    client = clients("cloudwatch", region)
+    """Alarms and dashboards, with what CloudWatch takes for them."""
     pages = clients("sagemaker", region).get_paginator("list_endpoints").paginate()
     endpoints = {item["EndpointName"] for page in pages for item in page["Endpoints"]}
+
+    def fits(endpoint: str, changed: datetime, owned: dict[str, str]) -> bool:
+        return (
+            changed <= before
+            and not (unused and endpoint in endpoints)
+            and contract.TAG_KEY in owned
+            and all(owned.get(key) == value for key, value in wanted.items())
+        )
+
+    client = clients("cloudwatch", region)
     for alarm, endpoint in alarms.all_of_ours(region, clients):
         changed = alarm["AlarmConfigurationUpdatedTimestamp"]
-        if changed > before or (unused and endpoint in endpoints):
-            continue
-        answer = client.list_tags_for_resource(ResourceARN=alarm["AlarmArn"])
-        theirs = {tag["Key"]: tag["Value"] for tag in answer["Tags"]}
-        owner = theirs.get(contract.TAG_KEY)
-        if owner is None or any(theirs.get(key) != value for key, value in wanted.items()):
-            continue
-        yield Leftover("alarm", alarm["AlarmName"], owner, changed, alarm["StateValue"], 0.0)
+        owned = alarms.tags_of(client, alarm["AlarmArn"])
+        if fits(endpoint, changed, owned):
+            name, state = alarm["AlarmName"], alarm["StateValue"]
+            price = ALARM_DOLLARS / HOURS_A_MONTH
+            yield Leftover("alarm", name, owned[contract.TAG_KEY], changed, state, price)
+    boards, count = alarms.dashboards_of_ours(region, clients)
+    for entry, endpoint, owned in boards:
+        changed = entry["LastModified"]
+        if fits(endpoint, changed, owned):
+            # Each that goes brings the account nearer to the free ones.
+            price = DASHBOARD_DOLLARS / HOURS_A_MONTH if count > FREE_DASHBOARDS else 0.0
+            count -= 1
+            name = entry["DashboardName"]
+            yield Leftover("dashboard", name, owned[contract.TAG_KEY], changed, "", price)
 
 
 def delete(clients: Clients, leftover: Leftover, region: str | None = None) -> bool:
@@ -122,6 +145,8 @@ def delete(clients: Clients, leftover: Leftover, region: str | None = None) -> b
         # One that went with its endpoint is no error.
         clients("cloudwatch", region).delete_alarms(AlarmNames=[leftover.name])
         return True
+    if leftover.kind == "dashboard":
+        return _delete_dashboard(clients("cloudwatch", region), leftover.name)
     kind = next(kind for kind in _KINDS if kind.word == leftover.kind)
     if leftover.kind == "endpoint":
         autoscaling.remove(leftover.name, region, clients)
@@ -139,6 +164,16 @@ def delete(clients: Clients, leftover: Leftover, region: str | None = None) -> b
     return True
 
 
+def _delete_dashboard(client: Any, name: str) -> bool:
+    try:
+        client.delete_dashboards(DashboardNames=[name])
+    except client.exceptions.ClientError as error:
+        if not is_missing(error):
+            raise
+        return False
+    return True
+
+
 def _listed(client: Any) -> Iterator[tuple[_Kind, dict[str, Any]]]:
     for kind in _KINDS:
         for page in client.get_paginator(kind.lister).paginate():
@@ -151,24 +186,25 @@ def _tags(client: Any, arn: str) -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
 
 
-def _variants(client: Any, endpoint: str) -> tuple[str, list[dict[str, Any]]]:
-    """The configuration of an endpoint, and its variants; ("", []) once one of them is gone."""
+def _variants(client: Any, endpoint: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """An endpoint and the variants of its configuration; ({}, []) once one of them is gone."""
     try:
-        name = client.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
+        running = client.describe_endpoint(EndpointName=endpoint)
+        name = running["EndpointConfigName"]
         described = client.describe_endpoint_config(EndpointConfigName=name)
     except client.exceptions.ClientError as error:
         if not is_missing(error):
             raise
-        return "", []
-    return name, described["ProductionVariants"]
+        return {}, []
+    return running, described["ProductionVariants"]
 
 
 def _in_use(client: Any) -> frozenset[tuple[str, str]]:
     used = set()
     for page in client.get_paginator("list_endpoints").paginate():
         for item in page["Endpoints"]:
-            name, variants = _variants(client, item["EndpointName"])
-            used.add(("endpoint configuration", name))
+            running, variants = _variants(client, item["EndpointName"])
+            used.add(("endpoint configuration", running.get("EndpointConfigName", "")))
             used.update(("model", variant.get("ModelName", "")) for variant in variants)
             if any("ModelName" not in variant for variant in variants):
                 found = components.specifications(client, item["EndpointName"]).values()
@@ -177,12 +213,19 @@ def _in_use(client: Any) -> frozenset[tuple[str, str]]:
 
 
 def _price(client: Any, endpoint: str) -> float | None:
+    """By the instances that it has now, where the service tells them."""
     prices, total = table(), 0.0
-    for variant in _variants(client, endpoint)[1]:
+    described, variants = _variants(client, endpoint)
+    running = {
+        each["VariantName"]: each.get("CurrentInstanceCount")
+        for each in described.get("ProductionVariants", [])
+    }
+    for variant in variants:
         if "ServerlessConfig" in variant:
             continue
         known = prices.get(variant["InstanceType"])
         if known is None:
             return None
-        total += known.price * variant["InitialInstanceCount"]
+        count = running.get(variant["VariantName"])
+        total += known.price * (variant["InitialInstanceCount"] if count is None else count)
     return total

@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "train": ("train", "train", "Run a training job and follow it."),
     "sweep": ("sweep", "sweep", "Search for the best hyperparameters."),
     "deploy": ("deploy", "deploy", "Put a trained model behind an endpoint."),
+    "weights": ("weights", "weights", "Share an endpoint's traffic among its variants."),
     "transform": ("transform", "transform", "Run a model over files, without an endpoint."),
     "invoke": ("invoke", "invoke", "Send one request to an endpoint."),
     "chat": ("chat", "chat", "Talk to an endpoint; answers are streamed."),
@@ -109,7 +110,6 @@ def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
     from sm_launch.errors import LaunchError
 
-    colour = _colour()
     try:
         # With standalone_mode off click returns the exit code of ctx.exit().
         result: Any = cli.main(
@@ -117,16 +117,14 @@ def run(arguments: list[str]) -> int:
             prog_name="sm-launch",
             standalone_mode=False,
             complete_var=COMPLETION_VARIABLE,
-            color=colour,
+            color=_colour(),
         )
     except LaunchError as error:
-        return _fail(_with_fix(error), colour)
+        return _fail(_with_fix(error), arguments)
     except click.ClickException as error:
-        error.show()
-        return 2
+        return _misused(error, arguments)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
-        return 130
+        return _interrupted(arguments)
     except BrokenPipeError:
         # The reader (head, less) has gone; that is no failure of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -137,25 +135,80 @@ def run(arguments: list[str]) -> int:
         explained = explain(error)
         if explained is None:
             raise
-        return _fail(explained, colour)
+        return _fail(explained, arguments)
     return result if isinstance(result, int) else 0
 
 
 def _with_fix(error: LaunchError) -> LaunchError:
     """What a local session answered in the service's words, explained as the service's own."""
-    if error.fix or not hasattr(error, "response"):
+    if not hasattr(error, "response"):
         return error
     from sm_launch.aws_errors import explain
 
-    return explain(error) or error
+    explained = error if error.fix else explain(error) or error
+    return _listing_in(explained, "process")
 
 
-def _fail(error: LaunchError, colour: bool | None) -> int:
+def _listing_in(error: LaunchError, target: str) -> LaunchError:
+    """`sm-launch list` may look elsewhere by default: name the place that was looked at."""
+    fix = (error.fix or "").replace("`sm-launch list`", f"`sm-launch list --target {target}`")
+    return error.with_fix(fix) if fix else error
+
+
+def _fail(error: LaunchError, arguments: list[str]) -> int:
     from sm_launch.redaction import redact
 
-    words = f"{click.style('error:', fg='red')} {redact(str(error))}"
-    click.echo(words, err=True, color=colour)
+    if target := _value_of("--target", arguments):
+        error = _listing_in(error, target)
+    if _wants_json(arguments):
+        _echo_error(error.as_dict())
+    else:
+        words = f"{click.style('error:', fg='red')} {redact(str(error))}"
+        click.echo(words, err=True, color=_colour())
     return error.exit_code
+
+
+def _misused(error: click.ClickException, arguments: list[str]) -> int:
+    if _wants_json(arguments):
+        option = getattr(error, "option_name", None) or getattr(error, "param_hint", None)
+        parameter = getattr(error, "param", None)
+        field = option or (parameter.opts[0] if parameter is not None else None)
+        _echo_error({"message": error.format_message(), "field": field, "exit_code": 2})
+    else:
+        error.show()
+    return 2
+
+
+def _interrupted(arguments: list[str]) -> int:
+    if _wants_json(arguments):
+        _echo_error({"message": "interrupted", "exit_code": 130})
+    else:
+        click.echo("interrupted", err=True)
+    return 130
+
+
+def _wants_json(arguments: list[str]) -> bool:
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "--json" in options
+
+
+def _value_of(option: str, arguments: list[str]) -> str | None:
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if word == option:
+            return following or None
+        if word.startswith(f"{option}="):
+            return word.partition("=")[2]
+    return None
+
+
+def _echo_error(found: dict[str, Any]) -> None:
+    """The last line of standard error; standard output may hold a result already."""
+    import json
+
+    from sm_launch.redaction import redact
+
+    empty: dict[str, Any] = {"message": "", "field": None, "value": None, "fix": None}
+    click.echo(redact(json.dumps({"error": {**empty, **found}}, default=str)), err=True)
 
 
 def _colour() -> bool | None:

@@ -89,7 +89,7 @@ def require_not_worse(found: Comparison, metrics: Sequence[str]) -> None:
                 fix=f"choose one of {', '.join(known)}",
             )
         difference = known[metric]
-        if difference.significant and difference.difference < 0:
+        if difference.significant and not difference.improved:
             worse.append(f"{metric} {difference.difference:+.4f} (p {difference.p_value:.4f})")
     if worse:
         raise QualityGateError(
@@ -113,7 +113,7 @@ def render(found: Comparison) -> Group:
     for title in ("difference", "95 % interval", "p"):
         table.add_column(title, justify="right", no_wrap=True)
     for m in found.metrics:
-        colour = "dim" if not m.significant else "green" if m.difference > 0 else "red"
+        colour = "dim" if not m.significant else "green" if m.improved else "red"
         table.add_row(
             m.metric,
             f"{m.first:.4f}",

@@ -116,6 +116,7 @@ class Training(Section):
                     f"max_wait_seconds ({self.max_wait_seconds}) must be at least "
                     f"max_runtime_seconds ({self.max_runtime_seconds})"
                 )
+        # Developer guide, "SageMaker AI managed warm pools", Considerations.
         if self.spot and self.instances.keep_alive_seconds:
             raise ValueError(
                 "instances.keep_alive_seconds: SageMaker has no warm pools of spot instances; "
@@ -179,6 +180,7 @@ class Endpoint(Section):
             if self.autoscaling and not self.serverless.provisioned_concurrency:
                 raise ValueError("autoscaling of serverless needs provisioned_concurrency")
         if self.components:
+            # The guide says nothing of captured data of components: refused until it was seen.
             excluded = ("serverless", "asynchronous", "data_capture", "variants")
             clashing = [name for name in excluded if getattr(self, name)]
             if clashing:

@@ -11,6 +11,7 @@ from typing import Any
 
 INVOCATIONS = "AWS/SageMaker"
 INSTANCES = "/aws/sagemaker/Endpoints"
+COMPONENTS = "/aws/sagemaker/InferenceComponents"
 
 
 @dataclass(frozen=True)
@@ -67,20 +68,43 @@ def dimensions(endpoint: str, variant: str) -> list[dict[str, str]]:
     ]
 
 
+def component_dimensions(component: str) -> list[dict[str, str]]:
+    """What a metric of an inference component is filed under."""
+    return [{"Name": "InferenceComponentName", "Value": component}]
+
+
+def component_metric(metric: Metric) -> tuple[str, str] | None:
+    """Namespace and name of a metric where it is an inference component's; None: there is none.
+
+    A component's shares are of what it has on its instances, hence `Normalized`: 0 to 100 %.
+    """
+    if metric.namespace == INVOCATIONS:
+        return metric.namespace, metric.name
+    return None if metric.key == "disk" else (COMPONENTS, f"{metric.name}Normalized")
+
+
 def queries(endpoint: str, variant: str, period: int) -> list[dict[str, Any]]:
     """GetMetricData's queries for every metric of a variant."""
-    return [
-        {
-            "Id": metric.key,
-            "MetricStat": {
-                "Metric": {
-                    "Namespace": metric.namespace,
-                    "MetricName": metric.name,
-                    "Dimensions": dimensions(endpoint, variant),
-                },
-                "Period": period,
-                "Stat": metric.statistic,
-            },
-        }
-        for metric in METRICS
-    ]
+    filed = dimensions(endpoint, variant)
+    return [_query(each, (each.namespace, each.name), filed, period) for each in METRICS]
+
+
+def component_queries(component: str, period: int) -> list[dict[str, Any]]:
+    """GetMetricData's queries for every metric of an inference component."""
+    filed = component_dimensions(component)
+    found = ((metric, component_metric(metric)) for metric in METRICS)
+    return [_query(metric, place, filed, period) for metric, place in found if place]
+
+
+def _query(
+    metric: Metric, place: tuple[str, str], filed: list[dict[str, str]], period: int
+) -> dict[str, Any]:
+    namespace, name = place
+    return {
+        "Id": metric.key,
+        "MetricStat": {
+            "Metric": {"Namespace": namespace, "MetricName": name, "Dimensions": filed},
+            "Period": period,
+            "Stat": metric.statistic,
+        },
+    }

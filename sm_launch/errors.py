@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any, Self
+
 
 class LaunchError(Exception):
     """Something failed in a way that a user can understand and mend.
@@ -28,6 +31,18 @@ class LaunchError(Exception):
         self.value = value
         self.fix = fix
         super().__init__(self._render())
+
+    def with_fix(self, fix: str) -> Self:
+        """The same error with another fix."""
+        changed = copy.copy(self)
+        changed.fix = fix
+        changed.args = (changed._render(),)
+        return changed
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `--json` prints of it."""
+        keys = ("message", "field", "value", "fix", "exit_code")
+        return {key: getattr(self, key) for key in keys}
 
     def _render(self) -> str:
         where = f"{self.field}: " if self.field else ""

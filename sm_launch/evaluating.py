@@ -14,6 +14,7 @@ from sm_launch import __version__, artefacts, evaluation, report
 from sm_launch.config import JobConfig
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation.judge import Judge
+from sm_launch.evaluation.judgements import Judgements
 from sm_launch.progress import progress
 from sm_launch.report import ReportPaths
 from sm_launch.sessions.protocol import Session
@@ -196,7 +197,11 @@ class _Job:
 
     def _judge(self) -> Judge | None:
         settings = self._config.evaluation.judge
-        return Judge(settings) if settings else None
+        if settings is None:
+            return None
+        # As with predictions: an interrupted run goes on where it stopped.
+        kept = Judgements(self._directory / "judgements.jsonl.partial")
+        return Judge(settings, judgements=kept)
 
     def _info(self, *, target: str, endpoint: str, training_job: str = "") -> evaluation.RunInfo:
         return evaluation.RunInfo(

@@ -13,6 +13,10 @@ PRICES_AS_OF = "2025-06"
 PRICES_REGION = "us-east-1"
 # Spot capacity costs 50 to 90 % less; the estimate takes the careful end.
 SPOT_FACTOR = 0.5
+# CloudWatch, a month: a metric alarm of standard resolution, and a dashboard beyond the free ones.
+# The ten alarms that an account has free are not deducted.
+ALARM_DOLLARS, DASHBOARD_DOLLARS, FREE_DASHBOARDS = 0.10, 3.00, 3
+HOURS_A_MONTH = 730
 
 
 @dataclass(frozen=True)

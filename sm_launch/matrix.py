@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sm_launch import contract, requests, training
+from sm_launch.causes import LAST_LOG_LINES
 from sm_launch.config import JobConfig, load_config
 from sm_launch.errors import LaunchError
 from sm_launch.sessions.protocol import Session
@@ -131,7 +132,7 @@ def _look(session: Session, job: Job) -> bool:
     before = job.status
     job.description = session.describe_training_job(TrainingJobName=job.name)
     lines, job.cursor = session.training_log_lines(job.name, job.cursor)
-    job.tail = [*job.tail, *lines][-training.LAST_LOG_LINES :]
+    job.tail = [*job.tail, *lines][-LAST_LOG_LINES:]
     job.status = job.description["TrainingJobStatus"]
     if job.status == "Failed":
         job.error = str(training.failure(job.name, job.description, job.tail))

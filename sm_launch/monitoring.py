@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from sm_launch.aws_clients import make_client
-from sm_launch.endpoint_metrics import BY_KEY, METRICS, Metric, queries
+from sm_launch.endpoint_metrics import BY_KEY, METRICS, Metric, component_queries, queries
 from sm_launch.monitoring_config import Monitoring
 from sm_launch.sessions.protocol import Session
 
@@ -62,7 +62,7 @@ class Source(Protocol):
     """Where metrics come from."""
 
     def look(self) -> list[VariantSeries]:
-        """Everything known by now, a series for each variant."""
+        """Everything known by now, a series for each variant and component."""
 
 
 class CloudWatchSource:
@@ -71,6 +71,7 @@ class CloudWatchSource:
     Args:
         endpoint: its name.
         variants: names of its variants.
+        components: names of its inference components; each is a series of its own.
         since: how far back to look.
         period: seconds that a point stands for.
         region: None takes what the AWS configuration says.
@@ -84,23 +85,25 @@ class CloudWatchSource:
         *,
         since: timedelta,
         period: int,
+        components: Sequence[str] = (),
         region: str | None = None,
         clients: Callable[[str, str | None], Any] = make_client,
     ) -> None:
-        self._endpoint = endpoint
-        self._variants = variants
         self._since = since
-        self._period = period
+        self._queries = {each: queries(endpoint, each, period) for each in variants}
+        self._queries |= {
+            f"component {each}": component_queries(each, period) for each in components
+        }
         self._client = clients("cloudwatch", region)
 
     def look(self) -> list[VariantSeries]:
         end = datetime.now(UTC)
-        return [self._read(variant, end) for variant in self._variants]
+        return [self._read(name, end) for name in self._queries]
 
-    def _read(self, variant: str, end: datetime) -> VariantSeries:
-        series = VariantSeries(variant)
+    def _read(self, name: str, end: datetime) -> VariantSeries:
+        series = VariantSeries(name)
         pages = self._client.get_paginator("get_metric_data").paginate(
-            MetricDataQueries=queries(self._endpoint, variant, self._period),
+            MetricDataQueries=self._queries[name],
             StartTime=end - self._since,
             EndTime=end,
             ScanBy="TimestampAscending",
@@ -137,10 +140,27 @@ def open_source(
     described = session.describe_endpoint(EndpointName=endpoint)
     variants = [each["VariantName"] for each in described.get("ProductionVariants", [])]
     if on_aws:
-        return CloudWatchSource(endpoint, variants, since=since, period=period, region=region)
+        return CloudWatchSource(
+            endpoint,
+            variants,
+            since=since,
+            period=period,
+            components=_components(session, described),
+            region=region,
+        )
     from sm_launch.local_metrics import LocalSource
 
     return LocalSource(session, endpoint, variants)
+
+
+def _components(session: Session, described: dict[str, Any]) -> list[str]:
+    """The inference components of an endpoint whose variants have no model of their own."""
+    from sm_launch.components import list_names
+
+    config = session.describe_endpoint_config(EndpointConfigName=described["EndpointConfigName"])
+    if all("ModelName" in variant for variant in config["ProductionVariants"]):
+        return []
+    return list_names(session, described["EndpointName"])
 
 
 def problems(series: VariantSeries, limits: Monitoring) -> list[str]:

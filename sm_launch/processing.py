@@ -145,6 +145,8 @@ def _packages(section: DataConfig) -> list[str]:
         wanted.append("py3langid")
     if "stem" in section.effective_steps:
         wanted.append("snowballstemmer")
+    if "lemmatize" in section.effective_steps:
+        wanted.append("simplemma")
     return wanted
 
 

@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sm_launch import contract
-from sm_launch.causes import likely_cause
+from sm_launch.causes import explain_failure
 from sm_launch.errors import LaunchError
 from sm_launch.sessions.protocol import Session
 
 SECONDS_BETWEEN_LOOKS = 1.0
-LAST_LOG_LINES = 20
 Description = dict[str, Any]
 
 
@@ -139,15 +138,9 @@ def _failure(
     failed = next((trial for trial in found if trial.status == "Failed"), None)
     if failed is None:
         return LaunchError(f"sweep {name} failed: {reason}", fix="mend the cause and run it again")
-    try:
-        tail = session.training_log_lines(failed.job, None)[0][-LAST_LOG_LINES:]
-    except Exception as error:  # whatever is wrong with the log, the reason must be told
-        tail = [f"(the log cannot be read: {error})"]
-    log = "".join(f"\n    {line}" for line in tail)
-    cause = likely_cause(failed.reason, tail)
-    likely = f"\n  likely cause: {cause.cause}" if cause else ""
-    return LaunchError(
-        f"sweep {name} failed: {reason}\n  first failed training, {failed.job}: {failed.reason}"
-        f"\n  last log lines:{log}{likely}",
-        fix=f"{cause.step if cause else 'mend the cause'}, and run the sweep again",
+    message, step = explain_failure(
+        f"sweep {name} failed: {reason}\n  first failed training, {failed.job}",
+        failed.reason,
+        lambda: session.training_log_lines(failed.job, None)[0],
     )
+    return LaunchError(message, fix=f"{step}, and run the sweep again")

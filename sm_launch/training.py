@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from sm_launch import contract, requests
-from sm_launch.causes import likely_cause
+from sm_launch.causes import LAST_LOG_LINES, explain_failure
 from sm_launch.config import JobConfig
 from sm_launch.errors import LaunchError
 from sm_launch.hyperparameters import check_hyperparameters, metric_definitions
@@ -18,7 +18,6 @@ from sm_launch.sessions.protocol import Session
 from sm_launch.staging import Stage, resolve_channels, resolve_model
 
 SECONDS_BETWEEN_LOOKS = 0.5
-LAST_LOG_LINES = 20
 
 
 @dataclass(frozen=True)
@@ -152,15 +151,10 @@ def wait(
 
 def failure(name: str, description: dict[str, Any], tail: list[str]) -> LaunchError:
     """The error that says why a job failed: its own reason, the last log lines, the next step."""
-    reason = description.get("FailureReason") or "the container gave no reason"
-    log = "\n".join(f"    {line}" for line in tail)
-    found = likely_cause(reason, tail)
-    step = found.step if found else "mend the cause and run the same command again"
-    cause = f"\n  likely cause: {found.cause}" if found else ""
-    return LaunchError(
-        f"training job {name} failed: {reason}\n  last log lines:\n{log}{cause}",
-        fix=f"{step}; earlier artefacts are untouched",
+    message, step = explain_failure(
+        f"training job {name} failed", description.get("FailureReason"), lambda: tail
     )
+    return LaunchError(message, fix=f"{step} and run it again; earlier artefacts are untouched")
 
 
 def jobs_of(session: Session, base_name: str, status: str) -> list[str]:

@@ -9,6 +9,7 @@ import click
 from sm_launch.commands.options import (
     dry_run_option,
     echo_json,
+    endpoint_option,
     job_options,
     json_option,
     require_sagemaker,
@@ -18,7 +19,7 @@ from sm_launch.config import Target, load_config
 
 @click.command()
 @job_options
-@click.option("--endpoint", metavar="NAME", help="Default: job.yaml's.")
+@endpoint_option
 @click.option("--show", is_flag=True, help="Only show the states of those that are there.")
 @click.option("--delete", "deleting", is_flag=True, help="Delete them, and the dashboard.")
 @dry_run_option

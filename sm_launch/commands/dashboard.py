@@ -10,6 +10,7 @@ import click
 from sm_launch.commands.options import (
     dry_run_option,
     echo_json,
+    endpoint_option,
     job_options,
     json_option,
     require_sagemaker,
@@ -19,7 +20,7 @@ from sm_launch.config import Target, load_config
 
 @click.command()
 @job_options
-@click.option("--endpoint", metavar="NAME", help="Default: job.yaml's.")
+@endpoint_option
 @dry_run_option
 @json_option
 def dashboard(

@@ -35,9 +35,9 @@ def doctor(
         checks.append(check)
         if not as_json:
             state = click.style(f"{check.state:<8}", fg=COLOURS[check.state])
-            click.echo(f"{state} {check.name:<18} {check.detail}")
+            click.echo(f"{state} {check.name:<22} {check.detail}")
             if check.fix:
-                click.echo(f"{'':<28}fix: {check.fix}")
+                click.echo(f"{'':<32}fix: {check.fix}")
     if as_json:
         echo_json([asdict(check) for check in checks])
     return int(any(check.state == "problem" for check in checks))

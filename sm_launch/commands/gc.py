@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,9 @@ from sm_launch.config import Target, resolve_target
 from sm_launch.errors import UserInputError
 from sm_launch.sessions import open_session
 
+if TYPE_CHECKING:
+    from sm_launch.cleanup import Leftover
+
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -23,7 +26,9 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 @click.option("--older-than", metavar="AGE", help="Only what is older, such as 12h, 3d or 2w.")
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Only with this tag.")
 @click.option(
-    "--unused", is_flag=True, help="Only configurations, models and alarms without an endpoint."
+    "--unused",
+    is_flag=True,
+    help="Only configurations, models, alarms and dashboards without an endpoint.",
 )
 @click.option("--region", help="Default: what the AWS configuration says.")
 @click.option("--dry-run", is_flag=True, help="Only show what would go.")
@@ -41,7 +46,9 @@ def gc(
     target: Target | None,
     as_json: bool,
 ) -> None:
-    """Find and delete endpoints, configurations, models and alarms that sm-launch made on AWS.
+    """Find and delete what sm-launch made on AWS.
+
+    Endpoints, their configurations, models, alarms and dashboards, each with what it costs.
 
     Only what bears its tag is ever touched. Data and models on S3 stay. In processes: the records
     and logs of finished jobs, failed endpoints, and models that none runs; artefacts stay.
@@ -64,15 +71,8 @@ def gc(
     if as_json and (dry_run or not found):
         echo_json([asdict(item) for item in found])
         return
-    for item in found:
-        price = (
-            "price unknown" if item.dollars_an_hour is None else f"${item.dollars_an_hour:.2f}/h"
-        )
-        cost = f"{price:>14}" if item.kind == "endpoint" else " " * 14
-        created = item.created.strftime("%Y-%m-%d %H:%M")
-        click.echo(f"{item.kind:<23} {item.name:<50} {created} {cost} {item.status}", err=True)
+    _show(found)
     if not found or dry_run:
-        click.echo(f"{len(found)} found", err=True)
         return
     if not yes:
         click.confirm(f"Delete these {len(found)}?", abort=True, err=True)
@@ -83,6 +83,27 @@ def gc(
             click.echo(f"deleted {item.kind} {item.name}", err=True)
     if as_json:
         echo_json(deleted)
+
+
+def _show(found: list[Leftover]) -> None:
+    """A line for each, and what all of them cost."""
+    from sm_launch.instances import HOURS_A_MONTH, PRICES_AS_OF, PRICES_REGION
+
+    for item in found:
+        price = item.dollars_an_hour
+        if price is None:
+            cost = "price unknown"
+        elif item.kind == "endpoint":
+            cost = f"${price:.2f}/h"
+        else:
+            cost = f"${price * HOURS_A_MONTH:.2f}/month" if price else ""
+        created = item.created.strftime("%Y-%m-%d %H:%M")
+        line = f"{item.kind:<23} {item.name:<50} {created} {cost:>14} {item.status}"
+        click.echo(line.rstrip(), err=True)
+    total = HOURS_A_MONTH * sum(item.dollars_an_hour or 0.0 for item in found)
+    priced = f"list prices of {PRICES_REGION}, {PRICES_AS_OF}"
+    cost = f", about ${total:.2f} a month if left alone ({priced})" if total else ""
+    click.echo(f"{len(found)} found{cost}", err=True)
 
 
 def _local(

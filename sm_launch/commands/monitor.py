@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sm_launch.commands.options import echo_json, job_options, json_option
+from sm_launch.commands.options import echo_json, endpoint_option, job_options, json_option
 from sm_launch.config import JobConfig, Target, load_config, resolve_target
 from sm_launch.errors import QualityGateError, UserInputError
 from sm_launch.sessions import open_session
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @job_options
-@click.option("--endpoint", metavar="NAME", help="Default: job.yaml's.")
+@endpoint_option
 @click.option("--since", type=float, default=60.0, show_default=True,
               help="How far back, in minutes (SageMaker).")  # fmt: skip
 @click.option("--interval", type=float, help="Seconds between looks. Default: 30; 2 locally.")

@@ -20,6 +20,7 @@ __all__ = [
     "Workplace",
     "dry_run_option",
     "echo_json",
+    "endpoint_option",
     "job_options",
     "json_option",
     "next_command",
@@ -72,6 +73,7 @@ target_option = click.option(
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Print the exact SageMaker request as JSON and stop."
 )
+endpoint_option = click.option("--endpoint", metavar="NAME", help="Default: job.yaml's.")
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as JSON on standard output."
 )

@@ -18,11 +18,18 @@ Step = Literal[
     "trim",
     "lowercase",
     "stem",
+    "lemmatize",
 ]
 StemLanguage = Literal[
     "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian",
     "indonesian", "italian", "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish",
     "turkish",
+]  # fmt: skip
+LemmaLanguage = Literal[
+    "arabic", "bulgarian", "catalan", "czech", "danish", "dutch", "english", "estonian", "finnish",
+    "french", "german", "greek", "hindi", "hungarian", "indonesian", "italian", "latvian",
+    "lithuanian", "norwegian", "persian", "polish", "portuguese", "romanian", "russian", "slovak",
+    "slovene", "spanish", "swedish", "turkish", "ukrainian",
 ]  # fmt: skip
 Column = str | int
 
@@ -231,6 +238,8 @@ class DataConfig(_Section):
     classification; unicode, control_characters and trim otherwise."""
     stem_language: StemLanguage = "english"
     """Language of the step `stem`."""
+    lemma_language: LemmaLanguage = "english"
+    """Language of the step `lemmatize`."""
     language: Languages | None = None
     tokens: Tokens | None = None
     balance: Balance | None = None

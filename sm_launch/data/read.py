@@ -1,15 +1,16 @@
-"""Readers: one generator of chunks a file format, none of which holds a whole file in memory
-(except a JSON array, which cannot be read otherwise)."""
+"""Readers: one generator of chunks a file format, none of which holds a whole file in memory."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TextIO
 
 from sm_launch.data.chunks import ROWS_PER_CHUNK, BadRow, Chunk
 from sm_launch.data.config import DataConfig
+from sm_launch.data.json_array import elements
 from sm_launch.data.sources import Source
 from sm_launch.data.tabular import Record, TabularReader
 from sm_launch.errors import UserInputError
@@ -103,21 +104,23 @@ def _is_json_array(source: Source) -> bool:
 
 def _read_json_array(source: Source) -> Iterator[Chunk]:
     with _open(source) as file:
+        objects = _Objects(source.split)
         try:
-            values = json.load(file)
-        except json.JSONDecodeError as error:
+            for number, value in enumerate(elements(file), start=1):
+                objects.add(value, number, None)
+                if len(objects) >= ROWS_PER_CHUNK:
+                    yield objects.chunk(file.buffer.tell())
+                    objects = _Objects(source.split)
+        except UnicodeError:
+            raise
+        except ValueError as error:
             raise UserInputError(
                 f"not valid JSON: {error}",
                 field=f"data.{source.split}",
                 value=source.location,
                 fix="correct the file; a file with an object on each line needs format: jsonl",
             ) from error
-    size = source.path.stat().st_size
-    for start in range(0, len(values), ROWS_PER_CHUNK):
-        objects = _Objects(source.split)
-        for number, value in enumerate(values[start : start + ROWS_PER_CHUNK], start=start + 1):
-            objects.add(value, number, None)
-        yield objects.chunk(size * (start + ROWS_PER_CHUNK) // len(values))
+        yield objects.chunk(source.path.stat().st_size)
 
 
 def _read_json_lines(source: Source) -> Iterator[Chunk]:
@@ -173,23 +176,14 @@ def _read_parquet(source: Source) -> Iterator[Chunk]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    size, number = source.path.stat().st_size, 0
+    size = source.path.stat().st_size
     try:
         with pq.ParquetFile(source.path) as file:
-            for batch in file.iter_batches(batch_size=ROWS_PER_CHUNK):
-                columns = [column.to_pylist() for column in batch.columns]
-                rows: list[Sequence[Any]] = list(zip(*columns, strict=True))
-                numbers = list(range(number + 1, number + len(rows) + 1))
-                number += len(rows)
-                done = size * number // max(file.metadata.num_rows, 1)
-                yield Chunk(source.split, batch.schema.names, rows, numbers, bytes_read=done)
+            rows = max(file.metadata.num_rows, 1)
+            batches = file.iter_batches(batch_size=ROWS_PER_CHUNK)
+            yield from _columnar(source, batches, lambda number: size * number // rows)
     except (pa.ArrowException, OSError) as error:
-        raise UserInputError(
-            f"not a Parquet file, or a damaged one: {error}",
-            field=f"data.{source.split}",
-            value=source.location,
-            fix="check the file, or set data.format",
-        ) from error
+        raise _damaged("a Parquet", source, error) from error
 
 
 def _read_arrow(source: Source) -> Iterator[Chunk]:
@@ -197,29 +191,53 @@ def _read_arrow(source: Source) -> Iterator[Chunk]:
     import pyarrow as pa
 
     labels = _class_labels(source)
-    number, size = 0, source.path.stat().st_size
     try:
         with pa.memory_map(str(source.path)) as mapped:
-            for batch in _arrow_batches(mapped):
-                for start in range(0, batch.num_rows, ROWS_PER_CHUNK):
-                    part = batch.slice(start, ROWS_PER_CHUNK)
-                    columns = [
-                        _named(column.to_pylist(), labels.get(name))
-                        for name, column in zip(part.schema.names, part.columns, strict=True)
-                    ]
-                    rows: list[Sequence[Any]] = list(zip(*columns, strict=True))
-                    numbers = list(range(number + 1, number + len(rows) + 1))
-                    number += len(rows)
-                    names = part.schema.names
-                    yield Chunk(source.split, names, rows, numbers, bytes_read=mapped.tell())
-            yield Chunk(source.split, [], bytes_read=size)
+            batches = (
+                batch.slice(start, ROWS_PER_CHUNK)
+                for batch in _arrow_batches(mapped)
+                for start in range(0, batch.num_rows, ROWS_PER_CHUNK)
+            )
+            yield from _columnar(source, batches, lambda _: mapped.tell(), labels)
+            yield Chunk(source.split, [], bytes_read=source.path.stat().st_size)
     except (pa.ArrowException, OSError) as error:
-        raise UserInputError(
-            f"not an Arrow file, or a damaged one: {error}",
-            field=f"data.{source.split}",
-            value=source.location,
-            fix="check the file, or set data.format",
-        ) from error
+        raise _damaged("an Arrow", source, error) from error
+
+
+def _columnar(
+    source: Source,
+    batches: Iterable[Any],
+    bytes_read: Callable[[int], int],
+    labels: Mapping[str, list[str]] = MappingProxyType({}),
+) -> Iterator[Chunk]:
+    """A chunk for each record batch.
+
+    Args:
+        source: where they are from.
+        batches: none larger than a chunk may be.
+        bytes_read: from the number of rows so far to the bytes of the file that they took.
+        labels: column to the names that its numbers stand for.
+    """
+    number = 0
+    for batch in batches:
+        names = batch.schema.names
+        columns = [
+            _named(column.to_pylist(), labels.get(name))
+            for name, column in zip(names, batch.columns, strict=True)
+        ]
+        rows: list[Sequence[Any]] = list(zip(*columns, strict=True))
+        numbers = list(range(number + 1, number + len(rows) + 1))
+        number += len(rows)
+        yield Chunk(source.split, names, rows, numbers, bytes_read=bytes_read(number))
+
+
+def _damaged(kind: str, source: Source, error: Exception) -> UserInputError:
+    return UserInputError(
+        f"not {kind} file, or a damaged one: {error}",
+        field=f"data.{source.split}",
+        value=source.location,
+        fix="check the file, or set data.format",
+    )
 
 
 def _arrow_batches(mapped: Any) -> Iterator[Any]:

@@ -60,7 +60,7 @@ class RowCleaner:
 
     def __init__(self, config: DataConfig) -> None:
         self._config = config
-        self._clean = build(config.effective_steps, config.stem_language)
+        self._clean = build(config.effective_steps, config.stem_language, config.lemma_language)
         self._missing = frozenset(config.missing.values)
         self._longest_missing = max(map(len, self._missing), default=0)
         self._labels = LabelReader(config)

@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Callable, Sequence
 
-from sm_launch.data.config import Step
+from sm_launch.data.config import LemmaLanguage, Step
 from sm_launch.data.pii import mask_pii
 from sm_launch.errors import UserInputError
 
@@ -30,6 +30,15 @@ _CONTROL = re.compile(
 _NOT_ASCII = re.compile(r"\S*[^\x00-\x7f](?:.*[^\x00-\x7f])?\S*", re.DOTALL)
 _WORD = re.compile(r"[^\W\d_]+")
 _LINE_END_SPACE = re.compile(r"[^\S\n]+$", re.MULTILINE)
+
+_LEMMA_CODES: dict[LemmaLanguage, str] = {
+    "arabic": "ar", "bulgarian": "bg", "catalan": "ca", "czech": "cs", "danish": "da",
+    "dutch": "nl", "english": "en", "estonian": "et", "finnish": "fi", "french": "fr",
+    "german": "de", "greek": "el", "hindi": "hi", "hungarian": "hu", "indonesian": "id",
+    "italian": "it", "latvian": "lv", "lithuanian": "lt", "norwegian": "nb", "persian": "fa",
+    "polish": "pl", "portuguese": "pt", "romanian": "ro", "russian": "ru", "slovak": "sk",
+    "slovene": "sl", "spanish": "es", "swedish": "sv", "turkish": "tr", "ukrainian": "uk",
+}  # fmt: skip
 
 
 def decode_escaped_bytes(text: str) -> str:
@@ -98,14 +107,32 @@ def stemmer(language: str) -> TextStep:
     try:
         import snowballstemmer
     except ImportError:
-        raise UserInputError(
-            "needs the package snowballstemmer",
-            field="data.steps",
-            value="stem",
-            fix="pip install 'sm-launch[text]'",
-        ) from None
+        raise _missing("stem", "snowballstemmer") from None
     stem = snowballstemmer.stemmer(language).stemWord
     return lambda text: _WORD.sub(lambda word: str(stem(word[0].lower())), text)
+
+
+def lemmatizer(language: LemmaLanguage) -> TextStep:
+    """Words in the form in which a dictionary has them, lowercase: for bag-of-words baselines.
+
+    Raises:
+        UserInputError: the library is missing.
+    """
+    try:
+        from simplemma import lemmatize
+    except ImportError:
+        raise _missing("lemmatize", "simplemma") from None
+    code = _LEMMA_CODES[language]
+    return lambda text: _WORD.sub(lambda word: lemmatize(word[0].lower(), code).lower(), text)
+
+
+def _missing(step: Step, package: str) -> UserInputError:
+    return UserInputError(
+        f"needs the package {package}",
+        field="data.steps",
+        value=step,
+        fix="pip install 'sm-launch[text]'",
+    )
 
 
 _STEPS: dict[Step, TextStep] = {
@@ -119,13 +146,21 @@ _STEPS: dict[Step, TextStep] = {
 }
 
 
-def build(names: Sequence[Step], stem_language: str = "english") -> TextStep:
+def build(
+    names: Sequence[Step],
+    stem_language: str = "english",
+    lemma_language: LemmaLanguage = "english",
+) -> TextStep:
     """One function that applies the named steps in order.
 
     Raises:
         UserInputError: a step needs a library that is not installed.
     """
-    steps = [stemmer(stem_language) if name == "stem" else _STEPS[name] for name in names]
+    made: dict[Step, Callable[[], TextStep]] = {
+        "stem": lambda: stemmer(stem_language),
+        "lemmatize": lambda: lemmatizer(lemma_language),
+    }
+    steps = [made[name]() if name in made else _STEPS[name] for name in names]
 
     def apply(text: str) -> str:
         for step in steps:

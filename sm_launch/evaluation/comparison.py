@@ -12,6 +12,7 @@ from sm_launch.evaluation.result import Interval, Prediction
 from sm_launch.evaluation.task import Task
 
 SIGNIFICANT = 0.05
+LOWER_IS_BETTER = frozenset({"brier", "ece", "loss", "perplexity"})
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class MetricDifference:
     @property
     def significant(self) -> bool:
         return self.p_value < SIGNIFICANT
+
+    @property
+    def improved(self) -> bool:
+        """Whether the second model is the better one."""
+        return self.difference < 0 if self.metric in LOWER_IS_BETTER else self.difference > 0
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,7 @@ class Comparison:
                     "interval": [m.interval.low, m.interval.high],
                     "p_value": m.p_value,
                     "significant": m.significant,
+                    "improved": m.improved,
                 }
                 for m in self.metrics
             },

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.evaluation.client import RetryPolicy, Sender
+from sm_launch.evaluation.judgements import Judgements, Verdict
 from sm_launch.evaluation.result import Prediction
 from sm_launch.evaluation.wire import JSON, InvokeReply, error_message
 from sm_launch.redaction import MASK
@@ -58,12 +59,19 @@ class Judge:
     Args:
         settings: endpoint, model and criteria.
         retry: how requests are repeated.
+        judgements: keeps verdicts on disk and continues an interrupted grading.
 
     Raises:
         UserInputError: the environment variable of the key is not set.
     """
 
-    def __init__(self, settings: JudgeSettings, retry: RetryPolicy | None = None) -> None:
+    def __init__(
+        self,
+        settings: JudgeSettings,
+        retry: RetryPolicy | None = None,
+        judgements: Judgements | None = None,
+    ) -> None:
+        self._judgements = judgements or Judgements()
         self._settings = settings
         self._key = self._read_key()
         self._retry = retry or RetryPolicy()
@@ -107,13 +115,20 @@ class Judge:
                 pool.shutdown(wait=True, cancel_futures=True)
         return Graded(graded, self._warnings(problems, len(predictions)))
 
+    def finish(self) -> None:
+        """The evaluation is complete: what was kept for a continuation can go."""
+        self._judgements.finish()
+
     def _warnings(self, problems: list[str], rows: int) -> list[str]:
         if not problems:
             return []
         return [f"the judge graded {rows - len(problems)} of {rows} answers; {problems[0]}"]
 
     def _grade_one(self, sender: Sender, prediction: Prediction) -> tuple[Prediction, str]:
-        sent = sender.send(json.dumps(self._request(prediction), ensure_ascii=False).encode())
+        request = json.dumps(self._request(prediction), ensure_ascii=False).encode()
+        if known := self._judgements.find(request):
+            return _graded(prediction, known), ""
+        sent = sender.send(request)
         if sent.reply is None:
             return prediction, f"row {prediction.index}: {self._redact(sent.problem)}"
         if sent.reply.status in _FATAL:
@@ -127,12 +142,11 @@ class Judge:
         if sent.reply.status != 200:
             return prediction, f"row {prediction.index}: {self._redact(error_message(sent.reply))}"
         try:
-            score, reason = read_judgement(sent.reply.body)
+            verdict = read_judgement(sent.reply.body)
         except JudgementError as error:
             return prediction, f"row {prediction.index}: {self._redact(str(error))}"
-        low, high = _SCORES
-        values = {**prediction.values, "judge": (score - low) / (high - low)}
-        return replace(prediction, values=values, note=reason), ""
+        self._judgements.add(request, verdict)
+        return _graded(prediction, verdict), ""
 
     def _request(self, prediction: Prediction) -> dict[str, Any]:
         instruction = INSTRUCTION.format(criteria=self._settings.criteria)
@@ -168,7 +182,13 @@ class Judge:
         return text.replace(self._key, MASK) if self._key else text
 
 
-def read_judgement(body: bytes) -> tuple[float, str]:
+def _graded(prediction: Prediction, verdict: Verdict) -> Prediction:
+    low, high = _SCORES
+    values = {**prediction.values, "judge": (verdict.score - low) / (high - low)}
+    return replace(prediction, values=values, note=verdict.reason)
+
+
+def read_judgement(body: bytes) -> Verdict:
     """Score and reason out of a chat completion. Raises JudgementError."""
     try:
         content = str(json.loads(body)["choices"][0]["message"]["content"])
@@ -176,10 +196,10 @@ def read_judgement(body: bytes) -> tuple[float, str]:
         raise JudgementError(f"the judge's reply is no chat completion: {body[:80]!r}") from error
     found = re.search(r"\{.*\}", content, re.DOTALL)
     try:
-        verdict = json.loads(found[0]) if found else {}
-        score, reason = float(verdict["score"]), str(verdict.get("reason", ""))
+        answer = json.loads(found[0]) if found else {}
+        score, reason = float(answer["score"]), str(answer.get("reason", ""))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise JudgementError(f"the judge gave no score: {content[:80]!r}") from error
     if not _SCORES[0] <= score <= _SCORES[1]:
         raise JudgementError(f"the judge's score {score:g} is not from 1 to 5")
-    return score, reason[:_SHOWN]
+    return Verdict(score, reason[:_SHOWN])

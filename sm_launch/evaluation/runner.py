@@ -119,6 +119,8 @@ def evaluate_endpoint(
         raise
     if store is not None:
         store.finish(result.predictions)
+    if judge is not None:
+        judge.finish()
     return result
 
 
@@ -147,6 +149,8 @@ def evaluate_outputs(
             run.judge(judge, bar)
     result = run.result()
     check_labels(result, task.label_column)
+    if judge is not None:
+        judge.finish()
     return result
 
 

@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from sm_launch.evaluation.comparison import SIGNIFICANT, Comparison
+from sm_launch.evaluation.comparison import LOWER_IS_BETTER, SIGNIFICANT, Comparison
 from sm_launch.evaluation.result import Prediction
 from sm_launch.report.html import Markup, el, figure, page, section, table
-from sm_launch.report.intervals import Bar, interval_chart
-from sm_launch.report.quality import shorten
+from sm_launch.report.intervals import UNBOUNDED, interval_chart, scaled
+from sm_launch.report.quality import shorten, shown
 
 ROWS_SHOWN = 20
 
@@ -54,15 +54,19 @@ def verdict(found: Comparison) -> str:
     clear = [m for m in found.metrics if m.significant]
     if not clear:
         return "No metric differs significantly: the two may be equally good."
-    better = [m.metric for m in clear if m.difference > 0]
-    worse = [m.metric for m in clear if m.difference < 0]
+    better = [m.metric for m in clear if m.improved]
+    worse = [m.metric for m in clear if not m.improved]
     parts = [f"better in {', '.join(better)}"] if better else []
     parts += [f"worse in {', '.join(worse)}"] if worse else []
     return f"{found.second} is significantly {' and '.join(parts)} (p below {SIGNIFICANT})."
 
 
 def _differences(found: Comparison) -> Markup:
-    bars = [Bar(m.metric, m.difference, m.interval.low, m.interval.high) for m in found.metrics]
+    bars = [
+        scaled(m.metric, m.difference, m.interval.low, m.interval.high)
+        for m in found.metrics
+        if m.metric not in UNBOUNDED
+    ]
     rows = [
         [
             m.metric,
@@ -73,6 +77,8 @@ def _differences(found: Comparison) -> Markup:
         ]
         for m in found.metrics
     ]
+    named = [m.metric for m in found.metrics if m.metric in LOWER_IS_BETTER]
+    lower = f" Lower is better: {', '.join(named)}." if named else ""
     head = ["Metric", found.first, found.second, "Difference", "p"]
     chart = figure(f"{found.second} minus {found.first}", interval_chart(bars, zero=True))
     return section(
@@ -84,7 +90,7 @@ def _differences(found: Comparison) -> Markup:
             class_="charts",
         ),
         note="95 % intervals and p-values by paired bootstrap over the rows. An interval that "
-        "crosses the dashed line at 0 may be chance.",
+        f"crosses the dashed line at 0 may be chance.{lower}",
     )
 
 
@@ -106,7 +112,13 @@ def _rows(title: str, pairs: Sequence[tuple[Prediction, Prediction]]) -> Markup 
     if not pairs:
         return None
     rows = [
-        [str(a.index), shorten(a.text), shorten(a.gold), shorten(a.predicted), shorten(b.predicted)]
+        [
+            str(a.index),
+            shorten(a.text),
+            shown(a, a.gold),
+            shown(a, a.predicted),
+            shown(b, b.predicted),
+        ]
         for a, b in pairs[:ROWS_SHOWN]
     ]
     return section(

@@ -22,6 +22,18 @@ class Bar:
     high: float
 
 
+UNBOUNDED = frozenset({"loss", "perplexity"})
+"""Metrics that would squeeze those from 0 to 1 into a corner of their chart."""
+_PERCENT = frozenset({"bleu", "chrf"})
+
+
+def scaled(name: str, value: float, low: float, high: float) -> Bar:
+    """A bar among metrics from 0 to 1: those from 0 to 100 are divided, and say so."""
+    if name not in _PERCENT:
+        return Bar(name, value, low, high)
+    return Bar(f"{name} / 100", value / 100, low / 100, high / 100)
+
+
 def interval_chart(bars: Sequence[Bar], *, zero: bool = False) -> Markup:
     """A dot for each value and a line for its interval; `zero` marks where nothing differs."""
     known = [bar for bar in bars if bar.low == bar.low and bar.high == bar.high]

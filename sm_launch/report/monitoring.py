@@ -11,6 +11,7 @@ from sm_launch.endpoint_metrics import Metric
 from sm_launch.monitoring import Points, VariantSeries
 from sm_launch.report import charts
 from sm_launch.report.html import Markup, el, figure, page, section, table
+from sm_launch.report.pairs import pair_chart
 
 # Which metrics share a chart: its title, then the keys of its lines.
 _CHARTS = (
@@ -20,6 +21,9 @@ _CHARTS = (
     ("CPU, memory and disk", ("cpu", "memory", "disk")),
     ("GPU", ("gpu", "gpu_memory")),
 )
+
+
+_MOST_BARS = 15
 
 
 def write_monitoring(
@@ -59,15 +63,17 @@ def write_monitoring(
 
 def _variant(series: VariantSeries) -> Markup:
     rows = {metric.key: (metric, points) for metric, points in series.rows()}
+    of_component = series.variant.startswith("component ")
+    title = series.variant.capitalize() if of_component else f"Variant {series.variant}"
     if not rows:
-        return section(f"Variant {series.variant}", el("p", "No metrics yet.", class_="note"))
+        return section(title, el("p", "No metrics yet.", class_="note"))
     graphics = [
         figure(title, _chart([rows[key] for key in keys if key in rows]))
         for title, keys in _CHARTS
         if any(key in rows for key in keys)
     ]
     return section(
-        f"Variant {series.variant}",
+        title,
         el("div", graphics, class_="charts"),
         table(
             ["metric", "last", "mean", "max", "sum"],
@@ -82,7 +88,7 @@ def _rows(series: VariantSeries) -> list[list[str]]:
     for metric, _ in series.rows():
         values = series.summary()[metric.key]
         numbers = [values[name] for name in ("last", "mean", "max")]
-        total = charts.number(values["sum"]) if "sum" in values else ""
+        total = charts.number(round(values["sum"], 3)) if "sum" in values else ""
         unit = f" ({metric.unit})" if metric.unit else ""
         found.append([metric.label + unit, *(charts.number(round(n, 3)) for n in numbers), total])
     return found
@@ -122,20 +128,23 @@ def _drift(drifts: Sequence[Drift]) -> Markup | None:
             rows,
             numeric=(1, 2, 4, 5),
         ),
-        [
-            figure(
-                f"{drift.what}: share of requests (training set in brackets)",
-                table(
-                    [drift.what, "requests", "training set"],
-                    [
-                        [name, f"{drift.captured[name]:.1%}", f"{share:.1%}"]
-                        for name, share in drift.training.items()
-                    ],
-                    numeric=(1, 2),
-                ),
-            )
-            for drift in drifts
-        ],
+        [_distributions(drift) for drift in drifts],
         note="The population stability index is 0 where both are alike; above 0.2 is usually "
         "called a major shift. The limit is raised where so few requests could differ by chance.",
     )
+
+
+def _distributions(drift: Drift) -> Markup:
+    """Both sides as bars, the numbers beside them; of many labels the frequent ones are drawn."""
+    training, captured = drift.training, drift.captured
+    frequent = sorted(training, key=lambda name: -max(training[name], captured[name]))
+    drawn = set(frequent[:_MOST_BARS])
+    chart = pair_chart(
+        ("training set", "requests"),
+        {name: share for name, share in training.items() if name in drawn},
+        captured,
+    )
+    rows = [[name, f"{share:.1%}", f"{captured[name]:.1%}"] for name, share in training.items()]
+    listing = table([drift.what, "training set", "requests"], rows, numeric=(1, 2))
+    title = f"{drift.what.capitalize()}: requests against the training set"
+    return el("div", figure(title, chart), el("div", listing), class_="charts")

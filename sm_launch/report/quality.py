@@ -10,10 +10,11 @@ from sm_launch.evaluation.result import (
     Metrics,
     Prediction,
 )
+from sm_launch.evaluation.tasks.token_classification import readable
 from sm_launch.report import charts
 from sm_launch.report.charts import Series
 from sm_launch.report.html import Markup, el, figure, join, section, table
-from sm_launch.report.intervals import Bar, interval_chart
+from sm_launch.report.intervals import UNBOUNDED, Bar, interval_chart, scaled
 
 ANSWERS_SHOWN = 20
 TEXT_SHOWN = 240
@@ -44,6 +45,10 @@ _CLASS_NOTE = (
     "Precision: how many of the rows called this class are of it. Recall: how many of the rows of "
     "this class were found. F1: their harmonic mean."
 )
+_ENTITY_NOTE = (
+    "Precision: how many of the entities found are right. Recall: how many of the true ones were "
+    "found. F1: their harmonic mean. Right is an entity with all its words and its kind."
+)
 
 
 def tiles(result: EvaluationResult) -> list[tuple[str, str, str]]:
@@ -57,7 +62,10 @@ def with_interval(result: EvaluationResult, name: str) -> str:
     value = result.metrics.summary[name] if result.metrics is not None else 0.0
     shown = f"{value:.1f}" if name in ("bleu", "chrf") else f"{value:.3f}"
     interval = result.intervals.get(name)
-    return shown if interval is None else f"{shown} ±{(interval.high - interval.low) / 2:.3f}"
+    if interval is None:
+        return shown
+    half = (interval.high - interval.low) / 2
+    return f"{shown} ±{half:.1f}" if name in ("bleu", "chrf") else f"{shown} ±{half:.3f}"
 
 
 def quality_sections(result: EvaluationResult) -> Markup:
@@ -71,12 +79,18 @@ def quality_sections(result: EvaluationResult) -> Markup:
             _class_table(metrics) if metrics.per_class else None,
             _confusions(metrics) if isinstance(metrics, ClassificationMetrics) else None,
             _distributions(result),
-            note=_CLASS_NOTE if metrics.per_class else None,
+            note=_note(metrics),
         ),
         _intervals(result),
         _calibration(result),
         _slices(result),
     )
+
+
+def _note(metrics: Metrics) -> str | None:
+    if not metrics.per_class:
+        return None
+    return _CLASS_NOTE if isinstance(metrics, ClassificationMetrics) else _ENTITY_NOTE
 
 
 def _class_table(metrics: Metrics) -> Markup:
@@ -150,14 +164,15 @@ def _distributions(result: EvaluationResult) -> Markup | None:
 
 def _intervals(result: EvaluationResult) -> Markup | None:
     summary: Mapping[str, float] = result.metrics.summary if result.metrics is not None else {}
-    bars = [
-        Bar(name, summary[name], interval.low, interval.high)
+    known = [
+        (name, summary[name], interval.low, interval.high)
         for name, interval in result.intervals.items()
         if name in summary
     ]
-    if not bars:
+    if not known:
         return None
-    rows = [[b.name, f"{b.value:.4f}", f"{b.low:.4f}", f"{b.high:.4f}"] for b in bars]
+    bars = [scaled(*each) for each in known if each[0] not in UNBOUNDED]
+    rows = [[name, *(f"{number:.4f}" for number in numbers)] for name, *numbers in known]
     return section(
         "Confidence",
         el(
@@ -167,7 +182,7 @@ def _intervals(result: EvaluationResult) -> Markup | None:
             class_="charts",
         ),
         note="By bootstrap over the rows: where the value would lie on other data of this kind. "
-        "Models whose intervals overlap may be equally good; `sm-launch compare` tells.",
+        "Models whose intervals overlap may be equally good; sm-launch compare tells.",
     )
 
 
@@ -236,7 +251,7 @@ def worst_answers(result: EvaluationResult) -> Markup:
     worst = [p for p in ranked if _row_value(p, result.main_metric) < 1][:ANSWERS_SHOWN]
     judged = any(p.note for p in worst)
     rows = [
-        [str(p.index), shorten(p.text), shorten(p.gold), shorten(p.predicted)]
+        [str(p.index), shorten(p.text), shown(p, p.gold), shown(p, p.predicted)]
         + [optional(_row_value(p, result.main_metric))]
         + ([f"{optional(p.values.get('judge'))} {p.note}"] if judged else [])
         for p in worst
@@ -253,6 +268,13 @@ def worst_answers(result: EvaluationResult) -> Markup:
 def _row_value(prediction: Prediction, main: str) -> float:
     values = prediction.values
     return values.get(main, values.get("exact_match", float(prediction.correct)))
+
+
+def shown(prediction: Prediction, answer: str) -> str:
+    """An expected or given answer for a table; entities are written out."""
+    if any(name.startswith(("found:", "wanted:")) for name in prediction.values):
+        answer = readable(prediction.text, answer)
+    return shorten(answer)
 
 
 def shorten(text: str) -> str:

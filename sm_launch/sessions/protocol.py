@@ -102,6 +102,9 @@ class Session(Protocol):
     def update_endpoint(self, **request: Any) -> Response:
         """Move an endpoint to another configuration while it goes on answering."""
 
+    def update_endpoint_weights_and_capacities(self, **request: Any) -> Response:
+        """Share the traffic of an endpoint's variants out anew."""
+
     def training_log_lines(self, name: str, cursor: Any = None) -> tuple[list[str], Any]:
         """The log lines of a job that are new since `cursor`, and the next cursor."""
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sm_launch import alarms, cli
 from sm_launch.aws_clients import make_client
 from sm_launch.config import JobConfig
-from sm_launch.endpoint_metrics import METRICS
+from sm_launch.endpoint_metrics import METRICS, component_queries
 from sm_launch.monitoring import CloudWatchSource
 from sm_launch.sessions.process.validation import RequestValidator
 
@@ -24,6 +24,7 @@ ENDPOINTS: dict[str, dict[str, Any]] = {
     "gpu": {"variants": [{"name": "second", "model_data": "s3://b/m.tar.gz"}]},
     "serverless": {"serverless": {}},
     "async": {"asynchronous": {}},
+    "components": {"components": {"adapters": {"polite": "s3://b/polite.tar.gz"}}},
 }
 
 
@@ -44,12 +45,60 @@ def test_requests_are_valid(kind: str) -> None:
     assert ("mine-gpu-memory" in names) is (kind not in {"cpu", "serverless"})
     assert ("mine-disk" in names) is (kind != "serverless")
     assert ("mine-errors-second" in names) is (kind == "gpu")
-    assert found[0]["Threshold"] == 0.005
+    assert {request["Threshold"] for request in found if "errors" in request["AlarmName"]} == {
+        0.005
+    }
+    assert {alarms._endpoint_of(request) for request in found} == {"mine"}
     dashboard = alarms.dashboard_request(job(kind), "mine", "eu-central-1")
     validator.check("PutDashboard", dashboard)
     widgets = json.loads(dashboard["DashboardBody"])["widgets"]
     assert len(widgets) == (8 if kind == "async" else 7)
     assert len({(widget["x"], widget["y"]) for widget in widgets}) == len(widgets)
+
+
+def test_components_are_watched_by_their_own_requests() -> None:
+    found = {each["AlarmName"]: each for each in alarms.alarm_requests(job("components"), "mine")}
+    filed = [{"Name": "InferenceComponentName", "Value": "mine-polite"}]
+    assert found["mine-latency-polite"]["Dimensions"] == filed
+    assert found["mine-errors"]["Dimensions"] == [
+        {"Name": "InferenceComponentName", "Value": "mine"}
+    ]
+    assert found["mine-memory"]["Dimensions"][0] == {"Name": "EndpointName", "Value": "mine"}
+    assert "mine-memory-polite" not in found
+    body = json.loads(alarms.dashboard_request(job("components"), "mine", "x")["DashboardBody"])
+    line = ["AWS/SageMaker", "Invocations", "InferenceComponentName", "mine", {"stat": "Sum"}]
+    assert line in body["widgets"][0]["properties"]["metrics"]
+
+
+def test_components_have_a_series_each() -> None:
+    import boto3
+
+    client: Any = boto3.client(
+        "cloudwatch", region_name="eu-central-1", aws_access_key_id="x", aws_secret_access_key="x"
+    )
+    with Stubber(client) as stub:
+        for result in ([], [{"Id": "gpu", "Timestamps": [datetime.now(UTC)], "Values": [50.0]}]):
+            stub.add_response(
+                "get_metric_data",
+                {"MetricDataResults": result},
+                {"MetricDataQueries": ANY, "StartTime": ANY, "EndTime": ANY, "ScanBy": ANY},
+            )
+        source = CloudWatchSource(
+            "mine",
+            ["AllTraffic"],
+            since=timedelta(hours=1),
+            period=60,
+            components=["mine"],
+            clients=lambda service, region: client,
+        )
+        variant, component = source.look()
+    assert (variant.variant, component.variant) == ("AllTraffic", "component mine")
+    assert component.summary()["gpu"]["last"] == 50
+    asked = {query["Id"]: query["MetricStat"]["Metric"] for query in component_queries("mine", 60)}
+    assert asked["gpu_memory"]["Namespace"] == "/aws/sagemaker/InferenceComponents"
+    assert asked["gpu_memory"]["MetricName"] == "GPUMemoryUtilizationNormalized"
+    assert asked["model_p99"]["Namespace"] == "AWS/SageMaker"
+    assert "disk" not in asked
 
 
 def test_a_topic_must_be_one() -> None:

@@ -27,6 +27,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "load": {"autoscaling": {"max": 4}},
     "async": {"asynchronous": {}, "autoscaling": {"min": 0, "max": 3, "schedule": SCHEDULE}},
     "serverless": {"serverless": {"provisioned_concurrency": 2}, "autoscaling": {"max": 5}},
+    "variants": {
+        "variants": [{"name": "second", "model_data": "s3://b/m.tar.gz"}],
+        "autoscaling": {"max": 4, "schedule": [{"at": "rate(1 day)", "min": 2, "max": 4}]},
+    },
 }
 
 
@@ -42,9 +46,23 @@ def test_requests_are_valid(kind: str) -> None:
         check("application-autoscaling", operation, request)
     steps = [request for _, request in calls if request.get("PolicyType") == "StepScaling"]
     assert len(steps) == (1 if kind == "async" else 0)
-    assert ("put_scheduled_action" in dict(calls)) is (kind == "async")
+    assert ("put_scheduled_action" in dict(calls)) is (kind in {"async", "variants"})
     alarm = autoscaling.wake_alarm(job(kind), "mine", "arn:aws:autoscaling:policy")
     check("cloudwatch", "PutMetricAlarm", alarm)
+
+
+def test_every_variant_is_scaled() -> None:
+    calls = autoscaling.build_requests(job("variants"), "mine")
+    policies = {
+        request["ResourceId"]: request["PolicyName"]
+        for method, request in calls
+        if method == "put_scaling_policy"
+    }
+    assert policies == {
+        "endpoint/mine/variant/AllTraffic": "mine-load",
+        "endpoint/mine/variant/second": "mine-second-load",
+    }
+    assert len(calls) == 6
 
 
 @pytest.mark.slow

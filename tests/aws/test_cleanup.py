@@ -78,6 +78,42 @@ def test_alarms_without_their_endpoint_are_found(
     assert cloudwatch.describe_alarms()["MetricAlarms"] == []
 
 
+@pytest.mark.slow
+def test_dashboards_without_their_endpoint_are_found_with_their_price(
+    aws: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from moto.cloudwatch.models import cloudwatch_backends
+
+    endpoint("mine", "first")
+    names = ("mine", "gone", "gone-too", "foreign")
+    for name in names:
+        config = JobConfig.model_validate({"name": "first", "endpoint": {"name": name}})
+        alarms.put_dashboard(config, name)
+    backend = cloudwatch_backends["123456789012"]["eu-central-1"]
+    for name in names[:3]:  # moto loses the tags of PutDashboard
+        arn = backend.get_dashboard(f"sm-launch-{name}").arn
+        backend.tagger.tag_resource(arn, [{"Key": contract.TAG_KEY, "Value": "first"}])
+    alarms.put(JobConfig.model_validate({"name": "first", "endpoint": {"name": "gone"}}), "gone")
+
+    assert cli.run(["gc", "--unused", "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    prices = {item["name"]: round(730 * item["dollars_an_hour"], 2) for item in found}
+    # The account has four dashboards, one more than are free.
+    assert prices.pop("sm-launch-gone") == 3.0
+    assert prices.pop("sm-launch-gone-too") == 0.0
+    assert set(prices) == {
+        f"gone-{kind}" for kind in ("errors", "latency", "memory", "disk", "gpu-memory")
+    }
+    assert set(prices.values()) == {0.1}
+    assert cli.run(["gc", "--unused", "--yes"]) == 0
+    told = capsys.readouterr().err
+    assert "$3.00/month" in told
+    assert "7 found, about $3.50 a month if left alone (list prices of us-east-1, 20" in told
+    entries = make_client("cloudwatch").list_dashboards()["DashboardEntries"]
+    left_over = {entry["DashboardName"] for entry in entries}
+    assert left_over == {"sm-launch-mine", "sm-launch-foreign"}
+
+
 def test_a_bad_age_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["gc", "--older-than", "soon"]) == 2
     assert "12h" in capsys.readouterr().err

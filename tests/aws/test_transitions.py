@@ -10,9 +10,9 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from sm_launch import sweeps
+from sm_launch import sweeps, traffic
 from sm_launch.commands import deploy
-from sm_launch.errors import LaunchError
+from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.sessions.aws import AwsSession
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -176,3 +176,80 @@ def test_an_endpoint_that_fails_to_start_is_explained_and_taken_away() -> None:
     assert "No module named 'peft'" in str(caught.value)
     assert "a Python package is missing" in str(caught.value)  # the log tells more than the status
     account.look.assert_no_pending_responses()
+
+
+def described(status: str, *variants: tuple[str, float, int], **more: Any) -> dict[str, Any]:
+    return {
+        "EndpointName": "mine",
+        "EndpointArn": f"{ARN}endpoint/mine",
+        "EndpointStatus": status,
+        "CreationTime": NOW,
+        "LastModifiedTime": NOW,
+        "ProductionVariants": [
+            {"VariantName": name, "CurrentWeight": weight, "CurrentInstanceCount": count}
+            for name, weight, count in variants
+        ],
+        **more,
+    }
+
+
+def test_weights_move_once_the_instances_are_there() -> None:
+    account = Account()
+    looks = iter(
+        [
+            described("InService", ("old", 1, 4), ("new", 0, 1)),
+            described("InService", ("old", 1, 4), ("new", 0, 1)),  # not yet aware of the change
+            described("Updating", ("old", 1, 4), ("new", 0, 1)),
+            described("InService", ("old", 1, 4), ("new", 0, 3)),
+            described("Updating", ("old", 1, 4), ("new", 0, 3)),
+            described("InService", ("old", 0.1, 4), ("new", 0.9000000357627869, 3)),
+            described("InService", ("old", 0.1, 1), ("new", 0.9000000357627869, 3)),
+        ]
+    )
+
+    def look(times: int) -> None:
+        for _ in range(times):
+            account.look.add_response("describe_endpoint", next(looks), {"EndpointName": "mine"})
+
+    def update(*wanted: dict[str, Any]) -> None:
+        answer = {"EndpointArn": f"{ARN}endpoint/mine"}
+        asked = {"EndpointName": "mine", "DesiredWeightsAndCapacities": list(wanted)}
+        account.look.add_response("update_endpoint_weights_and_capacities", answer, asked)
+
+    look(1)
+    update({"VariantName": "new", "DesiredInstanceCount": 3})
+    look(3)
+    update(
+        {"VariantName": "old", "DesiredWeight": 0.1}, {"VariantName": "new", "DesiredWeight": 0.9}
+    )
+    look(2)
+    update({"VariantName": "old", "DesiredInstanceCount": 1})
+    look(1)
+    session: Any = account.session
+    told = traffic.change(session, "mine", {"old": 0.1, "new": 0.9}, {"old": 1, "new": 3})
+    assert [round(each["share"], 6) for each in traffic.shares(told)] == [0.1, 0.9]
+    account.look.assert_no_pending_responses()
+
+
+def test_weights_that_were_not_taken_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traffic, "PATIENCE_SECONDS", 0.0)
+    account = Account()
+    account.look.add_response("describe_endpoint", described("InService", ("a", 1, 1), ("b", 1, 1)))
+    account.look.add_response(
+        "update_endpoint_weights_and_capacities", {"EndpointArn": f"{ARN}endpoint/mine"}
+    )
+    reason = "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity"
+    after = described("InService", ("a", 1, 1), ("b", 1, 1), FailureReason=reason)
+    account.look.add_response("describe_endpoint", after)
+    account.line("INFO ready")
+    session: Any = account.session
+    with pytest.raises(LaunchError, match=r"did not take the change .*weights a 1, b 1") as caught:
+        traffic.change(session, "mine", {}, {"b": 5})
+    assert "AWS has no such instance free" in str(caught.value)
+
+
+def test_a_serverless_variant_has_no_instances() -> None:
+    serverless = described("InService", ("a", 1, 0))
+    serverless["ProductionVariants"][0]["CurrentServerlessConfig"] = {"MemorySizeInMB": 1024}
+    with pytest.raises(UserInputError, match="is serverless"):
+        traffic.build_requests(serverless, {}, {"a": 2})

@@ -8,9 +8,9 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sm_launch.errors import UserInputError
 from sm_launch.evaluation.examples import Example, Row, UnusableRow, missing, required_text
 from sm_launch.evaluation.likelihood import LOG_LIKELIHOOD, TOKENS, loss_and_perplexity
+from sm_launch.evaluation.overlap import Overlap, needs
 from sm_launch.evaluation.result import Metrics, Prediction, TextMetrics
 from sm_launch.evaluation.task import Statistic, Task, mean_of_values
 from sm_launch.evaluation.wire import WireError
@@ -93,18 +93,22 @@ class TextGeneration(Task):
 
     def prepare(self) -> None:
         """Fails before the first request where a library is missing."""
-        _ = self._rouge
-        bleu_and_chrf([], [])
+        _ = self._rouge, self._overlap
+
+    @cached_property
+    def _overlap(self) -> Overlap:
+        return Overlap()
 
     def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
         import numpy as np
 
-        summary = self.statistic(predictions)(np.arange(len(predictions)))
-        answers = [p.predicted for p in predictions]
-        return TextMetrics(summary | bleu_and_chrf(answers, [p.gold for p in predictions]))
+        return TextMetrics(self.statistic(predictions)(np.arange(len(predictions))))
 
     def statistic(self, predictions: Sequence[Prediction]) -> Statistic:
-        """Means of the rows' values; loss and perplexity weigh each token alike, not each row."""
+        """Means of the rows' values, BLEU and chrF of all rows as one text.
+
+        Loss and perplexity weigh each token alike, not each row.
+        """
         import numpy as np
 
         means = mean_of_values(
@@ -112,11 +116,12 @@ class TextGeneration(Task):
         )
         sums = np.array([p.values.get(LOG_LIKELIHOOD, 0.0) for p in predictions])
         tokens = np.array([p.values.get(TOKENS, 0.0) for p in predictions])
+        overlap = self._overlap.statistic([(p.predicted, p.gold) for p in predictions])
 
         def of(rows: NDArray[np.int64]) -> dict[str, float]:
             count = float(tokens[rows].sum())
             scored = loss_and_perplexity(float(sums[rows].sum()), count) if count else {}
-            return means(rows) | scored
+            return means(rows) | overlap(rows) | scored
 
         return of
 
@@ -134,21 +139,6 @@ class _Words:
         return list(regex.findall(r"[\p{L}\p{M}\p{N}]+", text.lower()))
 
 
-def bleu_and_chrf(answers: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    """Corpus BLEU and chrF, from 0 to 100 as in the literature; nothing for no rows."""
-    try:
-        from sacrebleu.metrics.bleu import BLEU
-        from sacrebleu.metrics.chrf import CHRF
-    except ImportError:
-        raise needs("sacrebleu") from None
-    if not answers:
-        return {}
-    return {
-        "bleu": float(BLEU().corpus_score(list(answers), [list(references)]).score),
-        "chrf": float(CHRF().corpus_score(list(answers), [list(references)]).score),
-    }
-
-
 def as_messages(value: Any) -> Any:
     """A list of chat messages, also out of JSON; anything else as it is."""
     if isinstance(value, str) and value.lstrip().startswith("[{"):
@@ -159,13 +149,3 @@ def as_messages(value: Any) -> Any:
     if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         return value
     return value
-
-
-def needs(package: str) -> UserInputError:
-    """The error for a library that is an extra of this package."""
-    return UserInputError(
-        f"the evaluation of generated text needs the package {package}",
-        field="evaluation.task",
-        value="text-generation",
-        fix="pip install 'sm-launch[text]'",
-    )

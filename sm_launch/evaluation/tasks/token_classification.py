@@ -50,7 +50,9 @@ class TokenClassification(Task):
             values[f"found:{kind}"] += 1
         for kind, *_ in gold:
             values[f"wanted:{kind}"] += 1
-        measured = {"exact_match": float(found == gold), **{k: float(v) for k, v in values.items()}}
+        _, _, f1 = _prf(len(found & gold), len(found), len(gold))
+        measured = {"f1": f1, "exact_match": float(found == gold)}
+        measured |= {name: float(count) for name, count in values.items()}
         return Prediction(
             example.index, example.text, example.gold, _shown(found), values=measured,
             slices=example.slices,
@@ -139,6 +141,19 @@ def _list(row: Row, column: str) -> list[str]:
 
 def _shown(found: set[Span]) -> str:
     return json.dumps(sorted(map(list, found), key=lambda span: span[1:]))
+
+
+def readable(text: str, answer: str) -> str:
+    """The entities of a prediction as a person writes them.
+
+    Args:
+        text: the prediction's text, its words parted by one space.
+        answer: what was found or expected, as the prediction holds it.
+    """
+    words = text.split(" ")
+    found = sorted(_read(answer), key=lambda span: span[1:])
+    parts = [f"{' '.join(words[first : last + 1])} ({kind})" for kind, first, last in found]
+    return ", ".join(parts) or "none"
 
 
 def _read(text: str) -> set[Span]:

@@ -169,6 +169,10 @@ class Hosting(SessionBase):
         operation = "UpdateEndpointWeightsAndCapacities"
         self._validator.check(operation, request)
         record, state = self._endpoint(request["EndpointName"], operation)
+        if state[_STATUS] != "InService":
+            raise ServiceError(
+                f'Cannot update in-progress endpoint "{state["EndpointArn"]}".', operation
+            )
         known = {variant["VariantName"] for variant in state["ProductionVariants"]}
         weights = record.read(WEIGHTS) if record.has(WEIGHTS) else {}
         for wanted in request["DesiredWeightsAndCapacities"]:

@@ -6,6 +6,9 @@ from collections import Counter
 import pytest
 from botocore.exceptions import ClientError
 
+import sm_launch
+from sm_launch import cli
+
 from .conftest import ROLE, processes_below, wait_for, wait_for_endpoint
 
 pytestmark = pytest.mark.slow
@@ -82,6 +85,40 @@ def test_weights_can_be_changed(session, two_variants):
         ask(session)
     with pytest.raises(ClientError, match="'v3' is none of"):
         set_weights(v3=1)
+
+
+def test_the_command_moves_the_traffic(session, two_variants, monkeypatch, capsys):
+    monkeypatch.setattr("sm_launch.sessions.open_session", lambda *_, **__: session)
+    monkeypatch.setattr("sm_launch.commands.weights.open_session", lambda *_, **__: session)
+    two_variants()
+    with pytest.raises(ClientError, match="in-progress"):
+        sm_launch.weights("two", {"v1": 1}, target="process")
+    wait_for_endpoint(session, "two")
+    command = ["weights", "two", "--target", "process"]
+
+    assert cli.run([*command, "v1=0", "v2=90"]) == 0
+    assert shares(session, 30) == {"v2": 30}
+    assert capsys.readouterr().out.splitlines()[1].startswith("v2 ")
+    assert cli.run([*command, "v1=30", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["variants"]
+    assert [each["share"] for each in told] == [0.25, 0.75]
+    assert 20 <= shares(session)["v1"] <= 80
+    assert cli.run([*command, "v1=5", "--dry-run"]) == 0
+    assert cli.run([*command, "--json"]) == 0  # nothing to change: only shown
+    assert '"weight": 30' in capsys.readouterr().out
+
+    for wrong, words in (
+        (["v3=1"], "it has v1, v2"),
+        (["v1=-1"], "zero or more"),
+        (["v1=0", "v2=0"], "all variants would have weight 0"),
+        (["v1"], "is not NAME=NUMBER"),
+        (["v1=much"], "is not a number"),
+        (["v1=1", "v1=2"], "names a variant twice"),
+        (["--instances", "v1=2"], "a variant has one server here"),
+    ):
+        assert cli.run([*command, *wrong]) == 2, wrong
+        assert words in capsys.readouterr().err, wrong
+    assert [each["weight"] for each in sm_launch.weights("two", target="process")] == [30, 90]
 
 
 def test_one_bad_variant_fails_the_endpoint_and_stops_the_other(session, two_variants):

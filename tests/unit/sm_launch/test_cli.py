@@ -188,6 +188,53 @@ def test_an_unknown_name_gets_a_fix(
     assert words in fix
 
 
+@pytest.mark.parametrize(
+    ("command", "code", "expected"),
+    [
+        (["logs", "none"], 1, {"fix": "check the name with `sm-launch list --target process`"}),
+        (["stop", "none"], 1, {"value": "none",
+                               "fix": "check the name with `sm-launch list --target process`"}),
+        (["weights", "none", "a=b"], 2, {"field": "a", "value": "b", "message": "is not a number"}),
+        (["train", "-c", "missing.yaml"], 2, {"field": "--config", "value": "missing.yaml"}),
+        (["train", "--nonsense"], 2, {"field": "--nonsense"}),
+        (["delete", "--config"], 2, {"field": "--config"}),
+        (["trian"], 2, {"field": None}),
+    ],
+)  # fmt: skip
+def test_with_json_a_failure_is_an_object(
+    command: list[str],
+    code: int,
+    expected: dict[str, str | None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SM_LAUNCH_HOME", str(tmp_path))
+    place = [] if command[-1] == "--config" else ["--target", "process"]
+    assert cli.run([command[0], "--json", *place, *command[1:]]) == code
+    told = capsys.readouterr()
+    assert told.out == ""
+    error = json.loads(told.err.splitlines()[-1])["error"]
+    assert set(error) == {"message", "field", "value", "fix", "exit_code"}
+    assert error["exit_code"] == code
+    assert error["message"]
+    assert expected.items() <= error.items()
+
+
+def test_an_interrupted_command_says_so_in_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.cli, "main", interrupt)
+    assert cli.run(["list", "--json"]) == 130
+    assert json.loads(capsys.readouterr().err)["error"]["message"] == "interrupted"
+    assert cli.run(["invoke", "x", "--", "--json"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
 def test_deleting_what_is_gone_already_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

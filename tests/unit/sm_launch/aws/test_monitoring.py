@@ -166,6 +166,7 @@ def test_the_report_holds_everything(tmp_path: Path) -> None:
     write_monitoring("mine", [series(), VariantSeries("idle")], [labels], ["too slow"], path,
                      source="CloudWatch")  # fmt: skip
     text = path.read_text()
+    assert "Shares of training set and requests. &lt;b&gt; 100.0%, 60.0%; odd 0.0%, 40.0%" in text
     for words in ("too slow", "drift of the label", "Model latency", "No metrics yet", "&lt;b&gt;",
                   "<svg", "60.0%"):  # fmt: skip
         assert words in text

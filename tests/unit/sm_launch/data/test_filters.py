@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sm_launch.data.steps import _LEMMA_CODES, build
 from sm_launch.errors import UserInputError
 
 SPLIT = {"train": 0.6, "validation": 0.2, "test": 0.2}
@@ -58,6 +59,19 @@ def test_stems(write, run) -> None:
     source = rows(write, [f"Running films lovely {n}" for n in range(20)])
     done = run(input=str(source), steps=["white_space", "stem"], split=SPLIT)
     assert all(row["text"].startswith("run film love") for row in done.all_rows)
+
+
+def test_lemmas(write, run) -> None:
+    source = rows(write, [f"The mice were RUNNING better {n}" for n in range(20)])
+    done = run(input=str(source), steps=["white_space", "lemmatize"], split=SPLIT)
+    assert all(row["text"].startswith("the mouse be run good") for row in done.all_rows)
+    german = build(["lemmatize"], lemma_language="german")
+    assert german("Die Häuser gingen") == "der haus gehen"
+    for language, code in _LEMMA_CODES.items():
+        assert build(["lemmatize"], lemma_language=language)("2030") == "2030", code
+        assert build(["lemmatize"], lemma_language=language)("a"), code
+    with pytest.raises(ValueError, match="lemma_language"):
+        run(input=str(source), lemma_language="klingon")
 
 
 def test_balance_touches_only_training_rows(write, run) -> None:

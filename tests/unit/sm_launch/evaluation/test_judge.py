@@ -12,6 +12,7 @@ import pytest
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.evaluation import LatencyPlan, Prediction, RetryPolicy, evaluate_endpoint, make_task
 from sm_launch.evaluation.judge import Judge
+from sm_launch.evaluation.judgements import Judgements
 from sm_launch.evaluation.wire import InvokeReply
 from sm_launch.evaluation_config import JudgeSettings
 
@@ -97,6 +98,38 @@ def test_a_refused_key_stops_and_is_not_shown(judge):
     with pytest.raises(LaunchError, match="the judge refuses") as caught:
         judge[0].grade([Prediction(0, "q", "g", "forbidden")], lambda amount: None)
     assert KEY not in str(caught.value)
+
+
+def test_an_interrupted_grading_goes_on_where_it_stopped(judge, tmp_path):
+    settings, path = judge[0]._settings, tmp_path / "report" / "judgements.jsonl.partial"
+    answers = [Prediction(n, f"q{n}", "g", f"answer {n}") for n in range(6)]
+
+    def make(**changes):
+        chosen = settings.model_copy(update=changes)
+        return Judge(chosen, RetryPolicy(attempts=3, base_s=0.001), Judgements(path))
+
+    def stop_after_three(amount, seen=[]):  # noqa: B006
+        seen.append(amount)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make().grade(answers, stop_after_three)
+    kept = path.read_text().splitlines()
+    assert 3 <= len(kept) < 6
+    path.write_text("\n".join(kept) + '\n{"request": "cut o')  # the machine went down while writing
+    judge[1].clear()
+    again = make()
+    graded = again.grade(answers, lambda amount: None)
+    assert [p.values["judge"] for p in graded.predictions] == [0.75] * 6
+    assert len(judge[1]) == 6 - len(kept)
+    judge[1].clear()
+    make().grade(answers, lambda amount: None)
+    assert judge[1] == []  # whatever was cut off is whole again
+    make(criteria="another").grade(answers[:1], lambda amount: None)
+    assert len(judge[1]) == 1
+    again.finish()
+    assert not path.exists()
 
 
 def test_the_key_must_be_there(monkeypatch):

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation import LatencyPlan, evaluate_endpoint, make_task, task_of_method
 from sm_launch.evaluation.examples import UnusableRow
-from sm_launch.evaluation.tasks.generation import bleu_and_chrf
+from sm_launch.evaluation.overlap import Overlap
 from sm_launch.evaluation.tasks.question_answering import accepted_answers, normalise, word_f1
-from sm_launch.evaluation.tasks.token_classification import spans
+from sm_launch.evaluation.tasks.token_classification import readable, spans
 from sm_launch.evaluation.wire import InvokeReply, WireError
+from sm_launch.report import render_report
+from sm_launch.report.quality import shown
 
 QUICK = {"latency": LatencyPlan(requests=0), "batch_size": 8, "concurrency": 1}
 
@@ -109,12 +112,26 @@ def test_generation_with_prompts_and_with_chats():
     assert "not an answer of the assistant" in result.failures[0].reason
 
 
-def test_bleu_and_chrf_agree_with_a_perfect_and_a_wrong_answer():
+def test_bleu_and_chrf_are_those_of_the_corpus():
+    from sacrebleu import corpus_bleu, corpus_chrf
+
     text = "the cat sat on the mat today"
-    assert bleu_and_chrf([text], [text]) == pytest.approx({"bleu": 100.0, "chrf": 100.0})
-    wrong = bleu_and_chrf(["zzz qqq"], [text])
-    assert wrong["bleu"] == 0
-    assert wrong["chrf"] < 5
+    rows = [
+        (text, text),
+        ("zzz qqq", text),
+        ("the cat sat here", "the cat sat on a mat"),
+        ("", text),
+    ]
+    of = Overlap().statistic(rows)
+    for sample in ([0], [1], [0, 1, 2, 3], [2, 2, 3, 0]):
+        answers, references = zip(*(rows[i] for i in sample), strict=True)
+        assert of(np.array(sample)) == pytest.approx(
+            {
+                "bleu": corpus_bleu(answers, [references]).score,
+                "chrf": corpus_chrf(answers, [references]).score,
+            }
+        )
+    assert of(np.array([0]))["bleu"] == pytest.approx(100)
 
 
 def test_entities_are_counted_whole():
@@ -142,6 +159,14 @@ def test_entities_are_counted_whole():
     )
     person = {entry.label: entry for entry in result.metrics.per_class}["PER"]
     assert (person.precision, person.recall, person.support) == (0.5, 1.0, 1)
+    first, second = result.predictions
+    assert (first.values["f1"], second.values["f1"]) == (0.5, 1.0)
+    assert shown(first, first.gold) == "Ada Lovelace (PER), London (LOC)"
+    assert shown(first, first.predicted) == "Ada Lovelace (PER), London (PER)"
+    assert readable(second.text, second.gold) == "none"
+    page = render_report(result)
+    assert "Ada Lovelace (PER), London (LOC)" in page
+    assert "how many of the entities found are right" in page
 
 
 @pytest.mark.parametrize(

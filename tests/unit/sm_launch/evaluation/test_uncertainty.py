@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sm_launch.comparing import require_not_worse
 from sm_launch.errors import QualityGateError, UserInputError
 from sm_launch.evaluation import Prediction, check_gates, compare, evaluate_endpoint, make_task
 from sm_launch.evaluation.calibration import brier_score, calibrate, expected_calibration_error
@@ -17,6 +18,7 @@ from sm_launch.evaluation.latency import LatencyPlan
 from sm_launch.evaluation.metrics import classification_metrics, classification_statistic
 from sm_launch.evaluation.task import mean_of_values
 from sm_launch.evaluation.wire import InvokeReply
+from sm_launch.report.comparison import verdict
 
 CLASSIFY = make_task("text-classification")
 
@@ -40,6 +42,69 @@ def test_the_quick_statistic_says_what_scikit_learn_says():
     part = np.arange(50)
     again = classification_metrics([found[i] for i in part]).summary
     assert classification_statistic(found)(part) == pytest.approx({n: again[n] for n in quick})
+
+
+def test_scores_are_resampled_as_scikit_learn_would_measure_them():
+    chance = random.Random(5)
+    found = []
+    for p in some(300, 0.6):
+        weights = {label: chance.random() + 2 * (label == p.predicted) for label in "abc"}
+        total = sum(weights.values())
+        # Rounded, so that scores tie.
+        scores = {label: round(weight / total, 1) for label, weight in weights.items()}
+        found.append(Prediction(p.index, p.text, p.gold, p.predicted, scores))
+    quick, exact = classification_statistic(found), classification_metrics(found).summary
+    assert set(quick(np.arange(300))) == set(exact)
+    for sample in (np.arange(300), np.random.default_rng(1).integers(0, 300, 300)):
+        inside = classification_metrics([found[i] for i in sample]).summary
+        assert quick(sample) == pytest.approx(inside)
+    intervals = bootstrap(quick, 300)
+    for name in ("roc_auc_macro", "ece", "brier"):
+        assert intervals[name].low < exact[name] < intervals[name].high + 0.02
+    one_label = classification_statistic([f for f in found if f.gold == "a"])
+    assert "roc_auc_macro" not in one_label(np.arange(100))
+
+
+def test_a_lower_perplexity_is_an_improvement():
+    words = [
+        "the",
+        "plot",
+        "of",
+        "this",
+        "film",
+        "is",
+        "thin",
+        "but",
+        "its",
+        "music",
+        "is",
+        "grand",
+    ]
+    chance = random.Random(2)
+    sure = {"exact_match": 1.0, "log_likelihood": -8.0, "answer_tokens": 8.0}
+    unsure = {"exact_match": 0.0, "log_likelihood": -40.0, "answer_tokens": 8.0}
+    rows = []
+    for index in range(60):
+        gold = " ".join(chance.sample(words, 8))
+        half = gold[: len(gold) // 2]
+        rows.append(
+            (
+                Prediction(index, "", gold, gold, values=sure),
+                Prediction(index, "", gold, half, values=unsure),
+            )
+        )
+    good, bad = zip(*rows, strict=True)
+    task = make_task("text-generation")
+    found = {m.metric: m for m in compare(good, bad, task).metrics}
+    assert {"bleu", "chrf", "loss", "perplexity"} <= set(found)
+    assert all(m.significant and not m.improved for m in found.values())
+    again = compare(bad, good, task)
+    assert all(m.improved for m in again.metrics)
+    assert "significantly better in" in verdict(again)
+    assert "worse" not in verdict(again)
+    require_not_worse(again, ["perplexity"])
+    with pytest.raises(QualityGateError, match="perplexity"):
+        require_not_worse(compare(good, bad, task), ["perplexity"])
 
 
 def test_the_interval_of_a_share_is_that_of_theory():

@@ -1,0 +1,112 @@
+"""`sm-launch weights`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from sm_launch.commands.options import dry_run_option, echo_json, json_option, target_option
+from sm_launch.config import Target, resolve_target
+from sm_launch.errors import UserInputError
+from sm_launch.progress import progress
+from sm_launch.sessions import open_session
+
+
+@click.command()
+@click.argument("endpoint")
+@click.argument("pairs", nargs=-1, metavar="[VARIANT=WEIGHT]...")
+@click.option(
+    "--instances",
+    "counts",
+    multiple=True,
+    metavar="VARIANT=COUNT",
+    help="Give a variant so many instances. Repeatable; on SageMaker only.",
+)
+@dry_run_option
+@target_option
+@json_option
+def weights(
+    endpoint: str,
+    pairs: tuple[str, ...],
+    counts: tuple[str, ...],
+    dry_run: bool,
+    target: Target | None,
+    as_json: bool,
+) -> None:
+    """Share an endpoint's traffic out anew, without a deployment.
+
+    A variant's share is its weight over the sum of all; variants that are not named keep theirs.
+    Without any it shows how the traffic is shared now.
+    """
+    from sm_launch import traffic
+
+    wanted = {name: _number(name, text) for name, text in _split(pairs)}
+    instances = {name: _count(name, text) for name, text in _split(counts, "--instances")}
+    settled = resolve_target(None, target)
+    if instances and settled != "sagemaker":
+        raise UserInputError(
+            "a variant has one server here",
+            field="--instances",
+            value=counts[0],
+            fix="leave it out",
+        )
+    session = open_session(settled)
+    if dry_run:
+        described = session.describe_endpoint(EndpointName=endpoint)
+        requests = traffic.build_requests(described, wanted, instances)
+        echo_json({"update_endpoint_weights_and_capacities": requests})
+        return
+    with progress(f"Endpoint {endpoint}") as bar:
+        described = traffic.change(
+            session,
+            endpoint,
+            wanted,
+            instances,
+            lambda seen: bar.update(description=f"Endpoint {endpoint}: {_words(seen)}"),
+        )
+    if as_json:
+        echo_json({"endpoint": endpoint, "variants": traffic.shares(described)})
+        return
+    for each in traffic.shares(described):
+        machines = f"{each['instances']} instance(s)" if each["instances"] else ""
+        share = f"{100 * each['share']:.1f} %"
+        click.echo(f"{each['variant']:<32} {each['weight']:>8g} {share:>8}  {machines}".rstrip())
+
+
+def _words(described: dict[str, Any]) -> str:
+    from sm_launch.traffic import shares
+
+    parts = [f"{each['variant']} {each['weight']:g}" for each in shares(described)]
+    return f"{described['EndpointStatus']}, {', '.join(parts)}"
+
+
+def _split(pairs: tuple[str, ...], field: str = "VARIANT=WEIGHT") -> list[tuple[str, str]]:
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, sign, text = pair.partition("=")
+        if not name or not sign:
+            raise UserInputError(
+                "is not NAME=NUMBER", field=field, value=pair, fix="such as new=10"
+            )
+        if name in found:
+            raise UserInputError("names a variant twice", field=field, value=pair)
+        found[name] = text
+    return list(found.items())
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UserInputError(
+            "is not a number", field=name, value=text, fix="a weight such as 90 or 0.9"
+        ) from None
+
+
+def _count(name: str, text: str) -> int:
+    if not text.isdecimal():
+        raise UserInputError(
+            "is not a count", field=name, value=text, fix="a whole number such as 2"
+        )
+    return int(text)

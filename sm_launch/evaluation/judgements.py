@@ -1,0 +1,72 @@
+"""A judge's verdicts on disk as they come: asking again costs money, an interruption nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Verdict(NamedTuple):
+    """What a judge said of one answer."""
+
+    score: float
+    reason: str
+
+
+class Judgements:
+    """The verdicts of an evaluation under way, each found by the request that asked for it.
+
+    So that another judge, other criteria or another answer never meets an old verdict.
+
+    Args:
+        path: the file; it is there while the evaluation is under way. None keeps nothing.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._known = _read(path) if path is not None and path.is_file() else {}
+
+    def find(self, request: bytes) -> Verdict | None:
+        """What was said to this request before, if anything."""
+        return self._known.get(_key(request))
+
+    def add(self, request: bytes, verdict: Verdict) -> None:
+        """Keep a verdict; threads may do so at the same time."""
+        key = _key(request)
+        with self._lock:
+            self._known[key] = verdict
+            if self._path is None:
+                return
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            line = json.dumps({"request": key, **verdict._asdict()}, ensure_ascii=False)
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+    def finish(self) -> None:
+        """The evaluation is complete, and its predictions hold the grades."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+
+def _key(request: bytes) -> str:
+    return hashlib.sha256(request).hexdigest()
+
+
+def _read(path: Path) -> dict[str, Verdict]:
+    """Every whole line; one that was cut off by an interruption is asked for again."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if text and not text.endswith("\n"):
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n")
+    found = {}
+    for line in text.splitlines():
+        try:
+            entry = json.loads(line)
+            found[str(entry["request"])] = Verdict(float(entry["score"]), str(entry["reason"]))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
