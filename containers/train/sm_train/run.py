@@ -13,6 +13,7 @@ from sm_train.callbacks import (
     DivergenceCallback,
     LogCallback,
     ProgressCallback,
+    SoundWeightsCallback,
     StopCallback,
     as_test_metrics,
     print_line,
@@ -164,7 +165,8 @@ def fit(job: Job, trainer: Any) -> None:
         if job.is_main:
             print_line(f"resuming from {checkpoint.name}")
     resume = ResumeCallback(trainer, checkpoint)
-    for callback in (resume, StopCallback(job.stop)):  # in this order: sealed, then left
+    # In this order: sealed, then left; and looked at, once it is known that it will be saved.
+    for callback in (resume, StopCallback(job.stop), SoundWeightsCallback()):
         trainer.add_callback(callback)
     job.stop.defer()
     try:

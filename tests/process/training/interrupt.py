@@ -131,7 +131,9 @@ def rows(name: str, count: int, seed: int) -> list[dict[str, Any]]:
 def new_job(folder: Path, name: str, base: dict[str, Path]) -> Base:
     settings = JOBS[name]
     # The others are slower by the row, and are to see more than one epoch as well.
-    small = 1 if name in ("classify", "sft", "embedding") else 30 if name in ("grpo", "rloo") else 10
+    small = (
+        1 if name in ("classify", "sft", "embedding") else 30 if name in ("grpo", "rloo") else 10
+    )
     data = {s: rows(name, max(n // small, 8), i) for i, (s, n) in enumerate(SIZES.items())}
     encoder = settings["method"] in ("text-classification", "embedding")
     model = base["bert" if encoder else "llama"]
