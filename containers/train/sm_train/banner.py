@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import warnings
 from importlib.metadata import PackageNotFoundError, version
+from logging import WARNING, getLogger
 from typing import Any
 
 from sm_train.callbacks import print_line
@@ -70,6 +71,7 @@ def quiet_libraries() -> None:
     datasets.disable_progress_bars()
     logging.disable_progress_bar()
     logging.disable_propagation()
+    getLogger("sentence_transformers").setLevel(WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl|peft")
 
 

@@ -242,3 +242,34 @@ class DivergenceCallback(TrainerCallback):  # type: ignore[misc]
                 fix="lower learning_rate, raise warmup_steps, or look for broken rows in the data",
             )
         self._best = min(self._best, abs(loss) + 1e-3)
+
+
+class SoundWeightsCallback(TrainerCallback):  # type: ignore[misc]
+    """No checkpoint, and no model, of weights that are not numbers: saves may outpace logs."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Just before the trainer saves, and deletes an older checkpoint."""
+        if control.should_save:
+            check_weights(others["model"], args, state)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """As after a step: saves by epoch come here."""
+        self.on_step_end(args, state, control, **others)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """The model is about to be scored and exported."""
+        check_weights(others["model"], args, state)
+
+
+def check_weights(model: Any, args: Any, state: Any) -> None:
+    """Raise UserError when a trained weight is not a number. Each process looks at its shards."""
+    for name, weight in model.named_parameters():
+        own = weight.to_local() if hasattr(weight, "to_local") else weight
+        if weight.requires_grad and not bool(own.isfinite().all()):
+            raise UserError(
+                f"training diverged by step {state.global_step}: {name} holds values that are no "
+                "numbers; the last checkpoint is from before",
+                field="learning_rate",
+                value=args.learning_rate,
+                fix="lower learning_rate, raise warmup_steps, or look for broken rows and rewards",
+            )

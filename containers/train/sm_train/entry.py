@@ -44,6 +44,7 @@ from sm_train.stopping import StopRequest, leave
 from sm_train.user_script import ScriptFailedError, has_user_script, run_user_script
 
 EXIT_FAILED = 1
+_NO_PROBABILITIES = "probability tensor contains either"  # torch, sampling from a broken model
 _WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes
 
 
@@ -164,6 +165,11 @@ def describe_crash(error: BaseException) -> str:
         return (
             f"the disk is full: {error}. The last complete checkpoint is intact. "
             "Fix: raise VolumeSizeInGB or lower save_total_limit."
+        )
+    if _NO_PROBABILITIES in str(error):
+        return (
+            f"training diverged: {error}. The last checkpoint is intact. Fix: lower learning_rate, "
+            "raise warmup_steps or beta, or look for rewards that are no numbers."
         )
     frames = traceback.extract_tb(error.__traceback__)
     where = f" (in {frames[-1].name}, {frames[-1].filename}:{frames[-1].lineno})" if frames else ""

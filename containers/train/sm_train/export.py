@@ -23,6 +23,7 @@ _LOGITS_TOLERANCE = 1e-2  # of the largest logit: merging rounds, a wrong merge 
 _PIPELINES = {
     "text-classification": "text-classification",
     "token-classification": "token-classification",
+    "embedding": "sentence-similarity",
     "sft": "text-generation",
 }
 
@@ -72,7 +73,8 @@ def _save_weights(job: Job, model: Any, tokenizer: Any, target: Path, weights: A
     """`weights`: the whole state, where the model itself holds only this process's shards."""
     options, kind = job.config.model, job.config.job.export
     if not options.use_peft:
-        _plain(model).save_pretrained(target, state_dict=weights)
+        whole = {} if weights is None else {"state_dict": weights}
+        _plain(model).save_pretrained(target, **whole)
         return
     adapter = target if kind == "adapter" else target / "adapter"
     model.save_pretrained(adapter, state_dict=weights)
@@ -170,7 +172,8 @@ def model_card(job: Job, results: dict[str, float], summary: dict[str, Any]) -> 
     """README.md with the metadata that the Hub and people look for."""
     name = job.config.method.name
     base = job.config.model.model_name_or_path
-    front = ["---", "library_name: transformers"]
+    library = "sentence-transformers" if name == "embedding" else "transformers"
+    front = ["---", f"library_name: {library}"]
     if name in _PIPELINES:
         front.append(f"pipeline_tag: {_PIPELINES[name]}")
     if base and not Path(base).is_absolute():

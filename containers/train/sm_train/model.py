@@ -135,7 +135,7 @@ def load_tokenizer(job: Job) -> Any:
     from transformers import AutoTokenizer
 
     options = job.config.model
-    tokenizer = _loaded(
+    tokenizer = loaded(
         AutoTokenizer.from_pretrained,
         job.model_source,
         revision=options.model_revision,
@@ -153,8 +153,7 @@ def load_model(job: Job, auto_class: str, **overrides: Any) -> Any:
 
     if auto_class == "AutoModelForCausalLM":
         check_generates(job.model_source, "model_name_or_path")
-    # The trainer seeds too late for weights that are drawn here, such as a new head's.
-    transformers.set_seed(int(job.config.training.get("seed") or _SEED))
+    seed_weights(job)
     options = job.config.model
     attention = choose_attention(options)
     settings: dict[str, Any] = {
@@ -169,18 +168,25 @@ def load_model(job: Job, auto_class: str, **overrides: Any) -> Any:
     chosen = {key: value for key, value in settings.items() if value is not None}
     load = getattr(transformers, auto_class).from_pretrained
     try:
-        model = _loaded(load, job.model_source, **chosen)
+        model = loaded(load, job.model_source, **chosen)
     except UserError:
         if options.attn_implementation or not attention.name:
             raise
         # Not every architecture has FlashAttention; what transformers then takes always works.
         chosen.pop("attn_implementation")
-        model = _loaded(load, job.model_source, **chosen)
+        model = loaded(load, job.model_source, **chosen)
     check_lora_targets(model, options)
     return model
 
 
-def _loaded(load: Any, source: str, **options: Any) -> Any:
+def seed_weights(job: Job) -> None:
+    """The trainer seeds too late for weights that are drawn while loading, such as a new head's."""
+    from transformers import set_seed
+
+    set_seed(int(job.config.training.get("seed") or _SEED))
+
+
+def loaded(load: Any, source: str, **options: Any) -> Any:
     """Call `from_pretrained`; what it cannot find or read is the user's input, not our bug."""
     try:
         return load(source, **options)

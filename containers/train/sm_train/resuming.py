@@ -17,6 +17,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from sm_train.callbacks import print_line
 from sm_train.checkpoints import last_complete, seal, step_of, whole_steps
 from sm_train.errors import UserError
+from sm_train.online import keep_answers, restore_answers
 
 METERS = "running_metrics.json"
 
@@ -38,8 +39,10 @@ class ResumeCallback(TrainerCallback):  # type: ignore[misc]
         if self.checkpoint is None:
             return
         restore_meters(self.trainer, self.checkpoint)
+        restore_answers(self.trainer, self.checkpoint)
         if evaluation_is_due(args, state):
             print_line(f"evaluating step {state.global_step}, which the stop left out")
+            self.trainer._load_rng_state(str(self.checkpoint))  # for the answers it samples
             metrics = self.trainer._evaluate(None, None)
             if self.trainer._determine_best_metric(metrics=metrics, trial=None):
                 state.best_model_checkpoint = str(self.checkpoint)
@@ -101,6 +104,7 @@ def evaluation_is_due(args: Any, state: Any) -> bool:
 def finish_checkpoint(trainer: Any) -> None:
     """Add the running metrics; when all processes have written their part, seal it."""
     folder = Path(trainer.args.output_dir) / f"checkpoint-{trainer.state.global_step}"
+    keep_answers(trainer, folder)
     loss = trainer._tr_loss.detach().clone()
     if trainer.args.world_size > 1:
         import torch

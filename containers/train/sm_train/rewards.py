@@ -142,19 +142,8 @@ def check_rewards(config: Any) -> None:
                 value=arguments.reward_funcs,
                 fix=f"use {', '.join(known)}, or file.py:function of `code`",
             )
-        _check_package(name)
     if "regex" in arguments.reward_funcs:
         _check_pattern(arguments.reward_pattern)
-
-
-def _check_package(name: str) -> None:
-    if TRL_REWARDS.get(name) and not importlib.util.find_spec(str(TRL_REWARDS[name])):
-        raise UserError(
-            f"{name!r} needs the package {TRL_REWARDS[name]}, which is not in this image",
-            field="reward_funcs",
-            value=name,
-            fix="use exact_answer, which compares final answers and numbers",
-        )
 
 
 def _check_pattern(pattern: str | None) -> None:
@@ -240,13 +229,13 @@ def _names(config: Any) -> list[str]:
     return [] if alone else arguments.reward_funcs
 
 
-# TRL's rewards by their names on its command line, and the package that each needs.
-TRL_REWARDS: dict[str, str | None] = {
-    "accuracy_reward": "math_verify",
-    "reasoning_accuracy_reward": "math_verify",
-    "think_format_reward": None,
-    "get_soft_overlong_punishment": None,
-}
+# TRL's rewards by their names on its command line.
+TRL_REWARDS = (
+    "accuracy_reward",
+    "reasoning_accuracy_reward",
+    "think_format_reward",
+    "get_soft_overlong_punishment",
+)
 
 
 def reward_functions(config: Any, paths: Paths) -> list[Reward | str]:

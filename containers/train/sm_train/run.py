@@ -13,6 +13,7 @@ from sm_train.callbacks import (
     DivergenceCallback,
     LogCallback,
     ProgressCallback,
+    SoundWeightsCallback,
     StopCallback,
     as_test_metrics,
     print_line,
@@ -22,6 +23,7 @@ from sm_train.errors import StoppedBySignalError, UserError
 from sm_train.job import Job
 from sm_train.memory import halvings, smaller_batch
 from sm_train.model import has_bf16
+from sm_train.online import restore_order
 from sm_train.parallelism import parallel_settings
 from sm_train.report import reporters
 from sm_train.schema import load_training_config
@@ -158,10 +160,13 @@ def fit(job: Job, trainer: Any) -> None:
         print_line(f"ignored partial checkpoints: {', '.join(removed)}")
     if job.is_main:
         print_model(job, trainer)
-    if checkpoint and job.is_main:
-        print_line(f"resuming from {checkpoint.name}")
+    if checkpoint:
+        restore_order(trainer, checkpoint)
+        if job.is_main:
+            print_line(f"resuming from {checkpoint.name}")
     resume = ResumeCallback(trainer, checkpoint)
-    for callback in (resume, StopCallback(job.stop)):  # in this order: sealed, then left
+    # In this order: sealed, then left; and looked at, once it is known that it will be saved.
+    for callback in (resume, StopCallback(job.stop), SoundWeightsCallback()):
         trainer.add_callback(callback)
     job.stop.defer()
     try:
@@ -197,8 +202,12 @@ def save_before_leaving(trainer: Any) -> None:
 
 def evaluate_test(trainer: Any, dataset: Any) -> dict[str, float]:
     """Metrics on the test channel as `test_…`, and the best validation metrics as `eval_…`."""
+    from accelerate.utils import set_seed
+
     results = _best_validation(trainer.state)
     if dataset is not None:
+        # Scores of sampled answers must not depend on how often the job was stopped before.
+        set_seed(trainer.args.seed, device_specific=True)
         metrics = dict(trainer.evaluate(dataset, metric_key_prefix="test"))
         # TRL logs its own metrics (rewards, accuracies) as eval_…, whatever is evaluated.
         metrics |= as_test_metrics(trainer.state.log_history[-1])

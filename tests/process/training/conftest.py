@@ -56,7 +56,7 @@ class Base:
     def results(self) -> dict[str, float]:
         return json.loads((self.model / "eval_results.json").read_text())
 
-    def start(self, **environment: str) -> subprocess.Popen[str]:
+    def start(self, stdout: int = subprocess.PIPE, **environment: str) -> subprocess.Popen[str]:
         """`train`, as the container starts it."""
         return subprocess.Popen(
             [str(Path(sys.executable).with_name("train"))],
@@ -68,7 +68,7 @@ class Base:
                 **environment,
             },
             cwd=self.path,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.STDOUT,
             text=True,
         )

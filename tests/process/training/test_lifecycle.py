@@ -6,6 +6,7 @@ import json
 import math
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sm_train.checkpoints import last_complete
+from sm_train.checkpoints import is_complete, last_complete
 from sm_train.metrics import METRIC_DEFINITIONS
 
 pytestmark = pytest.mark.slow
@@ -100,6 +101,29 @@ def test_sigterm_leaves_a_checkpoint_and_a_rerun_the_same_losses(
         assert loss == pytest.approx(whole.losses[step], rel=1e-3), f"step {step}"
 
 
+def test_a_kill_while_a_checkpoint_is_written_costs_that_checkpoint_alone(
+    new_job: NewJob,
+    encoders: dict[str, Path],
+    sentiment: Sentiment,
+    finished: tuple[Any, int, str],
+) -> None:
+    job = new_job(SETTINGS, **splits(sentiment), model=encoders["bert"])
+    process = job.start(stdout=subprocess.DEVNULL)
+    second = job.checkpoints / "checkpoint-40"
+    while process.poll() is None and not second.exists():
+        time.sleep(0.0005)
+    process.kill()
+    process.wait()
+    assert second.is_dir()
+    assert not is_complete(second), "too late: it was whole before the kill"
+    assert is_complete(job.checkpoints / "checkpoint-20")
+    code, output = job.train()
+    assert code == 0, output
+    assert "ignored partial checkpoints: checkpoint-40" in output
+    assert "resuming from checkpoint-20" in output
+    assert job.losses == pytest.approx(finished[0].losses, rel=1e-3)
+
+
 def test_sigterm_while_starting_ends_at_once(
     new_job: NewJob, encoders: dict[str, Path], sentiment: Sentiment
 ) -> None:
@@ -148,6 +172,54 @@ def test_a_diverging_loss_ends_the_job(
     job = new_job(settings, **splits(sentiment), model=encoders["bert"])
     with pytest.raises(UserError, match="training diverged at step"):
         job.train_here()
+
+
+def test_weights_that_broke_are_never_saved_and_the_job_resumes_from_before(
+    new_job: NewJob, decoder: Path, tmp_path: Path
+) -> None:
+    """Nothing is logged in between: the look before the save has to notice."""
+    code = tmp_path / "code"
+    code.mkdir()
+    # What too high a learning rate does, at a step that the test can choose.
+    broken = (
+        "import gc, torch\n"
+        "calls = 0\n"
+        "def reward(completions, **_):\n"
+        "    global calls\n"
+        "    calls += 1\n"
+        "    if calls == 5:\n"
+        "        for layer in gc.get_objects():\n"
+        "            if type(layer) is torch.nn.Linear:\n"
+        "                layer.weight.data.fill_(float('nan'))\n"
+        "    return [float(i) for i in range(len(completions))]\n"
+    )
+    (code / "mine.py").write_text(broken)
+    settings = {
+        "method": "grpo",
+        "reward_funcs": "mine.py:reward",
+        "max_completion_length": 4,
+        "num_generations": 2,
+        "per_device_train_batch_size": 2,
+        "max_steps": 8,
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "logging_steps": 100,
+        "logging_first_step": False,
+        "report_to": "none",
+    }
+    rows = [{"prompt": f"w{i}"} for i in range(16)]
+    job = new_job(settings, train=rows, model=decoder, code=code)
+    exit_code, output = job.train()
+    assert exit_code == 1, output
+    assert job.failure.startswith("learning_rate = ")
+    assert "training diverged by step 5" in job.failure
+    kept = sorted(p.name for p in job.checkpoints.glob("checkpoint-*"))
+    assert kept == ["checkpoint-3", "checkpoint-4"]
+    assert not (job.model / "config.json").exists()
+    (code / "mine.py").write_text(broken.replace("calls == 5", "calls < 0"))
+    exit_code, output = job.train()
+    assert exit_code == 0, output
+    assert "resuming from checkpoint-4" in output
 
 
 def test_two_processes_give_what_one_gives(

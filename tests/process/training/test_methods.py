@@ -31,6 +31,7 @@ IMPLICIT = [{"chosen": chat(p, "good"), "rejected": chat(p, "bad")} for p in PRO
 MARKED = [{"prompt": p, "completion": " good", "label": i % 2 == 0} for i, p in enumerate(PROMPTS)]
 QUESTIONS = [{"prompt": p, "answer": "#### 4", "note": "x"} for p in PROMPTS]
 CHAT_QUESTIONS = [{"prompt": chat(p, "")[:1], "answer": "4"} for p in PROMPTS]
+MATHS = [{"prompt": p, "solution": r"\boxed{\frac{1}{2}}"} for p in PROMPTS]
 ONLINE = {"num_generations": 2, "max_completion_length": 4}
 
 CASES: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = [
@@ -47,6 +48,7 @@ CASES: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = [
     ("reward", {"use_peft": True}, TEXT_PAIRS),
     ("grpo", {**ONLINE, "reward_funcs": ["exact_answer", "length", "json"]}, QUESTIONS),
     ("grpo", {**ONLINE, "use_peft": True}, CHAT_QUESTIONS),
+    ("grpo", {**ONLINE, "reward_funcs": ["accuracy_reward", "think_format_reward"]}, MATHS),
     ("rloo", {**ONLINE, "reward_funcs": "regex", "reward_pattern": "good"}, QUESTIONS),
     ("distillation", {"max_completion_length": 4}, QUESTIONS),
 ]
@@ -95,6 +97,22 @@ def test_a_user_s_reward_from_the_code_channel(
     job = new_job(settings, train=QUESTIONS, model=decoder, code=code)
     job.train_here()
     assert job.log[0]["reward"] == 1.0
+
+
+def test_trl_s_rewards_know_equal_expressions() -> None:
+    from sm_train.config import parse_config
+    from sm_train.contract import Paths
+    from sm_train.rewards import reward_functions
+
+    names = ["accuracy_reward", "reasoning_accuracy_reward"]
+    config = parse_config({"method": "grpo", "reward_funcs": names})
+    plain, reasoning = reward_functions(config, Paths(Path()))
+    texts = [r"It is \boxed{0.5}", r"It is \boxed{\frac{2}{4}}", r"\boxed{2}", "a half"]
+    solution = [row["solution"] for row in MATHS[:4]]
+    assert plain(completions=texts, solution=solution) == [1, 1, 0, 0]
+    thought = [f"<think>\\boxed{{2}}</think>{text}" for text in texts]
+    chats = [[{"role": "assistant", "content": text}] for text in thought]
+    assert reasoning(completions=chats, solution=solution) == [1, 1, 0, 0]
 
 
 def test_an_adapter_alone(new_job: Callable[..., Any], decoder: Path) -> None:

@@ -20,6 +20,7 @@ POOLINGS = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_lasttoken": "last",
 }
+NAMED_POOLINGS = {"cls": "cls", "mean": "mean", "lasttoken": "last"}
 
 
 class EmbeddingEngine(EncoderEngine):
@@ -72,6 +73,9 @@ def read_pooling(path: Path) -> str:
     if not config.is_file():
         return "mean"
     values = read_json(config)
+    named = str(values.get("pooling_mode"))  # as sentence-transformers writes it from 6.0 on
+    if named in NAMED_POOLINGS:
+        return NAMED_POOLINGS[named]
     for key, pooling in POOLINGS.items():
         if values.get(key):
             return pooling

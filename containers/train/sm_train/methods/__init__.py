@@ -12,6 +12,7 @@ METHODS = {
     "text-classification": "sm_train.methods.text_classification",
     "token-classification": "sm_train.methods.token_classification",
     "question-answering": "sm_train.methods.question_answering",
+    "embedding": "sm_train.methods.embedding",
     "sft": "sm_train.methods.sft",
     "dpo": "sm_train.methods.dpo",
     "kto": "sm_train.methods.kto",

@@ -1,0 +1,187 @@
+"""Sentence embeddings with sentence-transformers: texts that belong together lie together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from sm_train.errors import UserError
+from sm_train.methods import Method
+
+if TYPE_CHECKING:
+    from sm_train.config import Config
+    from sm_train.data import Data
+    from sm_train.job import Job
+
+# sentence-transformers' losses by what the rows hold; the first one is the default.
+LOSSES = {
+    "pairs": (
+        "MultipleNegativesRankingLoss",
+        "CachedMultipleNegativesRankingLoss",
+        "MultipleNegativesSymmetricRankingLoss",
+    ),
+    "triplets": (
+        "MultipleNegativesRankingLoss",
+        "CachedMultipleNegativesRankingLoss",
+        "TripletLoss",
+    ),
+    "scored pairs": ("CoSENTLoss", "CosineSimilarityLoss", "AnglELoss"),
+    "labelled pairs": ("ContrastiveLoss", "OnlineContrastiveLoss"),
+}
+_ALL_LOSSES = tuple(dict.fromkeys(loss for losses in LOSSES.values() for loss in losses))
+_MARKS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
+
+
+@dataclass(frozen=True)
+class EmbeddingArguments:
+    """The method's own hyperparameters."""
+
+    loss: str | None = field(
+        default=None,
+        metadata={
+            "help": "Loss of sentence-transformers by its name. Default: "
+            "MultipleNegativesRankingLoss, CoSENTLoss for scores, ContrastiveLoss for labels.",
+            "choices": _ALL_LOSSES,
+        },
+    )
+    pooling: Literal["mean", "cls", "lasttoken"] | None = field(
+        default=None,
+        metadata={
+            "help": "How tokens become one vector. Default: as the base model does, or mean."
+        },
+    )
+    max_length: int | None = field(
+        default=None, metadata={"help": "Tokens of a text. Default: what the base model takes."}
+    )
+    matryoshka_dims: list[int] | None = field(
+        default=None,
+        metadata={"help": "Train vectors that may be cut to these lengths (MatryoshkaLoss)."},
+    )
+
+
+def clean_row(row: dict[str, Any], _config: Config) -> dict[str, Any]:
+    """One of the formats of `LOSSES`; raises ValueError for a bad row."""
+    if row.get("anchor") is not None or row.get("positive") is not None:
+        columns = ["anchor", "positive", *sorted(c for c in row if c.startswith("negative"))]
+        return {name: _text(row, name) for name in columns}
+    pair = {name: _text(row, name) for name in ("sentence1", "sentence2")}
+    if row.get("score") is not None:
+        return {**pair, "score": float(row["score"])}
+    mark = _MARKS.get(str(row.get("label")).strip().lower())
+    if mark is None:
+        raise ValueError("neither a number in score nor 0 or 1 in label")
+    return {**pair, "label": mark}
+
+
+def _text(row: dict[str, Any], column: str) -> str:
+    value = row.get(column)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"no text in column {column}")
+    return value
+
+
+def required_columns(_config: Config) -> list[tuple[str, ...]]:
+    """Two texts a row."""
+    return [("anchor", "sentence1"), ("positive", "sentence2")]
+
+
+def kind(row: dict[str, Any]) -> str:
+    """What a cleaned row holds, by the names of `LOSSES`."""
+    if "anchor" in row:
+        return "triplets" if len(row) > 2 else "pairs"
+    return "scored pairs" if "score" in row else "labelled pairs"
+
+
+def check_arguments(config: Config) -> None:
+    """Refuse what sentence-transformers cannot save and load again."""
+    if config.model.use_peft:
+        raise UserError(
+            "is not supported by the method embedding",
+            field="use_peft",
+            value=True,
+            fix="remove it: embedding models are small enough to train in full",
+        )
+    if config.job.parallelism not in (None, "ddp"):
+        raise UserError(
+            "is not supported by the method embedding",
+            field="parallelism",
+            value=config.job.parallelism,
+            fix="remove it: each process trains a copy",
+        )
+
+
+def check_data(config: Config, data: Data) -> None:
+    """One format in all channels, and a loss that is made for it."""
+    splits = [data.split(split) or [] for split in ("train", "validation", "test")]
+    formats = {tuple(row) for rows in splits for row in rows}
+    if len(formats) > 1:
+        found = " and ".join(sorted(" + ".join(columns) for columns in formats))
+        raise UserError(
+            f"mix formats: {found}",
+            field="channels",
+            fix="use the same columns in every row of every channel",
+        )
+    loss, fitting = config.own.loss, LOSSES[kind(data.train[0])]
+    if loss is not None and loss not in fitting:
+        raise UserError(
+            f"does not take {kind(data.train[0])}, which the train channel holds",
+            field="loss",
+            value=loss,
+            fix=f"use {' or '.join(fitting)}",
+        )
+    if loss == "TripletLoss" and len(data.train[0]) > 3:
+        raise UserError(
+            f"takes one negative a row, and the rows have {len(data.train[0]) - 2}",
+            field="loss",
+            value=loss,
+            fix="use MultipleNegativesRankingLoss, or remove the other negatives",
+        )
+
+
+def train(job: Job) -> None:
+    """Fine-tune, score on what is held out, write the model directory."""
+    from sentence_transformers import SentenceTransformerTrainer
+
+    from sm_train.embedding import evaluator, load_embedder, loss
+    from sm_train.run import callbacks, finish, training_arguments
+
+    class Scored(SentenceTransformerTrainer):
+        """Each split is scored by what suits its rows, beside its loss."""
+
+        def evaluate(self, eval_dataset: Any = None, *arguments: Any, **named: Any) -> Any:
+            self.evaluator = evaluator(self.eval_dataset if eval_dataset is None else eval_dataset)
+            return super().evaluate(eval_dataset, *arguments, **named)
+
+    model = load_embedder(job)
+    # Where the other rows of a batch are the negatives, the same text twice would be a wrong one.
+    sampler = "no_duplicates" if "anchor" in job.data.train[0] else "batch_sampler"
+    trainer = Scored(
+        model=model,
+        args=training_arguments(job, batch_sampler=sampler),
+        train_dataset=job.dataset("train"),
+        eval_dataset=job.dataset("validation"),
+        loss=loss(job, model),
+        callbacks=callbacks(job),
+    )
+    trainer.remove_callback(trainer.model_card_callback_class)  # export writes a card
+    finish(job, trainer, model.tokenizer, job.dataset("test"))
+
+
+METHOD = Method(
+    name="embedding",
+    training_config="sentence_transformers:SentenceTransformerTrainingArguments",
+    arguments=EmbeddingArguments,
+    clean_row=clean_row,
+    train=train,
+    required_columns=required_columns,
+    check_arguments=check_arguments,
+    check_data=check_data,
+    defaults={
+        "learning_rate": 2e-5,
+        "num_train_epochs": 1,
+        "per_device_train_batch_size": 32,
+        "per_device_eval_batch_size": 64,
+        "warmup_steps": 0.1,
+        "metric_for_best_model": "loss",
+    },
+)
