@@ -7,6 +7,7 @@ from typing import Any
 from sm_launch.errors import LaunchError, UserInputError
 
 SIGN_IN = "sign in again (aws sso login, or new keys)"
+AWS_FAILED = "an error inside AWS: run the same command again in a few minutes"
 # Error code of the AWS API to the fix.
 FIXES = {
     "ExpiredTokenException": SIGN_IN,
@@ -19,6 +20,11 @@ FIXES = {
     "ThrottlingException": "wait a little and run the same command again",
     "Throttling": "wait a little and run the same command again",
     "SlowDown": "wait a little and run the same command again",
+    "InternalFailure": AWS_FAILED,
+    "InternalServerError": AWS_FAILED,
+    "InternalServerException": AWS_FAILED,
+    "ServiceUnavailable": AWS_FAILED,
+    "ServiceUnavailableException": AWS_FAILED,
     "ResourceLimitExceeded": "raise the quota in Service Quotas, or name another instance type",
     "ResourceInUse": "choose another name, or delete the old one first",
     "ResourceNotFound": "check the name with `sm-launch list`",
@@ -72,8 +78,8 @@ def explain(error: Exception) -> LaunchError | None:
     if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError):
         return LaunchError(
             str(error),
-            fix="check network and proxy, and run the same command again: an upload goes on with "
-            "the files that are missing",
+            fix="check network and proxy, and run the same command again (an upload goes on where "
+            "it broke off)",
         )
     if isinstance(error, exceptions.BotoCoreError):
         return LaunchError(str(error))
@@ -84,21 +90,31 @@ def _explain_client_error(error: Exception) -> LaunchError:
     response = getattr(error, "response", {})
     code = response.get("Error", {}).get("Code", "")
     message = response.get("Error", {}).get("Message", str(error))
+    operation = getattr(error, "operation_name", "")
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if "<html" in message.lower():
+        # A proxy or a load balancer answered in the service's place.
+        message = f"{operation} was answered by a page of HTML, status {status}"
     fix = FIXES.get(code)
     if code in DENIED:
-        operation = getattr(error, "operation_name", "")
         missing = _S3_PERMISSIONS.get(operation) or f"the permission for {operation}"
         named = "to perform" in message
         fix = f"ask for {'the permission named above' if named else missing}"
+    elif code == "400" and operation.startswith("Head"):
+        # S3 gives no reason to these requests, which have no body.
+        message = f"S3 refused {operation} without a reason"
+        fix = f"{SIGN_IN}: that is what expired credentials look like; `sm-launch doctor` tells"
     if fix is None:
         found = (fix for words, fix in _FIXES_BY_WORDS.items() if words in message.lower())
-        fix = next(found, None)
+        fix = next(found, AWS_FAILED if status >= 500 else None)
     return LaunchError(f"{message} [{code}]" if code else message, fix=fix)
 
 
 def is_missing(error: Exception) -> bool:
     """Whether the service says that there is no resource of that name."""
-    found: dict[str, Any] = getattr(error, "response", {}).get("Error", {})
+    # A lost connection has a response too, which is None.
+    response: dict[str, Any] = getattr(error, "response", None) or {}
+    found = response.get("Error", {})
     message = str(found.get("Message", "")).lower()
     return found.get("Code") in {"ResourceNotFound", "ResourceNotFoundException"} or (
         found.get("Code") == "ValidationException"

@@ -30,10 +30,10 @@ def examine_account(config: JobConfig, clients: Clients, missing: State) -> Iter
     """
     for name, check in (
         ("bucket", _bucket),
-        ("role", _roles),
+        ("roles", _roles),
         ("aws.kms_key", _key),
         ("network", _networks),
-        ("image", _images),
+        ("images", _images),
         ("quota", _quota),
     ):
         yield from _careful(name, check, config, clients, missing)

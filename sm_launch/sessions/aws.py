@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from sm_launch.aws_clients import make_client
@@ -86,7 +86,7 @@ class AwsSession:
         Raises:
             LaunchError: there is no such job.
         """
-        lines, cursor_after = read_group(self._logs, TRAINING_LOGS, f"{name}/", cursor)
+        lines, cursor_after = self._read(TRAINING_LOGS, f"{name}/", cursor)
         if not lines and cursor is None:
             self._require("describe_training_job", "training job", TrainingJobName=name)
         return lines, cursor_after
@@ -97,7 +97,7 @@ class AwsSession:
         Raises:
             LaunchError: there is no such job.
         """
-        lines, cursor_after = read_group(self._logs, TRANSFORM_LOGS, f"{name}/", cursor)
+        lines, cursor_after = self._read(TRANSFORM_LOGS, f"{name}/", cursor)
         if not lines and cursor is None:
             self._require("describe_transform_job", "transform job", TransformJobName=name)
         return lines, cursor_after
@@ -110,14 +110,22 @@ class AwsSession:
         Raises:
             LaunchError: there is neither such an endpoint nor a log of it.
         """
-        lines, cursor_after = read_group(self._logs, f"{ENDPOINT_LOGS}/{name}", "", cursor)
+        lines, cursor_after = self._read(f"{ENDPOINT_LOGS}/{name}", "", cursor)
         if not lines and cursor is None:
             self._require("describe_endpoint", "endpoint", EndpointName=name)
         return lines, cursor_after
 
     def component_log_lines(self, name: str, cursor: Any = None) -> tuple[list[str], Any]:
         """New lines of an inference component's log, and where to go on."""
-        return read_group(self._logs, f"{COMPONENT_LOGS}/{name}", "", cursor)
+        return self._read(f"{COMPONENT_LOGS}/{name}", "", cursor)
+
+    def _read(self, group: str, prefix: str, cursor: Any) -> tuple[list[str], Any]:
+        if cursor is not None:
+            return read_group(self._logs, group, prefix, cursor)
+        # An empty first look says that there is no log: it must not come of a throttled service.
+        look = self._patient(partial(read_group, self._logs, group, prefix, None, later=False))
+        found: tuple[list[str], Any] = look()
+        return found
 
     def _require(self, method: str, kind: str, **request: str) -> None:
         from botocore.exceptions import ClientError

@@ -14,17 +14,20 @@ _DENIED = frozenset({"AccessDenied", "AccessDeniedException"})
 _PAGES_PER_LOOK = 20
 
 
-def read_group(client: Any, group: str, prefix: str, cursor: Any) -> tuple[list[str], Cursor]:
+def read_group(
+    client: Any, group: str, prefix: str, cursor: Any, *, later: bool = True
+) -> tuple[list[str], Cursor]:
     """The lines that are new in a log group since the last look.
 
-    A missing group or stream has no lines yet. When the service throttles or cannot be reached the
-    lines come with a later look. Missing permission is said once, as a line.
+    A missing group or stream has no lines yet. Missing permission is said once, as a line.
 
     Args:
         client: boto3's `logs` client.
         group: log group.
         prefix: what the streams' names begin with; empty for all.
         cursor: what the last look returned, or None at the first.
+        later: when the service throttles or cannot be reached the lines come with a later look;
+            False raises.
 
     Returns:
         Lines, oldest first, each led by its host where there are several, and the next cursor.
@@ -43,10 +46,10 @@ def read_group(client: Any, group: str, prefix: str, cursor: Any) -> tuple[list[
             tokens[""] = "said"
             message = error.response["Error"].get("Message", "no permission")
             return [f"(the log cannot be read: {message})"], tokens
-        if code not in _DENIED | {_MISSING} and not is_passing(error):
+        if code not in _DENIED | {_MISSING} and not (later and is_passing(error)):
             raise
     except BotoCoreError as error:
-        if not is_passing(error):
+        if not (later and is_passing(error)):
             raise
     several = len(tokens) - ("" in tokens) > 1
     events.sort()

@@ -186,3 +186,46 @@ def test_doctor_tells_what_is_forbidden(proxy: Proxy, capsys: pytest.CaptureFixt
     found = findings()
     assert found["credentials"]["state"] == "problem"
     assert "aws sso login" in found["credentials"]["fix"]
+
+
+@pytest.mark.parametrize(
+    ("command", "operation", "words"),
+    [
+        (["stop", "mine"], "DescribeTrainingJob", "check network and proxy"),
+        (["delete", "mine", "--yes"], "DescribeEndpoint", "check network and proxy"),
+        (["weights", "mine", "a=1"], "DescribeEndpoint", "check network and proxy"),
+        (["logs", "mine"], "DescribeLogStreams", "check network and proxy"),
+    ],
+)
+def test_a_lost_connection_is_no_missing_name(
+    proxy: Proxy,
+    command: list[str],
+    operation: str,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sm_launch.sessions.aws.PATIENCE_SECONDS", 0.1)
+    fault = proxy.inject(operation)
+    assert cli.run([*command, "--target", "sagemaker", "--json"]) == 1
+    error = json.loads(capsys.readouterr().err.splitlines()[-1])["error"]
+    assert words in error["fix"]
+    assert "Connection was closed" in error["message"]
+    assert fault.hits >= 2
+
+
+def test_what_s3_refuses_without_a_reason_is_explained(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sm_launch.sessions.aws.PATIENCE_SECONDS", 0.1)
+    fault = proxy.inject("HEAD /my-bucket", "ExpiredToken")
+    assert cli.run(["train", "--detach"]) == 1
+    assert "expired credentials" in capsys.readouterr().err
+    fault.status, fault.code = 503, "ServiceUnavailable"
+    assert cli.run(["train", "--detach"]) == 1
+    assert "an error inside AWS" in capsys.readouterr().err
+    proxy.inject("ListTrainingJobs", "Broken", message="<!doctype html><html lang=en>", status=500)
+    assert cli.run(["deploy"]) == 1
+    told = capsys.readouterr().err
+    assert "answered by a page of HTML, status 500" in told
+    assert "doctype" not in told
