@@ -61,6 +61,7 @@ class VllmGenerator(TextGenerator):
         """Starts vLLM on all GPUs. Adapters of the artefact are read when they are first used."""
         import transformers
         from vllm import AsyncEngineArgs
+        from vllm.config.structured_outputs import StructuredOutputsConfig
         from vllm.v1.engine.async_llm import AsyncLLM
 
         # A forked child of a process with threads and CUDA could hang.
@@ -76,7 +77,12 @@ class VllmGenerator(TextGenerator):
         except OSError:  # there is none: the model's config says where a sequence ends
             generation = None
         arguments = engine_arguments(artefact, settings, config)
-        engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+        # llguidance, as behind the other backends: the same grammars, and JSON without the blank
+        # lines that a model may write for ever.
+        grammars = StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True)
+        engine = AsyncLLM.from_engine_args(
+            AsyncEngineArgs(**arguments, structured_outputs_config=grammars)
+        )
         found = cls(engine, config, generation, tokenizer, settings)
         for name, path in artefact.adapters.items():
             found._loras[name] = found._lora(name, path)
@@ -241,9 +247,7 @@ def write_constraint(sampling: Sampling) -> Any:
     if constraint is None:
         return None
     if constraint.kind is ConstraintKind.JSON_SCHEMA:
-        return StructuredOutputsParams(
-            json=json.loads(constraint.value), disable_any_whitespace=True
-        )
+        return StructuredOutputsParams(json=json.loads(constraint.value))
     if constraint.kind is ConstraintKind.CHOICE:
         return StructuredOutputsParams(choice=json.loads(constraint.value))
     return StructuredOutputsParams(**{constraint.kind.value: constraint.value})
