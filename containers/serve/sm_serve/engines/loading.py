@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ MODEL_CLASSES = {
     "feature-extraction": "AutoModel",
     "text-generation": "AutoModelForCausalLM",
 }
+PROBE_TOKENS = 16
+PROBES = 5
+PROBE_GAIN = 1.15
+"""All threads are used where a forward pass is so many times as fast with them as with one."""
+LARGE_SECONDS = 0.05
+"""A model whose forward pass takes longer uses all threads, untried."""
 UNSET_LENGTH = 1_000_000
 """Tokenizers without a limit say 1e30; anything above this is such a non-limit."""
 
@@ -64,7 +71,42 @@ def load_model(artefact: Artefact, settings: Settings, **options: Any) -> Any:
     )
     if artefact.is_adapter:
         model = _merge_adapter(model, artefact.path)
-    return model.to(device).eval()
+    model = model.to(device).eval()
+    if device == "cpu" and not artefact.encoder_decoder:
+        choose_threads(model)
+    return model
+
+
+def choose_threads(model: Any) -> None:
+    """Leaves a small model one thread: more are slower, and keep processors from the front."""
+    import torch
+
+    most = torch.get_num_threads()
+    try:
+        # Of two, as the first one of a process sets much up.
+        if most == 1 or min(_forward_seconds(model) for _ in range(2)) > LARGE_SECONDS:
+            return
+        every = min(_forward_seconds(model) for _ in range(PROBES))
+        torch.set_num_threads(1)
+        one = min(_forward_seconds(model) for _ in range(PROBES))
+    except Exception as error:  # a model that wants more than token ids keeps what it has
+        logger.info("threads are not chosen by measuring: %s", error)
+        torch.set_num_threads(most)
+        return
+    if one > PROBE_GAIN * every:
+        torch.set_num_threads(most)
+    logger.info("a forward pass takes %.1f ms with 1 thread, %.1f with %d: using %d",
+                1000 * one, 1000 * every, most, torch.get_num_threads())  # fmt: skip
+
+
+def _forward_seconds(model: Any) -> float:
+    import torch
+
+    ids = torch.zeros((1, PROBE_TOKENS), dtype=torch.long)
+    began = time.perf_counter()
+    with torch.inference_mode():
+        model(input_ids=ids)
+    return time.perf_counter() - began
 
 
 def _merge_adapter(model: Any, path: Path) -> Any:
