@@ -68,6 +68,8 @@ def quiet_libraries() -> None:
     import datasets
     from transformers.utils import logging
 
+    for handler in getLogger("transformers").handlers[1:]:
+        logging.remove_handler(handler)
     datasets.disable_progress_bars()
     logging.disable_progress_bar()
     logging.disable_propagation()

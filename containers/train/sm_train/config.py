@@ -11,9 +11,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from sm_train import trl_script
+from sm_train.arguments import LORA_KEYS, JobArguments, ModelArguments
 from sm_train.chat_templates import channel_file, check_chat_template
 from sm_train.contract import RESERVED_PREFIXES, Paths, read_json
 from sm_train.decoding import decode, unquote
@@ -32,133 +33,6 @@ from sm_train.trl_script import (
 )
 
 Arguments = TypeVar("Arguments")
-
-
-@dataclass(frozen=True)
-class JobArguments:
-    """Keys that every method understands, apart from TRL's and transformers' own."""
-
-    method: str = field(default="", metadata={"help": "What to train: the name of a method."})
-    config: str | None = field(
-        default=None,
-        metadata={
-            "help": "A TRL-style YAML config: its text, or the name of a file in the `config` "
-            "channel. Hyperparameters win over it."
-        },
-    )
-    columns: dict[str, Any] = field(
-        default_factory=dict,
-        metadata={
-            "help": 'Renames data columns before use: {"name in the data": "name the method '
-            'wants"}, for example {"question": "prompt"}.'
-        },
-    )
-    export: Literal["merged", "adapter", "both"] = field(
-        default="merged",
-        metadata={
-            "help": "What a LoRA job leaves as the model: merged weights, the adapter alone, or "
-            "merged weights with the adapter under adapter/."
-        },
-    )
-    max_rejected_share: float = field(
-        default=0.1,
-        metadata={
-            "help": "Share of bad rows (0 to 1) over which the job fails. Below it they are set "
-            "aside in output/data/rejected.jsonl with reasons."
-        },
-    )
-    early_stopping_patience: int | None = field(
-        default=None,
-        metadata={
-            "help": "Stop after this many evaluations without a better metric_for_best_model. "
-            "Needs a validation channel."
-        },
-    )
-    early_stopping_threshold: float = field(
-        default=0.0, metadata={"help": "A gain smaller than this does not count as better."}
-    )
-    num_processes: int | None = field(
-        default=None,
-        metadata={"help": "Training processes a host. Default: one a GPU, one without GPUs."},
-    )
-    chat_template: str | None = field(
-        default=None,
-        metadata={
-            "help": "Chat template instead of the base model's: chatml, the name of one that TRL "
-            "ships (llama3, qwen3, …), a file NAME.jinja of a channel, or its text."
-        },
-    )
-    accelerate_config: str | None = field(
-        default=None,
-        metadata={
-            "help": "How processes share the model, as for TRL's command line: fsdp2, zero2, "
-            "zero3, multi_gpu, or a YAML file of the `config` channel. Needs two processes."
-        },
-    )
-    parallelism: Literal["ddp", "fsdp", "zero2", "zero3"] | None = field(
-        default=None,
-        metadata={
-            "help": "How several processes share the model: ddp (a copy each, the default), fsdp "
-            "(FSDP2), zero2 or zero3 (DeepSpeed)."
-        },
-    )
-
-
-@dataclass(frozen=True)
-class ModelArguments:
-    """TRL's ModelConfig by its names, with defaults that suit the hardware instead of fp32."""
-
-    model_name_or_path: str | None = field(
-        default=None,
-        metadata={"help": "Hub id or path of the base model. Default: the `model` channel."},
-    )
-    model_revision: str = field(
-        default="main", metadata={"help": "Branch, tag or commit of a Hub model."}
-    )
-    trust_remote_code: bool = field(
-        default=False, metadata={"help": "Run model code that ships with the checkpoint."}
-    )
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] | None = field(
-        default=None,
-        metadata={
-            "help": "Weights' type. Default: bfloat16 for LoRA on a GPU that has it, else float32."
-        },
-    )
-    attn_implementation: str | None = field(
-        default=None,
-        metadata={"help": "Attention: eager, sdpa, flash_attention_2, … Default: the best there."},
-    )
-    model_init_kwargs: dict[str, Any] = field(
-        default_factory=dict,
-        metadata={"help": "More arguments for from_pretrained, such as dropout probabilities."},
-    )
-    use_peft: bool = field(default=False, metadata={"help": "Train a LoRA adapter."})
-    lora_r: int = field(default=16, metadata={"help": "LoRA rank."})
-    lora_alpha: int = field(default=32, metadata={"help": "LoRA scale."})
-    lora_dropout: float = field(default=0.05, metadata={"help": "LoRA dropout."})
-    lora_target_modules: list[str] | None = field(
-        default=None, metadata={"help": "Modules to adapt. Default: all linear layers."}
-    )
-    lora_target_parameters: list[str] | None = field(
-        default=None, metadata={"help": "Parameters to adapt, for example of experts."}
-    )
-    lora_modules_to_save: list[str] | None = field(
-        default=None, metadata={"help": "Modules trained in full beside the adapter."}
-    )
-    lora_task_type: str | None = field(
-        default=None, metadata={"help": "PEFT task type. Default: the method's own."}
-    )
-    use_rslora: bool = field(default=False, metadata={"help": "Rank-stabilised LoRA."})
-    use_dora: bool = field(default=False, metadata={"help": "Weight-decomposed LoRA."})
-    load_in_8bit: bool = field(default=False, metadata={"help": "8-bit base model (GPU, LoRA)."})
-    load_in_4bit: bool = field(default=False, metadata={"help": "4-bit base model (GPU, LoRA)."})
-    bnb_4bit_quant_type: Literal["fp4", "nf4"] = field(
-        default="nf4", metadata={"help": "4-bit number format."}
-    )
-    use_bnb_nested_quant: bool = field(default=False, metadata={"help": "Nested quantisation."})
-    bnb_4bit_quant_storage: str | None = field(
-        default=None, metadata={"help": "Storage type of 4-bit weights."}
-    )
 
 
 @dataclass(frozen=True)
@@ -195,12 +69,6 @@ IGNORED = {
     "disable_tqdm": "progress is printed as lines",
     "enable_jit_checkpoint": "SIGTERM always writes a checkpoint",
 }
-
-LORA_KEYS = (
-    *(f.name for f in fields(ModelArguments) if f.name.startswith("lora_")),
-    "use_rslora",
-    "use_dora",
-)
 
 # Names that people carry over from older versions and other tools.
 FORMER_NAMES = {
@@ -331,6 +199,7 @@ def check_contradictions(config: Config) -> None:
         raise _clash(
             "export", config.job.export, "there is no adapter without LoRA", "set use_peft to true"
         )
+    _check_target_parameters(config)
     lora_keys = sorted(config.given.intersection(LORA_KEYS))
     if lora_keys and "use_peft" in config.given and not model.use_peft:
         raise _clash(lora_keys[0], None, "use_peft is false", "set use_peft to true")
@@ -356,6 +225,22 @@ def check_contradictions(config: Config) -> None:
     check_parallelism(config)
     check_reporters(config)
     config.method.check_arguments(config)
+
+
+def _check_target_parameters(config: Config) -> None:
+    """PEFT adapts single parameters with plain LoRA only."""
+    model = config.model
+    if not model.lora_target_parameters:
+        return
+    if model.use_dora:
+        raise _clash("use_dora", True, "lora_target_parameters is set too", "set use_dora to false")
+    if "lora_dropout" in config.given and model.lora_dropout:
+        raise _clash(
+            "lora_dropout",
+            model.lora_dropout,
+            "parameters that lora_target_parameters names take no dropout",
+            "set lora_dropout to 0",
+        )
 
 
 def _clash(name: str, value: Any, message: str, fix: str) -> UserError:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sm_train.arguments import ModelArguments
 from sm_train.chat_templates import settle_chat_template
-from sm_train.config import Config, ModelArguments
+from sm_train.config import Config
 from sm_train.contract import Paths
 from sm_train.errors import StoppedBySignalError, UserError, shorten
 from sm_train.job import Job
@@ -285,11 +286,13 @@ def peft_config(job: Job, task_type: str = "CAUSAL_LM", head: tuple[str, ...] = 
         return None
     from peft import LoraConfig
 
+    # PEFT has no dropout for single parameters; one that was asked for has been refused.
+    plain = options.lora_target_parameters and "lora_dropout" not in job.config.given
     return LoraConfig(
         task_type=options.lora_task_type or task_type,
         r=options.lora_r,
         lora_alpha=options.lora_alpha,
-        lora_dropout=options.lora_dropout,
+        lora_dropout=0.0 if plain else options.lora_dropout,
         bias="none",
         use_rslora=options.use_rslora,
         use_dora=options.use_dora,
@@ -315,8 +318,11 @@ def _is_pattern(target: str) -> bool:
 
 def check_lora_targets(model: Any, options: ModelArguments) -> None:
     """Raise UserError when LoRA would find nothing to adapt, naming what there is."""
+    if not options.use_peft:
+        return
+    _check_target_parameters(model, options.lora_target_parameters or [])
     targets = _lora_targets(options)
-    if not options.use_peft or targets in (None, "all-linear"):
+    if targets in (None, "all-linear"):
         return
     names = [name for name, module in model.named_modules() if name and not list(module.children())]
     wanted = [targets] if isinstance(targets, str) else targets
@@ -328,6 +334,22 @@ def check_lora_targets(model: Any, options: ModelArguments) -> None:
             field="lora_target_modules",
             value=targets,
             fix=f"use all-linear, or names such as {', '.join(present[:12])}",
+        )
+
+
+def _check_target_parameters(model: Any, targets: list[str]) -> None:
+    """PEFT would train nothing for a name that is not there, and takes matrices only."""
+    parameters = dict(model.named_parameters())
+    for target in targets:
+        found = [p for name, p in parameters.items() if f".{name}".endswith(f".{target}")]
+        if found and all(p.dim() in (2, 3) for p in found):
+            continue
+        matrices = {n.split(".", 3)[-1] for n, p in parameters.items() if p.dim() in (2, 3)}
+        raise UserError(
+            f"{target} is no matrix" if found else f"the base model has no parameter {target}",
+            field="lora_target_parameters",
+            value=targets,
+            fix=f"use names such as {', '.join(sorted(matrices)[:12])}",
         )
 
 

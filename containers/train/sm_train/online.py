@@ -19,12 +19,10 @@ def keep_answers(trainer: Any, checkpoint: Path) -> None:
         return
     import torch
 
-    arguments, step = trainer.args, trainer._step
-    every = getattr(arguments, "steps_per_generation", None)
-    every = (every or arguments.gradient_accumulation_steps) * getattr(trainer, "num_iterations", 1)
-    answers = trainer._buffered_inputs if step % every else None
-    path = checkpoint / _ANSWERS.format(arguments.process_index)
-    torch.save({"step": step, "answers": answers}, path)
+    step, shape = trainer._step, _shape(trainer)
+    answers = trainer._buffered_inputs if step % shape[0] else None
+    path = checkpoint / _ANSWERS.format(trainer.args.process_index)
+    torch.save({"step": step, "shape": shape, "answers": answers}, path)
 
 
 def restore_answers(trainer: Any, checkpoint: Path) -> None:
@@ -35,7 +33,17 @@ def restore_answers(trainer: Any, checkpoint: Path) -> None:
     import torch
 
     kept = torch.load(path, map_location=trainer.args.device, weights_only=True)
-    trainer._step, trainer._buffered_inputs = kept["step"], kept["answers"]
+    if kept["shape"] == _shape(trainer):  # else the batch was changed, or halved: sample anew
+        trainer._step, trainer._buffered_inputs = kept["step"], kept["answers"]
+
+
+def _shape(trainer: Any) -> list[int]:
+    """For how many small steps answers are sampled at once, and how they are cut."""
+    arguments = trainer.args
+    steps = getattr(arguments, "steps_per_generation", None)
+    steps = steps or arguments.gradient_accumulation_steps
+    every = steps * getattr(trainer, "num_iterations", 1)
+    return [every, steps, arguments.per_device_train_batch_size, arguments.world_size]
 
 
 def restore_order(trainer: Any, checkpoint: Path) -> None:

@@ -6,6 +6,8 @@ One key chooses; the libraries' own `fsdp`, `fsdp_config` and `deepspeed` pass t
 from __future__ import annotations
 
 import importlib.util
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sm_train.errors import UserError
@@ -29,6 +31,7 @@ def check_parallelism(config: Config) -> None:
                 value=chosen,
                 fix=f"set only one of parallelism and {key}",
             )
+    _check_deepspeed(training.get("deepspeed"))
     if (chosen in _ZERO_STAGES or training.get("deepspeed")) and not _installed("deepspeed"):
         raise UserError(
             "needs the package deepspeed, which is not installed",
@@ -36,6 +39,37 @@ def check_parallelism(config: Config) -> None:
             value=chosen,
             fix="set parallelism to fsdp, or add deepspeed to an image made from this one",
         )
+
+
+def _check_deepspeed(value: Any) -> None:
+    """DeepSpeed's own config: the trainer would look at it only when the model is loaded."""
+    if not value:
+        return
+    given = _deepspeed_settings(value)
+    shards = given.get("zero_optimization", {})
+    stage = shards.get("stage", 0) if isinstance(shards, dict) else None
+    if stage not in (0, 1, 2, 3):
+        raise UserError(
+            "zero_optimization must be an object with a stage from 0 to 3",
+            field="deepspeed",
+            value=value,
+            fix='write for example {"zero_optimization": {"stage": 2}}, or set only parallelism',
+        )
+
+
+def _deepspeed_settings(value: Any) -> dict[str, Any]:
+    """The object itself, or that of the JSON file that a path names."""
+    given = value
+    if isinstance(value, str):
+        try:
+            given = json.loads(Path(value).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"is neither a JSON object nor a JSON file: {error}", field="deepspeed", value=value
+            ) from error
+    if not isinstance(given, dict):
+        raise UserError("is not a JSON object", field="deepspeed", value=value)
+    return given
 
 
 def check_hardware(config: Config, gpus: int) -> None:

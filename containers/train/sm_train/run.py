@@ -16,6 +16,7 @@ from sm_train.callbacks import (
     SoundWeightsCallback,
     StopCallback,
     as_test_metrics,
+    check_weights,
     print_line,
 )
 from sm_train.checkpoints import last_complete, remove_partial, whole_steps
@@ -196,6 +197,7 @@ def save_before_leaving(trainer: Any) -> None:
 
     step = trainer.state.global_step
     if step > 0 and step not in whole_steps(Path(trainer.args.output_dir)):
+        check_weights(trainer.model, trainer.args, trainer.state)
         trainer._save_checkpoint(trainer.model, trial=None)
         finish_checkpoint(trainer)
 

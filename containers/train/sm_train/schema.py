@@ -66,7 +66,8 @@ def load_schema(method: str) -> dict[str, Any]:
 
 def build_schema(name: str) -> dict[str, Any]:
     """The schema of a method, from its classes. Imports transformers and TRL."""
-    from sm_train.config import IGNORED, JobArguments, ModelArguments
+    from sm_train.arguments import JobArguments, ModelArguments
+    from sm_train.config import IGNORED
     from sm_train.trl_script import DatasetArguments
 
     method = load_method(name)

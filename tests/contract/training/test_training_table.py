@@ -160,9 +160,33 @@ def test_hyperparameters_in_every_form(paths: Paths, form: Callable[[Any], str])
 
 
 @pytest.mark.slow
-def test_environment_of_a_hosted_job_changes_nothing(finished: Finished) -> None:
-    assert finished.code == 0
-    assert finished.job.failure == ""
+def test_environment_reaches_the_job_and_a_config_s_env_wins(
+    session_job: Callable[..., Any], decoder: Path
+) -> None:
+    """What the platform and the user set is there while training; a YAML's `env` comes on top."""
+    code = (
+        "import os\n"
+        "def seen(completions, **_):\n"
+        "    names = 'TRAINING_JOB_NAME', 'TRAINING_JOB_ARN', 'MINE', 'OURS'\n"
+        "    print('seen', *(os.environ.get(name) for name in names), flush=True)\n"
+        "    return [0.0] * len(completions)\n"
+    )
+    settings = {
+        "method": "grpo",
+        "config": "env: {OURS: from-yaml, MINE: changed}\nmax_steps: 1",
+        "reward_funcs": "mine.py:seen",
+        "num_generations": 2,
+        "per_device_train_batch_size": 2,
+        "max_completion_length": 2,
+        "report_to": "none",
+    }
+    job = session_job(settings, train=[{"prompt": "w1"}] * 4, model=decoder, code=[])
+    (job.path / "input" / "data" / "code" / "mine.py").write_text(code)
+    arn = "arn:aws:sagemaker:eu-west-1:123456789012:training-job/mine"
+    variables = {"TRAINING_JOB_NAME": "mine", "TRAINING_JOB_ARN": arn, "MINE": "x" * 512}
+    exit_code, output = job.train(**variables)
+    assert exit_code == 0, output
+    assert f"seen mine {arn} changed from-yaml" in output
 
 
 @pytest.mark.slow

@@ -115,6 +115,32 @@ def test_trl_s_rewards_know_equal_expressions() -> None:
     assert reasoning(completions=chats, solution=solution) == [1, 1, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (
+            "mlp.no_such.weight",
+            "the base model has no parameter mlp.no_such.weight. Fix: use",
+        ),
+        ("input_layernorm.weight", "input_layernorm.weight is no matrix"),
+        ("mlp.up_proj.weight", ""),
+    ],
+)
+def test_lora_on_single_parameters(
+    target: str, message: str, new_job: Callable[..., Any], decoder: Path
+) -> None:
+    from sm_train.errors import UserError
+
+    settings = {"method": "sft", **FAST, "use_peft": True, "lora_target_parameters": target}
+    job = new_job(settings, train=[{"text": p} for p in PROMPTS], model=decoder)
+    if not message:
+        job.train_here()
+        assert max(job.losses) == 2
+        return
+    with pytest.raises(UserError, match=message):
+        job.train_here()
+
+
 def test_an_adapter_alone(new_job: Callable[..., Any], decoder: Path) -> None:
     settings = {"method": "sft", **FAST, "use_peft": True, "export": "adapter", "use_dora": True}
     job = new_job(settings, train=[{"text": p} for p in PROMPTS], model=decoder)

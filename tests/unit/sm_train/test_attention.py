@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sm_train.config import ModelArguments
+from sm_train.arguments import ModelArguments
 from sm_train.model import choose_attention
 
 pytestmark = pytest.mark.slow  # imports torch

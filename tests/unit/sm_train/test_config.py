@@ -138,3 +138,14 @@ def test_any_bytes_for_a_config_file_are_read_or_refused(paths: Paths, content: 
     (paths.config / "hyperparameters.json").write_bytes(content)
     with pytest.raises(UserError):
         load_config(paths)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [({"use_dora": True}, "use_dora = True"), ({"lora_dropout": 0.1}, "lora_dropout = 0.1")],
+)
+def test_single_parameters_take_plain_lora_only(setting: dict[str, Any], message: str) -> None:
+    settings = {"method": "sft", "use_peft": True, "lora_target_parameters": "experts.up"}
+    parse_config(settings)
+    with pytest.raises(UserError, match=f"{message}: contradicts another setting"):
+        parse_config({**settings, **setting})

@@ -60,6 +60,9 @@ def test_zero_takes_the_rest_from_the_training_arguments(
         ({"parallelism": "fsdp", "fsdp": "true"}, "parallelism = 'fsdp': contradicts"),
         ({"parallelism": "zero3"}, "parallelism = 'zero3': needs the package deepspeed"),
         ({"parallelism": "zero"}, "parallelism = 'zero'"),
+        ({"deepspeed": {"zero_optimization": {"stage": 4}}}, "deepspeed = "),
+        ({"deepspeed": {"zero_optimization": 2}}, "deepspeed = "),
+        ({"deepspeed": "nowhere.json"}, "deepspeed = 'nowhere.json': is neither"),
     ],
 )
 def test_what_cannot_be_is_refused(
