@@ -11,6 +11,7 @@ from typing import Any
 from sm_serve.adapter_head import head_options
 from sm_serve.artefact import Artefact
 from sm_serve.config import Settings
+from sm_serve.engines.packing import pack_linears
 from sm_serve.errors import StartupError
 
 logger = logging.getLogger(__name__)
@@ -72,8 +73,10 @@ def load_model(artefact: Artefact, settings: Settings, **options: Any) -> Any:
     if artefact.is_adapter:
         model = _merge_adapter(model, artefact.path)
     model = model.to(device).eval()
-    if device == "cpu" and not artefact.encoder_decoder:
-        choose_threads(model)
+    if device == "cpu":
+        pack_linears(model)
+        if not artefact.encoder_decoder:
+            choose_threads(model)
     return model
 
 
