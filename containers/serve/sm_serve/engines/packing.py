@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
@@ -20,6 +20,8 @@ ROWS = 16
 TRIES = 20
 GAIN = 1.05
 """A layer is packed where it becomes so many times as fast."""
+SMALLEST = 100_000
+"""Weights of a layer below which the call costs more than the product, whatever is measured."""
 
 
 def pack_linears(model: Any, worthwhile: Callable[[int, int], bool] | None = None) -> int:
@@ -36,18 +38,29 @@ def pack_linears(model: Any, worthwhile: Callable[[int, int], bool] | None = Non
     ):
         return 0
     chosen = worthwhile or cache(is_faster)
+    layers = [
+        (owner, name, layer)
+        for owner in model.modules()
+        for name, layer in owner.named_children()
+        if type(layer) is torch.nn.Linear
+        and layer.weight.dtype is torch.float32
+        and chosen(layer.in_features, layer.out_features)
+    ]
+    if not layers:
+        return 0
     shared = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
-    packed = 0
-    for owner in list(model.modules()):
-        for name, layer in list(owner.named_children()):
-            if type(layer) is not torch.nn.Linear or layer.weight.dtype is not torch.float32:
-                continue
-            if chosen(layer.in_features, layer.out_features):
-                setattr(owner, name, pack(layer, keep=id(layer.weight) in shared))
-                packed += 1
-    if packed:
-        logger.info("%d linear layers are computed by oneDNN", packed)
-    return packed
+    going = {id(layer.weight) for _, _, layer in layers} - shared
+    _release_file(each for each in model.parameters() if id(each) not in going)
+    for owner, name, layer in layers:
+        setattr(owner, name, pack(layer, keep=id(layer.weight) in shared))
+    logger.info("%d linear layers are computed by oneDNN", len(layers))
+    return len(layers)
+
+
+def _release_file(staying: Iterable[Any]) -> None:
+    """Copies what is not packed: the file stays in memory while anything points into it."""
+    for parameter in staying:
+        parameter.data = parameter.data.clone()
 
 
 def pack(layer: Any, *, keep: bool) -> Any:
@@ -78,6 +91,8 @@ def is_faster(inputs: int, outputs: int) -> bool:
     """Whether a layer of this shape gains by oneDNN here, measured in a few milliseconds."""
     import torch
 
+    if inputs * outputs < SMALLEST:
+        return False
     dense = torch.nn.Linear(inputs, outputs, bias=False)
     values = torch.randn(ROWS, inputs)
     with torch.inference_mode():
