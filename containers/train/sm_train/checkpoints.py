@@ -65,12 +65,24 @@ def is_complete(checkpoint: Path) -> bool:
     except (OSError, ValueError):
         return False
     if seals:
-        return all(
-            (checkpoint / name).is_file() and (checkpoint / name).stat().st_size == size
-            for sizes in seals
-            for name, size in sizes.items()
-        )
+        return _matches(checkpoint, seals)
     return _looks_complete(checkpoint)
+
+
+def _matches(checkpoint: Path, seals: list[dict[str, int]]) -> bool:
+    """Whether every sealed file is there, with a size that one of its seals gives.
+
+    Each host seals what is on its own disk. Below a prefix that hosts share, the last one wins the
+    files that all of them write, and a log with times in it is not equally long everywhere.
+    """
+    sizes: dict[str, set[int]] = {}
+    for one in seals:
+        for name, size in one.items():
+            sizes.setdefault(name, set()).add(size)
+    return all(
+        (checkpoint / name).is_file() and (checkpoint / name).stat().st_size in allowed
+        for name, allowed in sizes.items()
+    )
 
 
 def _looks_complete(checkpoint: Path) -> bool:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback
 
 from sm_train.callbacks import print_line
 from sm_train.checkpoints import last_complete, seal, step_of, whole_steps
@@ -49,8 +51,11 @@ class ResumeCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """The trainer would take one more step before it looks whether it has had enough."""
-        if self.checkpoint is not None and self._has_ended(state):
+        if self.checkpoint is None:
+            return
+        if self._has_ended(state):
             raise AlreadyTrainedError
+        set_epoch(self.trainer.callback_handler.train_dataloader, int(state.epoch))
 
     def _has_ended(self, state: Any) -> bool:
         if state.global_step >= state.max_steps:
@@ -90,6 +95,20 @@ class ResumeCallback(TrainerCallback):  # type: ignore[misc]
             self._random = None
 
 
+def set_epoch(dataloader: Any, epoch: int) -> None:
+    """Tell every sampler below, however deep, which epoch's order to draw.
+
+    accelerate and transformers look two levels down. Where several processes skip the batches of an
+    epoch that a stop cut short, there are three: they would go on with the first epoch's order.
+    """
+    part: Any = dataloader
+    while part is not None:
+        batches = getattr(part, "batch_sampler", None)
+        part = getattr(part, "sampler", None) if batches is None else batches
+        if hasattr(part, "set_epoch"):
+            part.set_epoch(epoch)
+
+
 def evaluation_is_due(args: Any, state: Any) -> bool:
     """Whether an uninterrupted run would have evaluated this step, and this one has not."""
     strategy, step = args.eval_strategy, state.global_step
@@ -105,6 +124,7 @@ def finish_checkpoint(trainer: Any) -> None:
     """Add the running metrics; when all processes have written their part, seal it."""
     folder = Path(trainer.args.output_dir) / f"checkpoint-{trainer.state.global_step}"
     keep_answers(trainer, folder)
+    _write_model_on_this_host(trainer, folder)
     loss = trainer._tr_loss.detach().clone()
     if trainer.args.world_size > 1:
         import torch
@@ -121,6 +141,37 @@ def finish_checkpoint(trainer: Any) -> None:
     }
     (folder / METERS).write_text(json.dumps(meters), encoding="utf-8")
     seal(folder, trainer.args.process_index)
+
+
+def _write_model_on_this_host(trainer: Any, folder: Path) -> None:
+    """On every host but the first, whose rank 0 alone may write weights for transformers.
+
+    Hosts share no disk, so each needs them to resume from, and to load the best model. The shards
+    of one that the processes share are written by those that hold them.
+    """
+    first = trainer.args.process_index == 0
+    sharded = (
+        trainer.is_fsdp_enabled
+        or trainer.is_deepspeed_enabled
+        or trainer.is_distributed_loading_by_transformers
+    )
+    if first or sharded or not trainer.args.should_save:
+        return
+    with _allowed_to_write(trainer.model):
+        trainer._save(str(folder))
+
+
+@contextmanager
+def _allowed_to_write(model: Any) -> Iterator[None]:
+    """`save_on_each_node` does not reach `save_pretrained`, which asks for the global rank."""
+    parts: list[Any] = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
+    for part in parts:
+        part.should_save_on_this_rank = bool  # of `is_main_process`
+    try:
+        yield
+    finally:
+        for part in parts:
+            del part.should_save_on_this_rank
 
 
 def _plain_metrics(trainer: Any) -> dict[str, list[float]]:

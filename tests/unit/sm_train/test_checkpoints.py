@@ -70,6 +70,25 @@ def test_a_seal_tells_what_a_copy_has_left_out(tmp_path: Path, name: str) -> Non
     assert whole_steps(tmp_path) == [10]
 
 
+@pytest.mark.parametrize("newer", [0, 1])
+def test_the_seals_of_two_hosts_below_one_prefix_agree(tmp_path: Path, newer: int) -> None:
+    """Their trainer states are not equally long, and whichever came last is there."""
+    merged = checkpoint(tmp_path, 10)
+    states = [json.dumps({"is_world_process_zero": first}) for first in (True, False)]
+    for process, state in enumerate(states):
+        (merged / "trainer_state.json").write_text(state)
+        (merged / f"rng_state_{process}.pth").write_bytes((merged / "optimizer.pt").read_bytes())
+        seal(merged, process)
+    (merged / "trainer_state.json").write_text(states[newer])
+    assert last_complete(tmp_path) == merged
+    weights = (merged / "model.safetensors").read_bytes()
+    (merged / "model.safetensors").write_bytes(weights[:-1])
+    assert last_complete(tmp_path) is None
+    (merged / "model.safetensors").write_bytes(weights)
+    (merged / "rng_state_0.pth").unlink()
+    assert last_complete(tmp_path) is None
+
+
 def test_without_a_seal_weights_alone_are_no_checkpoint(tmp_path: Path) -> None:
     (checkpoint(tmp_path, 10) / "optimizer.pt").unlink()
     assert last_complete(tmp_path) is None
