@@ -76,9 +76,9 @@ def load_model(artefact: Artefact, settings: Settings, **options: Any) -> Any:
         model = _merge_adapter(model, artefact.path)
     model = model.to(device).eval()
     if device == "cpu":
-        pack_linears(model)
         if not artefact.encoder_decoder:
             choose_threads(model)
+        pack_linears(model)
     return model
 
 
