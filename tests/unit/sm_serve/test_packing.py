@@ -41,6 +41,17 @@ def test_a_packed_model_gives_the_same_logits_and_tokens(tied: bool) -> None:
         assert torch.equal(model.generate(prompt, max_new_tokens=12, do_sample=False), tokens)
 
 
+def test_onednn_meets_few_numbers_of_rows() -> None:
+    assert [packing.padding(rows) for rows in (1, 16, 17, 256, 257, 320)] == [0, 0, 15, 0, 63, 0]
+    assert len({rows + packing.padding(rows) for rows in range(17, 2049)}) < 50
+    dense = torch.nn.Linear(40, 30)
+    packed = packing.pack(dense, keep=False)
+    values = torch.randn(3, 7, 40)
+    with torch.inference_mode():
+        assert torch.allclose(packed(values), dense(values), atol=1e-5)
+        assert packed(values).shape == (3, 7, 30)
+
+
 def test_the_dense_weights_are_freed_unless_an_embedding_shares_them() -> None:
     for tied in (False, True):
         model = language_model(tied=tied)
