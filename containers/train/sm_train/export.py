@@ -34,7 +34,8 @@ def export(job: Job, trainer: Any, tokenizer: Any, results: dict[str, float]) ->
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded else None
     if not job.is_main:
         return
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    # Without its autocast: what is compared and written is the weights' own, not rounded by it.
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     summary = _summary(job, trainer, results)
     with staged(job.paths.model) as folder:
         _save_weights(job, model, tokenizer, folder, weights)
