@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 import shutil
 import subprocess
@@ -190,20 +191,26 @@ def test_an_endpoint_moves_to_another_configuration_and_goes_on_answering(sessio
     assert after != before
 
 
-@pytest.fixture
-def slow_server(tmp_path, built):
-    """Id and address of a server that runs as nobody in particular, on a port it was told."""
-    script(tmp_path / "model", SLOW)
+@contextlib.contextmanager
+def running(image, model, port, *options):
+    """Id and address of a server in a container of its own, started by hand."""
     name = docker(
-        "run", "--detach", "--user", "1000", "--env", "SAGEMAKER_BIND_TO_PORT=9090",
-        "--publish", "127.0.0.1::9090", "--volume", f"{tmp_path / 'model'}:/opt/ml/model:ro",
-        built["sm-serve"].uri, "serve",
+        "run", "--detach", *options, "--publish", f"127.0.0.1::{port}",
+        "--volume", f"{model}:/opt/ml/model:ro", image.uri, "serve",
     )  # fmt: skip
     try:
-        url = "http://" + docker("port", name, "9090/tcp").splitlines()[0]
-        yield name, url
+        yield name, "http://" + docker("port", name, f"{port}/tcp").splitlines()[0]
     finally:
         docker("rm", "--force", name)
+
+
+@pytest.fixture
+def slow_server(tmp_path, built):
+    """A server that runs as nobody in particular, on a port it was told."""
+    script(tmp_path / "model", SLOW)
+    told = ("--user", "1000", "--env", "SAGEMAKER_BIND_TO_PORT=9090")
+    with running(built["sm-serve"], tmp_path / "model", 9090, *told) as server:
+        yield server
 
 
 def ready(url: str) -> bool:
@@ -231,21 +238,15 @@ def test_sigterm_answers_what_is_in_flight_and_ends_with_0(slow_server):
 
 @pytest.fixture(params=["classifier_dir", "language_model_dir"])
 def locked_down(request, built, tmp_path):
-    """Id and address of a server that may write nowhere and has no privilege."""
+    """A server that may write nowhere and has no privilege."""
     model = tmp_path / "model"
     shutil.copytree(request.getfixturevalue(request.param), model)
     for path in (model, *model.rglob("*")):
         path.chmod(path.stat().st_mode | 0o055)
-    name = docker(
-        "run", "--detach", "--user", "1000:1000", "--read-only", "--cap-drop", "ALL",
-        "--security-opt", "no-new-privileges", "--publish", "127.0.0.1::8080",
-        "--volume", f"{model}:/opt/ml/model:ro", built["sm-serve"].uri, "serve",
-    )  # fmt: skip
-    try:
-        url = "http://" + docker("port", name, "8080/tcp").splitlines()[0]
-        yield name, url
-    finally:
-        docker("rm", "--force", name)
+    locks = ("--user", "1000:1000", "--read-only", "--cap-drop", "ALL",
+             "--security-opt", "no-new-privileges")  # fmt: skip
+    with running(built["sm-serve"], model, 8080, *locks) as server:
+        yield server
 
 
 def test_weights_that_the_user_may_not_read_are_named(built, classifier_dir, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,17 @@ ADAPTERS_FOLDER = "adapters"
 
 @dataclass(frozen=True, slots=True)
 class Artefact:
-    """A checked model directory. `base` differs from `path` for an unmerged adapter."""
+    """A checked model directory. `base` differs from `path` for an unmerged adapter.
+
+    `head` holds the keywords of from_pretrained by which the base model gets the adapter's head.
+    """
 
     path: Path
     base: Path
     task: Task
     config: dict[str, Any]
     adapters: Mapping[str, Path] = field(default_factory=dict)
+    head: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def encoder_decoder(self) -> bool:
@@ -99,9 +103,9 @@ def inspect(model_dir: Path, settings: Settings) -> Artefact:
         )
     task = find_task(config, config_path, settings.task or _adapter_task(model_dir, base))
     artefact = Artefact(model_dir, base, task, config, _find_adapters(model_dir, task))
-    if artefact.is_adapter:
-        head_options(model_dir, config, task)
-    return artefact
+    if not artefact.is_adapter:
+        return artefact
+    return replace(artefact, head=head_options(model_dir, config, task))
 
 
 def find_task(config: dict[str, Any], source: Path, wanted: str | None) -> Task:

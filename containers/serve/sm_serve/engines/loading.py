@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sm_serve.adapter_head import head_options
 from sm_serve.artefact import Artefact
 from sm_serve.config import Settings
 from sm_serve.engines.packing import pack_linears
@@ -62,14 +61,13 @@ def load_model(artefact: Artefact, settings: Settings, **options: Any) -> Any:
     if device == "cpu":
         torch.set_num_threads(available_cpus())
     logger.info("loading %s from %s on %s", name, artefact.base, device)
-    if artefact.is_adapter:
-        options |= head_options(artefact.path, artefact.config, artefact.task)
     model = getattr(transformers, name).from_pretrained(
         artefact.base,
         dtype=choose_dtype(settings, device),
         local_files_only=True,
         use_safetensors=None if settings.allow_pickle_weights else True,
         trust_remote_code=settings.trust_remote_code,
+        **artefact.head,
         **options,
     )
     if artefact.is_adapter:
