@@ -121,7 +121,7 @@ class EngineHandler:
         if isinstance(self.engine, Predictor):
             return await self.engine.predict(call.inputs, call.parameters)
         if isinstance(self.engine, Generator):
-            options = read_options(call.parameters)
+            options = read_options(call.parameters, self.engine.defaults)
             options = replace(options, adapter=adapter or options.adapter)
             engine = self.engine
             return await gather([self._sequences(engine, p, options) for p in call.inputs])
@@ -157,7 +157,7 @@ class EngineHandler:
         kind = media.choose_accept(
             accept, (media.EVENT_STREAM, media.JSON_LINES), media.EVENT_STREAM
         )
-        options = read_options(call.parameters)
+        options = read_options(call.parameters, engine.defaults)
         if options.sequences > 1:
             raise BadRequest("stream: true gives one answer: leave num_return_sequences out")
         prompt = check_prompt(call.inputs[0])
@@ -187,7 +187,7 @@ class EngineHandler:
         """See Handler."""
         call = WARM_UP.get(self.engine.task)
         if call is not None:
-            await self.results(call)
+            wire.dump(await self.results(call))  # what is no JSON is no answer
 
     def health(self) -> str | None:
         """See Handler."""

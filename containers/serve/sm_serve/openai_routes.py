@@ -59,7 +59,8 @@ class OpenAI:
             return await self._embeddings(body)
         if not isinstance(self._engine, Generator):
             raise BadRequest(f"{route} needs a language model: this is {self._engine.task}")
-        job = openai.parse_generation(route, body).calling(self._engine.chat_template)
+        job = openai.parse_generation(route, body, self._engine.defaults)
+        job = job.calling(self._engine.chat_template)
         name = adapter or self._check_model(job.model)
         writer = openai.Writer(job, name, request_id)
         chosen = adapter or (name if name != self._name else None)

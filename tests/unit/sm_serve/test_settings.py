@@ -60,6 +60,8 @@ def test_log_levels_may_be_the_toolkits_numbers():
         ("GPT2LMHeadModel", Task.TEXT_GENERATION),
         ("Qwen3ForCausalLM", Task.TEXT_GENERATION),
         ("T5ForConditionalGeneration", Task.TEXT_GENERATION),
+        ("MarianMTModel", Task.TEXT_GENERATION),
+        ("EncoderDecoderModel", Task.TEXT_GENERATION),
     ],
 )
 def test_the_architecture_tells_the_task(architecture, task, tmp_path):

@@ -176,6 +176,11 @@ class Generator(Engine, Protocol):
         """How messages and tools are written for the model; empty where it does not chat."""
         ...
 
+    @property
+    def defaults(self) -> Sampling:
+        """How the model's authors want tokens chosen, where a request leaves it open."""
+        ...
+
     def generate(self, request: GenerationRequest) -> AsyncIterator[Delta]:
         """Yields pieces as they come when `request.stream`, else one.
 

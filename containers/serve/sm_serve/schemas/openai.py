@@ -13,7 +13,7 @@ from typing import Any
 from sm_serve.engines.protocol import Delta, GenerationRequest, Sampling, TokenLogprob
 from sm_serve.errors import BadRequest, ServeError
 from sm_serve.schemas.constraints import read_openai
-from sm_serve.schemas.parameters import MAX_SEED, MAX_TOP_LOGPROBS, Fields
+from sm_serve.schemas.parameters import MAX_SEED, MAX_TOP_LOGPROBS, UNTOLD, Fields
 from sm_serve.schemas.tool_calls import CallReader, Found
 from sm_serve.schemas.tools import (
     PLAIN,
@@ -81,8 +81,11 @@ def route_of(body: Any) -> str | None:
     return None
 
 
-def parse_generation(route: str, body: Any) -> Job:
-    """A chat or completions request. BadRequest names the field, the value and the fix."""
+def parse_generation(route: str, body: Any, defaults: Sampling = UNTOLD) -> Job:
+    """A chat or completions request, whose sampling is `defaults` where it says nothing.
+
+    BadRequest names the field, the value and the fix.
+    """
     fields = Fields(require_object(body), "")
     stream = bool(fields.flag("stream"))
     options = fields.take("stream_options")
@@ -110,7 +113,7 @@ def parse_generation(route: str, body: Any) -> Job:
     if limit == 0 and not echo:
         raise fields.wrong("max_tokens", 0, "ask for a token, or set echo to true")
     sampling = replace(
-        _read_sampling(fields, limit),
+        _read_sampling(fields, limit, defaults),
         logprobs=logprobs,
         prompt_logprobs=logprobs if echo else None,
     )
@@ -138,15 +141,18 @@ def _chat_logprobs(fields: Fields) -> int | None:
     return (top or 0) if wanted else None
 
 
-def _read_sampling(fields: Fields, limit: int | None) -> Sampling:
+def _read_sampling(fields: Fields, limit: int | None, defaults: Sampling) -> Sampling:
+    top_k = fields.integer("top_k", -1, 1_000_000)
     sampling = Sampling(
         max_new_tokens=limit,
-        temperature=fields.number("temperature", 1.0, 0.0, 100.0),
-        top_p=max(fields.number("top_p", 1.0, 0.0, 1.0), LEAST_TOP_P),
-        top_k=max(fields.integer("top_k", -1, 1_000_000) or 0, 0),
-        min_p=fields.number("min_p", 0.0, 0.0, 1.0),
+        temperature=fields.number("temperature", defaults.temperature, 0.0, 100.0),
+        top_p=max(fields.number("top_p", defaults.top_p, 0.0, 1.0), LEAST_TOP_P),
+        top_k=defaults.top_k if top_k is None else max(top_k, 0),
+        min_p=fields.number("min_p", defaults.min_p, 0.0, 1.0),
         min_new_tokens=fields.integer("min_tokens", 0, 1_000_000) or 0,
-        repetition_penalty=fields.number("repetition_penalty", 1.0, 0.01, 10.0),
+        repetition_penalty=fields.number(
+            "repetition_penalty", defaults.repetition_penalty, 0.01, 10.0
+        ),
         frequency_penalty=fields.number("frequency_penalty", 0.0, -2.0, 2.0),
         presence_penalty=fields.number("presence_penalty", 0.0, -2.0, 2.0),
         logit_bias=fields.biases("logit_bias"),
