@@ -19,7 +19,13 @@ from sm_serve.engines.protocol import (
     Predictor,
     Task,
 )
-from sm_serve.errors import BadRequest, ServeError, adapter_not_found, first_of
+from sm_serve.errors import (
+    BadRequest,
+    ServeError,
+    UnsupportedMediaType,
+    adapter_not_found,
+    first_of,
+)
 from sm_serve.openai_routes import OpenAI, route_attribute
 from sm_serve.schemas import documents, media, openai
 from sm_serve.schemas import invocation as wire
@@ -73,7 +79,7 @@ class EngineHandler:
     async def invoke(self, request: Incoming) -> Answer:
         """See Handler."""
         adapter = self._wanted_adapter(request)
-        content = media.parse_media_type(request.content_type)
+        content = read_content(request)
         route = route_attribute(request.headers.get(contract.HEADER_CUSTOM_ATTRIBUTES, ""))
         if route is not None:
             return await self.invoke_openai(route, request)
@@ -99,7 +105,7 @@ class EngineHandler:
     async def invoke_openai(self, route: str, request: Incoming) -> Answer:
         """Answers a body in OpenAI's format."""
         adapter = self._wanted_adapter(request)
-        content = media.parse_media_type(request.content_type)
+        content = read_content(request)
         value = documents.parse_json(documents.decode_text(request.body, content))
         return await self.openai.answer(route, value, request.id, adapter)
 
@@ -196,6 +202,16 @@ class EngineHandler:
     def close(self) -> None:
         """See Handler."""
         self.engine.close()
+
+
+def read_content(request: Incoming) -> media.MediaType:
+    """The body's type; UnsupportedMediaType for one that is compressed."""
+    encoding = request.headers.get("content-encoding", "")
+    if encoding.lower() not in ("", "identity"):
+        raise UnsupportedMediaType(
+            f"Content-Encoding {encoding[:40]!r} is not supported: send the body uncompressed"
+        )
+    return media.parse_media_type(request.content_type)
 
 
 async def gather(coroutines: list[Any]) -> list[Any]:

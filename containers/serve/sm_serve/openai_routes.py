@@ -167,4 +167,4 @@ def event(value: Any) -> bytes:
 
 
 def _error_event(error: ServeError) -> bytes:
-    return event(openai.write_error(error))
+    return event(error.body())

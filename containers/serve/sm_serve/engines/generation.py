@@ -196,6 +196,7 @@ class TextGenerator(ABC):
                 continue_final_message=request.continue_final_message,
                 tokenize=True,
                 return_dict=True,
+                **request.template_variables,
             )["input_ids"]
         except Exception as error:  # templates raise whatever their authors chose
             raise BadRequest(f"the chat template refuses these messages: {error}") from error
