@@ -9,7 +9,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -235,28 +235,33 @@ def _too_large(limit: int) -> PayloadTooLarge:
 
 async def until_gone(work: Coroutine[Any, Any, T], receive: Receive, seconds: float) -> T:
     """The result of `work`, which is cancelled when the client leaves or time is up."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnect(receive))
+    task = cast("asyncio.Task[Any]", asyncio.current_task())
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    watcher = asyncio.ensure_future(watch())
+    deadline = asyncio.timeout(seconds)
     try:
-        done, _ = await asyncio.wait(
-            (task, gone), timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-        )
-        if task in done:
-            return task.result()
-        if gone in done:
-            raise ClientGoneError
-        raise TimedOut(f"no answer within {seconds:g} s: ask for less, or use async inference")
+        async with deadline:
+            return await work
+    except asyncio.CancelledError:
+        if gone and task.uncancel() == 0:
+            raise ClientGoneError from None
+        raise
+    except TimeoutError:
+        if deadline.expired():
+            raise TimedOut(
+                f"no answer within {seconds:g} s: ask for less, or use async inference"
+            ) from None
+        raise
     finally:
-        gone.cancel()
-        if not task.done():
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
-
-
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+        watcher.cancel()
 
 
 async def send_answer(answer: Answer, receive: Receive, send: Send, seconds: float) -> None:

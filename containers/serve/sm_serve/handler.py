@@ -72,6 +72,9 @@ class EngineHandler:
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self.engine: Engine = engine
+        # Asked once: to look a protocol's methods up costs a good part of a small request.
+        self._predictor = engine if isinstance(engine, Predictor) else None
+        self._generator = engine if isinstance(engine, Generator) else None
         self.openai = OpenAI(engine, settings.served_name)
         default = settings.default_accept
         self._default = None if default == media.JSON else default
@@ -92,8 +95,8 @@ class EngineHandler:
         else:
             invocation = wire.parse_invocation(request.body, content)
         calls = invocation.calls
-        if len(calls) == 1 and calls[0].stream and isinstance(self.engine, Generator):
-            return await self._stream(self.engine, calls[0], request.accept, adapter)
+        if len(calls) == 1 and calls[0].stream and self._generator is not None:
+            return await self._stream(self._generator, calls[0], request.accept, adapter)
         kind = wire.choose_output(request.accept, invocation, self._default)
         if len(calls) == 1:
             results = [await self.results(calls[0], adapter)]
@@ -124,12 +127,12 @@ class EngineHandler:
 
     async def results(self, call: Call, adapter: str | None = None) -> list[Any]:
         """One result for each input of a call; a header's adapter goes before the body's."""
-        if isinstance(self.engine, Predictor):
-            return await self.engine.predict(call.inputs, call.parameters)
-        if isinstance(self.engine, Generator):
-            options = read_options(call.parameters, self.engine.defaults)
+        if self._predictor is not None:
+            return await self._predictor.predict(call.inputs, call.parameters)
+        if self._generator is not None:
+            options = read_options(call.parameters, self._generator.defaults)
             options = replace(options, adapter=adapter or options.adapter)
-            engine = self.engine
+            engine = self._generator
             return await gather([self._sequences(engine, p, options) for p in call.inputs])
         raise ServeError(f"the engine {type(self.engine).__name__} answers nothing")
 

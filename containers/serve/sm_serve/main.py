@@ -15,6 +15,7 @@ import uvicorn
 
 from sm_serve.config import Settings, load_settings
 from sm_serve.errors import StartupError
+from sm_serve.http_protocol import HttpProtocol
 from sm_serve.scratch import ensure_temporary_directory
 from sm_serve.server import build_app
 from sm_serve.service import Service
@@ -162,7 +163,7 @@ def main() -> int:
         # Named, not "auto": draining takes connections over from the loop, and a parser in C halves
         # what a request costs.
         loop="asyncio",
-        http="httptools",
+        http=HttpProtocol,
         proxy_headers=False,
         log_config=None,
         access_log=False,

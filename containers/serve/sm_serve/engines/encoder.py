@@ -11,6 +11,7 @@ from sm_serve.config import Settings
 from sm_serve.engines import loading
 from sm_serve.engines.batching import Batcher, BatchLimits
 from sm_serve.engines.protocol import Task
+from sm_serve.engines.unpadding import remove_padding
 from sm_serve.errors import BadRequest, StartupError
 
 TOKENIZING = ("truncation", "max_length", "padding")
@@ -36,6 +37,7 @@ class EncoderEngine(ABC):
             tokens=settings.batch_tokens,
             delay=settings.batch_delay,
             stall=settings.stall_timeout,
+            padded=not remove_padding(model),
         )
         self._batcher: Batcher[Tokens] = Batcher(
             self.encode, self._forward, limits, name=f"sm-serve-{self.task}"
