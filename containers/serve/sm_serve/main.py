@@ -16,6 +16,7 @@ import uvicorn
 from sm_serve.config import Settings, load_settings
 from sm_serve.errors import StartupError
 from sm_serve.http_protocol import HttpProtocol
+from sm_serve.log import configure_logging
 from sm_serve.scratch import ensure_temporary_directory
 from sm_serve.server import build_app
 from sm_serve.service import Service
@@ -131,15 +132,6 @@ def bind(settings: Settings) -> socket.socket:
         ) from error
     listener.setblocking(False)
     return listener
-
-
-def configure_logging(level: str) -> None:
-    """Lines with time and level on standard output, where the platform collects them."""
-    logging.basicConfig(
-        level=level, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    for noisy in ("uvicorn.error", "httpx", "urllib3", "filelock"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 
 def main() -> int:
