@@ -10,6 +10,7 @@ from sm_serve.artefact import Artefact
 from sm_serve.config import Settings
 from sm_serve.engines import loading
 from sm_serve.engines.batching import Batcher, BatchLimits
+from sm_serve.engines.long_text import tokenize_heads
 from sm_serve.engines.protocol import Task
 from sm_serve.engines.unpadding import remove_padding
 from sm_serve.errors import BadRequest, StartupError
@@ -81,10 +82,14 @@ class EncoderEngine(ABC):
     ) -> list[tuple[int, Tokens]]:
         """Tokenizes texts or text pairs, cut to the model's length unless truncation is off."""
         first, second = split_pairs(inputs)
-        batch = self.tokenizer(
-            first, second, truncation=bool(parameters.get("truncation", True)),
-            max_length=read_max_length(parameters, self.max_length),
-        )  # fmt: skip
+        length = read_max_length(parameters, self.max_length)
+        if second is None and parameters.get("truncation", True):
+            batch = tokenize_heads(self.tokenizer, first, length)
+        else:
+            batch = self.tokenizer(
+                first, second, truncation=bool(parameters.get("truncation", True)),
+                max_length=length,
+            )  # fmt: skip
         rows = []
         for index, ids in enumerate(batch["input_ids"]):
             if len(ids) > self.max_length:

@@ -17,6 +17,7 @@ from typing import Any
 from sm_serve.config import Settings
 from sm_serve.engines import loading
 from sm_serve.engines.defaults import read_defaults
+from sm_serve.engines.long_text import surely_over
 from sm_serve.engines.protocol import (
     Delta,
     Echo,
@@ -65,6 +66,7 @@ class TextGenerator(ABC):
             )
         self.context = context_length(config, tokenizer)
         self.vocabulary = int(config.get_text_config().vocab_size)
+        self._tokenizing = asyncio.Semaphore(1)  # each takes much memory
         self._active = 0
         self._tokens_total = 0
 
@@ -167,7 +169,8 @@ class TextGenerator(ABC):
         if isinstance(request.prompt, str):
             size = len(request.prompt)
         if size >= LONG_PROMPT_CHARACTERS:
-            prompt = await asyncio.to_thread(self.encode_prompt, request)
+            async with self._tokenizing:
+                prompt = await asyncio.to_thread(self.encode_prompt, request)
         else:
             prompt = self.encode_prompt(request)
         if not prompt:
@@ -178,6 +181,12 @@ class TextGenerator(ABC):
         """Token ids of a text, of chat messages by the chat template, or those given."""
         prompt = request.prompt
         if isinstance(prompt, str):
+            if not request.truncate and surely_over(self.tokenizer, prompt, self.context):
+                raise BadRequest(
+                    f"the prompt has over {self.context} tokens, the model's context is"
+                    f" {self.context}: shorten the prompt",
+                    code="context_length_exceeded",
+                )
             ids: list[int] = self.tokenizer(prompt)["input_ids"]
             return ids
         if prompt and isinstance(prompt[0], int):
