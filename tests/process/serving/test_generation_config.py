@@ -9,7 +9,8 @@ from serving_models import tokenizer as make_tokenizer
 from sm_serve.config import Settings
 from sm_serve.engines.continuous import ContinuousGenerator
 from sm_serve.engines.plain import PlainGenerator
-from sm_serve.engines.protocol import GenerationRequest
+from sm_serve.engines.protocol import GenerationRequest, Sampling
+from sm_serve.engines.sampling import NOT_NUMBERS, Choice, choose
 from sm_serve.errors import EngineError
 from sm_serve.schemas.generation import read_options
 from sm_serve.schemas.openai import CHAT, parse_generation
@@ -181,3 +182,18 @@ def test_scores_that_are_no_numbers_are_an_error_and_no_answer(build, language_m
     with pytest.raises(EngineError, match="not numbers"):
         asyncio.run(engine.score([5, 6, 7], 1, None))
     assert engine.health() is None
+
+
+def test_rows_that_only_fill_a_batch_up_are_nobodys():
+    import torch
+
+    choices = [Choice(Sampling()), Choice(Sampling(temperature=1.0, seed=1))]
+    scores = torch.randn(5, 9, generator=torch.Generator().manual_seed(1))
+    scores[2:] = float("nan")
+    chosen = choose(scores.clone(), choices)
+    assert chosen[0].equal(scores[0])
+    assert chosen[1].isinf().sum() == 1
+    assert [choice.failure for choice in choices] == [None, None]
+    scores[0, 3] = float("nan")
+    choose(scores, choices)
+    assert [choice.failure for choice in choices] == [NOT_NUMBERS, None]

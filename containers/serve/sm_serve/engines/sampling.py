@@ -155,7 +155,8 @@ def choose(scores: Any, choices: Sequence[Choice]) -> Any:
     """The scores with each row's own choice made its most probable token."""
     import torch
 
-    for choice, best in zip(choices, scores.amax(-1).tolist(), strict=True):
+    # A batch may be filled up: rows beyond the last choice are nobody's.
+    for choice, best in zip(choices, scores[: len(choices)].amax(-1).tolist(), strict=True):
         if best != best:  # noqa: PLR0124 - only NaN differs from itself, and it is the largest
             choice.failure = NOT_NUMBERS
     rows = [index for index, choice in enumerate(choices) if not choice.plain]
