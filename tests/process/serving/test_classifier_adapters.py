@@ -90,7 +90,7 @@ def test_an_adapter_that_cannot_answer_is_refused_with_its_reason(adapter_dir, t
     for base, message in (
         (headless, "without a head"),
         (other, "does not fit its base model"),
-        (several, "chosen by request for text-generation only"),
+        (several, "put all of them into adapters/NAME/"),
     ):
         with Server(base, wait=False) as server:
             assert server.process.wait(60) == 1

@@ -5,7 +5,7 @@ many clients get large batches. The front reads and writes for some clients whil
 others; a delay, in which a worker whose last batch was shared waits a bounded moment for more
 company, puts an end to that overlap and is therefore off unless asked for. The oldest item is
 always in the next batch; its company are the waiting items nearest to it in length, so that little
-is computed on padding and nothing starves.
+is computed on padding and nothing starves. A batch is answered by one adapter or by none.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from sm_serve.engines.protocol import ADAPTER
 from sm_serve.errors import EngineError, NotReady, ServeError
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ _Arrival = tuple[_Call, Sequence[Any], Mapping[str, Any]]
 
 @dataclass(slots=True, order=True)
 class _Item(Generic[Encoded]):
+    adapter: str
     length: int
     order: int
     encoded: Encoded = field(compare=False)
@@ -194,10 +196,11 @@ class Batcher(Generic[Encoded]):
     def _queue(self, calls: list[_Arrival]) -> None:
         inputs = [item for _, items, _ in calls for item in items]
         encoded = iter(self._prepare(inputs, calls[0][2]))
+        adapter = calls[0][2].get(ADAPTER) or ""
         for call, items, _ in calls:
             for index, (length, value) in enumerate(itertools.islice(encoded, len(items))):
                 self._order += 1
-                item = _Item(length, self._order, value, call, index)
+                item = _Item(adapter, length, self._order, value, call, index)
                 bisect.insort(self._by_length, item)
                 self._by_age.append(item)
 
@@ -218,8 +221,8 @@ class Batcher(Generic[Encoded]):
         low = bisect.bisect_left(queue, oldest)
         high = low + 1
         while high - low < limits.items:
-            shorter = queue[low - 1].length if low > 0 else None
-            longer = queue[high].length if high < len(queue) else None
+            shorter = self._neighbour(low - 1, oldest)
+            longer = self._neighbour(high, oldest)
             if longer is not None and not self._fits(queue[low].length, longer, high - low + 1):
                 longer = None
             if shorter is not None and not self._fits(
@@ -239,6 +242,13 @@ class Batcher(Generic[Encoded]):
         for item in batch:
             item.taken = True
         return [item for item in batch if not item.call.future.done()]
+
+    def _neighbour(self, place: int, oldest: _Item[Encoded]) -> int | None:
+        """The length of a waiting item, None where none may share the oldest one's batch."""
+        if not 0 <= place < len(self._by_length):
+            return None
+        item = self._by_length[place]
+        return item.length if item.adapter == oldest.adapter else None
 
     def _fits(self, shortest: int, longest: int, count: int) -> bool:
         return longest * count <= self._limits.tokens and longest <= shortest + max(
