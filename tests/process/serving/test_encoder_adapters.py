@@ -192,6 +192,10 @@ def test_adapters_that_do_not_fit_are_refused_with_their_reason(tmp_path):
         shutil.copytree(path / "adapters" / "same", tmp_path / name)
         file = tmp_path / name / "adapter_model.safetensors"
         save_file({k: v.contiguous().clone() for k, v in change(load_file(file)).items()}, file)
+    shutil.copytree(path / "adapters" / "same", tmp_path / "pissa")
+    config = json.loads((tmp_path / "pissa" / "adapter_config.json").read_text())
+    config["init_lora_weights"] = "pissa"
+    (tmp_path / "pissa" / "adapter_config.json").write_text(json.dumps(config))
     shutil.copytree(path / "adapters" / "named", tmp_path / "misnamed")
     (tmp_path / "misnamed" / "config.json").write_text('{"id2label": {"1": "a", "x": "b"}}')
 
@@ -204,6 +208,7 @@ def test_adapters_that_do_not_fit_are_refused_with_their_reason(tmp_path):
         assert "roberta.encoder" in await refusal("other")
         assert "served for text-classification" in await refusal("tags")
         assert "use_dora=True" in await refusal("dora")
+        assert "init_lora_weights='pissa'" in await refusal("pissa")
         assert "does not bring classifier.bias" in await refusal("headless")
         assert "bias" in await refusal("half")
         assert "size mismatch" in await refusal("narrow")

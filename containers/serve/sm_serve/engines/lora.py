@@ -28,6 +28,12 @@ PLAIN: Mapping[str, tuple[Any, ...]] = {
     "trainable_token_indices": (None, []),
     "layer_replication": (None, []),
     "alora_invocation_tokens": (None, []),
+    # The other ways to begin change the base model's weights, when trained and when loaded again.
+    "init_lora_weights": (True, False, None, "gaussian", "eva", "orthogonal"),
+    "arrow_config": (None,),
+    "kasa_config": (None,),
+    "use_qalora": (None, False),
+    "use_bdlora": (None, False),
 }
 """Values of an adapter's config that mean B·A·x and, beside it, what `modules_to_save` names."""
 NOTHING_SAVED: Mapping[str, tuple[Any, ...]] = {"modules_to_save": (None, [])}
