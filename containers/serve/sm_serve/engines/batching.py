@@ -71,7 +71,8 @@ class Batcher(Generic[Encoded]):
     """Runs `forward` on batches of what `prepare` made of the inputs, on a thread of its own.
 
     `prepare` turns inputs into encoded items and says how long each is; it may raise ServeError
-    for a bad one, which fails the call that brought it only. `forward` returns one result an item.
+    for a bad one, which fails the call that brought it only. `mark` tells an encoded item whose
+    adapter is to answer, "" for none. `forward` returns one result an item.
     """
 
     def __init__(
@@ -80,10 +81,12 @@ class Batcher(Generic[Encoded]):
         forward: Callable[[list[Encoded]], list[Any]],
         limits: BatchLimits,
         name: str = "batcher",
+        mark: Callable[[Encoded, str], None] = lambda encoded, adapter: None,
     ) -> None:
         self._prepare = prepare
         self._forward = forward
         self._limits = limits
+        self._mark = mark
         self._arrivals: deque[_Arrival] = deque()
         self._wake = threading.Condition()
         self._by_length: list[_Item[Encoded]] = []
@@ -181,7 +184,7 @@ class Batcher(Generic[Encoded]):
     def _encode(self, arrivals: list[_Arrival]) -> None:
         """Queues the items of new calls; those with the same parameters are prepared in one go."""
         waiting = [arrival for arrival in arrivals if not arrival[0].future.cancelled()]
-        for _, group in itertools.groupby(waiting, key=lambda arrival: arrival[2]):
+        for _, group in itertools.groupby(waiting, key=lambda each: {**each[2], ADAPTER: None}):
             calls = list(group)
             try:
                 self._queue(calls)
@@ -196,10 +199,11 @@ class Batcher(Generic[Encoded]):
     def _queue(self, calls: list[_Arrival]) -> None:
         inputs = [item for _, items, _ in calls for item in items]
         encoded = iter(self._prepare(inputs, calls[0][2]))
-        adapter = calls[0][2].get(ADAPTER) or ""
-        for call, items, _ in calls:
+        for call, items, parameters in calls:
+            adapter = parameters.get(ADAPTER) or ""
             for index, (length, value) in enumerate(itertools.islice(encoded, len(items))):
                 self._order += 1
+                self._mark(value, adapter)
                 item = _Item(adapter, length, self._order, value, call, index)
                 bisect.insort(self._by_length, item)
                 self._by_age.append(item)

@@ -47,7 +47,7 @@ class EncoderEngine(BankHost):
         self.own_profile: Any = None
         self._running = threading.Lock()
         self._batcher: Batcher[Tokens] = Batcher(
-            self._prepare, self._run, limits, name=f"sm-serve-{self.task}"
+            self.encode, self._run, limits, name=f"sm-serve-{self.task}", mark=_mark
         )
 
     @classmethod
@@ -123,14 +123,6 @@ class EncoderEngine(BankHost):
         """See the protocol."""
         self._batcher.close()
 
-    def _prepare(
-        self, inputs: Sequence[Any], parameters: Mapping[str, Any]
-    ) -> list[tuple[int, Tokens]]:
-        rows = self.encode(inputs, parameters)
-        for _, tokens in rows:
-            tokens[ADAPTER] = parameters[ADAPTER]
-        return rows
-
     def _run(self, items: list[Tokens]) -> list[Any]:
         with self._running, self.bank.through(items[0][ADAPTER]):
             return self._forward(items)
@@ -184,6 +176,10 @@ class EncoderEngine(BankHost):
     @abstractmethod
     def read(self, output: Any, tensors: dict[str, Any], items: list[Tokens]) -> list[Any]:
         """One result for each item out of the model's output."""
+
+
+def _mark(tokens: Tokens, adapter: str) -> None:
+    tokens[ADAPTER] = adapter or None
 
 
 def read_max_length(parameters: Mapping[str, Any], limit: int) -> int:
