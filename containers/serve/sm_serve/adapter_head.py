@@ -51,7 +51,16 @@ def task_of(config: Mapping[str, Any]) -> Task | None:
 
 def is_headed(config: Mapping[str, Any], task: Task) -> bool:
     """Whether a model's own architecture has the head of the task."""
-    suffix = SUFFIXES.get(task, "")
+    return _ends_with(config, SUFFIXES[task])
+
+
+def has_another_head(config: Mapping[str, Any], task: Task) -> bool:
+    """Whether it has that of another task, whose weights may have the same names."""
+    others = {*SUFFIXES.values(), "ForMultipleChoice"} - {SUFFIXES[task]}
+    return not is_headed(config, task) and any(_ends_with(config, other) for other in others)
+
+
+def _ends_with(config: Mapping[str, Any], suffix: str) -> bool:
     return any(str(name).endswith(suffix) for name in config.get("architectures") or [])
 
 

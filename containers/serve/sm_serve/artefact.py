@@ -89,7 +89,7 @@ def inspect(model_dir: Path, settings: Settings) -> Artefact:
             f"{config_path} has auto_map: the model needs its own Python code. Set"
             " SM_SERVE_TRUST_REMOTE_CODE=true if you trust it"
         )
-    adapters = _find_adapters(model_dir)
+    adapters = _find_adapters(model_dir, settings.served_name)
     task = find_task(
         config, config_path, settings.task or _adapters_task(model_dir, base, adapters)
     )
@@ -168,7 +168,7 @@ def _holds_adapter_alone(folder: Path) -> bool:
     return (folder / ADAPTER_CONFIG).is_file() and weights == {ADAPTER_WEIGHTS} and not pickled
 
 
-def _find_adapters(model_dir: Path) -> dict[str, Path]:
+def _find_adapters(model_dir: Path, own_name: str) -> dict[str, Path]:
     """Adapters by name. StartupError where they could not be told apart from the model."""
     folder = model_dir / ADAPTERS_FOLDER
     found = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{ADAPTER_CONFIG}"))}
@@ -176,6 +176,10 @@ def _find_adapters(model_dir: Path) -> dict[str, Path]:
         raise StartupError(
             f"{model_dir} is an adapter and holds more in {folder}: put all of them into"
             f" {ADAPTERS_FOLDER}/NAME/ beside base/"
+        )
+    if own_name in found:
+        raise StartupError(
+            f"{found[own_name]} has the model's own name: rename it, or set SM_SERVE_MODEL_NAME"
         )
     return found
 

@@ -147,6 +147,9 @@ def test_adapters_that_could_not_be_told_apart_are_refused(tmp_path):
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "base"}')
     with pytest.raises(StartupError, match="is an adapter and holds more"):
         inspect(tmp_path, Settings())
+    (tmp_path / "adapter_config.json").unlink()
+    with pytest.raises(StartupError, match="rude has the model's own name"):
+        inspect(tmp_path, Settings(served_name="rude"))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sm_serve.adapter_head import SUFFIXES, is_headed, saved_names
+from sm_serve.adapter_head import SUFFIXES, has_another_head, saved_names
 from sm_serve.artefact import Artefact
 from sm_serve.errors import StartupError
 
@@ -22,8 +22,8 @@ def gaps_of(model: Any, artefact: Artefact, found: Mapping[str, Any]) -> frozens
     body = f"{model.base_model_prefix}."
     head = {name for name, _ in model.named_parameters() if not name.startswith(body)}
     missing = {*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}
-    if artefact.config.get("architectures") and not is_headed(artefact.config, task):
-        missing |= head  # those of another task may have the same names
+    if has_another_head(artefact.config, task):
+        missing |= head
     gaps = {name for name in missing if name in head or ".pooler." in name}
     if artefact.is_adapter:
         gaps -= saved_names(artefact.path)
