@@ -12,6 +12,7 @@ from sm_serve import contract
 from sm_serve.answer import Answer, Incoming
 from sm_serve.config import Settings
 from sm_serve.engines.protocol import (
+    ADAPTER,
     AdapterHost,
     Engine,
     GenerationRequest,
@@ -19,7 +20,13 @@ from sm_serve.engines.protocol import (
     Predictor,
     Task,
 )
-from sm_serve.errors import BadRequest, ServeError, adapter_not_found, first_of
+from sm_serve.errors import (
+    ADAPTER_REQUIRED,
+    BadRequest,
+    ServeError,
+    adapter_not_found,
+    first_of,
+)
 from sm_serve.openai_routes import OpenAI, route_attribute
 from sm_serve.schemas import documents, media, openai
 from sm_serve.schemas import invocation as wire
@@ -122,7 +129,8 @@ class EngineHandler:
     async def results(self, call: Call, adapter: str | None = None) -> list[Any]:
         """One result for each input of a call; a header's adapter goes before the body's."""
         if self._predictor is not None:
-            return await self._predictor.predict(call.inputs, call.parameters)
+            parameters = {**call.parameters, ADAPTER: adapter} if adapter else call.parameters
+            return await self._predictor.predict(call.inputs, parameters)
         if self._generator is not None:
             options = read_options(call.parameters)
             options = replace(options, adapter=adapter or options.adapter)
@@ -189,8 +197,14 @@ class EngineHandler:
     async def warm_up(self) -> None:
         """See Handler."""
         call = WARM_UP.get(self.engine.task)
-        if call is not None:
+        if call is None:
+            return
+        try:
             await self.results(call)
+        except BadRequest as error:
+            if error.code != ADAPTER_REQUIRED or not isinstance(self.engine, AdapterHost):
+                raise
+            await self.results(call, self.engine.adapters()[0])
 
     def health(self) -> str | None:
         """See Handler."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any
+import contextlib
+import threading
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
 
 from sm_serve.artefact import Artefact
 from sm_serve.config import Settings
 from sm_serve.engines import loading
 from sm_serve.engines.batching import Batcher, BatchLimits
-from sm_serve.engines.protocol import Task
+from sm_serve.engines.encoder_bank import EncoderBank
+from sm_serve.engines.hosting import BankHost
+from sm_serve.engines.protocol import ADAPTER, Task
 from sm_serve.engines.unpadding import remove_padding
 from sm_serve.errors import BadRequest, StartupError
 
@@ -20,10 +25,11 @@ Tokens = dict[str, Any]
 """Columns of one tokenized input: input_ids and what else the model reads, plus extras."""
 
 
-class EncoderEngine(ABC):
+class EncoderEngine(BankHost):
     """An encoder behind a batcher. Subclasses say how inputs are tokenized and outputs read."""
 
     task: Task
+    bank: EncoderBank
     warm_up_input: Any = "warm up"
 
     def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
@@ -39,15 +45,37 @@ class EncoderEngine(ABC):
             stall=settings.stall_timeout,
             padded=not remove_padding(model),
         )
+        self.bank = EncoderBank(model, settings.max_adapters, self.task, self.read_profile)
+        self.own_profile: Any = None
+        self._running = threading.Lock()
         self._batcher: Batcher[Tokens] = Batcher(
-            self.encode, self._forward, limits, name=f"sm-serve-{self.task}"
+            self.encode, self._run, limits, name=f"sm-serve-{self.task}", mark=_mark
         )
 
     @classmethod
-    def load(cls, artefact: Artefact, settings: Settings) -> EncoderEngine:
-        """Loads model and tokenizer; StartupError says what the artefact lacks."""
+    def load(cls, artefact: Artefact, settings: Settings) -> Self:
+        """Loads model, tokenizer and adapters; StartupError says what the artefact lacks."""
         tokenizer = loading.load_tokenizer(artefact, settings)
-        return cls(loading.load_model(artefact, settings), tokenizer, settings)
+        model, gaps = loading.load_with_gaps(artefact, settings)
+        engine = cls(model, tokenizer, settings)
+        engine.bank.gaps = gaps
+        engine.own_profile = engine.profile_of(artefact)
+        engine.load_all(artefact.adapters)
+        return engine
+
+    def profile_of(self, artefact: Artefact) -> Any:
+        """What must be known to read the outputs of the base model."""
+        return self.own_profile
+
+    def read_profile(self, path: Path) -> Any:
+        """The same for an adapter's directory. Raises StartupError."""
+        return self.own_profile
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """See BankHost."""
+        with self._running:
+            yield
 
     def _pad_id(self) -> int:
         """Padding token; a decoder with a classification head finds its last token by it."""
@@ -62,7 +90,28 @@ class EncoderEngine(ABC):
 
     async def predict(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
         """One result an input; see the protocol."""
-        return await self._batcher.submit(inputs, parameters)
+        adapter = parameters.get(ADAPTER) or None
+        if adapter is not None and not isinstance(adapter, str):
+            raise BadRequest(f"parameters.{ADAPTER}={adapter!r}: give a text")
+        rest = {name: value for name, value in parameters.items() if name != ADAPTER}
+        with self.bank.using(adapter):
+            return await self.answer(inputs, rest, adapter)
+
+    @abstractmethod
+    async def answer(
+        self, inputs: Sequence[Any], parameters: Mapping[str, Any], adapter: str | None
+    ) -> list[Any]:
+        """Checks the parameters, submits the inputs, writes the results."""
+
+    async def submit(
+        self, inputs: Sequence[Any], parameters: Mapping[str, Any], adapter: str | None
+    ) -> list[Any]:
+        """What `read` gives for each input."""
+        return await self._batcher.submit(inputs, {**parameters, ADAPTER: adapter})
+
+    def profile(self, adapter: str | None) -> Any:
+        """What must be known to read an adapter's outputs."""
+        return self.bank.profile(adapter, self.own_profile)
 
     def health(self) -> str | None:
         """See the protocol."""
@@ -75,6 +124,10 @@ class EncoderEngine(ABC):
     def close(self) -> None:
         """See the protocol."""
         self._batcher.close()
+
+    def _run(self, items: list[Tokens]) -> list[Any]:
+        with self._running, self.bank.through(items[0][ADAPTER]):
+            return self._forward(items)
 
     def encode(
         self, inputs: Sequence[Any], parameters: Mapping[str, Any]
@@ -125,6 +178,10 @@ class EncoderEngine(ABC):
     @abstractmethod
     def read(self, output: Any, tensors: dict[str, Any], items: list[Tokens]) -> list[Any]:
         """One result for each item out of the model's output."""
+
+
+def _mark(tokens: Tokens, adapter: str) -> None:
+    tokens[ADAPTER] = adapter or None
 
 
 def read_max_length(parameters: Mapping[str, Any], limit: int) -> int:
