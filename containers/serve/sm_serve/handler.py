@@ -24,6 +24,7 @@ from sm_serve.errors import (
     ADAPTER_REQUIRED,
     BadRequest,
     ServeError,
+    UnsupportedMediaType,
     adapter_not_found,
     first_of,
 )
@@ -83,7 +84,7 @@ class EngineHandler:
     async def invoke(self, request: Incoming) -> Answer:
         """See Handler."""
         adapter = self._wanted_adapter(request)
-        content = media.parse_media_type(request.content_type)
+        content = read_content(request)
         route = route_attribute(request.headers.get(contract.HEADER_CUSTOM_ATTRIBUTES, ""))
         if route is not None:
             return await self.invoke_openai(route, request)
@@ -109,7 +110,7 @@ class EngineHandler:
     async def invoke_openai(self, route: str, request: Incoming) -> Answer:
         """Answers a body in OpenAI's format."""
         adapter = self._wanted_adapter(request)
-        content = media.parse_media_type(request.content_type)
+        content = read_content(request)
         value = documents.parse_json(documents.decode_text(request.body, content))
         return await self.openai.answer(route, value, request.id, adapter)
 
@@ -132,7 +133,7 @@ class EngineHandler:
             parameters = {**call.parameters, ADAPTER: adapter} if adapter else call.parameters
             return await self._predictor.predict(call.inputs, parameters)
         if self._generator is not None:
-            options = read_options(call.parameters)
+            options = read_options(call.parameters, self._generator.defaults)
             options = replace(options, adapter=adapter or options.adapter)
             engine = self._generator
             return await gather([self._sequences(engine, p, options) for p in call.inputs])
@@ -168,7 +169,7 @@ class EngineHandler:
         kind = media.choose_accept(
             accept, (media.EVENT_STREAM, media.JSON_LINES), media.EVENT_STREAM
         )
-        options = read_options(call.parameters)
+        options = read_options(call.parameters, engine.defaults)
         if options.sequences > 1:
             raise BadRequest("stream: true gives one answer: leave num_return_sequences out")
         prompt = check_prompt(call.inputs[0])
@@ -200,11 +201,12 @@ class EngineHandler:
         if call is None:
             return
         try:
-            await self.results(call)
+            results = await self.results(call)
         except BadRequest as error:
             if error.code != ADAPTER_REQUIRED or not isinstance(self.engine, AdapterHost):
                 raise
-            await self.results(call, self.engine.adapters()[0])
+            results = await self.results(call, self.engine.adapters()[0])
+        wire.dump(results)  # what is no JSON is no answer
 
     def health(self) -> str | None:
         """See Handler."""
@@ -213,6 +215,16 @@ class EngineHandler:
     def close(self) -> None:
         """See Handler."""
         self.engine.close()
+
+
+def read_content(request: Incoming) -> media.MediaType:
+    """The body's type; UnsupportedMediaType for one that is compressed."""
+    encoding = request.headers.get("content-encoding", "")
+    if encoding.lower() not in ("", "identity"):
+        raise UnsupportedMediaType(
+            f"Content-Encoding {encoding[:40]!r} is not supported: send the body uncompressed"
+        )
+    return media.parse_media_type(request.content_type)
 
 
 async def gather(coroutines: list[Any]) -> list[Any]:

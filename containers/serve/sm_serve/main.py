@@ -20,6 +20,7 @@ from sm_serve.log import configure_logging
 from sm_serve.scratch import ensure_temporary_directory
 from sm_serve.server import build_app
 from sm_serve.service import Service
+from sm_serve.stock_variables import unheeded
 
 logger = logging.getLogger("sm_serve")
 
@@ -139,6 +140,8 @@ def main() -> int:
         settings = load_settings()
         configure_logging(settings.log_level)
         ensure_temporary_directory()
+        for line in unheeded(os.environ, settings):
+            logger.warning("%s", line)
         service = Service(settings)
         service.check()
         listener = bind(settings)

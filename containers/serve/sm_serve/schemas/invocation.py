@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sm_serve.errors import BadRequest, NotAcceptable, UnsupportedMediaType
+from sm_serve.errors import BadRequest, EngineError, NotAcceptable, UnsupportedMediaType
 from sm_serve.schemas import documents, media
 from sm_serve.schemas.media import MediaType
 
@@ -152,5 +152,12 @@ def to_row(item: Any) -> list[Any]:
 
 
 def dump(value: Any) -> bytes:
-    """Compact JSON in UTF-8."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    """Compact JSON in UTF-8. EngineError where a number is none that JSON has (NaN, infinity)."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError as error:
+        raise EngineError(
+            "the model gave no number (NaN or infinity): its weights are damaged, or its precision"
+            " too low"
+        ) from error
+    return text.encode()
