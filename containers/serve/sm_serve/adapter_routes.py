@@ -61,7 +61,7 @@ def host(service: Service) -> AdapterHost:
     handler = service.handler
     if isinstance(handler, EngineHandler) and isinstance(handler.engine, AdapterHost):
         return handler.engine
-    raise NotFound("this model takes no adapters: only text generation does")
+    raise NotFound("this model takes no adapters: a script answers by itself")
 
 
 def read_name(fields: Fields, service: Service) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sm_serve.adapter_head import TASK_TYPES, head_options
+from sm_serve.adapter_head import WEIGHTS as ADAPTER_WEIGHTS
+from sm_serve.adapter_head import head_options, task_of
 from sm_serve.config import Settings
 from sm_serve.engines.protocol import Task
 from sm_serve.errors import StartupError
+from sm_serve.model_files import read_json
 
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth")
 TASK_BY_SUFFIX = {
@@ -64,19 +65,6 @@ class Artefact:
         return (self.path / ADAPTER_CONFIG).is_file() and self.base != self.path
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of the model directory; StartupError says which file is bad and why."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StartupError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise StartupError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise StartupError(f"{path} must hold a JSON object, not a {type(value).__name__}")
-    return value
-
-
 def inspect(model_dir: Path, settings: Settings) -> Artefact:
     """Checks a model directory and finds its task.
 
@@ -103,8 +91,12 @@ def inspect(model_dir: Path, settings: Settings) -> Artefact:
             f"{config_path} has auto_map: the model needs its own Python code. Set"
             " SM_SERVE_TRUST_REMOTE_CODE=true if you trust it"
         )
-    task = find_task(config, config_path, settings.task or _adapter_task(model_dir, base))
-    artefact = Artefact(model_dir, base, task, config, _find_adapters(model_dir, task))
+    adapters = _find_adapters(model_dir, settings.served_name)
+    task = find_task(
+        config, config_path, settings.task or _adapters_task(model_dir, base, adapters)
+    )
+    _check_tasks(adapters, task)
+    artefact = Artefact(model_dir, base, task, config, adapters)
     if not artefact.is_adapter:
         return artefact
     return replace(artefact, head=head_options(model_dir, config, task))
@@ -131,19 +123,31 @@ def find_task(config: dict[str, Any], source: Path, wanted: str | None) -> Task:
     )
 
 
-def _adapter_task(model_dir: Path, base: Path) -> str | None:
-    """What an adapter that is to be merged was trained for, where it says so."""
-    if base == model_dir or not (model_dir / ADAPTER_CONFIG).is_file():
-        return None
-    named = read_json(model_dir / ADAPTER_CONFIG).get("task_type")
-    task = TASK_TYPES.get(named) if isinstance(named, str) else None
-    return task.value if task is not None else None
+def _adapters_task(model_dir: Path, base: Path, adapters: Mapping[str, Path]) -> str | None:
+    """What an adapter that is to be merged, or all to choose from, were trained for, if they say.
+
+    It goes before the base model's own task: that may be without their head, or have another one.
+    """
+    merged = base != model_dir and (model_dir / ADAPTER_CONFIG).is_file()
+    folders = [model_dir] if merged else list(adapters.values())
+    found = {task_of(read_json(folder / ADAPTER_CONFIG)) for folder in folders} - {None}
+    return next(iter(found)) if len(found) == 1 else None
+
+
+def _check_tasks(adapters: Mapping[str, Path], task: Task) -> None:
+    for path in adapters.values():
+        own = task_of(read_json(path / ADAPTER_CONFIG))
+        if own not in (None, task):
+            raise StartupError(
+                f"{path} is an adapter for {own}, and the model is served for {task}: leave it out"
+            )
 
 
 def _base_of(model_dir: Path) -> Path:
     """The directory of the full model: an unmerged adapter names it in adapter_config.json."""
     adapter = model_dir / ADAPTER_CONFIG
-    if (model_dir / "config.json").is_file():
+    # Beside an adapter config.json names its labels; the model is where the weights are.
+    if (model_dir / "config.json").is_file() and not _holds_adapter_alone(model_dir):
         return model_dir
     if not adapter.is_file():
         alone = not (model_dir / ADAPTERS_FOLDER).is_dir()
@@ -160,21 +164,24 @@ def _base_of(model_dir: Path) -> Path:
     )
 
 
-def _find_adapters(model_dir: Path, task: Task) -> dict[str, Path]:
+def _holds_adapter_alone(folder: Path) -> bool:
+    weights = {path.name for path in folder.glob("*.safetensors")}
+    pickled = any((folder / name).exists() for name in PICKLED)
+    return (folder / ADAPTER_CONFIG).is_file() and weights == {ADAPTER_WEIGHTS} and not pickled
+
+
+def _find_adapters(model_dir: Path, own_name: str) -> dict[str, Path]:
     """Adapters by name. StartupError where they could not be told apart from the model."""
     folder = model_dir / ADAPTERS_FOLDER
     found = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{ADAPTER_CONFIG}"))}
-    if not found:
-        return {}
-    if task is not Task.TEXT_GENERATION:
-        raise StartupError(
-            f"{folder} holds adapters, which are chosen by request for {Task.TEXT_GENERATION} only:"
-            f" merge one for {task}"
-        )
-    if (model_dir / ADAPTER_CONFIG).is_file():
+    if found and (model_dir / ADAPTER_CONFIG).is_file():
         raise StartupError(
             f"{model_dir} is an adapter and holds more in {folder}: put all of them into"
             f" {ADAPTERS_FOLDER}/NAME/ beside base/"
+        )
+    if own_name in found:
+        raise StartupError(
+            f"{found[own_name]} has the model's own name: rename it, or set SM_SERVE_MODEL_NAME"
         )
     return found
 

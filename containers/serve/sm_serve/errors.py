@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+ADAPTER_REQUIRED = "adapter_required"
+"""Code of the refusal where the base model cannot answer by itself."""
+
 
 class ServeError(Exception):
     """A refusal or failure with its HTTP status; `retry_after` is in seconds."""

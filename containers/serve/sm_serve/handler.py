@@ -12,6 +12,7 @@ from sm_serve import contract
 from sm_serve.answer import Answer, Incoming
 from sm_serve.config import Settings
 from sm_serve.engines.protocol import (
+    ADAPTER,
     AdapterHost,
     Engine,
     GenerationRequest,
@@ -20,6 +21,7 @@ from sm_serve.engines.protocol import (
     Task,
 )
 from sm_serve.errors import (
+    ADAPTER_REQUIRED,
     BadRequest,
     ServeError,
     UnsupportedMediaType,
@@ -128,7 +130,8 @@ class EngineHandler:
     async def results(self, call: Call, adapter: str | None = None) -> list[Any]:
         """One result for each input of a call; a header's adapter goes before the body's."""
         if self._predictor is not None:
-            return await self._predictor.predict(call.inputs, call.parameters)
+            parameters = {**call.parameters, ADAPTER: adapter} if adapter else call.parameters
+            return await self._predictor.predict(call.inputs, parameters)
         if self._generator is not None:
             options = read_options(call.parameters, self._generator.defaults)
             options = replace(options, adapter=adapter or options.adapter)
@@ -195,8 +198,15 @@ class EngineHandler:
     async def warm_up(self) -> None:
         """See Handler."""
         call = WARM_UP.get(self.engine.task)
-        if call is not None:
-            wire.dump(await self.results(call))  # what is no JSON is no answer
+        if call is None:
+            return
+        try:
+            results = await self.results(call)
+        except BadRequest as error:
+            if error.code != ADAPTER_REQUIRED or not isinstance(self.engine, AdapterHost):
+                raise
+            results = await self.results(call, self.engine.adapters()[0])
+        wire.dump(results)  # what is no JSON is no answer
 
     def health(self) -> str | None:
         """See Handler."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from sm_serve.answer import Answer
 from sm_serve.engines.protocol import (
+    ADAPTER,
     AdapterHost,
     Delta,
     Engine,
@@ -56,14 +57,13 @@ class OpenAI:
     ) -> Answer:
         """Answers a parsed body; `adapter` goes before its `model`. Raises ServeError."""
         if route == openai.EMBEDDINGS:
-            return await self._embeddings(body)
+            return await self._embeddings(body, adapter)
         if not isinstance(self._engine, Generator):
             raise BadRequest(f"{route} needs a language model: this is {self._engine.task}")
         job = openai.parse_generation(route, body, self._engine.defaults)
         job = job.calling(self._engine.chat_template)
-        name = adapter or self._check_model(job.model)
+        name, chosen = self._choose(job.model, adapter)
         writer = openai.Writer(job, name, request_id)
-        chosen = adapter or (name if name != self._name else None)
         requests = [
             replace(request, sampling=request.sampling.nth(n), adapter=chosen)
             for request in job.requests
@@ -76,13 +76,16 @@ class OpenAI:
         answers = await self._collect(self._engine, requests)
         return Answer(dump(writer.whole(answers)), media.JSON)
 
-    def _check_model(self, name: str) -> str:
+    def _choose(self, name: str, adapter: str | None) -> tuple[str, str | None]:
+        """The model's name for the answer, and the adapter that gives it."""
+        if adapter is not None:
+            return adapter, adapter
         if name and name not in self.names:
             raise NotFound(
                 f"model {name!r} does not exist: give one of {', '.join(self.names)}",
                 code="model_not_found",
             )
-        return name or self._name
+        return name or self._name, name if name not in ("", self._name) else None
 
     async def _collect(self, engine: Generator, requests: list[GenerationRequest]) -> list[Delta]:
         async def one(request: GenerationRequest) -> Delta:
@@ -139,14 +142,14 @@ class OpenAI:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _embeddings(self, body: Any) -> Answer:
+    async def _embeddings(self, body: Any, adapter: str | None) -> Answer:
         if not isinstance(self._engine, Predictor) or self._engine.task is not Task.EMBEDDING:
             raise BadRequest(
                 f"/v1/embeddings needs an embedding model: this is {self._engine.task}"
             )
         texts, encoding, model, dimensions = embeddings.parse_embeddings(body)
-        name = self._check_model(model)
-        results = await self._engine.predict(texts, {"count_tokens": True})
+        name, chosen = self._choose(model, adapter)
+        results = await self._engine.predict(texts, {"count_tokens": True, ADAPTER: chosen})
         vectors = [embeddings.shorten(vector, dimensions) for vector, _ in results]
         tokens = sum(count for _, count in results)
         return Answer(

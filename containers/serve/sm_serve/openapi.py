@@ -128,9 +128,7 @@ def invocations(task: Task) -> Schema:
     request |= {media.JSON_LINES: {}, media.CSV: {}, media.TEXT: {}}
     answer = json_body({"anyOf": answers})
     answer |= {media.JSON_LINES: {}, media.CSV: {}, media.EVENT_STREAM: {}}
-    parameters: list[Schema] = [ATTRIBUTES_HEADER]
-    if task is Task.TEXT_GENERATION:
-        parameters.append(ADAPTER_HEADER)
+    parameters: list[Schema] = [ATTRIBUTES_HEADER, ADAPTER_HEADER]
     return operation(f"{task}", answer, failures=ANSWERING, request=request, parameters=parameters)
 
 
@@ -174,6 +172,7 @@ def openai_paths(task: Task) -> Schema:
                 json_body({"type": "object", "properties": {"usage": types.USAGE}}),
                 failures=ANSWERING,
                 request=json_body(types.EMBEDDING_REQUEST),
+                parameters=[ADAPTER_HEADER],
             )
         }
     if task is Task.TEXT_GENERATION:
@@ -190,8 +189,7 @@ def openai_paths(task: Task) -> Schema:
                     parameters=[ADAPTER_HEADER],
                 )
             }
-        paths |= adapter_paths(name)
-    return paths
+    return paths | adapter_paths(name)
 
 
 def adapter_paths(name: Schema) -> Schema:

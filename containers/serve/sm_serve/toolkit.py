@@ -26,11 +26,11 @@ from sagemaker_inference import content_types, decoder, encoder
 from sagemaker_inference.errors import BaseInferenceToolkitError, UnsupportedFormatError
 from sagemaker_inference.transformer import Transformer
 
-from sm_serve import hf_toolkit, requirements
+from sm_serve import contract, hf_toolkit, requirements
 from sm_serve.answer import Answer, Incoming
 from sm_serve.artefact import inspect
 from sm_serve.config import Settings
-from sm_serve.engines.protocol import Engine
+from sm_serve.engines.protocol import ADAPTER, Engine
 from sm_serve.engines.registry import load_engine
 from sm_serve.errors import (
     BadRequest,
@@ -177,12 +177,19 @@ class Defaults:
         return decoder.decode(input_data, content_type)
 
     def default_predict_fn(self, data: Any, model: Any, context: Any = None) -> Any:
-        """Calls the model as the Hugging Face toolkit does: inputs, then parameters by name."""
-        if isinstance(data, wire.Invocation) and isinstance(model, EngineModel):
-            return model.answer(data)
+        """Calls the model as the Hugging Face toolkit does: inputs, then parameters by name.
+
+        Our engine answers by the adapter that the request's header names.
+        """
+        chosen = {}
+        if isinstance(model, EngineModel):
+            adapter = context.get_request_header(0, contract.HEADER_ADAPTER) if context else None
+            if isinstance(data, wire.Invocation):
+                return model.answer(data, adapter or None)
+            chosen = {ADAPTER: adapter} if adapter else {}
         if isinstance(data, dict) and "inputs" in data:
-            return model(data["inputs"], **(data.get("parameters") or {}))
-        return model(data)
+            return model(data["inputs"], **{**(data.get("parameters") or {}), **chosen})
+        return model(data, **chosen)
 
     def default_output_fn(self, prediction: Any, accept: str, context: Any = None) -> Any:
         """Our formats for our engine's results; else the toolkit's encoders, without pickles."""
@@ -225,9 +232,9 @@ class EngineModel:
         call = wire.parse_call({"inputs": inputs, "parameters": parameters})
         return wire.lone(call, self._wait(self.handler.results(call)))
 
-    def answer(self, invocation: wire.Invocation) -> Results:
+    def answer(self, invocation: wire.Invocation, adapter: str | None) -> Results:
         """Results for a whole body."""
-        results = [self._wait(self.handler.results(call)) for call in invocation.calls]
+        results = [self._wait(self.handler.results(call, adapter)) for call in invocation.calls]
         return Results(invocation, results)
 
     def _wait(self, coroutine: Any) -> list[Any]:

@@ -79,6 +79,7 @@ def _save_weights(job: Job, model: Any, tokenizer: Any, target: Path, weights: A
         return
     adapter = target if kind == "adapter" else target / "adapter"
     model.save_pretrained(adapter, state_dict=weights)
+    _name_labels(model, adapter)
     if kind == "adapter":
         return
     if weights is not None or options.load_in_4bit or options.load_in_8bit:
@@ -86,6 +87,17 @@ def _save_weights(job: Job, model: Any, tokenizer: Any, target: Path, weights: A
     _merge(job, model, tokenizer).save_pretrained(target)
     if kind == "merged":
         shutil.rmtree(adapter)
+
+
+def _name_labels(model: Any, adapter: Path) -> None:
+    """A classifier's config.json beside its adapter: PEFT itself writes no names of labels."""
+    base = model.get_base_model()
+    if model.active_peft_config.task_type not in ("SEQ_CLS", "TOKEN_CLS"):
+        return
+    config = copy.deepcopy(base.config)
+    # FSDP2 makes a class of its own from the model's.
+    config.architectures = [type(base).__name__.removeprefix("FSDP")]
+    config.save_pretrained(adapter)
 
 
 def reloaded(job: Job, model: Any, adapter: Path) -> Any:

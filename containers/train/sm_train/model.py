@@ -74,12 +74,20 @@ def _checked_directory(folder: Path, field: str) -> Path:
             value=str(folder),
             fix="put config.json, the weights and the tokenizer's files there, unpacked",
         )
-    if not any(True for pattern in _WEIGHTS for _ in found[0].glob(pattern)):
+    weights = [path.name for pattern in _WEIGHTS for path in found[0].glob(pattern)]
+    if not weights:
         raise UserError(
             "holds no weights (*.safetensors)",
             field=field,
             value=str(found[0]),
             fix="copy the model's weights there",
+        )
+    if all(name.startswith("adapter_model") for name in weights):
+        raise UserError(
+            "holds an adapter alone",
+            field=field,
+            value=str(found[0]),
+            fix="give a whole model: train the adapter with export set to merged",
         )
     read_model_config(str(found[0]))
     return found[0]

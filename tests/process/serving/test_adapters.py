@@ -195,8 +195,3 @@ def test_damaged_and_foreign_adapters_are_refused(server):
     (folder / "adapter_config.json").write_text("{")
     assert "adapter_config.json" in refusal()
     assert server.ping() == 200
-
-
-def test_classifiers_have_no_adapters(classifier):
-    assert classifier.invoke({"inputs": "a"}, **{HEADER: "rude"}).status_code == 404
-    assert classifier.client.get("/adapters").status_code == 404

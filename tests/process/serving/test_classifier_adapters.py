@@ -1,11 +1,17 @@
 """Artefacts that are a classifier's adapter alone, its base model in base/."""
 
+import asyncio
 import json
 import shutil
 
 import pytest
+from serving_adapters import make_adapter, make_base, merged
 from serving_models import encoder
 from serving_process import Server, base_with
+
+from sm_serve.artefact import inspect
+from sm_serve.config import Settings
+from sm_serve.engines.registry import load_engine
 
 pytestmark = pytest.mark.slow
 
@@ -75,6 +81,27 @@ def test_label_names_are_those_of_the_base_models_config(adapter_dir, tmp_path):
     assert [(a["label"], a["score"]) for a in answers] == expected(adapter_dir, names)
 
 
+def test_an_adapter_s_own_head_and_names_go_before_its_base_models(tmp_path):
+    """Merged: as `replace_head` trains it, and as `export: adapter` writes it."""
+    from transformers import AutoTokenizer, pipeline
+
+    names = ["awful", "poor", "fine", "great"]
+    base = make_base(tmp_path / "base", "bert", "AutoModelForSequenceClassification", ["a", "b"])
+    folder = make_adapter(base, tmp_path / "one" / "model", "SEQ_CLS", 3, names)
+    base.rename(folder / "base")
+    model = merged(folder / "base", folder, "SEQ_CLS", names)
+    reference = pipeline(
+        "text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained(folder / "base")
+    )
+    settings = Settings()
+    engine = load_engine(inspect(folder, settings), settings)
+    answers = asyncio.run(engine.predict(TEXTS, {}))
+    engine.close()
+    wanted = reference(TEXTS)
+    assert [answer["label"] for answer in answers] == [answer["label"] for answer in wanted]
+    assert [a["score"] for a in answers] == pytest.approx([a["score"] for a in wanted], abs=1e-5)
+
+
 def test_an_adapter_that_cannot_answer_is_refused_with_its_reason(adapter_dir, tmp_path):
     from safetensors.torch import load_file, save_file
 
@@ -90,7 +117,7 @@ def test_an_adapter_that_cannot_answer_is_refused_with_its_reason(adapter_dir, t
     for base, message in (
         (headless, "without a head"),
         (other, "does not fit its base model"),
-        (several, "chosen by request for text-generation only"),
+        (several, "put all of them into adapters/NAME/"),
     ):
         with Server(base, wait=False) as server:
             assert server.process.wait(60) == 1

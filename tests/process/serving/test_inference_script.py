@@ -168,6 +168,9 @@ def test_a_script_without_model_fn_gets_our_engine(serve, classifier_dir, tmp_pa
     labels = answer.json()["labels"]
     assert len(labels) == 2
     assert set(labels) <= {"negative", "neutral", "positive"}
+    unknown = server.invoke({"inputs": "good"}, x_amzn_sagemaker_adapter_identifier="mine")
+    assert unknown.status_code == 404
+    assert unknown.json()["error"]["code"] == "adapter_not_found"
 
 
 @pytest.mark.parametrize(

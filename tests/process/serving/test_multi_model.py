@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from serving_adapters import make_adapter
 from serving_process import Server
 
 pytestmark = pytest.mark.slow
@@ -13,6 +14,7 @@ def test_models_come_and_go(tmp_path, classifier_dir):
     folders = [tmp_path / "models" / name / "model" for name in ("first", "second")]
     for folder in folders:
         shutil.copytree(classifier_dir, folder)
+    make_adapter(folders[1], folders[1] / "adapters" / "mood", "SEQ_CLS", 1, ["low", "high"])
     environ = {"SAGEMAKER_MULTI_MODEL": "true", "SM_SERVE_MAX_MODELS": "2", "SM_SERVE_EMF": "true"}
     with Server(tmp_path, **environ) as server:
 
@@ -30,6 +32,11 @@ def test_models_come_and_go(tmp_path, classifier_dir):
         assert server.client.get("/models/b").json()["modelUrl"] == str(folders[1])
         answer = server.client.post("/models/b/invoke", json={"inputs": "good"})
         assert set(answer.json()[0]) == {"label", "score"}
+        body, header = {"inputs": "good"}, {"X-Amzn-SageMaker-Adapter-Identifier": "mood"}
+        answer = server.client.post("/models/b/invoke", json=body, headers=header)
+        assert answer.json()[0]["label"] in ("low", "high")
+        answer = server.client.post("/models/a/invoke", json=body, headers=header)
+        assert answer.status_code == 404
         assert server.client.delete("/models/b").status_code == 200
         assert server.client.delete("/models/b").status_code == 404
         gone = server.client.post("/models/b/invoke", json={"inputs": "good"})

@@ -149,6 +149,30 @@ def test_an_adapter_alone(new_job: Callable[..., Any], decoder: Path) -> None:
     assert not (job.model / "model.safetensors").exists()
 
 
+def test_an_adapter_of_a_classifier_names_its_labels(
+    new_job: Callable[..., Any], encoders: dict[str, Path]
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    from sm_train.contract import Paths
+    from sm_train.errors import UserError
+    from sm_train.model import resolve_model
+
+    rows = [{"text": f"w{i} {kind}", "label": kind} for i in range(8) for kind in ("good", "bad")]
+    settings = {"method": "text-classification", **FAST, "use_peft": True, "export": "adapter"}
+    job = new_job(settings, train=rows, model=encoders["bert"])
+    job.train_here()
+    assert not (job.model / "model.safetensors").exists()
+    config = AutoConfig.from_pretrained(job.model)
+    assert config.id2label == {0: "bad", 1: "good"}
+    assert config.architectures == ["BertForSequenceClassification"]
+    base = AutoModelForSequenceClassification.from_pretrained(encoders["bert"], config=config)
+    assert PeftModel.from_pretrained(base, job.model).config.id2label == config.id2label
+    with pytest.raises(UserError, match="holds an adapter alone"):
+        resolve_model(Paths(job.path), str(job.model), "model_name_or_path")
+
+
 @pytest.mark.parametrize("lora", [False, True])
 def test_token_classification(
     lora: bool, new_job: Callable[..., Any], encoders: dict[str, Path]

@@ -102,6 +102,27 @@ def test_batches_hold_items_of_like_length_and_the_oldest_goes_first(recorder):
     assert model.batches[1:] == [[long, long], [short] * 5]
 
 
+def test_a_batch_is_of_one_adapter_and_a_rare_one_is_not_starved(recorder):
+    model = recorder(items=4)
+    names = ["often"] * 6 + ["rare"] + [None, "often"] * 10
+
+    async def run():
+        first, _ = await hold_and_submit(model, [])
+        tasks = [
+            asyncio.create_task(model.batcher.submit([f"{name}"], {"adapter_id": name}))
+            for name in names
+        ]
+        await asyncio.sleep(0.01)
+        model.gate.set()
+        return await asyncio.gather(first, *tasks)
+
+    assert asyncio.run(run())[1:] == [[str(name).upper()] for name in names]
+    waiting = model.batches[1:]
+    assert all(len(set(batch)) == 1 for batch in waiting)
+    assert [batch[0] for batch in waiting].index("rare") == 2
+    assert len(waiting) == 4 + 1 + 3  # as full as they can be
+
+
 def test_padded_tokens_bound_a_batch(recorder):
     model = recorder(tokens=100)
 

@@ -1,6 +1,7 @@
 """Settings and model directories: what is accepted, and what the refusals say."""
 
 import json
+import shutil
 
 import pytest
 
@@ -171,9 +172,52 @@ def test_adapters_that_could_not_be_told_apart_are_refused(tmp_path):
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "base"}')
     with pytest.raises(StartupError, match="is an adapter and holds more"):
         inspect(tmp_path, Settings())
+    (tmp_path / "adapter_config.json").unlink()
+    with pytest.raises(StartupError, match="rude has the model's own name"):
+        inspect(tmp_path, Settings(served_name="rude"))
 
 
-def test_adapters_of_a_classifier_are_refused(tmp_path):
-    model_with_adapters(tmp_path, "BertForSequenceClassification")
-    with pytest.raises(StartupError, match="text-generation only"):
-        inspect(tmp_path, Settings())
+@pytest.mark.parametrize(
+    ("architecture", "types", "task"),
+    [
+        ("BertForSequenceClassification", [None], "text-classification"),
+        ("BertForMaskedLM", ["SEQ_CLS", "SEQ_CLS"], "text-classification"),
+        ("BertModel", ["TOKEN_CLS", None], "token-classification"),
+        ("LlamaForCausalLM", ["SEQ_CLS"], "text-classification"),
+        ("LlamaForCausalLM", ["CAUSAL_LM"], "text-generation"),
+        ("BertModel", ["FEATURE_EXTRACTION"], "feature-extraction"),
+        ("BertForSequenceClassification", ["SEQ_CLS", "TOKEN_CLS"], "b is an adapter for token-"),
+    ],
+)
+def test_adapters_tell_the_task_of_their_base(tmp_path, architecture, types, task):
+    model_with_adapters(tmp_path, architecture)
+    for name, kind in zip("ab", types, strict=False):
+        (tmp_path / "adapters" / name).mkdir()
+        config = tmp_path / "adapters" / name / "adapter_config.json"
+        config.write_text(json.dumps({"task_type": kind}))
+    if task.startswith("b is"):
+        with pytest.raises(StartupError, match=task):
+            inspect(tmp_path, Settings())
+        return
+    assert inspect(tmp_path, Settings()).task == task
+    other = "token-classification" if task != "token-classification" else "text-classification"
+    if any(types):
+        with pytest.raises(StartupError, match=f"served for {other}: leave it out"):
+            inspect(tmp_path, Settings(task=other))
+
+
+def test_beside_an_adapter_config_json_names_its_labels(tmp_path):
+    model_with_adapters(tmp_path, "BertModel")
+    shutil.move(tmp_path / "adapters" / "rude", tmp_path / "one")
+    config = {"base_model_name_or_path": "/elsewhere", "task_type": "TOKEN_CLS"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": {"1": "B", "0": "O"}}))
+    shape = {"dtype": "F32", "shape": [2, 4], "data_offsets": [0, 32]}
+    header = json.dumps({"base_model.model.classifier.weight": shape}).encode()
+    (tmp_path / "adapter_model.safetensors").write_bytes(
+        len(header).to_bytes(8, "little") + header + bytes(32)
+    )
+    artefact = inspect(tmp_path, Settings())
+    assert (artefact.base, artefact.task) == (tmp_path / "base", "token-classification")
+    assert artefact.is_adapter
+    assert artefact.head["id2label"] == {0: "O", 1: "B"}

@@ -1,11 +1,10 @@
 """Dynamic batching: concurrent requests share forward passes on one worker thread.
 
 While one batch runs, newcomers queue up and form the next, so a lone client waits for nobody and
-many clients get large batches. The front reads and writes for some clients while the model runs for
-others; a delay, in which a worker whose last batch was shared waits a bounded moment for more
-company, puts an end to that overlap and is therefore off unless asked for. The oldest item is
+many clients get large batches. A worker whose last batch was shared waits a bounded moment for as
+many, as the clients that were just answered are about to come back. The oldest item is
 always in the next batch; its company are the waiting items nearest to it in length, so that little
-is computed on padding and nothing starves.
+is computed on padding and nothing starves. A batch is answered by one adapter or by none.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from sm_serve.engines.protocol import ADAPTER
 from sm_serve.errors import EngineError, NotReady, ServeError
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ _Arrival = tuple[_Call, Sequence[Any], Mapping[str, Any]]
 
 @dataclass(slots=True, order=True)
 class _Item(Generic[Encoded]):
+    adapter: str
     length: int
     order: int
     encoded: Encoded = field(compare=False)
@@ -73,7 +74,8 @@ class Batcher(Generic[Encoded]):
     """Runs `forward` on batches of what `prepare` made of the inputs, on a thread of its own.
 
     `prepare` turns inputs into encoded items and says how long each is; it may raise ServeError
-    for a bad one, which fails the call that brought it only. `forward` returns one result an item.
+    for a bad one, which fails the call that brought it only. `mark` tells an encoded item whose
+    adapter is to answer, "" for none. `forward` returns one result an item.
     """
 
     def __init__(
@@ -82,10 +84,12 @@ class Batcher(Generic[Encoded]):
         forward: Callable[[list[Encoded]], list[Any]],
         limits: BatchLimits,
         name: str = "batcher",
+        mark: Callable[[Encoded, str], None] = lambda encoded, adapter: None,
     ) -> None:
         self._prepare = prepare
         self._forward = forward
         self._limits = limits
+        self._mark = mark
         self._arrivals: deque[_Arrival] = deque()
         self._wake = threading.Condition()
         self._by_length: list[_Item[Encoded]] = []
@@ -183,7 +187,7 @@ class Batcher(Generic[Encoded]):
     def _encode(self, arrivals: list[_Arrival]) -> None:
         """Queues the items of new calls; those with the same parameters are prepared in one go."""
         waiting = [arrival for arrival in arrivals if not arrival[0].future.cancelled()]
-        for _, group in itertools.groupby(waiting, key=lambda arrival: arrival[2]):
+        for _, group in itertools.groupby(waiting, key=lambda each: {**each[2], ADAPTER: None}):
             calls = list(group)
             try:
                 self._queue(calls)
@@ -198,10 +202,12 @@ class Batcher(Generic[Encoded]):
     def _queue(self, calls: list[_Arrival]) -> None:
         inputs = [item for _, items, _ in calls for item in items]
         encoded = iter(self._prepare(inputs, calls[0][2]))
-        for call, items, _ in calls:
+        for call, items, parameters in calls:
+            adapter = parameters.get(ADAPTER) or ""
             for index, (length, value) in enumerate(itertools.islice(encoded, len(items))):
                 self._order += 1
-                item = _Item(length, self._order, value, call, index)
+                self._mark(value, adapter)
+                item = _Item(adapter, length, self._order, value, call, index)
                 bisect.insort(self._by_length, item)
                 self._by_age.append(item)
 
@@ -245,6 +251,8 @@ class Batcher(Generic[Encoded]):
 
     def _fits(self, first: int, last: int, tokens: int) -> bool:
         """Whether items from the first to the last, with so many tokens, may be a batch."""
+        if self._by_length[first].adapter != self._by_length[last].adapter:
+            return False
         if not self._limits.padded:
             return tokens <= self._limits.tokens
         shortest, longest = self._by_length[first].length, self._by_length[last].length

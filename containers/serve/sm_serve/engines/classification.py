@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from sm_serve.adapter_head import Head
 from sm_serve.config import Settings
 from sm_serve.engines.encoder import TOKENIZING, EncoderEngine, Tokens
+from sm_serve.engines.labels import adapter_head, own_head
 from sm_serve.engines.protocol import Task
 from sm_serve.errors import BadRequest
 
@@ -25,11 +28,15 @@ class ClassificationEngine(EncoderEngine):
 
     def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
         super().__init__(model, tokenizer, settings)
-        labels = model.config.id2label
-        self.labels = [str(labels[index]) for index in range(model.config.num_labels)]
-        self.activation = default_activation(model.config.problem_type, len(self.labels))
+        self.own_profile: Head = own_head(model.config)
 
-    async def predict(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+    def read_profile(self, path: Path) -> Head:
+        """See EncoderEngine."""
+        return adapter_head(path, self.own_profile, headless=bool(self.bank.gaps))
+
+    async def answer(
+        self, inputs: Sequence[Any], parameters: Mapping[str, Any], adapter: str | None
+    ) -> list[Any]:
         """{"label", "score"} an input, or a list of them, best first, when top_k is given."""
         unknown = sorted(set(parameters) - PARAMETERS)
         if unknown:
@@ -37,33 +44,34 @@ class ClassificationEngine(EncoderEngine):
                 f"parameters.{unknown[0]} is unknown to text-classification: it takes"
                 f" {', '.join(sorted(PARAMETERS))}"
             )
-        top_k = read_top_k(parameters, len(self.labels))
-        activation = parameters.get("function_to_apply") or self.activation
+        head: Head = self.profile(adapter)
+        top_k = read_top_k(parameters, len(head.labels))
+        default = default_activation(head.problem_type, len(head.labels))
+        activation = parameters.get("function_to_apply") or default
         activation = activation.lower() if isinstance(activation, str) else activation
         if activation not in ACTIVATIONS:
             raise BadRequest(
                 f"parameters.function_to_apply={activation!r}: give one of {', '.join(ACTIVATIONS)}"
             )
-        rows = await super().predict(inputs, parameters)
+        rows = await self.submit(inputs, parameters, adapter)
         ranked = not parameters.get("return_all_scores") or "top_k" in parameters
-        return [self._answer(row, activation, top_k, ranked=ranked) for row in rows]
-
-    def _answer(
-        self, logits: list[float], activation: str, top_k: int | None, *, ranked: bool
-    ) -> Any:
-        scores = activate(logits, activation)
-        if top_k is None:
-            best = max(range(len(scores)), key=scores.__getitem__)
-            return {"label": self.labels[best], "score": scores[best]}
-        order = list(range(len(scores)))
-        if ranked:
-            order.sort(key=scores.__getitem__, reverse=True)
-        return [{"label": self.labels[i], "score": scores[i]} for i in order[:top_k]]
+        return [rank(activate(row, activation), head.labels, top_k, ranked=ranked) for row in rows]
 
     def read(self, output: Any, tensors: dict[str, Any], items: list[Tokens]) -> list[Any]:
         """The logits of each item."""
         rows: list[Any] = output.logits.float().tolist()
         return rows
+
+
+def rank(scores: Sequence[float], labels: Sequence[str], top_k: int | None, *, ranked: bool) -> Any:
+    """The best label with its score; a list of several where top_k is given, best first."""
+    if top_k is None:
+        best = max(range(len(scores)), key=scores.__getitem__)
+        return {"label": labels[best], "score": scores[best]}
+    order = list(range(len(scores)))
+    if ranked:
+        order.sort(key=scores.__getitem__, reverse=True)
+    return [{"label": labels[i], "score": scores[i]} for i in order[:top_k]]
 
 
 def default_activation(problem_type: str | None, labels: int) -> str:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any
+import contextlib
+import threading
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
 
 from sm_serve.artefact import Artefact
 from sm_serve.config import Settings
 from sm_serve.engines import loading
 from sm_serve.engines.batching import Batcher, BatchLimits
+from sm_serve.engines.encoder_bank import EncoderBank
+from sm_serve.engines.hosting import BankHost
 from sm_serve.engines.long_text import tokenize_heads
-from sm_serve.engines.protocol import Task
+from sm_serve.engines.protocol import ADAPTER, Task
 from sm_serve.engines.unpadding import remove_padding
 from sm_serve.errors import BadRequest, StartupError
 
@@ -21,10 +26,11 @@ Tokens = dict[str, Any]
 """Columns of one tokenized input: input_ids and what else the model reads, plus extras."""
 
 
-class EncoderEngine(ABC):
+class EncoderEngine(BankHost):
     """An encoder behind a batcher. Subclasses say how inputs are tokenized and outputs read."""
 
     task: Task
+    bank: EncoderBank
     warm_up_input: Any = "warm up"
 
     def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
@@ -40,15 +46,37 @@ class EncoderEngine(ABC):
             stall=settings.stall_timeout,
             padded=not remove_padding(model),
         )
+        self.bank = EncoderBank(model, settings.max_adapters, self.task, self.read_profile)
+        self.own_profile: Any = None
+        self._running = threading.Lock()
         self._batcher: Batcher[Tokens] = Batcher(
-            self.encode, self._forward, limits, name=f"sm-serve-{self.task}"
+            self.encode, self._run, limits, name=f"sm-serve-{self.task}", mark=_mark
         )
 
     @classmethod
-    def load(cls, artefact: Artefact, settings: Settings) -> EncoderEngine:
-        """Loads model and tokenizer; StartupError says what the artefact lacks."""
+    def load(cls, artefact: Artefact, settings: Settings) -> Self:
+        """Loads model, tokenizer and adapters; StartupError says what the artefact lacks."""
         tokenizer = loading.load_tokenizer(artefact, settings)
-        return cls(loading.load_model(artefact, settings), tokenizer, settings)
+        model, gaps = loading.load_with_gaps(artefact, settings)
+        engine = cls(model, tokenizer, settings)
+        engine.bank.gaps = gaps
+        engine.own_profile = engine.profile_of(artefact)
+        engine.load_all(artefact.adapters)
+        return engine
+
+    def profile_of(self, artefact: Artefact) -> Any:
+        """What must be known to read the outputs of the base model."""
+        return self.own_profile
+
+    def read_profile(self, path: Path) -> Any:
+        """The same for an adapter's directory. Raises StartupError."""
+        return self.own_profile
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """See BankHost."""
+        with self._running:
+            yield
 
     def _pad_id(self) -> int:
         """Padding token; a decoder with a classification head finds its last token by it."""
@@ -63,7 +91,28 @@ class EncoderEngine(ABC):
 
     async def predict(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
         """One result an input; see the protocol."""
-        return await self._batcher.submit(inputs, parameters)
+        adapter = parameters.get(ADAPTER) or None
+        if adapter is not None and not isinstance(adapter, str):
+            raise BadRequest(f"parameters.{ADAPTER}={adapter!r}: give a text")
+        rest = {name: value for name, value in parameters.items() if name != ADAPTER}
+        with self.bank.using(adapter):
+            return await self.answer(inputs, rest, adapter)
+
+    @abstractmethod
+    async def answer(
+        self, inputs: Sequence[Any], parameters: Mapping[str, Any], adapter: str | None
+    ) -> list[Any]:
+        """Checks the parameters, submits the inputs, writes the results."""
+
+    async def submit(
+        self, inputs: Sequence[Any], parameters: Mapping[str, Any], adapter: str | None
+    ) -> list[Any]:
+        """What `read` gives for each input."""
+        return await self._batcher.submit(inputs, {**parameters, ADAPTER: adapter})
+
+    def profile(self, adapter: str | None) -> Any:
+        """What must be known to read an adapter's outputs."""
+        return self.bank.profile(adapter, self.own_profile)
 
     def health(self) -> str | None:
         """See the protocol."""
@@ -76,6 +125,10 @@ class EncoderEngine(ABC):
     def close(self) -> None:
         """See the protocol."""
         self._batcher.close()
+
+    def _run(self, items: list[Tokens]) -> list[Any]:
+        with self._running, self.bank.through(items[0][ADAPTER]):
+            return self._forward(items)
 
     def encode(
         self, inputs: Sequence[Any], parameters: Mapping[str, Any]
@@ -104,21 +157,23 @@ class EncoderEngine(ABC):
 
     def pad(self, items: list[Tokens]) -> dict[str, Any]:
         """Tensors of a batch on the model's device, padded to its longest item."""
+        import numpy
         import torch
 
-        width = max(len(item["input_ids"]) for item in items)
+        lengths = [len(item["input_ids"]) for item in items]
+        shape = len(items), max(lengths)
         left = self.tokenizer.padding_side == "left"
-        columns: dict[str, list[list[int]]] = {name: [] for name in self._columns}
-        columns["attention_mask"] = []
-        for item in items:
-            missing = width - len(item["input_ids"])
-            rows = {"attention_mask": [1] * (width - missing)}
-            rows.update({name: item[name] for name in self._columns})
-            for name, row in rows.items():
-                padding = [self._pad.get(name, 0)] * missing
-                columns[name].append(padding + row if left else row + padding)
-        device = self.model.device
-        return {name: torch.tensor(rows, device=device) for name, rows in columns.items()}
+        places = [slice(shape[1] - n, None) if left else slice(n) for n in lengths]
+        columns = {name: numpy.full(shape, self._pad.get(name, 0)) for name in self._columns}
+        mask = numpy.zeros(shape, numpy.int64)
+        for row, (item, place) in enumerate(zip(items, places, strict=True)):
+            mask[row, place] = 1
+            for name, column in columns.items():
+                column[row, place] = item[name]
+        tensors = {**columns, "attention_mask": mask}
+        return {
+            name: torch.from_numpy(each).to(self.model.device) for name, each in tensors.items()
+        }
 
     def _forward(self, items: list[Tokens]) -> list[Any]:
         import torch
@@ -130,6 +185,10 @@ class EncoderEngine(ABC):
     @abstractmethod
     def read(self, output: Any, tensors: dict[str, Any], items: list[Tokens]) -> list[Any]:
         """One result for each item out of the model's output."""
+
+
+def _mark(tokens: Tokens, adapter: str) -> None:
+    tokens[ADAPTER] = adapter or None
 
 
 def read_max_length(parameters: Mapping[str, Any], limit: int) -> int:

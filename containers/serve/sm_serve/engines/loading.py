@@ -10,6 +10,7 @@ from typing import Any
 
 from sm_serve.artefact import Artefact
 from sm_serve.config import Settings
+from sm_serve.engines.gaps import gaps_of
 from sm_serve.engines.packing import pack_linears
 from sm_serve.errors import StartupError
 
@@ -51,6 +52,16 @@ def load_tokenizer(artefact: Artefact, settings: Settings) -> Any:
 
 def load_model(artefact: Artefact, settings: Settings, **options: Any) -> Any:
     """The model in evaluation mode on the best device, an unmerged adapter merged into it."""
+    return load_with_gaps(artefact, settings, **options)[0]
+
+
+def load_with_gaps(
+    artefact: Artefact, settings: Settings, **options: Any
+) -> tuple[Any, frozenset[str]]:
+    """The model as `load_model` gives it, and what of its head neither it nor a merged adapter has.
+
+    StartupError where no adapter to choose from can fill such a gap.
+    """
     import torch
     import transformers
 
@@ -61,8 +72,9 @@ def load_model(artefact: Artefact, settings: Settings, **options: Any) -> Any:
     if device == "cpu":
         torch.set_num_threads(available_cpus())
     logger.info("loading %s from %s on %s", name, artefact.base, device)
-    model = getattr(transformers, name).from_pretrained(
+    model, found = getattr(transformers, name).from_pretrained(
         artefact.base,
+        output_loading_info=True,
         dtype=choose_dtype(settings, device),
         local_files_only=True,
         use_safetensors=None if settings.allow_pickle_weights else True,
@@ -70,6 +82,7 @@ def load_model(artefact: Artefact, settings: Settings, **options: Any) -> Any:
         **artefact.head,
         **options,
     )
+    gaps = gaps_of(model, artefact, found)
     if artefact.is_adapter:
         model = _merge_adapter(model, artefact.path)
     model = model.to(device).eval()
@@ -77,7 +90,7 @@ def load_model(artefact: Artefact, settings: Settings, **options: Any) -> Any:
         if not artefact.encoder_decoder:
             choose_threads(model)
         pack_linears(model)
-    return model
+    return model, gaps
 
 
 def choose_threads(model: Any) -> None:
@@ -132,7 +145,7 @@ def _merge_adapter(model: Any, path: Path) -> Any:
 
 
 def choose_dtype(settings: Settings, device: str) -> Any:
-    """float32 on CPU, where half precision is slower; else what the model was saved in."""
+    """float32 on CPU, where its answers are the most exact; else what the model was saved in."""
     import torch
 
     if settings.dtype != "auto":

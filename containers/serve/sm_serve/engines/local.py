@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 from abc import abstractmethod
 from collections.abc import AsyncGenerator
-from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 from sm_serve.artefact import Artefact
@@ -16,16 +14,15 @@ from sm_serve.engines import loading
 from sm_serve.engines.defaults import decoder_start, greedy_config
 from sm_serve.engines.generation import TextGenerator, TokenChunk
 from sm_serve.engines.grammar import Grammars
+from sm_serve.engines.hosting import BankHost
 from sm_serve.engines.lora import AdapterBank
 from sm_serve.engines.protocol import GenerationRequest, Sampling, TokenLogprob
 from sm_serve.engines.sampling import Choice
 from sm_serve.engines.scoring import Scorer
-from sm_serve.errors import BadRequest, EngineError, ServeError, StartupError
-
-UNLOAD_POLL_SECONDS = 0.02
+from sm_serve.errors import BadRequest, EngineError
 
 
-class LocalGenerator(TextGenerator):
+class LocalGenerator(BankHost, TextGenerator):
     """A model of transformers. Subclasses run its tokens."""
 
     def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
@@ -42,13 +39,7 @@ class LocalGenerator(TextGenerator):
         """Loads model, tokenizer and adapters; StartupError says what the artefact lacks."""
         tokenizer = loading.load_tokenizer(artefact, settings)
         engine = cls.build(loading.load_model(artefact, settings), tokenizer, settings)
-        for name, path in artefact.adapters.items():
-            try:
-                with engine.paused():
-                    engine.bank.load(name, path)
-            except ServeError as error:
-                engine.close()
-                raise StartupError(f"{path}: {error.message}") from error
+        engine.load_all(artefact.adapters)
         return engine
 
     @classmethod
@@ -65,14 +56,6 @@ class LocalGenerator(TextGenerator):
     def processors(self, prompt: list[int], sampling: Sampling) -> Any:
         """What else the checkpoint wants done to logits, where that is the choice's business."""
         return None
-
-    @abstractmethod
-    def paused(self) -> AbstractContextManager[None]:
-        """No forward pass runs inside: modules of the model may be changed."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """See the protocol."""
 
     async def answer(
         self, prompt: list[int], sampling: Sampling, request: GenerationRequest
@@ -107,28 +90,3 @@ class LocalGenerator(TextGenerator):
             raise BadRequest("this model encodes its prompt: it has no log probabilities of it")
         with self.bank.using(adapter):
             return await self._scorer.score(prompt, count, adapter)
-
-    def adapters(self) -> list[str]:
-        """See AdapterHost."""
-        return self.bank.names()
-
-    async def load_adapter(self, name: str, path: Path) -> None:
-        """See AdapterHost."""
-
-        def work() -> None:
-            with self.paused():
-                self.bank.load(name, path)
-
-        await asyncio.to_thread(work)
-
-    async def unload_adapter(self, name: str) -> None:
-        """See AdapterHost."""
-        self.bank.retire(name)
-        while self.bank.used(name):
-            await asyncio.sleep(UNLOAD_POLL_SECONDS)
-
-        def work() -> None:
-            with self.paused():
-                self.bank.remove(name)
-
-        await asyncio.to_thread(work)

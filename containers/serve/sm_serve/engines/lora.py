@@ -15,22 +15,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sm_serve.adapter_head import WEIGHTS
 from sm_serve.artefact import ADAPTER_CONFIG
 from sm_serve.errors import BadRequest, Conflict, OutOfMemory, adapter_not_found
 
-WEIGHTS = "adapter_model.safetensors"
 KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])(\.default)?\.weight")
 PLAIN: Mapping[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
     "bias": ("none", None),
     "use_dora": (False, None),
     "lora_bias": (False, None),
-    "modules_to_save": (None, []),
     "trainable_token_indices": (None, []),
     "layer_replication": (None, []),
     "alora_invocation_tokens": (None, []),
+    # The other ways to begin change the base model's weights, when trained and when loaded again.
+    "init_lora_weights": (True, False, None, "gaussian", "eva", "orthogonal"),
+    "arrow_config": (None,),
+    "kasa_config": (None,),
+    "use_qalora": (None, False),
+    "use_bdlora": (None, False),
 }
-"""Values of an adapter's config that mean B·A·x and nothing else."""
+"""Values of an adapter's config that mean B·A·x and, beside it, what `modules_to_save` names."""
+NOTHING_SAVED: Mapping[str, tuple[Any, ...]] = {"modules_to_save": (None, [])}
 
 
 class Weights(NamedTuple):
@@ -84,7 +90,12 @@ def wrap(base: Any, routing: Routing) -> Any:
 
 
 class AdapterBank:
-    """The adapters of one model. `load` and `remove` must not run beside a forward pass."""
+    """The adapters of one model. `load` and `remove` must not run beside a forward pass.
+
+    Subclasses may take what an adapter brings beside its LoRA: see `read_extra`.
+    """
+
+    plain: Mapping[str, tuple[Any, ...]] = {**PLAIN, **NOTHING_SAVED}
 
     def __init__(self, model: Any, limit: int) -> None:
         self._model = model
@@ -92,6 +103,7 @@ class AdapterBank:
         self._routing = Routing()
         self._layers: dict[str, Any] = {}
         self._names: set[str] = set()
+        self._extras: dict[str, Any] = {}
         self._retired: set[str] = set()
         self._uses: Counter[str] = Counter()
         self._held = False
@@ -171,14 +183,21 @@ class AdapterBank:
                 f"{self._limit} adapters are loaded already: unload one, or set"
                 " SM_SERVE_MAX_ADAPTERS"
             )
-        config = read_config(path)
-        parts = {
-            module: self._on_device(module, *pair) for module, pair in read_weights(path).items()
-        }
+        config = read_config(path, self.plain)
+        pairs, others = read_weights(path)
+        parts = {module: self._on_device(module, *pair) for module, pair in pairs.items()}
+        extra = self.read_extra(path, config, others)
         for module, (down, up) in parts.items():
             layer = self._layer(module)
             layer.adapters[name] = Weights(down, up, scale_of(config, module, down.shape[0]))
+        self._extras[name] = extra
         self._names.add(name)
+
+    def read_extra(self, path: Path, config: Mapping[str, Any], others: Mapping[str, Any]) -> Any:
+        """What the adapter brings beside its LoRA; `others` are its tensors. Raises BadRequest."""
+        if others:
+            raise BadRequest(f"{WEIGHTS} holds {min(others)}, which is no plain LoRA: merge it")
+        return None
 
     def _on_device(self, module: str, down: Any, up: Any) -> tuple[Any, Any]:
         """The pair in the layer's own type. BadRequest where no layer has that name and shape."""
@@ -220,20 +239,21 @@ class AdapterBank:
         for layer in self._layers.values():
             layer.adapters.pop(name, None)
         self._routing.groups = []
+        self._extras.pop(name, None)
         self._names.discard(name)
         self._retired.discard(name)
         self._uses.pop(name, None)
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The adapter's config, checked. Raises BadRequest."""
+def read_config(path: Path, plain: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
+    """The adapter's config, its values checked to be the `plain` ones. Raises BadRequest."""
     try:
         config = json.loads((path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadRequest(f"{ADAPTER_CONFIG} is missing or no JSON: give a PEFT adapter") from error
     if not isinstance(config, dict):
         raise BadRequest(f"{ADAPTER_CONFIG} must hold an object")
-    for name, allowed in PLAIN.items():
+    for name, allowed in plain.items():
         if config.get(name, allowed[0]) not in allowed:
             raise BadRequest(
                 f"{ADAPTER_CONFIG}: {name}={config[name]!r} cannot be served beside other adapters,"
@@ -242,8 +262,11 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def read_weights(path: Path) -> dict[str, tuple[Any, Any]]:
-    """Both matrices of each module that the adapter changes. Raises BadRequest."""
+def read_weights(path: Path) -> tuple[dict[str, tuple[Any, Any]], dict[str, Any]]:
+    """Both matrices of each module that the adapter changes; and all other tensors.
+
+    Raises BadRequest.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -252,17 +275,19 @@ def read_weights(path: Path) -> dict[str, tuple[Any, Any]]:
     except (OSError, SafetensorError) as error:
         raise BadRequest(f"{WEIGHTS} is missing or damaged: save the adapter again") from error
     found: dict[str, dict[str, Any]] = {}
+    others: dict[str, Any] = {}
     for key, tensor in tensors.items():
         match = KEY.fullmatch(key)
         if match is None:
-            raise BadRequest(f"{WEIGHTS} holds {key}, which is no plain LoRA: merge it")
-        found.setdefault(match["module"], {})[match["side"]] = tensor
+            others[key] = tensor
+        else:
+            found.setdefault(match["module"], {})[match["side"]] = tensor
     for module, sides in found.items():
         if set(sides) != {"A", "B"}:
             raise BadRequest(f"{WEIGHTS} lacks one matrix of {module}: save the adapter again")
     if not found:
         raise BadRequest(f"{WEIGHTS} is empty: save the adapter again")
-    return {module: (sides["A"], sides["B"]) for module, sides in found.items()}
+    return {module: (sides["A"], sides["B"]) for module, sides in found.items()}, others
 
 
 def scale_of(config: Mapping[str, Any], module: str, rank: int) -> float:

@@ -14,7 +14,8 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, ClassVar, cast
 
 from sm_serve import errors
 from sm_serve.artefact import Artefact
@@ -25,10 +26,12 @@ from sm_serve.errors import EngineError, NotReady, ServeError, StartupError
 
 
 class ProcessPredictor(asyncio.Protocol):
-    """A Predictor whose model is in a child process (`engines/process_main.py`).
+    """A Predictor and AdapterHost whose model is in a child process (`engines/process_main.py`).
 
     What comes up in one turn of the event loop goes over in one message, and so do the answers.
     """
+
+    command: ClassVar[Sequence[str]] = (sys.executable, "-m", "sm_serve.engines.process_main")
 
     def __init__(
         self, task: Task, child: subprocess.Popen[bytes], end: socket.socket, stall: float
@@ -40,11 +43,12 @@ class ProcessPredictor(asyncio.Protocol):
         self._frames = FrameReader()
         self._connected: asyncio.Future[asyncio.Transport] | None = None
         self._transport: asyncio.Transport | None = None
-        self._waiting: dict[int, asyncio.Future[list[Any]]] = {}
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._calls: list[tuple[int, bytes]] = []
         self._next = 0
         self._problem: str | None = None
         self._stats: Mapping[str, float] = {}
+        self._adapters: list[str] = []
         self._heard = time.monotonic()
         self._lost: str | None = None
 
@@ -57,7 +61,7 @@ class ProcessPredictor(asyncio.Protocol):
         here, there = socket.socketpair()
         with there:
             child = subprocess.Popen(
-                [sys.executable, "-m", "sm_serve.engines.process_main", str(there.fileno())],
+                [*cls.command, str(there.fileno())],
                 pass_fds=[there.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # a signal to the server is the front's affair
@@ -73,17 +77,36 @@ class ProcessPredictor(asyncio.Protocol):
         if problem is not None:
             child.wait()
             raise StartupError(problem)
-        return cls(artefact.task, child, here, settings.stall_timeout)
+        engine = cls(artefact.task, child, here, settings.stall_timeout)
+        engine._read(receive_frame(here))
+        return engine
 
     async def predict(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
         """One result an input; see the protocol."""
+        results: list[Any] = await self._ask("predict", list(inputs), dict(parameters))
+        return results
+
+    def adapters(self) -> list[str]:
+        """See AdapterHost."""
+        return self._adapters
+
+    async def load_adapter(self, name: str, path: Path) -> None:
+        """See AdapterHost."""
+        await self._ask("load_adapter", name, str(path))
+
+    async def unload_adapter(self, name: str) -> None:
+        """See AdapterHost."""
+        await self._ask("unload_adapter", name)
+
+    async def _ask(self, method: str, *arguments: Any) -> Any:
+        """What a method of the engine returns. Cancelling this cancels that."""
         if self._transport is None:
             await self._connect()
         if self._lost is not None:
             raise NotReady(f"the model does not answer: {self._lost}")
         loop = asyncio.get_running_loop()
         # Packed one by one: what cannot be packed is this request's failure alone.
-        call = pack((list(inputs), dict(parameters)))
+        call = pack((method, arguments))
         self._next += 1
         number, future = self._next, loop.create_future()
         self._waiting[number] = future
@@ -91,8 +114,7 @@ class ProcessPredictor(asyncio.Protocol):
             loop.call_soon(self._send)
         self._calls.append((number, call))
         try:
-            results: list[Any] = await future
-            return results
+            return await future
         except asyncio.CancelledError:
             if self._waiting.pop(number, None) is not None:
                 self._write(("cancel", number))
@@ -123,14 +145,18 @@ class ProcessPredictor(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
         self._heard = time.monotonic()
-        for kind, *content in self._frames.feed(data):
-            if kind == "state":
-                self._problem, self._stats = content
-            else:
-                for number, failure, results in content[0]:
-                    self._settle(number, failure, results)
+        for message in self._frames.feed(data):
+            self._read(message)
 
-    def _settle(self, number: int, failure: tuple[str, ...] | None, results: Any) -> None:
+    def _read(self, message: Any) -> None:
+        kind, *content = message
+        if kind == "state":
+            self._problem, self._stats, self._adapters = content
+        else:
+            for number, failure, results in content[0]:
+                self._settle(number, failure, results)
+
+    def _settle(self, number: int, failure: tuple[str, ...] | None, results: bytes) -> None:
         future = self._waiting.pop(number, None)
         if future is None or future.done():
             return

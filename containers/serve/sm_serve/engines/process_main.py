@@ -21,7 +21,6 @@ from sm_serve.background import describe, in_thread
 from sm_serve.config import Settings
 from sm_serve.engines.frames import FrameReader, pack, unpack, write_frame
 from sm_serve.engines.process import write_failure
-from sm_serve.engines.protocol import Predictor
 from sm_serve.errors import EngineError, ServeError, StartupError
 from sm_serve.log import configure_logging
 
@@ -36,7 +35,7 @@ class EngineProcess(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._frames = FrameReader()
-        self._engine: Predictor | None = None
+        self._engine: Any = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._answers: list[tuple[int, tuple[str, ...] | None, bytes]] = []
         self._loading: asyncio.Task[None] | None = None
@@ -77,15 +76,15 @@ class EngineProcess(asyncio.Protocol):
             await asyncio.sleep(STATE_SECONDS)
 
     def _tell_state(self) -> None:
-        engine = cast(Predictor, self._engine)
-        state = ("state", engine.health(), dict(engine.stats()))
+        engine = self._engine
+        state = ("state", engine.health(), dict(engine.stats()), list(engine.adapters()))
         self._transport.write(write_frame(state))
 
     async def _answer(self, number: int, call: bytes) -> None:
         failure: tuple[str, ...] | None = None
         results = b""
         try:
-            results = pack(await cast(Predictor, self._engine).predict(*unpack(call)))
+            results = pack(await self._call(*unpack(call)))
         except asyncio.CancelledError:
             return
         except ServeError as error:
@@ -98,6 +97,17 @@ class EngineProcess(asyncio.Protocol):
         if not self._answers:
             asyncio.get_running_loop().call_soon(self._send)
         self._answers.append((number, failure, results))
+
+    async def _call(self, method: str, arguments: Any) -> Any:
+        if method == "predict":
+            return await self._engine.predict(*arguments)
+        if method == "load_adapter":
+            name, path = arguments
+            await self._engine.load_adapter(name, Path(path))
+        else:
+            await self._engine.unload_adapter(*arguments)
+        self._tell_state()  # before the answer, so that the front lists what it says
+        return None
 
     def _send(self) -> None:
         answers, self._answers = self._answers, []

@@ -42,6 +42,10 @@ class Engine(Protocol):
         ...
 
 
+ADAPTER = "adapter_id"
+"""The parameter that names the adapter to answer with."""
+
+
 @runtime_checkable
 class Predictor(Engine, Protocol):
     """An encoder: one result for each input, in order."""
@@ -193,7 +197,7 @@ class Generator(Engine, Protocol):
 
 @runtime_checkable
 class AdapterHost(Protocol):
-    """A generator with several LoRA adapters, one chosen by each request."""
+    """An engine with several LoRA adapters, one chosen by each request."""
 
     def adapters(self) -> Sequence[str]:
         """Names of those loaded, sorted."""

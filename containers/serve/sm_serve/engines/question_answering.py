@@ -29,7 +29,9 @@ class QuestionAnsweringEngine(EncoderEngine):
 
     task = Task.QUESTION_ANSWERING
 
-    async def predict(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+    async def answer(
+        self, inputs: Sequence[Any], parameters: Mapping[str, Any], adapter: str | None
+    ) -> list[Any]:
         """The best answer an input, or with top_k above 1 a list of them."""
         unknown = sorted(set(parameters) - PARAMETERS)
         if unknown:
@@ -50,7 +52,7 @@ class QuestionAnsweringEngine(EncoderEngine):
             for window in self.windows(question, context, parameters):
                 windows.append(window)
                 owners.append(index)
-        rows = await super().predict(windows, {})
+        rows = await self.submit(windows, {}, adapter)
         candidates: list[list[tuple[float, int, int]]] = [[] for _ in inputs]
         nothing = [1.0 for _ in inputs]
         for owner, window, (starts, ends) in zip(owners, windows, rows, strict=True):

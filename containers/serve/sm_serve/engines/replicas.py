@@ -22,7 +22,7 @@ E = TypeVar("E", bound=Engine)
 
 
 class Replicas(Generic[E]):
-    """What copies of any kind have in common."""
+    """What copies of any kind have in common; an adapter is loaded into all or into none."""
 
     def __init__(self, engines: Sequence[E]) -> None:
         self.engines = list(engines)
@@ -63,40 +63,9 @@ class Replicas(Generic[E]):
         for engine in self.engines:
             engine.close()
 
-
-class PredictorReplicas(Replicas[Predictor]):
-    """Copies of an encoder."""
-
-    async def predict(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
-        """See Predictor."""
-        with self.least_busy() as engine:
-            return await engine.predict(inputs, parameters)
-
-
-class GeneratorReplicas(Replicas[Generator]):
-    """Copies of a language model; an adapter is loaded into all of them or into none."""
-
-    @property
-    def chat_template(self) -> str:
-        """See Generator."""
-        return self.engines[0].chat_template
-
-    @property
-    def defaults(self) -> Sampling:
-        """See Generator."""
-        return self.engines[0].defaults
-
-    def generate(self, request: GenerationRequest) -> AsyncIterator[Delta]:
-        """See Generator."""
-        return self._generate(request)
-
-    async def _generate(self, request: GenerationRequest) -> AsyncGenerator[Delta]:
-        with self.least_busy() as engine:
-            async for delta in engine.generate(request):
-                yield delta
-
     def _hosts(self) -> list[AdapterHost]:
-        return [engine for engine in self.engines if isinstance(engine, AdapterHost)]
+        engines: Sequence[Engine] = self.engines
+        return [engine for engine in engines if isinstance(engine, AdapterHost)]
 
     def adapters(self) -> list[str]:
         """See AdapterHost."""
@@ -119,3 +88,35 @@ class GeneratorReplicas(Replicas[Generator]):
         """See AdapterHost."""
         for host in self._hosts():
             await host.unload_adapter(name)
+
+
+class PredictorReplicas(Replicas[Predictor]):
+    """Copies of an encoder."""
+
+    async def predict(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+        """See Predictor."""
+        with self.least_busy() as engine:
+            return await engine.predict(inputs, parameters)
+
+
+class GeneratorReplicas(Replicas[Generator]):
+    """Copies of a language model."""
+
+    @property
+    def chat_template(self) -> str:
+        """See Generator."""
+        return self.engines[0].chat_template
+
+    @property
+    def defaults(self) -> Sampling:
+        """See Generator."""
+        return self.engines[0].defaults
+
+    def generate(self, request: GenerationRequest) -> AsyncIterator[Delta]:
+        """See Generator."""
+        return self._generate(request)
+
+    async def _generate(self, request: GenerationRequest) -> AsyncGenerator[Delta]:
+        with self.least_busy() as engine:
+            async for delta in engine.generate(request):
+                yield delta

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from sm_serve.adapter_head import Head
 from sm_serve.config import Settings
 from sm_serve.engines.encoder import EncoderEngine, Tokens
+from sm_serve.engines.labels import adapter_head, own_head
 from sm_serve.engines.protocol import Task
 from sm_serve.errors import BadRequest
 
@@ -36,14 +39,18 @@ class TokenClassificationEngine(EncoderEngine):
     task = Task.TOKEN_CLASSIFICATION
 
     def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
-        self.labels: list[str] = [
-            str(model.config.id2label[index]) for index in range(model.config.num_labels)
-        ]
         backend = getattr(getattr(tokenizer, "_tokenizer", None), "model", None)
         self._prefixed = bool(getattr(backend, "continuing_subword_prefix", None))
         super().__init__(model, tokenizer, settings)
+        self.own_profile: Head = own_head(model.config)
 
-    async def predict(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+    def read_profile(self, path: Path) -> Head:
+        """See EncoderEngine."""
+        return adapter_head(path, self.own_profile, headless=bool(self.bank.gaps))
+
+    async def answer(
+        self, inputs: Sequence[Any], parameters: Mapping[str, Any], adapter: str | None
+    ) -> list[Any]:
         """A list of entities an input, each with its place in the text."""
         unknown = sorted(set(parameters) - {"aggregation_strategy", "ignore_labels"})
         if unknown:
@@ -58,9 +65,10 @@ class TokenClassificationEngine(EncoderEngine):
         ignored = ["O"] if ignored is None else ignored
         if not isinstance(ignored, list):
             raise BadRequest(f"parameters.ignore_labels={ignored!r}: give a list of labels")
-        rows = await super().predict(inputs, {})
+        labels = self.profile(adapter).labels
+        rows = await self.submit(inputs, {}, adapter)
         return [
-            self._entities(text, tokens, strategy, ignored)
+            self._entities(text, tokens, labels, strategy, ignored)
             for text, tokens in zip(inputs, rows, strict=True)
         ]
 
@@ -109,12 +117,17 @@ class TokenClassificationEngine(EncoderEngine):
         return results
 
     def _entities(
-        self, text: str, tokens: list[Any], strategy: str, ignored: list[Any]
+        self,
+        text: str,
+        tokens: list[Any],
+        labels: Sequence[str],
+        strategy: str,
+        ignored: list[Any],
     ) -> list[dict[str, Any]]:
         pieces = [self._piece(text, *token) for token in tokens]
         if strategy in WORD_SCORES:
             pieces = [join_word(word, strategy) for word in split_words(pieces)]
-        entities = [self._entity(piece) for piece in pieces]
+        entities = [self._entity(piece, labels) for piece in pieces]
         if strategy == "none":
             return [entity for entity in entities if entity["entity"] not in ignored]
         groups = [self._group(group) for group in group_entities(entities)]
@@ -130,10 +143,10 @@ class TokenClassificationEngine(EncoderEngine):
             word, inside = text[start:end], False
         return Piece(scores, start, end, [word], index, inside)
 
-    def _entity(self, piece: Piece) -> dict[str, Any]:
+    def _entity(self, piece: Piece, labels: Sequence[str]) -> dict[str, Any]:
         best = max(range(len(piece.scores)), key=piece.scores.__getitem__)
         word = piece.words[0] if piece.index is not None else self._join(piece.words)
-        entity = {"entity": self.labels[best], "score": piece.scores[best]}
+        entity = {"entity": labels[best], "score": piece.scores[best]}
         if piece.index is not None:
             entity["index"] = piece.index
         return {**entity, "word": word, "start": piece.start, "end": piece.end}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sm_serve.engines.protocol import Delta, Sampling, TokenLogprob
+from sm_serve.engines.protocol import ADAPTER, Delta, Sampling, TokenLogprob
 from sm_serve.errors import BadRequest
 from sm_serve.schemas.constraints import read_grammar
 from sm_serve.schemas.parameters import MAX_SEED, MAX_TOP_LOGPROBS, UNTOLD, Fields
@@ -43,7 +43,7 @@ def read_options(parameters: Mapping[str, Any], defaults: Sampling = UNTOLD) -> 
             raise BadRequest("parameters.decoder_input_details: set details to true as well")
         sampling = replace(sampling, prompt_logprobs=0)
     full_text = bool(fields.flag("return_full_text"))
-    adapter = fields.text("adapter_id")
+    adapter = fields.text(ADAPTER)
     sequences = fields.integer("num_return_sequences", 1, MAX_SEQUENCES) or 1
     if sequences > 1 and sampling.greedy:
         raise fields.wrong("num_return_sequences", sequences, "set do_sample to true as well")

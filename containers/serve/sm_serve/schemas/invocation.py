@@ -15,6 +15,7 @@ from sm_serve.schemas.media import MediaType
 
 MAX_INPUTS = 100_000
 OFFERED = (media.JSON, media.JSON_LINES, media.CSV)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 CALL_KEYS = {"inputs", "parameters", "options", "stream"}
 
 
@@ -154,7 +155,7 @@ def to_row(item: Any) -> list[Any]:
 def dump(value: Any) -> bytes:
     """Compact JSON in UTF-8. EngineError where a number is none that JSON has (NaN, infinity)."""
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _ENCODER.encode(value)
     except ValueError as error:
         raise EngineError(
             "the model gave no number (NaN or infinity): its weights are damaged, or its precision"

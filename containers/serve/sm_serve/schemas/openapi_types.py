@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sm_serve.engines.protocol import Task
+from sm_serve.engines.protocol import ADAPTER, Task
 from sm_serve.schemas.constraints import MAX_CHOICES as MAX_CHOICE_TEXTS
 from sm_serve.schemas.generation import MAX_SEQUENCES
 from sm_serve.schemas.openai import MAX_CHOICES, MAX_VARIABLES, TEMPLATE_OWN
@@ -103,7 +103,7 @@ GENERATION = closed(
         "details": FLAG,
         "decoder_input_details": FLAG,
         "top_n_tokens": integer(0, MAX_TOP_LOGPROBS),
-        "adapter_id": optional(TEXT),
+        ADAPTER: optional(TEXT),
         "num_return_sequences": integer(1, MAX_SEQUENCES),
         "truncate": integer(1, 1_000_000),
         "grammar": optional(
@@ -264,7 +264,7 @@ ERROR = closed(
 def invocation_request(task: Task) -> Schema:
     """What POST /invocations takes as JSON in Hugging Face's format."""
     one: Schema = {"anyOf": [TEXT, {"type": "object"}]}
-    parameters: Schema = {"type": "object"}
+    parameters: Schema = {"type": "object", "properties": {ADAPTER: optional(TEXT)}}
     if task is Task.TEXT_GENERATION:
         one = {"anyOf": [TEXT, items(MESSAGE, minItems=1)]}
         parameters = GENERATION
