@@ -13,6 +13,8 @@ from sm_serve.engines.protocol import ADAPTER, Task
 from sm_serve.engines.sentence import Recipe, begin, read_recipe
 from sm_serve.errors import BadRequest
 
+IDS = "ids"
+"""For `encode`: the inputs are lists of token ids."""
 PARAMETERS = {"normalize", "count_tokens", "prompt_name", *TOKENIZING}
 
 
@@ -48,12 +50,43 @@ class EmbeddingEngine(EncoderEngine):
             raise BadRequest(f"parameters.{unknown[0]} is unknown to feature-extraction")
         recipe: Recipe = self.profile(adapter)
         rest = {name: value for name, value in parameters.items() if name != "prompt_name"}
-        rows = await self.submit(self._begun(inputs, parameters, recipe), rest, adapter)
+        if inputs and isinstance(inputs[0], list):
+            self._check_ids(inputs)
+            rest[IDS] = True
+        else:
+            inputs = self._begun(inputs, parameters, recipe)
+        rows = await self.submit(inputs, rest, adapter)
         if not parameters.get("normalize", recipe.normalize):
             rows = [([x * norm for x in vector], norm, count) for vector, norm, count in rows]
         if parameters.get("count_tokens"):
             return [(vector, count) for vector, _, count in rows]
         return [vector for vector, _, _ in rows]
+
+    def _check_ids(self, inputs: Sequence[Any]) -> None:
+        """BadRequest for what the model cannot read."""
+        most = int(self.model.get_input_embeddings().num_embeddings)
+        for index, ids in enumerate(inputs):
+            if not isinstance(ids, list) or not 0 < len(ids) <= self.max_length:
+                raise BadRequest(
+                    f"input[{index}]: give as every other input 1 to {self.max_length} token ids"
+                )
+            for token in ids:
+                if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < most:
+                    raise BadRequest(
+                        f"input[{index}] holds {str(token)[:20]}, which is no token id from 0 to"
+                        f" {most - 1}"
+                    )
+
+    def encode(
+        self, inputs: Sequence[Any], parameters: Mapping[str, Any]
+    ) -> list[tuple[int, Tokens]]:
+        """Token ids are read as they are, with no special tokens added."""
+        if not parameters.get(IDS):
+            return super().encode(inputs, parameters)
+        return [
+            (len(ids), {name: [0] * len(ids) for name in self._columns} | {"input_ids": ids})
+            for ids in inputs
+        ]
 
     @staticmethod
     def _begun(
