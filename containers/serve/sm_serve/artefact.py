@@ -23,6 +23,8 @@ TASK_BY_SUFFIX = {
     "ForCausalLM": Task.TEXT_GENERATION,
     "LMHeadModel": Task.TEXT_GENERATION,
     "ForConditionalGeneration": Task.TEXT_GENERATION,
+    "MTModel": Task.TEXT_GENERATION,  # MarianMTModel: translation
+    "EncoderDecoderModel": Task.TEXT_GENERATION,
     "Model": Task.EMBEDDING,
 }
 TASK_ALIASES = {

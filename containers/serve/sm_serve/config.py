@@ -35,13 +35,14 @@ class Settings:
     user_threads: int = 1
     task: str | None = None
     engine: str = "auto"
+    engine_process: bool = True
     device: str = ""
     replicas: int = 0
     max_lora_rank: int = 0
     dtype: str = "auto"
     batch_size: int = 32
     batch_tokens: int = 8192
-    batch_delay: float = 0.0
+    batch_delay: float = 0.001
     max_new_tokens: int = 256
     kv_cache_tokens: int = 0
     max_models: int = 16
@@ -97,8 +98,8 @@ class _Reader:
             raise StartupError(f"{name}={self._environ[name]!r}: give a whole number")
         return int(value)
 
-    def flag(self, name: str) -> bool:
-        raw = self._environ.get(name, "").strip().lower()
+    def flag(self, name: str, default: str = "") -> bool:
+        raw = self.text(name, default).strip().lower()
         if raw in ("", "0", "false", "no", "off"):
             return False
         if raw in ("1", "true", "yes", "on"):
@@ -148,6 +149,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         user_threads=read.integer("SAGEMAKER_MODEL_SERVER_WORKERS", 1, 1, 1024),
         task=read.text("HF_TASK", "") or None,
         engine=read.choice("SM_SERVE_ENGINE", "auto", ENGINES),
+        engine_process=read.flag("SM_SERVE_ENGINE_PROCESS", "true"),
         device=read.text("SM_SERVE_DEVICE", ""),
         replicas=read.integer("SM_SERVE_REPLICAS", 0, 0, 64),
         max_lora_rank=read.integer("SM_SERVE_MAX_LORA_RANK", 0, 0, 512),

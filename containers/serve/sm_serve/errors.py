@@ -1,8 +1,8 @@
 # ruff: noqa: N818 - the classes are named after the HTTP statuses they become
 """Errors that a client may see, and those that stop the server from starting.
 
-What a client reads is `{"error": {"code", "message"}}`: the code is for programs, the message
-names the field, the value and the fix. Internals (paths, stack traces) go to the log only.
+What a client reads is `{"error": {"code", "message", "type"}}`: the code is for programs, the
+message names the field, the value and the fix. Internals (paths, stack traces) go to the log only.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ class ServeError(Exception):
             self.retry_after = retry_after
 
     def body(self) -> dict[str, dict[str, str]]:
-        """The JSON document sent to the client."""
-        return {"error": {"code": self.code, "message": self.message}}
+        """The JSON document sent to the client; `type` is what OpenAI's client asks for."""
+        kind = "invalid_request_error" if self.status < 500 else "server_error"
+        return {"error": {"code": self.code, "message": self.message, "type": kind}}
 
 
 class BadRequest(ServeError):

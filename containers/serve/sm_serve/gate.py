@@ -9,7 +9,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -38,6 +38,8 @@ LABELLED = {"/invocations", "/models", "/adapters", openai.MODELS, *openai.ROUTE
 MAX_REQUEST_ID = 128
 DISCARD_SECONDS = 2.0
 DISCARD_FACTOR = 8
+RECEIVING_FACTOR = 4
+"""Slow bodies take no place from requests that are being answered, and may be so many more."""
 
 
 class ClientGoneError(Exception):
@@ -81,10 +83,11 @@ class Gate:
         service = self._service
         if service.health.phase is Phase.DRAINING:
             return NotReady("the server is stopping: send the request again", retry_after=1)
-        if service.metrics.in_flight >= service.settings.max_in_flight:
-            return TooManyRequests(
-                f"{service.settings.max_in_flight} requests are in flight already: try again later"
-            )
+        metrics, most = service.metrics, service.settings.max_in_flight
+        if metrics.in_flight - metrics.receiving >= most:
+            return _too_many(service)
+        if metrics.receiving >= most * RECEIVING_FACTOR:
+            return TooManyRequests(f"{metrics.receiving} bodies are arriving already: try again")
         return None
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -208,6 +211,8 @@ async def read_request(scope: Scope, receive: Receive, service: Service) -> Inco
         )
     chunks: list[bytes] = []
     size = 0
+    metrics = service.metrics
+    metrics.receiving += 1
     try:
         async with asyncio.timeout(service.settings.request_timeout):
             while True:
@@ -223,7 +228,16 @@ async def read_request(scope: Scope, receive: Receive, service: Service) -> Inco
                     break
     except TimeoutError:
         raise TimedOut("the request's body did not arrive in time: send it faster") from None
+    finally:
+        metrics.receiving -= 1
+    if metrics.in_flight - metrics.receiving > service.settings.max_in_flight:
+        raise _too_many(service)
     return Incoming(b"".join(chunks), headers, scope["request_id"])
+
+
+def _too_many(service: Service) -> TooManyRequests:
+    most = service.settings.max_in_flight
+    return TooManyRequests(f"{most} requests are in flight already: try again later")
 
 
 def _too_large(limit: int) -> PayloadTooLarge:
@@ -235,28 +249,33 @@ def _too_large(limit: int) -> PayloadTooLarge:
 
 async def until_gone(work: Coroutine[Any, Any, T], receive: Receive, seconds: float) -> T:
     """The result of `work`, which is cancelled when the client leaves or time is up."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnect(receive))
+    task = cast("asyncio.Task[Any]", asyncio.current_task())
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    watcher = asyncio.ensure_future(watch())
+    deadline = asyncio.timeout(seconds)
     try:
-        done, _ = await asyncio.wait(
-            (task, gone), timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-        )
-        if task in done:
-            return task.result()
-        if gone in done:
-            raise ClientGoneError
-        raise TimedOut(f"no answer within {seconds:g} s: ask for less, or use async inference")
+        async with deadline:
+            return await work
+    except asyncio.CancelledError:
+        if gone and task.uncancel() == 0:
+            raise ClientGoneError from None
+        raise
+    except TimeoutError:
+        if deadline.expired():
+            raise TimedOut(
+                f"no answer within {seconds:g} s: ask for less, or use async inference"
+            ) from None
+        raise
     finally:
-        gone.cancel()
-        if not task.done():
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
-
-
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+        watcher.cancel()
 
 
 async def send_answer(answer: Answer, receive: Receive, send: Send, seconds: float) -> None:

@@ -25,6 +25,7 @@ from sm_serve.errors import (
     ADAPTER_REQUIRED,
     BadRequest,
     ServeError,
+    UnsupportedMediaType,
     adapter_not_found,
     first_of,
 )
@@ -74,6 +75,9 @@ class EngineHandler:
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self.engine: Engine = engine
+        # Asked once: to look a protocol's methods up costs a good part of a small request.
+        self._predictor = engine if isinstance(engine, Predictor) else None
+        self._generator = engine if isinstance(engine, Generator) else None
         self.openai = OpenAI(engine, settings.served_name)
         default = settings.default_accept
         self._default = None if default == media.JSON else default
@@ -81,7 +85,7 @@ class EngineHandler:
     async def invoke(self, request: Incoming) -> Answer:
         """See Handler."""
         adapter = self._wanted_adapter(request)
-        content = media.parse_media_type(request.content_type)
+        content = read_content(request)
         route = route_attribute(request.headers.get(contract.HEADER_CUSTOM_ATTRIBUTES, ""))
         if route is not None:
             return await self.invoke_openai(route, request)
@@ -94,8 +98,8 @@ class EngineHandler:
         else:
             invocation = wire.parse_invocation(request.body, content)
         calls = invocation.calls
-        if len(calls) == 1 and calls[0].stream and isinstance(self.engine, Generator):
-            return await self._stream(self.engine, calls[0], request.accept, adapter)
+        if len(calls) == 1 and calls[0].stream and self._generator is not None:
+            return await self._stream(self._generator, calls[0], request.accept, adapter)
         kind = wire.choose_output(request.accept, invocation, self._default)
         if len(calls) == 1:
             results = [await self.results(calls[0], adapter)]
@@ -108,7 +112,7 @@ class EngineHandler:
     async def invoke_openai(self, route: str, request: Incoming) -> Answer:
         """Answers a body in OpenAI's format."""
         adapter = self._wanted_adapter(request)
-        content = media.parse_media_type(request.content_type)
+        content = read_content(request)
         value = documents.parse_json(documents.decode_text(request.body, content))
         return await self.openai.answer(route, value, request.id, adapter)
 
@@ -127,13 +131,13 @@ class EngineHandler:
 
     async def results(self, call: Call, adapter: str | None = None) -> list[Any]:
         """One result for each input of a call; a header's adapter goes before the body's."""
-        if isinstance(self.engine, Predictor):
+        if self._predictor is not None:
             parameters = {**call.parameters, ADAPTER: adapter} if adapter else call.parameters
-            return await self.engine.predict(call.inputs, parameters)
-        if isinstance(self.engine, Generator):
-            options = read_options(call.parameters)
+            return await self._predictor.predict(call.inputs, parameters)
+        if self._generator is not None:
+            options = read_options(call.parameters, self._generator.defaults)
             options = replace(options, adapter=adapter or options.adapter)
-            engine = self.engine
+            engine = self._generator
             return await gather([self._sequences(engine, p, options) for p in call.inputs])
         raise ServeError(f"the engine {type(self.engine).__name__} answers nothing")
 
@@ -167,7 +171,7 @@ class EngineHandler:
         kind = media.choose_accept(
             accept, (media.EVENT_STREAM, media.JSON_LINES), media.EVENT_STREAM
         )
-        options = read_options(call.parameters)
+        options = read_options(call.parameters, engine.defaults)
         if options.sequences > 1:
             raise BadRequest("stream: true gives one answer: leave num_return_sequences out")
         prompt = check_prompt(call.inputs[0])
@@ -199,11 +203,12 @@ class EngineHandler:
         if call is None:
             return
         try:
-            await self.results(call)
+            results = await self.results(call)
         except BadRequest as error:
             if error.code != ADAPTER_REQUIRED or not isinstance(self.engine, AdapterHost):
                 raise
-            await self.results(call, self.engine.adapters()[0])
+            results = await self.results(call, self.engine.adapters()[0])
+        wire.dump(results)  # what is no JSON is no answer
 
     def health(self) -> str | None:
         """See Handler."""
@@ -212,6 +217,16 @@ class EngineHandler:
     def close(self) -> None:
         """See Handler."""
         self.engine.close()
+
+
+def read_content(request: Incoming) -> media.MediaType:
+    """The body's type; UnsupportedMediaType for one that is compressed."""
+    encoding = request.headers.get("content-encoding", "")
+    if encoding.lower() not in ("", "identity"):
+        raise UnsupportedMediaType(
+            f"Content-Encoding {encoding[:40]!r} is not supported: send the body uncompressed"
+        )
+    return media.parse_media_type(request.content_type)
 
 
 async def gather(coroutines: list[Any]) -> list[Any]:

@@ -15,9 +15,12 @@ import uvicorn
 
 from sm_serve.config import Settings, load_settings
 from sm_serve.errors import StartupError
+from sm_serve.http_protocol import HttpProtocol
+from sm_serve.log import configure_logging
 from sm_serve.scratch import ensure_temporary_directory
 from sm_serve.server import build_app
 from sm_serve.service import Service
+from sm_serve.stock_variables import unheeded
 
 logger = logging.getLogger("sm_serve")
 
@@ -131,21 +134,14 @@ def bind(settings: Settings) -> socket.socket:
     return listener
 
 
-def configure_logging(level: str) -> None:
-    """Lines with time and level on standard output, where the platform collects them."""
-    logging.basicConfig(
-        level=level, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    for noisy in ("uvicorn.error", "httpx", "urllib3", "filelock"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
-
-
 def main() -> int:
     """Runs the server; the exit code is 0 after a signal and 1 when it could not start."""
     try:
         settings = load_settings()
         configure_logging(settings.log_level)
         ensure_temporary_directory()
+        for line in unheeded(os.environ, settings):
+            logger.warning("%s", line)
         service = Service(settings)
         service.check()
         listener = bind(settings)
@@ -159,7 +155,7 @@ def main() -> int:
         # Named, not "auto": draining takes connections over from the loop, and a parser in C halves
         # what a request costs.
         loop="asyncio",
-        http="httptools",
+        http=HttpProtocol,
         proxy_headers=False,
         log_config=None,
         access_log=False,

@@ -33,13 +33,17 @@ class Histogram:
 
 
 class Metrics:
-    """What the front counts. Only the event loop writes here, so there are no locks."""
+    """What the front counts. Only the event loop writes here, so there are no locks.
+
+    Of the requests in flight, `receiving` are those whose body has not arrived yet.
+    """
 
     def __init__(self) -> None:
         self.requests: dict[tuple[str, int], int] = {}
         self.latency = Histogram()
         self.first_byte = Histogram()
         self.in_flight = 0
+        self.receiving = 0
         self.disconnects = 0
 
     def finished(self, route: str, status: int, seconds: float) -> None:
@@ -55,7 +59,12 @@ class Metrics:
             lines.append(f'{PREFIX}requests_total{{route="{route}",status="{status}"}} {count}')
         lines += self.latency.lines(f"{PREFIX}request_seconds")
         lines += self.first_byte.lines(f"{PREFIX}time_to_first_byte_seconds")
-        gauges = {"in_flight": self.in_flight, "ready": int(ready), **engine}
+        gauges = {
+            "in_flight": self.in_flight,
+            "receiving": self.receiving,
+            "ready": int(ready),
+            **engine,
+        }
         for name, value in gauges.items():
             kind = "counter" if name.endswith("_total") else "gauge"
             lines += [f"# TYPE {PREFIX}{name} {kind}", f"{PREFIX}{name} {value:g}"]

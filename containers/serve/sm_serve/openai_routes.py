@@ -61,7 +61,8 @@ class OpenAI:
             return await self._embeddings(body, adapter)
         if not isinstance(self._engine, Generator):
             raise BadRequest(f"{route} needs a language model: this is {self._engine.task}")
-        job = openai.parse_generation(route, body).calling(self._engine.chat_template)
+        job = openai.parse_generation(route, body, self._engine.defaults)
+        job = job.calling(self._engine.chat_template)
         name, chosen = self._choose(job.model, adapter)
         writer = openai.Writer(job, name, request_id)
         requests = [
@@ -173,4 +174,4 @@ def event(value: Any) -> bytes:
 
 
 def _error_event(error: ServeError) -> bytes:
-    return event(openai.write_error(error))
+    return event(error.body())

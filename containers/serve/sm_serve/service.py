@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
 
 from sm_serve.artefact import inspect
+from sm_serve.background import describe, in_thread
 from sm_serve.config import Settings
 from sm_serve.emf import Publisher
 from sm_serve.engines.protocol import Task
@@ -23,7 +21,6 @@ from sm_serve.model_store import ModelStore
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
 PUBLISH_SECONDS = 10.0
 """Interval of CloudWatch metrics."""
 PROGRESS_SECONDS = 5.0
@@ -94,11 +91,11 @@ class Service:
             handler = UserHandler(self.settings, loop)
             handler.load()
             return handler
-        from sm_serve.engines.registry import load_engine
+        from sm_serve.engines.registry import start_engine
 
         artefact = inspect(self.settings.model_dir, self.settings)
         logger.info("loading a %s model from %s", artefact.task, artefact.path)
-        return EngineHandler(load_engine(artefact, self.settings), self.settings)
+        return EngineHandler(start_engine(artefact, self.settings), self.settings)
 
     async def _report(self, began: float) -> None:
         while True:
@@ -144,33 +141,3 @@ class Service:
         """Releases the engine."""
         if self._handler is not None:
             self._handler.close()
-
-
-async def in_thread(function: Callable[..., T], *args: Any) -> T:
-    """Runs a blocking function on a daemon thread, which cannot keep the process from ending."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(setter: Callable[[Any], None], outcome: Any) -> None:
-        if not future.done():
-            setter(outcome)
-
-    def work() -> None:
-        setter: Callable[[Any], None] = future.set_result
-        outcome: Any
-        try:
-            outcome = function(*args)
-        except BaseException as error:
-            setter, outcome = future.set_exception, error
-        with contextlib.suppress(RuntimeError):  # the event loop ended before this thread
-            loop.call_soon_threadsafe(settle, setter, outcome)
-
-    threading.Thread(target=work, name="sm-serve-load", daemon=True).start()
-    return await future
-
-
-def describe(error: BaseException) -> str:
-    """An error in one line for the log."""
-    if isinstance(error, StartupError):
-        return str(error)
-    return f"the model could not be loaded: {type(error).__name__}: {error}"

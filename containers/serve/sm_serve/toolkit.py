@@ -48,6 +48,7 @@ logger = logging.getLogger(__name__)
 NOT_INSTALLED = (
     "code/requirements.txt asks for {}, and nothing is installed at start: put it into the image"
 )
+FUNCTIONS = ("model_fn", "input_fn", "predict_fn", "output_fn", "transform_fn")
 SHOWN_CHARACTERS = 300
 """Of a user's error message, this much is sent to the client."""
 
@@ -282,8 +283,19 @@ class UserHandler:
                 raise
             hint = NOT_INSTALLED.format(", ".join(lacking))
             raise StartupError(f"{script} needs the module {error.name!r}: {hint}") from error
+        except SystemExit as error:
+            raise StartupError(f"{script} ended the process: SystemExit: {error}") from error
+        self._refuse_coroutines(script)
         predict = self._transformer.user_function("predict_fn")
         self._defaults.user_predicts = getattr(predict, "__self__", None) is not self._defaults
+
+    def _refuse_coroutines(self, script: Path | None) -> None:
+        """The toolkit calls plain functions; a coroutine would be taken for the result."""
+        for name in FUNCTIONS:
+            if asyncio.iscoroutinefunction(self._transformer.user_function(name)):
+                raise StartupError(
+                    f"{script}: {name} is async: write def, the toolkit awaits nothing"
+                )
 
     async def invoke(self, request: Incoming) -> Answer:
         """See Handler."""
@@ -306,6 +318,8 @@ class UserHandler:
         self._running[me] = time.monotonic()
         try:
             response = self._transformer.transform([{"body": body}], context)[0]
+        except SystemExit as error:  # it would end the server with all other requests
+            raise explain(error) from error
         finally:
             self._running.pop(me, None)
         if context.error is not None:
@@ -315,7 +329,7 @@ class UserHandler:
     async def _stream(self, pieces: Iterator[Any]) -> AsyncGenerator[bytes]:
         end = object()
         while True:
-            piece = await self._loop.run_in_executor(self._pool, next, pieces, end)
+            piece = await self._loop.run_in_executor(self._pool, _next, pieces, end)
             if piece is end:
                 return
             yield to_bytes(piece)
@@ -368,6 +382,14 @@ def explain(error: BaseException) -> ServeError:
     shown = "" if isinstance(error, OSError) else str(error).split("\n", 1)[0][:SHOWN_CHARACTERS]
     return ServeError(f"the inference script failed: {name}: {shown}".rstrip(": "),
                       code="inference_error")  # fmt: skip
+
+
+def _next(pieces: Iterator[Any], end: object) -> Any:
+    """The next piece of a streamed answer, `end` after the last one."""
+    try:
+        return next(pieces, end)
+    except SystemExit as error:
+        raise RuntimeError(f"the inference script ended the process: {error}") from error
 
 
 def to_bytes(response: Any) -> bytes:

@@ -77,7 +77,7 @@ def test_a_stuck_generation_loop(language_model_dir, tmp_path):
 
 def test_a_classifier_that_fails_every_batch(classifier_dir, tmp_path):
     async def run():
-        service, client = await started(classifier_dir, tmp_path)
+        service, client = await started(classifier_dir, tmp_path, engine_process=False)
         service.handler.engine.model.forward = explode
         for _ in range(3):
             answer = await client.post("/invocations", json={"inputs": "hello"})

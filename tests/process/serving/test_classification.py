@@ -133,10 +133,19 @@ def test_bad_requests_are_explained_without_a_trace(classifier, body, headers, s
     answer = classifier.invoke(body, **{"content_type": "application/json", **headers})
     assert answer.status_code == status
     error = answer.json()["error"]
-    assert set(error) == {"code", "message"}
+    assert set(error) == {"code", "message", "type"}
     assert message in error["message"]
     assert "Traceback" not in answer.text
     assert "/tmp" not in answer.text
+
+
+def test_a_compressed_body_is_refused_by_its_encoding(classifier):
+    import gzip
+
+    answer = classifier.invoke(gzip.compress(b'"good"'), content_encoding="gzip")
+    assert answer.status_code == 415
+    assert "Content-Encoding 'gzip' is not supported" in answer.json()["error"]["message"]
+    assert classifier.invoke(b'"good"', content_encoding="identity").status_code == 200
 
 
 def test_an_oversized_body_is_refused_and_the_server_lives_on(classifier):

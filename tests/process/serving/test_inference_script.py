@@ -90,6 +90,8 @@ def model_fn(model_dir, context):
 """
 
 CONTEXT = """
+import sys
+
 def model_fn(model_dir, context):
     return context.system_properties["model_dir"]
 
@@ -97,6 +99,8 @@ def input_fn(input_data, content_type, context):
     return input_data.upper()
 
 def predict_fn(data, model, context):
+    if data == "EXIT":
+        sys.exit(3)
     if data == "NO":
         context.set_response_status(422, "no")
     return data + str(context.get_request_header(0, "X-Amzn-SageMaker-Custom-Attributes"))
@@ -169,11 +173,23 @@ def test_a_script_without_model_fn_gets_our_engine(serve, classifier_dir, tmp_pa
     assert unknown.json()["error"]["code"] == "adapter_not_found"
 
 
-def test_a_script_that_fails_to_load_ends_the_server_with_its_reason(tmp_path):
-    script(tmp_path / "model", "def model_fn(model_dir):\n    raise RuntimeError('no such card')\n")
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("def model_fn(path):\n    raise RuntimeError('no card')\n", "RuntimeError: no card"),
+        (
+            "def model_fn(path):\n    raise SystemExit('bad')\n",
+            "ended the process: SystemExit: bad",
+        ),
+        ("async def predict_fn(data, model):\n    return data\n", "predict_fn is async: write def"),
+    ],
+)
+def test_a_script_that_fails_to_load_ends_the_server_with_its_reason(tmp_path, code, reason):
+    given = "" if "model_fn(path)" in code else "def model_fn(path):\n    return 1\n"
+    script(tmp_path / "model", given + code)
     with Server(tmp_path, wait=False) as server:
         assert server.process.wait(60) == 1
-    assert "RuntimeError: no such card" in server.log.read_text()
+    assert reason in server.log.read_text()
 
 
 def test_npy_is_read_but_never_unpickled(serve):
@@ -241,6 +257,9 @@ def test_every_function_may_take_the_context(serve):
     answer = server.invoke("hello", **sent)
     assert (answer.text, answer.headers["x-length"]) == ("HELLO!", "6")
     assert server.invoke("no", **sent).status_code == 422
+    ended = server.invoke("exit", **sent)
+    assert (ended.status_code, ended.json()["error"]["message"][-13:]) == (500, "SystemExit: 3")
+    assert server.invoke("hello", **sent).text == "HELLO!"
 
 
 def test_requirements_that_the_image_lacks_are_named(tmp_path):

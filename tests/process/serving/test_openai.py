@@ -8,6 +8,7 @@ import numpy as np
 import openai
 import pytest
 from serving_models import encoder
+from serving_process import Server, base_with
 from test_generation import reference  # noqa: F401
 
 pytestmark = pytest.mark.slow
@@ -126,6 +127,39 @@ def test_top_p_of_zero_leaves_the_best_token(client, reference):  # noqa: F811
         modalities=["text"], prompt_cache_key="k",
     )  # fmt: skip
     assert answer.choices[0].message.content == reference(HELLO, 12)[1]
+
+
+def test_the_chat_template_gets_the_clients_variables(language_model_dir, tmp_path):
+    from transformers import AutoTokenizer
+
+    base = base_with(language_model_dir, tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(base / "model")
+    tokenizer.chat_template = (
+        "{{ messages[0]['content'] }}{% if thinking %} bad{% endif %}{{ reasoning_effort }}"
+    )
+    tokenizer.save_pretrained(base / "model")
+    with Server(base) as server:
+        client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+
+        def ask(**more):
+            answer = client.chat.completions.create(
+                model="model", messages=HELLO, max_tokens=4, temperature=0, **more
+            )
+            return answer.choices[0].message.content, answer.usage.prompt_tokens
+
+        def expect(prompt):
+            answer = client.completions.create(
+                model="model", prompt=prompt, max_tokens=4, temperature=0
+            )
+            return answer.choices[0].text, answer.usage.prompt_tokens
+
+        thinking = {"chat_template_kwargs": {"thinking": True}}
+        assert ask(verbosity="low", prompt_cache_retention="24h") == expect("hello")
+        assert ask(extra_body=thinking) == expect("hello bad")
+        assert ask(reasoning_effort="low") == expect("hellolow")
+        with pytest.raises(openai.BadRequestError, match=r"kwargs\.tools is not for") as refused:
+            ask(extra_body={"chat_template_kwargs": {"tools": []}})
+        assert refused.value.type == "invalid_request_error"
 
 
 def test_routes_that_are_not_there_name_those_that_are(client):

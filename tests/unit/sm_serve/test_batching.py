@@ -72,6 +72,23 @@ def test_what_waits_shares_the_next_batch_and_each_call_gets_its_own_results(rec
     assert model.prepared == [["first"], ["a", "b", "c", "d", "e", "f"]]
 
 
+def test_without_padding_length_does_not_part_what_waits(recorder):
+    model = recorder(items=8, tokens=520, padded=False)
+    long, short = "x" * 500, "y" * 5
+
+    async def run():
+        first, tasks = await hold_and_submit(model, [[long], *([[short]] * 5), [long]])
+        model.gate.set()
+        await asyncio.gather(first, *tasks)
+
+    asyncio.run(run())
+    # 520 tokens take the oldest and the shorts that fit beside it.
+    assert [[len(text) for text in batch] for batch in model.batches[1:]] == [
+        [5, 5, 5, 5, 500],
+        [5, 500],
+    ]
+
+
 def test_batches_hold_items_of_like_length_and_the_oldest_goes_first(recorder):
     model = recorder(items=8)
     long, short = "x" * 500, "y" * 5

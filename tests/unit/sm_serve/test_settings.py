@@ -11,6 +11,7 @@ from sm_serve.config import Settings, load_settings
 from sm_serve.engines.protocol import Task
 from sm_serve.errors import StartupError
 from sm_serve.health import Health
+from sm_serve.stock_variables import unheeded
 
 
 def test_defaults_are_the_contracts():
@@ -46,6 +47,28 @@ def test_wrong_values_are_named(name, value):
         load_settings({name: value})
 
 
+def test_variables_of_stock_containers_that_change_nothing_are_named_with_what_does():
+    told = list(
+        unheeded(
+            {
+                "HF_MODEL_ID": "org/model",
+                "HF_TASK": "text-classification",
+                "OPTION_ROLLING_BATCH": "auto",
+                "SAGEMAKER_MODEL_SERVER_WORKERS": "2",
+                "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
+                "TS_MAX_REQUEST_SIZE": "1",
+            },
+            load_settings({}),
+        )
+    )
+    names = ["HF_MODEL_ID", "OPTION_ROLLING_BATCH", "TS_MAX_REQUEST_SIZE"]
+    assert [line.split()[0] for line in told] == names
+    assert "SAGEMAKER_MAX_PAYLOAD_IN_MB" in told[2]
+    assert "org/model" not in told[0]
+    elsewhere = {"SAGEMAKER_SUBMIT_DIRECTORY": "s3://bucket/code.tar.gz"}
+    assert "/opt/ml/model/code" in next(unheeded(elsewhere, load_settings({})))
+
+
 def test_log_levels_may_be_the_toolkits_numbers():
     assert load_settings({"SAGEMAKER_CONTAINER_LOG_LEVEL": "30"}).log_level == "WARNING"
 
@@ -61,6 +84,8 @@ def test_log_levels_may_be_the_toolkits_numbers():
         ("GPT2LMHeadModel", Task.TEXT_GENERATION),
         ("Qwen3ForCausalLM", Task.TEXT_GENERATION),
         ("T5ForConditionalGeneration", Task.TEXT_GENERATION),
+        ("MarianMTModel", Task.TEXT_GENERATION),
+        ("EncoderDecoderModel", Task.TEXT_GENERATION),
     ],
 )
 def test_the_architecture_tells_the_task(architecture, task, tmp_path):

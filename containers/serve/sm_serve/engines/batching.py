@@ -59,12 +59,16 @@ class _Item(Generic[Encoded]):
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """Items and padded tokens in a forward pass, and the seconds a shared batch waits for more."""
+    """Items and tokens in a forward pass, and the seconds a shared batch waits for more.
+
+    Where batches are `padded`, a token of padding costs as much as any other.
+    """
 
     items: int = 32
     tokens: int = 8192
     delay: float = 0.0
     stall: float = 60.0
+    padded: bool = True
 
 
 class Batcher(Generic[Encoded]):
@@ -220,42 +224,40 @@ class Batcher(Generic[Encoded]):
             self._discard(self._by_age.popleft())
         if not self._by_age:
             return []
-        oldest = self._by_age[0]
-        queue, limits = self._by_length, self._limits
-        low = bisect.bisect_left(queue, oldest)
-        high = low + 1
-        while high - low < limits.items:
-            shorter = self._neighbour(low - 1, oldest)
-            longer = self._neighbour(high, oldest)
-            if longer is not None and not self._fits(queue[low].length, longer, high - low + 1):
-                longer = None
-            if shorter is not None and not self._fits(
-                shorter, queue[high - 1].length, high - low + 1
-            ):
-                shorter = None
-            if longer is None and shorter is None:
-                break
-            if shorter is None or (
-                longer is not None and longer - oldest.length <= oldest.length - shorter
-            ):
-                high += 1
-            else:
-                low -= 1
-        batch = queue[low:high]
-        del queue[low:high]
+        low, high = self._company(bisect.bisect_left(self._by_length, self._by_age[0]))
+        batch = self._by_length[low:high]
+        del self._by_length[low:high]
         for item in batch:
             item.taken = True
         return [item for item in batch if not item.call.future.done()]
 
-    def _neighbour(self, place: int, oldest: _Item[Encoded]) -> int | None:
-        """The length of a waiting item, None where none may share the oldest one's batch."""
-        if not 0 <= place < len(self._by_length):
-            return None
-        item = self._by_length[place]
-        return item.length if item.adapter == oldest.adapter else None
+    def _company(self, position: int) -> tuple[int, int]:
+        """The range of waiting items around one that make a batch with it: the nearest in length
+        first."""
+        queue = self._by_length
+        low, high = position, position + 1
+        length = tokens = queue[position].length
+        while high - low < self._limits.items:
+            options = []
+            if high < len(queue) and self._fits(low, high, tokens + queue[high].length):
+                options.append((queue[high].length - length, high))
+            if low > 0 and self._fits(low - 1, high - 1, tokens + queue[low - 1].length):
+                options.append((length - queue[low - 1].length, low - 1))
+            if not options:
+                break
+            _, chosen = min(options, key=lambda option: option[0])
+            tokens += queue[chosen].length
+            low, high = min(low, chosen), max(high, chosen + 1)
+        return low, high
 
-    def _fits(self, shortest: int, longest: int, count: int) -> bool:
-        return longest * count <= self._limits.tokens and longest <= shortest + max(
+    def _fits(self, first: int, last: int, tokens: int) -> bool:
+        """Whether items from the first to the last, with so many tokens, may be a batch."""
+        if self._by_length[first].adapter != self._by_length[last].adapter:
+            return False
+        if not self._limits.padded:
+            return tokens <= self._limits.tokens
+        shortest, longest = self._by_length[first].length, self._by_length[last].length
+        return longest * (last + 1 - first) <= self._limits.tokens and longest <= shortest + max(
             LENGTH_SLACK, shortest // 2
         )
 

@@ -17,10 +17,14 @@ from typing import Any
 
 from sm_serve.artefact import Artefact
 from sm_serve.config import Settings
-from sm_serve.engines.generation import TokenChunk
+from sm_serve.engines import trial
+from sm_serve.engines.defaults import build_processors
+from sm_serve.engines.generation import TokenChunk, context_length
 from sm_serve.engines.local import LocalGenerator
+from sm_serve.engines.plain import PlainGenerator
+from sm_serve.engines.protocol import GenerationRequest, Sampling
 from sm_serve.engines.sampling import REQUEST_CHOICE, Choice, build_processor
-from sm_serve.errors import EngineError, NotReady
+from sm_serve.errors import EngineError, NotReady, StartupError
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +42,42 @@ class ContinuousGenerator(LocalGenerator):
 
     def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
         super().__init__(model, tokenizer, settings)
+        self._own = build_processors(model, self.generation_config)
         self._ids = itertools.count()
         self._progress = (-1, time.monotonic())
         self._manager = self._start(settings)
         self.context = min(self.context, self._cache_tokens())
+
+    @classmethod
+    def build(cls, model: Any, tokenizer: Any, settings: Settings) -> LocalGenerator:
+        """A continuous batch, or plain `generate` for a model that answers otherwise in one."""
+        attention = model.config._attn_implementation
+        engine = None
+        try:
+            trials = trial.prepare(model, context_length(model.config, tokenizer))
+            engine = cls(model, tokenizer, settings)
+            if trial.run(trials, engine._try):
+                return engine
+            reason = "it answers otherwise than generate"
+        except Exception as error:
+            logger.debug("the trial of continuous batching failed", exc_info=True)
+            reason = str(error).strip().split("\n")[0] or type(error).__name__
+        if engine is not None:
+            engine.close()
+        model.set_attn_implementation(attention)
+        kind = type(model).__name__
+        if settings.engine == "continuous":
+            raise StartupError(
+                f"SM_SERVE_ENGINE=continuous is not for {kind} ({reason}): leave it out"
+            )
+        logger.warning("continuous batching is not for %s (%s): one request is answered after the"
+                       " other", kind, reason)  # fmt: skip
+        return PlainGenerator(model, tokenizer, settings)
+
+    def _try(self, prompt: list[int]) -> AsyncGenerator[TokenChunk]:
+        """The answer to a trial's prompt."""
+        sampling = Sampling(max_new_tokens=trial.ANSWER_TOKENS)
+        return self.answer(prompt, sampling, GenerationRequest(prompt, sampling))
 
     def _start(self, settings: Settings) -> Any:
         from transformers import ContinuousBatchingConfig, GenerationConfig
@@ -79,7 +115,7 @@ class ContinuousGenerator(LocalGenerator):
         processors._retrieve_processors_kwargs()
         manager.warmup()
         keep_prefixes_apart(manager.batch_processor.cache)
-        self.model.register_forward_pre_hook(lambda *_: self._route(manager))
+        self._hook = self.model.register_forward_pre_hook(lambda *_: self._route(manager))
         manager.start()
         return manager
 
@@ -92,6 +128,12 @@ class ContinuousGenerator(LocalGenerator):
             choice = request.state.logit_processor_kwargs.get(REQUEST_CHOICE)
             routed.append((choice.adapter if choice else None, request.query_length))
         self.bank.route(routed)
+
+    def processors(self, prompt: list[int], sampling: Sampling) -> Any:
+        """See LocalGenerator."""
+        if self._own is None:
+            return None
+        return self._own(len(prompt), sampling.max_new_tokens or 0)
 
     def paused(self) -> AbstractContextManager[Any]:
         """See LocalGenerator: between two steps."""
@@ -121,7 +163,7 @@ class ContinuousGenerator(LocalGenerator):
                 request_id=name,
                 max_new_tokens=sampling.max_new_tokens,
                 streaming=incremental,
-                eos_token_id=-1 if sampling.ignore_eos else sorted(self.eos) or -1,
+                eos_token_id=sorted(self.ends(sampling)) or -1,
                 **{REQUEST_CHOICE: choice},
             )
             if added is None:
@@ -169,6 +211,7 @@ class ContinuousGenerator(LocalGenerator):
 
     def close(self) -> None:
         """See the protocol."""
+        self._hook.remove()
         self._manager.stop(block=True, timeout=STOP_SECONDS, hard_stop=True)
 
 

@@ -16,6 +16,7 @@ from sm_serve.engines.batching import Batcher, BatchLimits
 from sm_serve.engines.encoder_bank import EncoderBank
 from sm_serve.engines.hosting import BankHost
 from sm_serve.engines.protocol import ADAPTER, Task
+from sm_serve.engines.unpadding import remove_padding
 from sm_serve.errors import BadRequest, StartupError
 
 TOKENIZING = ("truncation", "max_length", "padding")
@@ -43,6 +44,7 @@ class EncoderEngine(BankHost):
             tokens=settings.batch_tokens,
             delay=settings.batch_delay,
             stall=settings.stall_timeout,
+            padded=not remove_padding(model),
         )
         self.bank = EncoderBank(model, settings.max_adapters, self.task, self.read_profile)
         self.own_profile: Any = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from typing import Any
 
 from sm_serve.config import Settings
 from sm_serve.engines import loading
+from sm_serve.engines.defaults import read_defaults
 from sm_serve.engines.protocol import (
     Delta,
     Echo,
@@ -26,6 +28,8 @@ from sm_serve.engines.protocol import (
 from sm_serve.engines.text import IncrementalDecoder, StopMatcher
 from sm_serve.engines.token_text import TokenTexts
 from sm_serve.errors import BadRequest, EngineError, adapter_not_found
+
+logger = logging.getLogger(__name__)
 
 LONG_PROMPT_CHARACTERS = 20_000
 """Prompts from this length on are tokenized off the event loop."""
@@ -50,11 +54,25 @@ class TextGenerator(ABC):
         self.tokenizer = tokenizer
         self.texts = TokenTexts(tokenizer)
         self.settings = settings
-        self.eos = end_tokens(generation_config, config, tokenizer)
+        self.eos = end_tokens(generation_config, config)
+        self.defaults = read_defaults(generation_config)
+        self._closing = self.eos or end_tokens(tokenizer)
+        if self._closing and not self.eos:
+            logger.warning(
+                "neither generation_config.json nor config.json has an eos_token_id: as with"
+                " generate, answers end at max_new_tokens alone. The tokenizer's is %s",
+                sorted(self._closing),
+            )
         self.context = context_length(config, tokenizer)
         self.vocabulary = int(config.get_text_config().vocab_size)
         self._active = 0
         self._tokens_total = 0
+
+    def ends(self, sampling: Sampling) -> frozenset[int]:
+        """Tokens that end an answer; one held to a constraint always has such an end."""
+        if sampling.ignore_eos:
+            return frozenset()
+        return self._closing if sampling.constraint is not None else self.eos
 
     @property
     def chat_template(self) -> str:
@@ -178,6 +196,7 @@ class TextGenerator(ABC):
                 continue_final_message=request.continue_final_message,
                 tokenize=True,
                 return_dict=True,
+                **request.template_variables,
             )["input_ids"]
         except Exception as error:  # templates raise whatever their authors chose
             raise BadRequest(f"the chat template refuses these messages: {error}") from error
@@ -238,7 +257,7 @@ class _Writer:
         self._decoder = IncrementalDecoder(engine.tokenizer)
         self._stop = StopMatcher(sampling.stop)
         self._limit = sampling.max_new_tokens or 0
-        self._eos = frozenset() if sampling.ignore_eos else engine.eos
+        self._eos = engine.ends(sampling)
         self._prompt = prompt
         self._echo = echo
         self._offset = len(echo.text) if echo else 0

@@ -29,7 +29,7 @@ PROBES = 10
 PROBE_GAIN = 1.3
 """All threads are used where a forward pass is so many times as fast with them as with one. Below
 it they cost more processor time, which the front and the tokenizer need, than they save."""
-LARGE_SECONDS = 0.05
+LARGE_SECONDS = 0.01
 """A model whose forward pass takes longer uses all threads, untried."""
 UNSET_LENGTH = 1_000_000
 """Tokenizers without a limit say 1e30; anything above this is such a non-limit."""

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 from abc import abstractmethod
 from collections.abc import AsyncGenerator
-from typing import Any, Self
+from typing import Any
 
 from sm_serve.artefact import Artefact
 from sm_serve.config import Settings
 from sm_serve.engines import loading
+from sm_serve.engines.defaults import decoder_start, greedy_config
 from sm_serve.engines.generation import TextGenerator, TokenChunk
 from sm_serve.engines.grammar import Grammars
 from sm_serve.engines.hosting import BankHost
@@ -27,23 +28,34 @@ class LocalGenerator(BankHost, TextGenerator):
     def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
         super().__init__(model.config, model.generation_config, tokenizer, settings)
         self.model = model
-        self.grammars = Grammars(tokenizer, self.vocabulary, self.eos)
+        self.grammars = Grammars(tokenizer, self.vocabulary, self._closing)
+        self.generation_config = greedy_config(model)
+        self._decoder_start = decoder_start(model)
         self.bank = AdapterBank(model, settings.max_adapters)
         self._scorer = Scorer(model, self.bank, self.paused)
 
     @classmethod
-    def load(cls, artefact: Artefact, settings: Settings) -> Self:
+    def load(cls, artefact: Artefact, settings: Settings) -> LocalGenerator:
         """Loads model, tokenizer and adapters; StartupError says what the artefact lacks."""
         tokenizer = loading.load_tokenizer(artefact, settings)
-        engine = cls(loading.load_model(artefact, settings), tokenizer, settings)
+        engine = cls.build(loading.load_model(artefact, settings), tokenizer, settings)
         engine.load_all(artefact.adapters)
         return engine
+
+    @classmethod
+    def build(cls, model: Any, tokenizer: Any, settings: Settings) -> LocalGenerator:
+        """The engine of a loaded model."""
+        return cls(model, tokenizer, settings)
 
     @abstractmethod
     def run_tokens(
         self, prompt: list[int], choice: Choice, *, incremental: bool, adapter: str | None
     ) -> AsyncGenerator[TokenChunk]:
         """Yields chunks, as they come if `incremental`, until the end of sequence or the limit."""
+
+    def processors(self, prompt: list[int], sampling: Sampling) -> Any:
+        """What else the checkpoint wants done to logits, where that is the choice's business."""
+        return None
 
     async def answer(
         self, prompt: list[int], sampling: Sampling, request: GenerationRequest
@@ -53,7 +65,13 @@ class LocalGenerator(BankHost, TextGenerator):
             matcher = None
             if sampling.constraint is not None:
                 matcher = await asyncio.to_thread(self.grammars.matcher, sampling.constraint)
-            choice = Choice(sampling, prompt, self.eos, matcher)
+            choice = Choice(
+                sampling,
+                prompt if self._decoder_start is None else self._decoder_start,
+                self.ends(sampling),
+                matcher,
+                self.processors(prompt, sampling),
+            )
             chunks = self.run_tokens(
                 prompt,
                 choice,
@@ -63,7 +81,7 @@ class LocalGenerator(BankHost, TextGenerator):
             async with contextlib.aclosing(chunks):
                 async for chunk in chunks:
                     if choice.failure is not None:
-                        raise EngineError("the constraint became too complex to go on with")
+                        raise EngineError(choice.failure)
                     yield chunk
 
     async def score(self, prompt: list[int], count: int, adapter: str | None) -> list[TokenLogprob]:

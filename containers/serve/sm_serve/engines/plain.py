@@ -101,11 +101,9 @@ class PlainGenerator(LocalGenerator):
                 stopping_criteria=StoppingCriteriaList([_Cancelled(job)]),
                 pad_token_id=self.tokenizer.pad_token_id or min(self.eos, default=0),
                 max_new_tokens=sampling.max_new_tokens,
-                do_sample=False,
-                # Both are the choice's business; the model's own defaults must not come on top.
-                repetition_penalty=1.0,
+                generation_config=self.generation_config,
                 logits_processor=LogitsProcessorList([_choosing(job.choice)]),
-                **({"eos_token_id": -1} if sampling.ignore_eos else {}),
+                eos_token_id=sorted(self.ends(sampling)) or -1,
             )
 
     def heard(self) -> None:

@@ -114,8 +114,9 @@ class Sampling:
 class GenerationRequest:
     """One prompt: a text, chat messages, or token ids.
 
-    `echo` asks for its text as well; `answer_prefix` is what the answer to messages begins with
-    already; of a longer prompt only the last `truncate` tokens are read.
+    `template_variables` are for the chat template. `echo` asks for the prompt's text as well;
+    `answer_prefix` is what the answer to messages begins with already; of a longer prompt only the
+    last `truncate` tokens are read.
     """
 
     prompt: str | list[int] | list[dict[str, Any]]
@@ -123,6 +124,7 @@ class GenerationRequest:
     stream: bool = False
     tools: list[dict[str, Any]] | None = None
     continue_final_message: bool = False
+    template_variables: Mapping[str, Any] = field(default_factory=dict)
     adapter: str | None = None
     echo: bool = False
     answer_prefix: str = ""
@@ -178,6 +180,11 @@ class Generator(Engine, Protocol):
     @property
     def chat_template(self) -> str:
         """How messages and tools are written for the model; empty where it does not chat."""
+        ...
+
+    @property
+    def defaults(self) -> Sampling:
+        """How the model's authors want tokens chosen, where a request leaves it open."""
         ...
 
     def generate(self, request: GenerationRequest) -> AsyncIterator[Delta]:

@@ -52,6 +52,18 @@ def load_engine(artefact: Artefact, settings: Settings) -> Engine:
     return cast(Engine, loaded[0] if len(loaded) == 1 else replicate(loaded))
 
 
+def start_engine(artefact: Artefact, settings: Settings) -> Engine:
+    """The engine of a server's one model; an encoder's in a process of its own, unless told not to.
+
+    Raises as load_engine does.
+    """
+    if artefact.task is Task.TEXT_GENERATION or not settings.engine_process:
+        return load_engine(artefact, settings)
+    from sm_serve.engines.process import ProcessPredictor
+
+    return ProcessPredictor.load(artefact, settings)
+
+
 def choose_devices(settings: Settings) -> list[str]:
     """A device for each copy of the model: every GPU, or what the settings say; "" is the best."""
     import torch

@@ -14,6 +14,7 @@ from sm_serve.engines.protocol import (
     GenerationRequest,
     Generator,
     Predictor,
+    Sampling,
     Task,
 )
 
@@ -105,6 +106,11 @@ class GeneratorReplicas(Replicas[Generator]):
     def chat_template(self) -> str:
         """See Generator."""
         return self.engines[0].chat_template
+
+    @property
+    def defaults(self) -> Sampling:
+        """See Generator."""
+        return self.engines[0].defaults
 
     def generate(self, request: GenerationRequest) -> AsyncIterator[Delta]:
         """See Generator."""

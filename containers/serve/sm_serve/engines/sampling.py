@@ -18,6 +18,14 @@ REQUEST_CHOICE = "choice"
 """Name under which a request of a continuous batch carries its Choice."""
 
 
+TOO_COMPLEX = "the constraint became too complex to go on with"
+NOT_NUMBERS = (
+    "the model's scores are not numbers (NaN): its weights are damaged, or its precision too low"
+)
+LEAST_LOGPROB = -9999.0
+"""Told for what is impossible: JSON has no infinity."""
+
+
 class Choice:
     """How one request chooses, and what it has chosen so far."""
 
@@ -27,16 +35,19 @@ class Choice:
         prompt: Sequence[int] = (),
         eos: frozenset[int] = frozenset(),
         matcher: Any = None,
+        processors: Any = None,
     ) -> None:
         self.sampling = sampling
         self.adapter: str | None = None
         self.logprobs: list[TokenLogprob] = []
         self.failure: str | None = None
         self.count = 0
-        self.plain = matcher is None and is_plain(sampling)
+        self.plain = matcher is None and not processors and is_plain(sampling)
         self._prompt = prompt
         self._eos = sorted(eos)
         self._matcher = matcher
+        self._processors = processors
+        self._answer: list[int] = []
         self._seen: Any = None
         self._counts: Any = None
 
@@ -49,6 +60,9 @@ class Choice:
         import torch
 
         sampling = self.sampling
+        if self._processors:
+            read = torch.tensor([[*self._prompt, *self._answer]], device=scores.device)
+            scores = self._processors(read, scores.unsqueeze(0).clone())[0]
         if sampling.repetition_penalty != 1.0:
             if self._seen is None:
                 self._seen = torch.zeros_like(scores, dtype=torch.bool)
@@ -82,7 +96,7 @@ class Choice:
         )[:size]
         allowed[: len(bits)] = bits
         if self._matcher.is_error() or not allowed.any():
-            self.failure = self.failure or str(self._matcher.get_error() or "no token fits")
+            self.failure = self.failure or TOO_COMPLEX
             allowed[:] = False
             allowed[self._eos] = True
         mask = torch.from_numpy(allowed).to(scores.device)
@@ -92,6 +106,8 @@ class Choice:
         """Remembers a chosen token; `scores` are the row's logits before `process`."""
         sampling = self.sampling
         self.count += 1
+        if self._processors:
+            self._answer.append(token)
         if self._seen is not None:
             self._seen[token] = True
         if sampling.frequency_penalty or sampling.presence_penalty:
@@ -126,7 +142,7 @@ def is_plain(sampling: Sampling) -> bool:
 
 def read_logprobs(scores: Any, token: int, count: int) -> TokenLogprob:
     """The log probability of a token and of the `count` most probable ones."""
-    values = scores.log_softmax(-1)
+    values = scores.log_softmax(-1).clamp(min=LEAST_LOGPROB)
     top: tuple[TokenLogprob, ...] = ()
     if count:
         best = values.topk(min(count, values.numel()))
@@ -139,6 +155,9 @@ def choose(scores: Any, choices: Sequence[Choice]) -> Any:
     """The scores with each row's own choice made its most probable token."""
     import torch
 
+    for choice, best in zip(choices, scores.amax(-1).tolist(), strict=True):
+        if best != best:  # noqa: PLR0124 - only NaN differs from itself, and it is the largest
+            choice.failure = NOT_NUMBERS
     rows = [index for index, choice in enumerate(choices) if not choice.plain]
     if not rows:
         return scores

@@ -17,6 +17,7 @@ from typing import Any
 
 from sm_serve.engines.lora import AdapterBank
 from sm_serve.engines.protocol import TokenLogprob
+from sm_serve.engines.sampling import LEAST_LOGPROB, NOT_NUMBERS
 from sm_serve.errors import EngineError, NotReady, ServeError
 
 logger = logging.getLogger(__name__)
@@ -162,12 +163,14 @@ def read(logits: Any, item: _Item, start: int) -> None:
     targets = list(item.prompt[start + 1 : start + 1 + logits.shape[0]])
     if not targets:
         return
-    values = logits[: len(targets)].float().log_softmax(-1)
+    values = logits[: len(targets)].float().log_softmax(-1).clamp(min=LEAST_LOGPROB)
     own = values.gather(1, torch.tensor(targets, device=values.device).unsqueeze(1))
     best = values.topk(min(item.count, values.shape[-1]))
     rows = zip(
         targets, own.squeeze(1).tolist(), best.indices.tolist(), best.values.tolist(), strict=True
     )
+    if bool(own.isnan().any()):
+        raise EngineError(NOT_NUMBERS)
     for token, logprob, others, theirs in rows:
         top = tuple(map(TokenLogprob, others, theirs))
         item.found.append(TokenLogprob(token, logprob, top=top))

@@ -105,7 +105,7 @@ class VllmGenerator(TextGenerator):
         try:
             outputs = self._engine.generate(
                 {"prompt_token_ids": prompt},
-                write_sampling(sampling, self.eos, incremental=incremental),
+                write_sampling(sampling, self.ends(sampling), incremental=incremental),
                 f"r{next(self._ids)}",
                 lora_request=self._loras[request.adapter] if request.adapter else None,
             )
@@ -121,7 +121,7 @@ class VllmGenerator(TextGenerator):
         sampling = Sampling(max_new_tokens=1, prompt_logprobs=count)
         outputs = self._engine.generate(
             {"prompt_token_ids": prompt},
-            write_sampling(sampling, self.eos, incremental=False),
+            write_sampling(sampling, self.ends(sampling), incremental=False),
             f"r{next(self._ids)}",
             lora_request=self._loras[adapter] if adapter else None,
         )

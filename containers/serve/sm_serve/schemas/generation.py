@@ -9,7 +9,7 @@ from typing import Any
 from sm_serve.engines.protocol import ADAPTER, Delta, Sampling, TokenLogprob
 from sm_serve.errors import BadRequest
 from sm_serve.schemas.constraints import read_grammar
-from sm_serve.schemas.parameters import MAX_SEED, MAX_TOP_LOGPROBS, Fields
+from sm_serve.schemas.parameters import MAX_SEED, MAX_TOP_LOGPROBS, UNTOLD, Fields
 
 MAX_SEQUENCES = 16
 
@@ -26,13 +26,14 @@ class Options:
     truncate: int | None = None
 
 
-def read_options(parameters: Mapping[str, Any]) -> Options:
+def read_options(parameters: Mapping[str, Any], defaults: Sampling = UNTOLD) -> Options:
     """Parameters as text-generation-inference has them. BadRequest names a wrong one.
 
+    What they leave open is as in `defaults`, but greedy.
     Any of temperature, top_k, top_p and min_p switches sampling on, and `do_sample: false` off.
     """
     fields = Fields(parameters, "parameters.")
-    sampling = read_sampling(fields, parameters)
+    sampling = read_sampling(fields, parameters, defaults)
     details = bool(fields.flag("details"))
     top = fields.integer("top_n_tokens", 0, MAX_TOP_LOGPROBS) or 0
     if details or top:
@@ -56,15 +57,16 @@ def read_options(parameters: Mapping[str, Any]) -> Options:
     return Options(sampling, full_text, details or bool(top), adapter or None, sequences, truncate)
 
 
-def read_sampling(fields: Fields, parameters: Mapping[str, Any]) -> Sampling:
+def read_sampling(fields: Fields, parameters: Mapping[str, Any], defaults: Sampling) -> Sampling:
     """How to choose tokens."""
     do_sample = fields.flag("do_sample")
     names = ("temperature", "top_k", "top_p", "min_p")
     given = any(parameters.get(name) is not None for name in names)
-    temperature = fields.number("temperature", 1.0, 0.0, 100.0)
-    top_k = fields.integer("top_k", 0, 1_000_000) or 0
-    top_p = fields.number("top_p", 1.0, 1e-6, 1.0)
-    min_p = fields.number("min_p", 0.0, 0.0, 1.0)
+    temperature = fields.number("temperature", defaults.temperature, 0.0, 100.0)
+    top_k = fields.integer("top_k", 0, 1_000_000)
+    top_k = defaults.top_k if top_k is None else top_k
+    top_p = fields.number("top_p", defaults.top_p, 1e-6, 1.0)
+    min_p = fields.number("min_p", defaults.min_p, 0.0, 1.0)
     sample = given if do_sample is None else do_sample
     return Sampling(
         max_new_tokens=fields.integer("max_new_tokens", 1, 1_000_000),
@@ -73,7 +75,9 @@ def read_sampling(fields: Fields, parameters: Mapping[str, Any]) -> Sampling:
         top_k=top_k if sample else 0,
         top_p=top_p if sample else 1.0,
         min_p=min_p if sample else 0.0,
-        repetition_penalty=fields.number("repetition_penalty", 1.0, 0.01, 10.0),
+        repetition_penalty=fields.number(
+            "repetition_penalty", defaults.repetition_penalty, 0.01, 10.0
+        ),
         frequency_penalty=fields.number("frequency_penalty", 0.0, -2.0, 2.0),
         presence_penalty=fields.number("presence_penalty", 0.0, -2.0, 2.0),
         logit_bias=fields.biases("logit_bias"),

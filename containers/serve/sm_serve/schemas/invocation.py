@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sm_serve.errors import BadRequest, NotAcceptable, UnsupportedMediaType
+from sm_serve.errors import BadRequest, EngineError, NotAcceptable, UnsupportedMediaType
 from sm_serve.schemas import documents, media
 from sm_serve.schemas.media import MediaType
 
@@ -163,11 +163,21 @@ def weight(results: Sequence[list[Any]]) -> int:
 
 
 def dump(value: Any) -> bytes:
-    """Compact JSON in UTF-8. A long list is written item by item: in between others may run."""
+    """Compact JSON in UTF-8. EngineError where a number is none that JSON has (NaN, infinity).
+
+    A long list is written item by item: json itself would let no other thread run meanwhile.
+    """
     if isinstance(value, list) and len(value) > LONG and isinstance(value[0], list | dict):
         return b"[" + b",".join(map(dump, value)) + b"]"
     if isinstance(value, dict) and any(
         isinstance(v, list) and len(v) > LONG for v in value.values()
     ):
         return b"{" + b",".join(dump(k) + b":" + dump(v) for k, v in value.items()) + b"}"
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError as error:
+        raise EngineError(
+            "the model gave no number (NaN or infinity): its weights are damaged, or its precision"
+            " too low"
+        ) from error
+    return text.encode()

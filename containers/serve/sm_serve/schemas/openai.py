@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sm_serve.engines.protocol import Delta, GenerationRequest, Sampling, TokenLogprob
-from sm_serve.errors import BadRequest, ServeError
+from sm_serve.errors import BadRequest
 from sm_serve.schemas.constraints import read_openai
-from sm_serve.schemas.parameters import MAX_SEED, MAX_TOP_LOGPROBS, Fields
+from sm_serve.schemas.parameters import MAX_SEED, MAX_TOP_LOGPROBS, UNTOLD, Fields
 from sm_serve.schemas.tool_calls import CallReader, Found
 from sm_serve.schemas.tools import (
     PLAIN,
@@ -36,6 +36,19 @@ DEFAULT_COMPLETION_TOKENS = 16
 LEAST_TOP_P = 1e-6
 """Less of the probability than any token has: the best one alone is left, as top_p 0 asks."""
 DONE = b"data: [DONE]\n\n"
+HINTS = (
+    *("user", "metadata", "store", "service_tier", "safety_identifier", "parallel_tool_calls"),
+    *("prompt_cache_key", "prompt_cache_retention", "prediction", "verbosity", "max_tokens"),
+)
+"""Fields that change no answer here: bookkeeping, speed, and what is wished of the style."""
+MAX_VARIABLES = 64
+TEMPLATE_OWN = frozenset({
+    *("self", "conversation", "messages", "tools", "documents", "chat_template", "tokenize"),
+    *("add_generation_prompt", "continue_final_message", "sanitize_control_tokens", "padding"),
+    *("truncation", "max_length", "return_tensors", "return_dict", "tokenizer_kwargs"),
+    *("return_assistant_tokens_mask", "processor_kwargs"),
+})  # fmt: skip
+"""Names that mean something else to the template or its function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +94,11 @@ def route_of(body: Any) -> str | None:
     return None
 
 
-def parse_generation(route: str, body: Any) -> Job:
-    """A chat or completions request. BadRequest names the field, the value and the fix."""
+def parse_generation(route: str, body: Any, defaults: Sampling = UNTOLD) -> Job:
+    """A chat or completions request, whose sampling is `defaults` where it says nothing.
+
+    BadRequest names the field, the value and the fix.
+    """
     fields = Fields(require_object(body), "")
     stream = bool(fields.flag("stream"))
     options = fields.take("stream_options")
@@ -92,10 +108,12 @@ def parse_generation(route: str, body: Any) -> Job:
     model = fields.text("model")
     tools: ToolUse | None = None
     continuing = False
+    variables: dict[str, Any] = {}
     if route == CHAT:
         prompts: list[Any] = [read_messages(fields.take("messages"))]
         tools = read_tools(fields)
         continuing = bool(fields.flag("continue_final_message"))
+        variables = read_variables(fields)
         logprobs = _chat_logprobs(fields)
         limit = fields.integer("max_completion_tokens", 1, 1_000_000)
         limit = limit or fields.integer("max_tokens", 1, 1_000_000)
@@ -110,7 +128,7 @@ def parse_generation(route: str, body: Any) -> Job:
     if limit == 0 and not echo:
         raise fields.wrong("max_tokens", 0, "ask for a token, or set echo to true")
     sampling = replace(
-        _read_sampling(fields, limit),
+        _read_sampling(fields, limit, defaults),
         logprobs=logprobs,
         prompt_logprobs=logprobs if echo else None,
     )
@@ -122,6 +140,7 @@ def parse_generation(route: str, body: Any) -> Job:
             stream,
             tools=tools.tools if tools else None,
             continue_final_message=continuing,
+            template_variables=variables,
             echo=echo,
         )
         for prompt in prompts
@@ -138,15 +157,18 @@ def _chat_logprobs(fields: Fields) -> int | None:
     return (top or 0) if wanted else None
 
 
-def _read_sampling(fields: Fields, limit: int | None) -> Sampling:
+def _read_sampling(fields: Fields, limit: int | None, defaults: Sampling) -> Sampling:
+    top_k = fields.integer("top_k", -1, 1_000_000)
     sampling = Sampling(
         max_new_tokens=limit,
-        temperature=fields.number("temperature", 1.0, 0.0, 100.0),
-        top_p=max(fields.number("top_p", 1.0, 0.0, 1.0), LEAST_TOP_P),
-        top_k=max(fields.integer("top_k", -1, 1_000_000) or 0, 0),
-        min_p=fields.number("min_p", 0.0, 0.0, 1.0),
+        temperature=fields.number("temperature", defaults.temperature, 0.0, 100.0),
+        top_p=max(fields.number("top_p", defaults.top_p, 0.0, 1.0), LEAST_TOP_P),
+        top_k=defaults.top_k if top_k is None else max(top_k, 0),
+        min_p=fields.number("min_p", defaults.min_p, 0.0, 1.0),
         min_new_tokens=fields.integer("min_tokens", 0, 1_000_000) or 0,
-        repetition_penalty=fields.number("repetition_penalty", 1.0, 0.01, 10.0),
+        repetition_penalty=fields.number(
+            "repetition_penalty", defaults.repetition_penalty, 0.01, 10.0
+        ),
         frequency_penalty=fields.number("frequency_penalty", 0.0, -2.0, 2.0),
         presence_penalty=fields.number("presence_penalty", 0.0, -2.0, 2.0),
         logit_bias=fields.biases("logit_bias"),
@@ -155,11 +177,26 @@ def _read_sampling(fields: Fields, limit: int | None) -> Sampling:
         stop=fields.texts("stop"),
         ignore_eos=bool(fields.flag("ignore_eos")),
     )
-    fields.ignore("parallel_tool_calls", "prompt_cache_key")
     fields.only("modalities", None, ["text"])
-    fields.ignore("user", "metadata", "store", "service_tier", "safety_identifier")
-    fields.ignore("max_tokens")
+    fields.only("best_of", 1, None)
+    fields.only("use_beam_search", False, None)
+    fields.ignore(*HINTS)
     return sampling
+
+
+def read_variables(fields: Fields) -> dict[str, Any]:
+    """What the chat template is to know: `chat_template_kwargs` as in vLLM, `reasoning_effort`."""
+    given = fields.take("chat_template_kwargs")
+    if given is not None and (not isinstance(given, dict) or len(given) > MAX_VARIABLES):
+        fix = 'give an object such as {"enable_thinking": false}'
+        raise fields.wrong("chat_template_kwargs", given, fix)
+    variables = dict(given or {})
+    for name in sorted(TEMPLATE_OWN & set(variables)):
+        raise BadRequest(f"chat_template_kwargs.{name} is not for clients to set: leave it out")
+    effort = fields.text("reasoning_effort")
+    if effort is not None:
+        variables.setdefault("reasoning_effort", effort)
+    return variables
 
 
 def require_object(body: Any) -> Mapping[str, Any]:
@@ -359,9 +396,3 @@ def write_models(names: Sequence[str]) -> dict[str, Any]:
     for entry in data[1:]:
         entry["parent"] = names[0]
     return {"object": "list", "data": data}
-
-
-def write_error(error: ServeError) -> dict[str, Any]:
-    """An error inside a stream, as OpenAI's client expects it."""
-    kind = "invalid_request_error" if error.status < 500 else "server_error"
-    return {"error": {"code": error.code, "message": error.message, "type": kind}}

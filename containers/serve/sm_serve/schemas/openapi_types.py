@@ -7,7 +7,7 @@ from typing import Any
 from sm_serve.engines.protocol import ADAPTER, Task
 from sm_serve.schemas.constraints import MAX_CHOICES as MAX_CHOICE_TEXTS
 from sm_serve.schemas.generation import MAX_SEQUENCES
-from sm_serve.schemas.openai import MAX_CHOICES
+from sm_serve.schemas.openai import MAX_CHOICES, MAX_VARIABLES, TEMPLATE_OWN
 from sm_serve.schemas.parameters import (
     MAX_BIASES,
     MAX_SEED,
@@ -186,6 +186,11 @@ NAMED_TOOL: Schema = {
     },
     "required": ["type", "function"],
 }
+VARIABLES: Schema = {
+    "type": "object",
+    "propertyNames": {"not": {"enum": sorted(TEMPLATE_OWN)}},
+    "maxProperties": MAX_VARIABLES,
+}
 CHAT_REQUEST = closed(
     {
         **OPENAI_COMMON,
@@ -197,6 +202,8 @@ CHAT_REQUEST = closed(
         "tool_choice": {"anyOf": [{"enum": [None, "auto", "none", "required"]}, NAMED_TOOL]},
         "parallel_tool_calls": FLAG,
         "continue_final_message": FLAG,
+        "reasoning_effort": optional(TEXT),
+        "chat_template_kwargs": optional(VARIABLES),
     },
     "messages",
 )
@@ -255,7 +262,10 @@ RESULTS: dict[Task, Schema] = {
         "required": ["generated_text"],
     },
 }
-ERROR = closed({"error": closed({"code": TEXT, "message": TEXT}, "code", "message")}, "error")
+ERROR = closed(
+    {"error": closed({"code": TEXT, "message": TEXT, "type": TEXT}, "code", "message", "type")},
+    "error",
+)
 
 
 def invocation_request(task: Task) -> Schema:

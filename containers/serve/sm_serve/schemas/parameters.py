@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sm_serve.engines.protocol import Sampling
 from sm_serve.errors import BadRequest
 
 MAX_STOPS = 16
@@ -12,6 +13,10 @@ MAX_STOP_LENGTH = 256
 MAX_SEED = 2**63 - 1
 MAX_BIASES = 1024
 MAX_TOP_LOGPROBS = 20
+
+
+UNTOLD = Sampling(temperature=1.0)
+"""How tokens are chosen where neither the request nor the model's authors say."""
 
 
 class Fields:

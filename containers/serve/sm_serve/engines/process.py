@@ -1,0 +1,203 @@
+"""An encoder in a process of its own, as its front sees it.
+
+Python runs one thread at a time. In one process, the many short steps of a small model and the HTTP
+of the requests would wait for each other, on two processors as on one; in two they do not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+from sm_serve import errors
+from sm_serve.artefact import Artefact
+from sm_serve.config import Settings
+from sm_serve.engines.frames import FrameReader, pack, receive_frame, unpack, write_frame
+from sm_serve.engines.protocol import Task
+from sm_serve.errors import EngineError, NotReady, ServeError, StartupError
+
+
+class ProcessPredictor(asyncio.Protocol):
+    """A Predictor and AdapterHost whose model is in a child process (`engines/process_main.py`).
+
+    What comes up in one turn of the event loop goes over in one message, and so do the answers.
+    """
+
+    def __init__(
+        self, task: Task, child: subprocess.Popen[bytes], end: socket.socket, stall: float
+    ) -> None:
+        self.task = task
+        self._child = child
+        self._socket = end
+        self._stall = stall
+        self._frames = FrameReader()
+        self._connected: asyncio.Future[asyncio.Transport] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._calls: list[tuple[int, bytes]] = []
+        self._next = 0
+        self._problem: str | None = None
+        self._stats: Mapping[str, float] = {}
+        self._adapters: list[str] = []
+        self._heard = time.monotonic()
+        self._lost: str | None = None
+
+    @classmethod
+    def load(cls, artefact: Artefact, settings: Settings) -> ProcessPredictor:
+        """Starts the process and waits until its engine is loaded.
+
+        Raises StartupError with the child's own reason.
+        """
+        here, there = socket.socketpair()
+        with there:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "sm_serve.engines.process_main", str(there.fileno())],
+                pass_fds=[there.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # a signal to the server is the front's affair
+            )
+        try:
+            here.sendall(write_frame({**asdict(settings), "base_dir": str(settings.base_dir)}))
+            problem = receive_frame(here)
+        except (EOFError, OSError) as error:
+            raise StartupError(
+                f"the engine's process ended with code {child.wait()} while it loaded the model:"
+                " -9 is mostly for want of memory"
+            ) from error
+        if problem is not None:
+            child.wait()
+            raise StartupError(problem)
+        engine = cls(artefact.task, child, here, settings.stall_timeout)
+        engine._read(receive_frame(here))
+        return engine
+
+    async def predict(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+        """One result an input; see the protocol."""
+        results: list[Any] = await self._ask("predict", list(inputs), dict(parameters))
+        return results
+
+    def adapters(self) -> list[str]:
+        """See AdapterHost."""
+        return self._adapters
+
+    async def load_adapter(self, name: str, path: Path) -> None:
+        """See AdapterHost."""
+        await self._ask("load_adapter", name, str(path))
+
+    async def unload_adapter(self, name: str) -> None:
+        """See AdapterHost."""
+        await self._ask("unload_adapter", name)
+
+    async def _ask(self, method: str, *arguments: Any) -> Any:
+        """What a method of the engine returns. Cancelling this cancels that."""
+        if self._transport is None:
+            await self._connect()
+        if self._lost is not None:
+            raise NotReady(f"the model does not answer: {self._lost}")
+        loop = asyncio.get_running_loop()
+        # Packed one by one: what cannot be packed is this request's failure alone.
+        call = pack((method, arguments))
+        self._next += 1
+        number, future = self._next, loop.create_future()
+        self._waiting[number] = future
+        if not self._calls:
+            loop.call_soon(self._send)
+        self._calls.append((number, call))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if self._waiting.pop(number, None) is not None:
+                self._write(("cancel", number))
+            raise
+
+    async def _connect(self) -> None:
+        """Hands the socket to the event loop, which does not exist yet when the engine loads."""
+        if self._connected is None:
+            loop = asyncio.get_running_loop()
+            self._connected = loop.create_future()
+            await loop.create_connection(lambda: self, sock=self._socket)
+        await asyncio.shield(self._connected)
+
+    def _send(self) -> None:
+        calls, self._calls = self._calls, []
+        self._write(("calls", calls))
+
+    def _write(self, message: Any) -> None:
+        if self._transport is not None and self._lost is None:
+            self._transport.write(write_frame(message))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self._transport = cast(asyncio.Transport, transport)
+        if self._connected is not None and not self._connected.done():
+            self._connected.set_result(self._transport)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        self._heard = time.monotonic()
+        for message in self._frames.feed(data):
+            self._read(message)
+
+    def _read(self, message: Any) -> None:
+        kind, *content = message
+        if kind == "state":
+            self._problem, self._stats, self._adapters = content
+        else:
+            for number, failure, results in content[0]:
+                self._settle(number, failure, results)
+
+    def _settle(self, number: int, failure: tuple[str, ...] | None, results: bytes) -> None:
+        future = self._waiting.pop(number, None)
+        if future is None or future.done():
+            return
+        if failure is None:
+            future.set_result(unpack(results))
+        else:
+            future.set_exception(read_failure(*failure))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The process has ended: nothing will be answered any more."""
+        self._lost = "the engine's process has ended"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._lost += f" with code {self._child.wait(0.5)}"
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(NotReady(f"the model does not answer: {self._lost}"))
+        self._waiting.clear()
+
+    def health(self) -> str | None:
+        """See the protocol."""
+        if self._lost is not None:
+            return self._lost
+        if self._transport is not None and time.monotonic() - self._heard > self._stall:
+            return f"the engine's process has told nothing for over {self._stall:g} s"
+        return self._problem
+
+    def stats(self) -> Mapping[str, float]:
+        """See the protocol; as the process told them last."""
+        return self._stats
+
+    def close(self) -> None:
+        """See the protocol."""
+        self._lost = self._lost or "the server is stopping"
+        self._child.kill()
+        self._child.wait()
+
+
+def write_failure(error: ServeError) -> tuple[str, str, str]:
+    """An error as plain values."""
+    return type(error).__name__, error.message, error.code
+
+
+def read_failure(name: str, message: str, code: str) -> ServeError:
+    """The error again."""
+    kind = getattr(errors, name, EngineError)
+    return cast(ServeError, kind(message, code=code))

@@ -1,0 +1,116 @@
+"""uvicorn's HTTP protocol: answers sent in one piece, the heads of requests bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, cast
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+JOIN_BYTES = 65536
+"""What may wait to be joined; beyond it the transport's flow control must have its say."""
+MAX_HEAD_BYTES = 65536
+"""Of a request's first line and headers; the parser would take them at any length."""
+HEAD_SECONDS = 20.0
+"""How long they may take to arrive."""
+
+
+class JoinedWrites:
+    """A transport that sends in one piece what is written in one turn of the event loop.
+
+    uvicorn writes head and body apart. Two calls into the kernel cost two, and for each the thread
+    gives Python up to the model's thread and has to wait until it gets it back.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._waiting: list[bytes] = []
+        self._size = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Sends at the end of this turn."""
+        if not self._waiting:
+            self._loop.call_soon(self._flush)
+        self._waiting.append(data)
+        self._size += len(data)
+        if self._size > JOIN_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        """Sends what waits, and ends the connection."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._transport.write(b"".join(self._waiting))
+            self._waiting.clear()
+            self._size = 0
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """A connection."""
+
+    _in_head = False
+    _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See asyncio.Protocol. A client that says nothing is left as one that says no more."""
+        super().connection_made(cast(asyncio.Transport, JoinedWrites(transport, self.loop)))
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        super().data_received(data)
+        if self._in_head and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(431, f"first line and headers are over {MAX_HEAD_BYTES} bytes")
+            elif self._head_timer is None:
+                self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+
+    def on_message_begin(self) -> None:
+        """See httptools."""
+        super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        """See httptools."""
+        self._in_head = False
+        if self._head_timer is not None:
+            self._stop_timer()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP is refused in the form of all errors."""
+        self._refuse(400, msg)
+
+    def _head_is_late(self) -> None:
+        if self._in_head and not self.transport.is_closing():
+            self._refuse(408, f"first line and headers took over {HEAD_SECONDS:g} s")
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Ends the connection with an error."""
+        error = {"code": "bad_request", "message": message, "type": "invalid_request_error"}
+        body = json.dumps({"error": error}).encode()
+        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+        self.transport.write(STATUS_LINE[status] + head % len(body) + body)
+        self.transport.close()
