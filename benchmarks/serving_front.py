@@ -3,11 +3,13 @@
     python benchmarks/serving_front.py starlette|noop
 
 `starlette` is the least that one can do: uvicorn, one route, JSON in and out. `noop` is this
-container's whole server with an engine that answers at once.
+container's whole server with an engine that answers at once, in a process of its own as encoders
+have.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -25,6 +27,10 @@ class NoopEngine:
     """A classifier that knows its answer."""
 
     task = Task.TEXT_CLASSIFICATION
+
+    def adapters(self) -> list[str]:
+        """None."""
+        return []
 
     @classmethod
     def load(cls, artefact: Artefact, settings: Settings) -> NoopEngine:
@@ -67,11 +73,24 @@ def run_starlette() -> None:
 def run_noop() -> int:
     """This container's server in front of a NoopEngine."""
     from sm_serve import main
-    from sm_serve.engines import registry
+    from sm_serve.engines.process import ProcessPredictor
 
-    registry.ENGINES[Task.TEXT_CLASSIFICATION.value] = "serving_front:NoopEngine"
+    ProcessPredictor.command = (sys.executable, __file__, "engine")
     return main.main()
 
 
+def run_engine(descriptor: int) -> None:
+    """The NoopEngine's process."""
+    from sm_serve.engines import process_main, registry
+
+    registry.ENGINES[Task.TEXT_CLASSIFICATION.value] = "serving_front:NoopEngine"
+    asyncio.run(process_main.serve(descriptor))
+
+
 if __name__ == "__main__":
-    run_starlette() if sys.argv[1] == "starlette" else sys.exit(run_noop())
+    if sys.argv[1] == "starlette":
+        run_starlette()
+    elif sys.argv[1] == "engine":
+        run_engine(int(sys.argv[2]))
+    else:
+        sys.exit(run_noop())

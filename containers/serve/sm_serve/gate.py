@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, TypeVar, cast
 
 from starlette.exceptions import HTTPException
@@ -52,6 +53,9 @@ class Gate:
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
         self._service = service
+        # Together unlike any other server's; random ones for each request would ask the kernel.
+        prefix = uuid.uuid4().hex[:16]
+        self._ids = (f"{prefix}{number:016x}" for number in itertools.count())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -62,7 +66,7 @@ class Gate:
             await self._answer(scope, receive, send)
             return
         metrics = self._service.metrics
-        exchange = _Exchange(scope, send, self._service)
+        exchange = _Exchange(scope, send, self._service, self._ids)
         refusal = self._refusal()
         if refusal is not None:
             await _discard(receive, self._service.settings.max_payload_bytes)
@@ -109,14 +113,14 @@ class Gate:
 class _Exchange:
     """One request: its id, what is sent, its line in the log."""
 
-    def __init__(self, scope: Scope, send: Send, service: Service) -> None:
+    def __init__(self, scope: Scope, send: Send, service: Service, ids: Iterator[str]) -> None:
         self._scope = scope
         self._send = send
         self._service = service
         self._began = time.perf_counter()
         self._draining = service.health
         self.status = 0
-        self.id = _request_id(scope)
+        self.id = _client_id(scope) or next(ids)
         scope["request_id"] = self.id
 
     async def send(self, message: Message) -> None:
@@ -147,7 +151,7 @@ class _Exchange:
         )
 
 
-def _request_id(scope: Scope) -> str:
+def _client_id(scope: Scope) -> str | None:
     """The client's own id where it sent a harmless one."""
     for wanted in (contract.HEADER_INFERENCE_ID.encode(), b"x-request-id"):
         for name, value in scope["headers"]:
@@ -155,7 +159,7 @@ def _request_id(scope: Scope) -> str:
                 text: str = value.decode("latin-1")
                 if 0 < len(text) <= MAX_REQUEST_ID and text.isascii() and text.isprintable():
                     return text
-    return uuid.uuid4().hex
+    return None
 
 
 def _from_http(error: HTTPException, scope: Scope) -> ServeError:
@@ -238,6 +242,19 @@ async def read_request(scope: Scope, receive: Receive, service: Service) -> Inco
 def _too_many(service: Service) -> TooManyRequests:
     most = service.settings.max_in_flight
     return TooManyRequests(f"{most} requests are in flight already: try again later")
+
+
+async def respond(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    service: Service,
+    invoke: Callable[[Incoming], Coroutine[Any, Any, Answer]],
+) -> None:
+    """Reads a request, has it answered within the request timeout, and writes the answer."""
+    request = await read_request(scope, receive, service)
+    answer = await until_gone(invoke(request), receive, service.settings.request_timeout)
+    await send_answer(answer, receive, send, service.settings.stream_timeout)
 
 
 def _too_large(limit: int) -> PayloadTooLarge:

@@ -10,7 +10,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from sm_serve.errors import BadRequest
-from sm_serve.gate import read_request, send_answer, until_gone
+from sm_serve.gate import read_request, respond
 from sm_serve.model_store import ModelStore
 from sm_serve.routing import by_method
 from sm_serve.schemas import documents, media
@@ -26,10 +26,7 @@ class InvokeModel:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         service = self._service
         _, handler = store(service).get(scope["path_params"]["name"])
-        request = await read_request(scope, receive, service)
-        timeout = service.settings.request_timeout
-        answer = await until_gone(handler.invoke(request), receive, timeout)
-        await send_answer(answer, receive, send, service.settings.stream_timeout)
+        await respond(scope, receive, send, service, handler.invoke)
 
 
 def store(service: Service) -> ModelStore:

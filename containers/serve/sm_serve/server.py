@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, Router
@@ -10,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sm_serve import openapi
 from sm_serve.adapter_routes import adapter_routes
 from sm_serve.errors import NotFound
-from sm_serve.gate import Gate, read_request, send_answer, until_gone
+from sm_serve.gate import Gate, respond
 from sm_serve.handler import EngineHandler
 from sm_serve.multi_model import model_routes
 from sm_serve.schemas import openai
@@ -29,11 +31,7 @@ class Invocations:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         service = self._service
-        handler = service.handler
-        request = await read_request(scope, receive, service)
-        timeout = service.settings.request_timeout
-        answer = await until_gone(handler.invoke(request), receive, timeout)
-        await send_answer(answer, receive, send, service.settings.stream_timeout)
+        await respond(scope, receive, send, service, service.handler.invoke)
 
 
 class OpenAIRoute:
@@ -44,12 +42,8 @@ class OpenAIRoute:
         self._route = route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        service = self._service
-        side = engine_handler(service)
-        request = await read_request(scope, receive, service)
-        work = side.invoke_openai(self._route, request)
-        answer = await until_gone(work, receive, service.settings.request_timeout)
-        await send_answer(answer, receive, send, service.settings.stream_timeout)
+        invoke = partial(engine_handler(self._service).invoke_openai, self._route)
+        await respond(scope, receive, send, self._service, invoke)
 
 
 def engine_handler(service: Service) -> EngineHandler:

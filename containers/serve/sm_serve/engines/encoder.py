@@ -160,21 +160,23 @@ class EncoderEngine(BankHost):
 
     def pad(self, items: list[Tokens]) -> dict[str, Any]:
         """Tensors of a batch on the model's device, padded to its longest item."""
+        import numpy
         import torch
 
-        width = max(len(item["input_ids"]) for item in items)
+        lengths = [len(item["input_ids"]) for item in items]
+        shape = len(items), max(lengths)
         left = self.tokenizer.padding_side == "left"
-        columns: dict[str, list[list[int]]] = {name: [] for name in self._columns}
-        columns["attention_mask"] = []
-        for item in items:
-            missing = width - len(item["input_ids"])
-            rows = {"attention_mask": [1] * (width - missing)}
-            rows.update({name: item[name] for name in self._columns})
-            for name, row in rows.items():
-                padding = [self._pad.get(name, 0)] * missing
-                columns[name].append(padding + row if left else row + padding)
-        device = self.model.device
-        return {name: torch.tensor(rows, device=device) for name, rows in columns.items()}
+        places = [slice(shape[1] - n, None) if left else slice(n) for n in lengths]
+        columns = {name: numpy.full(shape, self._pad.get(name, 0)) for name in self._columns}
+        mask = numpy.zeros(shape, numpy.int64)
+        for row, (item, place) in enumerate(zip(items, places, strict=True)):
+            mask[row, place] = 1
+            for name, column in columns.items():
+                column[row, place] = item[name]
+        tensors = {**columns, "attention_mask": mask}
+        return {
+            name: torch.from_numpy(each).to(self.model.device) for name, each in tensors.items()
+        }
 
     def _forward(self, items: list[Tokens]) -> list[Any]:
         import torch

@@ -153,7 +153,7 @@ def _merge_adapter(model: Any, path: Path) -> Any:
 
 
 def choose_dtype(settings: Settings, device: str) -> Any:
-    """float32 on CPU, where half precision is slower; else what the model was saved in."""
+    """float32 on CPU, where its answers are the most exact; else what the model was saved in."""
     import torch
 
     if settings.dtype != "auto":

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from sm_serve import errors
 from sm_serve.artefact import Artefact
@@ -30,6 +30,8 @@ class ProcessPredictor(asyncio.Protocol):
 
     What comes up in one turn of the event loop goes over in one message, and so do the answers.
     """
+
+    command: ClassVar[Sequence[str]] = (sys.executable, "-m", "sm_serve.engines.process_main")
 
     def __init__(
         self, task: Task, child: subprocess.Popen[bytes], end: socket.socket, stall: float
@@ -59,7 +61,7 @@ class ProcessPredictor(asyncio.Protocol):
         here, there = socket.socketpair()
         with there:
             child = subprocess.Popen(
-                [sys.executable, "-m", "sm_serve.engines.process_main", str(there.fileno())],
+                [*cls.command, str(there.fileno())],
                 pass_fds=[there.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # a signal to the server is the front's affair

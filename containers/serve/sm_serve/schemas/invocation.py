@@ -17,6 +17,7 @@ MAX_INPUTS = 100_000
 OFFERED = (media.JSON, media.JSON_LINES, media.CSV)
 VALUE_CHARACTERS = 20
 LONG = 100
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 CALL_KEYS = {"inputs", "parameters", "options", "stream"}
 
 
@@ -174,7 +175,7 @@ def dump(value: Any) -> bytes:
     ):
         return b"{" + b",".join(dump(k) + b":" + dump(v) for k, v in value.items()) + b"}"
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _ENCODER.encode(value)
     except ValueError as error:
         raise EngineError(
             "the model gave no number (NaN or infinity): its weights are damaged, or its precision"
