@@ -68,6 +68,8 @@ def load_with_gaps(
     name = MODEL_CLASSES[artefact.task.value]
     if artefact.encoder_decoder and name == "AutoModelForCausalLM":
         name = "AutoModelForSeq2SeqLM"
+    if name == "AutoModel" and is_half_of_pair(artefact):
+        name = "AutoModelForTextEncoding"
     device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cpu":
         torch.set_num_threads(available_cpus())
@@ -91,6 +93,12 @@ def load_with_gaps(
             choose_threads(model)
         pack_linears(model)
     return model, gaps
+
+
+def is_half_of_pair(artefact: Artefact) -> bool:
+    """Whether texts are embedded by the encoder of an encoder-decoder alone, as of a T5."""
+    names = artefact.config.get("architectures") or []
+    return artefact.encoder_decoder or any(str(name).endswith("EncoderModel") for name in names)
 
 
 def choose_threads(model: Any) -> None:
