@@ -42,7 +42,7 @@ class Settings:
     dtype: str = "auto"
     batch_size: int = 32
     batch_tokens: int = 8192
-    batch_delay: float = 0.001
+    batch_delay: float = 0.0
     max_new_tokens: int = 256
     kv_cache_tokens: int = 0
     max_models: int = 16

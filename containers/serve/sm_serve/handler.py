@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from sm_serve import contract
 from sm_serve.answer import Answer, Incoming
 from sm_serve.config import Settings
+from sm_serve.engines import aside
 from sm_serve.engines.protocol import (
     ADAPTER,
     AdapterHost,
@@ -105,7 +106,8 @@ class EngineHandler:
         else:
             lines = [self._line(n, call, adapter) for n, call in enumerate(calls, start=1)]
             results = await gather(lines)
-        return Answer(wire.write_results(calls, results, kind), kind)
+        body = await aside.run(wire.weight(results), wire.write_results, calls, results, kind)
+        return Answer(body, kind)
 
     async def invoke_openai(self, route: str, request: Incoming) -> Answer:
         """Answers a body in OpenAI's format."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from sm_serve.answer import Answer
+from sm_serve.engines import aside
 from sm_serve.engines.protocol import (
     ADAPTER,
     AdapterHost,
@@ -21,7 +22,7 @@ from sm_serve.engines.protocol import (
 )
 from sm_serve.errors import BadRequest, NotFound, ServeError, first_of
 from sm_serve.schemas import embeddings, media, openai
-from sm_serve.schemas.invocation import dump
+from sm_serve.schemas.invocation import dump, weight
 
 
 def route_attribute(attributes: str) -> str | None:
@@ -150,11 +151,14 @@ class OpenAI:
         texts, encoding, model, dimensions = embeddings.parse_embeddings(body)
         name, chosen = self._choose(model, adapter)
         results = await self._engine.predict(texts, {"count_tokens": True, ADAPTER: chosen})
-        vectors = [embeddings.shorten(vector, dimensions) for vector, _ in results]
-        tokens = sum(count for _, count in results)
-        return Answer(
-            dump(embeddings.write_embeddings(vectors, tokens, encoding, name)), media.JSON
-        )
+
+        def written() -> bytes:
+            vectors = [embeddings.shorten(vector, dimensions) for vector, _ in results]
+            tokens = sum(count for _, count in results)
+            return dump(embeddings.write_embeddings(vectors, tokens, encoding, name))
+
+        size = weight([[vector for vector, _ in results]])
+        return Answer(await aside.run(size, written), media.JSON)
 
 
 async def _resume(first: bytes, pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:

@@ -1,7 +1,16 @@
 """Token classification and question answering, against the models' own outputs."""
 
+import asyncio
+import time
+
 import pytest
+from serving_adapters import make_base
 from serving_models import encoder
+
+from sm_serve.artefact import inspect
+from sm_serve.config import Settings
+from sm_serve.engines.registry import load_engine
+from sm_serve.errors import BadRequest
 
 pytestmark = pytest.mark.slow
 
@@ -53,6 +62,45 @@ def test_groups_equal_the_pipelines(tagger):
     assert "none, simple, first, average, max" in refused.json()["error"]["message"]
 
 
+def test_long_and_odd_texts_and_other_schemes_of_tags_equal_the_pipelines(tmp_path):
+    from transformers import pipeline
+
+    path = make_base(
+        tmp_path, "bert", "AutoModelForTokenClassification",
+        ["O", "B-PER", "I-PER", "S-ORG", "DATE-TIME"],
+    )  # fmt: skip
+    reference = pipeline("token-classification", str(path))
+    settings = Settings()
+    engine = load_engine(inspect(path, settings), settings)
+    long = "the movie was good, we loved unbelievable plots of it; " * 12
+    jobs = [
+        (text, {"aggregation_strategy": strategy, **more})
+        for text in (long, "", " ", "\t東京 naïve\n🎬🎬 e\u0301")
+        for strategy in ("simple", "first", "average", "max")
+        for more in ({}, {"stride": 0}, {"stride": 20}, {"ignore_labels": []})
+    ]
+
+    async def run():
+        return await asyncio.gather(*(engine.predict([text], more) for text, more in jobs))
+
+    for (text, parameters), answer in zip(jobs, asyncio.run(run()), strict=True):
+        expected = reference(text, **parameters)
+        assert [len(answer), len(answer[0])] == [1, len(expected)]
+        for group, wanted in zip(answer[0], expected, strict=True):
+            assert group.pop("score") == pytest.approx(float(wanted.pop("score")), abs=1e-5)
+            assert group == wanted
+        if text == long and "stride" in parameters:
+            assert answer[0][-1]["end"] > len(long) - 20
+    for wrong, message in (
+        ({"stride": 126, "aggregation_strategy": "simple"}, "from 0 to 125"),
+        ({"stride": 5, "aggregation_strategy": "none"}, "other than none"),
+        ({"strides": 5}, "strides is unknown"),
+    ):
+        with pytest.raises(BadRequest, match=message):
+            asyncio.run(engine.predict(["a"], wrong))
+    engine.close()
+
+
 def spans(model_dir, question, context):
     """The best span by brute force over the model's logits; one window."""
     import torch
@@ -93,6 +141,33 @@ def test_the_best_span_is_found_with_its_place(answerer):
         assert (answer["start"], answer["end"]) == (start, end)
         assert answer["score"] == pytest.approx(score, abs=1e-5)
         assert answer["answer"] == context[start:end]
+
+
+def test_a_large_context_does_not_hold_up_others(tmp_path):
+    """The platform waits two seconds for /ping, whatever one client sends."""
+    path = make_base(tmp_path, "bert", "AutoModelForQuestionAnswering")
+    settings = Settings()
+    engine = load_engine(inspect(path, settings), settings)
+    context = "the plot was poor, we loved it. " * 10_000 + "hello world"
+
+    async def run():
+        asked = {"question": "what was good?", "context": context}
+        large = asyncio.create_task(engine.predict([asked], {"top_k": 2}))
+        slowest = 0.0
+        while not large.done():
+            began = time.monotonic()
+            await asyncio.sleep(0.01)
+            slowest = max(slowest, time.monotonic() - began)
+        small = await engine.predict([{"question": "what?", "context": "the plot"}], {})
+        return large.result()[0], small[0], slowest
+
+    large, small, slowest = asyncio.run(run())
+    engine.close()
+    assert [answer["answer"] for answer in large] == [
+        context[answer["start"] : answer["end"]] for answer in large
+    ]
+    assert small["answer"] in "the plot"
+    assert slowest < 1
 
 
 def test_long_contexts_are_read_to_their_end(answerer):

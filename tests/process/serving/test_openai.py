@@ -206,6 +206,27 @@ def test_embeddings_equal_the_models_mean_pooling(embedder):
     assert embedder.invoke({"inputs": texts}).json()[1] == pytest.approx(expected[1], abs=1e-5)
 
 
+def test_embeddings_of_token_ids(embedder):
+    from transformers import AutoTokenizer
+
+    client = openai.OpenAI(base_url=f"{embedder.url}/v1", api_key="none", max_retries=0)
+    tokenizer = AutoTokenizer.from_pretrained(embedder.base / "model")
+    texts = ["the movie was good", "bad"]
+    ids = [tokenizer(text)["input_ids"] for text in texts]
+    expected = client.embeddings.create(model="model", input=texts)
+    for given, rows in ((ids, expected.data), (ids[0], expected.data[:1])):
+        answer = client.embeddings.create(model="model", input=given)
+        for row, wanted in zip(answer.data, rows, strict=True):
+            assert row.embedding == pytest.approx(wanted.embedding, abs=1e-5)
+        assert answer.usage.prompt_tokens == sum(len(i) for i in ids[: len(rows)])
+    for wrong in ([[1, 400]], [[-1]], [[1], "a"], [[]], [1, True], [[1] * 129]):
+        answer = embedder.client.post("/v1/embeddings", json={"input": wrong})
+        assert (answer.status_code, "input" in answer.text) == (400, True)
+    mixed = embedder.invoke({"inputs": [[1, 2], "a"]})
+    assert mixed.status_code == 400
+    assert embedder.invoke({"inputs": ["a", [1, 2]]}).status_code == 400
+
+
 def test_embeddings_of_fewer_dimensions_have_length_one(embedder):
     client = openai.OpenAI(base_url=f"{embedder.url}/v1", api_key="none", max_retries=0)
     whole = client.embeddings.create(model="model", input="good").data[0].embedding

@@ -41,13 +41,27 @@ PAIR = {"text": "the movie was good", "text_pair": "we loved it"}
 @pytest.mark.parametrize(
     "parameters",
     [{}, {"top_k": 2}, {"top_k": 1}, {"top_k": None}, {"function_to_apply": "sigmoid"},
-     {"function_to_apply": "NONE", "top_k": 3}, {"truncation": True, "max_length": 4}],
+     {"function_to_apply": "NONE", "top_k": 3}, {"truncation": True, "max_length": 4},
+     {"truncation": "longest_first", "max_length": 7}],
 )  # fmt: skip
 def test_classification_answers_as_the_pipeline(classifier, pipe, inputs, parameters):
     answer = classifier.invoke({"inputs": inputs, "parameters": parameters})
     assert answer.status_code == 200, answer.text
     expected = pipe(inputs, **parameters)
     assert same(answer.json(), expected), (answer.json(), expected)
+
+
+def test_what_a_pair_is_cut_to(classifier, pipe):
+    pair = {"text": "good", "text_pair": "the movie was good " * 9}
+    for truncation in ("only_second", "longest_first"):
+        parameters = {"truncation": truncation, "max_length": 12}
+        answer = classifier.invoke({"inputs": pair, "parameters": parameters})
+        assert same(answer.json(), pipe(pair, **parameters))
+    for truncation in ("only_first", "second"):  # too short a text, and no such word
+        body = {"inputs": pair, "parameters": {"truncation": truncation, "max_length": 12}}
+        answer = classifier.invoke(body)
+        assert answer.status_code == 400
+        assert f"parameters.truncation='{truncation}'" in answer.text
 
 
 def test_all_scores_in_the_older_words(classifier, pipe):

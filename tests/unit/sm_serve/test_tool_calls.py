@@ -44,6 +44,8 @@ CASES = [
         [("weather", ARGUMENTS), ("time", '{"a": 1}')],
     ),
     (HERMES, "no call < here <tool_ca", "no call < here <tool_ca", []),
+    (HERMES, "<tool_call>", "<tool_call>", []),
+    (HERMES, "I call \n<tool_call>", "I call \n<tool_call>", []),
     (HERMES, "<tool_call>no json</tool_call> ok ", "<tool_call>no json</tool_call> ok ", []),
     (HERMES, '<tool_call>{"name": "rm", "arguments": {}}</tool_call>',
      '<tool_call>{"name": "rm", "arguments": {}}</tool_call>', []),

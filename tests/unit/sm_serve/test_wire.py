@@ -238,3 +238,20 @@ def test_usage_counts_each_prompt_once():
     answer = Delta("x", finish_reason="stop", prompt_tokens=7, completion_tokens=3)
     whole = openai.Writer(job, "m", "id").whole([answer, answer])
     assert whole["usage"] == {"prompt_tokens": 7, "completion_tokens": 6, "total_tokens": 13}
+
+
+def test_long_answers_are_the_same_json():
+    vectors = [[n / 7, -0.0, 1e-30] for n in range(300)]
+    entities = [{"word": "é", "score": 0.5, "more": [None, True]} for _ in range(200)]
+    for value in (
+        vectors,
+        entities,
+        [entities, [], "a"],
+        {"object": "list", "data": vectors, 'quo"te': 1},
+        [[]] * 200,
+        list(range(500)),
+        [],
+        {},
+    ):
+        whole = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        assert wire.dump(value) == whole

@@ -1,8 +1,8 @@
 """Dynamic batching: concurrent requests share forward passes on one worker thread.
 
 While one batch runs, newcomers queue up and form the next, so a lone client waits for nobody and
-many clients get large batches. A worker whose last batch was shared waits a bounded moment for as
-many, as the clients that were just answered are about to come back. The oldest item is
+many clients get large batches. With a delay, a worker whose last batch was shared waits a bounded
+moment for as many; on a CPU that costs more than the larger batch saves. The oldest item is
 always in the next batch; its company are the waiting items nearest to it in length, so that little
 is computed on padding and nothing starves. A batch is answered by one adapter or by none.
 """

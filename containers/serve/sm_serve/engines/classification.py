@@ -9,11 +9,14 @@ from typing import Any
 
 from sm_serve.adapter_head import Head
 from sm_serve.config import Settings
+from sm_serve.engines import aside
 from sm_serve.engines.encoder import TOKENIZING, EncoderEngine, Tokens
 from sm_serve.engines.labels import adapter_head, own_head
 from sm_serve.engines.protocol import Task
 from sm_serve.errors import BadRequest
 
+LABEL_WORK = 50
+"""What an answer costs, in characters of text."""
 ACTIVATIONS = ("softmax", "sigmoid", "none")
 PARAMETERS = {"top_k", "function_to_apply", "return_all_scores", *TOKENIZING}
 
@@ -55,7 +58,13 @@ class ClassificationEngine(EncoderEngine):
             )
         rows = await self.submit(inputs, parameters, adapter)
         ranked = not parameters.get("return_all_scores") or "top_k" in parameters
-        return [rank(activate(row, activation), head.labels, top_k, ranked=ranked) for row in rows]
+
+        def answers() -> list[Any]:
+            return [
+                rank(activate(row, activation), head.labels, top_k, ranked=ranked) for row in rows
+            ]
+
+        return await aside.run(len(rows) * LABEL_WORK, answers)
 
     def read(self, output: Any, tensors: dict[str, Any], items: list[Tokens]) -> list[Any]:
         """The logits of each item."""

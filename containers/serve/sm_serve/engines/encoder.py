@@ -22,6 +22,7 @@ from sm_serve.errors import BadRequest, StartupError
 
 TOKENIZING = ("truncation", "max_length", "padding")
 """Parameters of the tokenizer. Padding is the batch's own business, whatever a request says."""
+TRUNCATIONS = ("longest_first", "only_first", "only_second", "do_not_truncate")
 Tokens = dict[str, Any]
 """Columns of one tokenized input: input_ids and what else the model reads, plus extras."""
 
@@ -135,14 +136,20 @@ class EncoderEngine(BankHost):
     ) -> list[tuple[int, Tokens]]:
         """Tokenizes texts or text pairs, cut to the model's length unless truncation is off."""
         first, second = split_pairs(inputs)
-        length = read_max_length(parameters, self.max_length)
-        if second is None and parameters.get("truncation", True):
-            batch = tokenize_heads(self.tokenizer, first, length)
-        else:
-            batch = self.tokenizer(
-                first, second, truncation=bool(parameters.get("truncation", True)),
-                max_length=length,
-            )  # fmt: skip
+        truncation = read_truncation(parameters)
+        longest = read_max_length(parameters, self.max_length)
+        try:
+            if second is None and truncation is True:
+                batch = tokenize_heads(self.tokenizer, first, longest)
+            else:
+                batch = self.tokenizer(first, second, truncation=truncation, max_length=longest)
+        except Exception as error:
+            if "Truncation error" not in str(error):
+                raise
+            raise BadRequest(
+                f"parameters.truncation={truncation!r} cannot cut an input to {longest} tokens:"
+                " leave it at true"
+            ) from error
         rows = []
         for index, ids in enumerate(batch["input_ids"]):
             if len(ids) > self.max_length:
@@ -199,6 +206,18 @@ def read_max_length(parameters: Mapping[str, Any], limit: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise BadRequest(f"parameters.max_length={value!r}: give a whole number from 1")
     return min(value, limit)
+
+
+def read_truncation(parameters: Mapping[str, Any]) -> bool | str:
+    """Whether and what the tokenizer cuts off; by default the longer text of a pair."""
+    value = parameters.get("truncation")
+    if value is None or isinstance(value, bool):
+        return value is not False
+    if value not in TRUNCATIONS:
+        raise BadRequest(
+            f"parameters.truncation={value!r}: give true, false or one of {', '.join(TRUNCATIONS)}"
+        )
+    return str(value)
 
 
 def split_pairs(inputs: Sequence[Any]) -> tuple[list[str], list[str] | None]:

@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from typing import Any
 
 _LENGTH = struct.Struct(">Q")
+_VERSION = 2
+"""Of marshal's format: later ones write what depends on who else holds a value."""
 
 
 def pack(value: Any) -> bytes:
-    """A value as bytes. ValueError where it holds more than plain values."""
-    return marshal.dumps(value)
+    """A value as bytes, equal ones as equal bytes. ValueError for more than plain values."""
+    return marshal.dumps(value, _VERSION)
 
 
 def unpack(data: bytes | bytearray) -> Any:

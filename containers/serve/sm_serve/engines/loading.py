@@ -29,7 +29,7 @@ PROBES = 10
 PROBE_GAIN = 1.3
 """All threads are used where a forward pass is so many times as fast with them as with one. Below
 it they cost more processor time, which the front and the tokenizer need, than they save."""
-LARGE_SECONDS = 0.01
+LARGE_SECONDS = 0.05
 """A model whose forward pass takes longer uses all threads, untried."""
 UNSET_LENGTH = 1_000_000
 """Tokenizers without a limit say 1e30; anything above this is such a non-limit."""
@@ -68,6 +68,8 @@ def load_with_gaps(
     name = MODEL_CLASSES[artefact.task.value]
     if artefact.encoder_decoder and name == "AutoModelForCausalLM":
         name = "AutoModelForSeq2SeqLM"
+    if name == "AutoModel" and is_half_of_pair(artefact):
+        name = "AutoModelForTextEncoding"
     device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cpu":
         torch.set_num_threads(available_cpus())
@@ -93,6 +95,12 @@ def load_with_gaps(
     return model, gaps
 
 
+def is_half_of_pair(artefact: Artefact) -> bool:
+    """Whether texts are embedded by the encoder of an encoder-decoder alone, as of a T5."""
+    names = artefact.config.get("architectures") or []
+    return artefact.encoder_decoder or any(str(name).endswith("EncoderModel") for name in names)
+
+
 def choose_threads(model: Any) -> None:
     """Leaves a small model one thread: more are slower, and keep processors from the front."""
     import torch
@@ -102,15 +110,18 @@ def choose_threads(model: Any) -> None:
         # Of two, as the first one of a process sets much up.
         if most == 1 or min(_forward_seconds(model) for _ in range(2)) > LARGE_SECONDS:
             return
-        every = min(_forward_seconds(model) for _ in range(PROBES))
-        torch.set_num_threads(1)
-        one = min(_forward_seconds(model) for _ in range(PROBES))
+        # In turns, as what else runs on the machine comes and goes.
+        seconds: dict[int, list[float]] = {1: [], most: []}
+        for _ in range(PROBES):
+            for count, measured in seconds.items():
+                torch.set_num_threads(count)
+                measured.append(_forward_seconds(model))
+        one, every = min(seconds[1]), min(seconds[most])
     except Exception as error:  # a model that wants more than token ids keeps what it has
         logger.info("threads are not chosen by measuring: %s", error)
         torch.set_num_threads(most)
         return
-    if one > PROBE_GAIN * every:
-        torch.set_num_threads(most)
+    torch.set_num_threads(most if one > PROBE_GAIN * every else 1)
     logger.info("a forward pass takes %.1f ms with 1 thread, %.1f with %d: using %d",
                 1000 * one, 1000 * every, most, torch.get_num_threads())  # fmt: skip
 

@@ -44,7 +44,7 @@ class ProcessPredictor(asyncio.Protocol):
         self._connected: asyncio.Future[asyncio.Transport] | None = None
         self._transport: asyncio.Transport | None = None
         self._waiting: dict[int, asyncio.Future[Any]] = {}
-        self._calls: list[tuple[int, bytes]] = []
+        self._requests: dict[bytes, list[tuple[int, bytes]]] = {}
         self._next = 0
         self._problem: str | None = None
         self._stats: Mapping[str, float] = {}
@@ -67,7 +67,8 @@ class ProcessPredictor(asyncio.Protocol):
                 start_new_session=True,  # a signal to the server is the front's affair
             )
         try:
-            here.sendall(write_frame({**asdict(settings), "base_dir": str(settings.base_dir)}))
+            values = {**asdict(settings), "base_dir": str(settings.base_dir)}
+            here.sendall(write_frame(("settings", values)))
             problem = receive_frame(here)
         except (EOFError, OSError) as error:
             raise StartupError(
@@ -83,7 +84,13 @@ class ProcessPredictor(asyncio.Protocol):
 
     async def predict(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
         """One result an input; see the protocol."""
-        results: list[Any] = await self._ask("predict", list(inputs), dict(parameters))
+        # Packed one by one: what cannot be packed is this request's failure alone.
+        packed, key = pack(list(inputs)), pack(dict(parameters))
+        number, future = await self._expect()
+        if not self._requests:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._requests.setdefault(key, []).append((number, packed))
+        results: list[Any] = await self._answer(number, future)
         return results
 
     def adapters(self) -> list[str]:
@@ -92,27 +99,29 @@ class ProcessPredictor(asyncio.Protocol):
 
     async def load_adapter(self, name: str, path: Path) -> None:
         """See AdapterHost."""
-        await self._ask("load_adapter", name, str(path))
+        await self._call("load_adapter", name, str(path))
 
     async def unload_adapter(self, name: str) -> None:
         """See AdapterHost."""
-        await self._ask("unload_adapter", name)
+        await self._call("unload_adapter", name)
 
-    async def _ask(self, method: str, *arguments: Any) -> Any:
-        """What a method of the engine returns. Cancelling this cancels that."""
+    async def _call(self, method: str, *arguments: Any) -> None:
+        number, future = await self._expect()
+        self._write(("call", number, method, arguments))
+        await self._answer(number, future)
+
+    async def _expect(self) -> tuple[int, asyncio.Future[Any]]:
+        """A number for a request and the future of its answer. NotReady without a process."""
         if self._transport is None:
             await self._connect()
         if self._lost is not None:
             raise NotReady(f"the model does not answer: {self._lost}")
-        loop = asyncio.get_running_loop()
-        # Packed one by one: what cannot be packed is this request's failure alone.
-        call = pack((method, arguments))
         self._next += 1
-        number, future = self._next, loop.create_future()
-        self._waiting[number] = future
-        if not self._calls:
-            loop.call_soon(self._send)
-        self._calls.append((number, call))
+        future = asyncio.get_running_loop().create_future()
+        self._waiting[self._next] = future
+        return self._next, future
+
+    async def _answer(self, number: int, future: asyncio.Future[Any]) -> Any:
         try:
             return await future
         except asyncio.CancelledError:
@@ -129,8 +138,10 @@ class ProcessPredictor(asyncio.Protocol):
         await asyncio.shield(self._connected)
 
     def _send(self) -> None:
-        calls, self._calls = self._calls, []
-        self._write(("calls", calls))
+        """Requests with the same parameters go together."""
+        for parameters, requests in self._requests.items():
+            self._write(("predict", parameters, requests))
+        self._requests.clear()
 
     def _write(self, message: Any) -> None:
         if self._transport is not None and self._lost is None:

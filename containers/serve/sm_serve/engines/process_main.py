@@ -13,6 +13,8 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Coroutine, Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +30,26 @@ logger = logging.getLogger(__name__)
 
 STATE_SECONDS = 0.25
 """How often health and gauges are told."""
+FEW_INPUTS = 4
+"""Requests with no more are answered together; a large one must not hold small ones up."""
+
+
+class _Group:
+    """Requests that the engine answers together, by their numbers."""
+
+    def __init__(self, numbers: Iterable[int], work: Coroutine[Any, Any, None]) -> None:
+        self.numbers = set(numbers)
+        self.task = asyncio.ensure_future(work)
+
+    def drop(self, number: int) -> None:
+        """One of them is cancelled; without any the work is."""
+        self.numbers.discard(number)
+        if not self.numbers:
+            self.task.cancel()
+
+
+_Member = tuple[int, list[Any]]
+"""A request's number and its inputs."""
 
 
 class EngineProcess(asyncio.Protocol):
@@ -36,7 +58,7 @@ class EngineProcess(asyncio.Protocol):
     def __init__(self) -> None:
         self._frames = FrameReader()
         self._engine: Any = None
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._groups: dict[int, _Group] = {}
         self._answers: list[tuple[int, tuple[str, ...] | None, bytes]] = []
         self._loading: asyncio.Task[None] | None = None
 
@@ -50,15 +72,18 @@ class EngineProcess(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        for message in self._frames.feed(data):
-            if isinstance(message, dict):
-                settings = Settings(**{**message, "base_dir": Path(message["base_dir"])})
-                self._loading = asyncio.ensure_future(self._load(settings))
-            elif message[0] == "calls":
-                for number, call in message[1]:
-                    self._tasks[number] = asyncio.ensure_future(self._answer(number, call))
-            elif message[1] in self._tasks:
-                self._tasks[message[1]].cancel()
+        for kind, *content in self._frames.feed(data):
+            if kind == "settings":
+                settings = content[0]
+                settings["base_dir"] = Path(settings["base_dir"])
+                self._loading = asyncio.ensure_future(self._load(Settings(**settings)))
+            elif kind == "predict":
+                self._gather(*content)
+            elif kind == "call":
+                number, method, arguments = content
+                self._begin([number], self._call(number, method, arguments))
+            elif content[0] in self._groups:
+                self._groups.pop(content[0]).drop(content[0])
 
     async def _load(self, settings: Settings) -> None:
         configure_logging(settings.log_level)
@@ -80,34 +105,66 @@ class EngineProcess(asyncio.Protocol):
         state = ("state", engine.health(), dict(engine.stats()), list(engine.adapters()))
         self._transport.write(write_frame(state))
 
-    async def _answer(self, number: int, call: bytes) -> None:
-        failure: tuple[str, ...] | None = None
-        results = b""
+    def _gather(self, parameters: bytes, requests: list[tuple[int, bytes]]) -> None:
+        """Asks the engine for small requests together, and for each large one alone."""
+        small: list[_Member] = []
+        for number, packed in requests:
+            inputs = unpack(packed)
+            if len(inputs) > FEW_INPUTS:
+                self._predict([(number, inputs)], parameters)
+            else:
+                small.append((number, inputs))
+        if small:
+            self._predict(small, parameters)
+
+    def _predict(self, members: list[_Member], parameters: bytes) -> None:
+        numbers = [number for number, _ in members]
+        self._begin(numbers, self._answer(members, parameters))
+
+    def _begin(self, numbers: list[int], work: Coroutine[Any, Any, None]) -> None:
+        group = _Group(numbers, work)
+        self._groups.update(dict.fromkeys(numbers, group))
+
+    async def _answer(self, members: list[_Member], parameters: bytes) -> None:
+        inputs = [each for _, inputs in members for each in inputs]
         try:
-            results = pack(await self._call(*unpack(call)))
-        except asyncio.CancelledError:
-            return
-        except ServeError as error:
-            failure = write_failure(error)
+            results = iter(await self._engine.predict(inputs, unpack(parameters)))
+            packed = [pack(list(islice(results, len(inputs)))) for _, inputs in members]
         except Exception as error:
-            logger.exception("a request failed")
+            if len(members) == 1:
+                self._finish(members[0][0], error)
+                return
+            # One of them is bad: each alone, so that the others get their answers.
+            for member in members:
+                self._predict([member], parameters)
+            return
+        for (number, _), answer in zip(members, packed, strict=True):
+            self._finish(number, None, answer)
+
+    async def _call(self, number: int, method: str, arguments: Any) -> None:
+        try:
+            if method == "load_adapter":
+                name, path = arguments
+                await self._engine.load_adapter(name, Path(path))
+            else:
+                await self._engine.unload_adapter(*arguments)
+        except Exception as error:
+            self._finish(number, error)
+            return
+        self._tell_state()  # before the answer, so that the front lists what it says
+        self._finish(number, None, pack(None))
+
+    def _finish(self, number: int, error: Exception | None, answer: bytes = b"") -> None:
+        failure: tuple[str, ...] | None = None
+        if isinstance(error, ServeError):
+            failure = write_failure(error)
+        elif error is not None:
+            logger.error("a request failed", exc_info=error)
             failure = write_failure(EngineError(f"the engine failed ({type(error).__name__})"))
-        finally:
-            del self._tasks[number]
+        self._groups.pop(number, None)
         if not self._answers:
             asyncio.get_running_loop().call_soon(self._send)
-        self._answers.append((number, failure, results))
-
-    async def _call(self, method: str, arguments: Any) -> Any:
-        if method == "predict":
-            return await self._engine.predict(*arguments)
-        if method == "load_adapter":
-            name, path = arguments
-            await self._engine.load_adapter(name, Path(path))
-        else:
-            await self._engine.unload_adapter(*arguments)
-        self._tell_state()  # before the answer, so that the front lists what it says
-        return None
+        self._answers.append((number, failure, answer))
 
     def _send(self) -> None:
         answers, self._answers = self._answers, []

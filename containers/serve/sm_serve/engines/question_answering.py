@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sm_serve.config import Settings
+from sm_serve.engines import aside
 from sm_serve.engines.encoder import EncoderEngine, Tokens
 from sm_serve.engines.protocol import Task
 from sm_serve.engines.spans import SpanOptions, best_spans, rank
@@ -14,6 +17,7 @@ MAX_ANSWER_TOKENS = 15
 MAX_TOP_K = 100
 PARAMETERS = {
     "top_k",
+    "topk",  # the older word
     "max_answer_len",
     "handle_impossible_answer",
     "align_to_words",
@@ -29,6 +33,10 @@ class QuestionAnsweringEngine(EncoderEngine):
 
     task = Task.QUESTION_ANSWERING
 
+    def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
+        self._spare = aside.SpareTokenizer(tokenizer)
+        super().__init__(model, tokenizer, settings)
+
     async def answer(
         self, inputs: Sequence[Any], parameters: Mapping[str, Any], adapter: str | None
     ) -> list[Any]:
@@ -40,43 +48,39 @@ class QuestionAnsweringEngine(EncoderEngine):
                 f" {', '.join(sorted(PARAMETERS))}"
             )
         options = SpanOptions(
-            _bounded(parameters, "top_k", 1, MAX_TOP_K),
+            _bounded(parameters, "top_k", _bounded(parameters, "topk", 1, MAX_TOP_K), MAX_TOP_K),
             _bounded(parameters, "max_answer_len", MAX_ANSWER_TOKENS, self.max_length),
             _flag(parameters, "align_to_words", default=True),
         )
         may_be_none = _flag(parameters, "handle_impossible_answer", default=False)
-        windows: list[Any] = []
-        owners: list[int] = []
-        for index, item in enumerate(inputs):
-            question, context = read_question(item, index)
-            for window in self.windows(question, context, parameters):
-                windows.append(window)
-                owners.append(index)
-        rows = await self.submit(windows, {}, adapter)
-        candidates: list[list[tuple[float, int, int]]] = [[] for _ in inputs]
-        nothing = [1.0 for _ in inputs]
-        for owner, window, (starts, ends) in zip(owners, windows, rows, strict=True):
-            found, none = best_spans(window, starts, ends, options)
-            candidates[owner] += found
-            nothing[owner] = min(nothing[owner], none)
-        answers = []
-        for item, found, none in zip(inputs, candidates, nothing, strict=True):
-            spans = [*found, (none, 0, 0)] if may_be_none else found
-            texts = [
-                {"score": score, "start": start, "end": end, "answer": item["context"][start:end]}
-                for score, start, end in rank(spans, options.top_k)
-            ]
-            answers.append(texts[0] if options.top_k == 1 else texts)
-        return answers
+        pairs = [read_question(item, index) for index, item in enumerate(inputs)]
+        size = sum(len(context) for _, context in pairs)
+        windows = await aside.run(size, self._all_windows, pairs, parameters, size >= aside.LARGE)
+        rows = await self.submit([window for _, window in windows], {}, adapter)
+        contexts = [context for _, context in pairs]
+        return await aside.run(size, best_answers, contexts, windows, rows, options, may_be_none)
 
-    def windows(self, question: str, context: str, parameters: Mapping[str, Any]) -> list[Tokens]:
+    def _all_windows(
+        self, pairs: list[tuple[str, str]], parameters: Mapping[str, Any], large: bool
+    ) -> list[tuple[int, Tokens]]:
+        """The windows of all pairs, each with its pair's number."""
+        with self._spare.use() if large else contextlib.nullcontext(self.tokenizer) as tokenizer:
+            return [
+                (index, window)
+                for index, pair in enumerate(pairs)
+                for window in self.windows(tokenizer, *pair, parameters)
+            ]
+
+    def windows(
+        self, tokenizer: Any, question: str, context: str, parameters: Mapping[str, Any]
+    ) -> list[Tokens]:
         """The pair in overlapping windows; each token knows its place in the context or None."""
-        asked = len(self.tokenizer(question)["input_ids"])
+        asked = len(tokenizer(question)["input_ids"])
         longest = _bounded(parameters, "max_seq_len", self.max_length, self.max_length)
         room = longest - asked - 3
         if room < 1:
             raise BadRequest(f"question has {asked} tokens, which leaves no room for the context")
-        batch = self.tokenizer(
+        batch = tokenizer(
             question,
             context,
             truncation="only_second",
@@ -99,17 +103,8 @@ class QuestionAnsweringEngine(EncoderEngine):
         ids, token = window["input_ids"], self.tokenizer.cls_token_id
         window["none"] = ids.index(token) if token is not None and token in ids else None
         window["places"] = places
-        window["words"] = [
-            place and self._word(batch, index, at, place) for at, place in enumerate(places)
-        ]
+        window["words"] = whole_words(places, batch.word_ids(index))
         return window
-
-    @staticmethod
-    def _word(batch: Any, index: int, token: int, place: Any) -> Any:
-        """The place of the whole word that a token belongs to."""
-        word = batch.token_to_word(index, token)
-        chars = None if word is None else batch.word_to_chars(index, word, sequence_index=1)
-        return place if chars is None else (chars.start, chars.end)
 
     def encode(
         self, inputs: Sequence[Any], parameters: Mapping[str, Any]
@@ -127,6 +122,45 @@ class QuestionAnsweringEngine(EncoderEngine):
             cut = slice(len(start) - size, None) if left else slice(0, size)
             results.append((start[cut], end[cut]))
         return results
+
+
+def whole_words(
+    places: Sequence[tuple[int, int] | None], words: Sequence[int | None]
+) -> list[tuple[int, int] | None]:
+    """For each token of the context the place of the whole word that it belongs to."""
+    found: dict[int, tuple[int, int]] = {}
+    for place, word in zip(places, words, strict=True):
+        if place is not None and word is not None:
+            found[word] = (found.get(word, place)[0], place[1])
+    return [
+        place if place is None or word is None else found[word]
+        for place, word in zip(places, words, strict=True)
+    ]
+
+
+def best_answers(
+    contexts: list[str],
+    windows: list[tuple[int, Tokens]],
+    rows: list[Any],
+    options: SpanOptions,
+    may_be_none: bool,
+) -> list[Any]:
+    """The best answers in each context, out of those in its windows."""
+    candidates: list[list[tuple[float, int, int]]] = [[] for _ in contexts]
+    nothing = [1.0 for _ in contexts]
+    for (owner, window), (starts, ends) in zip(windows, rows, strict=True):
+        found, none = best_spans(window, starts, ends, options)
+        candidates[owner] += found
+        nothing[owner] = min(nothing[owner], none)
+    answers: list[Any] = []
+    for context, found, none in zip(contexts, candidates, nothing, strict=True):
+        spans = [*found, (none, 0, 0)] if may_be_none else found
+        texts = [
+            {"score": score, "start": start, "end": end, "answer": context[start:end]}
+            for score, start, end in rank(spans, options.top_k)
+        ]
+        answers.append(texts[0] if options.top_k == 1 else texts)
+    return answers
 
 
 def read_question(item: Any, index: int) -> tuple[str, str]:

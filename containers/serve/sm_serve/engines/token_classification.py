@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sm_serve.adapter_head import Head
 from sm_serve.config import Settings
+from sm_serve.engines import aside
 from sm_serve.engines.encoder import EncoderEngine, Tokens
 from sm_serve.engines.labels import adapter_head, own_head
 from sm_serve.engines.protocol import Task
@@ -18,6 +21,9 @@ from sm_serve.errors import BadRequest
 WORD_SCORES = ("first", "average", "max")
 """Strategies by which the tokens of one word agree on its label."""
 STRATEGIES = ("none", "simple", *WORD_SCORES)
+PARAMETERS = ("aggregation_strategy", "ignore_labels", "stride")
+WINDOWS = "windows"
+"""For `encode`: the inputs are tokenized already."""
 
 
 @dataclass(slots=True)
@@ -34,13 +40,18 @@ class Piece:
 
 
 class TokenClassificationEngine(EncoderEngine):
-    """Entities an input. Parameters: aggregation_strategy, ignore_labels."""
+    """Entities an input. Parameters: as PARAMETERS names them.
+
+    A longer text is cut to what the model reads; with `stride` it is read to its end, in windows
+    that overlap by so many tokens.
+    """
 
     task = Task.TOKEN_CLASSIFICATION
 
     def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
         backend = getattr(getattr(tokenizer, "_tokenizer", None), "model", None)
         self._prefixed = bool(getattr(backend, "continuing_subword_prefix", None))
+        self._spare = aside.SpareTokenizer(tokenizer)
         super().__init__(model, tokenizer, settings)
         self.own_profile: Head = own_head(model.config)
 
@@ -52,9 +63,12 @@ class TokenClassificationEngine(EncoderEngine):
         self, inputs: Sequence[Any], parameters: Mapping[str, Any], adapter: str | None
     ) -> list[Any]:
         """A list of entities an input, each with its place in the text."""
-        unknown = sorted(set(parameters) - {"aggregation_strategy", "ignore_labels"})
+        unknown = sorted(set(parameters).difference(PARAMETERS))
         if unknown:
-            raise BadRequest(f"parameters.{unknown[0]} is unknown to token-classification")
+            raise BadRequest(
+                f"parameters.{unknown[0]} is unknown to token-classification: it takes"
+                f" {', '.join(PARAMETERS)}"
+            )
         strategy = parameters.get("aggregation_strategy") or "none"
         strategy = strategy.lower() if isinstance(strategy, str) else strategy
         ignored = parameters.get("ignore_labels", ["O"])
@@ -65,32 +79,90 @@ class TokenClassificationEngine(EncoderEngine):
         ignored = ["O"] if ignored is None else ignored
         if not isinstance(ignored, list):
             raise BadRequest(f"parameters.ignore_labels={ignored!r}: give a list of labels")
+        for index, text in enumerate(inputs):
+            if not isinstance(text, str):
+                raise BadRequest(f"inputs[{index}] is a {type(text).__name__}: give a text")
+        stride = self._stride(parameters)
         labels = self.profile(adapter).labels
-        rows = await self.submit(inputs, {}, adapter)
+        windows = await self._read(inputs, stride, adapter)
+        size = sum(map(len, inputs))
+        return await aside.run(size, self._answers, inputs, windows, labels, strategy, ignored)
+
+    def _answers(
+        self, texts: Sequence[str], windows: list[tuple[int, Any]], *reading: Any
+    ) -> list[list[dict[str, Any]]]:
+        """The entities of each text, out of those of its windows."""
+        found: list[list[list[dict[str, Any]]]] = [[] for _ in texts]
+        for index, tokens in windows:
+            found[index].append(self._entities(texts[index], tokens, *reading))
         return [
-            self._entities(text, tokens, labels, strategy, ignored)
-            for text, tokens in zip(inputs, rows, strict=True)
+            windows[0] if len(windows) == 1 else largest_of_overlapping(itertools.chain(*windows))
+            for windows in found
         ]
+
+    def _stride(self, parameters: Mapping[str, Any]) -> int | None:
+        stride = parameters.get("stride")
+        if stride is None:
+            return None
+        most = self.max_length - self.tokenizer.num_special_tokens_to_add() - 1
+        if isinstance(stride, bool) or not isinstance(stride, int) or not 0 <= stride <= most:
+            raise BadRequest(f"parameters.stride={stride!r}: give a whole number from 0 to {most}")
+        if str(parameters.get("aggregation_strategy")).lower() == "none":
+            raise BadRequest("parameters.stride needs an aggregation_strategy other than none")
+        return stride
+
+    async def _read(
+        self, texts: Sequence[str], stride: int | None, adapter: str | None
+    ) -> list[tuple[int, Any]]:
+        """What `read` gives for each window of each text, with the text's number."""
+        owners = [index for index, text in enumerate(texts) if text]
+        if stride is None:
+            rows = await self.submit([texts[index] for index in owners], {}, adapter)
+            return list(zip(owners, rows, strict=True))
+        windows = await asyncio.to_thread(self._windows, texts, owners, stride)
+        rows = await self.submit([window for _, window in windows], {WINDOWS: True}, adapter)
+        return [(index, row) for (index, _), row in zip(windows, rows, strict=True)]
 
     def encode(
         self, inputs: Sequence[Any], parameters: Mapping[str, Any]
     ) -> list[tuple[int, Tokens]]:
-        """Tokenizes texts, keeping where in the text each token came from."""
-        for index, text in enumerate(inputs):
-            if not isinstance(text, str) or not text:
-                raise BadRequest(f"inputs[{index}] must be a text that is not empty")
-        batch = self.tokenizer(
-            list(inputs),
+        """Tokenizes texts, unless they are windows of one already."""
+        if parameters.get(WINDOWS):
+            return [(len(window["input_ids"]), window) for window in inputs]
+        return self._tokenize(self.tokenizer, inputs)
+
+    def _windows(
+        self, texts: Sequence[str], owners: list[int], stride: int
+    ) -> list[tuple[int, Tokens]]:
+        """Overlapping windows of the texts, each with its text's number."""
+        options = {"stride": stride, "return_overflowing_tokens": True}
+        with self._spare.use() as tokenizer:
+            return [
+                (index, window)
+                for index in owners
+                for _, window in self._tokenize(tokenizer, [texts[index]], **options)
+            ]
+
+    def _tokenize(
+        self, tokenizer: Any, texts: Sequence[str], **options: Any
+    ) -> list[tuple[int, Tokens]]:
+        """Columns of each text or window, with where in the text each token came from."""
+        batch = tokenizer(
+            list(texts),
             truncation=True,
             max_length=self.max_length,
             return_offsets_mapping=True,
             return_special_tokens_mask=True,
+            **options,
         )
         names = [*self._columns, "offset_mapping", "special_tokens_mask"]
-        return [
+        rows = [
             (len(ids), {name: batch[name][index] for name in names})
             for index, ids in enumerate(batch["input_ids"])
         ]
+        if any(length == 0 for length, _ in rows):
+            raise BadRequest("inputs has a text without a token that the model can read")
+        return rows
 
     def read(self, output: Any, tensors: dict[str, Any], items: list[Tokens]) -> list[Any]:
         """For each item its tokens that are text: id, start, end, probabilities."""
@@ -156,7 +228,7 @@ class TokenClassificationEngine(EncoderEngine):
 
     def _group(self, group: list[dict[str, Any]]) -> dict[str, Any]:
         return {
-            "entity_group": split_label(group[0]["entity"])[1],
+            "entity_group": group[0]["entity"].split("-", 1)[-1],
             "score": math.fsum(entity["score"] for entity in group) / len(group),
             "word": self._join([entity["word"] for entity in group]),
             "start": group[0]["start"],
@@ -199,6 +271,25 @@ def group_entities(entities: list[dict[str, Any]]) -> list[list[dict[str, Any]]]
         else:
             groups.append([entity])
     return groups
+
+
+def largest_of_overlapping(entities: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of entities that overlap, as windows find them, the longest; of equally long ones the surest.
+
+    As Hugging Face's pipeline: compared with what was kept last.
+    """
+    kept: list[dict[str, Any]] = []
+    for entity in sorted(entities, key=lambda each: each["start"]):
+        last = kept[-1] if kept else None
+        if last is None or not last["start"] <= entity["start"] < last["end"]:
+            kept.append(entity)
+        elif _size(entity) > _size(last):
+            kept[-1] = entity
+    return kept
+
+
+def _size(entity: dict[str, Any]) -> tuple[int, float]:
+    return entity["end"] - entity["start"], entity["score"]
 
 
 def split_label(label: str) -> tuple[str, str]:

@@ -13,23 +13,35 @@ from sm_serve.schemas.openai import require_object
 from sm_serve.schemas.parameters import Fields
 
 
-def parse_embeddings(body: Any) -> tuple[list[str], str, str, int | None]:
-    """Texts, encoding (`float` or `base64`), model name and dimensions of a request."""
+def parse_embeddings(body: Any) -> tuple[list[Any], str, str, int | None]:
+    """Inputs, encoding (`float` or `base64`), model name and dimensions of a request.
+
+    The inputs are texts, or lists of token ids.
+    """
     fields = Fields(require_object(body), "")
     value = fields.take("input")
-    texts = [value] if isinstance(value, str) else value
+    texts = [value] if isinstance(value, str) or is_ids(value) else value
     if (
         not isinstance(texts, list)
         or not texts
-        or not all(isinstance(text, str) and text for text in texts)
+        or not (all(isinstance(text, str) and text for text in texts) or all(map(is_ids, texts)))
     ):
-        raise BadRequest("input: give a text or a list of texts, none empty")
+        raise BadRequest("input: give a text, a list of token ids, or a list of these, none empty")
     encoding = fields.text("encoding_format", "float", "base64") or "float"
     model = fields.text("model") or ""
     dimensions = fields.integer("dimensions", 1, 100_000)
     fields.ignore("user")
     fields.finish()
     return texts, encoding, model, dimensions
+
+
+def is_ids(value: Any) -> bool:
+    """Whether a value is a list of token ids."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(token, int) and not isinstance(token, bool) for token in value)
+    )
 
 
 def shorten(vector: list[float], dimensions: int | None) -> list[float]:

@@ -15,6 +15,8 @@ from sm_serve.schemas.media import MediaType
 
 MAX_INPUTS = 100_000
 OFFERED = (media.JSON, media.JSON_LINES, media.CSV)
+VALUE_CHARACTERS = 20
+LONG = 100
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 CALL_KEYS = {"inputs", "parameters", "options", "stream"}
 
@@ -152,8 +154,26 @@ def to_row(item: Any) -> list[Any]:
     return [item]
 
 
+def weight(results: Sequence[list[Any]]) -> int:
+    """About how many characters the results will have as JSON."""
+    return sum(
+        len(result) * (len(result[0]) if isinstance(result[0], list) else 1) * VALUE_CHARACTERS
+        for result in results
+        if result
+    )
+
+
 def dump(value: Any) -> bytes:
-    """Compact JSON in UTF-8. EngineError where a number is none that JSON has (NaN, infinity)."""
+    """Compact JSON in UTF-8. EngineError where a number is none that JSON has (NaN, infinity).
+
+    A long list is written item by item: json itself would let no other thread run meanwhile.
+    """
+    if isinstance(value, list) and len(value) > LONG and isinstance(value[0], list | dict):
+        return b"[" + b",".join(map(dump, value)) + b"]"
+    if isinstance(value, dict) and any(
+        isinstance(v, list) and len(v) > LONG for v in value.values()
+    ):
+        return b"{" + b",".join(dump(k) + b":" + dump(v) for k, v in value.items()) + b"}"
     try:
         text = _ENCODER.encode(value)
     except ValueError as error:

@@ -220,7 +220,14 @@ COMPLETION_REQUEST = closed(
 EMBEDDING_TEXT: Schema = {"type": "string", "minLength": 1}
 EMBEDDING_REQUEST = closed(
     {
-        "input": {"anyOf": [EMBEDDING_TEXT, items(EMBEDDING_TEXT, minItems=1)]},
+        "input": {
+            "anyOf": [
+                EMBEDDING_TEXT,
+                items(EMBEDDING_TEXT, minItems=1),
+                TOKEN_IDS,
+                items(TOKEN_IDS, minItems=1),
+            ]
+        },
         "model": optional(TEXT),
         "encoding_format": {"enum": [None, "float", "base64"]},
         "dimensions": integer(1, 100_000),

@@ -55,7 +55,9 @@ class CallReader:
         while self._buffer and self._step(last):
             pass
         if last and not self.count:
-            self._found.text += self._blank + self._buffer
+            # An opening with which the answer ends was taken for that of a call.
+            ended = self._step == self._call and not self._forced
+            self._found.text += self._blank + (self._form.opening if ended else "") + self._buffer
             self._blank = self._buffer = ""
         return self._found
 
