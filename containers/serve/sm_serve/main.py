@@ -34,7 +34,9 @@ the scheduler puts two of torch's threads on one of them, each waits out a whole
 other, dozens of times in a forward pass.
 """
 LATE_REQUEST_SECONDS = 0.3
-"""How long a connection accepted last may take to send its request."""
+"""How long connections may take to send a request after the last were accepted."""
+FIRST_REQUEST_SECONDS = 1.5
+"""The same for those that have sent none yet: on a busy machine a client is slow to."""
 
 
 class Server(uvicorn.Server):
@@ -83,7 +85,15 @@ class Server(uvicorn.Server):
                 server.close()
                 for connection in waiting:
                     await self._loop.connect_accepted_socket(self._protocol, connection)
+        began = self._loop.time()
         await asyncio.sleep(LATE_REQUEST_SECONDS)
+        while self._anybody_silent() and self._loop.time() - began < FIRST_REQUEST_SECONDS:
+            await asyncio.sleep(0.02)
+
+    def _anybody_silent(self) -> bool:
+        """Whether a connection has not sent its first request yet."""
+        connections = self.server_state.connections
+        return any(getattr(connection, "cycle", None) is None for connection in connections)
 
     def _protocol(self) -> asyncio.Protocol:
         protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
