@@ -243,6 +243,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
+    args.model = args.model.resolve()
+    args.environments = args.environments and args.environments.resolve()
     args.load = round(os.getloadavg()[0], 2)
     text = json.dumps(run(args), indent=2)
     print(text)

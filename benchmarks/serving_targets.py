@@ -149,6 +149,7 @@ class Target:
             process = subprocess.Popen(
                 [part.replace("{port}", str(self.port)) for part in self.command],
                 env={**os.environ, **self.environ, **mark},
+                cwd=log.parent,  # multi-model-server writes its own logs where it is started
                 stdout=stream,
                 stderr=subprocess.STDOUT,
             )
