@@ -24,6 +24,9 @@ from sm_serve.engines.frames import FrameReader, pack, receive_frame, unpack, wr
 from sm_serve.engines.protocol import Task
 from sm_serve.errors import EngineError, NotReady, ServeError, StartupError
 
+SILENCE_SECONDS = 10.0
+"""A process that lives tells its state four times a second, however busy its engine is."""
+
 
 class ProcessPredictor(asyncio.Protocol):
     """A Predictor and AdapterHost whose model is in a child process (`engines/process_main.py`).
@@ -39,7 +42,7 @@ class ProcessPredictor(asyncio.Protocol):
         self.task = task
         self._child = child
         self._socket = end
-        self._stall = stall
+        self._silence = min(stall, SILENCE_SECONDS)
         self._frames = FrameReader()
         self._connected: asyncio.Future[asyncio.Transport] | None = None
         self._transport: asyncio.Transport | None = None
@@ -190,8 +193,8 @@ class ProcessPredictor(asyncio.Protocol):
         """See the protocol."""
         if self._lost is not None:
             return self._lost
-        if self._transport is not None and time.monotonic() - self._heard > self._stall:
-            return f"the engine's process has told nothing for over {self._stall:g} s"
+        if self._transport is not None and time.monotonic() - self._heard > self._silence:
+            return f"the engine's process has told nothing for over {self._silence:g} s"
         return self._problem
 
     def stats(self) -> Mapping[str, float]:
