@@ -25,7 +25,7 @@ MODEL_CLASSES = {
 }
 PROBE_TOKENS = 64
 """Between a generation step and a batch of texts: a few short texts, or many sequences a step."""
-PROBES = 10
+TURNS, PROBES = 4, 3
 PROBE_GAIN = 1.3
 """All threads are used where a forward pass is so many times as fast with them as with one. Below
 it they cost more processor time, which the front and the tokenizer need, than they save."""
@@ -112,10 +112,11 @@ def choose_threads(model: Any) -> None:
             return
         # In turns, as what else runs on the machine comes and goes.
         seconds: dict[int, list[float]] = {1: [], most: []}
-        for _ in range(PROBES):
+        for _ in range(TURNS):
             for count, measured in seconds.items():
                 torch.set_num_threads(count)
-                measured.append(_forward_seconds(model))
+                _forward_seconds(model)  # starts the threads
+                measured += [_forward_seconds(model) for _ in range(PROBES)]
         one, every = min(seconds[1]), min(seconds[most])
     except Exception as error:  # a model that wants more than token ids keeps what it has
         logger.info("threads are not chosen by measuring: %s", error)
