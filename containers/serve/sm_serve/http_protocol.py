@@ -8,6 +8,8 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from sm_serve.errors import BadRequest
+
 JOIN_BYTES = 65536
 """What may wait to be joined; beyond it the transport's flow control must have its say."""
 MAX_HEAD_BYTES = 65536
@@ -109,8 +111,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: int, message: str) -> None:
         """Ends the connection with an error."""
-        error = {"code": "bad_request", "message": message, "type": "invalid_request_error"}
-        body = json.dumps({"error": error}).encode()
+        body = json.dumps(BadRequest(message).body()).encode()
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(STATUS_LINE[status] + head % len(body) + body)
         self.transport.close()

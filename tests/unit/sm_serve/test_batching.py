@@ -72,34 +72,33 @@ def test_what_waits_shares_the_next_batch_and_each_call_gets_its_own_results(rec
     assert model.prepared == [["first"], ["a", "b", "c", "d", "e", "f"]]
 
 
-def test_without_padding_length_does_not_part_what_waits(recorder):
-    model = recorder(items=8, tokens=520, padded=False)
-    long, short = "x" * 500, "y" * 5
+LONG, SHORT = "x" * 500, "y" * 5
+
+
+def batches_of_mixed_lengths(model):
+    """The batches that a model makes of a long text, five short ones and a long one."""
 
     async def run():
-        first, tasks = await hold_and_submit(model, [[long], *([[short]] * 5), [long]])
+        first, tasks = await hold_and_submit(model, [[LONG], *([[SHORT]] * 5), [LONG]])
         model.gate.set()
         await asyncio.gather(first, *tasks)
 
     asyncio.run(run())
+    return model.batches[1:]
+
+
+def test_without_padding_length_does_not_part_what_waits(recorder):
+    batches = batches_of_mixed_lengths(recorder(items=8, tokens=520, padded=False))
     # 520 tokens take the oldest and the shorts that fit beside it.
-    assert [[len(text) for text in batch] for batch in model.batches[1:]] == [
+    assert [[len(text) for text in batch] for batch in batches] == [
         [5, 5, 5, 5, 500],
         [5, 500],
     ]
 
 
 def test_batches_hold_items_of_like_length_and_the_oldest_goes_first(recorder):
-    model = recorder(items=8)
-    long, short = "x" * 500, "y" * 5
-
-    async def run():
-        first, tasks = await hold_and_submit(model, [[long], *([[short]] * 5), [long]])
-        model.gate.set()
-        await asyncio.gather(first, *tasks)
-
-    asyncio.run(run())
-    assert model.batches[1:] == [[long, long], [short] * 5]
+    batches = batches_of_mixed_lengths(recorder(items=8))
+    assert batches == [[LONG, LONG], [SHORT] * 5]
 
 
 def test_a_batch_is_of_one_adapter_and_a_rare_one_is_not_starved(recorder):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from sm_serve.adapter_head import Head
-from sm_serve.config import Settings
 from sm_serve.engines import aside
-from sm_serve.engines.encoder import TOKENIZING, EncoderEngine, Tokens
-from sm_serve.engines.labels import adapter_head, own_head
+from sm_serve.engines.encoder import TOKENIZING, Tokens
+from sm_serve.engines.labels import LabelEngine
 from sm_serve.engines.protocol import Task
 from sm_serve.errors import BadRequest
 
@@ -21,21 +19,13 @@ ACTIVATIONS = ("softmax", "sigmoid", "none")
 PARAMETERS = {"top_k", "function_to_apply", "return_all_scores", *TOKENIZING}
 
 
-class ClassificationEngine(EncoderEngine):
+class ClassificationEngine(LabelEngine):
     """Labels with scores. Parameters: top_k, function_to_apply, and those of the tokenizer.
 
     `return_all_scores` is the pipeline's older word for all labels, in the model's order.
     """
 
     task = Task.TEXT_CLASSIFICATION
-
-    def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
-        super().__init__(model, tokenizer, settings)
-        self.own_profile: Head = own_head(model.config)
-
-    def read_profile(self, path: Path) -> Head:
-        """See EncoderEngine."""
-        return adapter_head(path, self.own_profile, headless=bool(self.bank.gaps))
 
     async def answer(
         self, inputs: Sequence[Any], parameters: Mapping[str, Any], adapter: str | None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
@@ -73,11 +73,9 @@ class EncoderEngine(BankHost):
         """The same for an adapter's directory. Raises StartupError."""
         return self.own_profile
 
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
+    def paused(self) -> AbstractContextManager[Any]:
         """See BankHost."""
-        with self._running:
-            yield
+        return self._running
 
     def _pad_id(self) -> int:
         """Padding token; a decoder with a classification head finds its last token by it."""

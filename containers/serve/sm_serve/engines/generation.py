@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sm_serve.config import Settings
-from sm_serve.engines import loading
+from sm_serve.engines import aside, loading
 from sm_serve.engines.defaults import read_defaults
 from sm_serve.engines.long_text import surely_over
 from sm_serve.engines.protocol import (
@@ -31,9 +31,6 @@ from sm_serve.engines.token_text import TokenTexts
 from sm_serve.errors import BadRequest, EngineError, adapter_not_found
 
 logger = logging.getLogger(__name__)
-
-LONG_PROMPT_CHARACTERS = 20_000
-"""Prompts from this length on are tokenized off the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +165,7 @@ class TextGenerator(ABC):
         size = sum(len(str(part)) for part in request.prompt) if request.prompt else 0
         if isinstance(request.prompt, str):
             size = len(request.prompt)
-        if size >= LONG_PROMPT_CHARACTERS:
+        if size >= aside.LARGE:
             async with self._tokenizing:
                 prompt = await asyncio.to_thread(self.encode_prompt, request)
         else:

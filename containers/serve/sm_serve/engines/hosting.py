@@ -31,8 +31,7 @@ class BankHost(ABC):
         """Loads those of the artefact. StartupError, and an end, where one cannot be served."""
         for name, path in adapters.items():
             try:
-                with self.paused():
-                    self.bank.load(name, path)
+                self._load(name, path)
             except ServeError as error:
                 self.close()
                 raise StartupError(f"{path}: {error.message}") from error
@@ -43,21 +42,19 @@ class BankHost(ABC):
 
     async def load_adapter(self, name: str, path: Path) -> None:
         """See AdapterHost."""
-
-        def work() -> None:
-            with self.paused():
-                self.bank.load(name, path)
-
-        await asyncio.to_thread(work)
+        await asyncio.to_thread(self._load, name, path)
 
     async def unload_adapter(self, name: str) -> None:
         """See AdapterHost."""
         self.bank.retire(name)
         while self.bank.used(name):
             await asyncio.sleep(UNLOAD_POLL_SECONDS)
+        await asyncio.to_thread(self._remove, name)
 
-        def work() -> None:
-            with self.paused():
-                self.bank.remove(name)
+    def _load(self, name: str, path: Path) -> None:
+        with self.paused():
+            self.bank.load(name, path)
 
-        await asyncio.to_thread(work)
+    def _remove(self, name: str) -> None:
+        with self.paused():
+            self.bank.remove(name)

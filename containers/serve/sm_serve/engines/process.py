@@ -44,7 +44,7 @@ class ProcessPredictor(asyncio.Protocol):
         self._socket = end
         self._silence = min(stall, SILENCE_SECONDS)
         self._frames = FrameReader()
-        self._connected: asyncio.Future[asyncio.Transport] | None = None
+        self._connecting: asyncio.Future[Any] | None = None
         self._transport: asyncio.Transport | None = None
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._requests: dict[bytes, list[tuple[int, bytes]]] = {}
@@ -134,11 +134,12 @@ class ProcessPredictor(asyncio.Protocol):
 
     async def _connect(self) -> None:
         """Hands the socket to the event loop, which does not exist yet when the engine loads."""
-        if self._connected is None:
-            loop = asyncio.get_running_loop()
-            self._connected = loop.create_future()
-            await loop.create_connection(lambda: self, sock=self._socket)
-        await asyncio.shield(self._connected)
+        if self._connecting is None:
+            connection = asyncio.get_running_loop().create_connection(
+                lambda: self, sock=self._socket
+            )
+            self._connecting = asyncio.ensure_future(connection)
+        await asyncio.shield(self._connecting)
 
     def _send(self) -> None:
         """Requests with the same parameters go together."""
@@ -153,8 +154,6 @@ class ProcessPredictor(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self._transport = cast(asyncio.Transport, transport)
-        if self._connected is not None and not self._connected.done():
-            self._connected.set_result(self._transport)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""

@@ -7,14 +7,12 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from sm_serve.adapter_head import Head
 from sm_serve.config import Settings
 from sm_serve.engines import aside
-from sm_serve.engines.encoder import EncoderEngine, Tokens
-from sm_serve.engines.labels import adapter_head, own_head
+from sm_serve.engines.encoder import Tokens
+from sm_serve.engines.labels import LabelEngine
 from sm_serve.engines.protocol import Task
 from sm_serve.errors import BadRequest
 
@@ -39,7 +37,7 @@ class Piece:
     """Whether it goes on with the word before it."""
 
 
-class TokenClassificationEngine(EncoderEngine):
+class TokenClassificationEngine(LabelEngine):
     """Entities an input. Parameters: as PARAMETERS names them.
 
     A longer text is cut to what the model reads; with `stride` it is read to its end, in windows
@@ -53,11 +51,6 @@ class TokenClassificationEngine(EncoderEngine):
         self._prefixed = bool(getattr(backend, "continuing_subword_prefix", None))
         self._spare = aside.SpareTokenizer(tokenizer)
         super().__init__(model, tokenizer, settings)
-        self.own_profile: Head = own_head(model.config)
-
-    def read_profile(self, path: Path) -> Head:
-        """See EncoderEngine."""
-        return adapter_head(path, self.own_profile, headless=bool(self.bank.gaps))
 
     async def answer(
         self, inputs: Sequence[Any], parameters: Mapping[str, Any], adapter: str | None
