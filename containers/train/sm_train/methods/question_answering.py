@@ -119,6 +119,7 @@ def train(job: Job) -> None:
 
     own: QuestionAnsweringArguments = job.config.own
     tokenizer = load_tokenizer(job)
+    tokenizer.padding_side = "right"  # places of answers are counted from the left
     model = load_model(job, "AutoModelForQuestionAnswering")
     sets = {
         split: windows(job.data.split(split), tokenizer, own.max_length, own.doc_stride)
