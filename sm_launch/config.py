@@ -83,7 +83,8 @@ class Training(Section):
     input_mode: Literal["File", "FastFile"] = "File"
     """How SageMaker brings the channels in."""
     image: str | None = None
-    """URI of the training image; needed for the targets docker and sagemaker."""
+    """URI of the training image; needed for the target sagemaker. Default with docker: what `make
+    build` built on this machine."""
     instances: Instances = Instances()
     max_runtime_seconds: Annotated[int, Field(ge=1, le=contract.HARD_MAX_RUNTIME_SECONDS)] = (
         contract.DEFAULT_MAX_RUNTIME_SECONDS
@@ -141,7 +142,8 @@ class Endpoint(Section):
     name: str | None = None
     """Endpoint name; default: the job's name."""
     image: str | None = None
-    """URI of the serving image; needed for the targets docker and sagemaker."""
+    """URI of the serving image; needed for the target sagemaker. Default with docker: what `make
+    build` built on this machine."""
     instances: Instances = Instances()
     environment: dict[str, str] = {}
     """Environment variables of the serving container; env: and secret: as in training."""
