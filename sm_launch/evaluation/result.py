@@ -91,7 +91,7 @@ Metrics = ClassificationMetrics | TextMetrics
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95 % confidence interval, by bootstrap over the rows."""
+    """A 95 % confidence interval."""
 
     low: float
     high: float

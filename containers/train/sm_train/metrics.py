@@ -13,30 +13,43 @@ from typing import Any
 
 _NUMBER = r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)"
 
-# SageMaker metric name: key on the log line.
-_LOGGED = {
-    "train:loss": "loss",
-    "train:learning_rate": "learning_rate",
-    "train:grad_norm": "grad_norm",
-    "train:epoch": "epoch",
-    "train:samples_per_second": "samples_per_second",
-    "train:tokens_per_second": "tokens_per_second",
-    "train:mean_token_accuracy": "mean_token_accuracy",
-    "train:reward": "reward",
-    "train:reward_margin": "rewards/margins",
-    "train:reward_accuracy": "rewards/accuracies",
-    "train:kl": "kl",
-    "train:runtime": "train_runtime",
-    "eval:loss": "eval_loss",
-    "eval:accuracy": "eval_accuracy",
-    "eval:f1": "eval_f1",
-    "eval:exact_match": "eval_exact_match",
-    "eval:mean_token_accuracy": "eval_mean_token_accuracy",
-    "eval:reward_accuracy": "eval_rewards/accuracies",
-    "test:loss": "test_loss",
-    "test:accuracy": "test_accuracy",
-    "test:f1": "test_f1",
-    "test:exact_match": "test_exact_match",
+# SageMaker metric name: key on the log line, as a regular expression. A reward model logs `margin`
+# and `accuracy` for what the preference methods call `rewards/margins` and `rewards/accuracies`;
+# classifiers log macro averages; sentence-transformers' evaluators put `cosine_` before their own.
+_OF_TRAINING = {
+    "loss": "loss",
+    "learning_rate": "learning_rate",
+    "grad_norm": "grad_norm",
+    "epoch": "epoch",
+    "samples_per_second": "samples_per_second",
+    "tokens_per_second": "tokens_per_second",
+    "mean_token_accuracy": "mean_token_accuracy",
+    "reward": "(?:mean_)?reward",
+    "reward_margin": "(?:rewards/margins|margin)",
+    "reward_accuracy": "(?:rewards/accuracies|accuracy)",
+    "kl": "kl",
+    "runtime": "train_runtime",
+}
+_OF_HELD_OUT = {
+    "loss": "loss",
+    "perplexity": "perplexity",
+    "accuracy": "(?:cosine_)?accuracy(?:@1)?",
+    "precision": "(?:cosine_)?precision(?:_macro|@10)?",
+    "recall": "(?:cosine_)?recall(?:_macro|@10)?",
+    "f1": "(?:cosine_)?f1",
+    "exact_match": "exact_match",
+    "mean_token_accuracy": "mean_token_accuracy",
+    "reward": "(?:mean_)?reward",
+    "reward_margin": "(?:rewards/margins|margin)",
+    "reward_accuracy": "(?:rewards/accuracies|accuracy)",
+    "ndcg": "cosine_ndcg@10",
+    "spearman": "spearman_cosine",
+    "average_precision": "cosine_ap",
+}
+_LOGGED = {f"train:{name}": key for name, key in _OF_TRAINING.items()} | {
+    f"{split}:{name}": f"{split}_{key}"
+    for split in ("eval", "test")
+    for name, key in _OF_HELD_OUT.items()
 }
 
 METRIC_DEFINITIONS: list[dict[str, str]] = [

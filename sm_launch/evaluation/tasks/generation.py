@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sm_launch.evaluation.examples import Example, Row, UnusableRow, missing, required_text
-from sm_launch.evaluation.likelihood import LOG_LIKELIHOOD, TOKENS, loss_and_perplexity
+from sm_launch.evaluation.likelihood import LOG_LIKELIHOOD, TOKENS, likelihood_statistic
 from sm_launch.evaluation.overlap import Overlap, needs
 from sm_launch.evaluation.result import Metrics, Prediction, TextMetrics
 from sm_launch.evaluation.task import Statistic, Task, mean_of_values
@@ -109,19 +109,15 @@ class TextGeneration(Task):
 
         Loss and perplexity weigh each token alike, not each row.
         """
-        import numpy as np
 
         means = mean_of_values(
             [replace(p, values=_without(p.values, LOG_LIKELIHOOD, TOKENS)) for p in predictions]
         )
-        sums = np.array([p.values.get(LOG_LIKELIHOOD, 0.0) for p in predictions])
-        tokens = np.array([p.values.get(TOKENS, 0.0) for p in predictions])
+        likelihood = likelihood_statistic(predictions)
         overlap = self._overlap.statistic([(p.predicted, p.gold) for p in predictions])
 
         def of(rows: NDArray[np.int64]) -> dict[str, float]:
-            count = float(tokens[rows].sum())
-            scored = loss_and_perplexity(float(sums[rows].sum()), count) if count else {}
-            return means(rows) | overlap(rows) | scored
+            return means(rows) | overlap(rows) | likelihood(rows)
 
         return of
 
