@@ -1,6 +1,7 @@
-"""How probable the model finds the expected answers: loss and perplexity, as
-lm-evaluation-harness counts them: blanks that end a prompt belong to the answer, and so does a token
-that straddles the two.
+"""How probable the model finds the expected answers: loss and perplexity.
+
+As lm-evaluation-harness counts them: blanks that end a prompt belong to the answer, and so does a
+token that straddles the two.
 
 Asks the endpoint for the log-probabilities of a text that is given (OpenAI's completions with
 `echo` and `logprobs`, as vLLM offers them). Servers that do not offer it say so, and the evaluation
