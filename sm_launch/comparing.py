@@ -16,7 +16,7 @@ from sm_launch.workplace import Workplace
 if TYPE_CHECKING:
     from rich.console import Group
 
-PREDICTIONS = "predictions.jsonl"
+PREDICTIONS, EVALUATION = "predictions.jsonl", "evaluation.json"
 
 
 def run(
@@ -59,17 +59,35 @@ def _side(
         done = evaluating.run(lambda: place, place.config, request)
         return list(done.result.predictions), done.result.task
     file = path / PREDICTIONS if path.is_dir() else path
-    return evaluation.read_predictions(file), _task_of(file)
+    task, rows = _said_of(file)
+    return evaluation.read_predictions(file, rows=rows), task
 
 
-def _task_of(predictions: Path) -> str:
-    """The task that the evaluation.json beside the predictions names."""
+def _said_of(predictions: Path) -> tuple[str, int]:
+    """Task and number of predictions, as the evaluation.json beside them says.
+
+    Raises:
+        UserInputError: there is none, or it says neither.
+    """
+    file = predictions.parent / EVALUATION
     try:
-        document = json.loads((predictions.parent / "evaluation.json").read_text(encoding="utf-8"))
-        task = str(document["task"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "text-classification"
-    return task if task in evaluation.TASKS else "text-classification"
+        document = json.loads(file.read_text(encoding="utf-8"))
+        task, rows = str(document["task"]), int(document["rows"]["evaluated"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserInputError(
+            f"cannot be read: {error or type(error).__name__}",
+            field=EVALUATION,
+            value=str(file),
+            fix="name the directory of a report: it tells the task and the rows of predictions",
+        ) from error
+    if task not in evaluation.TASKS:
+        raise UserInputError(
+            "this task cannot be compared",
+            field=f"{EVALUATION}: task",
+            value=task,
+            fix=f"evaluate both models as one of {', '.join(evaluation.TASKS)}",
+        )
+    return task, rows
 
 
 def require_not_worse(found: Comparison, metrics: Sequence[str]) -> None:

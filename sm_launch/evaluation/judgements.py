@@ -8,6 +8,8 @@ import threading
 from pathlib import Path
 from typing import NamedTuple
 
+from sm_launch import json_lines
+
 
 class Verdict(NamedTuple):
     """What a judge said of one answer."""
@@ -42,9 +44,8 @@ class Judgements:
             if self._path is None:
                 return
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            line = json.dumps({"request": key, **verdict._asdict()}, ensure_ascii=False)
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+                file.write(json_lines.dumps({"request": key, **verdict._asdict()}))
 
     def finish(self) -> None:
         """The evaluation is complete, and its predictions hold the grades."""
@@ -63,7 +64,7 @@ def _read(path: Path) -> dict[str, Verdict]:
         with path.open("a", encoding="utf-8") as file:
             file.write("\n")
     found = {}
-    for line in text.splitlines():
+    for line in json_lines.split(text):
         try:
             entry = json.loads(line)
             found[str(entry["request"])] = Verdict(float(entry["score"]), str(entry["reason"]))

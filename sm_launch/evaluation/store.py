@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
+from sm_launch import json_lines
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation.examples import Example
 from sm_launch.evaluation.result import Prediction
@@ -34,7 +35,7 @@ class PredictionStore:
     def resume(self, examples: Sequence[Example]) -> list[Prediction]:
         """Opens the partial file and returns the predictions that are in it already."""
         header = {"fingerprint": self._fingerprint(examples)}
-        found = _read_lines(self.partial) if self.partial.exists() else []
+        found = json_lines.read_until_cut(self.partial) if self.partial.exists() else []
         kept = found[1:] if found[:1] == [header] else []
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Written anew rather than appended to: the last line may have been cut off.
@@ -70,7 +71,7 @@ class PredictionStore:
 
     def _write(self, line: dict[str, Any]) -> None:
         if self._file is not None:
-            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._file.write(json_lines.dumps(line))
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
@@ -79,15 +80,20 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
     draft = path.with_name(path.name + ".new")
     with draft.open("w", encoding="utf-8") as file:
         for prediction in predictions:
-            file.write(json.dumps(asdict(prediction), ensure_ascii=False) + "\n")
+            file.write(json_lines.dumps(asdict(prediction)))
     draft.replace(path)
 
 
-def read_predictions(path: Path) -> list[Prediction]:
+def read_predictions(path: Path, *, rows: int | None = None) -> list[Prediction]:
     """The predictions of a finished evaluation.
 
+    Args:
+        path: what `write_predictions` wrote.
+        rows: how many there must be, where that is known.
+
     Raises:
-        UserInputError: no such file, or not written by `write_predictions`.
+        UserInputError: no such file, not such a file, one that ends short, or another number of
+            rows.
     """
     if not path.is_file():
         raise UserInputError(
@@ -97,11 +103,19 @@ def read_predictions(path: Path) -> list[Prediction]:
             fix="name the predictions.jsonl that an evaluation wrote",
         )
     try:
-        return [_prediction(line) for line in _read_lines(path)]
-    except TypeError as error:
+        found = [_prediction(line) for line in json_lines.read(path)]
+    except (TypeError, ValueError) as error:
         raise UserInputError(
             "this is not a file of predictions", field="predictions", value=str(path)
         ) from error
+    if rows is not None and len(found) != rows:
+        raise UserInputError(
+            f"holds {len(found)} predictions, and its evaluation has {rows}",
+            field="predictions",
+            value=str(path),
+            fix="evaluate the model again: the file was changed or cut",
+        )
+    return found
 
 
 def _identity(example: Example) -> list[Any]:
@@ -116,17 +130,3 @@ def _identity(example: Example) -> list[Any]:
 
 def _prediction(line: dict[str, Any]) -> Prediction:
     return Prediction(**{**line, "references": tuple(line.get("references", ()))})
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a file, up to a line that was cut off by an interruption."""
-    lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            break
-        if not isinstance(line, dict):
-            break
-        lines.append(line)
-    return lines

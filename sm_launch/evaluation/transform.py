@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sm_launch import json_lines
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation.batches import Outcome
 from sm_launch.evaluation.examples import Example
@@ -52,15 +53,19 @@ def read_outputs(path: Path, rows: int) -> list[Any]:
 
 
 def _lines(file: Path) -> list[Any]:
-    text = file.read_text(encoding="utf-8", errors="replace")
     found: list[Any] = []
-    for line in text.splitlines():
-        if not line.strip():
-            continue
+    for line in json_lines.lines(file):
         try:
-            found.append(json.loads(line))
-        except ValueError:
-            found.append(line)
+            found.append(json.loads(line.text))
+        except ValueError as error:
+            if not line.ended:
+                raise UserInputError(
+                    "the file ends short: its last line is cut off",
+                    field=f"{file} line {line.number}",
+                    value=line.text[-80:],
+                    fix="copy the file again, or run the transform job again",
+                ) from error
+            found.append(line.text)
     # A lone JSON array over the whole file, as one request with Accept: application/json leaves.
     return found[0] if len(found) == 1 and isinstance(found[0], list) else found
 
