@@ -25,6 +25,7 @@ def run(
     *,
     data: str | None = None,
     output: Path,
+    min_shared: float = evaluation.LEAST_SHARED,
 ) -> tuple[Comparison, Path]:
     """Compare and write comparison.json and comparison.html into `output`.
 
@@ -33,6 +34,7 @@ def run(
         open_place: settles the target; called only where an endpoint is measured.
         data: held-out rows for endpoints.
         output: directory of the report.
+        min_shared: share of the rows (0 to 1) that both must have answered.
 
     Raises:
         UserInputError: neither a report nor an endpoint, or of different tasks or rows.
@@ -44,7 +46,8 @@ def run(
             field="task",
             fix="compare two models of the same task",
         )
-    found = evaluation.compare(first, second, evaluation.make_task(task), names=names)
+    made = evaluation.make_task(task)
+    found = evaluation.compare(first, second, made, names=names, min_shared=min_shared)
     return found, write_comparison(found, output)
 
 
@@ -145,4 +148,4 @@ def render(found: Comparison) -> Group:
         f"{found.rows} rows; right in {found.first} alone: {test.only_first}, in {found.second} "
         f"alone: {test.only_second}; McNemar p {test.p_value:.4f}"
     )
-    return Group(table, Text(words))
+    return Group(table, Text(words), *(Text(line, style="yellow") for line in found.left_out()))

@@ -25,20 +25,22 @@ class Judgements:
 
     Args:
         path: the file; it is there while the evaluation is under way. None keeps nothing.
+        judge: where the requests go; what one server said is not asked of another.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, judge: str = "") -> None:
         self._path = path
+        self._judge = judge.encode()
         self._lock = threading.Lock()
         self._known = _read(path) if path is not None and path.is_file() else {}
 
     def find(self, request: bytes) -> Verdict | None:
         """What was said to this request before, if anything."""
-        return self._known.get(_key(request))
+        return self._known.get(self._key(request))
 
     def add(self, request: bytes, verdict: Verdict) -> None:
         """Keep a verdict; threads may do so at the same time."""
-        key = _key(request)
+        key = self._key(request)
         with self._lock:
             self._known[key] = verdict
             if self._path is None:
@@ -47,14 +49,13 @@ class Judgements:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json_lines.dumps({"request": key, **verdict._asdict()}))
 
+    def _key(self, request: bytes) -> str:
+        return hashlib.sha256(self._judge + b"\n" + request).hexdigest()
+
     def finish(self) -> None:
         """The evaluation is complete, and its predictions hold the grades."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
-
-
-def _key(request: bytes) -> str:
-    return hashlib.sha256(request).hexdigest()
 
 
 def _read(path: Path) -> dict[str, Verdict]:

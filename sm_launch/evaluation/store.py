@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from sm_launch import json_lines
+from sm_launch import __version__, json_lines
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation.examples import Example
 from sm_launch.evaluation.result import Prediction
@@ -18,12 +18,13 @@ from sm_launch.evaluation.result import Prediction
 class PredictionStore:
     """`<path>`, and `<path>.partial` while the evaluation is under way.
 
-    The partial file starts with a fingerprint of the rows and of `identity`; it is continued only
-    where both are the same, else started afresh. Failed rows are not stored: they are tried again.
+    The partial file starts with a fingerprint of the rows, of what is asked and of `identity`; it
+    is continued only where all are the same, else started afresh. Failed rows are not stored: they
+    are tried again.
 
     Args:
         path: the JSON Lines file of a finished evaluation.
-        identity: what answers, e.g. the endpoint's name and creation time.
+        identity: what answers: its content or version, not only its name.
     """
 
     def __init__(self, path: Path, identity: str = "") -> None:
@@ -32,9 +33,14 @@ class PredictionStore:
         self._identity = identity
         self._file: TextIO | None = None
 
-    def resume(self, examples: Sequence[Example]) -> list[Prediction]:
-        """Opens the partial file and returns the predictions that are in it already."""
-        header = {"fingerprint": self._fingerprint(examples)}
+    def resume(self, examples: Sequence[Example], asked: Mapping[str, Any]) -> list[Prediction]:
+        """Opens the partial file and returns the predictions that are in it already.
+
+        Args:
+            examples: the rows.
+            asked: how they are asked; see Task.identity.
+        """
+        header = {"fingerprint": self._fingerprint(examples, asked)}
         found = json_lines.read_until_cut(self.partial) if self.partial.exists() else []
         kept = found[1:] if found[:1] == [header] else []
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,10 +69,10 @@ class PredictionStore:
         write_predictions(self.path, predictions)
         self.partial.unlink(missing_ok=True)
 
-    def _fingerprint(self, examples: Iterable[Example]) -> str:
-        digest = hashlib.sha256(self._identity.encode())
-        for example in examples:
-            digest.update(json.dumps(_identity(example), default=str).encode())
+    def _fingerprint(self, examples: Iterable[Example], asked: Mapping[str, Any]) -> str:
+        digest = hashlib.sha256()
+        for part in (self._identity, __version__, asked, *map(asdict, examples)):
+            digest.update(json.dumps(part, default=str).encode() + b"\n")
         return digest.hexdigest()
 
     def _write(self, line: dict[str, Any]) -> None:
@@ -116,16 +122,6 @@ def read_predictions(path: Path, *, rows: int | None = None) -> list[Prediction]
             fix="evaluate the model again: the file was changed or cut",
         )
     return found
-
-
-def _identity(example: Example) -> list[Any]:
-    return [
-        example.index,
-        example.text,
-        example.gold,
-        example.payload,
-        list(example.slices.items()),
-    ]
 
 
 def _prediction(line: dict[str, Any]) -> Prediction:

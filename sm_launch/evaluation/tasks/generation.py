@@ -69,19 +69,21 @@ class TextGeneration(Task):
             return str(value[-1].get("content", ""))
         return required_text(row, self.label_column, "completion")
 
-    def predict(self, example: Example, answer: Any) -> Prediction:
+    def read(self, example: Example, answer: Any) -> Prediction:
         found = answer[0] if isinstance(answer, list) and answer else answer
         text = found.get("generated_text") if isinstance(found, dict) else None
         if isinstance(text, list) and text and isinstance(text[-1], dict):
             text = text[-1].get("content")  # HF pipelines answer chats by the whole chat
         if not isinstance(text, str):
             raise WireError(f"no generated_text in the answer: {str(answer)[:120]}")
-        values = {"exact_match": float(text.split() == example.gold.split())}
-        scored = self._rouge.score(example.gold, text)
+        return Prediction(example.index, example.text, example.gold, text, slices=example.slices)
+
+    def score(self, prediction: Prediction) -> Prediction:
+        text, gold = prediction.predicted, prediction.gold
+        values = {"exact_match": float(text.split() == gold.split())}
+        scored = self._rouge.score(gold, text)
         values |= {name: float(scored[name].fmeasure) for name in ROUGE}
-        return Prediction(
-            example.index, example.text, example.gold, text, values=values, slices=example.slices
-        )
+        return replace(prediction, values=values)
 
     @cached_property
     def _rouge(self) -> Any:

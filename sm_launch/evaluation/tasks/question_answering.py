@@ -7,6 +7,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sm_launch.evaluation.examples import Example, Row, UnusableRow, missing, required_text
@@ -38,23 +39,28 @@ class QuestionAnswering(Task):
         gold = accepted[0] if accepted else ""
         return Example(index, question, gold, payload, accepted)
 
-    def predict(self, example: Example, answer: Any) -> Prediction:
+    def read(self, example: Example, answer: Any) -> Prediction:
         found = answer[0] if isinstance(answer, list) and answer else answer
         if not isinstance(found, dict) or not isinstance(found.get("answer"), str):
             raise WireError(f"not an answer to a question: {str(answer)[:120]}")
         text = found["answer"]
+        score = found.get("score")
+        # A score that is no probability says nothing of the answer, which counts all the same.
+        scores = {text: float(score)} if isinstance(score, int | float) and 0 <= score <= 1 else {}
+        return Prediction(
+            example.index, example.text, example.gold, text, scores, example.references,
+            slices=example.slices,
+        )  # fmt: skip
+
+    def score(self, prediction: Prediction) -> Prediction:
+        text = prediction.predicted
         # A question without answers is answered right by nothing.
-        accepted = example.references or ("",)
+        accepted = prediction.references or ("",)
         values = {
             "exact_match": max(float(normalise(text) == normalise(a)) for a in accepted),
             "f1": max(word_f1(text, a) for a in accepted),
         }
-        score = found.get("score")
-        scores = {text: float(score)} if isinstance(score, int | float) else {}
-        return Prediction(
-            example.index, example.text, example.gold, text, scores, example.references, values,
-            example.slices,
-        )  # fmt: skip
+        return replace(prediction, values=values)
 
     def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
         import numpy as np

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sm_launch.evaluation.examples import Example, Row, UnusableRow
@@ -24,6 +25,7 @@ class TokenClassification(Task):
     """Rows have `tokens` (words) and `tags` (one a word, B-/I- or plain types, O for none)."""
 
     name = "token-classification"
+    lists = True
     main_metric = "f1"
     DEFAULT_COLUMNS = ("tokens", "tags")
 
@@ -40,9 +42,14 @@ class TokenClassification(Task):
         text = " ".join(words)
         return Example(index, text, _shown(spans(tags)), references=tuple(words))
 
-    def predict(self, example: Example, answer: Any) -> Prediction:
+    def read(self, example: Example, answer: Any) -> Prediction:
         found = _found(answer, example.references)
-        gold = _read(example.gold)
+        return Prediction(
+            example.index, example.text, example.gold, _shown(found), slices=example.slices
+        )
+
+    def score(self, prediction: Prediction) -> Prediction:
+        found, gold = _read(prediction.predicted), _read(prediction.gold)
         values: Counter[str] = Counter()
         for kind, *_ in found & gold:
             values[f"right:{kind}"] += 1
@@ -53,10 +60,7 @@ class TokenClassification(Task):
         _, _, f1 = _prf(len(found & gold), len(found), len(gold))
         measured = {"f1": f1, "exact_match": float(found == gold)}
         measured |= {name: float(count) for name, count in values.items()}
-        return Prediction(
-            example.index, example.text, example.gold, _shown(found), values=measured,
-            slices=example.slices,
-        )  # fmt: skip
+        return replace(prediction, values=measured)
 
     def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
         import numpy as np
@@ -65,6 +69,9 @@ class TokenClassification(Task):
         totals = sum((Counter(dict(p.values)) for p in predictions), Counter[str]())
         kinds = sorted({name.partition(":")[2] for name in totals if ":" in name})
         return TextMetrics(summary, tuple(_of_kind(kind, totals) for kind in kinds))
+
+    def may_lack(self, name: str) -> bool:
+        return ":" not in name  # right:PER and the like are counts
 
     def statistic(self, predictions: Sequence[Prediction]) -> Statistic:
         import numpy as np
