@@ -18,7 +18,7 @@ from sm_launch.workplace import Workplace
 if TYPE_CHECKING:
     from rich.console import Group
 
-PREDICTIONS = "predictions.jsonl"
+PREDICTIONS, EVALUATION = "predictions.jsonl", "evaluation.json"
 
 
 def run(
@@ -27,6 +27,7 @@ def run(
     *,
     data: str | None = None,
     output: Path,
+    min_shared: float = evaluation.LEAST_SHARED,
 ) -> tuple[Comparison, Path]:
     """Compare and write comparison.json and comparison.html into `output`.
 
@@ -35,6 +36,7 @@ def run(
         open_place: settles the target; called only where an endpoint is measured.
         data: held-out rows for endpoints.
         output: directory of the report.
+        min_shared: share of the rows (0 to 1) that both must have answered.
 
     Raises:
         UserInputError: neither a report nor an endpoint, or of different tasks or rows.
@@ -46,7 +48,8 @@ def run(
             field="task",
             fix="compare two models of the same task",
         )
-    found = evaluation.compare(first, second, evaluation.make_task(task), names=names)
+    made = evaluation.make_task(task)
+    found = evaluation.compare(first, second, made, names=names, min_shared=min_shared)
     return found, write_comparison(found, output)
 
 
@@ -61,17 +64,35 @@ def _side(
         done = evaluating.run(lambda: place, place.config, request)
         return list(done.result.predictions), done.result.task
     file = path / PREDICTIONS if path.is_dir() else path
-    return evaluation.read_predictions(file), _task_of(file)
+    task, rows = _said_of(file)
+    return evaluation.read_predictions(file, rows=rows), task
 
 
-def _task_of(predictions: Path) -> str:
-    """The task that the evaluation.json beside the predictions names."""
+def _said_of(predictions: Path) -> tuple[str, int]:
+    """Task and number of predictions, as the evaluation.json beside them says.
+
+    Raises:
+        UserInputError: there is none, or it says neither.
+    """
+    file = predictions.parent / EVALUATION
     try:
-        document = json.loads((predictions.parent / "evaluation.json").read_text(encoding="utf-8"))
-        task = str(document["task"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "text-classification"
-    return task if task in evaluation.TASKS else "text-classification"
+        document = json.loads(file.read_text(encoding="utf-8"))
+        task, rows = str(document["task"]), int(document["rows"]["evaluated"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserInputError(
+            f"cannot be read: {error or type(error).__name__}",
+            field=EVALUATION,
+            value=str(file),
+            fix="name the directory of a report: it tells the task and the rows of predictions",
+        ) from error
+    if task not in evaluation.TASKS:
+        raise UserInputError(
+            "this task cannot be compared",
+            field=f"{EVALUATION}: task",
+            value=task,
+            fix=f"evaluate both models as one of {', '.join(evaluation.TASKS)}",
+        )
+    return task, rows
 
 
 def require_not_worse(found: Comparison, metrics: Sequence[str]) -> None:
@@ -133,4 +154,4 @@ def render(found: Comparison) -> Group:
         f"{found.rows} rows; right in {found.first} alone: {test.only_first}, in {found.second} "
         f"alone: {test.only_second}; McNemar p {test.p_value:.4f}"
     )
-    return Group(table, Text(words))
+    return Group(table, Text(words), *(Text(line, style="yellow") for line in found.left_out()))

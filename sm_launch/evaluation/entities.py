@@ -5,7 +5,9 @@ Tags without such a prefix (parts of speech) are an entity a word, as training c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import bisect
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 Span = tuple[str, int, int]
 """Entity type, first and last word."""
@@ -38,6 +40,38 @@ def spans(tags: Sequence[str]) -> set[Span]:
     return set(found)
 
 
-def is_plain(tags: Sequence[str]) -> bool:
-    """Whether no tag has a prefix, so that each word is an entity of its own."""
-    return not any(split_tag(tag)[0] for tag in tags if tag != OUTSIDE)
+def answered_spans(answer: Sequence[Mapping[str, Any]], words: Sequence[str]) -> set[Span]:
+    """The entities of an endpoint's answer to words that were sent with one space between them.
+
+    Tokens (`entity`, from aggregation_strategy none): the tag of a word is that of the token that
+    its first character is in, as in training. Groups (`entity_group`): the words that one touches.
+
+    Raises:
+        KeyError, TypeError: neither of the two.
+    """
+    begins, at = [], 0
+    for word in words:
+        begins.append(at)
+        at += len(word) + 1
+    if any("entity_group" in found for found in answer):
+        return {
+            (str(found["entity_group"]), touched[0], touched[-1])
+            for found in answer
+            if (touched := _touched(found, begins, words))
+        }
+    tags = [OUTSIDE] * len(words)
+    for found in answer:
+        start, end, tag = found["start"], found["end"], str(found["entity"])
+        place = bisect.bisect_left(begins, start)
+        # A token may hold the blank before its word, or begin within one: that one is no first.
+        if place < len(begins) and start <= begins[place] < end:
+            tags[place] = tag
+    return spans(tags)
+
+
+def _touched(found: Mapping[str, Any], begins: Sequence[int], words: Sequence[str]) -> list[int]:
+    return [
+        i
+        for i, (begin, word) in enumerate(zip(begins, words, strict=True))
+        if begin < found["end"] and found["start"] < begin + len(word)
+    ]

@@ -19,12 +19,16 @@ _RANGES = {
     "brier": (0.0, 2.0),
     "bleu": (0.0, 100.0),
     "chrf": (0.0, 100.0),
+    "cosine_mcc": (-1.0, 1.0),
     "pearson_cosine": (-1.0, 1.0),
     "spearman_cosine": (-1.0, 1.0),
 }
 _OF_ALL_ROWS = frozenset({"accuracy", "recall_weighted"})
 """Shares of rows whose label was named right: the weighted mean of recalls is the accuracy."""
-_OF_VALUES = frozenset({"exact_match", "HasAns_exact", "NoAns_exact"})
+_OF_VALUES = frozenset(
+    {"exact_match", "HasAns_exact", "NoAns_exact", "cosine_accuracy@1", "cosine_accuracy@10"}
+    | {"cosine_accuracy"}
+)
 
 
 def metric_range(name: str) -> tuple[float, float]:
@@ -46,4 +50,5 @@ def share_of_rows(name: str, predictions: Sequence[Prediction]) -> NDArray[np.fl
     if name not in _OF_VALUES:
         return None
     values = np.array([p.values.get(name, np.nan) for p in predictions], dtype=float)
-    return values if set(values[~np.isnan(values)].tolist()) <= {0.0, 1.0} else None
+    known = set(values[~np.isnan(values)].tolist())
+    return values if known and known <= {0.0, 1.0} else None

@@ -29,18 +29,13 @@ def write_comparison(found: Comparison, directory: Path) -> Path:
 def render_comparison(found: Comparison) -> str:
     """The comparison as an HTML document."""
     title = f"{found.first} against {found.second}"
-    left_out = (
-        f" {found.only_one_answered:,} rows that only one model answered are left out."
-        if found.only_one_answered
-        else ""
-    )
     return page(
         title,
         el(
             "header",
             el("h1", title),
-            el("p", f"{found.task}, {found.rows:,} rows that both answered.{left_out}",
-               class_="sub"),
+            el("p", f"{found.task}, {found.rows:,} rows that both answered.", class_="sub"),
+            *(el("p", line, class_="sub") for line in found.left_out()),
             el("p", verdict(found)),
         ),
         _differences(found),

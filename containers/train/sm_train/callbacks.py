@@ -41,7 +41,7 @@ class LogCallback(TrainerCallback):  # type: ignore[misc]
         """Resumed: what was logged after the checkpoint comes again, and the file may be new."""
         rows: list[dict[str, Any]] = []
         if self.path.is_file():
-            lines = self.path.read_text(encoding="utf-8").splitlines()
+            lines = self.path.read_text(encoding="utf-8").split("\n")
             rows = [json.loads(line) for line in lines if line.endswith("}")]
         rows = [row for row in rows if row["step"] <= state.global_step] or [
             {"step": event["step"], **event} for event in state.log_history

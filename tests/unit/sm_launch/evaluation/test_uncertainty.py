@@ -186,7 +186,9 @@ def test_comparison_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
     for name, accuracy in (("old", 0.9), ("new", 0.5)):
         directory = tmp_path / name
         write_predictions(directory / "predictions.jsonl", some(200, accuracy, seed=len(name)))
-        (directory / "evaluation.json").write_text('{"task": "text-classification"}')
+        (directory / "evaluation.json").write_text(
+            '{"task": "text-classification", "rows": {"evaluated": 200}}'
+        )
     old, new, out = (str(tmp_path / name) for name in ("old", "new", "out"))
     assert cli.run(["compare", old, new, "--output", out, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
