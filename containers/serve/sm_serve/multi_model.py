@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
 from starlette.requests import Request
@@ -25,8 +26,8 @@ class InvokeModel:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         service = self._service
-        _, handler = store(service).get(scope["path_params"]["name"])
-        await respond(scope, receive, send, service, handler.invoke)
+        with store(service).using(scope["path_params"]["name"]) as handler:
+            await respond(scope, receive, send, service, handler.invoke)
 
 
 def store(service: Service) -> ModelStore:
@@ -60,7 +61,8 @@ def model_routes(service: Service) -> list[Route]:
         return JSONResponse(describe(name, store(service).get(name)[0]))
 
     async def unload(request: Request) -> Response:
-        await store(service).unload(request.path_params["name"])
+        unloading = store(service).unload(request.path_params["name"])
+        await asyncio.shield(asyncio.ensure_future(unloading))
         return JSONResponse({})
 
     return [
