@@ -51,7 +51,7 @@ HEADER_BYTES = 100_000_000
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """What the tensors' names and shapes tell: the largest side, the layers, tables of positions."""
+    """What the tensors' names and shapes tell."""
 
     largest: int
     layers: int

@@ -151,10 +151,10 @@ class HttpProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, message: str) -> None:
         """Ends the connection with an error, unless an answer to another request is on its way."""
         cycle = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            if self._in_head or cycle.response_started:
-                self.transport.close()
-                return
+        unanswered = cycle is not None and not cycle.response_complete
+        if unanswered and (self._in_head or cycle.response_started):
+            self.transport.close()
+            return
         body = json.dumps(BadRequest(message).body()).encode()
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(STATUS_LINE[status] + head % len(body) + body)

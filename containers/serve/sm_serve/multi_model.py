@@ -14,7 +14,7 @@ from sm_serve.errors import BadRequest
 from sm_serve.gate import read_request, respond
 from sm_serve.model_store import ModelStore
 from sm_serve.routing import by_method
-from sm_serve.schemas import documents, media
+from sm_serve.schemas import media
 from sm_serve.service import Service
 
 
@@ -48,8 +48,7 @@ def model_routes(service: Service) -> list[Route]:
 
     async def load(request: Request) -> Response:
         incoming = await read_request(request.scope, request.receive, service)
-        text = documents.decode_text(incoming.body, media.PLAIN_JSON)
-        body: Any = documents.parse_json(text)
+        body: Any = (await incoming.read(media.PLAIN_JSON)).value
         names = ("model_name", "url")
         if not isinstance(body, dict) or not all(isinstance(body.get(n), str) for n in names):
             raise BadRequest('send {"model_name": text, "url": directory}')

@@ -37,7 +37,7 @@ def test_layers_are_counted_by_the_tensors_names_and_shared_ones_allowed(tmp_pat
     check_sizes({"num_hidden_layers": 24}, tmp_path)
     lay(tmp_path, {}, h__299__weight=[8, 8])
     check_sizes({"num_hidden_layers": 300}, tmp_path)
-    with pytest.raises(StartupError, match="num_hidden_layers=301 .* layers up to number 300"):
+    with pytest.raises(StartupError, match=r"num_hidden_layers=301 .* layers up to number 300"):
         check_sizes({"num_hidden_layers": 301}, tmp_path)
 
 
@@ -53,5 +53,5 @@ def test_computed_positions_may_be_more_than_any_side(tmp_path):
 )
 def test_a_damaged_header_is_told(tmp_path, damage):
     (tmp_path / "model.safetensors").write_bytes(damage)
-    with pytest.raises(StartupError, match="model.safetensors is damaged"):
+    with pytest.raises(StartupError, match=r"model\.safetensors is damaged"):
         check_sizes({}, tmp_path)

@@ -13,7 +13,6 @@ from sm_serve.errors import StartupError
 from sm_serve.health import Health
 from sm_serve.stock_variables import unheeded
 
-
 NO_TENSORS = b"\x02" + bytes(7) + b"{}"
 """The least that is a safetensors file."""
 

@@ -80,7 +80,8 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is chosen. `temperature` 0, or nearly, means greedy, `top_k` 0 and `top_p` 1 off.
+    """How the next token is chosen. `temperature` 0 means greedy, as does less than
+    float32 has; `top_k` 0 and `top_p` 1 mean off.
 
     Frequency and presence penalties count the answer's tokens alone, the repetition penalty the
     prompt's too. `logprobs` is how many alternatives to tell with each token's own, None for
