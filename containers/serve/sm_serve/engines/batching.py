@@ -430,7 +430,8 @@ class Batcher(Generic[Encoded]):
             flows = self._flows.values()
             raws = [*self._arrivals, *(raw for flow in flows for raw in flow.raw)]
             items = [item for flow in flows for item in flow.items]
-            calls = {id(each.call): each.call for each in (*raws, *items)}
+            waiting = [*(raw.call for raw in raws), *(item.call for item in items)]
+            calls = {id(call): call for call in waiting}
             self._arrivals.clear()
             self._flows.clear()
         error = NotReady(self._broken or "the server is stopping")
