@@ -36,9 +36,11 @@ LemmaLanguage = Literal[
     "slovene", "spanish", "swedish", "turkish", "ukrainian",
 ]  # fmt: skip
 Column = str | int
-_PAIR_NAMES = frozenset(
-    {"text_pair", "text2", "sentence2", "sentence_2", "hypothesis", "question2", "premise2"}
-)
+_PAIR_NAMES = frozenset({
+    "text_pair", "text2", "text_2", "text_b", "sentence2", "sentence_2", "sentence_b", "hypothesis",
+    "question2", "question_2", "passage", "response", "reply", "answer",
+})  # fmt: skip
+"""What people call the second text of a pair."""
 
 
 def _label_text(value: object) -> object:

@@ -262,7 +262,7 @@ def columns(sources: Sequence[Source], config: DataConfig) -> list[str]:
     names: dict[str, None] = {}
     for source in reversed(first.values()):
         chunk = next((chunk for chunk in read(source, config) if chunk.names), None)
-        names |= dict.fromkeys(chunk.names if chunk else ())
+        names |= dict.fromkeys(chunk.names if chunk is not None else ())
     return list(names)
 
 

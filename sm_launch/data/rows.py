@@ -193,8 +193,8 @@ class RowCleaner:
             return self._list(name, value)
         if name in self.layout.required and self._blank(value):
             raise Rejected(f"missing_{name}", f"the {name} is {value!r}")
-        if name == "negative":
-            return self._text(name, value, taken)
+        if kind == "number":
+            return _number(name, value)
         return _unchanged(name, value)
 
     @staticmethod
@@ -321,6 +321,18 @@ def _unchanged(name: str, value: Any) -> Any:
         except UnicodeError as error:
             raise Rejected("undecodable", f"{name} is neither UTF-8 nor cp1252") from error
     return value
+
+
+def _number(name: str, value: Any) -> float:
+    """A number, or its text with a decimal point or comma."""
+    text = str(value).strip()
+    try:
+        number = float(text.replace(",", ".") if text.count(",") == 1 else text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or isinstance(value, bool):
+        raise Rejected(f"invalid_{name}", f"{name} is no number: {_short(value)}")
+    return number
 
 
 def _is_infinite(value: Any) -> bool:

@@ -10,11 +10,12 @@ from sm_launch.data.chunks import column_index, find_column
 from sm_launch.data.config import Column, DataConfig, Task
 from sm_launch.errors import UserInputError
 
-Kind = Literal["text", "label", "messages", "turn", "list", "value"]
+Kind = Literal["text", "label", "messages", "turn", "list", "number", "value"]
 """text: cleaned; label: of a class; messages: a conversation that ends by its answer; turn: a text
-or messages; list: maybe as JSON; value: whatever it is, unchanged."""
+or messages; list: maybe as JSON; number: maybe as text; value: whatever it is, unchanged."""
 
-_COMPANIONS = ("tools", "chat_template_kwargs")
+_COMPANIONS = ("tools", "chat_template_kwargs", "system")
+_OPTIONAL_KINDS: dict[str, Kind] = {"prompt": "turn", "score": "number"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ _SHAPES: dict[Task, tuple[Shape, ...]] = {
     ),
     "token-classification": (Shape({"tokens": "list", "tags": "list"}),),
     "embedding": (
-        Shape({"anchor": "text", "positive": "text"}, ("negative",)),
+        Shape({"anchor": "text", "positive": "text"}),
         Shape({"sentence1": "text", "sentence2": "text"}, ("score", "label")),
     ),
 }
@@ -100,7 +101,11 @@ def lay_out(config: DataConfig, names: Sequence[str]) -> Layout:
     required = tuple(kinds)
     for name in shape.optional:
         if name not in kinds and find_column(names, _wanted(config, name)[0]) is not None:
-            kinds[name] = "turn" if name == "prompt" else "value"
+            kinds[name] = _OPTIONAL_KINDS.get(name, "value")
+    if "positive" in kinds:
+        kinds |= {name: "text" for name in sorted(names) if name.startswith("negative")}
+        if find_column(names, config.columns.negative) is not None:
+            kinds["negative"] = "text"
     columns = {name: _wanted(config, name) for name in kinds}
     used = {column for several in columns.values() for column in several}
     kept = [column for column in config.columns.keep if column not in used]

@@ -101,7 +101,7 @@ def arrow_schema(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> Any:
     fields = []
     for at, name in enumerate(names):
         try:
-            fields.append(pa.field(name, pa.infer_type([row[at] for row in rows])))
+            fields.append(pa.field(name, pa.array([row[at] for row in rows]).type))
         except (pa.ArrowException, UnicodeError, OverflowError) as error:
             return f"{name}: {error}"
     return pa.schema(fields)
