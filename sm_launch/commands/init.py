@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from sm_launch.commands.options import echo_json, json_option
+from sm_launch.data.config import Columns, Task
 from sm_launch.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ _MODELS = {
     "embedding": "sentence-transformers/all-MiniLM-L6-v2",
 }
 _TEACHER = "Qwen/Qwen3-1.7B"
-_COLUMNS = {"text-classification": {"text": "text", "label": "label"}}
-"""Shown although they are the defaults: the first thing that anybody changes."""
 
 
 @click.command()
@@ -77,18 +76,18 @@ def init(
             fix="give another name with --output, or overwrite it with --force",
         )
     guess = _guess(method, data_path, given)
+    columns = guess.columns or _default_columns(method)
     values = {
         "NAME": name,
         "INPUT": _quoted(_from(output, data_path) if data_path else _placeholder(method)),
         "METHOD": method,
         "MODEL": _quoted(model or _MODELS.get(method, _DECODER)),
-        "COLUMNS": f"  columns: {_flow(_shown_columns(method, guess))}\n",
+        "COLUMNS": f"  columns: {_flow(columns)}",
         "TABLE": _table(guess),
         "HYPERPARAMETERS": _hyperparameters(method, guess),
         "CLASSES": "",
     }
     output.write_text(_render(method, values), encoding="utf-8")
-    columns = _shown_columns(method, guess)
     if as_json:
         echo_json({"path": output, "method": method, "columns": columns})
         return
@@ -101,7 +100,6 @@ def init(
 
 
 def _guess(method: str, data_path: str | None, given: tuple[str, ...]) -> Guess:
-    from sm_launch.data.config import Columns, Task
     from sm_launch.data.guess import Guess, guess
     from sm_launch.hyperparameters import check_hyperparameters
 
@@ -118,7 +116,7 @@ def _guess(method: str, data_path: str | None, given: tuple[str, ...]) -> Guess:
             )
         named[key] = column
     if data_path is None:
-        return Guess(columns=dict(named))
+        return Guess(columns=_default_columns(method) | named if named else {})
     task = next(task for task in get_args(Task) if task == method)
     return guess(task, data_path, Path.cwd(), named)
 
@@ -134,16 +132,19 @@ def _placeholder(method: str) -> str:
     return "data.csv" if method == "text-classification" else "data.jsonl"
 
 
-def _shown_columns(method: str, guess: Guess) -> dict[str, Any]:
-    return _COLUMNS.get(method, {}) | guess.columns
+def _default_columns(method: str) -> dict[str, Any]:
+    from sm_launch.data.shapes import shapes
+
+    task = next(task for task in get_args(Task) if task == method)
+    return {name: name for name in shapes(task)[0].required}
 
 
 def _table(guess: Guess) -> str:
     """The lines about CSV files: set where the file needs it, else as comments."""
-    header = f"  header: {json.dumps(guess.header)}\n" if not guess.header else "  # header: true\n"
+    header = "  # header: true" if guess.header else "  header: false"
     if guess.delimiter is not None:
-        return f"{header}  delimiter: {json.dumps(guess.delimiter)}\n"
-    return f'{header}  # delimiter: ","\n'
+        return f"{header}\n  delimiter: {json.dumps(guess.delimiter)}"
+    return f'{header}\n  # delimiter: ","'
 
 
 def _hyperparameters(method: str, guess: Guess) -> str:
@@ -151,7 +152,7 @@ def _hyperparameters(method: str, guess: Guess) -> str:
     values |= guess.hyperparameters
     if method == "distillation":
         values["teacher_model_name_or_path"] = _TEACHER
-    return "".join(f"    {key}: {_flow(value)}\n" for key, value in values.items())
+    return "\n".join(f"    {key}: {_flow(value)}" for key, value in values.items())
 
 
 def _render(method: str, values: dict[str, str]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sm_launch.data.chunks import Chunk, short_list
-from sm_launch.data.config import Column, Columns, DataConfig, Task
+from sm_launch.data.config import Column, DataConfig, Task
 from sm_launch.data.messages import looks_like_messages
 from sm_launch.data.pipeline import fetch_by_default
 from sm_launch.data.read import read
@@ -60,7 +60,7 @@ class Guess:
     """What job.yaml has to say about a file."""
 
     columns: dict[str, Column | list[Column]] = field(default_factory=dict)
-    """Only those whose names are not the defaults."""
+    """Output name to column; of several the filled ones are joined."""
     header: bool = True
     delimiter: str | None = None
     """Where it is not the format's own."""
@@ -102,9 +102,8 @@ def guess(method: Task, location: str, base: Path, given: dict[str, str] | None 
             + " ".join(f"--column {name}=COLUMN" for name in shapes(method)[0].required),
         )
     default = "\t" if source.format == "tsv" else ","
-    defaults = Columns().model_dump()
     return Guess(
-        columns={name: column for name, column in found.items() if column != defaults[name]},
+        columns=found,
         header=header,
         delimiter=source.delimiter if source.delimiter != default else None,
         hyperparameters=_hyperparameters(method, chunk.names),

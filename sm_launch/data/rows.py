@@ -258,7 +258,10 @@ class RowCleaner:
         except UnicodeError as error:
             raise Rejected("undecodable", "the label is neither UTF-8 nor cp1252") from error
         if is_list(value) and (label is None or self._labels.allowed is None):
-            raise Rejected("invalid_label", f"several labels in one cell: {_short(value)}")
+            raise Rejected(
+                "invalid_label",
+                f"several labels in one cell, and a classifier learns one: {_short(value)}",
+            )
         if label:
             return label
         if self._labels.allowed is not None and self._is_missing("label", value, taken):
