@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from sm_launch import contract
 from sm_launch.data.config import DataConfig
+from sm_launch.data.task import follow_method, misfit
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation_config import Evaluation
 from sm_launch.hosting_config import (
@@ -248,7 +249,16 @@ class JobConfig(Section):
         """A section whose keys are all commented out reads as null."""
         if not isinstance(document, dict):
             return document
-        return {key: value for key, value in document.items() if value is not None}
+        given = {key: value for key, value in document.items() if value is not None}
+        return follow_method(given)
+
+    @model_validator(mode="after")
+    def _task_fits_method(self) -> JobConfig:
+        if self.data is not None and "method" in self.training.model_fields_set:
+            problem = misfit(self.data.task, self.training.method)
+            if problem and not self.training.channels:
+                raise ValueError(problem)
+        return self
 
     @field_validator("name")
     @classmethod
