@@ -121,6 +121,7 @@ def train(job: Job) -> None:
     """Fine-tune, evaluate on the test channel, write the model directory."""
     from trl import SFTTrainer
 
+    from sm_train.callbacks import PerplexityCallback
     from sm_train.learning import learnable
     from sm_train.model import load_model, load_tokenizer, peft_config
     from sm_train.run import callbacks, finish, training_arguments
@@ -143,7 +144,7 @@ def train(job: Job) -> None:
         eval_dataset=tokens["validation"],
         processing_class=tokenizer,
         peft_config=peft_config(job),
-        callbacks=callbacks(job),
+        callbacks=[PerplexityCallback(), *callbacks(job)],
     )
     finish(job, trainer, tokenizer, tokens["test"])
 
