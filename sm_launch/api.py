@@ -282,6 +282,7 @@ def compare(
     overrides: Sequence[str] = (),
     data: str | None = None,
     output: Path = Path("comparison"),
+    min_shared: float = 0.8,
 ) -> Comparison:
     """Compare two models on the same rows: `sm-launch compare`.
 
@@ -293,6 +294,7 @@ def compare(
         overrides: `key=value`, as --set takes them.
         data: held-out rows for endpoints.
         output: directory of comparison.html.
+        min_shared: share of the rows (0 to 1) that both models must have answered.
     """
     from sm_launch import comparing
     from sm_launch.workplace import open_workplace
@@ -302,6 +304,7 @@ def compare(
         lambda: open_workplace(load(job, overrides), target),
         data=data,
         output=output,
+        min_shared=min_shared,
     )
     return found
 

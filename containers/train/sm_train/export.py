@@ -6,6 +6,7 @@ import copy
 import json
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,7 @@ def _summary(job: Job, trainer: Any, results: dict[str, float]) -> dict[str, Any
         "base_model": job.model_source,
         "rows": {s: len(job.data.split(s) or ()) for s in ("train", "validation", "test")},
         "rejected_rows": job.data.rejected,
+        "learnt": {split: asdict(counts) for split, counts in job.learning.items()},
         "steps": state.global_step,
         "batch": {
             "per_device": trainer.args.per_device_train_batch_size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +37,7 @@ class Job:
     stop: StopRequest
     started: float  # time.time() when the process began
     new_tokens: NewTokens = field(default_factory=NewTokens)  # filled with tokenizer and model
+    learning: Mapping[str, Any] = field(default_factory=dict)  # learning.Counts by split
 
     @property
     def is_main(self) -> bool:

@@ -110,7 +110,7 @@ class SpanTrainer(LengthGroupedTrainer):
         if list(prediction.label_ids[0]) != list(asked.dataset["start_positions"]):
             raise RuntimeError("the predictions are of other rows than those to be scored")
         answers = best_answers(asked, starts, ends, self.max_answer_length)
-        pairs = list(zip(answers, (row["texts"] or [""] for row in asked.rows), strict=True))
+        pairs = list(zip(answers, map(accepted, (r["texts"] for r in asked.rows)), strict=True))
         exact = [max(float(plain(a) == plain(t)) for t in texts) for a, texts in pairs]
         overlap = [max(word_f1(a, t) for t in texts) for a, texts in pairs]
         return {
@@ -131,6 +131,11 @@ def _loss(asked: Windows, starts: Any, ends: Any) -> float:
         for logits, name in ((starts, "start_positions"), (ends, "end_positions"))
     ]
     return sum(losses) / len(losses)
+
+
+def accepted(texts: Sequence[str]) -> list[str]:
+    """What answers a question; answers that are nothing in SQuAD's normal form count as none."""
+    return [text for text in texts if plain(text)] or [""]
 
 
 def best_answers(asked: Windows, starts: Any, ends: Any, longest: int) -> list[str]:
