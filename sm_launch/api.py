@@ -110,6 +110,8 @@ def train(
         require_cost(place.config, place.config.training.max_cost_usd)
         for words in training.check_request(place.config, image=image, role=role):
             warnings.warn(words, stacklevel=2)
+    for words in training.data_warnings(place.config):
+        warnings.warn(words, stacklevel=2)
     name = requests.unique_name(place.config.name)
     session = place.session()
     request = training.build_request(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from sm_launch.data import quarantine, write
+from sm_launch.data import hub, quarantine, write
 from sm_launch.data.assign import Collected, Decision, decide, find_gaps
 from sm_launch.data.config import DataConfig
 from sm_launch.data.dedupe import KEPT, MISSING, VERDICTS
@@ -50,7 +50,7 @@ def prepare(
             whole when all went well, and untouched otherwise.
         progress: shows how far it is.
         base_directory: what relative paths in `config` are relative to; default: here.
-        fetch: copies an s3:// object to the local disk; default: with boto3's own configuration.
+        fetch: copies an s3:// or hf:// file here; default: as its library is configured.
 
     Raises:
         UserInputError: the configuration or the data is at fault.
@@ -120,13 +120,15 @@ def _prepare(
 
 
 def fetch_by_default(stack: ExitStack, uri: str) -> Path:
-    """Copy an s3:// object with boto3's own configuration; `stack` removes the copy."""
+    """Copy an s3:// or hf:// file as its library is configured; `stack` removes the copy."""
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sm-launch-data-")))
+    if uri.startswith(hub.SCHEME):
+        return hub.fetch(uri, directory)
     import boto3
 
     from sm_launch.data.s3 import fetcher
 
-    directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="sm-launch-data-"))
-    return fetcher(boto3.client("s3"), Path(directory))(uri)
+    return fetcher(boto3.client("s3"), directory)(uri)
 
 
 @dataclass(frozen=True)
