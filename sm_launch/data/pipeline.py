@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sm_launch.data import quarantine, write
 from sm_launch.data.assign import Collected, Decision, decide
@@ -109,14 +110,15 @@ def _prepare(
     return report
 
 
-def fetch_by_default(stack: ExitStack, uri: str) -> Path:
-    """Copy an s3:// object with boto3's own configuration; `stack` removes the copy."""
-    import boto3
-
+def fetch_by_default(
+    stack: ExitStack, uri: str, clients: Callable[[str], Any] | None = None
+) -> Path:
+    """Copy an s3:// object; `stack` removes the copy. Default: boto3's own configuration."""
+    from sm_launch.aws_clients import make_client
     from sm_launch.data.s3 import fetcher
 
     directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="sm-launch-data-"))
-    return fetcher(boto3.client("s3"), Path(directory))(uri)
+    return fetcher((clients or make_client)("s3"), Path(directory))(uri)
 
 
 @dataclass(frozen=True)
