@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sm_launch import __version__, artefacts, evaluation, report
+from sm_launch.aws_clients import clients_for
 from sm_launch.config import JobConfig
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation.judge import Judge
@@ -68,7 +69,8 @@ def run(open_place: Callable[[], Workplace], config: JobConfig, request: Request
     _check(request)
     with ExitStack() as stack:
         held_out = _held_out(config, request.data)
-        fetch = functools.partial(evaluation.fetch_any, stack=stack, region=config.aws.region)
+        clients = clients_for(config.aws)
+        fetch = functools.partial(evaluation.fetch_any, stack=stack, clients=clients)
         rows = evaluation.read_rows(fetch(held_out))
         job = _Job(config, request, rows, _task(config, rows))
         try:
