@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sm_train.asking import identity_of_test
 from sm_train.callbacks import print_line
 from sm_train.errors import UserError
 from sm_train.job import Job
@@ -40,7 +41,8 @@ def export(job: Job, trainer: Any, tokenizer: Any, results: dict[str, float]) ->
     with staged(job.paths.model) as folder:
         _save_weights(job, model, tokenizer, folder, weights)
         tokenizer.save_pretrained(folder)
-        _write_json(folder / EVAL_RESULTS, results)
+        identity = identity_of_test(job.paths, job.data.test)
+        _write_json(folder / EVAL_RESULTS, {**results, **identity})
         card = model_card(job, results, summary)
         (folder / "README.md").write_text(card, encoding="utf-8")
     print_line(f"model written to {job.paths.model}")

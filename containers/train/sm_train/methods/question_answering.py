@@ -7,11 +7,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sm_train.contract import SPLIT_CHANNELS
 from sm_train.methods import Method
 
 if TYPE_CHECKING:
     from sm_train.config import Config
     from sm_train.job import Job
+
+
+COLUMNS: dict[str, str | None] = {
+    "question": "question",
+    "context": "context",
+    "label": "answers",
+}
 
 
 @dataclass(frozen=True)
@@ -109,10 +117,26 @@ def required_columns(_config: Config) -> list[tuple[str, ...]]:
     return [("question",), ("context",), ("answers",)]
 
 
+def asked(own: QuestionAnsweringArguments, tokenizer: Any, some_unanswered: bool) -> dict[str, Any]:
+    """The serving parameters that find the answers which `spans.best_answers` finds."""
+    from sm_train.spans import sizes
+
+    limit, stride = sizes(tokenizer, own.max_length, own.doc_stride)
+    return {
+        "handle_impossible_answer": some_unanswered,
+        "max_answer_len": own.max_answer_length,
+        "max_seq_len": limit,
+        "doc_stride": stride,
+        "align_to_words": False,
+        "rank_by": "logit",
+    }
+
+
 def train(job: Job) -> None:
     """Fine-tune, evaluate on the test channel, write the model directory."""
     from transformers import DataCollatorWithPadding
 
+    from sm_train.asking import tell
     from sm_train.model import adapt, load_model, load_tokenizer
     from sm_train.run import callbacks, finish, training_arguments
     from sm_train.spans import SpanTrainer, windows
@@ -120,6 +144,10 @@ def train(job: Job) -> None:
     own: QuestionAnsweringArguments = job.config.own
     tokenizer = load_tokenizer(job)
     model = load_model(job, "AutoModelForQuestionAnswering")
+    some_unanswered = any(
+        not row["texts"] for split in SPLIT_CHANNELS for row in job.data.split(split) or ()
+    )
+    tell(model, job.config, asked(own, tokenizer, some_unanswered), COLUMNS)
     sets = {
         split: windows(job.data.split(split), tokenizer, own.max_length, own.doc_stride)
         for split in ("train", "validation", "test")
@@ -134,6 +162,7 @@ def train(job: Job) -> None:
         callbacks=callbacks(job),
         window_sets={"eval": sets["validation"], "test": sets["test"]},
         max_answer_length=own.max_answer_length,
+        may_be_none=some_unanswered,
     )
     finish(job, trainer, tokenizer, sets["test"].dataset if sets["test"] else None)
 
