@@ -23,6 +23,11 @@ MODEL_CLASSES = {
     "feature-extraction": "AutoModel",
     "text-generation": "AutoModelForCausalLM",
 }
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model",
+    "tiktoken.model", "spm.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json",
+)  # fmt: skip
+"""By one of these a directory is known to hold a tokenizer; transformers reads every kind."""
 PROBE_TOKENS = 64
 """Between a generation step and a batch of texts: a few short texts, or many sequences a step."""
 TURNS, PROBES = 4, 3
@@ -40,7 +45,7 @@ def load_tokenizer(artefact: Artefact, settings: Settings) -> Any:
     import transformers
 
     for path in (artefact.path, artefact.base):
-        if (path / "tokenizer_config.json").is_file() or (path / "tokenizer.json").is_file():
+        if any((path / name).is_file() for name in TOKENIZER_FILES):
             return transformers.AutoTokenizer.from_pretrained(
                 path, local_files_only=True, trust_remote_code=settings.trust_remote_code
             )
