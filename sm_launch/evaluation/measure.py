@@ -39,6 +39,7 @@ def measure(task: Task, predictions: Sequence[Prediction], slices: Sequence[str]
         for column in too_many(predictions, slices)
     ]
     warnings += _about_labels(predictions) if classifies else []
+    warnings += task.remarks(predictions)
     return Measured(
         metrics=task.metrics(predictions),
         intervals=bootstrap(task.statistic(predictions), len(predictions)),

@@ -30,6 +30,8 @@ def make_task(
     labels: Sequence[str] | None = None,
     parameters: Mapping[str, Any] | None = None,
     columns: Sequence[str] = (),
+    pair_column: str | None = None,
+    known_labels: Sequence[str] = (),
 ) -> Task:
     """A task by name.
 
@@ -40,6 +42,8 @@ def make_task(
         labels: order of the labels in tables.
         parameters: sent with each request (`max_new_tokens`, …).
         columns: the columns of the data, from which some tasks choose their default.
+        pair_column: column of the second text of a pair (text-classification).
+        known_labels: the model's classes in the order of their ids, which numbers in the data name.
 
     Raises:
         UserInputError: there is no such task.
@@ -57,6 +61,8 @@ def make_task(
         labels=labels,
         parameters=parameters or {},
         data_columns=columns,
+        pair_column=pair_column,
+        known_labels=known_labels,
     )
 
 

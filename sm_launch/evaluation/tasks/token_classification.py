@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+CUT = "cut_words"
+"""Words of a row that the model did not read."""
 Span = tuple[str, int, int]
 """Entity type, first and last word."""
 
@@ -31,7 +33,10 @@ class TokenClassification(Task):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.parameters = {"aggregation_strategy": "simple", **self.parameters}
+        # "first" is the rule of training: a word has the tag of its first token. Which tokens
+        # make a word only the data knows, so all tokens are asked for.
+        if self.parameters.get("aggregation_strategy", "first") == "first":
+            self.parameters |= {"aggregation_strategy": "none", "ignore_labels": []}
 
     def example(self, index: int, row: Row) -> Example:
         words, tags = _list(row, self.text_column), _list(row, self.label_column)
@@ -39,17 +44,49 @@ class TokenClassification(Task):
             raise UnusableRow(f"{len(words)} words and {len(tags)} tags")
         if not words:
             raise UnusableRow(f"no words in column {self.text_column!r}")
+        words = [str(word) for word in words]
         text = " ".join(words)
-        return Example(index, text, _shown(spans(tags)), references=tuple(words))
-
-    def read(self, example: Example, answer: Any) -> Prediction:
-        found = _found(answer, example.references)
-        return Prediction(
-            example.index, example.text, example.gold, _shown(found), slices=example.slices
+        return Example(
+            index, text, _shown(spans([self._name(tag) for tag in tags])), references=tuple(words)
         )
 
+    def _name(self, tag: Any) -> str:
+        """The tag's name; a number counts the model's tags, as in training."""
+        known = self.known_labels
+        counts = isinstance(tag, int) and 0 <= tag < len(known)
+        return known[tag] if counts and str(tag) not in known else str(tag)
+
+    def read(self, example: Example, answer: Any) -> Prediction:
+        try:
+            return self._read(example, answer)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise WireError(f"not a list of entities: {str(answer)[:120]}") from error
+
+    def _read(self, example: Example, answer: Any) -> Prediction:
+        words = example.references
+        gold = example.gold
+        values: dict[str, float] = {}
+        if any("entity_group" in entity for entity in answer):
+            found = _found(answer, words)
+        else:
+            tags = first_tags(answer, words)
+            kept = self._known_words(tags)
+            named = spans([tags[word] or "O" for word in kept])
+            found = {(kind, kept[first], kept[last]) for kind, first, last in named}
+            if len(kept) < len(words):
+                gold = _shown(_within(_spans_in(gold), kept))
+                values = {CUT: float(len(words) - len(kept))}
+        return Prediction(
+            example.index, example.text, gold, _shown(found), values=values, slices=example.slices
+        )
+
+    def _known_words(self, tags: Sequence[str | None]) -> list[int]:
+        """The words that the model read: those with a token, where all tokens were told."""
+        told_all = "O" in tags or (bool(self.known_labels) and "O" not in self.known_labels)
+        return [at for at, tag in enumerate(tags) if tag is not None or not told_all]
+
     def score(self, prediction: Prediction) -> Prediction:
-        found, gold = _read(prediction.predicted), _read(prediction.gold)
+        found, gold = _spans_in(prediction.predicted), _spans_in(prediction.gold)
         values: Counter[str] = Counter()
         for kind, *_ in found & gold:
             values[f"right:{kind}"] += 1
@@ -60,7 +97,16 @@ class TokenClassification(Task):
         _, _, f1 = _prf(len(found & gold), len(found), len(gold))
         measured = {"f1": f1, "exact_match": float(found == gold)}
         measured |= {name: float(count) for name, count in values.items()}
-        return replace(prediction, values=measured)
+        return replace(prediction, values={**prediction.values, **measured})
+
+    def remarks(self, predictions: Sequence[Prediction]) -> list[str]:
+        cut = [p.values[CUT] for p in predictions if CUT in p.values]
+        if not cut:
+            return []
+        return [
+            f"{sum(cut):.0f} words of {len(cut)} rows have no token within what the model reads; "
+            "they count in no metric, in training neither"
+        ]
 
     def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
         import numpy as np
@@ -114,27 +160,53 @@ def spans(tags: Sequence[str]) -> set[Span]:
 
 def _found(answer: Any, words: Sequence[str]) -> set[Span]:
     """The entities of an answer, whose characters are made into words again."""
-    starts, at = [], 0
-    for word in words:
-        starts.append(at)
-        at += len(word) + 1
     found: set[Span] = set()
-    try:
-        for entity in answer:
-            kind = str(entity["entity_group"])
-            touched = [
-                i
-                for i, (start, word) in enumerate(zip(starts, words, strict=True))
-                if start < entity["end"] and entity["start"] < start + len(word)
-            ]
-            if touched:
-                found.add((kind, touched[0], touched[-1]))
-    except (TypeError, KeyError) as error:
-        raise WireError(f"not a list of entities: {str(answer)[:120]}") from error
+    places = _places(words)
+    for entity in answer:
+        kind = str(entity["entity_group"])
+        touched = [
+            i
+            for i, (start, end) in enumerate(places)
+            if start < entity["end"] and entity["start"] < end
+        ]
+        if touched:
+            found.add((kind, touched[0], touched[-1]))
     return found
 
 
-def _list(row: Row, column: str) -> list[str]:
+def first_tags(answer: Any, words: Sequence[str]) -> list[str | None]:
+    """The tag of each word's first token; None for a word of which no token is told.
+
+    Args:
+        answer: tokens with `entity`, `start` and `end` in the words joined by spaces.
+        words: the words.
+    """
+    tokens = sorted((token["start"], token["end"], str(token["entity"])) for token in answer)
+    tags: list[str | None] = []
+    at = 0
+    for start, end in _places(words):
+        while at < len(tokens) and tokens[at][1] <= start:
+            at += 1
+        tags.append(tokens[at][2] if at < len(tokens) and tokens[at][0] < end else None)
+    return tags
+
+
+def _places(words: Sequence[str]) -> list[tuple[int, int]]:
+    """Start and end of each word in the words joined by spaces."""
+    places, at = [], 0
+    for word in words:
+        places.append((at, at + len(word)))
+        at += len(word) + 1
+    return places
+
+
+def _within(found: set[Span], words: Sequence[int]) -> set[Span]:
+    """The entities as far as they lie in these words."""
+    inside = ((kind, [w for w in words if first <= w <= last]) for kind, first, last in found)
+    return {(kind, kept[0], kept[-1]) for kind, kept in inside if kept}
+
+
+def _list(row: Row, column: str) -> list[Any]:
     value = row.get(column)
     if isinstance(value, str):
         try:
@@ -143,7 +215,7 @@ def _list(row: Row, column: str) -> list[str]:
             value = value.split()
     if not isinstance(value, list):
         raise UnusableRow(f"no list in column {column!r}")
-    return [str(item) for item in value]
+    return list(value)
 
 
 def _shown(found: set[Span]) -> str:
@@ -158,12 +230,12 @@ def readable(text: str, answer: str) -> str:
         answer: what was found or expected, as the prediction holds it.
     """
     words = text.split(" ")
-    found = sorted(_read(answer), key=lambda span: span[1:])
+    found = sorted(_spans_in(answer), key=lambda span: span[1:])
     parts = [f"{' '.join(words[first : last + 1])} ({kind})" for kind, first, last in found]
     return ", ".join(parts) or "none"
 
 
-def _read(text: str) -> set[Span]:
+def _spans_in(text: str) -> set[Span]:
     return {(kind, first, last) for kind, first, last in json.loads(text)}
 
 
