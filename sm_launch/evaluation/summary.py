@@ -57,10 +57,15 @@ def _headline(result: EvaluationResult) -> Table:
     table.add_column(style="dim")
     table.add_column(justify="right", style="bold")
     table.add_column(style="dim")
+    table.add_column(style="dim")
     summary = result.metrics.summary if result.metrics is not None else {}
     for name, title in HEADLINES.items():
         if name in summary:
-            table.add_row(title, f"{summary[name]:.4f}", _beside(result, name))
+            trained = (
+                f"training {value:.4f}" if (value := result.training.get(name)) is not None else ""
+            )
+            interval = _interval(result.intervals.get(name))
+            table.add_row(title, f"{summary[name]:.4f}", interval, trained)
     table.add_row("rows", f"{len(result.predictions)} of {result.rows_total}")
     if result.failures:
         table.add_row("failed rows", f"[red]{len(result.failures)}[/red]")
@@ -73,13 +78,6 @@ def _headline(result: EvaluationResult) -> Table:
         again = _repeated(load.request_latency)
         table.add_row(f"throughput ({setting})", f"{load.rows_per_s:.1f} rows/s", again)
     return table
-
-
-def _beside(result: EvaluationResult, name: str) -> str:
-    told = [_interval(result.intervals.get(name))]
-    if name in result.training:
-        told.append(f"in training: {result.training[name]:.4f}")
-    return "; ".join(filter(None, told))
 
 
 def _repeated(stats: LatencyStats) -> str:
