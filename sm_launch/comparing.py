@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from sm_launch import evaluating, evaluation
 from sm_launch.errors import QualityGateError, UserInputError
 from sm_launch.evaluation import Comparison, Prediction
+from sm_launch.evaluation.comparison import SIGNIFICANT
+from sm_launch.evaluation.paired import holm
 from sm_launch.report.comparison import write_comparison
 from sm_launch.workplace import Workplace
 
@@ -96,10 +98,13 @@ def _said_of(predictions: Path) -> tuple[str, int]:
 def require_not_worse(found: Comparison, metrics: Sequence[str]) -> None:
     """Raise QualityGateError where the second model is significantly worse.
 
+    The p-values are corrected for the metrics named here, not for all: they were chosen before.
+
     Raises:
         UserInputError: there is no such metric.
     """
     known = {difference.metric: difference for difference in found.metrics}
+    named = holm({metric: known[metric].p_value for metric in metrics if metric in known})
     worse = []
     for metric in metrics:
         if metric not in known:
@@ -110,8 +115,8 @@ def require_not_worse(found: Comparison, metrics: Sequence[str]) -> None:
                 fix=f"choose one of {', '.join(known)}",
             )
         difference = known[metric]
-        if difference.significant and not difference.improved:
-            worse.append(f"{metric} {difference.difference:+.4f} (p {difference.p_value:.4f})")
+        if named[metric] < SIGNIFICANT and not difference.improved:
+            worse.append(f"{metric} {difference.difference:+.4f} (p {named[metric]:.4f})")
     if worse:
         raise QualityGateError(
             f"{found.second} is worse than {found.first}: {'; '.join(worse)}",
@@ -131,7 +136,7 @@ def render(found: Comparison) -> Group:
     table.add_column("metric")
     for title in (found.first, found.second):
         table.add_column(escape(title), justify="right", overflow="fold")
-    for title in ("difference", "95 % interval", "p"):
+    for title in ("difference", "95 % interval", "p", "p (Holm)"):
         table.add_column(title, justify="right", no_wrap=True)
     for m in found.metrics:
         colour = "dim" if not m.significant else "green" if m.improved else "red"
@@ -142,6 +147,7 @@ def render(found: Comparison) -> Group:
             f"[{colour}]{m.difference:+.4f}[/{colour}]",
             f"{m.interval.low:+.4f} to {m.interval.high:+.4f}",
             f"{m.p_value:.4f}",
+            f"{m.p_adjusted:.4f}",
         )
     test = found.mcnemar
     words = (

@@ -117,6 +117,7 @@ def _task(
         columns=list(rows[0]),
         pair_column=wanted.text_pair_column or columns.get("text_pair"),
         known_labels=artefact.labels if artefact else (),
+        answer_pattern=wanted.answer_pattern,
     )
 
 

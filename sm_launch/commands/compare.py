@@ -50,7 +50,7 @@ def compare(
     fail_if_worse: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Compare two models on the same rows: McNemar's test and paired bootstrap.
+    """Compare two models on the same rows: exact and exchange tests, corrected for their number.
 
     FIRST and SECOND are reports of `sm-launch evaluate` (a directory, or its predictions.jsonl), or
     names of endpoints, which are then evaluated.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -97,7 +98,9 @@ def inspect(
     """
     with ExitStack() as stack:
         fetch = fetch or partial(fetch_by_default, stack)
-        sources = locate(config, base=base_directory or Path.cwd(), fetch=fetch)
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="sm-launch-data-"))
+        base = base_directory or Path.cwd()
+        sources = locate(config, base=base, fetch=fetch, scratch=Path(scratch))
         size = sum(source.path.stat().st_size for source in sources)
         bar = stack.enter_context(progress("Inspecting data", total=size))
         reports = []

@@ -9,15 +9,16 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sm_launch.errors import UserInputError
-from sm_launch.evaluation.intervals import LEAST_ROWS, RESAMPLES, draws
+from sm_launch.evaluation.intervals import LEAST_ROWS, RESAMPLES
 from sm_launch.evaluation.likelihood import LOG_LIKELIHOOD
+from sm_launch.evaluation.paired import holm, paired_differences
 from sm_launch.evaluation.result import Interval, Prediction
+from sm_launch.evaluation.scales import LOWER_IS_BETTER, UNBOUNDED
 from sm_launch.evaluation.task import Task
 
 SIGNIFICANT = 0.05
 LEAST_SHARED = 0.8
 """Of the rows of either model: what fails is seldom chance, and the rest is another data set."""
-LOWER_IS_BETTER = frozenset({"brier", "ece", "loss", "perplexity"})
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,17 @@ class MetricDifference:
     second: float
     difference: float
     interval: Interval
-    """95 % interval of the difference, by paired bootstrap."""
+    """95 % interval of the difference."""
     p_value: float
     """Two-sided: how often a difference this clear would come about with equal models."""
+    p_adjusted: float
+    """The same, corrected for all metrics that are compared at once (Holm)."""
     rows: int = 0
     """Rows on which both models have it; the others count for neither."""
 
     @property
     def significant(self) -> bool:
-        return self.p_value < SIGNIFICANT
+        return self.p_adjusted < SIGNIFICANT
 
     @property
     def improved(self) -> bool:
@@ -103,6 +106,7 @@ class Comparison:
                     "difference": m.difference,
                     "interval": [m.interval.low, m.interval.high],
                     "p_value": m.p_value,
+                    "p_adjusted": m.p_adjusted,
                     "significant": m.significant,
                     "improved": m.improved,
                     "rows": m.rows,
@@ -204,43 +208,30 @@ def _differences(
 ) -> list[MetricDifference]:
     import numpy as np
 
-    of_one, of_other = task.statistic(one), task.statistic(other)
-    chance, rows = np.random.default_rng(seed), len(one)
-    everything = np.arange(rows)
-    a, b = of_one(everything), of_other(everything)
-    names = [name for name in a if name in b]
-    lacking.update(dict.fromkeys(a.keys() ^ b.keys(), rows))
-    drawn: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(draws(rows, resamples)):
-        sample = chance.integers(0, rows, rows)
-        found_a, found_b = of_one(sample), of_other(sample)
-        for name in names:
-            drawn[name].append(found_b.get(name, np.nan) - found_a.get(name, np.nan))
+    everything = np.arange(len(one))
+    a, b = task.statistic(one)(everything), task.statistic(other)(everything)
+    lacking.update(dict.fromkeys(a.keys() ^ b.keys(), len(one)))
+    found = paired_differences(one, other, task, resamples=resamples, seed=seed)
+    adjusted = holm({name: each.p_value for name, each in found.items()})
     return [
-        replace(_difference(name, a, b, drawn[name]), rows=_rows_with(name, one)) for name in names
+        MetricDifference(
+            name,
+            each.first,
+            each.second,
+            each.second - each.first,
+            each.interval,
+            each.p_value,
+            adjusted[name],
+            _rows_with(name, one),
+        )
+        for name, each in found.items()
     ]
 
 
 def _rows_with(name: str, predictions: Sequence[Prediction]) -> int:
     """Rows that a metric is made of: all, unless it is the mean of a value that some lack."""
-    value = LOG_LIKELIHOOD if name in ("loss", "perplexity") else name
+    value = LOG_LIKELIHOOD if name in UNBOUNDED else name
     return sum(value in p.values for p in predictions) or len(predictions)
-
-
-def _difference(
-    name: str, a: Mapping[str, float], b: Mapping[str, float], drawn: list[float]
-) -> MetricDifference:
-    import numpy as np
-
-    values = np.array(drawn)
-    values = values[~np.isnan(values)]
-    low, high = np.percentile(values, [2.5, 97.5]) if len(values) else (np.nan, np.nan)
-    # One is added to both: a p-value of 0 is more than so many draws can show.
-    below = (int((values <= 0).sum()) + 1) / (len(values) + 1)
-    above = (int((values >= 0).sum()) + 1) / (len(values) + 1)
-    p_value = min(1.0, 2 * min(below, above))
-    interval = Interval(float(low), float(high))
-    return MetricDifference(name, a[name], b[name], b[name] - a[name], interval, p_value)
 
 
 def _mcnemar(pairs: Sequence[tuple[Prediction, Prediction]]) -> McNemar:

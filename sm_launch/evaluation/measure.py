@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sm_launch.evaluation.calibration import calibrate
-from sm_launch.evaluation.intervals import bootstrap
+from sm_launch.evaluation.calibration_error import debiased_error
+from sm_launch.evaluation.intervals import confidence_intervals, share_interval
 from sm_launch.evaluation.result import (
     CalibrationBin,
     Interval,
@@ -16,6 +17,10 @@ from sm_launch.evaluation.result import (
 )
 from sm_launch.evaluation.slices import MOST_VALUES, measure_slices, too_many
 from sm_launch.evaluation.task import Task
+
+LEAST_OF_CLASS = 20
+"""Rows of a class below which its precision, recall and F1 are nearly anything."""
+_MOST_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -40,13 +45,37 @@ def measure(task: Task, predictions: Sequence[Prediction], slices: Sequence[str]
     ]
     warnings += _about_labels(predictions) if classifies else []
     warnings += task.remarks(predictions)
+    metrics = task.metrics(predictions)
+    warnings += small_classes(metrics)
+    intervals = confidence_intervals(task, predictions)
+    bins = calibrate(predictions) if classifies else ()
+    if bins:
+        intervals |= dict.fromkeys(("ece", "ece_debiased"), debiased_error(bins).interval)
     return Measured(
-        metrics=task.metrics(predictions),
-        intervals=bootstrap(task.statistic(predictions), len(predictions)),
-        calibration=calibrate(predictions) if classifies else (),
+        metrics=metrics,
+        intervals=intervals,
+        calibration=bins,
         slices=tuple(measure_slices(predictions, slices, task)),
         warnings=tuple(warnings),
     )
+
+
+def small_classes(metrics: Metrics) -> list[str]:
+    """A warning that names the classes of too few rows, and what those can say at most."""
+    small = sorted(
+        (entry for entry in metrics.per_class if 0 < entry.support < LEAST_OF_CLASS),
+        key=lambda entry: entry.support,
+    )
+    if not small:
+        return []
+    worst = small[0]
+    sure = share_interval(worst.recall, worst.support)
+    shown = ", ".join(f"{entry.label!r} {entry.support}" for entry in small[:_MOST_NAMED])
+    more = f" and {len(small) - _MOST_NAMED} more" if len(small) > _MOST_NAMED else ""
+    return [
+        f"classes of fewer than {LEAST_OF_CLASS} rows say little: {shown}{more}; the recall "
+        f"{worst.recall:.2f} of {worst.label!r} may as well be {sure.low:.2f} or {sure.high:.2f}"
+    ]
 
 
 def _about_labels(predictions: Sequence[Prediction]) -> list[str]:

@@ -38,6 +38,8 @@ class Prediction:
     values: Mapping[str, float] = field(default_factory=dict)
     slices: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
+    vectors: tuple[str, ...] = ()
+    """Of an embedding's texts, packed, until they have been compared with each other."""
 
     @property
     def correct(self) -> bool:
@@ -91,7 +93,7 @@ Metrics = ClassificationMetrics | TextMetrics
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95 % confidence interval, by bootstrap over the rows."""
+    """A 95 % confidence interval."""
 
     low: float
     high: float

@@ -269,7 +269,7 @@ class _Run:
         for prediction in self.outcome.predictions:
             scored.append(self.task.score(prediction))
             bar.advance(1)
-        self.outcome.predictions, self._scored = scored, True
+        self.outcome.predictions, self._scored = self.task.complete(scored), True
 
     def score_references(
         self, sender: Sender, examples: Sequence[Example], concurrency: int, bar: ProgressBar

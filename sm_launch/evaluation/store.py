@@ -125,4 +125,10 @@ def read_predictions(path: Path, *, rows: int | None = None) -> list[Prediction]
 
 
 def _prediction(line: dict[str, Any]) -> Prediction:
-    return Prediction(**{**line, "references": tuple(line.get("references", ()))})
+    return Prediction(
+        **{
+            **line,
+            "references": tuple(line.get("references", ())),
+            "vectors": tuple(line.get("vectors", ())),
+        }
+    )

@@ -20,6 +20,7 @@ HEADLINES = {
     "f1_weighted": "F1 (weighted)",
     "roc_auc_macro": "ROC-AUC (macro)",
     "ece": "calibration error",
+    "ece_debiased": "calibration error, less chance",
     "precision": "precision",
     "recall": "recall",
     "f1": "F1",
@@ -32,6 +33,8 @@ HEADLINES = {
     "judge": "judge (0 to 1)",
     "loss": "loss (nats a token)",
     "perplexity": "perplexity",
+    "word_perplexity": "perplexity of a word",
+    "byte_perplexity": "perplexity of a byte",
 }
 
 

@@ -32,7 +32,7 @@ class Task:
     """
 
     name: ClassVar[str]
-    main_metric: ClassVar[str]
+    main_metric: str
     """What slices, comparisons and the reader look at first."""
     DEFAULT_COLUMNS: ClassVar[tuple[str, str]]
     lists: ClassVar[bool] = False
@@ -102,6 +102,10 @@ class Task:
     def predict(self, example: Example, answer: Any) -> Prediction:
         """One answer, measured. Raises WireError."""
         return self.score(self.read(example, answer))
+
+    def complete(self, predictions: Sequence[Prediction]) -> list[Prediction]:
+        """The scored predictions with what can be measured on all of them only."""
+        return list(predictions)
 
     def check_first(self, answers: Sequence[Any], golds: Collection[str]) -> None:
         """Look at a few answers before all rows are paid for.

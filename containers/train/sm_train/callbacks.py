@@ -91,6 +91,22 @@ class LogCallback(TrainerCallback):  # type: ignore[misc]
             self._mark = (time.perf_counter(), state.global_step, self._mark[2])
 
 
+class PerplexityCallback(TrainerCallback):  # type: ignore[misc]
+    """Beside each loss on held-out rows of a language model, its exponential."""
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Add it to the event and to the history that eval_results.json is made of."""
+        for split in ("eval", "test"):
+            loss = (logs or {}).get(f"{split}_loss")
+            if logs is None or not isinstance(loss, int | float):
+                continue
+            found = {f"{split}_perplexity": math.exp(loss) if loss < 700 else math.inf}
+            logs.update(found)
+            state.log_history[-1].update(found)
+
+
 def as_test_metrics(logs: dict[str, Any]) -> dict[str, Any]:
     """An event of the test channel under one prefix: TRL names part of it eval_…."""
     if not any(key.startswith("test_") for key in logs):

@@ -93,8 +93,7 @@ def settle_chat_template(job: Job, tokenizer: Any) -> None:
     if file.endswith(_SUFFIXES):
         tokenizer.chat_template = read_text(Path(file), "chat_template_path")
     elif file:
-        _check_other_tokenizer(file)
-        return  # TRL copies the template, and the tokens it needs, of that tokenizer
+        _borrow(tokenizer, file)
     chats = [row for row in job.data.train if is_conversational(row)]
     if not chats:
         return
@@ -120,11 +119,12 @@ def _check_token(tokenizer: Any, field: str, token: Any) -> None:
         )
 
 
-def _check_other_tokenizer(source: str) -> None:
+def _borrow(tokenizer: Any, source: str) -> None:
+    """The template of another tokenizer with its tokens; TRL does the same to the model later."""
     from transformers import AutoTokenizer
 
     try:
-        AutoTokenizer.from_pretrained(source)
+        other = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise UserError(
             f"no tokenizer can be loaded from it: {shorten(str(error), 300)}",
@@ -132,6 +132,11 @@ def _check_other_tokenizer(source: str) -> None:
             value=source,
             fix="name a .jinja file of a channel, or a tokenizer's directory or Hub id",
         ) from error
+    tokenizer.chat_template = other.get_chat_template()
+    known = tokenizer.get_vocab()
+    added = other.added_tokens_decoder.values()
+    tokenizer.add_tokens([token for token in added if token.content not in known])
+    tokenizer.eos_token = other.eos_token
 
 
 def _check_token_ids(job: Job, tokenizer: Any) -> None:

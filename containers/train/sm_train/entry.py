@@ -80,17 +80,24 @@ def main() -> None:
         _leave(paths, EXIT_FAILED, describe_crash(error), traceback.format_exc())
 
 
-def run(paths: Paths, stop: StopRequest, started: float) -> None:
-    """Check everything, then train here or in worker processes."""
+def checked_job(paths: Paths, stop: StopRequest, started: float) -> Job:
+    """The job of a base directory: settings, data and base model, all that needs no torch."""
     check_input_modes(paths)
     config = load_config(paths)
     os.environ.update(config.environment)
     for warning in config.warnings:
         _say(f"warning: {warning}")
-    cluster = read_cluster(paths)
     source = resolve_base_model(paths, config)
     data = load_data(paths, config)
     _say_what_was_read(data)
+    return Job(paths, config, data, source, stop, started)
+
+
+def run(paths: Paths, stop: StopRequest, started: float) -> None:
+    """Check everything, then train here or in worker processes."""
+    cluster = read_cluster(paths)
+    job = checked_job(paths, stop, started)
+    config, source = job.config, job.model_source
     check_hardware(config, gpu_count())
     if not is_worker():
         check_disk(paths, _disk_need(config, source))
@@ -98,7 +105,6 @@ def run(paths: Paths, stop: StopRequest, started: float) -> None:
         if processes * len(cluster.hosts) > 1:
             _launch(paths, config, cluster, processes, stop)
             return
-    job = Job(paths, config, data, source, stop, started)
     from sm_train.banner import print_banner, quiet_libraries
 
     quiet_libraries()
@@ -149,6 +155,8 @@ def _disk_need(config: Config, source: str) -> int:
 
 
 def _say_what_was_read(data: Data) -> None:
+    for note in data.notes:
+        _say(note)
     for split in ("train", "validation", "test"):
         rows = data.split(split)
         if rows is not None:

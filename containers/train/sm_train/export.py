@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,7 @@ def _summary(job: Job, trainer: Any, results: dict[str, float]) -> dict[str, Any
         "base_model": job.model_source,
         "rows": {s: len(job.data.split(s) or ()) for s in ("train", "validation", "test")},
         "rejected_rows": job.data.rejected,
+        "learnt": {split: asdict(counts) for split, counts in job.learning.items()},
         "steps": state.global_step,
         "batch": {
             "per_device": trainer.args.per_device_train_batch_size,

@@ -175,6 +175,11 @@ def prompt_row(row: dict[str, Any], _config: Config) -> dict[str, Any]:
     return {**row, "prompt": turn(row.get("prompt"), "prompt")}
 
 
+def reads_prompt(_config: Config, name: str) -> bool:
+    """Of an online method's columns these alone are text for sure; rewards get the others."""
+    return name in ("prompt", *_COMPANIONS)
+
+
 def prompt_columns(_config: Config) -> list[tuple[str, ...]]:
     """What every row of an online method needs."""
     return [("prompt",)]

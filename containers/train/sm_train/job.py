@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from sm_train.cache import dataset_on_disk
@@ -26,6 +27,7 @@ class Job:
     model_source: str  # Hub id or directory of the base model
     stop: StopRequest
     started: float  # time.time() when the process began
+    learning: Mapping[str, Any] = field(default_factory=dict)  # learning.Counts by split
 
     @property
     def is_main(self) -> bool:

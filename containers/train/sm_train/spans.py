@@ -113,10 +113,15 @@ class SpanTrainer(LengthGroupedTrainer):
         asked: Windows = self.window_sets[self._prefix]
         starts, ends = prediction.predictions[:2]
         answers = best_answers(asked, starts, ends, self.max_answer_length, self.may_be_none)
-        pairs = list(zip(answers, (row["texts"] or [""] for row in asked.rows), strict=True))
+        pairs = list(zip(answers, map(accepted, (r["texts"] for r in asked.rows)), strict=True))
         exact = [max(float(plain(a) == plain(t)) for t in texts) for a, texts in pairs]
         overlap = [max(word_f1(a, t) for t in texts) for a, texts in pairs]
         return {"exact_match": sum(exact) / len(exact), "f1": sum(overlap) / len(overlap)}
+
+
+def accepted(texts: Sequence[str]) -> list[str]:
+    """What answers a question; answers that are nothing in SQuAD's normal form count as none."""
+    return [text for text in texts if plain(text)] or [""]
 
 
 def best_answers(

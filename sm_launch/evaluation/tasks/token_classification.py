@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from sm_launch.evaluation.entities import OUTSIDE, Span, answered_spans, spans, within
 from sm_launch.evaluation.examples import Example, Row, UnusableRow
 from sm_launch.evaluation.result import ClassMetrics, Metrics, Prediction, TextMetrics
 from sm_launch.evaluation.task import Statistic, Task
@@ -19,12 +20,10 @@ if TYPE_CHECKING:
 
 CUT = "cut_words"
 """Words of a row that the model did not read."""
-Span = tuple[str, int, int]
-"""Entity type, first and last word."""
 
 
 class TokenClassification(Task):
-    """Rows have `tokens` (words) and `tags` (one a word, B-/I- or plain types, O for none)."""
+    """Rows have `tokens` (words) and `tags`: one a word, in BIO, BIOES, BILOU or plain types."""
 
     name = "token-classification"
     lists = True
@@ -63,27 +62,21 @@ class TokenClassification(Task):
             raise WireError(f"not a list of entities: {str(answer)[:120]}") from error
 
     def _read(self, example: Example, answer: Any) -> Prediction:
-        words = example.references
-        gold = example.gold
-        values: dict[str, float] = {}
-        if any("entity_group" in entity for entity in answer):
-            found = _found(answer, words)
-        else:
-            tags = first_tags(answer, words)
-            kept = self._known_words(tags)
-            named = spans([tags[word] or "O" for word in kept])
-            found = {(kind, kept[first], kept[last]) for kind, first, last in named}
-            if len(kept) < len(words):
-                gold = _shown(_within(_spans_in(gold), kept))
-                values = {CUT: float(len(words) - len(kept))}
+        words, gold = example.references, example.gold
+        found, known = answered_spans(answer, words, told_all=self._told_all(answer))
+        values = {}
+        if len(known) < len(words):
+            gold = _shown(within(_spans_in(gold), known))
+            values = {CUT: float(len(words) - len(known))}
         return Prediction(
             example.index, example.text, gold, _shown(found), values=values, slices=example.slices
         )
 
-    def _known_words(self, tags: Sequence[str | None]) -> list[int]:
-        """The words that the model read: those with a token, where all tokens were told."""
-        told_all = "O" in tags or (bool(self.known_labels) and "O" not in self.known_labels)
-        return [at for at, tag in enumerate(tags) if tag is not None or not told_all]
+    def _told_all(self, answer: Any) -> bool:
+        """Whether the answer holds all tokens, and not only those of entities."""
+        if self.known_labels and OUTSIDE not in self.known_labels:
+            return True
+        return any(token.get("entity") == OUTSIDE for token in answer)
 
     def score(self, prediction: Prediction) -> Prediction:
         found, gold = _spans_in(prediction.predicted), _spans_in(prediction.gold)
@@ -95,7 +88,8 @@ class TokenClassification(Task):
         for kind, *_ in gold:
             values[f"wanted:{kind}"] += 1
         _, _, f1 = _prf(len(found & gold), len(found), len(gold))
-        measured = {"f1": f1, "exact_match": float(found == gold)}
+        # Of one row; over all rows, none expected and none found is 0, as seqeval has it.
+        measured = {"f1": f1 if found or gold else 1.0, "exact_match": float(found == gold)}
         measured |= {name: float(count) for name, count in values.items()}
         return replace(prediction, values={**prediction.values, **measured})
 
@@ -117,7 +111,7 @@ class TokenClassification(Task):
         return TextMetrics(summary, tuple(_of_kind(kind, totals) for kind in kinds))
 
     def may_lack(self, name: str) -> bool:
-        return ":" not in name  # right:PER and the like are counts
+        return ":" not in name and name != CUT  # right:PER and the like are counts
 
     def statistic(self, predictions: Sequence[Prediction]) -> Statistic:
         import numpy as np
@@ -141,69 +135,6 @@ class TokenClassification(Task):
             return {"precision": precision, "recall": recall, "f1": f1, "exact_match": matched}
 
         return of
-
-
-def spans(tags: Sequence[str]) -> set[Span]:
-    """Entities of a sequence of tags; an I- that continues nothing begins an entity."""
-    found: set[Span] = set()
-    kind, start = "", 0
-    for at, tag in enumerate([*tags, "O"]):
-        prefix, _, rest = tag.partition("-")
-        name = "" if tag == "O" else rest if rest and prefix in {"B", "I"} else tag
-        if kind and (name != kind or prefix == "B"):
-            found.add((kind, start, at - 1))
-            kind = ""
-        if name and not kind:
-            kind, start = name, at
-    return found
-
-
-def _found(answer: Any, words: Sequence[str]) -> set[Span]:
-    """The entities of an answer, whose characters are made into words again."""
-    found: set[Span] = set()
-    places = _places(words)
-    for entity in answer:
-        kind = str(entity["entity_group"])
-        touched = [
-            i
-            for i, (start, end) in enumerate(places)
-            if start < entity["end"] and entity["start"] < end
-        ]
-        if touched:
-            found.add((kind, touched[0], touched[-1]))
-    return found
-
-
-def first_tags(answer: Any, words: Sequence[str]) -> list[str | None]:
-    """The tag of each word's first token; None for a word of which no token is told.
-
-    Args:
-        answer: tokens with `entity`, `start` and `end` in the words joined by spaces.
-        words: the words.
-    """
-    tokens = sorted((token["start"], token["end"], str(token["entity"])) for token in answer)
-    tags: list[str | None] = []
-    at = 0
-    for start, end in _places(words):
-        while at < len(tokens) and tokens[at][1] <= start:
-            at += 1
-        tags.append(tokens[at][2] if at < len(tokens) and tokens[at][0] < end else None)
-    return tags
-
-
-def _places(words: Sequence[str]) -> list[tuple[int, int]]:
-    """Start and end of each word in the words joined by spaces."""
-    places, at = [], 0
-    for word in words:
-        places.append((at, at + len(word)))
-        at += len(word) + 1
-    return places
-
-
-def _within(found: set[Span], words: Sequence[int]) -> set[Span]:
-    """The entities as far as they lie in these words."""
-    inside = ((kind, [w for w in words if first <= w <= last]) for kind, first, last in found)
-    return {(kind, kept[0], kept[-1]) for kind, kept in inside if kept}
 
 
 def _list(row: Row, column: str) -> list[Any]:
@@ -249,5 +180,5 @@ def _of_kind(kind: str, totals: Mapping[str, float]) -> ClassMetrics:
 def _prf(right: float, found: float, wanted: float) -> tuple[float, float, float]:
     precision = right / found if found else 0.0
     recall = right / wanted if wanted else 0.0
-    f1 = 2 * right / (found + wanted) if found + wanted else 1.0
+    f1 = 2 * right / (found + wanted) if found + wanted else 0.0
     return precision, recall, f1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sm_train.formats import answered, check_one_format, companions, preference_row
 from sm_train.methods import Method
+from sm_train.sequences import preference_tokens
 
 if TYPE_CHECKING:
     from sm_train.config import Config
@@ -39,13 +40,15 @@ def train(job: Job) -> None:
     """Make good answers likelier and bad ones less likely than the base model has them."""
     from trl import KTOTrainer
 
+    from sm_train.learning import learnable
     from sm_train.model import load_model, load_tokenizer, peft_config
     from sm_train.run import callbacks, finish, training_arguments
 
-    tokenizer = load_tokenizer(job)
+    tokenizer, arguments = load_tokenizer(job), training_arguments(job)
+    job, _ = learnable(job, tokenizer, arguments)
     trainer = KTOTrainer(
         model=load_model(job, "AutoModelForCausalLM"),
-        args=training_arguments(job),
+        args=arguments,
         train_dataset=job.dataset("train"),
         eval_dataset=job.dataset("validation"),
         processing_class=tokenizer,
@@ -61,6 +64,8 @@ METHOD = Method(
     arguments=KtoArguments,
     clean_row=clean_row,
     train=train,
+    tokens=preference_tokens,
+    reads_text=lambda _, name: name != "label",
     required_columns=required_columns,
     check_data=check_one_format,
     defaults={"num_train_epochs": 1, "warmup_steps": 0.1, "metric_for_best_model": "loss"},

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sm_train.cells import text_of
 from sm_train.errors import UserError
 from sm_train.methods import Method
+from sm_train.sequences import Tokens
 
 if TYPE_CHECKING:
     from sm_train.config import Config
     from sm_train.data import Data
     from sm_train.job import Job
+
+
+_WHOLE_FLOAT = re.compile(r"-?\d+\.0+")
 
 
 @dataclass(frozen=True)
@@ -57,11 +63,16 @@ def _label(value: Any, own: TextClassificationArguments) -> str:
         raise ValueError(f"column {own.label_column} holds several labels; one a row is needed")
     if value is None or not str(value).strip():
         raise ValueError(f"no label in column {own.label_column}")
-    if isinstance(value, float):
-        if not value.is_integer():
-            raise ValueError(f"label {value} is a measure, not a class")
-        value = int(value)  # CSV and Parquet readers turn ids with gaps into floats
-    name = str(value).strip()
+    name = str(text_of(value)).strip()
+    if own.labels and name in own.labels:
+        return name
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(
+            "the label is a fraction, a measure and no class; set problem_type to regression to "
+            "predict numbers, or name all classes in labels"
+        )
+    if _WHOLE_FLOAT.fullmatch(name):
+        name = name.partition(".")[0]  # readers turn ids with gaps into floats
     if not own.labels or name in own.labels:
         return name
     if name.isdecimal() and int(name) < len(own.labels):
@@ -112,6 +123,15 @@ def check_data(config: Config, data: Data) -> None:
             )
 
 
+def tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> list[Tokens]:
+    """The text as the model gets it, and the class that it learns."""
+    limit = min(config.own.max_length, tokenizer.model_max_length)
+    ids = tokenizer(row["text"], row.get("text_pair"))["input_ids"]
+    kept = tokenizer(row["text"], row.get("text_pair"), truncation=True, max_length=limit)
+    shown = kept["input_ids"]
+    return [Tokens(shown, [False] * len(shown), note=str(row["label"]), cut=len(ids) - len(shown))]
+
+
 def ordered_labels(job: Job, base: dict[str, Any]) -> list[str]:
     """The classes in the order of their ids: as asked for, as the base has them, or sorted.
 
@@ -142,12 +162,14 @@ def train(job: Job) -> None:
 
     from sm_train.asking import tell
     from sm_train.model import adapt, load_model, load_tokenizer, read_model_config
+    from sm_train.preview import print_preview
     from sm_train.run import callbacks, finish, training_arguments
     from sm_train.sampling import LengthGroupedTrainer
 
     own: TextClassificationArguments = job.config.own
     labels = ordered_labels(job, read_model_config(job.model_source))
     tokenizer = load_tokenizer(job)
+    print_preview(job, tokenizer)
     model = load_model(
         job,
         "AutoModelForSequenceClassification",
@@ -212,6 +234,8 @@ METHOD = Method(
     arguments=TextClassificationArguments,
     clean_row=clean_row,
     train=train,
+    tokens=tokens,
+    reads_text=lambda c, name: name in (c.own.text_column, c.own.text_pair_column),
     required_columns=required_columns,
     check_data=check_data,
     defaults={
