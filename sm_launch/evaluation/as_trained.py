@@ -11,15 +11,8 @@ from typing import Any
 from sm_launch.evaluation.artefact import Artefact
 from sm_launch.evaluation.result import EvaluationResult
 
-_NAMES: dict[str, dict[str, str]] = {
-    "text-classification": {
-        name: name
-        for name in ("accuracy", "f1_macro", "f1_weighted", "precision_macro", "recall_macro")
-    },
-    "token-classification": {name: name for name in ("precision", "recall", "f1")},
-    "question-answering": {name: name for name in ("exact_match", "f1")},
-}
-"""For each task the metric here, and what training calls it behind `test_`."""
+_OTHERWISE_MEASURED = ("loss", "perplexity")
+"""Training counts the end of the text among the answer's tokens, and its own template's."""
 _ROUNDING = 1e-6
 
 
@@ -43,10 +36,10 @@ def beside_training(result: EvaluationResult, artefact: Artefact, sha256: str) -
     if not sha256 or artefact.results.get("test_sha256") != sha256 or result.metrics is None:
         return result
     measured = {
-        ours: float(value)
-        for ours, theirs in _NAMES.get(result.task, {}).items()
-        if isinstance(value := artefact.results.get(f"test_{theirs}"), int | float)
-        and ours in result.metrics.summary
+        name: float(value)
+        for name in result.metrics.summary
+        if name not in _OTHERWISE_MEASURED
+        and isinstance(value := artefact.results.get(f"test_{name}"), int | float)
     }
     warnings = [
         f"{name} is {result.metrics.summary[name]:.4f} here, and training measured {value:.4f} on "

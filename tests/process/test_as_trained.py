@@ -62,21 +62,21 @@ def questions(chance: random.Random) -> dict[str, Any]:
     return {"question": "who ?", "context": context, "answers": answer}
 
 
-CASES: dict[str, tuple[str, Callable[[random.Random], dict[str, Any]], dict[str, str]]] = {
+CASES: dict[str, tuple[str, Callable[[random.Random], dict[str, Any]], dict[str, Any]]] = {
     "pairs": (
         "text-classification",
         pairs,
         {
             "text_column": "one",
             "text_pair_column": "other",
-            "labels": '["different", "same"]',
+            "labels": ["different", "same"],
         },
     ),
-    "entities": ("token-classification", entities, {"max_length": "20"}),
+    "entities": ("token-classification", entities, {"max_length": 20}),
     "questions": (
         "question-answering",
         questions,
-        {"max_length": "20", "doc_stride": "6", "max_answer_length": "4"},
+        {"max_length": 20, "doc_stride": 6, "max_answer_length": 4},
     ),
 }
 METRICS = {
@@ -136,9 +136,9 @@ def test_evaluate_measures_what_training_measured(
         rows = [make_row(chance) for _ in range(count)]
         (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     hyperparameters = {
-        "num_train_epochs": "3",
-        "learning_rate": "0.002",
-        "logging_steps": "100",
+        "num_train_epochs": 3,
+        "learning_rate": 0.002,
+        "logging_steps": 100,
         "train_sampling_strategy": "random",
         **settings,
     }
