@@ -93,9 +93,9 @@ def _save_weights(job: Job, model: Any, tokenizer: Any, target: Path, weights: A
 
 
 def _name_labels(model: Any, adapter: Path) -> None:
-    """A classifier's config.json beside its adapter: PEFT itself writes no names of labels."""
+    """A config.json beside an adapter: PEFT writes neither labels nor how the task is asked."""
     base = model.get_base_model()
-    if model.active_peft_config.task_type not in ("SEQ_CLS", "TOKEN_CLS"):
+    if model.active_peft_config.task_type not in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"):
         return
     config = copy.deepcopy(base.config)
     # FSDP2 makes a class of its own from the model's.
