@@ -178,7 +178,7 @@ def sum_answer(body: bytes, start: int, end: int) -> tuple[float, int]:
         raise NotOfferedError("the endpoint's answer has no log-probabilities") from error
     if None in inside and len(inside) == 1:
         raise NotOfferedError("the answer is the text's first token, which has no probability")
-    inside = [value for value in inside if value is not None]
-    if not inside:
+    known = [value for value in inside if value is not None]
+    if not known:
         raise NotOfferedError("the endpoint gave no log-probability of the expected answer")
-    return math.fsum(inside), len(inside)
+    return math.fsum(known), len(known)

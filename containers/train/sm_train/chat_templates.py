@@ -161,7 +161,7 @@ def _try(job: Job, tokenizer: Any) -> None:
     for split in ("train", "validation", "test"):
         for number, row in enumerate(islice(job.data.split(split) or (), _CHECKED_ROWS), 1):
             try:
-                for messages in _conversations(row):
+                for messages in conversations(row):
                     _render(tokenizer, messages, row)
             except (TemplateError, TypeError, ValueError, KeyError) as error:
                 raise UserError(
@@ -172,7 +172,7 @@ def _try(job: Job, tokenizer: Any) -> None:
                 ) from error
 
 
-def _conversations(row: dict[str, Any]) -> list[list[dict[str, Any]]]:
+def conversations(row: dict[str, Any]) -> list[list[dict[str, Any]]]:
     """The conversations that a row will be rendered as."""
     if "messages" in row:
         return [row["messages"]]

@@ -82,6 +82,21 @@ def confusion_matrix(
     return matrix
 
 
+def regression_scores(expected: Sequence[float], given: Sequence[float]) -> dict[str, float]:
+    """Mean squared and mean absolute error, and Pearson's correlation (0 where one is constant)."""
+    count = len(expected)
+    errors = [guess - truth for truth, guess in zip(expected, given, strict=True)]
+    means = sum(expected) / count, sum(given) / count
+    apart = [(t - means[0], g - means[1]) for t, g in zip(expected, given, strict=True)]
+    together = sum(t * g for t, g in apart)
+    spread = math.sqrt(sum(t * t for t, _ in apart) * sum(g * g for _, g in apart))
+    return {
+        "mse": sum(error * error for error in errors) / count,
+        "mae": sum(map(abs, errors)) / count,
+        "pearson": together / spread if spread else 0.0,
+    }
+
+
 def classification_scores(matrix: Sequence[Sequence[int]]) -> dict[str, float]:
     """Accuracy, and precision, recall and F1 averaged over the classes that occur.
 

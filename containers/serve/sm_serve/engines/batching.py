@@ -390,6 +390,9 @@ class Batcher(Generic[Encoded]):
         self._busy_since = time.monotonic()
         try:
             results = self._forward([item.encoded for item in batch])
+        except ServeError as error:  # known, and no fault of the engine's
+            self._finish([(item.call, error) for item in batch])
+            return
         except Exception as error:
             self._recover(batch, error)
             return

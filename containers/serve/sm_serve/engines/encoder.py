@@ -16,9 +16,10 @@ from sm_serve.engines.batching import Batcher, BatchLimits
 from sm_serve.engines.encoder_bank import EncoderBank
 from sm_serve.engines.hosting import BankHost
 from sm_serve.engines.long_text import tokenize_heads
+from sm_serve.engines.lora import SPOILT
 from sm_serve.engines.protocol import ADAPTER, Task
 from sm_serve.engines.unpadding import remove_padding
-from sm_serve.errors import BadInput, BadRequest, StartupError
+from sm_serve.errors import BadInput, BadRequest, EngineError, StartupError
 
 TOKENIZING = ("truncation", "max_length", "padding")
 """Parameters of the tokenizer. Padding is the batch's own business, whatever a request says."""
@@ -126,8 +127,12 @@ class EncoderEngine(BankHost):
         self._batcher.close()
 
     def _run(self, items: list[Tokens]) -> list[Any]:
-        with self._running, self.bank.through(items[0][ADAPTER]):
-            return self._forward(items)
+        adapter = items[0][ADAPTER]
+        with self._running, self.bank.through(adapter):
+            results = self._forward(items)
+        if adapter is not None and self.bank.spoilt(adapter):
+            raise EngineError(SPOILT)
+        return results
 
     def encode(
         self, inputs: Sequence[Any], parameters: Mapping[str, Any]
