@@ -8,28 +8,19 @@ from typing import Any
 
 from sm_serve.config import Settings
 from sm_serve.engines import aside
-from sm_serve.engines.encoder import EncoderEngine, Tokens
+from sm_serve.engines.encoder import EncoderEngine, Tokens, check_keys
 from sm_serve.engines.protocol import Task
 from sm_serve.engines.spans import SpanOptions, best_spans, rank
 from sm_serve.errors import BadRequest
 
 MAX_ANSWER_TOKENS = 15
 MAX_TOP_K = 100
-PARAMETERS = {
-    "top_k",
-    "topk",  # the older word
-    "max_answer_len",
-    "handle_impossible_answer",
-    "align_to_words",
-    "max_seq_len",
-    "doc_stride",
-}
 STRIDE_SHARE = 4
 """Windows over a long context overlap by this part of their length."""
 
 
 class QuestionAnsweringEngine(EncoderEngine):
-    """The span of a context that answers a question. Parameters: as PARAMETERS names them."""
+    """The span of a context that answers a question. Parameters: see field_table.py."""
 
     task = Task.QUESTION_ANSWERING
 
@@ -41,12 +32,6 @@ class QuestionAnsweringEngine(EncoderEngine):
         self, inputs: Sequence[Any], parameters: Mapping[str, Any], adapter: str | None
     ) -> list[Any]:
         """The best answer an input, or with top_k above 1 a list of them."""
-        unknown = sorted(set(parameters) - PARAMETERS)
-        if unknown:
-            raise BadRequest(
-                f"parameters.{unknown[0]} is unknown to question-answering: it takes"
-                f" {', '.join(sorted(PARAMETERS))}"
-            )
         options = SpanOptions(
             _bounded(parameters, "top_k", _bounded(parameters, "topk", 1, MAX_TOP_K), MAX_TOP_K),
             _bounded(parameters, "max_answer_len", MAX_ANSWER_TOKENS, self.max_length),
@@ -167,6 +152,7 @@ def read_question(item: Any, index: int) -> tuple[str, str]:
     """Question and context of one input."""
     if isinstance(item, dict):
         question, context = item.get("question"), item.get("context")
+        check_keys(item, ("question", "context"), index)
         if isinstance(question, str) and isinstance(context, str) and question and context:
             return question, context
     raise BadRequest(

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sm_serve.errors import BadRequest, EngineError, NotAcceptable, UnsupportedMediaType
+from sm_serve.field_table import CALL, OPTIONS
+from sm_serve.fields import Values
 from sm_serve.schemas import documents, media
 from sm_serve.schemas.media import MediaType
 
@@ -18,7 +20,7 @@ OFFERED = (media.JSON, media.JSON_LINES, media.CSV)
 VALUE_CHARACTERS = 20
 LONG = 100
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-CALL_KEYS = {"inputs", "parameters", "options", "stream"}
+CALL_KEYS = {field.name for field in CALL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +43,21 @@ class Invocation:
 
 def parse_invocation(body: bytes, content: MediaType) -> Invocation:
     """Reads a body of any supported content type. Raises BadRequest or UnsupportedMediaType."""
+    return parse_text(documents.decode_text(body, content), content)
+
+
+def parse_text(text: str, content: MediaType) -> Invocation:
+    """The same of a body that is decoded already."""
     if content.type == media.JSON:
-        value = documents.parse_json(documents.decode_text(body, content))
-        return Invocation([parse_call(value)], media.JSON)
+        return Invocation([parse_call(documents.parse_json(text))], media.JSON)
     if content.type == media.JSON_LINES:
-        values = documents.parse_json_lines(documents.decode_text(body, content))
+        values = documents.parse_json_lines(text)
         calls = [parse_call(value, f"line {i}: ") for i, value in enumerate(values, start=1)]
         return Invocation(calls, media.JSON_LINES)
     if content.type == media.CSV:
-        rows = documents.parse_csv(documents.decode_text(body, content))
-        return Invocation([Call(list(rows), single=False)], media.CSV)
+        return Invocation([Call(documents.parse_csv(text), single=False)], media.CSV)
     if content.type == media.TEXT:
-        return Invocation([Call([documents.decode_text(body, content)])], media.JSON)
+        return Invocation([Call([text])], media.JSON)
     raise UnsupportedMediaType(
         f"Content-Type {content.type!r} is not supported: send {media.JSON}, {media.JSON_LINES},"
         f" {media.CSV} or {media.TEXT}"
@@ -61,22 +66,28 @@ def parse_invocation(body: bytes, content: MediaType) -> Invocation:
 
 def parse_call(value: Any, where: str = "") -> Call:
     """A call out of a JSON value: {"inputs": ...}, {"text": ...}, a bare text or a list."""
+    parameters: dict[str, Any] = {}
+    stream = False
     if isinstance(value, dict):
-        inputs = value.get("inputs", value)
-        parameters = value.get("parameters") if "inputs" in value else None
-        stream = bool(value.get("stream", False)) if "inputs" in value else False
         if "inputs" in value and (extra := sorted(set(value) - CALL_KEYS)):
             raise BadRequest(
                 f"{where}{extra[0]!r} is unknown beside inputs: put it into parameters"
             )
+        around = {name: inner for name, inner in value.items() if name in CALL_KEYS}
+        fields = Values(CALL, around, where)
+        Values(OPTIONS, fields.get("options", {}), f"{where}options.")
+        # An object without `inputs` is the input itself: a question, a pair of texts.
+        itself = {name: inner for name, inner in value.items() if name not in CALL_KEYS}
+        inputs: Any = value.get("inputs", itself)
+        parameters, stream = dict(fields.get("parameters", {})), fields.flag("stream")
+        if inputs == {}:
+            raise BadRequest(f"{where}inputs is missing: give a text or a list of texts")
     elif isinstance(value, str | list):
-        inputs, parameters, stream = value, None, False
+        inputs = value
     else:
         raise BadRequest(
             f'{where}expected {{"inputs": ...}}, a text or a list, not {json.dumps(value)[:40]}'
         )
-    if parameters is not None and not isinstance(parameters, dict):
-        raise BadRequest(f"{where}parameters must be an object, not {json.dumps(parameters)[:40]}")
     if inputs is None:
         raise BadRequest(f"{where}inputs is null: give a text or a list of texts")
     single = not isinstance(inputs, list) or is_messages(inputs)
@@ -85,7 +96,7 @@ def parse_call(value: Any, where: str = "") -> Call:
         raise BadRequest(f"{where}inputs is an empty list: give at least one input")
     if len(items) > MAX_INPUTS:
         raise BadRequest(f"{where}inputs has {len(items)} items, at most {MAX_INPUTS} are taken")
-    return Call(items, dict(parameters or {}), single, stream)
+    return Call(items, parameters, single, stream)
 
 
 def is_messages(value: Any) -> bool:
