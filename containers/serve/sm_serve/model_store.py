@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from sm_serve.answer import Answer, Incoming
@@ -15,6 +18,7 @@ from sm_serve.member import Member
 from sm_serve.scripts import DEFAULT_PROGRAM, check_functions, find_script
 
 MAX_NAME = 1024
+UNLOAD_POLL_SECONDS = 0.02
 
 
 class ModelStore:
@@ -24,6 +28,7 @@ class ModelStore:
         self._settings = settings
         self._loaded: dict[str, tuple[str, Handler]] = {}
         self._loading: set[str] = set()
+        self._uses: Counter[Handler] = Counter()
         self.engine: Engine | None = None
 
     def names(self) -> list[tuple[str, str]]:
@@ -35,6 +40,16 @@ class ModelStore:
         if name not in self._loaded:
             raise NotFound(f"model {name!r} is not loaded", code="model_not_found")
         return self._loaded[name]
+
+    @contextlib.contextmanager
+    def using(self, name: str) -> Iterator[Handler]:
+        """A model's handler, which is not closed inside. Raises NotFound."""
+        _, handler = self.get(name)
+        self._uses[handler] += 1
+        try:
+            yield handler
+        finally:
+            self._uses[handler] -= 1
 
     async def load(self, name: str, url: str) -> None:
         """Loads a model from a directory below the base directory.
@@ -81,9 +96,12 @@ class ModelStore:
                              self._settings)  # fmt: skip
 
     async def unload(self, name: str) -> None:
-        """Forgets a model; what it is answering is answered."""
+        """Forgets a model at once, and closes it after its last answer."""
         _, handler = self.get(name)
         del self._loaded[name]
+        while self._uses[handler]:
+            await asyncio.sleep(UNLOAD_POLL_SECONDS)
+        del self._uses[handler]
         await asyncio.to_thread(handler.close)
 
     async def invoke(self, request: Incoming) -> Answer:

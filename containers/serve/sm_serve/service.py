@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
+from sm_serve.admission import Admission
 from sm_serve.artefact import inspect
 from sm_serve.background import describe, in_thread
 from sm_serve.config import Settings
@@ -18,6 +19,7 @@ from sm_serve.handler import EngineHandler, Handler
 from sm_serve.health import Health, Phase
 from sm_serve.metrics import Metrics
 from sm_serve.model_store import ModelStore
+from sm_serve.reading import Reader
 from sm_serve.scripts import (
     DEFAULT_PROGRAM,
     Script,
@@ -42,6 +44,8 @@ class Service:
         self.settings = settings
         self.health = Health()
         self.metrics = Metrics()
+        self.admission = Admission(settings)
+        self.reader = Reader(settings.max_payload_bytes, settings.max_items)
         self.failure: str | None = None
         self.task = Task.CUSTOM
         self.script: Script | None = None
@@ -156,6 +160,7 @@ class Service:
         logger.info("drained in %.1f s", time.monotonic() - began)
 
     def close(self) -> None:
-        """Releases the engine."""
+        """Releases the engine, and ends child processes."""
+        self.reader.close()
         if self._handler is not None:
             self._handler.close()

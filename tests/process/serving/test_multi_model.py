@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from serving_adapters import make_adapter
@@ -45,6 +46,23 @@ def test_models_come_and_go(tmp_path, classifier_dir):
         assert load("x", tmp_path).status_code == 400
         assert server.invoke({"inputs": "good"}).status_code == 400
         assert server.ping() == 200
+
+
+def test_unloading_waits_for_the_last_answer(tmp_path, language_model_dir):
+    shutil.copytree(language_model_dir, tmp_path / "models" / "lm")
+    with Server(tmp_path, SAGEMAKER_MULTI_MODEL="true") as server, ThreadPoolExecutor() as threads:
+        where = {"model_name": "lm", "url": str(tmp_path / "models" / "lm")}
+        assert server.client.post("/models", json=where).status_code == 200
+        parameters = {"max_new_tokens": 300, "ignore_eos_token": True}
+        body = {"inputs": "hello", "parameters": parameters, "stream": True}
+        with server.client.stream("POST", "/models/lm/invoke", json=body) as answer:
+            lines = answer.iter_lines()
+            assert next(lines).startswith("data:")
+            unloading = threads.submit(server.client.delete, "/models/lm")
+            whole = list(lines)
+        assert json.loads(whole[-2][5:])["details"]["generated_tokens"] == 300
+        assert unloading.result(10).status_code == 200
+        assert server.client.get("/models").json() == {"models": []}
 
 
 def test_an_adapter_is_never_silently_the_base_model(classifier, language_model):

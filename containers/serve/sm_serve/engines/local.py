@@ -15,7 +15,7 @@ from sm_serve.engines.defaults import decoder_start, greedy_config
 from sm_serve.engines.generation import TextGenerator, TokenChunk
 from sm_serve.engines.grammar import Grammars
 from sm_serve.engines.hosting import BankHost
-from sm_serve.engines.lora import AdapterBank
+from sm_serve.engines.lora import SPOILT, AdapterBank
 from sm_serve.engines.protocol import GenerationRequest, Sampling, TokenLogprob
 from sm_serve.engines.sampling import Choice
 from sm_serve.engines.scoring import Scorer
@@ -86,6 +86,8 @@ class LocalGenerator(BankHost, TextGenerator):
                 async for chunk in chunks:
                     if choice.failure is not None:
                         raise EngineError(choice.failure)
+                    if request.adapter is not None and self.bank.spoilt(request.adapter):
+                        raise EngineError(SPOILT)
                     yield chunk
 
     async def score(self, prompt: list[int], count: int, adapter: str | None) -> list[TokenLogprob]:

@@ -12,7 +12,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -22,6 +23,7 @@ from sm_serve.artefact import Artefact
 from sm_serve.config import Settings
 from sm_serve.engines.frames import FrameReader, pack, receive_frame, unpack, write_frame
 from sm_serve.engines.protocol import Task
+from sm_serve.engines.turns import OWNER
 from sm_serve.errors import EngineError, NotReady, ServeError, StartupError
 
 SILENCE_SECONDS = 10.0
@@ -47,7 +49,8 @@ class ProcessPredictor(asyncio.Protocol):
         self._connecting: asyncio.Future[Any] | None = None
         self._transport: asyncio.Transport | None = None
         self._waiting: dict[int, asyncio.Future[Any]] = {}
-        self._requests: dict[bytes, list[tuple[int, bytes]]] = {}
+        self._requests: dict[bytes, list[tuple[int, int, bytes]]] = {}
+        self._owners: Counter[int] = Counter()
         self._next = 0
         self._problem: str | None = None
         self._stats: Mapping[str, float] = {}
@@ -92,9 +95,21 @@ class ProcessPredictor(asyncio.Protocol):
         number, future = await self._expect()
         if not self._requests:
             asyncio.get_running_loop().call_soon(self._send)
-        self._requests.setdefault(key, []).append((number, packed))
-        results: list[Any] = await self._answer(number, future)
+        with self._working_for(OWNER.get()) as owner:
+            self._requests.setdefault(key, []).append((number, owner, packed))
+            results: list[Any] = await self._answer(number, future)
         return results
+
+    @contextlib.contextmanager
+    def _working_for(self, owner: int) -> Iterator[int]:
+        """Counts an owner's calls; 0 for that of one that has no other, as most have."""
+        self._owners[owner] += 1
+        try:
+            yield owner if self._owners[owner] > 1 else 0
+        finally:
+            self._owners[owner] -= 1
+            if not self._owners[owner]:
+                del self._owners[owner]
 
     def adapters(self) -> list[str]:
         """See AdapterHost."""

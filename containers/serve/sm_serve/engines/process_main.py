@@ -23,6 +23,7 @@ from sm_serve.background import describe, in_thread
 from sm_serve.config import Settings
 from sm_serve.engines.frames import FrameReader, pack, unpack, write_frame
 from sm_serve.engines.process import write_failure
+from sm_serve.engines.turns import OWNER
 from sm_serve.errors import EngineError, ServeError, StartupError
 from sm_serve.log import configure_logging
 
@@ -105,27 +106,31 @@ class EngineProcess(asyncio.Protocol):
         state = ("state", engine.health(), dict(engine.stats()), list(engine.adapters()))
         self._transport.write(write_frame(state))
 
-    def _gather(self, parameters: bytes, requests: list[tuple[int, bytes]]) -> None:
-        """Asks the engine for small requests together, and for each large one alone."""
-        small: list[_Member] = []
-        for number, packed in requests:
+    def _gather(self, parameters: bytes, requests: list[tuple[int, int, bytes]]) -> None:
+        """Asks the engine for small requests together, and for each large one alone.
+
+        Those of an owner with several stay together: it takes its turns as one.
+        """
+        small: dict[int, list[_Member]] = {}
+        for number, owner, packed in requests:
             inputs = unpack(packed)
             if len(inputs) > FEW_INPUTS:
-                self._predict([(number, inputs)], parameters)
+                self._predict([(number, inputs)], parameters, owner)
             else:
-                small.append((number, inputs))
-        if small:
-            self._predict(small, parameters)
+                small.setdefault(owner, []).append((number, inputs))
+        for owner, members in small.items():
+            self._predict(members, parameters, owner)
 
-    def _predict(self, members: list[_Member], parameters: bytes) -> None:
+    def _predict(self, members: list[_Member], parameters: bytes, owner: int) -> None:
         numbers = [number for number, _ in members]
-        self._begin(numbers, self._answer(members, parameters))
+        self._begin(numbers, self._answer(members, parameters, owner))
 
     def _begin(self, numbers: list[int], work: Coroutine[Any, Any, None]) -> None:
         group = _Group(numbers, work)
         self._groups.update(dict.fromkeys(numbers, group))
 
-    async def _answer(self, members: list[_Member], parameters: bytes) -> None:
+    async def _answer(self, members: list[_Member], parameters: bytes, owner: int) -> None:
+        OWNER.set(owner)
         inputs = [each for _, inputs in members for each in inputs]
         try:
             results = iter(await self._engine.predict(inputs, unpack(parameters)))
@@ -136,7 +141,7 @@ class EngineProcess(asyncio.Protocol):
                 return
             # One of them is bad: each alone, so that the others get their answers.
             for member in members:
-                self._predict([member], parameters)
+                self._predict([member], parameters, owner)
             return
         for (number, _), answer in zip(members, packed, strict=True):
             self._finish(number, None, answer)

@@ -204,6 +204,8 @@ def draw(scores: Any, choices: Sequence[Choice], *, cut: bool) -> list[int]:
         return torch.tensor(values, device=scores.device).unsqueeze(-1)
 
     samplings = [choice.sampling for choice in choices]
+    # From the best one down, as a low temperature would lift scores over the type's largest number.
+    scores = scores - scores.amax(-1, keepdim=True)
     scores = scores / column([s.temperature for s in samplings])
     order = None
     if cut:
