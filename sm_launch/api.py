@@ -129,6 +129,8 @@ def train(
     if place.target == "sagemaker":
         require_cost(place.config, place.config.training.max_cost_usd)
         _warn_of_request(place, place.config)
+    for words in training.data_warnings(place.config):
+        warnings.warn(words, stacklevel=2)
     name, session = requests.unique_name(place.config.name), place.session()
     kept = training.checkpoints_of(session, resume) if resume else None
     request = training.request_of(place, place.stage(), name, checkpoints=kept)
@@ -358,6 +360,7 @@ def compare(
     overrides: Sequence[str] = (),
     data: str | None = None,
     output: Path = Path("comparison"),
+    min_shared: float = 0.8,
 ) -> Comparison:
     """Compare two models on the same rows: `sm-launch compare`.
 
@@ -370,6 +373,7 @@ def compare(
         overrides: `key=value`, as --set takes them.
         data: held-out rows for endpoints.
         output: directory of comparison.html.
+        min_shared: share of the rows (0 to 1) that both models must have answered.
     """
     from sm_launch import comparing
     from sm_launch.workplace import open_workplace
@@ -379,6 +383,7 @@ def compare(
         lambda: open_workplace(load(job, overrides), target, region),
         data=data,
         output=output,
+        min_shared=min_shared,
     )
     return found
 

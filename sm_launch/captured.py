@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+from sm_launch import json_lines
 from sm_launch.drift import Drift, compare_labels, compare_lengths, count_labels
 
 # So many rows of each side are enough for any bin.
@@ -95,7 +96,7 @@ def _documents(side: dict[str, Any] | None) -> list[Any]:
     try:
         return [json.loads(text)]
     except json.JSONDecodeError:
-        return [parsed for line in text.splitlines() for parsed in _json_or_nothing(line)]
+        return [parsed for line in json_lines.split(text) for parsed in _json_or_nothing(line)]
 
 
 def _json_or_nothing(line: str) -> list[Any]:
@@ -151,8 +152,7 @@ def captured_lines(location: str, clients: Callable[[str], Any]) -> Iterator[str
         root = Path(unquote(urlparse(location).path))
         files = sorted(root.rglob("*.jsonl"), reverse=True)[:MOST_FILES]
         for file in files:
-            with file.open(encoding="utf-8") as stream:
-                yield from stream
+            yield from (line.text for line in json_lines.lines(file))
         return
     bucket, _, prefix = location.removeprefix("s3://").partition("/")
     client = clients("s3")

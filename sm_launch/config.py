@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from sm_launch import contract
 from sm_launch.data.config import DataConfig
+from sm_launch.data.task import follow_method, misfit
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation_config import Evaluation
 from sm_launch.hosting_config import (
@@ -83,7 +84,8 @@ class Training(Section):
     input_mode: Literal["File", "FastFile"] = "File"
     """How SageMaker brings the channels in."""
     image: str | None = None
-    """URI of the training image; needed for the targets docker and sagemaker."""
+    """URI of the training image; needed for the target sagemaker. Default with docker: what `make
+    build` built on this machine."""
     instances: Instances = Instances()
     max_runtime_seconds: Annotated[int, Field(ge=1, le=contract.HARD_MAX_RUNTIME_SECONDS)] = (
         contract.DEFAULT_MAX_RUNTIME_SECONDS
@@ -142,7 +144,8 @@ class Endpoint(Section):
     name: str | None = None
     """Endpoint name; default: the job's name."""
     image: str | None = None
-    """URI of the serving image; needed for the targets docker and sagemaker."""
+    """URI of the serving image; needed for the target sagemaker. Default with docker: what `make
+    build` built on this machine."""
     instances: Instances = Instances()
     environment: dict[str, str] = {}
     """Environment variables of the serving container; env: and secret: as in training."""
@@ -250,7 +253,16 @@ class JobConfig(Section):
         """A section whose keys are all commented out reads as null."""
         if not isinstance(document, dict):
             return document
-        return {key: value for key, value in document.items() if value is not None}
+        given = {key: value for key, value in document.items() if value is not None}
+        return follow_method(given)
+
+    @model_validator(mode="after")
+    def _task_fits_method(self) -> JobConfig:
+        if self.data is not None and "method" in self.training.model_fields_set:
+            problem = misfit(self.data.task, self.training.method)
+            if problem and not self.training.channels:
+                raise ValueError(problem)
+        return self
 
     @field_validator("name")
     @classmethod

@@ -104,6 +104,7 @@ def _task(config: JobConfig, rows: Sequence[Mapping[str, Any]]) -> evaluation.Ta
         label_column=wanted.label_column,
         parameters=wanted.parameters,
         columns=list(rows[0]),
+        answer_pattern=wanted.answer_pattern,
     )
 
 
@@ -163,12 +164,12 @@ class _Job:
 
             session, name = stack.enter_context(served(self._config, request.model_data))
             model = artefacts.model_uri(session, name)
-            return self._endpoint(session, name, model, "local artefact", identity=model)
+            content = artefacts.content_sha256(evaluation.local_path(request.model_data))
+            return self._endpoint(session, name, model, "local artefact", identity=content)
         workplace = open_place()
         session, name = workplace.session(), request.endpoint or self._config.endpoint_name
-        created = session.describe_endpoint(EndpointName=name)["CreationTime"]
         model = artefacts.model_uri(session, name)
-        identity = f"{name} {created} {model}"
+        identity = artefacts.deployment(session, name)
         return self._endpoint(session, name, model, workplace.target, identity=identity)
 
     def _endpoint(
@@ -189,9 +190,7 @@ class _Job:
             max_failed_share=wanted.max_failed_share,
             progress=progress,
             # An interrupted run is continued, but never with another deployment's answers.
-            store=evaluation.PredictionStore(
-                self._directory / "predictions.jsonl", identity=f"{self._task.name} {identity}"
-            ),
+            store=evaluation.PredictionStore(self._directory / "predictions.jsonl", identity),
             info=self._info(
                 target=target, endpoint=shown, training_job=artefacts.training_job_of(model)
             ),
@@ -202,7 +201,7 @@ class _Job:
         if settings is None:
             return None
         # As with predictions: an interrupted run goes on where it stopped.
-        kept = Judgements(self._directory / "judgements.jsonl.partial")
+        kept = Judgements(self._directory / "judgements.jsonl.partial", settings.base_url)
         return Judge(settings, judgements=kept)
 
     def _info(self, *, target: str, endpoint: str, training_job: str = "") -> evaluation.RunInfo:

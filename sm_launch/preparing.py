@@ -92,6 +92,13 @@ def processing_request(place: Workplace, *, upload: bool) -> tuple[str, requests
 def _absolute(config: JobConfig, location: str) -> str:
     if location.startswith("s3://"):
         return location
+    if location.startswith("hf://"):
+        raise UserInputError(
+            "a Processing job reads files and S3, not the Hub",
+            field="data",
+            value=location,
+            fix="prepare it here, without --processing-job, or download the file and name it",
+        )
     path = config.path(location)
     if not path.exists():
         raise UserInputError("no such file or directory", field="data", value=location)

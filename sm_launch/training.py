@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from sm_launch import contract, ownership, requests
@@ -125,6 +126,19 @@ def check_request(config: JobConfig, *, image: str, role: str) -> list[str]:
     validator.check("CreateTrainingJob", request)
     return unknown_type(validator.values("ResourceConfig", "InstanceType"),
                         "training.instances.type", config.training.instances.type)  # fmt: skip
+
+
+def data_warnings(config: JobConfig) -> list[str]:
+    """What is doubtful in a classifier's local train channel: labels that look like one."""
+    if config.training.method != "text-classification":
+        return []
+    train = resolve_channels(config).get("train")
+    if train is None or "://" in train:
+        return []
+    from sm_launch.data.channel_labels import label_warnings
+
+    column = str(config.training.hyperparameters.get("label_column", "label"))
+    return label_warnings(Path(train), column)
 
 
 def unknown_type(known: list[str], field: str, value: str) -> list[str]:

@@ -130,11 +130,20 @@ def _image(config: JobConfig, target: Target, section: str) -> str:
     if target == "process":
         local = (requests.LOCAL_TRAINING_IMAGE, requests.LOCAL_SERVING_IMAGE)
         return local[0] if section == "training" else local[1]
+    if target == "docker":
+        from sm_launch.images.choosing import built_image
+
+        built = built_image("train" if section == "training" else "serve")
+        if built:
+            return built
     raise UserInputError(
-        f"is needed for the target {target}",
+        f"is needed for the target {target}, and none was built here"
+        if target == "docker"
+        else f"is needed for the target {target}",
         field=f"{section}.image",
-        fix="run `make build` (and `make push` for SageMaker) and put the image URI it prints "
-        "into job.yaml",
+        fix="run `make build`"
+        if target == "docker"
+        else "run `make build push` and put the image URI it prints into job.yaml",
     )
 
 

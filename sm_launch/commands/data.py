@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """Prepare data: inspect, validate, clean, split, write and upload the channels."""
+    """Prepare data: inspect, validate, clean, split, write, preview and upload the channels."""
 
 
 @data.command()
@@ -114,6 +114,36 @@ def inspect(
         return
     for report in reports:
         click.echo(report.render())
+
+
+@data.command()
+@job_options
+@click.option(
+    "--rows",
+    default=3,
+    show_default=True,
+    type=click.IntRange(1, 100),
+    help="Rows of each channel.",
+)
+@json_option
+def preview(
+    config_path: Path,
+    overrides: tuple[str, ...],
+    target: Target | None,
+    rows: int,
+    as_json: bool,
+) -> None:
+    """Show the first rows of each channel as the model sees them, learnt tokens marked.
+
+    The training container's code runs as a process on this machine; nothing is trained.
+    """
+    from sm_launch.previewing import preview as run
+
+    lines = run(load_config(config_path, overrides), rows)
+    if as_json:
+        echo_json({"lines": lines})
+        return
+    click.echo("\n".join(lines))
 
 
 @data.command()

@@ -30,7 +30,9 @@ def images() -> None:
 @click.option("--ca-bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--cache", help="Registry repository of the layer cache.")
 @click.option("--efa", is_flag=True, help="Add libfabric and aws-ofi-nccl, for p4d, p5, p6.")
-@click.option("--vllm", is_flag=True, help="Add vLLM to the serving image (GPU flavour).")
+@click.option("--vllm/--no-vllm", default=None, help="vLLM in the serving image. GPU: yes.")
+@click.option("--platform", default="linux/amd64", show_default=True, help="Of the images.")
+@click.option("--updates", help="Another text: security updates anew. Default: the week.")
 @click.option("--sbom/--no-sbom", default=True, help="A bill of materials into build/sbom.")
 @json_option
 def build(
@@ -43,7 +45,9 @@ def build(
     cache: str | None,
     as_json: bool,
     efa: bool,
-    vllm: bool,
+    vllm: bool | None,
+    platform: str,
+    updates: str | None,
     sbom: bool,
 ) -> None:
     """Build both images and print their names and sizes."""
@@ -60,6 +64,8 @@ def build(
         efa=efa,
         vllm=vllm,
         sbom=sbom,
+        updates=updates,
+        platform=platform,
     )
     if as_json:
         echo_json([asdict(image) for image in built])

@@ -62,6 +62,8 @@ def train(
     name = attach or requests.unique_name(workplace.config.name)
     if not attach:
         check_early(workplace)
+        for words in training.data_warnings(workplace.config):
+            click.echo(f"warning: {words}", err=True)
         if workplace.target == "sagemaker":
             _price(workplace.config, max_cost)
         kept = training.checkpoints_of(workplace.session(), resume) if resume else None
@@ -113,6 +115,8 @@ def _train_matrix(
     assert workplace.config.matrix is not None
     for job in jobs:
         check_early(replace(workplace, config=job.config))
+    for words in dict.fromkeys(w for job in jobs for w in training.data_warnings(job.config)):
+        click.echo(f"warning: {words}", err=True)
     if workplace.target == "sagemaker":
         _price_all([job.config for job in jobs], max_cost)
     stage = workplace.stage(upload=not dry_run)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from sm_launch import json_lines
 from sm_launch.errors import UserInputError
 
 Row = dict[str, Any]
@@ -92,17 +93,14 @@ def _data_files(path: Path) -> list[Path]:
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise _bad_line(path, number, f"not JSON: {error.msg}", line) from error
-            if not isinstance(row, dict):
-                raise _bad_line(path, number, "not a JSON object", line)
-            yield row
+    for number, line, _ in json_lines.lines(path):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise _bad_line(path, number, f"not JSON: {error.msg}", line) from error
+        if not isinstance(row, dict):
+            raise _bad_line(path, number, "not a JSON object", line)
+        yield row
 
 
 def _bad_line(path: Path, number: int, what: str, line: str) -> UserInputError:

@@ -15,7 +15,7 @@ from sm_serve.errors import BadRequest, Conflict, NotFound, StartupError
 from sm_serve.gate import read_request
 from sm_serve.handler import EngineHandler
 from sm_serve.routing import by_method
-from sm_serve.schemas import documents, media
+from sm_serve.schemas import media
 from sm_serve.schemas.openai import require_object
 from sm_serve.schemas.parameters import Fields
 from sm_serve.service import Service
@@ -33,8 +33,8 @@ def adapter_routes(service: Service) -> list[Route]:
     async def load(request: Request) -> Response:
         engine = host(service)
         incoming = await read_request(request.scope, request.receive, service)
-        text = documents.decode_text(incoming.body, media.PLAIN_JSON)
-        fields = Fields(require_object(documents.parse_json(text)), "")
+        document = await incoming.read(media.PLAIN_JSON)
+        fields = Fields(require_object(document.value), "")
         name = read_name(fields, service)
         path = read_path(fields, service.settings.base_dir)
         # An adapter is always loaded at once, and stays until it is deleted.

@@ -14,6 +14,8 @@ JOIN_BYTES = 65536
 """What may wait to be joined; beyond it the transport's flow control must have its say."""
 MAX_HEAD_BYTES = 65536
 """Of a request's first line and headers; the parser would take them at any length."""
+HEADER_SIGNS = 4
+"""Beside a header's name and value: the colon, a blank, the end of the line."""
 HEAD_SECONDS = 20.0
 """How long they may take to arrive."""
 
@@ -60,6 +62,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     _in_head = False
     _head_bytes = 0
+    _loose = 0
+    """What came since the parser last told of a part: of a line that has no end yet."""
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -76,25 +80,60 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
+        self._loose += len(data)
         super().data_received(data)
-        if self._in_head and not self.transport.is_closing():
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(431, f"first line and headers are over {MAX_HEAD_BYTES} bytes")
-            elif self._head_timer is None:
-                self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+        if self.transport.is_closing():
+            return
+        if self._head_bytes + self._loose > MAX_HEAD_BYTES:
+            self._too_long()
+        elif self._in_head and self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
 
     def on_message_begin(self) -> None:
         """See httptools."""
         super().on_message_begin()
         self._in_head, self._head_bytes = True, 0
 
+    def on_url(self, url: bytes) -> None:
+        """See httptools: a piece of it."""
+        if self._counted(len(url)):
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """See httptools. What comes after a body (trailers) is counted, and is no header."""
+        if self._counted(len(name) + len(value) + HEADER_SIGNS) and self._in_head:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """See httptools."""
-        self._in_head = False
-        if self._head_timer is not None:
-            self._stop_timer()
-        super().on_headers_complete()
+        self._in_head, self._head_bytes, self._loose = False, 0, 0
+        self._stop_timer()
+        if not self.transport.is_closing():
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """See httptools."""
+        self._loose = 0
+        if not self.transport.is_closing():
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """See httptools."""
+        self._head_bytes, self._loose = 0, 0
+        if not self.transport.is_closing():
+            super().on_message_complete()
+
+    def _counted(self, size: int) -> bool:
+        """Counts a part of a head or of trailers; whether it may be kept."""
+        self._head_bytes += size
+        self._loose = 0
+        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._too_long()
+        return not self.transport.is_closing()
+
+    def _too_long(self) -> None:
+        part = "first line and headers" if self._in_head else "trailers and chunk extensions"
+        self._refuse(431, f"{part} are over {MAX_HEAD_BYTES} bytes")
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP is refused in the form of all errors."""
@@ -110,7 +149,12 @@ class HttpProtocol(HttpToolsProtocol):
             self._head_timer = None
 
     def _refuse(self, status: int, message: str) -> None:
-        """Ends the connection with an error."""
+        """Ends the connection with an error, unless an answer to another request is on its way."""
+        cycle = self.cycle
+        unanswered = cycle is not None and not cycle.response_complete
+        if unanswered and (self._in_head or cycle.response_started):
+            self.transport.close()
+            return
         body = json.dumps(BadRequest(message).body()).encode()
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(STATUS_LINE[status] + head % len(body) + body)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from sm_serve.answer import Answer
+from sm_serve.background import SLICE, gather
 from sm_serve.engines import aside
 from sm_serve.engines.protocol import (
     ADAPTER,
@@ -20,7 +21,7 @@ from sm_serve.engines.protocol import (
     Predictor,
     Task,
 )
-from sm_serve.errors import BadRequest, NotFound, ServeError, first_of
+from sm_serve.errors import BadRequest, NotFound, ServeError
 from sm_serve.schemas import embeddings, media, openai
 from sm_serve.schemas.invocation import dump, weight
 
@@ -94,12 +95,7 @@ class OpenAI:
                 return delta
             raise ServeError("the engine gave no answer")
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(request)) for request in requests]
-        except ExceptionGroup as failures:
-            raise first_of(failures) from None
-        return [task.result() for task in tasks]
+        return await gather(one(request) for request in requests)
 
     async def _stream(
         self,
@@ -110,11 +106,13 @@ class OpenAI:
     ) -> AsyncGenerator[bytes]:
         """Events of all choices as they come, then usage, then the end."""
         queue: asyncio.Queue[tuple[int, Delta] | Exception] = asyncio.Queue()
+        begun = asyncio.Semaphore(SLICE)
 
         async def pump(index: int, request: GenerationRequest) -> None:
             try:
-                async for delta in engine.generate(request):
-                    queue.put_nowait((index, delta))
+                async with begun:
+                    async for delta in engine.generate(request):
+                        queue.put_nowait((index, delta))
             except Exception as error:
                 queue.put_nowait(error)
 

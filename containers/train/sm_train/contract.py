@@ -25,7 +25,16 @@ RESERVED_CHANNELS = frozenset({"code", "sm_drivers", "recipe", "model", "config"
 # The names under which people upload each split.
 SPLIT_CHANNELS = {
     "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "eval", "evaluation", "dev"),
+    "validation": (
+        "validation",
+        "validate",
+        "valid",
+        "val",
+        "eval",
+        "evaluate",
+        "evaluation",
+        "dev",
+    ),
     "test": ("test", "testing"),
 }
 
@@ -85,9 +94,19 @@ class Paths:
         return path if path.is_dir() else None
 
     def split(self, name: str) -> Path | None:
-        """The channel of a split under any of the names that it goes by."""
-        found = (self.channel(channel) for channel in SPLIT_CHANNELS[name])
-        return next((path for path in found if path is not None), None)
+        """The channel of a split under any of the names that it goes by, in any case.
+
+        Raises UserError when two channels are of the same split.
+        """
+        folders = sorted(self.channels.iterdir()) if self.channels.is_dir() else []
+        found = [p for p in folders if p.name.lower() in SPLIT_CHANNELS[name] and p.is_dir()]
+        if len(found) > 1:
+            raise UserError(
+                f"both are {name} data",
+                field=f"channels {' and '.join(path.name for path in found)}",
+                fix=f"give the job one of them, or put their files into one channel {name}",
+            )
+        return found[0] if found else None
 
 
 def _is_trial(config: Path) -> bool:

@@ -41,6 +41,7 @@ class ResumeCallback(TrainerCallback):  # type: ignore[misc]
         """Pick up the running metrics, and run the evaluation that a stop left out."""
         if self.checkpoint is None:
             return
+        _find_best(state, self.checkpoint.parent)
         restore_meters(self.trainer, self.checkpoint)
         restore_answers(self.trainer, self.checkpoint)
         if evaluation_is_due(args, state):
@@ -94,6 +95,22 @@ class ResumeCallback(TrainerCallback):  # type: ignore[misc]
         if self._random is not None:
             set_random_state(self._random)
             self._random = None
+
+
+def _find_best(state: Any, folder: Path) -> None:
+    """Where the best checkpoint lies now; one that is lost is replaced by the best from here on."""
+    if state.best_model_checkpoint is None:
+        return
+    best = folder / Path(state.best_model_checkpoint).name
+    if best.is_dir():
+        state.best_model_checkpoint = str(best)
+        return
+    if state.is_local_process_zero:
+        print_line(
+            f"{best.name}, the best checkpoint so far, is lost: the model will be the best one "
+            f"from step {state.global_step} on"
+        )
+    state.best_metric = state.best_model_checkpoint = state.best_global_step = None
 
 
 def set_epoch(dataloader: Any, epoch: int) -> None:

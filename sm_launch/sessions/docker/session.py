@@ -121,7 +121,7 @@ def require_image(image: str) -> None:
             "the docker target needs SageMaker's SDK, which is not installed",
             field="--target",
             value="docker",
-            fix="pip install 'sm-launch[docker]'",
+            fix="`make setup-docker` in a checkout, or pip install 'sm-launch[docker]'",
         )
     found = subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False)
     if found.returncode:

@@ -100,7 +100,7 @@ class _TrainingRun:
             "hyperparameters": self._request.get("HyperParameters", {}),
             "resourceconfig": {
                 "current_host": HOST,
-                "current_instance_type": instance_type,
+                "current_instance_type": "local",  # whose devices are this machine's
                 "current_group_name": "homogeneousCluster",
                 "hosts": [HOST],
                 "instance_groups": [group],

@@ -1,8 +1,10 @@
 """Wire formats as pure functions, with examples and with generated input."""
 
+import codecs
 import contextlib
 import json
 import re
+from encodings.aliases import aliases
 
 import pytest
 from hypothesis import given
@@ -118,7 +120,7 @@ def test_csv_rows_come_back_as_texts(texts):
     [
         ("application/json", ("application/json", "utf-8")),
         ('Application/JSON; Charset="UTF-8"', ("application/json", "utf-8")),
-        ("text/csv; header=present; charset=iso-8859-1", ("text/csv", "iso8859-1")),
+        ("text/csv; header=present; charset=iso-8859-1", ("text/csv", "latin-1")),
         ("application/x-ndjson", ("application/jsonlines", "utf-8")),
         (None, ("application/json", "utf-8")),
     ],
@@ -126,6 +128,25 @@ def test_csv_rows_come_back_as_texts(texts):
 def test_content_types(header, expected):
     found = media.parse_media_type(header)
     assert (found.type, found.charset) == expected
+
+
+@pytest.mark.parametrize("charset", sorted({*aliases, *aliases.values(), "utf-8-sig", "x" * 9999}))
+def test_a_charset_is_on_the_list_or_refused_with_it(charset):
+    """Of all that Python knows: what is taken means what Python means by it."""
+    try:
+        found = media.parse_media_type(f"text/plain; charset={charset}").charset
+    except UnsupportedMediaType as error:
+        assert "use one of utf-8, utf-8-sig, utf-16" in error.message
+        assert len(error.message) < 500
+        assert charset[0] == "x" or codec(charset) not in map(codec, media.CHARSETS)
+    else:
+        assert found in media.CHARSETS
+        assert codec(found) == codec(charset)
+
+
+def codec(name):
+    with contextlib.suppress(LookupError):  # not on this platform
+        return codecs.lookup(name).name
 
 
 @pytest.mark.parametrize(

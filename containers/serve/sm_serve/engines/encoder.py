@@ -16,9 +16,10 @@ from sm_serve.engines.batching import Batcher, BatchLimits
 from sm_serve.engines.encoder_bank import EncoderBank
 from sm_serve.engines.hosting import BankHost
 from sm_serve.engines.long_text import tokenize_heads
+from sm_serve.engines.lora import SPOILT
 from sm_serve.engines.protocol import ADAPTER, Task
 from sm_serve.engines.unpadding import remove_padding
-from sm_serve.errors import BadRequest, StartupError
+from sm_serve.errors import BadInput, BadRequest, EngineError, StartupError
 
 TOKENIZING = ("truncation", "max_length", "padding")
 """Parameters of the tokenizer. Padding is the batch's own business, whatever a request says."""
@@ -126,8 +127,12 @@ class EncoderEngine(BankHost):
         self._batcher.close()
 
     def _run(self, items: list[Tokens]) -> list[Any]:
-        with self._running, self.bank.through(items[0][ADAPTER]):
-            return self._forward(items)
+        adapter = items[0][ADAPTER]
+        with self._running, self.bank.through(adapter):
+            results = self._forward(items)
+        if adapter is not None and self.bank.spoilt(adapter):
+            raise EngineError(SPOILT)
+        return results
 
     def encode(
         self, inputs: Sequence[Any], parameters: Mapping[str, Any]
@@ -151,12 +156,13 @@ class EncoderEngine(BankHost):
         rows = []
         for index, ids in enumerate(batch["input_ids"]):
             if len(ids) > self.max_length:
-                raise BadRequest(
-                    f"inputs[{index}] has {len(ids)} tokens, the model reads {self.max_length}:"
-                    " shorten it or leave parameters.truncation at true"
+                raise BadInput(
+                    index,
+                    f" has {len(ids)} tokens, the model reads {self.max_length}: shorten it or"
+                    " leave parameters.truncation at true",
                 )
             if not ids:
-                raise BadRequest(f"inputs[{index}] is empty: give a text")
+                raise BadInput(index, " is empty: give a text")
             rows.append((len(ids), {name: batch[name][index] for name in self._columns}))
         return rows
 
@@ -227,13 +233,14 @@ def split_pairs(inputs: Sequence[Any]) -> tuple[list[str], list[str] | None]:
     pairs = 0
     for index, item in enumerate(inputs):
         if not isinstance(item, dict) or not isinstance(item.get("text"), str):
-            raise BadRequest(
-                f"inputs[{index}] is a {type(item).__name__}: give a text, or for every input an"
-                ' object {"text": ..., "text_pair": ...}'
+            raise BadInput(
+                index,
+                f" is a {type(item).__name__}: give a text, or for every input an object"
+                ' {"text": ..., "text_pair": ...}',
             )
         pair = item.get("text_pair")
         if pair is not None and not isinstance(pair, str):
-            raise BadRequest(f"inputs[{index}].text_pair must be a text")
+            raise BadInput(index, ".text_pair must be a text")
         first.append(item["text"])
         pairs += pair is not None
         second.append(pair or "")

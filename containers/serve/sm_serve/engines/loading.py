@@ -11,8 +11,9 @@ from typing import Any
 from sm_serve.artefact import Artefact
 from sm_serve.config import Settings
 from sm_serve.engines.gaps import gaps_of
+from sm_serve.engines.lora import check_numbers
 from sm_serve.engines.packing import pack_linears
-from sm_serve.errors import StartupError
+from sm_serve.errors import BadRequest, StartupError
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,11 @@ MODEL_CLASSES = {
     "feature-extraction": "AutoModel",
     "text-generation": "AutoModelForCausalLM",
 }
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model",
+    "tiktoken.model", "spm.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json",
+)  # fmt: skip
+"""By one of these a directory is known to hold a tokenizer; transformers reads every kind."""
 PROBE_TOKENS = 64
 """Between a generation step and a batch of texts: a few short texts, or many sequences a step."""
 TURNS, PROBES = 4, 3
@@ -40,7 +46,7 @@ def load_tokenizer(artefact: Artefact, settings: Settings) -> Any:
     import transformers
 
     for path in (artefact.path, artefact.base):
-        if (path / "tokenizer_config.json").is_file() or (path / "tokenizer.json").is_file():
+        if any((path / name).is_file() for name in TOKENIZER_FILES):
             return transformers.AutoTokenizer.from_pretrained(
                 path, local_files_only=True, trust_remote_code=settings.trust_remote_code
             )
@@ -146,6 +152,10 @@ def _merge_adapter(model: Any, path: Path) -> Any:
             " or merge before deploying"
         ) from error
     logger.info("merging the adapter of %s", path)
+    try:
+        check_numbers(path)
+    except BadRequest as error:
+        raise StartupError(f"{path}: {error.message}") from error
     try:
         tuned = PeftModel.from_pretrained(model, path, use_safetensors=True)
     except (RuntimeError, ValueError) as error:

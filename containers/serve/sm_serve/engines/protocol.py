@@ -55,6 +55,10 @@ class Predictor(Engine, Protocol):
         ...
 
 
+LEAST_TEMPERATURE = 2.0**-126
+"""float32's least normal number: scores divided by less are no numbers."""
+
+
 class ConstraintKind(StrEnum):
     """What an answer can be held to."""
 
@@ -76,7 +80,8 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is chosen. `temperature` 0 means greedy, `top_k` 0 and `top_p` 1 off.
+    """How the next token is chosen. `temperature` 0 means greedy, as does less than
+    float32 has; `top_k` 0 and `top_p` 1 mean off.
 
     Frequency and presence penalties count the answer's tokens alone, the repetition penalty the
     prompt's too. `logprobs` is how many alternatives to tell with each token's own, None for
@@ -103,7 +108,7 @@ class Sampling:
     @property
     def greedy(self) -> bool:
         """Whether the most probable token is always taken."""
-        return self.temperature == 0.0 or self.top_k == 1
+        return self.temperature < LEAST_TEMPERATURE or self.top_k == 1
 
     def nth(self, n: int) -> Sampling:
         """That of the n-th of several answers: a seed must not make them all the same."""
