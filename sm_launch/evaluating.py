@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sm_launch import __version__, artefacts, evaluation, report
+from sm_launch.aws_clients import clients_for
 from sm_launch.config import JobConfig
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation.judge import Judge
@@ -68,7 +69,8 @@ def run(open_place: Callable[[], Workplace], config: JobConfig, request: Request
     _check(request)
     with ExitStack() as stack:
         held_out = _held_out(config, request.data)
-        fetch = functools.partial(evaluation.fetch_any, stack=stack, region=config.aws.region)
+        clients = clients_for(config.aws)
+        fetch = functools.partial(evaluation.fetch_any, stack=stack, clients=clients)
         rows = evaluation.read_rows(fetch(held_out))
         job = _Job(config, request, rows, _task(config, rows))
         try:
@@ -102,6 +104,7 @@ def _task(config: JobConfig, rows: Sequence[Mapping[str, Any]]) -> evaluation.Ta
         label_column=wanted.label_column,
         parameters=wanted.parameters,
         columns=list(rows[0]),
+        answer_pattern=wanted.answer_pattern,
     )
 
 
@@ -161,12 +164,12 @@ class _Job:
 
             session, name = stack.enter_context(served(self._config, request.model_data))
             model = artefacts.model_uri(session, name)
-            return self._endpoint(session, name, model, "local artefact", identity=model)
+            content = artefacts.content_sha256(evaluation.local_path(request.model_data))
+            return self._endpoint(session, name, model, "local artefact", identity=content)
         workplace = open_place()
         session, name = workplace.session(), request.endpoint or self._config.endpoint_name
-        created = session.describe_endpoint(EndpointName=name)["CreationTime"]
         model = artefacts.model_uri(session, name)
-        identity = f"{name} {created} {model}"
+        identity = artefacts.deployment(session, name)
         return self._endpoint(session, name, model, workplace.target, identity=identity)
 
     def _endpoint(
@@ -187,9 +190,7 @@ class _Job:
             max_failed_share=wanted.max_failed_share,
             progress=progress,
             # An interrupted run is continued, but never with another deployment's answers.
-            store=evaluation.PredictionStore(
-                self._directory / "predictions.jsonl", identity=f"{self._task.name} {identity}"
-            ),
+            store=evaluation.PredictionStore(self._directory / "predictions.jsonl", identity),
             info=self._info(
                 target=target, endpoint=shown, training_job=artefacts.training_job_of(model)
             ),
@@ -200,7 +201,7 @@ class _Job:
         if settings is None:
             return None
         # As with predictions: an interrupted run goes on where it stopped.
-        kept = Judgements(self._directory / "judgements.jsonl.partial")
+        kept = Judgements(self._directory / "judgements.jsonl.partial", settings.base_url)
         return Judge(settings, judgements=kept)
 
     def _info(self, *, target: str, endpoint: str, training_job: str = "") -> evaluation.RunInfo:

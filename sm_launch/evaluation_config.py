@@ -9,7 +9,11 @@ from pydantic import Field
 from sm_launch.section import Section
 
 EvaluationTask = Literal[
-    "text-classification", "question-answering", "text-generation", "token-classification"
+    "text-classification",
+    "question-answering",
+    "text-generation",
+    "token-classification",
+    "embedding",
 ]
 
 
@@ -47,6 +51,9 @@ class Evaluation(Section):
     """Columns whose every value gets metrics of its own (`data.columns.keep` carries them over)."""
     parameters: dict[str, Any] = {}
     """Sent with each request, such as {max_new_tokens: 64}."""
+    answer_pattern: str | None = None
+    """What exact match compares of generated text: `final` (after ####, in \\boxed{}, or the last
+    number, as the reward exact_answer) or a regular expression whose first group is the answer."""
     perplexity: bool = False
     """Also ask how probable the expected answers are (text-generation; the endpoint must score a
     given text, as vLLM does)."""

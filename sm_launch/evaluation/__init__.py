@@ -1,7 +1,7 @@
 """Evaluation of models: quality, latency and throughput on held-out rows; comparison of two."""
 
 from sm_launch.evaluation.client import RetryPolicy, Sender, session_invoker
-from sm_launch.evaluation.comparison import Comparison, compare
+from sm_launch.evaluation.comparison import LEAST_SHARED, Comparison, compare
 from sm_launch.evaluation.gates import (
     GateResult,
     check_gates,
@@ -11,7 +11,7 @@ from sm_launch.evaluation.gates import (
 )
 from sm_launch.evaluation.latency import LatencyPlan
 from sm_launch.evaluation.result import EvaluationResult, Prediction, RowFailure, RunInfo
-from sm_launch.evaluation.rows import fetch_any, read_rows
+from sm_launch.evaluation.rows import fetch_any, local_path, read_rows
 from sm_launch.evaluation.runner import (
     EvaluationFailedError,
     evaluate_endpoint,
@@ -25,6 +25,7 @@ from sm_launch.evaluation.transform import read_outputs
 from sm_launch.evaluation.wire import Invoke, InvokeReply
 
 __all__ = [
+    "LEAST_SHARED",
     "TASKS",
     "Comparison",
     "EvaluationFailedError",
@@ -46,6 +47,7 @@ __all__ = [
     "evaluate_outputs",
     "fetch_any",
     "gate_dict",
+    "local_path",
     "make_task",
     "parse_gates",
     "read_outputs",

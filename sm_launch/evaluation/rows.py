@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from sm_launch import json_lines
 from sm_launch.errors import UserInputError
 
 Row = dict[str, Any]
@@ -44,7 +45,9 @@ def read_rows(source: str | Path, *, limit: int | None = None) -> list[Row]:
     return rows
 
 
-def fetch_any(location: str, *, stack: ExitStack, region: str | None = None) -> Path:
+def fetch_any(
+    location: str, *, stack: ExitStack, clients: Callable[[str], Any] | None = None
+) -> Path:
     """A local path for a path, a file:// or an s3:// URI; `stack` removes what was copied."""
     if not location.startswith("s3://"):
         return local_path(location)
@@ -52,7 +55,7 @@ def fetch_any(location: str, *, stack: ExitStack, region: str | None = None) -> 
     from sm_launch.data.s3 import fetcher
 
     directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="sm-launch-data-"))
-    return fetcher(make_client("s3", region), Path(directory))(location)
+    return fetcher((clients or make_client)("s3"), Path(directory))(location)
 
 
 def local_path(source: str | Path) -> Path:
@@ -90,17 +93,14 @@ def _data_files(path: Path) -> list[Path]:
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise _bad_line(path, number, f"not JSON: {error.msg}", line) from error
-            if not isinstance(row, dict):
-                raise _bad_line(path, number, "not a JSON object", line)
-            yield row
+    for number, line, _ in json_lines.lines(path):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise _bad_line(path, number, f"not JSON: {error.msg}", line) from error
+        if not isinstance(row, dict):
+            raise _bad_line(path, number, "not a JSON object", line)
+        yield row
 
 
 def _bad_line(path: Path, number: int, what: str, line: str) -> UserInputError:

@@ -120,8 +120,8 @@ def test_a_classifier_with_sentencepiece_alone_is_trained_and_served(
     base = AutoTokenizer.from_pretrained(deberta)
     served = load_tokenizer(inspect(job.model, Settings()), Settings())
     assert served(SENTENCES)["input_ids"] == base(SENTENCES)["input_ids"]
-    assert served.decode(served(SENTENCES[0])["input_ids"], skip_special_tokens=True) == (
-        SENTENCES[0]
+    assert (
+        served.decode(served(SENTENCES[0])["input_ids"], skip_special_tokens=True) == (SENTENCES[0])
     )
 
 

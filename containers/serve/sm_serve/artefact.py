@@ -83,7 +83,7 @@ def inspect(model_dir: Path, settings: Settings) -> Artefact:
     if not config_path.is_file():
         raise StartupError(
             f"{config_path} is missing: {model_dir} is not a Hugging Face model directory, and"
-            f" there is no {model_dir / 'code' / settings.program} to load it"
+            f" there is no {model_dir / 'code' / (settings.program or 'inference.py')} to load it"
         )
     config = read_json(config_path)
     _check_weights(base, settings)

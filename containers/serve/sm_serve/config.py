@@ -23,7 +23,8 @@ class Settings:
     base_dir: Path = Path(contract.DEFAULT_BASE_DIR)
     host: str = "0.0.0.0"
     port: int = contract.DEFAULT_PORT
-    program: str = "inference.py"
+    program: str = ""
+    submit_directory: str = ""
     default_accept: str = "application/json"
     batch_transform: bool = False
     multi_model: bool = False
@@ -65,13 +66,6 @@ class Settings:
     def code_dir(self) -> Path:
         """The directory of the user's own inference script."""
         return self.model_dir / "code"
-
-    @property
-    def user_script(self) -> Path | None:
-        """The user's script when the model brings one."""
-        name = self.program if self.program.endswith(".py") else f"{self.program}.py"
-        path = self.code_dir / name
-        return path if path.is_file() else None
 
 
 class _Reader:
@@ -135,6 +129,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         host=read.text("SM_SERVE_HOST", default.host),
         port=read.integer("SAGEMAKER_BIND_TO_PORT", contract.DEFAULT_PORT, 1, 65535),
         program=read.text("SAGEMAKER_PROGRAM", default.program),
+        submit_directory=read.text("SAGEMAKER_SUBMIT_DIRECTORY", default.submit_directory),
         default_accept=read.text("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", default.default_accept),
         batch_transform=batch,
         multi_model=read.flag("SAGEMAKER_MULTI_MODEL"),

@@ -13,7 +13,9 @@ from sm_serve.artefact import inspect
 from sm_serve.config import Settings
 from sm_serve.engines.protocol import Engine
 from sm_serve.errors import BadRequest, Conflict, NotFound, OutOfMemory, StartupError
-from sm_serve.handler import EngineHandler
+from sm_serve.handler import EngineHandler, Handler
+from sm_serve.member import Member
+from sm_serve.scripts import DEFAULT_PROGRAM, check_functions, find_script
 
 MAX_NAME = 1024
 UNLOAD_POLL_SECONDS = 0.02
@@ -24,23 +26,23 @@ class ModelStore:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._loaded: dict[str, tuple[str, EngineHandler]] = {}
+        self._loaded: dict[str, tuple[str, Handler]] = {}
         self._loading: set[str] = set()
-        self._uses: Counter[EngineHandler] = Counter()
+        self._uses: Counter[Handler] = Counter()
         self.engine: Engine | None = None
 
     def names(self) -> list[tuple[str, str]]:
         """Names and locations of the loaded models."""
         return [(name, url) for name, (url, _) in sorted(self._loaded.items())]
 
-    def get(self, name: str) -> tuple[str, EngineHandler]:
+    def get(self, name: str) -> tuple[str, Handler]:
         """Location and handler of a model. Raises NotFound."""
         if name not in self._loaded:
             raise NotFound(f"model {name!r} is not loaded", code="model_not_found")
         return self._loaded[name]
 
     @contextlib.contextmanager
-    def using(self, name: str) -> Iterator[EngineHandler]:
+    def using(self, name: str) -> Iterator[Handler]:
         """A model's handler, which is not closed inside. Raises NotFound."""
         _, handler = self.get(name)
         self._uses[handler] += 1
@@ -77,7 +79,17 @@ class ModelStore:
             self._loading.discard(name)
         self._loaded[name] = (url, handler)
 
-    def _build(self, path: Path) -> EngineHandler:
+    def _build(self, path: Path) -> Handler:
+        settings = self._settings
+        script = find_script(
+            path,
+            settings.program,
+            settings.submit_directory,
+            required=settings.program not in ("", DEFAULT_PROGRAM),
+        )
+        if script is not None:
+            check_functions(script)
+            return Member(path, settings)
         from sm_serve.engines.registry import load_engine
 
         return EngineHandler(load_engine(inspect(path, self._settings), self._settings),

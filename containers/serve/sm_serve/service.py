@@ -20,6 +20,14 @@ from sm_serve.health import Health, Phase
 from sm_serve.metrics import Metrics
 from sm_serve.model_store import ModelStore
 from sm_serve.reading import Reader
+from sm_serve.scripts import (
+    DEFAULT_PROGRAM,
+    Script,
+    check_functions,
+    describe_roles,
+    find_script,
+    not_run,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +48,7 @@ class Service:
         self.reader = Reader(settings.max_payload_bytes, settings.max_items)
         self.failure: str | None = None
         self.task = Task.CUSTOM
+        self.script: Script | None = None
         self._handler: Handler | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -48,8 +57,16 @@ class Service:
 
         Raises StartupError.
         """
-        if self.settings.user_script is None and not self.settings.multi_model:
-            self.task = inspect(self.settings.model_dir, self.settings).task
+        settings = self.settings
+        if settings.multi_model:
+            return
+        self.script = find_script(settings.model_dir, settings.program, settings.submit_directory)
+        if self.script is not None:
+            check_functions(self.script)
+        else:
+            self.task = inspect(settings.model_dir, settings).task
+            if files := not_run(settings.model_dir):
+                logger.warning("not run, as none is %s: %s", DEFAULT_PROGRAM, ", ".join(files))
 
     @property
     def handler(self) -> Handler:
@@ -88,11 +105,12 @@ class Service:
         """Loads user code or the engine, on a thread of its own."""
         if self.settings.multi_model:
             return ModelStore(self.settings)
-        if self.settings.user_script is not None:
+        if self.script is not None:
             from sm_serve.toolkit import UserHandler
 
-            logger.info("loading %s", self.settings.user_script)
-            handler = UserHandler(self.settings, loop)
+            logger.info("loading %s: %s", self.script.path,
+                        describe_roles(check_functions(self.script)))  # fmt: skip
+            handler = UserHandler(self.settings, self.script, loop)
             handler.load()
             return handler
         from sm_serve.engines.registry import start_engine

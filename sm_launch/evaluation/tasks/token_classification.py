@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from sm_launch.evaluation.entities import Span, answered_spans, spans
 from sm_launch.evaluation.examples import Example, Row, UnusableRow
 from sm_launch.evaluation.result import ClassMetrics, Metrics, Prediction, TextMetrics
 from sm_launch.evaluation.task import Statistic, Task
@@ -16,20 +18,18 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Span = tuple[str, int, int]
-"""Entity type, first and last word."""
-
 
 class TokenClassification(Task):
-    """Rows have `tokens` (words) and `tags` (one a word, B-/I- or plain types, O for none)."""
+    """Rows have `tokens` (words) and `tags`: one a word, in BIO, BIOES, BILOU or plain types."""
 
     name = "token-classification"
+    lists = True
     main_metric = "f1"
     DEFAULT_COLUMNS = ("tokens", "tags")
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.parameters = {"aggregation_strategy": "simple", **self.parameters}
+        self.parameters = {"aggregation_strategy": "none", **self.parameters}
 
     def example(self, index: int, row: Row) -> Example:
         words, tags = _list(row, self.text_column), _list(row, self.label_column)
@@ -40,9 +40,14 @@ class TokenClassification(Task):
         text = " ".join(words)
         return Example(index, text, _shown(spans(tags)), references=tuple(words))
 
-    def predict(self, example: Example, answer: Any) -> Prediction:
+    def read(self, example: Example, answer: Any) -> Prediction:
         found = _found(answer, example.references)
-        gold = _read(example.gold)
+        return Prediction(
+            example.index, example.text, example.gold, _shown(found), slices=example.slices
+        )
+
+    def score(self, prediction: Prediction) -> Prediction:
+        found, gold = _read(prediction.predicted), _read(prediction.gold)
         values: Counter[str] = Counter()
         for kind, *_ in found & gold:
             values[f"right:{kind}"] += 1
@@ -51,12 +56,10 @@ class TokenClassification(Task):
         for kind, *_ in gold:
             values[f"wanted:{kind}"] += 1
         _, _, f1 = _prf(len(found & gold), len(found), len(gold))
-        measured = {"f1": f1, "exact_match": float(found == gold)}
+        # Of one row; over all rows, none expected and none found is 0, as seqeval has it.
+        measured = {"f1": f1 if found or gold else 1.0, "exact_match": float(found == gold)}
         measured |= {name: float(count) for name, count in values.items()}
-        return Prediction(
-            example.index, example.text, example.gold, _shown(found), values=measured,
-            slices=example.slices,
-        )  # fmt: skip
+        return replace(prediction, values=measured)
 
     def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
         import numpy as np
@@ -65,6 +68,9 @@ class TokenClassification(Task):
         totals = sum((Counter(dict(p.values)) for p in predictions), Counter[str]())
         kinds = sorted({name.partition(":")[2] for name in totals if ":" in name})
         return TextMetrics(summary, tuple(_of_kind(kind, totals) for kind in kinds))
+
+    def may_lack(self, name: str) -> bool:
+        return ":" not in name  # right:PER and the like are counts
 
     def statistic(self, predictions: Sequence[Prediction]) -> Statistic:
         import numpy as np
@@ -90,41 +96,11 @@ class TokenClassification(Task):
         return of
 
 
-def spans(tags: Sequence[str]) -> set[Span]:
-    """Entities of a sequence of tags; an I- that continues nothing begins an entity."""
-    found: set[Span] = set()
-    kind, start = "", 0
-    for at, tag in enumerate([*tags, "O"]):
-        prefix, _, rest = tag.partition("-")
-        name = "" if tag == "O" else rest if rest and prefix in {"B", "I"} else tag
-        if kind and (name != kind or prefix == "B"):
-            found.add((kind, start, at - 1))
-            kind = ""
-        if name and not kind:
-            kind, start = name, at
-    return found
-
-
 def _found(answer: Any, words: Sequence[str]) -> set[Span]:
-    """The entities of an answer, whose characters are made into words again."""
-    starts, at = [], 0
-    for word in words:
-        starts.append(at)
-        at += len(word) + 1
-    found: set[Span] = set()
     try:
-        for entity in answer:
-            kind = str(entity["entity_group"])
-            touched = [
-                i
-                for i, (start, word) in enumerate(zip(starts, words, strict=True))
-                if start < entity["end"] and entity["start"] < start + len(word)
-            ]
-            if touched:
-                found.add((kind, touched[0], touched[-1]))
-    except (TypeError, KeyError) as error:
+        return answered_spans(answer, words)
+    except (TypeError, KeyError, AttributeError) as error:
         raise WireError(f"not a list of entities: {str(answer)[:120]}") from error
-    return found
 
 
 def _list(row: Row, column: str) -> list[str]:
@@ -170,5 +146,5 @@ def _of_kind(kind: str, totals: Mapping[str, float]) -> ClassMetrics:
 def _prf(right: float, found: float, wanted: float) -> tuple[float, float, float]:
     precision = right / found if found else 0.0
     recall = right / wanted if wanted else 0.0
-    f1 = 2 * right / (found + wanted) if found + wanted else 1.0
+    f1 = 2 * right / (found + wanted) if found + wanted else 0.0
     return precision, recall, f1
