@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -18,11 +19,11 @@ class Objects:
     """Reads and writes s3:// and file:// URIs.
 
     Args:
-        region: of the bucket; None takes what the AWS configuration says.
+        clients: makes a client of an AWS service.
     """
 
-    def __init__(self, region: str | None = None) -> None:
-        self._region = region
+    def __init__(self, clients: Callable[[str], Any]) -> None:
+        self._clients = clients
         self._client: Any = None
 
     def write(self, uri: str, content: bytes) -> None:
@@ -53,9 +54,7 @@ class Objects:
 
     def _s3(self) -> Any:
         if self._client is None:
-            from sm_launch.aws_clients import make_client
-
-            self._client = make_client("s3", self._region)
+            self._client = self._clients("s3")
         return self._client
 
 
@@ -67,7 +66,7 @@ def invoke(
     content_type: str,
     accept: str,
     timeout: float,
-    objects: Objects | None = None,
+    objects: Objects,
 ) -> bytes:
     """Send a request and wait for its answer.
 
@@ -84,7 +83,6 @@ def invoke(
         UserInputError: the endpoint is not asynchronous.
         LaunchError: the model failed, or there was no answer in time.
     """
-    objects = objects or Objects()
     described = session.describe_endpoint(EndpointName=endpoint)
     settings = described.get("AsyncInferenceConfig")
     if settings is None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sm_launch import __version__, artefacts, evaluation, report
+from sm_launch.aws_clients import clients_for
 from sm_launch.config import JobConfig
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation.judge import Judge
@@ -69,7 +70,8 @@ def run(open_place: Callable[[], Workplace], config: JobConfig, request: Request
     _check(request)
     with ExitStack() as stack:
         held_out = _held_out(config, request.data)
-        fetch = functools.partial(evaluation.fetch_any, stack=stack, region=config.aws.region)
+        clients = clients_for(config.aws)
+        fetch = functools.partial(evaluation.fetch_any, stack=stack, clients=clients)
         source = fetch(held_out)
         rows = evaluation.read_rows(source)
         sha256 = evaluation.files_sha256(evaluation.data_files(source))
@@ -246,7 +248,7 @@ class _Job:
 
     def _read_artefact(self, model: str) -> evaluation.Artefact | None:
         try:
-            found = evaluation.read_artefact(model, self._config.aws.region)
+            found = evaluation.read_artefact(model, clients_for(self._config.aws))
             problem = "" if found else "there is none"
         except (OSError, tarfile.TarError) as error:
             found, problem = None, str(error)

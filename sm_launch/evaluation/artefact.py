@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,17 +49,17 @@ class Artefact:
         return parameters, {str(name): str(column) for name, column in columns.items()}
 
 
-def read_artefact(uri: str, region: str | None = None) -> Artefact | None:
+def read_artefact(uri: str, clients: Callable[[str], Any] | None = None) -> Artefact | None:
     """The artefact behind a path, a file:// or an s3:// URI; None where it holds no config.json.
 
     Args:
         uri: a model directory or prefix, or an archive of one.
-        region: of the bucket.
+        clients: makes a client of an AWS service.
 
     Raises:
         OSError, tarfile.TarError: it cannot be read.
     """
-    found = _from_s3(uri, region) if uri.startswith("s3://") else _from_path(_path(uri))
+    found = _from_s3(uri, clients) if uri.startswith("s3://") else _from_path(_path(uri))
     if CONFIG not in found:
         return None
     return Artefact(found[CONFIG], found.get(RESULTS, {}))
@@ -89,13 +89,13 @@ def _from_members(archive: tarfile.TarFile) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _from_s3(uri: str, region: str | None) -> dict[str, dict[str, Any]]:
+def _from_s3(uri: str, clients: Callable[[str], Any] | None) -> dict[str, dict[str, Any]]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     from sm_launch.aws_clients import make_client
 
     bucket, _, key = uri.removeprefix("s3://").partition("/")
-    client = make_client("s3", region)
+    client = (clients or make_client)("s3")
     try:
         if key.endswith((".tar.gz", ".tgz", ".tar")):
             body = client.get_object(Bucket=bucket, Key=key)["Body"]

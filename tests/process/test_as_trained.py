@@ -147,7 +147,6 @@ def test_evaluate_measures_what_training_measured(
         "num_train_epochs": 3,
         "learning_rate": 0.002,
         "logging_steps": 100,
-        "train_sampling_strategy": "random",
         **settings,
     }
     job = {

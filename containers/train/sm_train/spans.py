@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sm_train.metrics import cross_entropy
 from sm_train.sampling import LengthGroupedTrainer
 
 
@@ -112,11 +113,30 @@ class SpanTrainer(LengthGroupedTrainer):
     def _scores(self, prediction: Any) -> dict[str, float]:
         asked: Windows = self.window_sets[self._prefix]
         starts, ends = prediction.predictions[:2]
+        if list(prediction.label_ids[0]) != list(asked.dataset["start_positions"]):
+            raise RuntimeError("the predictions are of other rows than those to be scored")
         answers = best_answers(asked, starts, ends, self.max_answer_length, self.may_be_none)
         pairs = list(zip(answers, map(accepted, (r["texts"] for r in asked.rows)), strict=True))
         exact = [max(float(plain(a) == plain(t)) for t in texts) for a, texts in pairs]
         overlap = [max(word_f1(a, t) for t in texts) for a, texts in pairs]
-        return {"exact_match": sum(exact) / len(exact), "f1": sum(overlap) / len(overlap)}
+        return {
+            "loss": _loss(asked, starts, ends),
+            "exact_match": sum(exact) / len(exact),
+            "f1": sum(overlap) / len(overlap),
+        }
+
+
+def _loss(asked: Windows, starts: Any, ends: Any) -> float:
+    """The mean of both ends' losses, over each window's own tokens: not over its padding."""
+    import numpy
+
+    columns = asked.dataset.with_format("numpy")
+    own = numpy.arange(starts.shape[1])[None] < columns["length"][:][:, None]
+    losses = [
+        cross_entropy(numpy.where(own, logits, -numpy.inf), columns[name][:])
+        for logits, name in ((starts, "start_positions"), (ends, "end_positions"))
+    ]
+    return sum(losses) / len(losses)
 
 
 def accepted(texts: Sequence[str]) -> list[str]:

@@ -161,6 +161,7 @@ def train(job: Job) -> None:
 
     own: QuestionAnsweringArguments = job.config.own
     tokenizer = load_tokenizer(job)
+    tokenizer.padding_side = "right"  # places of answers are counted from the left
     print_preview(job, tokenizer)
     model = load_model(job, "AutoModelForQuestionAnswering")
     some_unanswered = any(

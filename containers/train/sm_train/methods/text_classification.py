@@ -277,13 +277,14 @@ def _tokenised(
 
 
 def _scores(prediction: Any, classes: int) -> dict[str, float]:
-    from sm_train.metrics import classification_scores, confusion_matrix
+    from sm_train.metrics import classification_scores, confusion_matrix, cross_entropy
 
     logits = prediction.predictions
     logits = logits[0] if isinstance(logits, tuple) else logits
     guesses = [int(index) for index in logits.argmax(axis=-1)]
     expected = [int(index) for index in prediction.label_ids]
-    return classification_scores(confusion_matrix(expected, guesses, classes))
+    scores = classification_scores(confusion_matrix(expected, guesses, classes))
+    return {"loss": cross_entropy(logits, prediction.label_ids), **scores}
 
 
 def _errors(prediction: Any) -> dict[str, float]:

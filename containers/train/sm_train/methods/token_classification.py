@@ -185,7 +185,7 @@ def _aligned(words: Sequence[int | None], tags: Sequence[int]) -> list[int]:
 
 
 def _scores(prediction: Any, names: Sequence[str]) -> dict[str, float]:
-    from sm_train.metrics import entity_scores
+    from sm_train.metrics import cross_entropy, entity_scores
 
     guesses = prediction.predictions.argmax(axis=-1)
     expected, predicted = [], []
@@ -193,7 +193,8 @@ def _scores(prediction: Any, names: Sequence[str]) -> dict[str, float]:
         kept = [(t, g) for t, g in zip(truth_row, guess_row, strict=True) if t != _IGNORED]
         expected.append([names[t] for t, _ in kept])
         predicted.append([names[g] for _, g in kept])
-    return entity_scores(expected, predicted)
+    loss = cross_entropy(prediction.predictions, prediction.label_ids)
+    return {"loss": loss, **entity_scores(expected, predicted)}
 
 
 METHOD = Method(
