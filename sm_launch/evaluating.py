@@ -106,9 +106,10 @@ def _task(
 ) -> evaluation.Task:
     """What is asked, and how: as job.yaml says, else as the artefact does, else as its training."""
     wanted = config.evaluation
-    name = wanted.task or evaluation.task_of_method(config.training.method)
-    told = artefact.asked(name) if artefact else ({}, {})
-    parameters, columns = told if any(told) else ({}, _columns_of_training(config, name))
+    name = wanted.task or _task_of(config, artefact)
+    method = "text-classification" if name == "text-regression" else name
+    told = artefact.asked(method) if artefact else ({}, {})
+    parameters, columns = told if any(told) else ({}, _columns_of_training(config, method))
     known: set[str] = set().union(*rows)
     text = columns.get("text", columns.get("question", columns.get("tokens")))
     return evaluation.make_task(
@@ -121,6 +122,16 @@ def _task(
         known_labels=artefact.labels if artefact else (),
         answer_pattern=wanted.answer_pattern,
     )
+
+
+def _task_of(config: JobConfig, artefact: evaluation.Artefact | None) -> str:
+    """What the method trains for; a classifier of one number is a regression."""
+    name = evaluation.task_of_method(config.training.method)
+    own = config.training.hyperparameters
+    regression = own.get("problem_type") == "regression" or own.get("num_labels") == 1
+    if artefact is not None:
+        regression = artefact.config.get("problem_type") == "regression"
+    return "text-regression" if name == "text-classification" and regression else name
 
 
 def _if_in(column: str | None, known: Collection[str]) -> str | None:

@@ -10,6 +10,7 @@ from sm_launch.section import Section
 
 EvaluationTask = Literal[
     "text-classification",
+    "text-regression",
     "question-answering",
     "text-generation",
     "token-classification",

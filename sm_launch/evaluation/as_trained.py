@@ -10,6 +10,7 @@ from typing import Any
 
 from sm_launch.evaluation.artefact import Artefact
 from sm_launch.evaluation.result import EvaluationResult
+from sm_launch.evaluation.scales import UNBOUNDED
 
 _OTHERWISE_MEASURED = ("loss", "perplexity")
 """Training counts the end of the text among the answer's tokens, and its own template's."""
@@ -54,7 +55,8 @@ def beside_training(result: EvaluationResult, artefact: Artefact, sha256: str) -
 def _contradicts(name: str, value: float, result: EvaluationResult) -> bool:
     summary: Mapping[str, float] = result.metrics.summary if result.metrics else {}
     # One row more or less may be rounding: another batch, another order of additions.
-    if abs(summary[name] - value) <= 1 / max(len(result.predictions), 1) + _ROUNDING:
+    slack = abs(value) / 100 if name in UNBOUNDED else 1 / max(len(result.predictions), 1)
+    if abs(summary[name] - value) <= slack + _ROUNDING:
         return False
     interval: Any = result.intervals.get(name)
     return interval is None or not interval.low <= value <= interval.high

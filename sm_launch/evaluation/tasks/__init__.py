@@ -11,10 +11,12 @@ from sm_launch.evaluation.tasks.classification import TextClassification
 from sm_launch.evaluation.tasks.embedding import Embedding
 from sm_launch.evaluation.tasks.generation import TextGeneration
 from sm_launch.evaluation.tasks.question_answering import QuestionAnswering
+from sm_launch.evaluation.tasks.regression import TextRegression
 from sm_launch.evaluation.tasks.token_classification import TokenClassification
 
 TASKS: dict[str, type[Task]] = {
     "text-classification": TextClassification,
+    "text-regression": TextRegression,
     "question-answering": QuestionAnswering,
     "text-generation": TextGeneration,
     "token-classification": TokenClassification,

@@ -25,6 +25,7 @@ from sm_launch.evaluation import (
 )
 from sm_launch.evaluation.examples import collect_examples
 from sm_train.methods.text_classification import TextClassificationArguments, _label
+from sm_train.metrics import regression_scores
 
 QUICK: dict[str, Any] = {"latency": LatencyPlan(requests=0), "batch_size": 8}
 CONFIG = {
@@ -165,6 +166,48 @@ def test_words_that_the_model_did_not_read_are_told():
     assert result.metrics is not None
     assert result.metrics.summary["f1"] == 1
     assert any("3 words of 3 rows have no token" in warning for warning in result.warnings)
+
+
+NUMBERS = st.floats(-100, 100, allow_nan=False)
+
+
+@given(pairs=st.lists(st.tuples(NUMBERS, NUMBERS), min_size=2, max_size=20))
+def test_numbers_are_measured_as_in_training(pairs: list[tuple[float, float]]):
+    task = make_task("text-regression")
+    found = [
+        task.predict(
+            task.example(n, {"text": "t", "label": str(gold)}), [{"label": "L", "score": given_}]
+        )
+        for n, (gold, given_) in enumerate(pairs)
+    ]
+    golds, answers = zip(*pairs, strict=True)
+    trained = regression_scores(golds, answers)
+    summary = task.metrics(found).summary
+    assert {name: summary[name] for name in trained} == pytest.approx(trained, abs=1e-6)
+
+
+def test_a_regression_is_known_by_its_config():
+    config = JobConfig.model_validate({"name": "mine", "training": {"model": "x"}})
+    artefact = Artefact({"problem_type": "regression", "id2label": {"0": "LABEL_0"}})
+    rows = [{"text": f"t{n}", "label": n / 10} for n in range(20)]
+    seen: list[Any] = []
+    task = _task(config, rows, artefact)
+    result = evaluate_endpoint(
+        answering({"label": "LABEL_0", "score": 1.5}, seen), rows, task=task, **QUICK
+    )
+    assert seen[-1]["parameters"] == {"function_to_apply": "none"}
+    assert result.metrics is not None
+    assert result.metrics.summary["mae"] == pytest.approx(
+        sum(abs(1.5 - n / 10) for n in range(20)) / 20
+    )
+    classes = [{"label": "a", "score": 0.9}, {"label": "b", "score": 0.1}]
+    with pytest.raises(UserInputError, match="has the classes a, b"):
+        evaluate_endpoint(answering(classes), rows, task=task, **QUICK)
+    bad = [{"text": "t", "label": "many"}, *rows]
+    found = evaluate_endpoint(
+        answering({"label": "LABEL_0", "score": 1.5}), bad, task=task, max_failed_share=0.1, **QUICK
+    )
+    assert found.failures[0].reason == "no number in column 'label'"
 
 
 def test_half_a_character_fails_its_row():
