@@ -52,6 +52,8 @@ PACKAGES = {
 }
 BESIDE = ("mms", "transformers")
 """Those that run on the very libraries that ours runs on."""
+READY_SECONDS = 300
+"""What a server may take until its first right answer."""
 WARM_UP = 16
 """Requests before those that count, for each number of clients."""
 
@@ -109,7 +111,7 @@ def wait_until_right(
     request = write_post(target.path, target.body(task, Request("good film", 2)))
     ping = 0.0
     began = time.perf_counter()
-    while time.perf_counter() - began < 120 and process.is_running():
+    while time.perf_counter() - began < READY_SECONDS and process.is_running():
         if not ping and pings(target.port):
             ping = time.perf_counter() - began
         if try_once(target.port, request) == 200:

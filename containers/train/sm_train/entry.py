@@ -34,6 +34,7 @@ from sm_train.data import Data, load_data
 from sm_train.devices import check_devices, check_torch_sees_gpus
 from sm_train.errors import StoppedBySignalError, UserError, WorkerFailedError
 from sm_train.failure import give_back, reserve, write_failure
+from sm_train.fingerprint import settle
 from sm_train.job import TOKENISED, Job
 from sm_train.launch import gpu_count, is_worker, launch_workers, process_count
 from sm_train.memory import (
@@ -48,6 +49,7 @@ from sm_train.memory import (
 )
 from sm_train.model import resolve_base_model
 from sm_train.parallelism import check_hardware
+from sm_train.redaction import redact
 from sm_train.staging import discard_half_written
 from sm_train.stopping import StopRequest, leave
 from sm_train.user_script import ScriptFailedError, has_user_script, run_user_script
@@ -115,6 +117,7 @@ def run(paths: Paths, stop: StopRequest, started: float) -> None:
     check_hardware(config, gpu_count())
     if not is_worker():
         _discard_what_is_damaged(paths)
+        settle(paths, config, source)
         check_disk(paths, _disk_need(config, source))
         processes = process_count(config.job.num_processes)
         if processes * len(cluster.hosts) > 1:
@@ -221,8 +224,9 @@ def is_disk_full(error: BaseException) -> bool:
 
 def _leave(paths: Paths, code: int, reason: str, details: str = "") -> NoReturn:
     """Write the failure file (the first cause wins) and end with this exit code."""
+    reason = redact(reason)
     if details:
-        sys.stderr.write(details)
+        sys.stderr.write(redact(details))
     if code != EXIT_STOPPED:
         write_failure(paths, reason)
     elif not is_worker():

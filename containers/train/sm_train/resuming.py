@@ -19,6 +19,7 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback
 from sm_train.callbacks import print_line
 from sm_train.checkpoints import last_complete, seal, step_of, whole_steps
 from sm_train.errors import UserError
+from sm_train.fingerprint import carry
 from sm_train.online import keep_answers, restore_answers
 
 METERS = "running_metrics.json"
@@ -157,6 +158,7 @@ def finish_checkpoint(trainer: Any) -> None:
         "train": _plain_metrics(trainer),
     }
     (folder / METERS).write_text(json.dumps(meters), encoding="utf-8")
+    carry(folder)
     seal(folder, trainer.args.process_index)
 
 
