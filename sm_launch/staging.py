@@ -14,6 +14,7 @@ from typing import Protocol
 
 from sm_launch.config import JobConfig
 from sm_launch.errors import UserInputError
+from sm_launch.hyperparameters import split_channels
 from sm_launch.progress import progress
 
 PACKAGE_SCHEME = "package:"
@@ -173,6 +174,7 @@ def resolve_channels(config: JobConfig) -> dict[str, str]:
     named = config.training.channels
     if not named:
         return _prepared_channels(config)
+    check_channel_names(list(named))
     resolved = {}
     for name, location in named.items():
         if location.startswith("s3://"):
@@ -188,6 +190,22 @@ def resolve_channels(config: JobConfig) -> dict[str, str]:
             )
         resolved[name] = str(path)
     return resolved
+
+
+def check_channel_names(names: list[str]) -> None:
+    """Refuse two channels of one split: the training container would refuse them after it started.
+
+    Raises:
+        UserInputError: naming both channels.
+    """
+    for split, known in split_channels().items():
+        same = [name for name in names if name.lower() in known]
+        if len(same) > 1:
+            raise UserInputError(
+                f"{' and '.join(same)} are both {split} data",
+                field="training.channels",
+                fix=f"name one of them, or put their files into one channel {split}",
+            )
 
 
 def _prepared_channels(config: JobConfig) -> dict[str, str]:

@@ -194,7 +194,8 @@ def _read_split(
             reasons[str(error)] += 1
             _record(record, source.name, raw, str(error))
     _check_template(source.name, config, columns.seen, parsed)
-    _check_seen(source.name, groups, columns.seen, parsed)
+    built = set() if config.job.prompt_template is None else {"prompt"}
+    _check_seen(source.name, groups, columns.seen | built, parsed)
     check_share(source.name, len(good), reasons, config.job.max_rejected_share)
     if unread := columns.unread():
         notes.append(f"{source.name}: columns not read: {', '.join(map(str, unread))}")
