@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +20,7 @@ from sm_launch.hyperparameters import split_channels
 from sm_launch.progress import progress
 
 PACKAGE_SCHEME = "package:"
+PROGRAM = "sagemaker_program"  # a job with it runs a script of the user's
 DEFAULT_CHANNELS = ("train", "validation", "test")
 
 
@@ -174,7 +177,8 @@ def resolve_channels(config: JobConfig) -> dict[str, str]:
     named = config.training.channels
     if not named:
         return _prepared_channels(config)
-    check_channel_names(list(named))
+    if PROGRAM not in config.training.hyperparameters:  # a script reads what it likes
+        check_channel_names(list(named), list(config.training.hyperparameters.values()))
     resolved = {}
     for name, location in named.items():
         if location.startswith("s3://"):
@@ -192,13 +196,27 @@ def resolve_channels(config: JobConfig) -> dict[str, str]:
     return resolved
 
 
-def check_channel_names(names: list[str]) -> None:
-    """Refuse two channels of one split: the training container would refuse them after it started.
+def check_channel_names(names: list[str], settings: Sequence[object] = ()) -> None:
+    """Refuse what the training container would refuse after it started.
+
+    Args:
+        names: the channels.
+        settings: values of hyperparameters, which may name a channel (channel:NAME).
 
     Raises:
-        UserInputError: naming both channels.
+        UserInputError: two channels of one split, or a name that is nearly a split's.
     """
-    for split, known in split_channels().items():
+    splits = split_channels()
+    usual = {name: split for split, known in splits.items() for name in known}
+    for name in names:
+        near = get_close_matches(name.lower(), usual, n=1, cutoff=0.8)
+        if near and name.lower() not in usual and not any(name in str(v) for v in settings):
+            raise UserInputError(
+                "is no channel that training reads",
+                field=f"training.channels.{name}",
+                fix=f"name it {usual[near[0]]} if that is what it holds",
+            )
+    for split, known in splits.items():
         same = [name for name in names if name.lower() in known]
         if len(same) > 1:
             raise UserInputError(

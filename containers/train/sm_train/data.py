@@ -291,7 +291,12 @@ def _parsed(raw: RawRow) -> dict[str, Any]:
 
 
 def _renamed(row: dict[str, Any], columns: dict[str, Any]) -> dict[str, Any]:
-    return {str(columns.get(name, name)): value for name, value in row.items()} if columns else row
+    if not columns:
+        return row
+    renamed = {str(columns.get(name, name)): value for name, value in row.items()}
+    if len(renamed) < len(row):
+        raise ValueError("columns gives a column the name of another one, which would be lost")
+    return renamed
 
 
 def _check_columns(row: dict[str, Any], groups: Iterable[tuple[str, ...]]) -> None:

@@ -116,7 +116,10 @@ def test_uploads_happen_once_and_change_with_the_content(tmp_path: Path) -> None
     [(["train", "training"], "train"), (["train", "val", "Validation"], "validation")],
 )
 def test_two_channels_of_one_split_are_refused(names: list[str], split: str) -> None:
-    check_channel_names(["train", "val", "test", "judge"])
+    check_channel_names(["train", "val", "test", "judge", "model", "config", "code"])
+    check_channel_names(["train", "tester"], ["channel:tester"])
+    with pytest.raises(UserInputError, match="is no channel that training reads"):
+        check_channel_names(["train", "validaton"])
     with pytest.raises(UserInputError) as refused:
         check_channel_names(names)
     assert f"are both {split} data" in str(refused.value)
