@@ -149,7 +149,7 @@ MAPS = st.dictionaries(st.text("abc", min_size=1, max_size=2), VALUES, max_size=
 
 
 @given(theirs=MAPS, own=MAPS)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_difference_is_named_with_both_values(
     theirs: dict[str, Any], own: dict[str, Any]
 ) -> None:
