@@ -86,7 +86,7 @@ def test_another_job_is_refused_and_the_difference_named(
     with pytest.raises(UserError, match="is of another job") as refused:
         job(**change)
     assert words in str(refused.value)
-    assert "CheckpointConfig of its own" in str(refused.value)
+    assert "train anew in a place of its own" in str(refused.value)
     assert (paths.checkpoints / NAME).read_text() == before  # the refusal holds the next time too
 
 
