@@ -122,7 +122,9 @@ def lay_out(config: DataConfig, names: Sequence[str]) -> Layout:
     return Layout(kinds, columns, key, required)
 
 
-def check_columns(layout: Layout, config: DataConfig, names: list[str], location: str) -> None:
+def check_columns(
+    layout: Layout, config: DataConfig, names: list[str], location: str, *, is_table: bool
+) -> None:
     """Fail early where a file lacks a column that every row needs.
 
     Raises:
@@ -130,12 +132,18 @@ def check_columns(layout: Layout, config: DataConfig, names: list[str], location
     """
     for name in layout.required:
         for column in layout.columns[name]:
-            column_index(names, column, field=f"data.columns.{name}", location=location)
+            column_index(
+                names, column, field=f"data.columns.{name}", location=location, is_table=is_table
+            )
     for at, column in enumerate(config.columns.keep):
-        column_index(names, column, field=f"data.columns.keep.{at}", location=location)
+        column_index(
+            names, column, field=f"data.columns.keep.{at}", location=location, is_table=is_table
+        )
     for field, one in (("group", config.split.group), ("time", config.split.time)):
         if one is not None:
-            column_index(names, one, field=f"data.split.{field}", location=location)
+            column_index(
+                names, one, field=f"data.split.{field}", location=location, is_table=is_table
+            )
 
 
 def _wanted(config: DataConfig, name: str) -> tuple[Column, ...]:
