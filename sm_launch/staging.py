@@ -61,6 +61,12 @@ class LocalStage:
             )
         return Path(location).as_uri()
 
+    def checkpoints(self, directory: Path, job: str) -> str:
+        """Where a job keeps its checkpoints, below the directory that job.yaml names."""
+        own = directory / job
+        own.mkdir(parents=True, exist_ok=True)
+        return own.as_uri()
+
     def output(self, area: str) -> str:
         directory = self._work_path / area
         directory.mkdir(parents=True, exist_ok=True)
@@ -113,6 +119,10 @@ class S3Stage:
                 relative = file.name if file == path else file.relative_to(path).as_posix()
                 self._upload(file, f"{key}/{relative}")
                 bar.advance()
+
+    def checkpoints(self, directory: Path, job: str) -> str:
+        """SageMaker keeps none in a directory of this machine: they go below the job's prefix."""
+        return self.output(f"checkpoints/{job}")
 
     def output(self, area: str) -> str:
         return f"s3://{self._bucket}/{self._prefix}/{area}"

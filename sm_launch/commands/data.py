@@ -52,9 +52,13 @@ def prepare(
         raise UserInputError("goes with --processing-job", field="--dry-run",
                              fix="`sm-launch data validate` tries a preparation")  # fmt: skip
     from sm_launch.data import prepare as prepare_data
+    from sm_launch.preparing import fetching
 
     config, section = _load(config_path, overrides)
-    report = prepare_data(section, config.prepared_path, base_directory=config.directory)
+    with fetching(config) as fetch:
+        report = prepare_data(
+            section, config.prepared_path, base_directory=config.directory, fetch=fetch
+        )
     if as_json:
         echo_json(report.as_dict())
         return
@@ -73,10 +77,14 @@ def validate(
     Exit code 0: it would succeed; 2: it would refuse the data, with the reason.
     """
     from sm_launch.data import validate as validate_data
+    from sm_launch.preparing import fetching
 
     config, section = _load(config_path, overrides)
     try:
-        report = validate_data(section, config.prepared_path, base_directory=config.directory)
+        with fetching(config) as fetch:
+            report = validate_data(
+                section, config.prepared_path, base_directory=config.directory, fetch=fetch
+            )
     except LaunchError as error:
         if as_json:
             echo_json({"valid": False, "error": error.message, "field": error.field})
@@ -96,9 +104,11 @@ def inspect(
 ) -> None:
     """Describe the raw files: rows, columns, missing values, the most frequent values."""
     from sm_launch.data import inspect as inspect_data
+    from sm_launch.preparing import fetching
 
     config, section = _load(config_path, overrides)
-    reports = inspect_data(section, base_directory=config.directory)
+    with fetching(config) as fetch:
+        reports = inspect_data(section, base_directory=config.directory, fetch=fetch)
     if as_json:
         echo_json([report.as_dict() for report in reports])
         return

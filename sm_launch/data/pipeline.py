@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sm_launch.data import hub, quarantine, write
 from sm_launch.data.assign import Collected, Decision, decide, find_gaps
@@ -119,16 +120,17 @@ def _prepare(
     return report
 
 
-def fetch_by_default(stack: ExitStack, uri: str) -> Path:
-    """Copy an s3:// or hf:// file as its library is configured; `stack` removes the copy."""
+def fetch_by_default(
+    stack: ExitStack, uri: str, clients: Callable[[str], Any] | None = None
+) -> Path:
+    """Copy an s3:// or hf:// file; `stack` removes the copy. Default: boto3's own configuration."""
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sm-launch-data-")))
     if uri.startswith(hub.SCHEME):
         return hub.fetch(uri, directory)
-    import boto3
-
+    from sm_launch.aws_clients import make_client
     from sm_launch.data.s3 import fetcher
 
-    return fetcher(boto3.client("s3"), directory)(uri)
+    return fetcher((clients or make_client)("s3"), directory)(uri)
 
 
 @dataclass(frozen=True)

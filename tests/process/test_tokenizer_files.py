@@ -111,10 +111,11 @@ def test_a_classifier_with_sentencepiece_alone_is_trained_and_served(
     assert code == 0, log
     assert (job.model / "tokenizer.json").is_file()
 
+    from transformers import AutoTokenizer
+
     from sm_serve.artefact import inspect
     from sm_serve.config import Settings
     from sm_serve.engines.loading import load_tokenizer
-    from transformers import AutoTokenizer
 
     base = AutoTokenizer.from_pretrained(deberta)
     served = load_tokenizer(inspect(job.model, Settings()), Settings())

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 
+from sm_serve.admission import Ticket
 from sm_serve.errors import ServeError
+from sm_serve.reading import Reader
+from sm_serve.schemas import documents
+from sm_serve.schemas.documents import Document
+from sm_serve.schemas.media import MediaType
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +21,17 @@ class Incoming:
     body: bytes
     headers: Mapping[str, str]
     id: str = ""
+    reader: Reader | None = None
+    ticket: Ticket | None = None
+
+    async def read(self, content: MediaType) -> Document:
+        """What the body holds, its items counted. Raises BadRequest, TooManyRequests."""
+        if self.reader is None:
+            return documents.read(self.body, content, sys.maxsize)
+        document = await self.reader.read(self.body, content)
+        if self.ticket is not None:
+            self.ticket.take_items(document.items)
+        return document
 
     @property
     def content_type(self) -> str | None:

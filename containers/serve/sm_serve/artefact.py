@@ -11,6 +11,7 @@ from typing import Any
 from sm_serve.adapter_head import WEIGHTS as ADAPTER_WEIGHTS
 from sm_serve.adapter_head import head_options, task_of
 from sm_serve.config import Settings
+from sm_serve.config_sizes import check_sizes
 from sm_serve.engines.protocol import Task
 from sm_serve.errors import StartupError
 from sm_serve.model_files import read_json
@@ -82,10 +83,11 @@ def inspect(model_dir: Path, settings: Settings) -> Artefact:
     if not config_path.is_file():
         raise StartupError(
             f"{config_path} is missing: {model_dir} is not a Hugging Face model directory, and"
-            f" there is no {model_dir / 'code' / settings.program} to load it"
+            f" there is no {model_dir / 'code' / (settings.program or 'inference.py')} to load it"
         )
     config = read_json(config_path)
     _check_weights(base, settings)
+    check_sizes(config, base)
     if "auto_map" in config and not settings.trust_remote_code:
         raise StartupError(
             f"{config_path} has auto_map: the model needs its own Python code. Set"

@@ -11,6 +11,8 @@ from sm_serve import contract
 from sm_serve.errors import StartupError
 
 MEBIBYTE = 1024 * 1024
+BATCH_ITEMS = 200_000
+"""Lines that batch transform may send at once: its payloads are larger, and nobody waits beside."""
 ENGINES = ("auto", "transformers", "continuous", "vllm")
 
 
@@ -21,12 +23,14 @@ class Settings:
     base_dir: Path = Path(contract.DEFAULT_BASE_DIR)
     host: str = "0.0.0.0"
     port: int = contract.DEFAULT_PORT
-    program: str = "inference.py"
+    program: str = ""
+    submit_directory: str = ""
     default_accept: str = "application/json"
     batch_transform: bool = False
     multi_model: bool = False
     max_payload_bytes: int = contract.MAX_PAYLOAD_BYTES
     max_in_flight: int = 256
+    max_items: int = 10_000
     request_timeout: float = 55.0
     stream_timeout: float = contract.STREAM_SECONDS - 10
     drain_timeout: float = 25.0
@@ -62,13 +66,6 @@ class Settings:
     def code_dir(self) -> Path:
         """The directory of the user's own inference script."""
         return self.model_dir / "code"
-
-    @property
-    def user_script(self) -> Path | None:
-        """The user's script when the model brings one."""
-        name = self.program if self.program.endswith(".py") else f"{self.program}.py"
-        path = self.code_dir / name
-        return path if path.is_file() else None
 
 
 class _Reader:
@@ -123,6 +120,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     read = _Reader(os.environ if environ is None else environ)
     batch = read.flag("SAGEMAKER_BATCH")
     limit = contract.MAX_BATCH_PAYLOAD_BYTES if batch else contract.MAX_PAYLOAD_BYTES
+    items = BATCH_ITEMS if batch else Settings().max_items
     timeout = contract.BATCH_INVOCATION_SECONDS if batch else 55.0
     megabytes = read.number("SAGEMAKER_MAX_PAYLOAD_IN_MB", limit / MEBIBYTE, 0.001, 1024)
     default = Settings()
@@ -131,11 +129,13 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         host=read.text("SM_SERVE_HOST", default.host),
         port=read.integer("SAGEMAKER_BIND_TO_PORT", contract.DEFAULT_PORT, 1, 65535),
         program=read.text("SAGEMAKER_PROGRAM", default.program),
+        submit_directory=read.text("SAGEMAKER_SUBMIT_DIRECTORY", default.submit_directory),
         default_accept=read.text("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", default.default_accept),
         batch_transform=batch,
         multi_model=read.flag("SAGEMAKER_MULTI_MODEL"),
         max_payload_bytes=int(megabytes * MEBIBYTE),
         max_in_flight=read.integer("SM_SERVE_MAX_IN_FLIGHT", default.max_in_flight, 1, 100_000),
+        max_items=read.integer("SM_SERVE_MAX_ITEMS", items, 1, 10_000_000),
         request_timeout=read.integer(
             "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS",
             int(timeout),

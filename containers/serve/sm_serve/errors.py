@@ -44,6 +44,19 @@ class BadRequest(ServeError):
     code = "bad_request"
 
 
+class BadInput(BadRequest):
+    """One input of several is bad; `fault` goes on from its name, as in " is empty"."""
+
+    def __init__(self, index: int, fault: str, *, name: str = "inputs") -> None:
+        super().__init__(f"{name}[{index}]{fault}")
+        self._parts = index, fault, name
+
+    def moved(self, start: int) -> BadInput:
+        """The same of a list in which the input's own one began at `start`."""
+        index, fault, name = self._parts
+        return BadInput(index + start, fault, name=name)
+
+
 class NotFound(ServeError):
     """No such route, model or adapter."""
 

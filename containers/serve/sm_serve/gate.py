@@ -16,7 +16,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sm_serve import contract
+from sm_serve.admission import Ticket
 from sm_serve.answer import Answer, Incoming
+from sm_serve.engines.turns import OWNER
 from sm_serve.errors import (
     BadRequest,
     NotReady,
@@ -55,6 +57,7 @@ class Gate:
         self._service = service
         # Together unlike any other server's; random ones for each request would ask the kernel.
         prefix = uuid.uuid4().hex[:16]
+        self._owners = itertools.count(1)
         self._ids = (f"{prefix}{number:016x}" for number in itertools.count())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,6 +77,7 @@ class Gate:
             exchange.finish()
             return
         metrics.in_flight += 1
+        OWNER.set(next(self._owners))
         try:
             await self._answer(scope, receive, exchange.send)
         except ClientGoneError:
@@ -81,6 +85,7 @@ class Gate:
             exchange.status = 499
         finally:
             metrics.in_flight -= 1
+            exchange.ticket.close()
             exchange.finish()
 
     def _refusal(self) -> ServeError | None:
@@ -98,7 +103,7 @@ class Gate:
         try:
             await self._app(scope, receive, send)
         except ServeError as error:
-            if isinstance(error, PayloadTooLarge):
+            if isinstance(error, PayloadTooLarge | TooManyRequests) and not scope.get("read"):
                 await _discard(receive, self._service.settings.max_payload_bytes)
             await _send_error(send, error)
         except HTTPException as error:
@@ -122,6 +127,7 @@ class _Exchange:
         self.status = 0
         self.id = _client_id(scope) or next(ids)
         scope["request_id"] = self.id
+        self.ticket = scope["ticket"] = service.admission.ticket()
 
     async def send(self, message: Message) -> None:
         """Adds the request id, and asks the client to leave a server that is stopping."""
@@ -216,6 +222,7 @@ async def read_request(scope: Scope, receive: Receive, service: Service) -> Inco
     chunks: list[bytes] = []
     size = 0
     metrics = service.metrics
+    ticket: Ticket = scope["ticket"]
     metrics.receiving += 1
     try:
         async with asyncio.timeout(service.settings.request_timeout):
@@ -227,8 +234,10 @@ async def read_request(scope: Scope, receive: Receive, service: Service) -> Inco
                 size += len(chunk)
                 if size > limit:
                     raise _too_large(limit)
+                ticket.take_bytes(len(chunk))
                 chunks.append(chunk)
                 if not message.get("more_body"):
+                    scope["read"] = True
                     break
     except TimeoutError:
         raise TimedOut("the request's body did not arrive in time: send it faster") from None
@@ -236,7 +245,7 @@ async def read_request(scope: Scope, receive: Receive, service: Service) -> Inco
         metrics.receiving -= 1
     if metrics.in_flight - metrics.receiving > service.settings.max_in_flight:
         raise _too_many(service)
-    return Incoming(b"".join(chunks), headers, scope["request_id"])
+    return Incoming(b"".join(chunks), headers, scope["request_id"], service.reader, ticket)
 
 
 def _too_many(service: Service) -> TooManyRequests:

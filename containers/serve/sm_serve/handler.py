@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import copy
+import logging
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
 from sm_serve import contract
 from sm_serve.answer import Answer, Incoming
+from sm_serve.background import gather
 from sm_serve.config import Settings
 from sm_serve.engines import aside
 from sm_serve.engines.protocol import (
@@ -24,16 +26,19 @@ from sm_serve.engines.protocol import (
 from sm_serve.errors import (
     ADAPTER_REQUIRED,
     BadRequest,
+    NotAcceptable,
     ServeError,
-    UnsupportedMediaType,
     adapter_not_found,
-    first_of,
 )
+from sm_serve.field_table import PARAMETERS
+from sm_serve.fields import Values
 from sm_serve.openai_routes import OpenAI, route_attribute
-from sm_serve.schemas import documents, media, openai
+from sm_serve.schemas import compression, media, openai
 from sm_serve.schemas import invocation as wire
 from sm_serve.schemas.generation import Options, read_options, write_piece, write_result
 from sm_serve.schemas.invocation import Call
+
+logger = logging.getLogger(__name__)
 
 
 class Handler(Protocol):
@@ -80,41 +85,50 @@ class EngineHandler:
         self._generator = engine if isinstance(engine, Generator) else None
         self.openai = OpenAI(engine, settings.served_name)
         default = settings.default_accept
+        self._limit = settings.max_payload_bytes
         self._default = None if default == media.JSON else default
 
     async def invoke(self, request: Incoming) -> Answer:
         """See Handler."""
         adapter = self._wanted_adapter(request)
-        content = read_content(request)
+        refuse_sessions(request)
         route = route_attribute(request.headers.get(contract.HEADER_CUSTOM_ATTRIBUTES, ""))
         if route is not None:
             return await self.invoke_openai(route, request)
+        request = unpacked(request, self._limit)
+        content = media.parse_media_type(request.content_type)
+        document = await request.read(content)
         if content.type == media.JSON:
-            value = documents.parse_json(documents.decode_text(request.body, content))
-            route = openai.route_of(value)
+            route = openai.route_of(document.value)
             if route is not None:
-                return await self.openai.answer(route, value, request.id, adapter)
-            invocation = wire.Invocation([wire.parse_call(value)], media.JSON)
-        else:
-            invocation = wire.parse_invocation(request.body, content)
+                return await self.openai.answer(route, document.value, request.id, adapter)
+        invocation = wire.read_invocation(document, content)
         calls = invocation.calls
-        if len(calls) == 1 and calls[0].stream and self._generator is not None:
+        if any(call.stream for call in calls):
+            if self._generator is None:
+                raise BadRequest(f"stream=True: {self.engine.task} does not stream: leave it out")
+            if len(calls) > 1:
+                raise BadRequest("stream=True takes one input: send one request for each line")
             return await self._stream(self._generator, calls[0], request.accept, adapter)
         kind = wire.choose_output(request.accept, invocation, self._default)
-        if len(calls) == 1:
+        if len(calls) == 1 and calls[0].fault is None:
             results = [await self.results(calls[0], adapter)]
         else:
-            lines = [self._line(n, call, adapter) for n, call in enumerate(calls, start=1)]
-            results = await gather(lines)
+            found = await gather(self._line(call, adapter) for call in calls)
+            results = wire.isolate(calls, found, kind)
+            if failed := sum(isinstance(each, ServeError) for each in found):
+                logger.warning("request %s: %d of %d lines failed", request.id, failed, len(found))
         body = await aside.run(wire.weight(results), wire.write_results, calls, results, kind)
         return Answer(body, kind)
 
     async def invoke_openai(self, route: str, request: Incoming) -> Answer:
         """Answers a body in OpenAI's format."""
         adapter = self._wanted_adapter(request)
-        content = read_content(request)
-        value = documents.parse_json(documents.decode_text(request.body, content))
-        return await self.openai.answer(route, value, request.id, adapter)
+        refuse_sessions(request)
+        request = unpacked(request, self._limit)
+        content = media.parse_media_type(request.content_type)
+        document = await request.read(replace(content, type=media.JSON))
+        return await self.openai.answer(route, document.value, request.id, adapter)
 
     def _wanted_adapter(self, request: Incoming) -> str | None:
         """The adapter that the client's header names. NotFound where there are no adapters."""
@@ -123,22 +137,28 @@ class EngineHandler:
             raise adapter_not_found(name, [])
         return name
 
-    async def _line(self, number: int, call: Call, adapter: str | None) -> list[Any]:
+    async def _line(self, call: Call, adapter: str | None) -> list[Any] | ServeError:
+        """The results of a line, or what failed in it."""
+        if call.fault is not None:
+            return call.fault
         try:
             return await self.results(call, adapter)
-        except BadRequest as error:
-            raise BadRequest(f"line {number}: {error.message}", code=error.code) from error
+        except ServeError as error:
+            failure = copy.copy(error)  # several calls may share one
+            failure.message = f"line {call.line}: {error.message}"
+            return failure
 
     async def results(self, call: Call, adapter: str | None = None) -> list[Any]:
         """One result for each input of a call; a header's adapter goes before the body's."""
         if self._predictor is not None:
-            parameters = {**call.parameters, ADAPTER: adapter} if adapter else call.parameters
+            parameters = check_parameters(self._predictor.task, call.parameters)
+            parameters = {**parameters, ADAPTER: adapter} if adapter else parameters
             return await self._predictor.predict(call.inputs, parameters)
         if self._generator is not None:
             options = read_options(call.parameters, self._generator.defaults)
             options = replace(options, adapter=adapter or options.adapter)
             engine = self._generator
-            return await gather([self._sequences(engine, p, options) for p in call.inputs])
+            return await gather(self._sequences(engine, p, options) for p in call.inputs)
         raise ServeError(f"the engine {type(self.engine).__name__} answers nothing")
 
     async def _sequences(self, engine: Generator, prompt: Any, options: Options) -> Any:
@@ -148,7 +168,7 @@ class EngineHandler:
         drawn = [
             replace(options, sampling=options.sampling.nth(n)) for n in range(options.sequences)
         ]
-        return await gather([self._generate(engine, prompt, one) for one in drawn])
+        return await gather(self._generate(engine, prompt, one) for one in drawn)
 
     async def _generate(self, engine: Generator, prompt: Any, options: Options) -> Any:
         request = GenerationRequest(
@@ -156,6 +176,7 @@ class EngineHandler:
             options.sampling,
             adapter=options.adapter,
             truncate=options.truncate,
+            beams=options.beams,
         )
         pieces = [piece async for piece in engine.generate(request)]
         text = "".join(piece.text for piece in pieces)
@@ -168,9 +189,7 @@ class EngineHandler:
     ) -> Answer:
         if len(call.inputs) != 1:
             raise BadRequest("stream: true takes one input: send one request for each")
-        kind = media.choose_accept(
-            accept, (media.EVENT_STREAM, media.JSON_LINES), media.EVENT_STREAM
-        )
+        kind = stream_type(accept)
         options = read_options(call.parameters, engine.defaults)
         if options.sequences > 1:
             raise BadRequest("stream: true gives one answer: leave num_return_sequences out")
@@ -182,6 +201,7 @@ class EngineHandler:
                 stream=True,
                 adapter=adapter or options.adapter,
                 truncate=options.truncate,
+                beams=options.beams,
             )
         )
 
@@ -219,26 +239,43 @@ class EngineHandler:
         self.engine.close()
 
 
-def read_content(request: Incoming) -> media.MediaType:
-    """The body's type; UnsupportedMediaType for one that is compressed."""
-    encoding = request.headers.get("content-encoding", "")
-    if encoding.lower() not in ("", "identity"):
-        raise UnsupportedMediaType(
-            f"Content-Encoding {encoding[:40]!r} is not supported: send the body uncompressed"
+def check_parameters(task: Task, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of an encoder that its engine is to know. BadRequest names what it cannot obey."""
+    table = PARAMETERS.get(task, ())
+    Values(table, parameters, "parameters.", task.value)
+    idle = {field.name for field in table if field.label or field.refusal}
+    return {name: value for name, value in parameters.items() if name not in idle}
+
+
+def refuse_sessions(request: Incoming) -> None:
+    """A session would have to be kept: BadRequest names the header."""
+    if session := request.headers.get(contract.HEADER_SESSION):
+        raise BadRequest(
+            f"X-Amzn-SageMaker-Session-Id={session[:40]!r}: this model keeps no sessions: leave"
+            " SessionId out",
+            code="sessions_not_supported",
         )
-    return media.parse_media_type(request.content_type)
 
 
-async def gather(coroutines: list[Any]) -> list[Any]:
-    """Results of all; the first failure cancels the rest."""
-    if len(coroutines) == 1:
-        return [await coroutines[0]]
+def stream_type(accept: str | None) -> str:
+    """JSON Lines where the client asks for them, else server-sent events.
+
+    Clients of stock endpoints stream with the Accept header of their plain answers.
+    """
     try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(coroutine) for coroutine in coroutines]
-    except ExceptionGroup as failures:
-        raise first_of(failures) from None
-    return [task.result() for task in tasks]
+        return media.choose_accept(
+            accept, (media.EVENT_STREAM, media.JSON_LINES), media.EVENT_STREAM
+        )
+    except NotAcceptable:
+        return media.EVENT_STREAM
+
+
+def unpacked(request: Incoming, limit: int) -> Incoming:
+    """The request with its body uncompressed."""
+    encoding = request.headers.get("content-encoding", "")
+    if not encoding:
+        return request
+    return replace(request, body=compression.unpack(request.body, encoding, limit))
 
 
 async def started(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from sm_serve.answer import Answer, Incoming
@@ -10,9 +13,12 @@ from sm_serve.artefact import inspect
 from sm_serve.config import Settings
 from sm_serve.engines.protocol import Engine
 from sm_serve.errors import BadRequest, Conflict, NotFound, OutOfMemory, StartupError
-from sm_serve.handler import EngineHandler
+from sm_serve.handler import EngineHandler, Handler
+from sm_serve.member import Member
+from sm_serve.scripts import DEFAULT_PROGRAM, check_functions, find_script
 
 MAX_NAME = 1024
+UNLOAD_POLL_SECONDS = 0.02
 
 
 class ModelStore:
@@ -20,19 +26,30 @@ class ModelStore:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._loaded: dict[str, tuple[str, EngineHandler]] = {}
+        self._loaded: dict[str, tuple[str, Handler]] = {}
         self._loading: set[str] = set()
+        self._uses: Counter[Handler] = Counter()
         self.engine: Engine | None = None
 
     def names(self) -> list[tuple[str, str]]:
         """Names and locations of the loaded models."""
         return [(name, url) for name, (url, _) in sorted(self._loaded.items())]
 
-    def get(self, name: str) -> tuple[str, EngineHandler]:
+    def get(self, name: str) -> tuple[str, Handler]:
         """Location and handler of a model. Raises NotFound."""
         if name not in self._loaded:
             raise NotFound(f"model {name!r} is not loaded", code="model_not_found")
         return self._loaded[name]
+
+    @contextlib.contextmanager
+    def using(self, name: str) -> Iterator[Handler]:
+        """A model's handler, which is not closed inside. Raises NotFound."""
+        _, handler = self.get(name)
+        self._uses[handler] += 1
+        try:
+            yield handler
+        finally:
+            self._uses[handler] -= 1
 
     async def load(self, name: str, url: str) -> None:
         """Loads a model from a directory below the base directory.
@@ -62,16 +79,29 @@ class ModelStore:
             self._loading.discard(name)
         self._loaded[name] = (url, handler)
 
-    def _build(self, path: Path) -> EngineHandler:
+    def _build(self, path: Path) -> Handler:
+        settings = self._settings
+        script = find_script(
+            path,
+            settings.program,
+            settings.submit_directory,
+            required=settings.program not in ("", DEFAULT_PROGRAM),
+        )
+        if script is not None:
+            check_functions(script)
+            return Member(path, settings)
         from sm_serve.engines.registry import load_engine
 
         return EngineHandler(load_engine(inspect(path, self._settings), self._settings),
                              self._settings)  # fmt: skip
 
     async def unload(self, name: str) -> None:
-        """Forgets a model; what it is answering is answered."""
+        """Forgets a model at once, and closes it after its last answer."""
         _, handler = self.get(name)
         del self._loaded[name]
+        while self._uses[handler]:
+            await asyncio.sleep(UNLOAD_POLL_SECONDS)
+        del self._uses[handler]
         await asyncio.to_thread(handler.close)
 
     async def invoke(self, request: Incoming) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
 from starlette.requests import Request
@@ -13,7 +14,7 @@ from sm_serve.errors import BadRequest
 from sm_serve.gate import read_request, respond
 from sm_serve.model_store import ModelStore
 from sm_serve.routing import by_method
-from sm_serve.schemas import documents, media
+from sm_serve.schemas import media
 from sm_serve.service import Service
 
 
@@ -25,8 +26,8 @@ class InvokeModel:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         service = self._service
-        _, handler = store(service).get(scope["path_params"]["name"])
-        await respond(scope, receive, send, service, handler.invoke)
+        with store(service).using(scope["path_params"]["name"]) as handler:
+            await respond(scope, receive, send, service, handler.invoke)
 
 
 def store(service: Service) -> ModelStore:
@@ -47,8 +48,7 @@ def model_routes(service: Service) -> list[Route]:
 
     async def load(request: Request) -> Response:
         incoming = await read_request(request.scope, request.receive, service)
-        text = documents.decode_text(incoming.body, media.PLAIN_JSON)
-        body: Any = documents.parse_json(text)
+        body: Any = (await incoming.read(media.PLAIN_JSON)).value
         names = ("model_name", "url")
         if not isinstance(body, dict) or not all(isinstance(body.get(n), str) for n in names):
             raise BadRequest('send {"model_name": text, "url": directory}')
@@ -60,7 +60,8 @@ def model_routes(service: Service) -> list[Route]:
         return JSONResponse(describe(name, store(service).get(name)[0]))
 
     async def unload(request: Request) -> Response:
-        await store(service).unload(request.path_params["name"])
+        unloading = store(service).unload(request.path_params["name"])
+        await asyncio.shield(asyncio.ensure_future(unloading))
         return JSONResponse({})
 
     return [

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from sm_serve.answer import Answer
+from sm_serve.background import SLICE, gather
 from sm_serve.engines import aside
 from sm_serve.engines.protocol import (
     ADAPTER,
@@ -20,7 +21,7 @@ from sm_serve.engines.protocol import (
     Predictor,
     Task,
 )
-from sm_serve.errors import BadRequest, NotFound, ServeError, first_of
+from sm_serve.errors import BadRequest, NotFound, ServeError
 from sm_serve.schemas import embeddings, media, openai
 from sm_serve.schemas.invocation import dump, weight
 
@@ -81,12 +82,14 @@ class OpenAI:
         """The model's name for the answer, and the adapter that gives it."""
         if adapter is not None:
             return adapter, adapter
-        if name and name not in self.names:
+        others = self.names[1:]
+        if name and name not in self.names and others:
             raise NotFound(
                 f"model {name!r} does not exist: give one of {', '.join(self.names)}",
                 code="model_not_found",
             )
-        return name or self._name, name if name not in ("", self._name) else None
+        # Without adapters there is nothing to choose: the name is the client's label.
+        return name or self._name, name if name in others else None
 
     async def _collect(self, engine: Generator, requests: list[GenerationRequest]) -> list[Delta]:
         async def one(request: GenerationRequest) -> Delta:
@@ -94,12 +97,7 @@ class OpenAI:
                 return delta
             raise ServeError("the engine gave no answer")
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(request)) for request in requests]
-        except ExceptionGroup as failures:
-            raise first_of(failures) from None
-        return [task.result() for task in tasks]
+        return await gather(one(request) for request in requests)
 
     async def _stream(
         self,
@@ -110,11 +108,13 @@ class OpenAI:
     ) -> AsyncGenerator[bytes]:
         """Events of all choices as they come, then usage, then the end."""
         queue: asyncio.Queue[tuple[int, Delta] | Exception] = asyncio.Queue()
+        begun = asyncio.Semaphore(SLICE)
 
         async def pump(index: int, request: GenerationRequest) -> None:
             try:
-                async for delta in engine.generate(request):
-                    queue.put_nowait((index, delta))
+                async with begun:
+                    async for delta in engine.generate(request):
+                        queue.put_nowait((index, delta))
             except Exception as error:
                 queue.put_nowait(error)
 
@@ -135,7 +135,7 @@ class OpenAI:
                     yield event(piece)
                 if delta.finish_reason is not None:
                     last[index] = delta
-            if job.usage_chunk:
+            if job.usage is not openai.Usage.NEVER:
                 yield event(writer.last([last[i] for i in range(len(requests))]))
             yield openai.DONE
         finally:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
+from sm_serve.admission import Admission
 from sm_serve.artefact import inspect
 from sm_serve.background import describe, in_thread
 from sm_serve.config import Settings
@@ -18,6 +19,15 @@ from sm_serve.handler import EngineHandler, Handler
 from sm_serve.health import Health, Phase
 from sm_serve.metrics import Metrics
 from sm_serve.model_store import ModelStore
+from sm_serve.reading import Reader
+from sm_serve.scripts import (
+    DEFAULT_PROGRAM,
+    Script,
+    check_functions,
+    describe_roles,
+    find_script,
+    not_run,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +44,11 @@ class Service:
         self.settings = settings
         self.health = Health()
         self.metrics = Metrics()
+        self.admission = Admission(settings)
+        self.reader = Reader(settings.max_payload_bytes, settings.max_items)
         self.failure: str | None = None
         self.task = Task.CUSTOM
+        self.script: Script | None = None
         self._handler: Handler | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -44,8 +57,16 @@ class Service:
 
         Raises StartupError.
         """
-        if self.settings.user_script is None and not self.settings.multi_model:
-            self.task = inspect(self.settings.model_dir, self.settings).task
+        settings = self.settings
+        if settings.multi_model:
+            return
+        self.script = find_script(settings.model_dir, settings.program, settings.submit_directory)
+        if self.script is not None:
+            check_functions(self.script)
+        else:
+            self.task = inspect(settings.model_dir, settings).task
+            if files := not_run(settings.model_dir):
+                logger.warning("not run, as none is %s: %s", DEFAULT_PROGRAM, ", ".join(files))
 
     @property
     def handler(self) -> Handler:
@@ -84,11 +105,12 @@ class Service:
         """Loads user code or the engine, on a thread of its own."""
         if self.settings.multi_model:
             return ModelStore(self.settings)
-        if self.settings.user_script is not None:
+        if self.script is not None:
             from sm_serve.toolkit import UserHandler
 
-            logger.info("loading %s", self.settings.user_script)
-            handler = UserHandler(self.settings, loop)
+            logger.info("loading %s: %s", self.script.path,
+                        describe_roles(check_functions(self.script)))  # fmt: skip
+            handler = UserHandler(self.settings, self.script, loop)
             handler.load()
             return handler
         from sm_serve.engines.registry import start_engine
@@ -138,6 +160,7 @@ class Service:
         logger.info("drained in %.1f s", time.monotonic() - began)
 
     def close(self) -> None:
-        """Releases the engine."""
+        """Releases the engine, and ends child processes."""
+        self.reader.close()
         if self._handler is not None:
             self._handler.close()

@@ -7,9 +7,9 @@ not look as if it were.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from sm_serve.config import Settings
+from sm_serve.scripts import unheeded_folder
 
 NOTHING_FETCHED = (
     "nothing is downloaded at start: the model is what ModelDataUrl or ModelDataSource brings"
@@ -63,9 +63,8 @@ def unheeded(environ: Mapping[str, str], settings: Settings) -> Iterator[str]:
             advice = None if prefix is None else f"{PREFIXES[prefix]}: see docs/serving.md"
         if advice is not None:
             yield f"{name} changes nothing here: {advice}"
-    folder = environ.get("SAGEMAKER_SUBMIT_DIRECTORY")
-    if folder and Path(folder) != settings.code_dir:
+    if unheeded_folder(environ, settings.code_dir):
         yield (
-            "SAGEMAKER_SUBMIT_DIRECTORY changes nothing here: put the script and what it imports"
-            f" into the model's code/ folder ({settings.code_dir})"
+            "SAGEMAKER_SUBMIT_DIRECTORY changes nothing here, as it is no directory: put the script"
+            f" and what it imports into the model's code/ folder ({settings.code_dir})"
         )

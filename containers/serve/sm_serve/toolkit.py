@@ -42,13 +42,13 @@ from sm_serve.errors import (
 from sm_serve.handler import EngineHandler
 from sm_serve.schemas import documents, media
 from sm_serve.schemas import invocation as wire
+from sm_serve.scripts import ROLES, Script
 
 logger = logging.getLogger(__name__)
 
 NOT_INSTALLED = (
     "code/requirements.txt asks for {}, and nothing is installed at start: put it into the image"
 )
-FUNCTIONS = ("model_fn", "input_fn", "predict_fn", "output_fn", "transform_fn")
 SHOWN_CHARACTERS = 300
 """Of a user's error message, this much is sent to the client."""
 
@@ -102,9 +102,10 @@ def _title(name: str) -> str:
 class InProcessTransformer(Transformer):  # type: ignore[misc]
     """The toolkit's Transformer for concurrent use, keeping causes instead of stack traces."""
 
-    def __init__(self, default_inference_handler: Defaults) -> None:
+    def __init__(self, default_inference_handler: Defaults, module: str) -> None:
         super().__init__(default_inference_handler)
         self._current = threading.local()
+        self._module = module
 
     def transform(self, data: list[dict[str, Any]], context: RequestContext) -> list[Any]:
         """See the toolkit; handler functions that take a context get this request's."""
@@ -116,6 +117,11 @@ class InProcessTransformer(Transformer):  # type: ignore[misc]
         """See the toolkit; the model is loaded by the first call."""
         self._current.context = context
         super().validate_and_initialize(model_dir=model_dir, context=context)
+
+    def _validate_user_module_and_set_functions(self) -> None:
+        # The toolkit knows a script by SAGEMAKER_PROGRAM alone, and passes one in a folder over.
+        self._environment._module_name = self._module
+        super()._validate_user_module_and_set_functions()
 
     def _run_handler_function(self, func: Callable[..., Any], *argv: Any) -> Any:
         # The toolkit passes the context of start-up; handlers expect the one of their request.
@@ -249,11 +255,12 @@ class UserHandler:
     script is safe with; SAGEMAKER_MODEL_SERVER_WORKERS raises it.
     """
 
-    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, settings: Settings, script: Script, loop: asyncio.AbstractEventLoop) -> None:
         self._settings = settings
+        self._script = script
         self._loop = loop
         self._defaults = Defaults(settings, loop)
-        self._transformer = InProcessTransformer(self._defaults)
+        self._transformer = InProcessTransformer(self._defaults, script.module)
         self._pool = ThreadPoolExecutor(settings.user_threads, thread_name_prefix="sm-serve-user")
         self._running: dict[int, float] = {}
         self._model_dir = str(settings.model_dir)
@@ -265,13 +272,10 @@ class UserHandler:
 
     def load(self) -> None:
         """Imports the script and loads the model. Raises what the script raises."""
-        code = str(self._settings.code_dir)
-        if code not in sys.path:
-            sys.path.insert(0, code)
-        script = self._settings.user_script
-        if script is not None and script.parent == self._settings.code_dir:
-            _refuse_shadow(script.stem, str(script))
-        lacking = requirements.unmet(self._settings.code_dir)
+        script, folder = self._script.path, self._settings.code_dir
+        sys.path[:0] = [str(place) for place in self._script.search if str(place) not in sys.path]
+        _refuse_shadow(self._script.module, str(script))
+        lacking = requirements.unmet(folder)
         if lacking:
             logger.warning("%s", NOT_INSTALLED.format(", ".join(lacking)))
         hf_toolkit.provide()
@@ -289,9 +293,9 @@ class UserHandler:
         predict = self._transformer.user_function("predict_fn")
         self._defaults.user_predicts = getattr(predict, "__self__", None) is not self._defaults
 
-    def _refuse_coroutines(self, script: Path | None) -> None:
+    def _refuse_coroutines(self, script: Path) -> None:
         """The toolkit calls plain functions; a coroutine would be taken for the result."""
-        for name in FUNCTIONS:
+        for name in ROLES:
             if asyncio.iscoroutinefunction(self._transformer.user_function(name)):
                 raise StartupError(
                     f"{script}: {name} is async: write def, the toolkit awaits nothing"

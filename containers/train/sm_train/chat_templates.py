@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sm_train.contract import Paths, read_text
+from sm_train.end_of_turn import settle_end_of_turn
 from sm_train.errors import UserError, shorten
 from sm_train.formats import is_conversational
 
@@ -107,6 +108,9 @@ def settle_chat_template(job: Job, tokenizer: Any) -> None:
     _try(job, tokenizer)
     if training.get("assistant_only_loss"):
         _check_assistant_marks(tokenizer)
+    if job.config.method.name != "reward":  # which scores answers, and gives none
+        for messages in conversations(chats[0])[:1]:
+            settle_end_of_turn(job, tokenizer, messages, **_options(chats[0]))
 
 
 def _check_token(tokenizer: Any, field: str, token: Any) -> None:
@@ -161,7 +165,7 @@ def _try(job: Job, tokenizer: Any) -> None:
     for split in ("train", "validation", "test"):
         for number, row in enumerate(islice(job.data.split(split) or (), _CHECKED_ROWS), 1):
             try:
-                for messages in _conversations(row):
+                for messages in conversations(row):
                     _render(tokenizer, messages, row)
             except (TemplateError, TypeError, ValueError, KeyError) as error:
                 raise UserError(
@@ -172,7 +176,7 @@ def _try(job: Job, tokenizer: Any) -> None:
                 ) from error
 
 
-def _conversations(row: dict[str, Any]) -> list[list[dict[str, Any]]]:
+def conversations(row: dict[str, Any]) -> list[list[dict[str, Any]]]:
     """The conversations that a row will be rendered as."""
     if "messages" in row:
         return [row["messages"]]
@@ -187,10 +191,14 @@ def _render(tokenizer: Any, messages: list[dict[str, Any]], row: dict[str, Any])
     tokenizer.apply_chat_template(
         messages,
         tokenize=False,
-        tools=row.get("tools"),
         add_generation_prompt=messages[-1]["role"] != "assistant",
-        **(row.get("chat_template_kwargs") or {}),
+        **_options(row),
     )
+
+
+def _options(row: dict[str, Any]) -> dict[str, Any]:
+    """What else a conversation is rendered with."""
+    return {"tools": row.get("tools"), **(row.get("chat_template_kwargs") or {})}
 
 
 def _check_assistant_marks(tokenizer: Any) -> None:

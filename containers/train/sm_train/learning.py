@@ -7,13 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from jinja2 import TemplateError
+
 from sm_train.cache import map_processes
 from sm_train.callbacks import print_line
+from sm_train.chat_templates import conversations
 from sm_train.data import SPLITS, check_share, set_aside
 from sm_train.errors import UserError
 from sm_train.job import Job
 from sm_train.preview import print_preview
 from sm_train.sequences import setting
+from sm_train.tool_templates import check_tools_shown
 
 NOTHING_LEFT = "no learnt token is left: the prompt alone fills max_length"
 NOTHING_LEARNT = "no token of it is learnt"
@@ -83,8 +87,9 @@ def token_columns(row: dict[str, Any], config: Any, tokenizer: Any) -> dict[str,
     """The first sequence of a row as input_ids and labels, and the counts of all of them."""
     present = {name: value for name, value in row.items() if value is not None}
     try:
+        _check_tools(present, tokenizer)
         found = config.method.tokens(present, config, tokenizer)
-    except ValueError as error:
+    except (ValueError, TypeError, KeyError, TemplateError) as error:
         return {
             **{name: [] for name in ("input_ids", "labels")},
             **dict.fromkeys(("cut", "tokens", "learnt"), 0),
@@ -103,6 +108,27 @@ def token_columns(row: dict[str, Any], config: Any, tokenizer: Any) -> dict[str,
         "learnt": sum(tokens.learnt_count for tokens in found),
         "reason": reason,
     }
+
+
+def _check_tools(row: dict[str, Any], tokenizer: Any) -> None:
+    """Raise ValueError for a row with tools that the chat template leaves out."""
+    for messages in conversations(row):
+        options = row.get("chat_template_kwargs") or {}
+        check_tools_shown(tokenizer, messages, row.get("tools"), options)
+
+
+def check_prompts_shown(job: Job, tokenizer: Any) -> None:
+    """For methods that sample their answers: refuse prompts that the template shows in part.
+
+    Prints a few of them. Raises UserError naming the row.
+    """
+    for split in SPLITS:
+        for number, row in enumerate(job.data.split(split) or (), 1):
+            try:
+                _check_tools(row, tokenizer)
+            except ValueError as error:
+                raise UserError(f"row {number}: {error}", field=f"channel {split}") from error
+    print_preview(job, tokenizer)
 
 
 def _kept(job: Job, split: str, tokens: Any) -> tuple[Job, Any]:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
+from jinja2 import TemplateError
+
 from sm_train.data import Data
 from sm_train.errors import UserError
 from sm_train.job import Job
@@ -39,7 +41,7 @@ def row_lines(config: Any, tokenizer: Any, row: dict[str, Any]) -> list[str]:
     """One line for each sequence of a row: what stands behind the row's number."""
     try:
         sequences = config.method.tokens(row, config, tokenizer)
-    except ValueError as error:
+    except (ValueError, TypeError, KeyError, TemplateError) as error:
         return [f": cannot be learnt from: {error}"]
     return [_line(tokens, tokenizer) for tokens in sequences]
 

@@ -6,9 +6,11 @@ here as functions of one row, so that rows can be counted and shown before a mod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from sm_train.public_formats import common_length
 
 if TYPE_CHECKING:
     from sm_train.config import Config
@@ -103,7 +105,7 @@ def _completion(row: dict[str, Any], config: Config, tokenizer: Any) -> Tokens:
         ids = _token_ids(tokenizer, whole, row)
         learnt = [True] * len(ids)
     if setting(config, "completion_only_loss") in (None, True):
-        start = _common(before, ids)
+        start = common_length(before, ids)
         learnt = [place >= start and mark for place, mark in enumerate(learnt)]
     return Tokens(ids, learnt)
 
@@ -119,7 +121,7 @@ def preference_tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> li
         answer = row[name] if isinstance(row[name], list) else _ended(row[name], tokenizer)
         before = _token_ids(tokenizer, prompt, row, prompt=True)
         ids = _token_ids(tokenizer, prompt + answer, row)
-        start = _common(before, ids)
+        start = common_length(before, ids)
         learnt = [place >= start for place in range(len(ids))]
         note = "" if "label" not in row else f"marked {'good' if row['label'] else 'bad'}"
         sequences.append(_shortened(Tokens(ids, learnt, name, note), config))
@@ -232,7 +234,7 @@ def _turn_span(
     """Where a turn stands in the rendered text, without what announces an answer."""
     start = 0
     if number and messages[number]["role"] == "assistant":
-        start = _common(_text(tokenizer, messages[:number], row, prompt=True), text)
+        start = common_length(_text(tokenizer, messages[:number], row, prompt=True), text)
     elif number:
         start = len(_text(tokenizer, messages[:number], row))
     until = _text(tokenizer, messages[: number + 1], row)
@@ -255,13 +257,6 @@ def _text(
         **(row.get("chat_template_kwargs") or {}),
     )
     return text
-
-
-def _common(first: Sequence[Any], second: Sequence[Any]) -> int:
-    """How many items two sequences begin with in common."""
-    pairs = zip(first, second, strict=False)
-    shorter = min(len(first), len(second))
-    return next((i for i, (left, right) in enumerate(pairs) if left != right), shorter)
 
 
 def _ended(text: str, tokenizer: Any) -> str:

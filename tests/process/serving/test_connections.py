@@ -51,6 +51,56 @@ def test_headers_of_any_length_are_refused_in_little_memory(classifier):
         assert read(client).startswith(b"HTTP/1.1 200 ")
 
 
+def long_heads():
+    """Heads of a little over 64 KiB, as the pieces in which they are sent."""
+    pad, end = b"a" * 66_000, b"content-length: 6\r\n\r\n" + b'"good"'
+    many = b"".join(b"x-%d: 12345678\r\n" % n for n in range(4000))
+    line = b"POST /invocations?" + pad + b" HTTP/1.1\r\nhost: x\r\n"
+    yield [HEAD + many + end]
+    yield [HEAD + b"x-long: " + pad + b"\r\n" + end]
+    yield [line + end]
+    for whole in (HEAD + many + end, HEAD + b"x-long: " + pad + b"\r\n" + end, line + end):
+        yield [whole[i : i + 30_000] for i in range(0, len(whole), 30_000)]
+
+
+def test_a_long_head_is_refused_however_it_arrives(classifier):
+    for pieces in long_heads():
+        with connect(classifier) as client:
+            with contextlib.suppress(OSError):
+                for piece in pieces:
+                    client.sendall(piece)
+                    time.sleep(0.01)
+            answer = read(client)
+        assert answer.startswith(b"HTTP/1.1 431 ")
+        assert answer.count(b"HTTP/1.1") == 1
+
+
+def chunked(body, trailers):
+    return (
+        HEAD
+        + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n" % len(body)
+        + body
+        + b"\r\n0\r\n"
+        + trailers
+        + b"\r\n"
+    )
+
+
+def test_trailers_are_no_headers_and_bounded(classifier):
+    with connect(classifier) as client:
+        client.sendall(chunked(b'"good"', b"accept: text/csv\r\nx-request-id: mine\r\n"))
+        head, _, body = read(client).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert b"mine" not in head
+    assert body.startswith(b"[{")
+    for trailers in (b"x: 12345678\r\n" * 8000, b"x: " + b"a" * 300_000 + b"\r\n"):
+        with connect(classifier) as client:
+            with contextlib.suppress(OSError):
+                client.sendall(chunked(b'"good"', trailers))
+            assert read(client).startswith(b"HTTP/1.1 431 ")
+    assert classifier.ping() == 200
+
+
 def test_slow_clients_take_no_place_from_others(classifier):
     with contextlib.ExitStack() as stack:
         slow = [stack.enter_context(connect(classifier)) for _ in range(700)]

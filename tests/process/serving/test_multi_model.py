@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from serving_adapters import make_adapter
@@ -47,6 +48,23 @@ def test_models_come_and_go(tmp_path, classifier_dir):
         assert server.ping() == 200
 
 
+def test_unloading_waits_for_the_last_answer(tmp_path, language_model_dir):
+    shutil.copytree(language_model_dir, tmp_path / "models" / "lm")
+    with Server(tmp_path, SAGEMAKER_MULTI_MODEL="true") as server, ThreadPoolExecutor() as threads:
+        where = {"model_name": "lm", "url": str(tmp_path / "models" / "lm")}
+        assert server.client.post("/models", json=where).status_code == 200
+        parameters = {"max_new_tokens": 300, "ignore_eos_token": True}
+        body = {"inputs": "hello", "parameters": parameters, "stream": True}
+        with server.client.stream("POST", "/models/lm/invoke", json=body) as answer:
+            lines = answer.iter_lines()
+            assert next(lines).startswith("data:")
+            unloading = threads.submit(server.client.delete, "/models/lm")
+            whole = list(lines)
+        assert json.loads(whole[-2][5:])["details"]["generated_tokens"] == 300
+        assert unloading.result(10).status_code == 200
+        assert server.client.get("/models").json() == {"models": []}
+
+
 def test_an_adapter_is_never_silently_the_base_model(classifier, language_model):
     for server in (classifier, language_model):
         answer = server.invoke({"inputs": "good"}, x_amzn_sagemaker_adapter_identifier="mine")
@@ -79,3 +97,43 @@ def test_cloudwatch_lines_hold_the_interval():
     later = json.loads(publisher.line(3.5, engine))
     assert (later["Requests"], later["TokensPerSecond"], later["BatchSize"]) == (0, 5, 1.5)
     assert later["TimeToFirstByte"] == 50
+
+
+MEMBER = """
+from helper import word
+
+def model_fn(model_dir):
+    return word()
+
+def transform_fn(model, data, content_type, accept):
+    if data == '"stream"':
+        return (piece for piece in ["one ", model])
+    return f"{model}:{data}", "text/plain"
+"""
+
+
+def test_members_run_their_own_scripts_apart(tmp_path):
+    for name in ("a", "b"):
+        folder = tmp_path / "models" / name / "model"
+        (folder / "code").mkdir(parents=True)
+        (folder / "code" / "inference.py").write_text(MEMBER)
+        (folder / "code" / "helper.py").write_text(f"def word():\n    return '{name}'\n")
+    (tmp_path / "models" / "bad" / "code").mkdir(parents=True)
+    (tmp_path / "models" / "bad" / "code" / "inference.py").write_text("def handle(d, c): ...\n")
+    with Server(tmp_path, SAGEMAKER_MULTI_MODEL="true") as server:
+
+        def load(name, folder):
+            body = {"model_name": name, "url": str(tmp_path / "models" / folder)}
+            return server.client.post("/models", json=body)
+
+        assert [load("a", "a/model").status_code, load("b", "b/model").status_code] == [200, 200]
+        refused = load("bad", "bad")
+        assert (refused.status_code, "TorchServe" in refused.text) == (400, True)
+        for name in ("a", "b"):
+            answer = server.client.post(f"/models/{name}/invoke", json=1)
+            assert (answer.text, answer.headers["content-type"]) == (f"{name}:1", "text/plain")
+            answer = server.client.post(f"/models/{name}/invoke", json="stream")
+            assert answer.text == f"one {name}"
+        assert server.client.delete("/models/b").status_code == 200
+        assert server.client.post("/models/b/invoke", json=1).status_code == 404
+        assert server.client.post("/models/a/invoke", json=2).text == "a:2"

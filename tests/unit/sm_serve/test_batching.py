@@ -5,9 +5,12 @@ import threading
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sm_serve.engines.batching import Batcher, BatchLimits
-from sm_serve.errors import BadRequest, EngineError, NotReady
+from sm_serve.engines.turns import OWNER
+from sm_serve.errors import BadInput, BadRequest, EngineError, NotReady
 
 
 class Recorder:
@@ -90,7 +93,7 @@ def batches_of_mixed_lengths(model):
 def test_without_padding_length_does_not_part_what_waits(recorder):
     batches = batches_of_mixed_lengths(recorder(items=8, tokens=520, padded=False))
     # 520 tokens take the oldest and the shorts that fit beside it.
-    assert [[len(text) for text in batch] for batch in batches] == [
+    assert [sorted(len(text) for text in batch) for batch in batches] == [
         [5, 5, 5, 5, 500],
         [5, 500],
     ]
@@ -120,6 +123,61 @@ def test_a_batch_is_of_one_adapter_and_a_rare_one_is_not_starved(recorder):
     assert all(len(set(batch)) == 1 for batch in waiting)
     assert [batch[0] for batch in waiting].index("rare") == 2
     assert len(waiting) == 4 + 1 + 3  # as full as they can be
+
+
+LISTS = st.lists(st.lists(st.integers(1, 60), min_size=5, max_size=200), min_size=1, max_size=12)
+
+
+@settings(max_examples=15, deadline=None)
+@given(LISTS, st.integers(1, 60), st.booleans(), st.booleans())
+def test_a_lone_input_waits_for_one_batch_of_others_and_every_list_ends(
+    lists, length, padded, lines
+):
+    """Whatever lists are there, in one call or in one call a line."""
+    model = Recorder(items=8, tokens=200, padded=padded)
+
+    async def submit(owner, texts):
+        OWNER.set(owner)
+        calls = [[text] for text in texts] if lines else [texts]
+        answers = await asyncio.gather(*(model.batcher.submit(call, {}) for call in calls))
+        return [answer for each in answers for answer in each]
+
+    async def run():
+        first, _ = await hold_and_submit(model, [])
+        asked = [["x" * n for n in each] for each in lists]
+        tasks = [asyncio.create_task(submit(n, each)) for n, each in enumerate(asked, start=1)]
+        await asyncio.sleep(0.01)
+        lone = asyncio.create_task(submit(100, ["L" * length]))
+        await asyncio.sleep(0.01)
+        model.gate.set()
+        await asyncio.gather(first, lone)
+        assert await asyncio.gather(*tasks) == [[t.upper() for t in each] for each in asked]
+
+    try:
+        asyncio.run(run())
+    finally:
+        model.gate.set()
+        model.batcher.close()
+    assert any("L" * length in batch for batch in model.batches[1:3])
+    largest = max(map(len, model.prepared))
+    assert largest <= 8 * 2  # never a whole list at once
+
+
+def test_a_bad_input_of_a_long_list_is_named_by_its_place(recorder):
+    class Picky(Recorder):
+        def prepare(self, inputs, parameters):
+            for index, text in enumerate(inputs):
+                if text == "worse":
+                    raise BadInput(index, " is worse")
+            return super().prepare(inputs, parameters)
+
+    model = Picky(items=4)
+    try:
+        with pytest.raises(BadRequest, match=r"inputs\[37\] is worse"):
+            asyncio.run(model.batcher.submit(["a"] * 37 + ["worse"] + ["b"] * 9, {}))
+        assert asyncio.run(model.batcher.submit(["c"], {})) == ["C"]
+    finally:
+        model.batcher.close()
 
 
 def test_padded_tokens_bound_a_batch(recorder):

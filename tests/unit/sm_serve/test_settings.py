@@ -13,6 +13,9 @@ from sm_serve.errors import StartupError
 from sm_serve.health import Health
 from sm_serve.stock_variables import unheeded
 
+NO_TENSORS = b"\x02" + bytes(7) + b"{}"
+"""The least that is a safetensors file."""
+
 
 def test_defaults_are_the_contracts():
     settings = load_settings({})
@@ -104,7 +107,7 @@ def model(tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"architectures": ["BertModel"]}))
-    (folder / "model.safetensors").touch()
+    (folder / "model.safetensors").write_bytes(NO_TENSORS)
     return folder
 
 
@@ -156,7 +159,7 @@ def model_with_adapters(folder, architecture):
     (folder / "adapters" / "rude" / "adapter_config.json").write_text("{}")
     (folder / "base").mkdir()
     (folder / "base" / "config.json").write_text(json.dumps({"architectures": [architecture]}))
-    (folder / "base" / "model.safetensors").touch()
+    (folder / "base" / "model.safetensors").write_bytes(NO_TENSORS)
 
 
 def test_adapters_are_found_beside_their_base(tmp_path):

@@ -2,9 +2,14 @@
 
 While one batch runs, newcomers queue up and form the next, so a lone client waits for nobody and
 many clients get large batches. With a delay, a worker whose last batch was shared waits a bounded
-moment for as many; on a CPU that costs more than the larger batch saves. The oldest item is
-always in the next batch; its company are the waiting items nearest to it in length, so that little
-is computed on padding and nothing starves. A batch is answered by one adapter or by none.
+moment for as many; on a CPU that costs more than the larger batch saves.
+
+Owners (requests as clients see them) take turns. A batch begins with the oldest input of the owner
+that asked for the least, every second one with that of the owner that has not begun one for
+longest: a lone input waits for one batch more than alone at most, and no list starves. Its company
+are inputs near to it in length, of every owner one before any has two, so that little is computed
+on padding. Inputs are tokenized a few batches ahead, never a whole list at once. A batch is
+answered by one adapter or by none.
 """
 
 from __future__ import annotations
@@ -21,39 +26,102 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from sm_serve.engines.protocol import ADAPTER
-from sm_serve.errors import EngineError, NotReady, ServeError
+from sm_serve.engines.turns import OWNER
+from sm_serve.errors import BadInput, EngineError, NotReady, ServeError
 
 logger = logging.getLogger(__name__)
 
 Encoded = TypeVar("Encoded")
 MAX_CONSECUTIVE_FAILURES = 3
 LENGTH_SLACK = 16
+AHEAD = 2
+"""Batches of inputs that are encoded at once: what a newcomer may have to wait for."""
 
 
 class _Call:
     """The items of one request and the future that gets their results."""
 
-    __slots__ = ("future", "loop", "remaining", "results")
+    __slots__ = ("failed", "future", "loop", "owner", "remaining", "results")
 
     def __init__(self, size: int) -> None:
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[list[Any]] = self.loop.create_future()
         self.results: list[Any] = [None] * size
         self.remaining = size
+        self.owner: Any = OWNER.get() or self
+        self.failed = False
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody waits for its results any more."""
+        return self.failed or self.future.done()
 
 
-_Arrival = tuple[_Call, Sequence[Any], Mapping[str, Any]]
+@dataclass(slots=True)
+class _Raw:
+    """Inputs of a call that are not encoded yet: those from `start` on."""
+
+    call: _Call
+    inputs: Sequence[Any]
+    parameters: Mapping[str, Any]
+    start: int = 0
+
+    @property
+    def size(self) -> int:
+        return len(self.inputs) - self.start
 
 
 @dataclass(slots=True, order=True)
 class _Item(Generic[Encoded]):
-    adapter: str
     length: int
     order: int
     encoded: Encoded = field(compare=False)
     call: _Call = field(compare=False)
     index: int = field(compare=False)
-    taken: bool = field(compare=False, default=False)
+
+
+class _Flow(Generic[Encoded]):
+    """What one owner has to do with one adapter: inputs, then encoded items by length."""
+
+    __slots__ = ("adapter", "asked", "begun", "items", "order", "raw")
+
+    def __init__(self, adapter: str, order: int, begun: int) -> None:
+        self.adapter = adapter
+        self.order = order
+        self.begun = begun
+        self.asked = 0
+        self.raw: deque[_Raw] = deque()
+        self.items: list[_Item[Encoded]] = []
+
+    def add(self, raw: _Raw) -> None:
+        """Takes a call's inputs in."""
+        self.raw.append(raw)
+        self.asked += raw.size
+
+    def forget(self) -> None:
+        """Drops what nobody waits for."""
+        self.items = [item for item in self.items if not item.call.over]
+        self.raw = deque(raw for raw in self.raw if not raw.call.over)
+
+    @property
+    def work(self) -> int:
+        """Inputs that wait."""
+        return len(self.items) + sum(raw.size for raw in self.raw)
+
+    def take(self, most: int) -> list[_Raw]:
+        """The next inputs to encode, at most so many."""
+        taken: list[_Raw] = []
+        while self.raw and most > 0:
+            raw = self.raw[0]
+            count = min(raw.size, most)
+            taken.append(
+                _Raw(raw.call, raw.inputs[raw.start : raw.start + count], raw.parameters, raw.start)
+            )
+            raw.start += count
+            most -= count
+            if not raw.size:
+                self.raw.popleft()
+        return taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +136,53 @@ class BatchLimits:
     delay: float = 0.0
     stall: float = 60.0
     padded: bool = True
+
+
+class _Batch(Generic[Encoded]):
+    """Items that go well together: the first one, and what is near to it in length."""
+
+    def __init__(self, head: _Item[Encoded], limits: BatchLimits) -> None:
+        self.items = [head]
+        self._limits = limits
+        self._length = self._shortest = self._longest = self._tokens = head.length
+
+    def add_round(self, flows: list[_Flow[Encoded]]) -> list[_Flow[Encoded]]:
+        """Adds one item of each flow, the nearest ones first; gives the flows that had one."""
+        found = []
+        for flow in flows:
+            place = self._nearest(flow)
+            if place is not None:
+                item = flow.items[place]
+                found.append((abs(item.length - self._length), item.order, flow, item))
+        added = []
+        for _, _, flow, item in sorted(found, key=lambda each: each[:2]):
+            if len(self.items) < self._limits.items and self._fits(item.length):
+                del flow.items[bisect.bisect_left(flow.items, item)]
+                self._add(item)
+                added.append(flow)
+        return added
+
+    def _nearest(self, flow: _Flow[Encoded]) -> int | None:
+        """The place of the flow's item that is nearest in length and fits."""
+        items = flow.items
+        above = bisect.bisect_left(items, self._length, key=lambda item: item.length)
+        options = [place for place in (above, above - 1) if 0 <= place < len(items)]
+        options.sort(key=lambda place: abs(items[place].length - self._length))
+        return next((place for place in options if self._fits(items[place].length)), None)
+
+    def _fits(self, length: int) -> bool:
+        if not self._limits.padded:
+            return self._tokens + length <= self._limits.tokens
+        shortest, longest = min(self._shortest, length), max(self._longest, length)
+        return longest * (len(self.items) + 1) <= self._limits.tokens and longest <= (
+            shortest + max(LENGTH_SLACK, shortest // 2)
+        )
+
+    def _add(self, item: _Item[Encoded]) -> None:
+        self.items.append(item)
+        self._tokens += item.length
+        self._shortest = min(self._shortest, item.length)
+        self._longest = max(self._longest, item.length)
 
 
 class Batcher(Generic[Encoded]):
@@ -90,11 +205,11 @@ class Batcher(Generic[Encoded]):
         self._forward = forward
         self._limits = limits
         self._mark = mark
-        self._arrivals: deque[_Arrival] = deque()
+        self._arrivals: deque[_Raw] = deque()
         self._wake = threading.Condition()
-        self._by_length: list[_Item[Encoded]] = []
-        self._by_age: deque[_Item[Encoded]] = deque()
+        self._flows: dict[tuple[Any, str], _Flow[Encoded]] = {}
         self._order = 0
+        self._turn = 0
         self._last_batch = 0
         self._busy_since: float | None = None
         self._failures = 0
@@ -102,6 +217,7 @@ class Batcher(Generic[Encoded]):
         self._closed = False
         self._batches = 0
         self._items = 0
+        self._waiting = 0
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -114,7 +230,7 @@ class Batcher(Generic[Encoded]):
             raise NotReady(f"the model does not answer: {reason}")
         call = _Call(len(inputs))
         with self._wake:
-            self._arrivals.append((call, inputs, parameters))
+            self._arrivals.append(_Raw(call, inputs, parameters))
             self._wake.notify()
         return await call.future
 
@@ -132,7 +248,7 @@ class Batcher(Generic[Encoded]):
     def stats(self) -> dict[str, float]:
         """Waiting items, and the running totals of batches and items."""
         return {
-            "queue_items": len(self._by_length) + sum(len(a[1]) for a in list(self._arrivals)),
+            "queue_items": self._waiting,
             "batches_total": self._batches,
             "batch_items_total": self._items,
             "last_batch_size": self._last_batch,
@@ -160,116 +276,123 @@ class Batcher(Generic[Encoded]):
             self._fail_waiting()
 
     def _collect(self) -> bool:
-        """Waits for work and encodes it; False when closed."""
+        """Waits for work and encodes some of it; False when closed."""
         with self._wake:
-            while not self._arrivals and not self._by_length and not self._closed:
+            while not self._arrivals and not self._flows and not self._closed:
                 self._wake.wait()
             if self._closed:
                 return False
-            waiting = len(self._arrivals) + len(self._by_length)
             # Under load the clients that were just answered are about to come back.
-            if self._limits.delay and waiting < min(self._last_batch, self._limits.items):
-                self._wait_for_company(min(self._last_batch, self._limits.items))
+            expected = min(self._last_batch, self._limits.items)
+            if self._limits.delay and self._known() < expected:
+                self._wait_for_company(expected)
             arrivals = list(self._arrivals)
             self._arrivals.clear()
         self._busy_since = time.monotonic()
-        self._encode(arrivals)
+        self._turn += 1
+        self._sort_in(arrivals)
+        self._encode(self._next_inputs())
+        self._waiting = sum(flow.work for flow in self._flows.values())
         self._busy_since = None
         return True
 
+    def _known(self) -> int:
+        return len(self._arrivals) + sum(len(flow.items) for flow in self._flows.values())
+
     def _wait_for_company(self, expected: int) -> None:
         deadline = time.monotonic() + self._limits.delay
-        while len(self._arrivals) + len(self._by_length) < expected and not self._closed:
+        while self._known() < expected and not self._closed:
             left = deadline - time.monotonic()
             if left <= 0 or not self._wake.wait(left):
                 return
 
-    def _encode(self, arrivals: list[_Arrival]) -> None:
-        """Queues the items of new calls; those with the same parameters are prepared in one go."""
-        waiting = [arrival for arrival in arrivals if not arrival[0].future.cancelled()]
-        for _, group in itertools.groupby(waiting, key=lambda each: {**each[2], ADAPTER: None}):
-            calls = list(group)
+    def _sort_in(self, arrivals: list[_Raw]) -> None:
+        for raw in arrivals:
+            adapter = raw.parameters.get(ADAPTER) or ""
+            key = raw.call.owner, adapter
+            if key not in self._flows:
+                self._order += 1
+                self._flows[key] = _Flow(adapter, self._order, self._turn)
+            self._flows[key].add(raw)
+        for flow in self._flows.values():
+            flow.forget()
+        self._flows = {key: flow for key, flow in self._flows.items() if flow.raw or flow.items}
+
+    def _rank(self, flow: _Flow[Encoded]) -> tuple[int, int]:
+        """Whose turn it is: the lowest goes first."""
+        return (flow.asked if self._turn % 2 else flow.begun), flow.order
+
+    def _next_inputs(self) -> list[_Raw]:
+        """What to encode now: up to a batch of each owner, two or so altogether."""
+        inputs: list[_Raw] = []
+        left = AHEAD * self._limits.items
+        for flow in sorted(self._flows.values(), key=self._rank):
+            if left <= 0:
+                break
+            taken = flow.take(min(left, self._limits.items - len(flow.items)))
+            left -= sum(len(raw.inputs) for raw in taken)
+            inputs += taken
+        return inputs
+
+    def _encode(self, inputs: list[_Raw]) -> None:
+        """Queues items; inputs with the same parameters are prepared in one go."""
+        waiting = [raw for raw in inputs if not raw.call.over]
+        for _, group in itertools.groupby(
+            waiting, key=lambda each: {**each.parameters, ADAPTER: 0}
+        ):
+            raws = list(group)
             try:
-                self._queue(calls)
+                self._queue(raws)
             except Exception as error:
-                if len(calls) == 1:
-                    self._refuse(calls[0][0], error)
+                if len(raws) == 1:
+                    self._refuse(raws[0], error)
                     continue
                 # One of them is bad: each alone, so that the others get their answers.
-                for call in calls:
-                    self._encode([call])
+                for raw in raws:
+                    self._encode([raw])
 
-    def _queue(self, calls: list[_Arrival]) -> None:
-        inputs = [item for _, items, _ in calls for item in items]
-        encoded = iter(self._prepare(inputs, calls[0][2]))
-        for call, items, parameters in calls:
-            adapter = parameters.get(ADAPTER) or ""
-            for index, (length, value) in enumerate(itertools.islice(encoded, len(items))):
+    def _queue(self, raws: list[_Raw]) -> None:
+        inputs = [item for raw in raws for item in raw.inputs]
+        encoded = iter(self._prepare(inputs, raws[0].parameters))
+        for raw in raws:
+            adapter = raw.parameters.get(ADAPTER) or ""
+            flow = self._flows[raw.call.owner, adapter]
+            for index, (length, value) in enumerate(itertools.islice(encoded, len(raw.inputs))):
                 self._order += 1
                 self._mark(value, adapter)
-                item = _Item(adapter, length, self._order, value, call, index)
-                bisect.insort(self._by_length, item)
-                self._by_age.append(item)
+                item = _Item(length, self._order, value, raw.call, raw.start + index)
+                bisect.insort(flow.items, item)
 
-    def _refuse(self, call: _Call, error: Exception) -> None:
+    def _refuse(self, raw: _Raw, error: Exception) -> None:
+        if isinstance(error, BadInput):
+            error = error.moved(raw.start)
         if not isinstance(error, ServeError):
             logger.error("could not encode a request", exc_info=error)
             error = EngineError(f"encoding failed ({type(error).__name__})")
-        self._finish([(call, error)])
+        self._finish([(raw.call, error)])
 
     def _choose(self) -> list[_Item[Encoded]]:
-        """The oldest waiting item and its neighbours in length, removed from the queues."""
-        while self._by_age and (self._by_age[0].taken or self._by_age[0].call.future.done()):
-            self._discard(self._by_age.popleft())
-        if not self._by_age:
+        """The next batch, removed from the queues."""
+        flows = [flow for flow in self._flows.values() if flow.items]
+        if not flows:
             return []
-        low, high = self._company(bisect.bisect_left(self._by_length, self._by_age[0]))
-        batch = self._by_length[low:high]
-        del self._by_length[low:high]
-        for item in batch:
-            item.taken = True
-        return [item for item in batch if not item.call.future.done()]
-
-    def _company(self, position: int) -> tuple[int, int]:
-        """The range of waiting items around one that make a batch with it: the nearest in length
-        first."""
-        queue = self._by_length
-        low, high = position, position + 1
-        length = tokens = queue[position].length
-        while high - low < self._limits.items:
-            options = []
-            if high < len(queue) and self._fits(low, high, tokens + queue[high].length):
-                options.append((queue[high].length - length, high))
-            if low > 0 and self._fits(low - 1, high - 1, tokens + queue[low - 1].length):
-                options.append((length - queue[low - 1].length, low - 1))
-            if not options:
-                break
-            _, chosen = min(options, key=lambda option: option[0])
-            tokens += queue[chosen].length
-            low, high = min(low, chosen), max(high, chosen + 1)
-        return low, high
-
-    def _fits(self, first: int, last: int, tokens: int) -> bool:
-        """Whether items from the first to the last, with so many tokens, may be a batch."""
-        if self._by_length[first].adapter != self._by_length[last].adapter:
-            return False
-        if not self._limits.padded:
-            return tokens <= self._limits.tokens
-        shortest, longest = self._by_length[first].length, self._by_length[last].length
-        return longest * (last + 1 - first) <= self._limits.tokens and longest <= shortest + max(
-            LENGTH_SLACK, shortest // 2
-        )
-
-    def _discard(self, item: _Item[Encoded]) -> None:
-        if not item.taken:
-            position = bisect.bisect_left(self._by_length, item)
-            del self._by_length[position]
-            item.taken = True
+        first = min(flows, key=self._rank)
+        first.begun = self._turn
+        head = min(first.items, key=lambda item: item.order)
+        first.items.remove(head)
+        batch = _Batch(head, self._limits)
+        flows = [flow for flow in flows if flow.adapter == first.adapter]
+        while flows and len(batch.items) < self._limits.items:
+            flows = batch.add_round(flows)
+        return batch.items
 
     def _execute(self, batch: list[_Item[Encoded]]) -> None:
         self._busy_since = time.monotonic()
         try:
             results = self._forward([item.encoded for item in batch])
+        except ServeError as error:  # known, and no fault of the engine's
+            self._finish([(item.call, error) for item in batch])
+            return
         except Exception as error:
             self._recover(batch, error)
             return
@@ -282,6 +405,8 @@ class Batcher(Generic[Encoded]):
         done: list[tuple[_Call, Any]] = []
         for item, result in zip(batch, results, strict=True):
             call = item.call
+            if call.failed:
+                continue
             call.results[item.index] = result
             call.remaining -= 1
             if call.remaining == 0:
@@ -305,9 +430,13 @@ class Batcher(Generic[Encoded]):
     def _fail_waiting(self) -> None:
         with self._wake:
             self._closed = True
-            calls = {id(item.call): item.call for item in self._by_length}
-            calls.update({id(arrival[0]): arrival[0] for arrival in self._arrivals})
+            flows = self._flows.values()
+            raws = [*self._arrivals, *(raw for flow in flows for raw in flow.raw)]
+            items = [item for flow in flows for item in flow.items]
+            waiting = [*(raw.call for raw in raws), *(item.call for item in items)]
+            calls = {id(call): call for call in waiting}
             self._arrivals.clear()
+            self._flows.clear()
         error = NotReady(self._broken or "the server is stopping")
         self._finish([(call, error) for call in calls.values()])
 
@@ -316,6 +445,7 @@ class Batcher(Generic[Encoded]):
         """Hands outcomes to their event loops, one hop for each loop."""
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Call, Any]]] = {}
         for entry in done:
+            entry[0].failed |= isinstance(entry[1], Exception)
             by_loop.setdefault(entry[0].loop, []).append(entry)
         for loop, entries in by_loop.items():
             try:

@@ -24,6 +24,7 @@ from sm_serve.engines.local import LocalGenerator
 from sm_serve.engines.plain import PlainGenerator
 from sm_serve.engines.protocol import GenerationRequest, Sampling
 from sm_serve.engines.sampling import REQUEST_CHOICE, Choice, build_processor
+from sm_serve.engines.turns import EXTRA_SHARE, Turns
 from sm_serve.errors import EngineError, NotReady, StartupError
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ class ContinuousGenerator(LocalGenerator):
         self._progress = (-1, time.monotonic())
         self._manager = self._start(settings)
         self.context = min(self.context, self._cache_tokens())
+        # A list must not fill the cache: who comes after would wait for its whole answers.
+        self._room = Turns(int(self._all_cache_tokens() * EXTRA_SHARE))
 
     @classmethod
     def build(cls, model: Any, tokenizer: Any, settings: Settings) -> LocalGenerator:
@@ -147,6 +150,9 @@ class ContinuousGenerator(LocalGenerator):
         cache = self._manager.batch_processor.cache
         return int(model_runner.infer_max_single_request_tokens(cache))
 
+    def _all_cache_tokens(self) -> int:
+        return int(self._manager.batch_processor.cache.max_tokens_read)
+
     async def run_tokens(
         self, prompt: list[int], choice: Choice, *, incremental: bool, adapter: str | None
     ) -> AsyncGenerator[TokenChunk]:
@@ -211,6 +217,7 @@ class ContinuousGenerator(LocalGenerator):
 
     def close(self) -> None:
         """See the protocol."""
+        self.grammars.close()
         self._hook.remove()
         self._manager.stop(block=True, timeout=STOP_SECONDS, hard_stop=True)
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sm_serve.config import Settings
-from sm_serve.engines import aside, loading
+from sm_serve.engines import loading
 from sm_serve.engines.defaults import read_defaults
-from sm_serve.engines.long_text import surely_over
+from sm_serve.engines.long_text import surely_over, tokenize_tail
 from sm_serve.engines.protocol import (
     Delta,
     Echo,
@@ -28,9 +29,18 @@ from sm_serve.engines.protocol import (
 )
 from sm_serve.engines.text import IncrementalDecoder, StopMatcher
 from sm_serve.engines.token_text import TokenTexts
+from sm_serve.engines.turns import EXTRA_SHARE, Turns
 from sm_serve.errors import BadRequest, EngineError, adapter_not_found
 
 logger = logging.getLogger(__name__)
+
+LONG_PROMPT = 2_000
+"""Characters from which on a prompt is tokenized beside the event loop: below, many at once take no
+longer than a client of /ping waits."""
+
+
+LENGTHS = {"max_length", "min_length"}
+"""Of what only `generate` knows, what every engine can do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,8 @@ class TextGenerator(ABC):
         self.context = context_length(config, tokenizer)
         self.vocabulary = int(config.get_text_config().vocab_size)
         self._tokenizing = asyncio.Semaphore(1)  # each takes much memory
+        self._places = Turns(int(settings.max_in_flight * EXTRA_SHARE))
+        self._room = Turns(sys.maxsize)  # in tokens
         self._active = 0
         self._tokens_total = 0
 
@@ -102,8 +114,14 @@ class TextGenerator(ABC):
     async def _generate(self, request: GenerationRequest) -> AsyncGenerator[Delta]:
         if request.adapter is not None and request.adapter not in self.adapters():
             raise adapter_not_found(request.adapter, self.adapters())
+        async with self._places.turn(), contextlib.aclosing(self._answered(request)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def _answered(self, request: GenerationRequest) -> AsyncGenerator[Delta]:
+        request = self.check_beams(request)
         prompt = await self._tokenize(request)
-        sampling = self._limit(request.sampling, len(prompt))
+        sampling = self._limit(bounded(request, self.prefix_length(len(prompt))), len(prompt))
         self._check(sampling)
         self._active += 1
         try:
@@ -113,7 +131,9 @@ class TextGenerator(ABC):
                 return
             writer = _Writer(self, sampling, request, len(prompt), echo)
             sampling = replace(sampling, prompt_logprobs=None)
-            async with contextlib.aclosing(self.answer(prompt, sampling, request)) as chunks:
+            chunks = self.answer(prompt, sampling, request)
+            cost = len(prompt) + (sampling.max_new_tokens or 0)
+            async with self._room.turn(cost), contextlib.aclosing(chunks):
                 async for chunk in chunks:
                     self._tokens_total += len(chunk.tokens)
                     delta = writer.write(chunk)
@@ -162,10 +182,7 @@ class TextGenerator(ABC):
             )
 
     async def _tokenize(self, request: GenerationRequest) -> list[int]:
-        size = sum(len(str(part)) for part in request.prompt) if request.prompt else 0
-        if isinstance(request.prompt, str):
-            size = len(request.prompt)
-        if size >= aside.LARGE:
+        if size_of(request.prompt) >= LONG_PROMPT:
             async with self._tokenizing:
                 prompt = await asyncio.to_thread(self.encode_prompt, request)
         else:
@@ -178,16 +195,9 @@ class TextGenerator(ABC):
         """Token ids of a text, of chat messages by the chat template, or those given."""
         prompt = request.prompt
         if isinstance(prompt, str):
-            if not request.truncate and surely_over(self.tokenizer, prompt, self.context):
-                raise BadRequest(
-                    f"the prompt has over {self.context} tokens, the model's context is"
-                    f" {self.context}: shorten the prompt",
-                    code="context_length_exceeded",
-                )
-            ids: list[int] = self.tokenizer(prompt)["input_ids"]
-            return ids
+            return self._encode_text(prompt, request.truncate)
         if prompt and isinstance(prompt[0], int):
-            return self._check_ids(prompt)
+            return self._check_ids(prompt, request.truncate)
         if not self.tokenizer.chat_template:
             raise BadRequest(
                 "the model has no chat template: send a plain text prompt, or save a chat template"
@@ -195,23 +205,35 @@ class TextGenerator(ABC):
                 code="no_chat_template",
             )
         try:
-            ids = self.tokenizer.apply_chat_template(
+            text = self.tokenizer.apply_chat_template(
                 prompt,
                 tools=request.tools,
                 add_generation_prompt=not request.continue_final_message,
                 continue_final_message=request.continue_final_message,
-                tokenize=True,
-                return_dict=True,
+                tokenize=False,
                 **request.template_variables,
-            )["input_ids"]
+            )
         except Exception as error:  # templates raise whatever their authors chose
             raise BadRequest(f"the chat template refuses these messages: {error}") from error
+        # As apply_chat_template itself would go on: the template writes special tokens.
+        ids = self._encode_text(text, request.truncate, add_special_tokens=False)
         if request.answer_prefix:
             prefix = self.tokenizer(request.answer_prefix, add_special_tokens=False)
             return [*ids, *prefix["input_ids"]]
         return ids
 
-    def _check_ids(self, prompt: list[Any]) -> list[int]:
+    def _encode_text(self, text: str, truncate: int | None, **options: Any) -> list[int]:
+        """A text's tokens: none of a far too long one, the last alone of one to be cut."""
+        if truncate:
+            return tokenize_tail(self.tokenizer, text, truncate, **options)
+        if surely_over(self.tokenizer, text, self.context):
+            raise self._too_long(f"over {self.context}")
+        ids: list[int] = self.tokenizer(text, **options)["input_ids"]
+        return ids
+
+    def _check_ids(self, prompt: list[Any], truncate: int | None) -> list[int]:
+        if len(prompt) > self.context and not truncate:
+            raise self._too_long(str(len(prompt)))
         for index, token in enumerate(prompt):
             if not isinstance(token, int) or not 0 <= token < self.vocabulary:
                 raise BadRequest(
@@ -219,15 +241,32 @@ class TextGenerator(ABC):
                 )
         return list(prompt)
 
+    def _too_long(self, tokens: str) -> BadRequest:
+        return BadRequest(
+            f"the prompt has {tokens} tokens, the model's context is {self.context}: shorten the"
+            " prompt",
+            code="context_length_exceeded",
+        )
+
+    def check_beams(self, request: GenerationRequest) -> GenerationRequest:
+        """The request as the engine can serve it. BadRequest for what only beam search has."""
+        for name in sorted(set(request.beams) - LENGTHS):
+            raise BadRequest(
+                f"parameters.{name}={request.beams[name]!r}: this engine does not offer it: leave"
+                " it out, or serve the model with SM_SERVE_ENGINE=transformers",
+                code="invalid_parameter",
+            )
+        return request
+
+    def prefix_length(self, prompt: int) -> int:
+        """What `max_length` counts beside the new tokens: of a decoder, its prompt."""
+        return prompt
+
     def _limit(self, sampling: Sampling, prompt: int) -> Sampling:
         """Resolves max_new_tokens and refuses what does not fit into the context."""
         room = self.context - prompt
         if room < (0 if sampling.max_new_tokens == 0 else 1):
-            raise BadRequest(
-                f"the prompt has {prompt} tokens, the model's context is {self.context}:"
-                " shorten the prompt",
-                code="context_length_exceeded",
-            )
+            raise self._too_long(str(prompt))
         wanted = sampling.max_new_tokens
         if wanted is None:
             return replace(sampling, max_new_tokens=min(self.settings.max_new_tokens, room))
@@ -246,6 +285,24 @@ class TextGenerator(ABC):
             "generated_tokens_total": self._tokens_total,
             "adapters": len(self.adapters()),
         }
+
+
+def bounded(request: GenerationRequest, prefix: int) -> Sampling:
+    """The sampling with `max_length` and `min_length`, which count `prefix` as well, resolved."""
+    sampling, beams = request.sampling, request.beams
+    if "max_length" in beams:
+        if sampling.max_new_tokens is not None:
+            raise BadRequest("parameters.max_length: max_new_tokens says otherwise: leave one out")
+        if beams["max_length"] <= prefix:
+            raise BadRequest(
+                f"parameters.max_length={beams['max_length']} leaves no token for the answer, as"
+                f" {prefix} are there before it: give more, or max_new_tokens"
+            )
+        sampling = replace(sampling, max_new_tokens=beams["max_length"] - prefix)
+    if "min_length" in beams:
+        least = max(beams["min_length"] - prefix, sampling.min_new_tokens)
+        sampling = replace(sampling, min_new_tokens=least)
+    return sampling
 
 
 class _Writer:
@@ -316,6 +373,15 @@ class _Writer:
             texts.append(self._decoder.push([entry.token], last=final))
             self._offset += len(texts[-1])
         return "".join(texts), tuple(entries)
+
+
+def size_of(prompt: Any) -> int:
+    """About how many characters there are to tokenize."""
+    if isinstance(prompt, str):
+        return len(prompt)
+    if prompt and isinstance(prompt[0], dict):
+        return sum(len(str(message.get("content"))) for message in prompt) + len(prompt)
+    return len(prompt)
 
 
 def end_tokens(*sources: Any) -> frozenset[int]:

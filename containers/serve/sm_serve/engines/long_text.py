@@ -10,6 +10,8 @@ from typing import Any
 
 CHARACTERS_A_TOKEN = 32
 """Hardly any text has more; where one has, all of it is tokenized."""
+MARGIN = 8
+"""Tokens at a cut's place that may be others than the whole text's."""
 BLANKS = (" ", "\n", "\t", "\r")
 
 
@@ -44,3 +46,16 @@ def surely_over(tokenizer: Any, text: str, tokens: int) -> bool:
     """Whether the beginning of a long text has more than `tokens` tokens by itself."""
     begin = head(text, tokens)
     return len(begin) < len(text) and len(tokenizer(begin)["input_ids"]) > tokens
+
+
+def tokenize_tail(tokenizer: Any, text: str, tokens: int, **options: Any) -> list[int]:
+    """The last `tokens` tokens of a text, of which not much more than they is tokenized."""
+    begin = max(len(text) - tokens * CHARACTERS_A_TOKEN, 0)
+    if begin > len(text) // 2:
+        places = [text.find(blank, begin) for blank in BLANKS]
+        begin = min([place for place in places if place > 0], default=0)
+        ids: list[int] = tokenizer(text[begin:], **options)["input_ids"]
+        if len(ids) > tokens + MARGIN:
+            return ids[-tokens:]
+    ids = tokenizer(text, **options)["input_ids"]
+    return ids[-tokens:]

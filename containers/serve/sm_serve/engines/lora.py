@@ -8,10 +8,13 @@ a forward pass in which nobody wants an adapter costs one comparison a layer.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +22,9 @@ from sm_serve.adapter_head import WEIGHTS
 from sm_serve.artefact import ADAPTER_CONFIG
 from sm_serve.errors import BadRequest, Conflict, OutOfMemory, adapter_not_found
 
+logger = logging.getLogger(__name__)
+
+SPOILT = "the adapter makes the model's values no numbers (NaN or infinity): unload and retrain it"
 KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])(\.default)?\.weight")
 PLAIN: Mapping[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
@@ -39,6 +45,13 @@ PLAIN: Mapping[str, tuple[Any, ...]] = {
 NOTHING_SAVED: Mapping[str, tuple[Any, ...]] = {"modules_to_save": (None, [])}
 
 
+MOST_CHANGE = 1e6
+"""What an adapter may add to a value; a model's own values are a thousandth of it."""
+MOST_WEIGHT = 1e4
+MOST_ALPHA = 1e6
+TRIAL_TOKENS = 4
+
+
 class Weights(NamedTuple):
     """An adapter's part in one layer."""
 
@@ -52,6 +65,28 @@ class Routing:
 
     def __init__(self) -> None:
         self.groups: list[tuple[str, Any]] = []
+        self.wrong: dict[str, Any] = {}
+
+    def kept_sound(self, name: str, change: Any) -> Any:
+        """An adapter's change where it is a number that the model can go on with, else nothing.
+
+        Attention adds up over all requests of a batch, those of others with weight nought: what is
+        no number would spoil them all. That it was so is remembered on the device, as to ask there
+        takes time.
+        """
+        import torch
+
+        most = min(MOST_CHANGE, torch.finfo(change.dtype).max / 2)
+        sound = change.abs() <= most  # false for NaN
+        wrong = ~sound.all()
+        before = self.wrong.get(name)
+        self.wrong[name] = wrong if before is None else before | wrong
+        return change.where(sound, 0)
+
+    def spoilt(self, name: str) -> bool:
+        """Whether one of an adapter's changes was none."""
+        found = self.wrong.get(name)
+        return found is not None and bool(found)
 
 
 def wrap(base: Any, routing: Routing) -> Any:
@@ -80,6 +115,7 @@ def wrap(base: Any, routing: Routing) -> Any:
                     continue
                 chosen = values if tokens is None else values[:, tokens]
                 change = linear(linear(chosen.to(part.down.dtype), part.down), part.up) * part.scale
+                change = routing.kept_sound(name, change)
                 if tokens is None:
                     result = result + change.to(result.dtype)
                 else:
@@ -185,6 +221,7 @@ class AdapterBank:
             )
         config = read_config(path, self.plain)
         pairs, others = read_weights(path)
+        check_weights(config, pairs, others)
         parts = {module: self._on_device(module, *pair) for module, pair in pairs.items()}
         extra = self.read_extra(path, config, others)
         for module, (down, up) in parts.items():
@@ -192,6 +229,40 @@ class AdapterBank:
             layer.adapters[name] = Weights(down, up, scale_of(config, module, down.shape[0]))
         self._extras[name] = extra
         self._names.add(name)
+        try:
+            self._try(name)
+        except BadRequest:
+            self.remove(name)
+            raise
+
+    def _try(self, name: str) -> None:
+        """One forward pass. BadRequest where it gives no numbers: the weights are too large."""
+        import torch
+
+        ids = torch.zeros((1, TRIAL_TOKENS), dtype=torch.long, device=self._model.device)
+        inputs = {"input_ids": ids}
+        if "decoder_input_ids" in inspect.signature(self._model.forward).parameters:
+            inputs["decoder_input_ids"] = ids[:, :1]
+        try:
+            with self.trial(name), torch.inference_mode():
+                output = self._model(**inputs)
+        except Exception as error:  # a model that wants more than token ids
+            logger.warning("adapter %r is not tried: %s", name, error)
+            return
+        values = (value for value in output.values() if isinstance(value, torch.Tensor))
+        if self.spoilt(name) or not all(bool(value.isfinite().all()) for value in values):
+            raise BadRequest(
+                "the adapter's weights make the model's answers no numbers (NaN or infinity): train"
+                " it again, with a lower learning rate"
+            )
+
+    def trial(self, name: str) -> AbstractContextManager[None]:
+        """The forward pass inside goes through one adapter."""
+        return self.all_through(name)
+
+    def spoilt(self, name: str) -> bool:
+        """Whether an adapter has given what is no number: its answers are worth nothing."""
+        return self._routing.spoilt(name)
 
     def read_extra(self, path: Path, config: Mapping[str, Any], others: Mapping[str, Any]) -> Any:
         """What the adapter brings beside its LoRA; `others` are its tensors. Raises BadRequest."""
@@ -241,6 +312,7 @@ class AdapterBank:
         self._routing.groups = []
         self._extras.pop(name, None)
         self._names.discard(name)
+        self._routing.wrong.pop(name, None)
         self._retired.discard(name)
         self._uses.pop(name, None)
 
@@ -262,21 +334,26 @@ def read_config(path: Path, plain: Mapping[str, tuple[Any, ...]]) -> dict[str, A
     return config
 
 
+def read_tensors(path: Path) -> dict[str, Any]:
+    """All of an adapter's weights. Raises BadRequest."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, Any] = load_file(path / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise BadRequest(f"{WEIGHTS} is missing or damaged: save the adapter again") from error
+    return tensors
+
+
 def read_weights(path: Path) -> tuple[dict[str, tuple[Any, Any]], dict[str, Any]]:
     """Both matrices of each module that the adapter changes; and all other tensors.
 
     Raises BadRequest.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(path / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise BadRequest(f"{WEIGHTS} is missing or damaged: save the adapter again") from error
     found: dict[str, dict[str, Any]] = {}
     others: dict[str, Any] = {}
-    for key, tensor in tensors.items():
+    for key, tensor in read_tensors(path).items():
         match = KEY.fullmatch(key)
         if match is None:
             others[key] = tensor
@@ -290,11 +367,72 @@ def read_weights(path: Path) -> tuple[dict[str, tuple[Any, Any]], dict[str, Any]
     return {module: (sides["A"], sides["B"]) for module, sides in found.items()}, others
 
 
+def check_adapter(path: Path) -> None:
+    """Raises BadRequest for a LoRA's directory that would spoil its model's answers."""
+    check_weights(read_config(path, {}), *read_weights(path))
+
+
+def check_numbers(path: Path) -> None:
+    """The same for an adapter of any kind: its weights alone."""
+    for name, tensor in read_tensors(path).items():
+        _check_numbers(name, tensor)
+
+
+def check_weights(
+    config: Mapping[str, Any], pairs: Mapping[str, tuple[Any, Any]], others: Mapping[str, Any]
+) -> None:
+    """Raises BadRequest for weights, ranks or scales that no training leaves behind."""
+    for module, (down, up) in pairs.items():
+        if down.dim() != 2 or up.dim() != 2 or not down.shape[0]:
+            raise BadRequest(f"{WEIGHTS}: {module} is no pair of matrices: save the adapter again")
+        _check_numbers(f"{module}.lora_A", down)
+        _check_numbers(f"{module}.lora_B", up)
+        rank = _pattern(config, "rank_pattern", module, config.get("r", down.shape[0]))
+        if rank != down.shape[0]:
+            raise BadRequest(
+                f"{ADAPTER_CONFIG}: r={rank!r}, but {module} has rank {down.shape[0]}: save the"
+                " adapter and its config together"
+            )
+        scale = scale_of(config, module, down.shape[0])
+        if not abs(scale) <= MOST_ALPHA:
+            raise BadRequest(f"{ADAPTER_CONFIG}: lora_alpha={scale:g} times the rank is too large")
+    for name, tensor in others.items():
+        _check_numbers(name, tensor)
+
+
+def _check_numbers(name: str, tensor: Any) -> None:
+    if not tensor.is_floating_point():
+        raise BadRequest(
+            f"{WEIGHTS}: {name} is of type {tensor.dtype}: give floating-point weights"
+        )
+    # A type of 8 bits has no comparison of its own.
+    largest = float(tensor.float().abs().max()) if tensor.numel() else 0.0
+    if not largest <= MOST_WEIGHT:
+        raise BadRequest(
+            f"{WEIGHTS}: {name} holds {largest:g}, and no trained weight is over {MOST_WEIGHT:g}:"
+            " the training went wrong (its loss has become NaN, say): train it again"
+        )
+
+
+def _pattern(config: Mapping[str, Any], field: str, module: str, default: Any) -> Any:
+    """A module's own value in one of PEFT's patterns, which match the end of a name."""
+    patterns = config.get(field) or {}
+    if not isinstance(patterns, dict):
+        raise BadRequest(f"{ADAPTER_CONFIG}: {field}={str(patterns)[:40]}: give an object")
+    for pattern, value in patterns.items():
+        try:
+            if re.fullmatch(rf"(.*\.)?({pattern})", module):
+                return value
+        except re.error as error:
+            raise BadRequest(
+                f"{ADAPTER_CONFIG}: {field}: {pattern[:40]!r} is no pattern"
+            ) from error
+    return default
+
+
 def scale_of(config: Mapping[str, Any], module: str, rank: int) -> float:
-    """As PEFT scales: alpha over the rank, or its root; patterns match the end of a name."""
-    alpha = float(config.get("lora_alpha", 8))
-    for pattern, value in (config.get("alpha_pattern") or {}).items():
-        if re.fullmatch(rf"(.*\.)?({pattern})", module):
-            alpha = float(value)
-            break
-    return alpha / (rank**0.5 if config.get("use_rslora") else rank)
+    """As PEFT scales: alpha over the rank, or its root."""
+    alpha = _pattern(config, "alpha_pattern", module, config.get("lora_alpha", 8))
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float):
+        raise BadRequest(f"{ADAPTER_CONFIG}: lora_alpha={str(alpha)[:40]}: give a number")
+    return float(alpha) / (rank**0.5 if config.get("use_rslora") else rank)

@@ -16,6 +16,7 @@ from sm_serve.config import Settings
 from sm_serve.engines.generation import TokenChunk
 from sm_serve.engines.local import LocalGenerator
 from sm_serve.engines.sampling import Choice, choose
+from sm_serve.engines.turns import Turns
 from sm_serve.errors import EngineError, NotReady
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ class PlainGenerator(LocalGenerator):
 
     def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
         super().__init__(model, tokenizer, settings)
+        self._places = Turns(0)  # one after the other: an owner has one in the queue
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._last_token = time.monotonic()
         self._busy = False
@@ -47,6 +49,7 @@ class PlainGenerator(LocalGenerator):
 
     def close(self) -> None:
         """See the protocol."""
+        self.grammars.close()
         self._jobs.put(None)
 
     async def run_tokens(

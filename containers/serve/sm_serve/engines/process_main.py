@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import Coroutine, Iterable
 from itertools import islice
 from pathlib import Path
@@ -23,6 +24,7 @@ from sm_serve.background import describe, in_thread
 from sm_serve.config import Settings
 from sm_serve.engines.frames import FrameReader, pack, unpack, write_frame
 from sm_serve.engines.process import write_failure
+from sm_serve.engines.turns import OWNER
 from sm_serve.errors import EngineError, ServeError, StartupError
 from sm_serve.log import configure_logging
 
@@ -30,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 STATE_SECONDS = 0.25
 """How often health and gauges are told."""
+BROKEN_SECONDS = 10.0
+"""An engine that has been dead or stuck for so long does not come back."""
 FEW_INPUTS = 4
 """Requests with no more are answered together; a large one must not hold small ones up."""
 
@@ -96,8 +100,14 @@ class EngineProcess(asyncio.Protocol):
             self._transport.close()
             return
         self._transport.write(write_frame(None))
+        sound = time.monotonic()
         while True:
             self._tell_state()
+            if self._engine.health() is None:
+                sound = time.monotonic()
+            elif time.monotonic() - sound > BROKEN_SECONDS:
+                logger.error("the engine stays broken (%s): ending", self._engine.health())
+                os._exit(1)  # the front starts another
             await asyncio.sleep(STATE_SECONDS)
 
     def _tell_state(self) -> None:
@@ -105,27 +115,31 @@ class EngineProcess(asyncio.Protocol):
         state = ("state", engine.health(), dict(engine.stats()), list(engine.adapters()))
         self._transport.write(write_frame(state))
 
-    def _gather(self, parameters: bytes, requests: list[tuple[int, bytes]]) -> None:
-        """Asks the engine for small requests together, and for each large one alone."""
-        small: list[_Member] = []
-        for number, packed in requests:
+    def _gather(self, parameters: bytes, requests: list[tuple[int, int, bytes]]) -> None:
+        """Asks the engine for small requests together, and for each large one alone.
+
+        Those of an owner with several stay together: it takes its turns as one.
+        """
+        small: dict[int, list[_Member]] = {}
+        for number, owner, packed in requests:
             inputs = unpack(packed)
             if len(inputs) > FEW_INPUTS:
-                self._predict([(number, inputs)], parameters)
+                self._predict([(number, inputs)], parameters, owner)
             else:
-                small.append((number, inputs))
-        if small:
-            self._predict(small, parameters)
+                small.setdefault(owner, []).append((number, inputs))
+        for owner, members in small.items():
+            self._predict(members, parameters, owner)
 
-    def _predict(self, members: list[_Member], parameters: bytes) -> None:
+    def _predict(self, members: list[_Member], parameters: bytes, owner: int) -> None:
         numbers = [number for number, _ in members]
-        self._begin(numbers, self._answer(members, parameters))
+        self._begin(numbers, self._answer(members, parameters, owner))
 
     def _begin(self, numbers: list[int], work: Coroutine[Any, Any, None]) -> None:
         group = _Group(numbers, work)
         self._groups.update(dict.fromkeys(numbers, group))
 
-    async def _answer(self, members: list[_Member], parameters: bytes) -> None:
+    async def _answer(self, members: list[_Member], parameters: bytes, owner: int) -> None:
+        OWNER.set(owner)
         inputs = [each for _, inputs in members for each in inputs]
         try:
             results = iter(await self._engine.predict(inputs, unpack(parameters)))
@@ -136,7 +150,7 @@ class EngineProcess(asyncio.Protocol):
                 return
             # One of them is bad: each alone, so that the others get their answers.
             for member in members:
-                self._predict([member], parameters)
+                self._predict([member], parameters, owner)
             return
         for (number, _), answer in zip(members, packed, strict=True):
             self._finish(number, None, answer)

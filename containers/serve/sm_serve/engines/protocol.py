@@ -55,6 +55,10 @@ class Predictor(Engine, Protocol):
         ...
 
 
+LEAST_TEMPERATURE = 2.0**-126
+"""float32's least normal number: scores divided by less are no numbers."""
+
+
 class ConstraintKind(StrEnum):
     """What an answer can be held to."""
 
@@ -76,7 +80,8 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is chosen. `temperature` 0 means greedy, `top_k` 0 and `top_p` 1 off.
+    """How the next token is chosen. `temperature` 0 means greedy, as does less than
+    float32 has; `top_k` 0 and `top_p` 1 mean off.
 
     Frequency and presence penalties count the answer's tokens alone, the repetition penalty the
     prompt's too. `logprobs` is how many alternatives to tell with each token's own, None for
@@ -103,20 +108,25 @@ class Sampling:
     @property
     def greedy(self) -> bool:
         """Whether the most probable token is always taken."""
-        return self.temperature == 0.0 or self.top_k == 1
+        return self.temperature < LEAST_TEMPERATURE or self.top_k == 1
 
     def nth(self, n: int) -> Sampling:
         """That of the n-th of several answers: a seed must not make them all the same."""
         return self if self.seed is None or n == 0 else replace(self, seed=self.seed + n)
 
 
+UNTOLD = Sampling(temperature=1.0)
+"""How tokens are chosen where neither the request nor the model's authors say."""
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One prompt: a text, chat messages, or token ids.
 
-    `template_variables` are for the chat template. `echo` asks for the prompt's text as well;
-    `answer_prefix` is what the answer to messages begins with already; of a longer prompt only the
-    last `truncate` tokens are read.
+    `beams` are parameters of `generate` alone, by its names, and `src_lang` and `tgt_lang` of a
+    translation. `template_variables` are for the chat template. `echo` asks for the prompt's text
+    as well; `answer_prefix` is what the answer to messages begins with already; of a longer prompt
+    only the last `truncate` tokens are read.
     """
 
     prompt: str | list[int] | list[dict[str, Any]]
@@ -129,6 +139,7 @@ class GenerationRequest:
     echo: bool = False
     answer_prefix: str = ""
     truncate: int | None = None
+    beams: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ from typing import Any
 from sm_serve.engines.lora import AdapterBank
 from sm_serve.engines.protocol import TokenLogprob
 from sm_serve.engines.sampling import LEAST_LOGPROB, NOT_NUMBERS
+from sm_serve.engines.turns import OWNER
 from sm_serve.errors import EngineError, NotReady, ServeError
 
 logger = logging.getLogger(__name__)
@@ -38,6 +41,7 @@ class _Item:
     prompt: Sequence[int]
     count: int
     adapter: str | None
+    owner: int
     future: asyncio.Future[list[TokenLogprob]]
     found: list[TokenLogprob] = field(default_factory=list)
 
@@ -52,6 +56,7 @@ class Scorer:
         self._bank = bank
         self._paused = paused
         self._waiting: list[_Item] = []
+        self._turn = 0
         self._worker: asyncio.Task[None] | None = None
 
     async def score(
@@ -62,7 +67,7 @@ class Scorer:
         The first token has nothing before it, and so no log probability.
         """
         future: asyncio.Future[list[TokenLogprob]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Item(prompt, count, adapter, future))
+        self._waiting.append(_Item(prompt, count, adapter, OWNER.get(), future))
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         return await future
@@ -72,18 +77,26 @@ class Scorer:
             await self._answer(batch)
 
     def _take(self) -> list[_Item]:
-        """The prompt that has waited longest, and company of its length and adapter."""
+        """A prompt and company of its length and adapter: one of the owner that has the fewest, and
+        every second time the one that has waited longest."""
         self._waiting = [item for item in self._waiting if not item.future.done()]
         if not self._waiting:
             return []
+        self._turn += 1
+        owners = Counter(item.owner for item in self._waiting)
         first = self._waiting[0]
+        if self._turn % 2:
+            first = min(self._waiting, key=lambda item: owners[item.owner])
         shortest, longest = len(first.prompt) / LENGTH_RATIO**0.5, len(first.prompt)
         longest = int(longest * LENGTH_RATIO**0.5)
-        batch = [
+        company = (
             item
             for item in self._waiting
-            if item.adapter == first.adapter and shortest <= len(item.prompt) <= longest
-        ][:MAX_ROWS]
+            if item is not first
+            and item.adapter == first.adapter
+            and shortest <= len(item.prompt) <= longest
+        )
+        batch = [first, *itertools.islice(company, MAX_ROWS - 1)]
         self._waiting = [item for item in self._waiting if item not in batch]
         return batch
 

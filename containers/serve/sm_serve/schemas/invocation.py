@@ -5,30 +5,38 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sm_serve.errors import BadRequest, EngineError, NotAcceptable, UnsupportedMediaType
+from sm_serve.errors import BadRequest, EngineError, NotAcceptable, ServeError
+from sm_serve.field_table import CALL, OPTIONS
+from sm_serve.fields import Values
 from sm_serve.schemas import documents, media
+from sm_serve.schemas.documents import Document
 from sm_serve.schemas.media import MediaType
 
-MAX_INPUTS = 100_000
 OFFERED = (media.JSON, media.JSON_LINES, media.CSV)
 VALUE_CHARACTERS = 20
 LONG = 100
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-CALL_KEYS = {"inputs", "parameters", "options", "stream"}
+CALL_KEYS = {field.name for field in CALL}
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One `inputs`, with its parameters. `single` tells a lone input from a list of one."""
+    """One `inputs`, with its parameters. `single` tells a lone input from a list of one.
+
+    A line of JSON Lines knows its number, and what is wrong with it.
+    """
 
     inputs: list[Any]
     parameters: dict[str, Any] = field(default_factory=dict)
     single: bool = True
     stream: bool = False
+    line: int = 1
+    fault: BadRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,52 +48,70 @@ class Invocation:
 
 
 def parse_invocation(body: bytes, content: MediaType) -> Invocation:
-    """Reads a body of any supported content type. Raises BadRequest or UnsupportedMediaType."""
-    if content.type == media.JSON:
-        value = documents.parse_json(documents.decode_text(body, content))
-        return Invocation([parse_call(value)], media.JSON)
+    """Reads a body of any supported content type, of which every line must be right.
+
+    Raises BadRequest or UnsupportedMediaType.
+    """
+    invocation = read_invocation(documents.read(body, content, sys.maxsize), content)
+    for call in invocation.calls:
+        if call.fault is not None:
+            raise call.fault
+    return invocation
+
+
+def read_invocation(document: Document, content: MediaType) -> Invocation:
+    """What a document asks for. Of JSON Lines each line has faults of its own."""
     if content.type == media.JSON_LINES:
-        values = documents.parse_json_lines(documents.decode_text(body, content))
-        calls = [parse_call(value, f"line {i}: ") for i, value in enumerate(values, start=1)]
+        calls = [
+            _read_line(number, value, document.faults.get(number))
+            for number, value in zip(document.lines, document.value, strict=True)
+        ]
         return Invocation(calls, media.JSON_LINES)
     if content.type == media.CSV:
-        rows = documents.parse_csv(documents.decode_text(body, content))
-        return Invocation([Call(list(rows), single=False)], media.CSV)
-    if content.type == media.TEXT:
-        return Invocation([Call([documents.decode_text(body, content)])], media.JSON)
-    raise UnsupportedMediaType(
-        f"Content-Type {content.type!r} is not supported: send {media.JSON}, {media.JSON_LINES},"
-        f" {media.CSV} or {media.TEXT}"
-    )
+        return Invocation([Call(list(document.value), single=False)], media.CSV)
+    return Invocation([parse_call(document.value)], media.JSON)
+
+
+def _read_line(number: int, value: Any, fault: tuple[str, str] | None) -> Call:
+    try:
+        if fault is not None:
+            raise BadRequest(fault[0], code=fault[1])
+        return replace(parse_call(value, f"line {number}: "), line=number)
+    except BadRequest as error:
+        return Call([None], line=number, fault=error)
 
 
 def parse_call(value: Any, where: str = "") -> Call:
     """A call out of a JSON value: {"inputs": ...}, {"text": ...}, a bare text or a list."""
+    parameters: dict[str, Any] = {}
+    stream = False
     if isinstance(value, dict):
-        inputs = value.get("inputs", value)
-        parameters = value.get("parameters") if "inputs" in value else None
-        stream = bool(value.get("stream", False)) if "inputs" in value else False
         if "inputs" in value and (extra := sorted(set(value) - CALL_KEYS)):
             raise BadRequest(
                 f"{where}{extra[0]!r} is unknown beside inputs: put it into parameters"
             )
+        around = {name: inner for name, inner in value.items() if name in CALL_KEYS}
+        fields = Values(CALL, around, where)
+        Values(OPTIONS, fields.get("options", {}), f"{where}options.")
+        # An object without `inputs` is the input itself: a question, a pair of texts.
+        itself = {name: inner for name, inner in value.items() if name not in CALL_KEYS}
+        inputs: Any = value.get("inputs", itself)
+        parameters, stream = dict(fields.get("parameters", {})), fields.flag("stream")
+        if inputs == {}:
+            raise BadRequest(f"{where}inputs is missing: give a text or a list of texts")
     elif isinstance(value, str | list):
-        inputs, parameters, stream = value, None, False
+        inputs = value
     else:
         raise BadRequest(
             f'{where}expected {{"inputs": ...}}, a text or a list, not {json.dumps(value)[:40]}'
         )
-    if parameters is not None and not isinstance(parameters, dict):
-        raise BadRequest(f"{where}parameters must be an object, not {json.dumps(parameters)[:40]}")
     if inputs is None:
         raise BadRequest(f"{where}inputs is null: give a text or a list of texts")
     single = not isinstance(inputs, list) or is_messages(inputs)
     items = [inputs] if single else inputs
     if not items:
         raise BadRequest(f"{where}inputs is an empty list: give at least one input")
-    if len(items) > MAX_INPUTS:
-        raise BadRequest(f"{where}inputs has {len(items)} items, at most {MAX_INPUTS} are taken")
-    return Call(items, dict(parameters or {}), single, stream)
+    return Call(items, parameters, single, stream)
 
 
 def is_messages(value: Any) -> bool:
@@ -100,6 +126,24 @@ def is_messages(value: Any) -> bool:
 def choose_output(accept: str | None, invocation: Invocation, default: str | None) -> str:
     """The content type to answer with: what Accept asks, else as the input came."""
     return media.choose_accept(accept, OFFERED, default or invocation.mirror)
+
+
+def isolate(calls: Sequence[Call], results: Sequence[Any], kind: str) -> list[Any]:
+    """Results of lines, where a failed one has an error in its place.
+
+    Raises the first failure where all lines have one and where the type has no place for one; and
+    that of a server that stops, say: the same lines are then worth sending again.
+    """
+    failures = [result for result in results if isinstance(result, ServeError)]
+    grave = [each for each in failures if each.status > EngineError.status or each.status == 429]
+    if failures and (len(failures) == len(results) or kind == media.CSV or grave):
+        raise (grave or failures)[0]
+    return [
+        [result.body()] * (1 if call.single else len(call.inputs))
+        if isinstance(result, ServeError)
+        else result
+        for call, result in zip(calls, results, strict=True)
+    ]
 
 
 def write_results(calls: Sequence[Call], results: Sequence[list[Any]], kind: str) -> bytes:

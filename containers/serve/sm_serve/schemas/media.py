@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import codecs
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from encodings.aliases import aliases
 
 from sm_serve.errors import NotAcceptable, UnsupportedMediaType
 
@@ -25,6 +26,8 @@ ALIASES = {
     "text/json": JSON,
     "application/csv": CSV,
 }
+CHARSETS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "latin-1", "ascii")
+"""What bodies may be encoded in, by Python's names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ PLAIN_JSON = MediaType(JSON)
 def parse_media_type(header: str | None, default: str = JSON) -> MediaType:
     """Reads a Content-Type header; absent means JSON, as the toolkit has it.
 
-    Raises UnsupportedMediaType for a charset that Python does not know.
+    Raises UnsupportedMediaType for a charset that is not one of CHARSETS.
     """
     if header == JSON:
         return PLAIN_JSON
@@ -58,15 +61,17 @@ def parse_media_type(header: str | None, default: str = JSON) -> MediaType:
 
 
 def _known_charset(charset: str, header: str) -> str:
-    try:
-        info = codecs.lookup(charset)
-    except (LookupError, ValueError) as error:
-        raise UnsupportedMediaType(
-            f"Content-Type {header!r}: charset {charset!r} is unknown, use utf-8"
-        ) from error
-    if not getattr(info, "_is_text_encoding", True):
-        raise UnsupportedMediaType(f"Content-Type {header!r}: {charset!r} is not a text encoding")
-    return info.name
+    """Python's name of a charset on the list. Others are refused, as some take minutes to decode
+    (idna, punycode), and some let through what is no text (utf-7, unicode_escape)."""
+    wanted = re.sub(r"[^a-z0-9.]+", "_", charset.lower())
+    wanted = aliases.get(wanted, wanted)
+    for name in CHARSETS:
+        if wanted == name.replace("-", "_"):
+            return name
+    raise UnsupportedMediaType(
+        f"Content-Type {header[:100]!r}: charset {charset[:40]!r} is not taken: use one of"
+        f" {', '.join(CHARSETS)}"
+    )
 
 
 def choose_accept(header: str | None, offered: Sequence[str], default: str) -> str:

@@ -52,12 +52,12 @@ def train(job: Job) -> None:
     """Fine-tune the student towards the teacher, evaluate, write the model directory."""
     from trl import DistillationTrainer
 
+    from sm_train.learning import check_prompts_shown
     from sm_train.model import load_model, load_tokenizer, peft_config
-    from sm_train.preview import print_preview
     from sm_train.run import callbacks, finish, training_arguments
 
     tokenizer = load_tokenizer(job)
-    print_preview(job, tokenizer)
+    check_prompts_shown(job, tokenizer)
     trainer = DistillationTrainer(
         model=load_model(job, "AutoModelForCausalLM"),
         teacher_model=teacher(job.config, job.paths),

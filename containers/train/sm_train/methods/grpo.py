@@ -17,13 +17,13 @@ def train(job: Job) -> None:
     """Sample several answers to each prompt and learn from how they are rewarded."""
     from trl import GRPOTrainer
 
+    from sm_train.learning import check_prompts_shown
     from sm_train.model import load_model, load_tokenizer, peft_config
-    from sm_train.preview import print_preview
     from sm_train.rewards import reward_functions
     from sm_train.run import callbacks, finish, training_arguments
 
     tokenizer = load_tokenizer(job)
-    print_preview(job, tokenizer)
+    check_prompts_shown(job, tokenizer)
     trainer = GRPOTrainer(
         model=load_model(job, "AutoModelForCausalLM"),
         reward_funcs=reward_functions(job.config, job.paths),

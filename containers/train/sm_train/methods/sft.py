@@ -6,8 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sm_train.errors import UserError
-from sm_train.formats import answered, check_one_format, companions, conversation, is_conversational
+from sm_train.formats import (
+    LEARN,
+    answered,
+    check_asks,
+    check_one_format,
+    companions,
+    is_conversational,
+)
+from sm_train.messages import looks_like_messages, marked_conversation
 from sm_train.methods import Method
+from sm_train.public_formats import with_system
 from sm_train.sequences import sft_tokens
 
 if TYPE_CHECKING:
@@ -26,21 +35,50 @@ class SftArguments:
 
 def clean_row(row: dict[str, Any], config: Config) -> dict[str, Any]:
     """The columns of one of TRL's formats. Raises ValueError for a bad row."""
-    text_field = config.training.get("dataset_text_field", "text")
-    messages = row.get("messages") if row.get("messages") is not None else row.get("conversations")
-    if messages is not None:
-        messages = conversation(messages, "messages")
-        if not any(message["role"] == "assistant" for message in messages):
-            raise ValueError("messages has no assistant turn to learn from")
-        return {"messages": messages, **companions(row)}
+    if config.job.prompt_template is not None:
+        return {**answered(row, config), **companions(row)}
+    for column in ("messages", "conversations"):
+        if row.get(column) is not None:
+            return {**_conversation(row, column), **companions(row)}
     if row.get("input_ids") is not None:
         return _tokenised(row)
-    if row.get("prompt") is not None:
-        return {**answered(row), **companions(row)}
+    if row.get("prompt") is not None or row.get("instruction") is not None:
+        return {**_answered(row, config), **companions(row)}
+    text_field = config.training.get("dataset_text_field", "text")
     text = row.get(text_field)
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"no text in column {text_field}")
     return {text_field: text}
+
+
+def _conversation(row: dict[str, Any], column: str) -> dict[str, Any]:
+    """A conversation with an answer to learn; its turns may say themselves whether they are."""
+    messages, marks = marked_conversation(row[column], column)
+    said = len(messages)
+    messages = with_system(row, messages)
+    marks = [None] * (len(messages) - said) + marks
+    answers = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
+    if not answers:
+        raise ValueError("messages has no assistant turn to learn from")
+    check_asks(messages[: answers[-1]])
+    if all(mark is None for mark in marks):
+        return {"messages": messages}
+    if not any(mark or (mark is None and place in answers) for place, mark in enumerate(marks)):
+        raise ValueError("no turn of messages is to be learnt")
+    return {"messages": messages, LEARN: marks}
+
+
+def _answered(row: dict[str, Any], config: Config) -> dict[str, Any]:
+    """Prompt and completion; the turns of a completion may say whether they are learnt."""
+    given = row.get("completion")
+    if not isinstance(given, list) and not looks_like_messages(given):
+        return answered(row, config)
+    messages, marks = marked_conversation(given, "completion")
+    turns = answered({**row, "completion": messages}, config)
+    if all(mark is None for mark in marks):
+        return turns
+    kept = marks[-len(turns["completion"]) :]
+    return {**turns, LEARN: [False] * len(turns["prompt"]) + kept}
 
 
 def _tokenised(row: dict[str, Any]) -> dict[str, Any]:
@@ -57,7 +95,7 @@ def _tokenised(row: dict[str, Any]) -> dict[str, Any]:
 def required_columns(config: Config) -> list[tuple[str, ...]]:
     """One column of any format."""
     text_field = str(config.training.get("dataset_text_field", "text"))
-    return [("prompt", "messages", "conversations", text_field, "input_ids")]
+    return [("prompt", "messages", "conversations", text_field, "input_ids", "instruction")]
 
 
 def check_data(config: Config, data: Data) -> None:
@@ -83,6 +121,7 @@ def train(job: Job) -> None:
     """Fine-tune, evaluate on the test channel, write the model directory."""
     from trl import SFTTrainer
 
+    from sm_train.callbacks import PerplexityCallback
     from sm_train.learning import learnable
     from sm_train.model import load_model, load_tokenizer, peft_config
     from sm_train.run import callbacks, finish, training_arguments
@@ -105,7 +144,7 @@ def train(job: Job) -> None:
         eval_dataset=tokens["validation"],
         processing_class=tokenizer,
         peft_config=peft_config(job),
-        callbacks=callbacks(job),
+        callbacks=[PerplexityCallback(), *callbacks(job)],
     )
     finish(job, trainer, tokenizer, tokens["test"])
 
