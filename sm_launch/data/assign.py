@@ -214,12 +214,14 @@ def _check_labels(rows: Collected, config: DataConfig) -> None:
         )
     numbers = sum(_is_fraction(name) for name in rows.names)
     if not config.labels and numbers > max(_MOST_FRACTIONS, len(rows.names) // 2):
+        files = ", ".join(config.sources.values())
         raise UserInputError(
-            f"{numbers} of {len(rows.names)} labels of {', '.join(config.sources.values())} are fractions: this looks like a number to "
-            "predict, not like classes",
+            f"{numbers} of {len(rows.names)} labels of {files} are fractions: this looks like a "
+            "number to predict, not like classes",
             field="data.columns.label",
             value=config.columns.label,
-            fix="name the column that holds the class, or declare the classes in data.labels",
+            fix="set training.hyperparameters.problem_type: regression, name the column that holds "
+            "the class, or declare the classes in data.labels",
         )
     if len(rows.names) > max(50, len(rows.keys) // 4):
         raise UserInputError(

@@ -191,7 +191,7 @@ class RowCleaner:
             return self._text(name, value, taken)
         if kind == "list":
             return self._list(name, value)
-        if name in self.layout.required and self._blank(value):
+        if name in self.layout.required and self._is_missing(name, value, taken):
             raise Rejected(f"missing_{name}", f"the {name} is {value!r}")
         if kind == "number":
             return _number(name, value)

@@ -40,6 +40,7 @@ _PREFERENCE = Shape(
 _PROMPT = Shape({"prompt": "turn"}, open=True)
 _SHAPES: dict[Task, tuple[Shape, ...]] = {
     "text-classification": (Shape({"text": "text", "label": "label"}),),
+    "regression": (Shape({"text": "text", "label": "number"}),),
     "prompt-completion": (_ANSWERED,),
     "messages": (_MESSAGES,),
     "text": (_TEXT,),
@@ -97,7 +98,7 @@ def lay_out(config: DataConfig, names: Sequence[str]) -> Layout:
     shape = _choose(config, names)
     kinds: dict[str, Kind] = dict(shape.required)
     if "text" in kinds and "label" in kinds and config.columns.text_pair is not None:
-        kinds = {"text": "text", "text_pair": "text", "label": "label"}
+        kinds = {"text": "text", "text_pair": "text", "label": kinds["label"]}
     required = tuple(kinds)
     for name in shape.optional:
         if name not in kinds and find_column(names, _wanted(config, name)[0]) is not None:
@@ -111,7 +112,9 @@ def lay_out(config: DataConfig, names: Sequence[str]) -> Layout:
     kept = [column for column in config.columns.keep if column not in used]
     if shape.open:
         kept += [n for n in names if n and n not in used and n not in kept and n not in kinds]
-    key = tuple(name for name, kind in kinds.items() if name in required and kind != "label")
+    key = tuple(
+        name for name, kind in kinds.items() if name in required and kind not in ("label", "number")
+    )
     key += ("prompt",) if "prompt" in kinds and "prompt" not in key else ()
     pair = config.pair_column
     for column in kept:
