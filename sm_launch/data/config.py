@@ -249,7 +249,7 @@ class DataConfig(_Section):
     """Raw rows in, channels train/validation/test out."""
 
     input: str | None = None
-    """What to split: a file or a directory of files, by path, file:// or s3:// URI."""
+    """What to split: a file or a directory of files, by path, file://, s3:// or hf:// URI."""
     train: str | None = None
     """Instead of input: a ready training file."""
     validation: str | None = None

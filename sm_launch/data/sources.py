@@ -18,7 +18,7 @@ from sm_launch.data.unpack import is_hidden, plain_name, unpacked
 from sm_launch.errors import UserInputError
 
 Fetch = Callable[[str], Path]
-"""Copies an s3:// object to the local disk and says where it lies."""
+"""Copies an s3:// or hf:// file to the local disk and says where it lies."""
 
 _SUFFIXES: dict[str, InputFormat] = {
     ".csv": "csv",
@@ -85,7 +85,7 @@ def locate(config: DataConfig, *, base: Path, fetch: Fetch, scratch: Path) -> li
     Args:
         config: names the files.
         base: directory that relative paths are relative to.
-        fetch: brings s3:// objects here.
+        fetch: brings s3:// and hf:// files here.
         scratch: directory for what is unpacked; the caller removes it.
 
     Raises:
@@ -114,7 +114,7 @@ def _sources(
     files = list(unpacked(path, location, scratch, field=field, location=location))
     if len(files) == 1 and not zipfile.is_zipfile(path):
         return [_source(config, split, location, files[0][1], name, plain_name(location))]
-    members = {inside: file for inside, file in files if _known(inside)}
+    members = {inside: file for inside, file in files if is_data(inside)}
     formats = {_SUFFIXES[_suffix(inside)] for inside in members}
     if config.format is not None and len(formats) > 1:
         formats = {config.format}
@@ -157,7 +157,8 @@ def _suffix(name: str) -> str:
     return Path(plain_name(name)).suffix.lower()
 
 
-def _known(name: str) -> bool:
+def is_data(name: str) -> bool:
+    """Whether a file of this name holds rows, compressed or not."""
     return _suffix(name) in _SUFFIXES
 
 
@@ -194,7 +195,7 @@ def _files(
             fix=f"name its splits: data.train: {location.rstrip('/')}/train, and data.validation "
             "and data.test likewise",
         )
-    found = sorted(p for p in directory.rglob("*") if _known(p.name) or p.suffix == ".zip")
+    found = sorted(p for p in directory.rglob("*") if is_data(p.name) or p.suffix == ".zip")
     visible = [
         p for p in found if p.is_file() and not is_hidden(p.relative_to(directory).as_posix())
     ]
@@ -217,7 +218,7 @@ def _files(
 
 def _local_path(location: str, *, field: str, base: Path, fetch: Fetch) -> Path:
     scheme = urlsplit(location).scheme
-    if scheme == "s3":
+    if scheme in ("s3", "hf"):
         return fetch(location)
     if scheme == "file":
         return Path(unquote(urlsplit(location).path))
@@ -226,7 +227,7 @@ def _local_path(location: str, *, field: str, base: Path, fetch: Fetch) -> Path:
             f"the scheme {scheme}:// is not supported",
             field=field,
             value=location,
-            fix="give a path, a file:// or an s3:// URI",
+            fix="give a path, a file://, s3:// or hf://datasets/ URI",
         )
     return base / Path(location).expanduser()
 

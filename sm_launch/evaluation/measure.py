@@ -44,6 +44,7 @@ def measure(task: Task, predictions: Sequence[Prediction], slices: Sequence[str]
         for column in too_many(predictions, slices)
     ]
     warnings += _about_labels(predictions) if classifies else []
+    warnings += task.remarks(predictions)
     metrics = task.metrics(predictions)
     warnings += small_classes(metrics)
     intervals = confidence_intervals(task, predictions)

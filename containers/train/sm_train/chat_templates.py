@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sm_train.contract import Paths, read_text
+from sm_train.end_of_turn import settle_end_of_turn
 from sm_train.errors import UserError, shorten
 from sm_train.formats import is_conversational
 
@@ -107,6 +108,9 @@ def settle_chat_template(job: Job, tokenizer: Any) -> None:
     _try(job, tokenizer)
     if training.get("assistant_only_loss"):
         _check_assistant_marks(tokenizer)
+    if job.config.method.name != "reward":  # which scores answers, and gives none
+        for messages in conversations(chats[0])[:1]:
+            settle_end_of_turn(job, tokenizer, messages, **_options(chats[0]))
 
 
 def _check_token(tokenizer: Any, field: str, token: Any) -> None:
@@ -187,10 +191,14 @@ def _render(tokenizer: Any, messages: list[dict[str, Any]], row: dict[str, Any])
     tokenizer.apply_chat_template(
         messages,
         tokenize=False,
-        tools=row.get("tools"),
         add_generation_prompt=messages[-1]["role"] != "assistant",
-        **(row.get("chat_template_kwargs") or {}),
+        **_options(row),
     )
+
+
+def _options(row: dict[str, Any]) -> dict[str, Any]:
+    """What else a conversation is rendered with."""
+    return {"tools": row.get("tools"), **(row.get("chat_template_kwargs") or {})}
 
 
 def _check_assistant_marks(tokenizer: Any) -> None:

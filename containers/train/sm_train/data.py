@@ -214,11 +214,12 @@ def set_aside(data: Data, split: str, bad: Sequence[tuple[int, str]], paths: Pat
                 _write(record, origins[place], reason, json.dumps(rows[place], ensure_ascii=False))
     gone = {place for place, _ in bad}
     kept = [place for place in range(len(rows)) if place not in gone]
+    changed: dict[str, Any] = {split: [rows[place] for place in kept]}
     return replace(
         data,
         rejected={**data.rejected, split: data.rejected.get(split, 0) + len(bad)},
         origins={**data.origins, split: [origins[place] for place in kept]},
-        **{split: [rows[place] for place in kept]},
+        **changed,
     )
 
 

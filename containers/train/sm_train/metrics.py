@@ -174,5 +174,22 @@ def _split(tag: str) -> tuple[str, str]:
     return (known[prefix], kind) if dash and prefix in known and kind else ("", tag)
 
 
+def cross_entropy(logits: Any, labels: Any, ignored: int = -100) -> float:
+    """Mean loss of all labels that count, from arrays of logits [..., classes] and labels [...].
+
+    The trainer's own figure is a mean of batches: it depends on how rows are batched, and where
+    several processes share them it counts the rows twice that fill up the last batch.
+    """
+    import numpy
+
+    kept = labels != ignored
+    values = numpy.asarray(logits[kept], dtype=numpy.float64)
+    if not len(values):
+        return float("nan")
+    highest = values.max(axis=-1, keepdims=True)
+    norms = numpy.log(numpy.exp(values - highest).sum(axis=-1)) + highest[:, 0]
+    return float((norms - values[numpy.arange(len(values)), labels[kept]]).mean())
+
+
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
