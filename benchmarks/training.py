@@ -1,11 +1,11 @@
 """Fine-tuning speed: our `train` against TRL's own SFT script, by its defaults and by our settings.
 
     python benchmarks/training.py                               # a small Llama on a CPU
-    python benchmarks/training.py --model 1b --lora --repeats 1 # where a GPU is
+    python benchmarks/training.py --model 1b --lora             # where a GPU is
 
 Every contender is a process of its own on the same model and the same generated rows, whose lengths
-are skewed as those of real conversations. They run in turn, `--repeats` times; the fastest run of
-each counts, for other work on the machine only ever slows one down. Steady state is between the
+are skewed as those of real conversations. They run in turn (see harness.py). `final_loss` is
+that of the last log event, so that a speed which costs quality shows. Steady state is between the
 first and the last log event: differences of `num_tokens` (padding is not counted) and of the clock.
 Model FLOPs: 6 a parameter and token in full training, 4 with LoRA (frozen weights get no gradient),
 and 12 (8) x layers x width x length / 2 for causal attention.
@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import re
 import subprocess
@@ -28,6 +27,8 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from harness import begin, in_turn, parser, ratio, spreads, write
 
 # Layers, width, feed-forward width, heads, key-value heads, vocabulary.
 SHAPES = {
@@ -43,6 +44,7 @@ IMPORTS = (
     "from trl import SFTConfig, SFTTrainer"
 )
 _STEP = re.compile(r"(?:'num_tokens': '?|num_tokens=)([0-9.e+]+)")
+_LOSS = re.compile(r"(?:'loss': '?|(?:^|\s)loss=)([0-9.e+-]+)")
 _LOOK_SECONDS = 0.1
 
 
@@ -55,7 +57,7 @@ class Run:
     seconds_to_first_step: float
     cpu_seconds_to_first_step: float
     peak_memory_gb: float
-    mfu: float | None = None
+    final_loss: float
 
 
 def write_model(folder: Path, shape: str, dtype: str) -> int:
@@ -112,6 +114,7 @@ class Watch:
 
     def __init__(self, command: list[str], folder: Path, **environment: str) -> None:
         self.peak = 0.0
+        self.loss = float("nan")
         self.events: list[tuple[float, float, float]] = []  # clock, CPU seconds, tokens
         quiet = {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "true"}
         begun = time.perf_counter()
@@ -128,6 +131,8 @@ class Watch:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             lines.append(line)
+            if found := _LOSS.search(line):
+                self.loss = float(found[1])
             if "eval_" not in line and (found := _STEP.search(line)):
                 now = time.perf_counter() - begun
                 self.events.append((now, self._cpu_seconds(), float(found[1])))
@@ -163,6 +168,7 @@ class Watch:
             seconds_to_first_step=round(start, 2),
             cpu_seconds_to_first_step=round(cpu_start, 2),
             peak_memory_gb=round(self.peak, 3),
+            final_loss=self.loss,
         )
 
 
@@ -253,7 +259,7 @@ def flops_per_token(parameters: int, options: argparse.Namespace) -> float:
     return passes * parameters + passes * layers * width * options.max_length
 
 
-def start_up(work: Path, repeats: int) -> dict[str, float]:
+def start_up(work: Path, rounds: int) -> dict[str, Any]:
     """Seconds to the first optimizer step of a tiny job, against its libraries' imports alone."""
     write_model(work / "model", "tiny", "float32")
     write_rows(work / "data" / "train.jsonl", 256, 64, SHAPES["tiny"][-1])
@@ -261,62 +267,58 @@ def start_up(work: Path, repeats: int) -> dict[str, float]:
         steps=2, max_length=64, logging_steps=1, batch=4, lora=False, dtype=None
     )
     options.no_recomputation = False
-    imports, first = [], []
-    for _ in range(repeats):
+
+    def imports() -> dict[str, float]:
         before, begun = os.times(), time.perf_counter()
         subprocess.run([sys.executable, "-c", IMPORTS], check=True, cwd=work)
         after = os.times()
         cpu = after.children_user + after.children_system
         cpu -= before.children_user + before.children_system
-        imports.append((time.perf_counter() - begun, cpu))
-        ours = run_ours(work, options)
-        first.append((ours.seconds_to_first_step, ours.cpu_seconds_to_first_step))
-    figures = {}
-    for place, name in enumerate(("seconds", "cpu_seconds")):
-        bare, step = min(pair[place] for pair in imports), min(pair[place] for pair in first)
-        figures |= {
-            f"imports_{name}": round(bare, 2),
-            f"first_step_{name}": round(step, 2),
-            f"ratio_of_{name}": round(step / bare, 3),
-        }
+        return {"seconds": time.perf_counter() - begun, "cpu_seconds": cpu}
+
+    def first_step() -> dict[str, float]:
+        run = run_ours(work, options)
+        return {"seconds": run.seconds_to_first_step, "cpu_seconds": run.cpu_seconds_to_first_step}
+
+    found = in_turn({"imports": imports, "first_step": first_step}, rounds)
+    figures: dict[str, Any] = {name: spreads(runs) for name, runs in found.items()}
+    for unit in ("seconds", "cpu_seconds"):
+        steps, bare = ([run[unit] for run in found[n]] for n in ("first_step", "imports"))
+        figures[f"ratio_of_{unit}"] = ratio(steps, bare)
     return figures
 
 
-def machine(load: float) -> dict[str, Any]:
+def stack() -> dict[str, Any]:
+    """The GPU and the versions of the libraries."""
     import torch
 
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    stack = {name: version(name) for name in ("torch", "transformers", "trl", "peft", "accelerate")}
-    return {
-        "gpu": gpu,
-        "cpu_count": os.cpu_count(),
-        "threads": os.environ.get("OMP_NUM_THREADS"),
-        "load_before": round(load, 1),
-        "python": platform.python_version(),
-        **stack,
-    }
+    names = ("torch", "transformers", "trl", "peft", "accelerate")
+    threads = os.environ.get("OMP_NUM_THREADS")
+    return {"gpu": gpu, "threads": threads, **{name: version(name) for name in names}}
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", choices=[*SHAPES], default="small")
-    parser.add_argument("--rows", type=int, default=2000)
-    parser.add_argument("--steps", type=int, default=13)
-    parser.add_argument("--batch", type=int, default=4, help="sequences a step, for all alike")
-    parser.add_argument("--max-length", type=int, default=512)
-    parser.add_argument("--logging-steps", type=int, default=4)
-    parser.add_argument("--lora", action="store_true")
-    parser.add_argument("--dtype", help="weights' type of ours and of the matched script")
-    parser.add_argument("--no-recomputation", action="store_true", help="keep all activations")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--name", default="training", help="of the result file")
-    return parser.parse_args()
+    made = parser(__doc__, "training")
+    made.add_argument("--model", choices=[*SHAPES], default="small")
+    made.add_argument("--rows", type=int, default=2000)
+    made.add_argument("--steps", type=int, default=13)
+    made.add_argument("--batch", type=int, default=4, help="sequences a step, for all alike")
+    made.add_argument("--max-length", type=int, default=512)
+    made.add_argument("--logging-steps", type=int, default=4)
+    made.add_argument("--lora", action="store_true")
+    made.add_argument("--dtype", help="weights' type of ours and of the matched script")
+    made.add_argument("--no-recomputation", action="store_true", help="keep all activations")
+    options = made.parse_args()
+    if options.quick:
+        options.model, options.rows, options.steps = "tiny", 64, 4
+        options.max_length, options.logging_steps = 64, 1
+    return options
 
 
-def measure(work: Path, options: argparse.Namespace) -> tuple[int, dict[str, Run]]:
-    parameters = write_model(
-        work / "model", options.model, "float32" if options.model == "small" else "bfloat16"
-    )
+def measure(work: Path, options: argparse.Namespace) -> tuple[int, dict[str, list[Run]]]:
+    dtype = "float32" if options.model in ("tiny", "small") else "bfloat16"
+    parameters = write_model(work / "model", options.model, dtype)
     file = work / "data" / "train.jsonl"
     write_rows(file, options.rows, options.max_length, SHAPES[options.model][-1])
     contenders = {
@@ -324,57 +326,45 @@ def measure(work: Path, options: argparse.Namespace) -> tuple[int, dict[str, Run
         "trl_our_settings": lambda: run_script(work, options, matched=True),
         "ours": lambda: run_ours(work, options),
     }
-    best: dict[str, Run] = {}
-    for _ in range(options.repeats):
-        for name, run in contenders.items():
-            result = run()
-            print(f"{name}: {result}", flush=True)
-            if name not in best or result.tokens_per_second > best[name].tokens_per_second:
-                best[name] = result
-    return parameters, best
+    return parameters, in_turn(contenders, options.rounds)
 
 
 def main() -> None:
     options = arguments()
-    load = os.getloadavg()[0]
+    machine = begin(options)
     with tempfile.TemporaryDirectory() as name:
-        parameters, best = measure(Path(name) / "speed", options)
-        start = start_up(Path(name) / "start", options.repeats)
-    setup = machine(load)
-    peak = next((v for k, v in PEAKS.items() if setup["gpu"] and k in setup["gpu"]), None)
-    if peak:
-        for run in best.values():
-            run.mfu = round(run.tokens_per_second * flops_per_token(parameters, options) / peak, 4)
-    speed = {name: run.tokens_per_second for name, run in best.items()}
-    cpu = {name: run.tokens_per_cpu_second for name, run in best.items()}
-    result = {
-        "machine": setup,
-        "settings": {**vars(options), "parameters": parameters},
-        "runs": {name: asdict(run) for name, run in best.items()},
-        "against_trl_defaults": round(speed["ours"] / speed["trl_defaults"], 3),
-        "against_our_settings": round(speed["ours"] / speed["trl_our_settings"], 3),
-        # What the wall clock says depends on what else runs on the machine; this hardly does.
-        "per_cpu_second_against_trl_defaults": round(cpu["ours"] / cpu["trl_defaults"], 3),
-        "per_cpu_second_against_our_settings": round(cpu["ours"] / cpu["trl_our_settings"], 3),
-        "start": start,
-    }
-    target = Path(__file__).parent / "results" / f"{options.name}.json"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(result, indent=2) + "\n")
-    print_table(best, result)
+        parameters, found = measure(Path(name) / "speed", options)
+        start = start_up(Path(name) / "start", options.rounds)
+    libraries = stack()
+    runs = {name: spreads([asdict(run) for run in each]) for name, each in found.items()}
+    peak = next((v for k, v in PEAKS.items() if libraries["gpu"] and k in libraries["gpu"]), None)
+    for run in runs.values() if peak else ():
+        speed = run["tokens_per_second"]["median"]
+        run["mfu"] = {"median": round(speed * flops_per_token(parameters, options) / peak, 4)}
+    write(
+        options.output,
+        {
+            "machine": {**machine, **libraries},
+            "settings": {**vars(options), "output": None, "parameters": parameters},
+            "runs": runs,
+            "against_trl_defaults": against(found, "trl_defaults", "tokens_per_second"),
+            "against_our_settings": against(found, "trl_our_settings", "tokens_per_second"),
+            # What the wall clock says depends on what else runs on the machine; this hardly does.
+            "per_cpu_second_against_trl_defaults": against(
+                found, "trl_defaults", "tokens_per_cpu_second"
+            ),
+            "per_cpu_second_against_our_settings": against(
+                found, "trl_our_settings", "tokens_per_cpu_second"
+            ),
+            "start": start,
+        },
+    )
 
 
-def print_table(best: dict[str, Run], result: dict[str, Any]) -> None:
-    print(f"\n{'':<18}{'tokens/s':>10}{'tokens/CPU s':>14}{'GB':>8}{'first step s':>14}{'MFU':>8}")
-    for name, run in best.items():
-        mfu = "-" if run.mfu is None else f"{run.mfu:.1%}"
-        print(
-            f"{name:<18}{run.tokens_per_second:>10}{run.tokens_per_cpu_second:>14}"
-            f"{run.peak_memory_gb:>8}{run.seconds_to_first_step:>14}{mfu:>8}"
-        )
-    for key in (key for key in result if "against" in key):
-        print(f"{key}: {result[key]}")
-    print(f"first step / imports: {result['start']}")
+def against(found: dict[str, list[Run]], other: str, figure: str) -> dict[str, float]:
+    """Ours against another contender, of each round by itself."""
+    ours, theirs = ([getattr(run, figure) for run in found[n]] for n in ("ours", other))
+    return ratio(ours, theirs)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,25 @@
 """Wall time of a text-classification job against a plain transformers Trainer script.
 
 Both fine-tune the same base model on the same generated sentences with the same settings (ours also
-batches texts of like length, its default). Each is a process of its own, imports included:
+batches texts of like length, its default). Each is a process of its own, imports included, in turn
+(see harness.py); the accuracy of both on the test rows stands beside the time:
 
     python benchmarks/training_classification.py --base-model PATH [--rows 2000] [--epochs 3]
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from harness import begin, in_turn, parser, ratio, spreads, write
 
 GOOD = [
     "superb",
@@ -112,21 +114,33 @@ def write_channels(folder: Path, rows: int) -> None:
         (folder / split / "data.jsonl").write_text("\n".join(map(json.dumps, lines)))
 
 
-def timed(command: list[str], cwd: Path, **environment: str) -> float:
+def timed(command: list[str], cwd: Path, **environment: str) -> tuple[float, str]:
+    """Seconds of a command, and what it printed."""
     begun = time.perf_counter()
-    subprocess.run(
+    done = subprocess.run(
         command,
         check=True,
+        text=True,
         cwd=cwd,
         # Waiting for the Hub is not what is measured, and only the plain script would ask it.
         env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
-    return time.perf_counter() - begun
+    return time.perf_counter() - begun, done.stdout
 
 
-def run_ours(work: Path, base: str, epochs: float) -> tuple[float, float]:
+def run_plain(work: Path, base: str, epochs: float) -> dict[str, float]:
+    out = tempfile.mkdtemp(dir=work)
+    arguments = [base, str(work / "input" / "data"), out, str(epochs)]
+    seconds, printed = timed([sys.executable, str(work / "plain.py"), *arguments], work)
+    scores = json.loads(printed.strip().splitlines()[-1])
+    return {"seconds": seconds, "test_accuracy": scores["test_accuracy"]}
+
+
+def run_ours(work: Path, base: str, epochs: float) -> dict[str, float]:
+    for folder in ("model", "output", "checkpoints"):  # nothing of an earlier round is found
+        shutil.rmtree(work / folder, ignore_errors=True)
     config = work / "input" / "config"
     config.mkdir(parents=True, exist_ok=True)
     values = {
@@ -140,39 +154,42 @@ def run_ours(work: Path, base: str, epochs: float) -> tuple[float, float]:
     train = str(Path(sys.executable).with_name("train"))
     module = "sm_train.entry:main"
     settings = {"SAGEMAKER_BASE_DIR": str(work), "SAGEMAKER_TRAINING_MODULE": module}
-    seconds = timed([train], work, **settings)
+    seconds, _ = timed([train], work, **settings)
     results = json.loads((work / "model" / "eval_results.json").read_text())
-    return seconds, results["test_accuracy"]
+    return {"seconds": seconds, "test_accuracy": results["test_accuracy"]}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--base-model", required=True, help="directory of a pretrained encoder")
-    parser.add_argument("--rows", type=int, default=2000)
-    parser.add_argument("--epochs", type=float, default=3)
-    options = parser.parse_args()
+    made = parser(__doc__, "training_classification")
+    made.add_argument("--base-model", required=True, help="directory of a pretrained encoder")
+    made.add_argument("--rows", type=int, default=2000)
+    made.add_argument("--epochs", type=float, default=3)
+    options = made.parse_args()
+    machine = begin(options)
+    rows, epochs = (64, 1.0) if options.quick else (options.rows, options.epochs)
+    base = str(Path(options.base_model).resolve())
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        write_channels(work / "input" / "data", options.rows)
+        write_channels(work / "input" / "data", rows)
         (work / "plain.py").write_text(PLAIN_SCRIPT)
-        base, data = str(Path(options.base_model).resolve()), str(work / "input" / "data")
-        arguments = [base, data, str(work / "plain"), str(options.epochs)]
-        plain = timed([sys.executable, str(work / "plain.py"), *arguments], work)
-        ours, accuracy = run_ours(work, base, options.epochs)
-    result = {
-        "rows": options.rows,
-        "epochs": options.epochs,
-        "cpu_count": os.cpu_count(),
-        "python": platform.python_version(),
-        "plain_seconds": round(plain, 1),
-        "ours_seconds": round(ours, 1),
-        "ratio": round(ours / plain, 3),
-        "ours_test_accuracy": accuracy,
-    }
-    target = Path(__file__).parent / "results" / "training_classification.json"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+        found = in_turn(
+            {
+                "plain": lambda: run_plain(work, base, epochs),
+                "ours": lambda: run_ours(work, base, epochs),
+            },
+            options.rounds,
+        )
+    seconds = {side: [run["seconds"] for run in runs] for side, runs in found.items()}
+    write(
+        options.output,
+        {
+            "machine": machine,
+            "rows": rows,
+            "epochs": epochs,
+            **{side: spreads(runs) for side, runs in found.items()},
+            "seconds_ratio": ratio(seconds["ours"], seconds["plain"]),
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,27 @@ def model_uri(session: Session, endpoint: str) -> str:
     if "ModelDataUrl" in container:
         return str(container["ModelDataUrl"])
     return str(container["ModelDataSource"]["S3DataSource"]["S3Uri"])
+
+
+def deployment(session: Session, endpoint: str) -> str:
+    """What tells one deployment of an endpoint from the next: its configuration, its variants and
+    when it was created and updated last. An update keeps name and time of creation."""
+    found = session.describe_endpoint(EndpointName=endpoint)
+    names = ("EndpointName", "EndpointConfigName", "CreationTime", "LastModifiedTime")
+    told = {name: str(found.get(name, "")) for name in names}
+    return json.dumps({**told, "model": model_uri(session, endpoint)}, sort_keys=True)
+
+
+def content_sha256(path: Path) -> str:
+    """Of the bytes of a file, or of a directory's files with their names."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        name = str(file.relative_to(path)) if path.is_dir() else ""
+        with file.open("rb") as stream:
+            of_file = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest.update(f"{name} {of_file}\n".encode())
+    return digest.hexdigest()
 
 
 def training_job_of(uri: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+from sm_launch import json_lines
 from sm_launch.drift import Drift, compare_labels, compare_lengths, count_labels
 
 # So many rows of each side are enough for any bin.
@@ -95,7 +96,7 @@ def _documents(side: dict[str, Any] | None) -> list[Any]:
     try:
         return [json.loads(text)]
     except json.JSONDecodeError:
-        return [parsed for line in text.splitlines() for parsed in _json_or_nothing(line)]
+        return [parsed for line in json_lines.split(text) for parsed in _json_or_nothing(line)]
 
 
 def _json_or_nothing(line: str) -> list[Any]:
@@ -140,25 +141,21 @@ def _plain(value: Any) -> str:
     return ""
 
 
-def captured_lines(
-    location: str, region: str | None, clients: Callable[[str, str | None], Any]
-) -> Iterator[str]:
+def captured_lines(location: str, clients: Callable[[str], Any]) -> Iterator[str]:
     """Lines of the newest captured files below a URI, newest file first.
 
     Args:
         location: `<DestinationS3Uri>/<endpoint>/<variant>`, s3:// or file://.
-        region: of the bucket.
         clients: makes a client of an AWS service.
     """
     if location.startswith("file://"):
         root = Path(unquote(urlparse(location).path))
         files = sorted(root.rglob("*.jsonl"), reverse=True)[:MOST_FILES]
         for file in files:
-            with file.open(encoding="utf-8") as stream:
-                yield from stream
+            yield from (line.text for line in json_lines.lines(file))
         return
     bucket, _, prefix = location.removeprefix("s3://").partition("/")
-    client = clients("s3", region)
+    client = clients("s3")
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
     keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
     for key in sorted((key for key in keys if key.endswith(".jsonl")), reverse=True)[:MOST_FILES]:

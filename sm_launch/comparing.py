@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 from sm_launch import evaluating, evaluation
 from sm_launch.errors import QualityGateError, UserInputError
 from sm_launch.evaluation import Comparison, Prediction
+from sm_launch.evaluation.comparison import SIGNIFICANT
+from sm_launch.evaluation.paired import holm
 from sm_launch.report.comparison import write_comparison
 from sm_launch.workplace import Workplace
 
 if TYPE_CHECKING:
     from rich.console import Group
 
-PREDICTIONS = "predictions.jsonl"
+PREDICTIONS, EVALUATION = "predictions.jsonl", "evaluation.json"
 
 
 def run(
@@ -25,6 +27,7 @@ def run(
     *,
     data: str | None = None,
     output: Path,
+    min_shared: float = evaluation.LEAST_SHARED,
 ) -> tuple[Comparison, Path]:
     """Compare and write comparison.json and comparison.html into `output`.
 
@@ -33,6 +36,7 @@ def run(
         open_place: settles the target; called only where an endpoint is measured.
         data: held-out rows for endpoints.
         output: directory of the report.
+        min_shared: share of the rows (0 to 1) that both must have answered.
 
     Raises:
         UserInputError: neither a report nor an endpoint, or of different tasks or rows.
@@ -44,7 +48,8 @@ def run(
             field="task",
             fix="compare two models of the same task",
         )
-    found = evaluation.compare(first, second, evaluation.make_task(task), names=names)
+    made = evaluation.make_task(task)
+    found = evaluation.compare(first, second, made, names=names, min_shared=min_shared)
     return found, write_comparison(found, output)
 
 
@@ -59,26 +64,47 @@ def _side(
         done = evaluating.run(lambda: place, place.config, request)
         return list(done.result.predictions), done.result.task
     file = path / PREDICTIONS if path.is_dir() else path
-    return evaluation.read_predictions(file), _task_of(file)
+    task, rows = _said_of(file)
+    return evaluation.read_predictions(file, rows=rows), task
 
 
-def _task_of(predictions: Path) -> str:
-    """The task that the evaluation.json beside the predictions names."""
+def _said_of(predictions: Path) -> tuple[str, int]:
+    """Task and number of predictions, as the evaluation.json beside them says.
+
+    Raises:
+        UserInputError: there is none, or it says neither.
+    """
+    file = predictions.parent / EVALUATION
     try:
-        document = json.loads((predictions.parent / "evaluation.json").read_text(encoding="utf-8"))
-        task = str(document["task"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "text-classification"
-    return task if task in evaluation.TASKS else "text-classification"
+        document = json.loads(file.read_text(encoding="utf-8"))
+        task, rows = str(document["task"]), int(document["rows"]["evaluated"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserInputError(
+            f"cannot be read: {error or type(error).__name__}",
+            field=EVALUATION,
+            value=str(file),
+            fix="name the directory of a report: it tells the task and the rows of predictions",
+        ) from error
+    if task not in evaluation.TASKS:
+        raise UserInputError(
+            "this task cannot be compared",
+            field=f"{EVALUATION}: task",
+            value=task,
+            fix=f"evaluate both models as one of {', '.join(evaluation.TASKS)}",
+        )
+    return task, rows
 
 
 def require_not_worse(found: Comparison, metrics: Sequence[str]) -> None:
     """Raise QualityGateError where the second model is significantly worse.
 
+    The p-values are corrected for the metrics named here, not for all: they were chosen before.
+
     Raises:
         UserInputError: there is no such metric.
     """
     known = {difference.metric: difference for difference in found.metrics}
+    named = holm({metric: known[metric].p_value for metric in metrics if metric in known})
     worse = []
     for metric in metrics:
         if metric not in known:
@@ -89,8 +115,8 @@ def require_not_worse(found: Comparison, metrics: Sequence[str]) -> None:
                 fix=f"choose one of {', '.join(known)}",
             )
         difference = known[metric]
-        if difference.significant and not difference.improved:
-            worse.append(f"{metric} {difference.difference:+.4f} (p {difference.p_value:.4f})")
+        if named[metric] < SIGNIFICANT and not difference.improved:
+            worse.append(f"{metric} {difference.difference:+.4f} (p {named[metric]:.4f})")
     if worse:
         raise QualityGateError(
             f"{found.second} is worse than {found.first}: {'; '.join(worse)}",
@@ -110,7 +136,7 @@ def render(found: Comparison) -> Group:
     table.add_column("metric")
     for title in (found.first, found.second):
         table.add_column(escape(title), justify="right", overflow="fold")
-    for title in ("difference", "95 % interval", "p"):
+    for title in ("difference", "95 % interval", "p", "p (Holm)"):
         table.add_column(title, justify="right", no_wrap=True)
     for m in found.metrics:
         colour = "dim" if not m.significant else "green" if m.improved else "red"
@@ -121,10 +147,11 @@ def render(found: Comparison) -> Group:
             f"[{colour}]{m.difference:+.4f}[/{colour}]",
             f"{m.interval.low:+.4f} to {m.interval.high:+.4f}",
             f"{m.p_value:.4f}",
+            f"{m.p_adjusted:.4f}",
         )
     test = found.mcnemar
     words = (
         f"{found.rows} rows; right in {found.first} alone: {test.only_first}, in {found.second} "
         f"alone: {test.only_second}; McNemar p {test.p_value:.4f}"
     )
-    return Group(table, Text(words))
+    return Group(table, Text(words), *(Text(line, style="yellow") for line in found.left_out()))

@@ -9,7 +9,12 @@ from pydantic import Field
 from sm_launch.section import Section
 
 EvaluationTask = Literal[
-    "text-classification", "question-answering", "text-generation", "token-classification"
+    "text-classification",
+    "text-regression",
+    "question-answering",
+    "text-generation",
+    "token-classification",
+    "embedding",
 ]
 
 
@@ -41,12 +46,17 @@ class Evaluation(Section):
     """Held-out file, directory or s3:// URI; default: the test channel of `data prepare`."""
     text_column: str | None = None
     """Column with the input; default: text, question, prompt (or messages) or tokens, by task."""
+    text_pair_column: str | None = None
+    """Column with the second text of a pair (text-classification); default: as training had it."""
     label_column: str | None = None
     """Column with the expected answer; default: label, answers, completion or tags, by task."""
     slices: list[str] = []
     """Columns whose every value gets metrics of its own (`data.columns.keep` carries them over)."""
     parameters: dict[str, Any] = {}
     """Sent with each request, such as {max_new_tokens: 64}."""
+    answer_pattern: str | None = None
+    """What exact match compares of generated text: `final` (after ####, in \\boxed{}, or the last
+    number, as the reward exact_answer) or a regular expression whose first group is the answer."""
     perplexity: bool = False
     """Also ask how probable the expected answers are (text-generation; the endpoint must score a
     given text, as vLLM does)."""

@@ -83,15 +83,16 @@ def create_training_job(config: JobConfig, name: str, inputs: TrainingInputs) ->
             "MetricDefinitions": inputs.metric_definitions,
         },
         "RoleArn": inputs.role,
-        "InputDataConfig": [
-            _channel(channel, uri, training.input_mode)
-            for channel, uri in sorted(inputs.channels.items())
-        ],
         "OutputDataConfig": _output(config, inputs.output),
         "ResourceConfig": _training_resources(config, training.instances),
         "StoppingCondition": _stopping_condition(config),
         "Tags": tags(config),
     }
+    if inputs.channels:  # none where the container loads `dataset_name`; an empty list is refused
+        request["InputDataConfig"] = [
+            _channel(channel, uri, training.input_mode)
+            for channel, uri in sorted(inputs.channels.items())
+        ]
     if training.environment:
         request["Environment"] = dict(training.environment)
     if inputs.checkpoints:

@@ -25,6 +25,13 @@ from sm_launch.config import Target
     help="Where comparison.json and comparison.html go.",
 )
 @click.option(
+    "--min-shared",
+    type=click.FloatRange(0, 1),
+    default=0.8,
+    show_default=True,
+    help="Share of the rows that both models must have answered.",
+)
+@click.option(
     "--fail-if-worse",
     multiple=True,
     metavar="METRIC",
@@ -39,10 +46,11 @@ def compare(
     target: Target | None,
     data: str | None,
     output: Path,
+    min_shared: float,
     fail_if_worse: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Compare two models on the same rows: McNemar's test and paired bootstrap.
+    """Compare two models on the same rows: exact and exchange tests, corrected for their number.
 
     FIRST and SECOND are reports of `sm-launch evaluate` (a directory, or its predictions.jsonl), or
     names of endpoints, which are then evaluated.
@@ -54,6 +62,7 @@ def compare(
         partial(open_workplace, config_path, overrides, target),
         data=data,
         output=output,
+        min_shared=min_shared,
     )
     if as_json:
         echo_json(found.to_dict())

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from sm_launch.commands.options import echo_json, json_option
+from sm_launch.commands.options import echo_json, find_workplace, job_options, json_option
+from sm_launch.config import Target
 
 _flavor = click.option(
     "--flavor", type=click.Choice(["cpu", "gpu"]), default="cpu", show_default=True
@@ -29,7 +30,9 @@ def images() -> None:
 @click.option("--ca-bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--cache", help="Registry repository of the layer cache.")
 @click.option("--efa", is_flag=True, help="Add libfabric and aws-ofi-nccl, for p4d, p5, p6.")
-@click.option("--vllm", is_flag=True, help="Add vLLM to the serving image (GPU flavour).")
+@click.option("--vllm/--no-vllm", default=None, help="vLLM in the serving image. GPU: yes.")
+@click.option("--platform", default="linux/amd64", show_default=True, help="Of the images.")
+@click.option("--updates", help="Another text: security updates anew. Default: the week.")
 @click.option("--sbom/--no-sbom", default=True, help="A bill of materials into build/sbom.")
 @json_option
 def build(
@@ -42,7 +45,9 @@ def build(
     cache: str | None,
     as_json: bool,
     efa: bool,
-    vllm: bool,
+    vllm: bool | None,
+    platform: str,
+    updates: str | None,
     sbom: bool,
 ) -> None:
     """Build both images and print their names and sizes."""
@@ -59,6 +64,8 @@ def build(
         efa=efa,
         vllm=vllm,
         sbom=sbom,
+        updates=updates,
+        platform=platform,
     )
     if as_json:
         echo_json([asdict(image) for image in built])
@@ -122,20 +129,23 @@ def audit(flavor: str, as_json: bool) -> None:
 @_flavor
 @_tag
 @click.option("--registry", help="host[:port][/prefix]. Default: ECR of the AWS account in use.")
-@click.option("--region", help="Of ECR. Default: what the AWS configuration says.")
 @click.option("--allow-dirty", is_flag=True, help="Push although the tree has changes.")
+@job_options
 @json_option
 def push(
     flavor: str,
     tag: str | None,
     registry: str | None,
-    region: str | None,
     allow_dirty: bool,
+    config_path: Path,
+    overrides: tuple[str, ...],
+    target: Target | None,
     as_json: bool,
 ) -> None:
     """Push both images and print by which digest they can be pulled."""
     from sm_launch import images as library
 
+    region = find_workplace(config_path, overrides, "sagemaker").config.aws.region
     pushed = library.push(flavor, tag, registry=registry, region=region, allow_dirty=allow_dirty)
     if as_json:
         echo_json([asdict(image) for image in pushed])
@@ -146,12 +156,19 @@ def push(
 
 @images.command("list")
 @click.option("--registry", help="host[:port], or `ecr`. Default: this machine's Docker.")
-@click.option("--region", help="Of ECR.")
+@job_options
 @json_option
-def list_(registry: str | None, region: str | None, as_json: bool) -> None:
+def list_(
+    registry: str | None,
+    config_path: Path,
+    overrides: tuple[str, ...],
+    target: Target | None,
+    as_json: bool,
+) -> None:
     """List our images, here or in a registry."""
     from sm_launch import images as library
 
+    region = find_workplace(config_path, overrides, "sagemaker").config.aws.region
     entries = library.list_images(registry=registry, region=region)
     if as_json:
         echo_json(entries)

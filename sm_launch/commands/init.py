@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
-import csv
 import json
+import os
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from sm_launch.commands.options import echo_json, json_option
+from sm_launch.data.config import Columns, Task
 from sm_launch.errors import UserInputError
 
-# Column names that people give to texts and labels, best guess first.
-TEXT_NAMES = ("text", "review", "sentence", "content", "body", "comment", "message", "tweet")
-LABEL_NAMES = ("label", "sentiment", "class", "category", "target", "intent")
+if TYPE_CHECKING:
+    from sm_launch.data.guess import Guess
+
+_ENCODER, _DECODER = "distilbert-base-uncased", "Qwen/Qwen3-0.6B"
+_MODELS = {
+    "text-classification": _ENCODER,
+    "token-classification": _ENCODER,
+    "question-answering": _ENCODER,
+    "embedding": "sentence-transformers/all-MiniLM-L6-v2",
+}
+_TEACHER = "Qwen/Qwen3-1.7B"
 
 
 @click.command()
 @click.option("--name", default="my-job", show_default=True, help="Name of the job.")
 @click.option(
+    "--method",
+    default="text-classification",
+    show_default=True,
+    help="How to train: text-classification, sft, dpo, …",
+)
+@click.option(
     "--data",
     "data_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Your raw data; a CSV or TSV's header is read to guess the columns.",
+    help="Your raw data: a file, a directory, or an hf:// or s3:// URI. Its columns are looked at.",
 )
-@click.option("--model", default="distilbert-base-uncased", show_default=True, help="Base model.")
+@click.option(
+    "--column",
+    "given",
+    multiple=True,
+    metavar="NAME=COLUMN",
+    help="Which column of the data is the text, the label, …, where its name does not tell.",
+)
+@click.option("--model", help=f"Base model.  [default: {_ENCODER}, or {_DECODER} to generate text]")
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -36,9 +58,16 @@ LABEL_NAMES = ("label", "sentiment", "class", "category", "target", "intent")
 @click.option("--force", is_flag=True, help="Overwrite a file that is there already.")
 @json_option
 def init(
-    name: str, data_path: Path | None, model: str, output: Path, force: bool, as_json: bool
+    name: str,
+    method: str,
+    data_path: str | None,
+    given: tuple[str, ...],
+    model: str | None,
+    output: Path,
+    force: bool,
+    as_json: bool,
 ) -> None:
-    """Write a commented job.yaml."""
+    """Write a commented job.yaml that fits a method and a file."""
     if output.exists() and not force:
         raise UserInputError(
             "is there already",
@@ -46,46 +75,112 @@ def init(
             value=str(output),
             fix="give another name with --output, or overwrite it with --force",
         )
-    text_column, label_column = _guess_columns(data_path) if data_path else ("text", "label")
+    guess = _guess(method, data_path, given)
+    columns = guess.columns or _default_columns(method)
     values = {
         "NAME": name,
-        "INPUT": _quoted(str(data_path or "data.csv")),
-        "TEXT": _quoted(text_column),
-        "LABEL": _quoted(label_column),
-        "MODEL": _quoted(model),
+        "INPUT": _quoted(_from(output, data_path) if data_path else _placeholder(method)),
+        "METHOD": method,
+        "MODEL": _quoted(model or _MODELS.get(method, _DECODER)),
+        "COLUMNS": f"  columns: {_flow(columns)}",
+        "TABLE": _table(guess),
+        "HYPERPARAMETERS": _hyperparameters(method, guess),
+        "CLASSES": "",
     }
-    template = files("sm_launch.commands") / "job_template.yaml"
-    text = template.read_text(encoding="utf-8")
-    for key, value in values.items():
-        text = text.replace(f"@{key}@", value)
-    output.write_text(text, encoding="utf-8")
+    output.write_text(_render(method, values), encoding="utf-8")
     if as_json:
-        echo_json({"path": output, "columns": {"text": text_column, "label": label_column}})
+        echo_json({"path": output, "method": method, "columns": columns})
         return
     click.echo(f"wrote {output}")
-    click.echo("  next: name your data and columns in it, then `sm-launch data prepare`")
+    if data_path:
+        click.echo(f"  columns: {_flow(columns)}")
+        click.echo("  next: see whether they are right, then `sm-launch data prepare`")
+    else:
+        click.echo("  next: name your data and columns in it, then `sm-launch data prepare`")
 
 
-def _guess_columns(path: Path) -> tuple[str, str]:
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-            delimiter = "\t" if path.suffix == ".tsv" else ","
-            header = next(csv.reader(stream, delimiter=delimiter), [])
-    except OSError as error:
-        raise UserInputError(
-            f"cannot be read: {error.strerror}", field="--data", value=str(path)
-        ) from None
-    if path.suffix not in {".csv", ".tsv"}:
-        return "text", "label"
-    return _first_match(header, TEXT_NAMES, "text"), _first_match(header, LABEL_NAMES, "label")
+def _guess(method: str, data_path: str | None, given: tuple[str, ...]) -> Guess:
+    from sm_launch.data.guess import Guess, guess
+    from sm_launch.hyperparameters import check_hyperparameters
+
+    check_hyperparameters(method, {})  # names the methods where this one is wrong
+    named: dict[str, str] = {}
+    for pair in given:
+        key, separator, column = pair.partition("=")
+        if not separator or key not in Columns.model_fields:
+            raise UserInputError(
+                "must be NAME=COLUMN",
+                field="--column",
+                value=pair,
+                fix=f"NAME is one of {', '.join(Columns.model_fields)}",
+            )
+        named[key] = column
+    if data_path is None:
+        return Guess(columns=_default_columns(method) | named if named else {})
+    task = next(task for task in get_args(Task) if task == method)
+    return guess(task, data_path, Path.cwd(), named)
 
 
-def _first_match(header: list[str], names: tuple[str, ...], default: str) -> str:
-    by_lower = {column.strip().lower(): column for column in header}
-    return next((by_lower[name] for name in names if name in by_lower), default)
+def _from(output: Path, data_path: str) -> str:
+    """The data's location as job.yaml's directory sees it."""
+    if "://" in data_path or Path(data_path).is_absolute() or output.parent == Path():
+        return data_path
+    return os.path.relpath(data_path, output.parent)
+
+
+def _placeholder(method: str) -> str:
+    return "data.csv" if method == "text-classification" else "data.jsonl"
+
+
+def _default_columns(method: str) -> dict[str, Any]:
+    from sm_launch.data.shapes import shapes
+
+    task = next(task for task in get_args(Task) if task == method)
+    return {name: name for name in shapes(task)[0].required}
+
+
+def _table(guess: Guess) -> str:
+    """The lines about CSV files: set where the file needs it, else as comments."""
+    header = "  # header: true" if guess.header else "  header: false"
+    if guess.delimiter is not None:
+        return f"{header}\n  delimiter: {json.dumps(guess.delimiter)}"
+    return f'{header}\n  # delimiter: ","'
+
+
+def _hyperparameters(method: str, guess: Guess) -> str:
+    values: dict[str, Any] = {"num_train_epochs": 3 if method in _MODELS else 1}
+    values |= guess.hyperparameters
+    if method == "distillation":
+        values["teacher_model_name_or_path"] = _TEACHER
+    return "\n".join(f"    {key}: {_flow(value)}" for key, value in values.items())
+
+
+def _render(method: str, values: dict[str, str]) -> str:
+    template = files("sm_launch.commands") / "job_template.yaml"
+    lines = template.read_text(encoding="utf-8").splitlines(keepends=True)
+    if method != "text-classification":
+        lines = [line for line in lines if not line.startswith("@CLASSES@")]
+    text = "".join(lines)
+    for key, value in values.items():
+        text = text.replace(f"@{key}@", value)
+    return text
+
+
+def _flow(value: Any) -> str:
+    """A value in YAML's one-line form."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    return _quoted(value) if isinstance(value, str) else json.dumps(value)
 
 
 def _quoted(value: str) -> str:
     """The value as YAML: plain where that is safe, else a JSON string, which YAML reads too."""
     plain = value.replace("-", "").replace("_", "").replace(".", "").replace("/", "")
-    return value if plain.isalnum() and not plain.isdigit() else json.dumps(value)
+    safe = plain.isalnum() and not plain.isdigit() and plain.lower() not in _WORDS
+    return value if safe and value[0].isalnum() else json.dumps(value)
+
+
+_WORDS = frozenset({"yes", "no", "on", "off", "true", "false", "null", "y", "n"})
+"""What YAML takes for something other than text."""

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from sm_launch.data import dedupe, near, split
 from sm_launch.data.chunks import short_list
 from sm_launch.data.config import DataConfig
-from sm_launch.data.dedupe import CONFLICT, KEPT, LEAK, NEAR, SURPLUS
+from sm_launch.data.dedupe import CONFLICT, KEPT, LEAK, MISSING, NEAR, SURPLUS
 from sm_launch.data.passes import Summary
+from sm_launch.data.settle import Settled
 from sm_launch.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -35,13 +36,18 @@ class Collected:
     signatures: NDArray[np.uint16]
     given: NDArray[np.int8]
     """Split of the row's file; NO_SPLIT where the file is to be split."""
+    gaps: NDArray[np.bool_]
+    """Rows whose label means missing."""
 
     @classmethod
-    def of(cls, summaries: Sequence[Summary], allowed: Sequence[str] | None) -> Collected:
-        """Join the summaries of the first pass."""
+    def of(
+        cls, summaries: Sequence[Summary], allowed: Sequence[str] | None, settled: Settled
+    ) -> Collected:
+        """Join the summaries of the first pass, with the labels as they were settled."""
         import numpy as np
 
-        present = {label for summary in summaries for label in summary.labels if label is not None}
+        final = settled.final
+        present = {label for label in final.values() if label is not None}
         names = sorted(present) if allowed is None else [n for n in allowed if n in present]
         codes = {name: code for code, name in enumerate(names)}
         given = [_given_split(summary.split) for summary in summaries]
@@ -49,7 +55,11 @@ class Collected:
         return cls(
             names=names,
             labels=np.fromiter(
-                (codes.get(label or "", 0) for summary in summaries for label in summary.labels),
+                (
+                    codes.get(final.get(label or "") or "", 0)
+                    for summary in summaries
+                    for label in summary.labels
+                ),
                 dtype=np.int32,
             ),
             keys=np.concatenate([summary.keys for summary in summaries]),
@@ -58,6 +68,7 @@ class Collected:
             characters=np.concatenate([summary.characters for summary in summaries]),
             signatures=np.concatenate([s.signatures for s in summaries if len(s.keys)]),
             given=np.repeat(np.array(given, dtype=np.int8), sizes),
+            gaps=find_gaps(summaries, settled),
         )
 
     def take(self, rows: NDArray[np.int64]) -> Collected:
@@ -71,7 +82,20 @@ class Collected:
             self.characters[rows],
             self.signatures[rows],
             self.given[rows],
+            self.gaps[rows],
         )
+
+
+def find_gaps(summaries: Sequence[Summary], settled: Settled) -> NDArray[np.bool_]:
+    """Mark the rows of the first pass whose label means missing."""
+    import numpy as np
+
+    missing = frozenset(settled.missing)
+    if not missing:
+        return np.zeros(sum(len(summary.keys) for summary in summaries), dtype=np.bool_)
+    return np.fromiter(
+        (label in missing for summary in summaries for label in summary.labels), dtype=np.bool_
+    )
 
 
 def _given_split(name: str) -> int:
@@ -102,8 +126,9 @@ def decide(rows: Collected, config: DataConfig) -> Decision:
     _check_labels(rows, config)
     splits = rows.given.copy()
     verdicts = np.zeros(len(splits), dtype=np.int8)
+    _reject(rows.gaps, splits, verdicts, MISSING)
     fixed = (splits == split.VALIDATION) | (splits == split.TEST)
-    pool = np.flatnonzero(~fixed)
+    pool = np.flatnonzero(~fixed & ~rows.gaps)
     # Leaks first: a row that goes anyway must not win against its duplicates.
     splits[pool] = split.TRAIN
     _reject(dedupe.leaks(rows.keys, splits), splits, verdicts, LEAK)

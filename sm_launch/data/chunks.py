@@ -50,6 +50,8 @@ class Chunk:
     """Bytes of the file consumed so far, for progress."""
     source: str = ""
     """Name of the source that the rows are of."""
+    mended: int = 0
+    """Lines with bytes that are no UTF-8, read as cp1252."""
 
     def __len__(self) -> int:
         return len(self.rows) + len(self.bad)
@@ -85,30 +87,57 @@ def short_list(names: Sequence[str]) -> str:
     return ", ".join(cut[:_SHOWN_NAMES]) + more
 
 
-def column_index(names: list[str], column: Column, *, field: str) -> int:
-    """Position of a column given by name or 0-based index.
+def find_column(names: Sequence[str], column: Column) -> tuple[int, tuple[str, ...]] | None:
+    """Position of a column, and the keys that lead further into its objects; None: not there.
+
+    A column's own name goes before a dotted one: `meta.lang` may be either.
+    """
+    if isinstance(column, int):
+        return (column, ()) if 0 <= column < len(names) else None
+    if column in names:
+        return names.index(column), ()
+    parts = column.split(".")
+    for end in range(len(parts) - 1, 0, -1):
+        head = ".".join(parts[:end])
+        if head in names:
+            return names.index(head), tuple(parts[end:])
+    return None
+
+
+def cell(cells: Sequence[Any], place: tuple[int, tuple[str, ...]] | None) -> Any:
+    """The value at a place that `find_column` gave; None where an object on the way lacks it."""
+    if place is None:
+        return None
+    at, path = place
+    value = cells[at]
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def column_index(names: Sequence[str], column: Column, *, field: str, location: str) -> None:
+    """Check that a column is there, given by name, dotted name or 0-based index.
 
     Raises:
         UserInputError: there is no such column; the nearest one is suggested.
     """
+    if find_column(names, column) is not None:
+        return
     if isinstance(column, int):
-        if 0 <= column < len(names):
-            return column
         raise UserInputError(
-            f"the file has {len(names)} columns, 0 to {len(names) - 1}",
+            f"{location} has {len(names)} columns, 0 to {len(names) - 1}",
             field=field,
             value=column,
             fix="give an index in that range, or check data.delimiter",
         )
-    if column in names:
-        return names.index(column)
     by_folded = {name.strip().casefold(): name for name in names}
     close = difflib.get_close_matches(column.strip().casefold(), by_folded, n=1, cutoff=0.5)
     hint = f"did you mean {by_folded[close[0]]!r}? " if close else ""
     delimiter = " (one column only: check data.delimiter)" if len(names) == 1 else ""
     raise UserInputError(
-        "no such column",
+        f"no such column in {location}",
         field=field,
         value=column,
-        fix=f"{hint}the columns are: {short_list(names)}{delimiter}",
+        fix=f"{hint}the columns are: {short_list(names)}{delimiter}; where these are the first "
+        "row's values the file has no header: set data.header: false and give columns by index",
     )

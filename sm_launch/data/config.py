@@ -6,7 +6,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-Task = Literal["text-classification", "prompt-completion", "messages", "text"]
+Task = Literal[
+    "text-classification", "prompt-completion", "messages", "text", "sft", "dpo", "orpo", "cpo",
+    "reward", "kto", "grpo", "rloo", "distillation", "question-answering", "token-classification",
+    "embedding",
+]  # fmt: skip
 InputFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "text", "arrow"]
 OutputFormat = Literal["jsonl", "parquet", "csv"]
 Step = Literal[
@@ -32,6 +36,11 @@ LemmaLanguage = Literal[
     "slovene", "spanish", "swedish", "turkish", "ukrainian",
 ]  # fmt: skip
 Column = str | int
+_PAIR_NAMES = frozenset({
+    "text_pair", "text2", "text_2", "text_b", "sentence2", "sentence_2", "sentence_b", "hypothesis",
+    "question2", "question_2", "passage", "response", "reply", "answer",
+})  # fmt: skip
+"""What people call the second text of a pair."""
 
 
 def _label_text(value: object) -> object:
@@ -52,15 +61,44 @@ class Columns(_Section):
     """Which column holds what: a name, or a 0-based index (needed where `header: false`)."""
 
     text: Column = "text"
-    """The text (tasks text-classification and text)."""
+    """The text (text-classification, text, sft)."""
+    text_pair: Column | None = None
+    """The second text of a pair (text-classification): rows are equal where both texts are."""
     label: Column = "label"
-    """The label (task text-classification)."""
-    prompt: Column = "prompt"
-    """The prompt (task prompt-completion)."""
+    """The label (text-classification, kto; embedding: 0 or 1)."""
+    prompt: Column | list[Column] = "prompt"
+    """The prompt (all generation tasks); of several columns the filled ones are joined by an
+    empty line, as Alpaca's `instruction` and `input`."""
     completion: Column = "completion"
-    """The completion (prompt-completion)."""
+    """The completion (prompt-completion, sft, kto)."""
     messages: Column = "messages"
-    """A list of {role, content}, or its JSON (task messages)."""
+    """A list of {role, content}, or its JSON (messages, sft)."""
+    chosen: Column = "chosen"
+    """The better answer (dpo, orpo, cpo, reward, kto)."""
+    rejected: Column = "rejected"
+    """The worse answer (likewise)."""
+    question: Column = "question"
+    """The question (question-answering)."""
+    context: Column = "context"
+    """The text that answers it; unchanged, because answers are places in it."""
+    answers: Column = "answers"
+    """The answers: texts, or SQuAD's texts with their places."""
+    tokens: Column = "tokens"
+    """A list of words, or its JSON (token-classification)."""
+    tags: Column = "tags"
+    """A tag for each word."""
+    anchor: Column = "anchor"
+    """The text that others are compared with (embedding)."""
+    positive: Column = "positive"
+    """A text that means the same."""
+    negative: Column = "negative"
+    """A text that does not; may be missing."""
+    sentence1: Column = "sentence1"
+    """One of two sentences with a score or a label (embedding)."""
+    sentence2: Column = "sentence2"
+    """The other one."""
+    score: Column = "score"
+    """How alike the two are."""
     keep: list[Column] = []
     """Further columns carried into the channels unchanged, e.g. for slices."""
 
@@ -110,8 +148,13 @@ class Missing(_Section):
     """Replaces a missing text where policy is fill."""
     label: LabelText | None = None
     """Replaces a missing label, likewise."""
-    values: list[str] = ["", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "-", "?"]
-    """Cells that mean missing, compared without case and outer white space."""
+    values: list[str] = [
+        "", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "-", "?",
+        "#value!", "#ref!", "#div/0!", "#name?", "#num!", "<na>",
+    ]  # fmt: skip
+    """Cells that mean missing, compared without case and outer white space. A label such as `NA`
+    that is frequent, or of the form of the other labels, is a class all the same, unless this list
+    is given; an answer is missing only where it is empty."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -206,7 +249,7 @@ class DataConfig(_Section):
     """Raw rows in, channels train/validation/test out."""
 
     input: str | None = None
-    """What to split: a file or a directory of files, by path, file:// or s3:// URI."""
+    """What to split: a file or a directory of files, by path, file://, s3:// or hf:// URI."""
     train: str | None = None
     """Instead of input: a ready training file."""
     validation: str | None = None
@@ -214,7 +257,7 @@ class DataConfig(_Section):
     test: str | None = None
     """A ready test file; without it one is carved out of train."""
     task: Task = "text-classification"
-    """What a row is."""
+    """What a row is; default in job.yaml: training.method."""
     format: InputFormat | None = None
     """Empty: from the file name."""
     header: bool = True
@@ -232,7 +275,7 @@ class DataConfig(_Section):
     labels: list[LabelText] | None = None
     """The labels allowed after the map; empty: those of the map, or of the data."""
     normalise_labels: bool = True
-    """Ignore case and outer white space of labels (the result is lowercase)."""
+    """Ignore case and outer white space of labels; the most frequent spelling is kept."""
     steps: list[Step] | None = None
     """Text repairs in order. Empty: unicode, html, control_characters and white_space for
     classification; unicode, control_characters and trim otherwise."""
@@ -270,7 +313,7 @@ class DataConfig(_Section):
         if self.balance is not None and self.task != "text-classification":
             raise ValueError("balance needs labels: it is for the task text-classification")
         cuts = self.tokens is not None and self.tokens.too_long == "truncate"
-        if cuts and self.task in ("prompt-completion", "messages"):
+        if cuts and self.task not in ("text-classification", "text"):
             raise ValueError(f"tokens.too_long truncate would cut answers of {self.task}: drop")
         return self
 
@@ -282,6 +325,13 @@ class DataConfig(_Section):
         if stray:
             raise ValueError(f"label_map leads to {stray[0]!r}, which labels does not contain")
         return self
+
+    @property
+    def pair_column(self) -> Column | None:
+        """A kept column that is the second text of a pair, by its usual names."""
+        if self.task != "text-classification" or self.columns.text_pair is not None:
+            return None
+        return next((c for c in self.columns.keep if str(c).lower() in _PAIR_NAMES), None)
 
     @property
     def sources(self) -> dict[str, str]:

@@ -11,12 +11,13 @@ if TYPE_CHECKING:
 
     from sm_launch.data.config import Duplicates
 
-KEPT, DUPLICATE, CONFLICT, LEAK, NEAR, SURPLUS = range(6)
+KEPT, DUPLICATE, CONFLICT, LEAK, NEAR, SURPLUS, MISSING = range(7)
 VERDICTS = {
     DUPLICATE: ("duplicate", "equal to an earlier row but for case and white space"),
     CONFLICT: ("conflicting_labels", "equal texts have different labels, and this one lost"),
     LEAK: ("leak", "the same text or group is in an evaluation split"),
     NEAR: ("near_duplicate", "nearly equal to an earlier row of the same label"),
+    MISSING: ("missing_label", "the label is a word that means missing (data.missing.values)"),
     SURPLUS: ("surplus", "the training split has enough rows of this label (data.balance)"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -90,14 +91,16 @@ def inspect(
         config: says where the files are and how to read them; `columns` do not matter.
         progress: shows how far it is.
         base_directory: what relative paths are relative to; default: here.
-        fetch: copies an s3:// object to the local disk; default: with boto3's own configuration.
+        fetch: copies an s3:// or hf:// file here; default: as its library is configured.
 
     Raises:
         UserInputError: a file cannot be read.
     """
     with ExitStack() as stack:
         fetch = fetch or partial(fetch_by_default, stack)
-        sources = locate(config, base=base_directory or Path.cwd(), fetch=fetch)
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="sm-launch-data-"))
+        base = base_directory or Path.cwd()
+        sources = locate(config, base=base, fetch=fetch, scratch=Path(scratch))
         size = sum(source.path.stat().st_size for source in sources)
         bar = stack.enter_context(progress("Inspecting data", total=size))
         reports = []

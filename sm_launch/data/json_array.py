@@ -1,10 +1,10 @@
-"""A JSON array of any size, element by element: only a block of the file is ever in memory."""
+"""A JSON array of any size, or objects one after another, with only a block of it in memory."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any, Protocol
 
 BLOCK_CHARACTERS = 1 << 20
 # A number or a word such as `true` that a block cuts in two looks wrong within this distance.
@@ -12,32 +12,43 @@ _LONGEST_CUT = 32
 _SPACE = " \t\r\n"
 
 
-def elements(file: TextIO) -> Iterator[Any]:
-    """The elements of the array that a file holds.
+class Readable(Protocol):
+    """The part of a text file that is needed."""
+
+    def read(self, size: int, /) -> str: ...
+
+
+def elements(file: Readable, decoder: json.JSONDecoder | None = None) -> Iterator[Any]:
+    """The elements of the array that a file holds, or the objects that follow one another in it.
 
     Args:
         file: open for reading text; a byte order mark at its start is passed over.
+        decoder: of each element.
 
     Raises:
-        ValueError: it is no JSON array; the message names the line.
+        ValueError: it is neither; the message names the line.
     """
-    return _Reader(file).read()
+    return _Reader(file, decoder or json.JSONDecoder()).read()
 
 
 class _Reader:
     """The file's text from the first element that is not yet read, as far as it is in memory."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: Readable, decoder: json.JSONDecoder) -> None:
         self._file = file
         self._text = ""
         self._at = 0
         self._ended = False
         self._lines_gone = 0
-        self._decode = json.JSONDecoder().raw_decode
+        self._decode = decoder.raw_decode
 
     def read(self) -> Iterator[Any]:
         self._more()
         self._at = 1 if self._text.startswith("\ufeff") else 0
+        if self._next() == "{":
+            while self._next():
+                yield self._element()
+            return
         if self._next() != "[":
             raise self._wrong("it does not begin with [")
         self._at += 1
@@ -63,6 +74,8 @@ class _Reader:
                 if self._ended or not self._may_be_cut(error):
                     self._at = min(error.pos, len(self._text))
                     raise self._wrong(error.msg) from error
+            except ValueError as error:
+                raise self._wrong(str(error)) from error
             else:
                 # A number may go on in the next block.
                 if end < len(self._text) or self._ended:

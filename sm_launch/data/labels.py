@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 import unicodedata
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 from sm_launch.data.config import DataConfig
+from sm_launch.data.steps import check_characters, strip_control_characters
 
 _REMEMBERED = 10_000
 """Spellings whose label is remembered: few in any label column, many in one that is text."""
@@ -15,7 +19,7 @@ _WHOLE_FLOAT = re.compile(r"-?\d+\.0+")
 
 
 class LabelReader:
-    """Maps a raw cell to an allowed label.
+    """Maps a raw cell to an allowed label, or to its tidy spelling where all labels are allowed.
 
     Args:
         config: gives the map, the allowed labels and whether case matters.
@@ -34,11 +38,14 @@ class LabelReader:
         self._read: dict[str, str | None] = {}
 
     def _key(self, raw: str) -> str:
-        text = " ".join(unicodedata.normalize("NFKC", raw).split())
-        return text.casefold() if self._fold else text
+        return fold(raw) if self._fold else tidy(raw)
 
     def read(self, raw: Any) -> str | None:
-        """The label, or None where it is not an allowed one."""
+        """The label, or None where it is not an allowed one.
+
+        Raises:
+            UnicodeError: its bytes are neither UTF-8 nor cp1252.
+        """
         if isinstance(raw, str):
             if raw not in self._read and len(self._read) < _REMEMBERED:
                 self._read[raw] = self._read_text(raw)
@@ -46,10 +53,43 @@ class LabelReader:
         return self._read_text(_plain(raw))
 
     def _read_text(self, text: str) -> str | None:
-        key = self._key(text)
-        if _WHOLE_FLOAT.fullmatch(key):
-            key = key.partition(".")[0]
-        return self._known.get(key, key if self.allowed is None else None)
+        if not self._known and self.allowed is None:
+            return tidy(text)
+        return self._known.get(self._key(text))
+
+
+def tidy(raw: str) -> str:
+    """A label without control characters and needless white space; `1.0` is `1`.
+
+    Raises:
+        UnicodeError: its bytes are neither UTF-8 nor cp1252.
+    """
+    text = strip_control_characters(check_characters(raw))
+    text = " ".join(unicodedata.normalize("NFKC", text).split())
+    text.encode()
+    return text.partition(".")[0] if _WHOLE_FLOAT.fullmatch(text) else text
+
+
+def fold(label: str) -> str:
+    """What two spellings of one label have in common: all but case and white space."""
+    return tidy(label).casefold()
+
+
+def is_list(raw: Any) -> bool:
+    """Whether a cell holds several labels: a list, or a text that is one in JSON or Python."""
+    if not isinstance(raw, str):
+        return isinstance(raw, list | tuple | dict)
+    text = raw.strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        return False
+    try:
+        return isinstance(json.loads(text), list)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return isinstance(ast.literal_eval(text), list)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return False
 
 
 def _plain(raw: Any) -> str:
@@ -57,4 +97,4 @@ def _plain(raw: Any) -> str:
         return str(raw).lower()
     if isinstance(raw, float) and raw.is_integer():
         return str(int(raw))
-    return str(raw)
+    return format(raw, "f") if isinstance(raw, Decimal) else str(raw)

@@ -53,7 +53,7 @@ def mark(
     Rows that are near to each other through others form one cluster, whose first row has -1.
 
     Args:
-        signatures: one a row.
+        signatures: one a row; of rows with several texts those of all, one behind the other.
         labels: label codes; "good" and "not good" are near, and must both stay.
         threshold: least estimated similarity, 0 to 1.
     """
@@ -63,10 +63,11 @@ def mark(
     # Four minima of 16 bits are one number: two rows are compared where any of the 16 agrees.
     for band in np.ascontiguousarray(signatures).view(np.uint64).T:
         order = np.lexsort((band, labels))
-        same = (band[order[1:]] == band[order[:-1]]) & (labels[order[1:]] == labels[order[:-1]])
-        left, right = order[:-1][same], order[1:][same]
+        alike = (band[order[1:]] == band[order[:-1]]) & (labels[order[1:]] == labels[order[:-1]])
+        left, right = order[:-1][alike], order[1:][alike]
         for start in range(0, len(left), _PAIRS_AT_ONCE):
             one, other = left[start : start + _PAIRS_AT_ONCE], right[start : start + _PAIRS_AT_ONCE]
-            near = (signatures[one] == signatures[other]).mean(axis=1) >= threshold
+            same = (signatures[one] == signatures[other]).reshape(len(one), -1, MINIMA)
+            near = same.mean(axis=2).min(axis=1) >= threshold
             earlier[other[near]] = one[near]
     return earlier

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from sm_launch.data.chunks import Chunk
 from sm_launch.data.config import OutputFormat
-from sm_launch.data.rows import Example, Rejected, RowCleaner, rejection
-from sm_launch.data.write import encode_rows, encode_text, json_line
+from sm_launch.data.rows import Example, Rejected, RowCleaner, Taken, rejection
+from sm_launch.data.write import arrow_schema, encode_rows, encode_text, json_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,6 +56,14 @@ class Summary:
     reasons: Counter[str] = field(default_factory=Counter)
     examples: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The first rejected row of each reason."""
+    taken: Taken = field(default_factory=Counter)
+    """Words that were taken for missing values."""
+    doubtful: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Label that may mean missing to its first row, as a rejection."""
+    names: list[str] = field(default_factory=list)
+    schema: Any = None
+    """pyarrow's, of the cleaned rows, where the channels are Parquet."""
+    mended: int = 0
 
 
 @dataclass
@@ -76,10 +84,10 @@ def clean_chunk(job: Job, *, cleaner: RowCleaner) -> Summary:
         reject(row=bad.row, line=bad.line, reason="malformed_row", detail=bad.detail, raw=bad.raw)
         for bad in chunk.bad
     ]
-    kept, examples = [], []
+    kept, examples, taken = [], [], Taken()
     for at, cells in enumerate(chunk.rows):
         try:
-            examples.append(cleaner.clean(cells, places))
+            examples.append(cleaner.clean(cells, places, taken))
             kept.append(at)
         except Rejected as verdict:
             rejected.append(
@@ -94,7 +102,20 @@ def clean_chunk(job: Job, *, cleaner: RowCleaner) -> Summary:
     rejected.sort(key=_row_number)
     spilled = Spilled(chunk, job.location, kept, [example.values for example in examples], rejected)
     job.spill.write_bytes(pickle.dumps(spilled, protocol=pickle.HIGHEST_PROTOCOL))
-    return _summary(job, examples, rejected)
+    summary = _summary(job, examples, rejected)
+    summary.taken = taken
+    if cleaner.output_format == "parquet" and examples:
+        summary.schema = arrow_schema(spilled.values, cleaner.output_names)
+    for label in {label for label in summary.labels if label and cleaner.is_doubtful(label)}:
+        at = kept[summary.labels.index(label)]
+        summary.doubtful[label] = reject(
+            row=chunk.numbers[at],
+            line=chunk.line(at),
+            reason="missing_label",
+            detail=f"the label is {label!r}",
+            raw=chunk.raw(at),
+        )
+    return summary
 
 
 def _row_number(rejected: dict[str, Any]) -> int:
@@ -121,6 +142,8 @@ def _summary(job: Job, examples: list[Example], rejected: list[dict[str, Any]]) 
         signatures=_signatures(examples),
         reasons=Counter(record["reason"] for record in rejected),
         examples=first,
+        names=job.chunk.names,
+        mended=job.chunk.mended,
     )
 
 
@@ -140,6 +163,8 @@ class Verdict:
     """Index into SPLITS of each kept row; negative: rejected."""
     reasons: dict[int, tuple[str, str]]
     """Place among the kept rows to reason and detail of those rejected late."""
+    spelling: dict[str, str] = field(default_factory=dict)
+    """Label to the spelling that it has in the channels, where that is another."""
 
 
 @dataclass
@@ -150,7 +175,9 @@ class Encoded:
     rejected: bytes
 
 
-def encode_chunk(verdict: Verdict, *, names: list[str], output_format: OutputFormat) -> Encoded:
+def encode_chunk(
+    verdict: Verdict, *, names: list[str], output_format: OutputFormat, schema: Any = None
+) -> Encoded:
     """Second pass over one chunk."""
     # Written by `clean_chunk` into a directory that only this user can write.
     spilled: Spilled = pickle.loads(verdict.path.read_bytes())  # noqa: S301
@@ -159,8 +186,19 @@ def encode_chunk(verdict: Verdict, *, names: list[str], output_format: OutputFor
     for values, split in zip(spilled.values, verdict.splits, strict=True):
         if split >= 0:
             by_split.setdefault(split, []).append(values)
-    channels = {split: encode_rows(rows, names, output_format) for split, rows in by_split.items()}
+    if verdict.spelling:
+        at = names.index("label")
+        by_split = {k: _respelt(rows, at, verdict.spelling) for k, rows in by_split.items()}
+    channels = {
+        split: encode_rows(rows, names, output_format, schema) for split, rows in by_split.items()
+    }
     return Encoded(channels, _encode_rejected(spilled, verdict))
+
+
+def _respelt(
+    rows: list[tuple[Any, ...]], at: int, spelling: dict[str, str]
+) -> list[tuple[Any, ...]]:
+    return [(*row[:at], spelling.get(row[at], row[at]), *row[at + 1 :]) for row in rows]
 
 
 def _encode_rejected(spilled: Spilled, verdict: Verdict) -> bytes:

@@ -11,15 +11,19 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from sm_launch.data import quarantine, write
-from sm_launch.data.assign import Collected, Decision, decide
+from sm_launch.data import hub, quarantine, write
+from sm_launch.data.assign import Collected, Decision, decide, find_gaps
 from sm_launch.data.config import DataConfig
-from sm_launch.data.dedupe import VERDICTS
+from sm_launch.data.dedupe import KEPT, MISSING, VERDICTS
+from sm_launch.data.labels import tidy
+from sm_launch.data.notes import notes, taken_for_missing
 from sm_launch.data.passes import Encoded, Job, Summary, Verdict, clean_chunk, encode_chunk
 from sm_launch.data.read import read
 from sm_launch.data.report import InputReport, PreparationReport, SplitReport, describe_split
 from sm_launch.data.rows import RowCleaner
+from sm_launch.data.settle import Settled, settle
 from sm_launch.data.sources import Fetch, Source, locate
 from sm_launch.data.split import NO_SPLIT, SPLITS
 from sm_launch.data.workers import Workers, choose
@@ -47,7 +51,7 @@ def prepare(
             whole when all went well, and untouched otherwise.
         progress: shows how far it is.
         base_directory: what relative paths in `config` are relative to; default: here.
-        fetch: copies an s3:// object to the local disk; default: with boto3's own configuration.
+        fetch: copies an s3:// or hf:// file here; default: as its library is configured.
 
     Raises:
         UserInputError: the configuration or the data is at fault.
@@ -90,18 +94,25 @@ def _prepare(
     write.check_replaceable(output)
     with ExitStack() as stack:
         fetch = fetch or partial(fetch_by_default, stack)
-        sources = locate(config, base=base_directory or Path.cwd(), fetch=fetch)
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="sm-launch-data-"))
+        base = base_directory or Path.cwd()
+        sources = locate(config, base=base, fetch=fetch, scratch=Path(scratch))
         size = sum(source.path.stat().st_size for source in sources)
         fresh = stack.enter_context(write.replacing(output, keep=keep))
         workers = stack.enter_context(Workers(choose(config.workers, size)))
         bar = stack.enter_context(progress(title, total=2 * size))
-        run = _Run(config, RowCleaner(config), sources, fresh, workers, bar)
+        cleaner = RowCleaner(config, columns(sources, config))
+        run = _Run(config, cleaner, sources, fresh, workers, bar)
         summaries = run.first_pass()
-        quarantine.check(config, summaries, output, run.write_rejected_only)
-        collected = Collected.of(summaries, run.cleaner.allowed_labels)
+        settled = run.settle(summaries)
+        late = Counter({"missing_label": len(settled.missing) and sum(settled.gaps.values())})
+        quarantine.check(
+            config, summaries, +late, output, partial(run.write_rejected_only, summaries, settled)
+        )
+        collected = Collected.of(summaries, cleaner.allowed_labels, settled)
         decision = decide(collected, config)
-        paths = run.second_pass(summaries, decision)
-        report = _report(run, summaries, collected, decision, paths, output, started)
+        paths = run.second_pass(summaries, decision, settled)
+        report = _report(run, summaries, settled, collected, decision, paths, output, started)
         manifest = report.manifest(config)
         text = json.dumps(manifest, indent=2, ensure_ascii=False)
         (fresh / write.MANIFEST).write_text(text + "\n", encoding="utf-8")
@@ -109,14 +120,17 @@ def _prepare(
     return report
 
 
-def fetch_by_default(stack: ExitStack, uri: str) -> Path:
-    """Copy an s3:// object with boto3's own configuration; `stack` removes the copy."""
-    import boto3
-
+def fetch_by_default(
+    stack: ExitStack, uri: str, clients: Callable[[str], Any] | None = None
+) -> Path:
+    """Copy an s3:// or hf:// file; `stack` removes the copy. Default: boto3's own configuration."""
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sm-launch-data-")))
+    if uri.startswith(hub.SCHEME):
+        return hub.fetch(uri, directory)
+    from sm_launch.aws_clients import make_client
     from sm_launch.data.s3 import fetcher
 
-    directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="sm-launch-data-"))
-    return fetcher(boto3.client("s3"), Path(directory))(uri)
+    return fetcher((clients or make_client)("s3"), directory)(uri)
 
 
 @dataclass(frozen=True)
@@ -137,7 +151,7 @@ class _Run:
             for chunk in read(source, self.config):
                 chunk.source = source.name
                 if chunk.names and not checked:
-                    self.cleaner.check_columns(chunk.names)
+                    self.cleaner.check_columns(chunk.names, source.location)
                     checked = True
                 yield Job(chunk, source.location, self.directory / f".spill-{number}")
                 number += 1
@@ -160,7 +174,41 @@ class _Run:
                 )
         return summaries
 
-    def second_pass(self, summaries: Sequence[Summary], decision: Decision) -> dict[str, Path]:
+    def settle(self, summaries: Sequence[Summary]) -> Settled:
+        """Decide on spellings and missing words, now that the whole label column is known."""
+        counts = Counter(
+            label for summary in summaries for label in summary.labels if label is not None
+        )
+        declared = self.cleaner.allowed_labels is not None
+        settled = settle(counts, self.config, declared=declared)
+        self._check_header(summaries, counts)
+        missing = frozenset(settled.missing)
+        for summary in summaries:
+            doubtful = summary.doubtful
+            summary.doubtful = {label: doubtful[label] for label in doubtful.keys() & missing}
+        return settled
+
+    def _check_header(self, summaries: Sequence[Summary], labels: Counter[str]) -> None:
+        """A header that is a row: where columns are given by index nothing else shows it."""
+        column = self.config.columns.label
+        given = "header" in self.config.model_fields_set
+        if given or not isinstance(column, int) or not self.config.header:
+            return
+        seen = {tidy(label).casefold() for label in labels}
+        for source in self.sources:
+            names = next((s.names for s in summaries if s.source == source.name and s.names), [])
+            if source.format in ("csv", "tsv") and names[column].casefold() in seen:
+                raise UserInputError(
+                    f"the first row of {source.location} looks like data: {names[column]!r} is a "
+                    "label of other rows",
+                    field="data.header",
+                    value=True,
+                    fix="set data.header: false; or true, where this is a header",
+                )
+
+    def second_pass(
+        self, summaries: Sequence[Summary], decision: Decision, settled: Settled
+    ) -> dict[str, Path]:
         """Write channels and rejected.jsonl.
 
         Returns:
@@ -171,7 +219,7 @@ class _Run:
         names, output_format = self.cleaner.output_names, self.config.output_format
         with ExitStack() as stack:
             rejected = stack.enter_context((self.directory / write.REJECTED).open("wb"))
-            for encoded in self._encode(summaries, decision):
+            for encoded in self._encode(summaries, decision, settled):
                 rejected.write(encoded.rejected)
                 for part, content in encoded.channels.items():
                     if part not in writers:
@@ -183,39 +231,61 @@ class _Run:
                     writers[part].write(content)
         return {name: paths[name] for name in SPLITS if name in paths}
 
-    def _encode(self, summaries: Sequence[Summary], decision: Decision) -> Iterator[Encoded]:
+    def _encode(
+        self, summaries: Sequence[Summary], decision: Decision, settled: Settled
+    ) -> Iterator[Encoded]:
         function = partial(
-            encode_chunk, names=self.cleaner.output_names, output_format=self.config.output_format
+            encode_chunk,
+            names=self.cleaner.output_names,
+            output_format=self.config.output_format,
+            schema=write.common_schema([s.schema for s in summaries if s.schema is not None]),
         )
+        respelt = {s: final for s, final in settled.final.items() if final and s != final}
         step = sum(source.path.stat().st_size for source in self.sources) / len(summaries)
-        for encoded in self.workers.map(function, _verdicts(summaries, decision)):
+        for encoded in self.workers.map(function, _verdicts(summaries, decision, respelt)):
             self.bar.advance(step)
             yield encoded
 
-    def write_rejected_only(self, summaries: Sequence[Summary], path: Path) -> None:
-        """Write what the first pass rejected to `path`, because nothing else will be written."""
+    def write_rejected_only(
+        self, summaries: Sequence[Summary], settled: Settled, path: Path
+    ) -> None:
+        """Write the bad rows to `path`, because nothing else will be written."""
         import numpy as np
 
-        rows = sum(len(summary.keys) for summary in summaries)
-        nothing = Decision(np.full(rows, NO_SPLIT, dtype=np.int8), np.zeros(rows, dtype=np.int8))
+        gaps = find_gaps(summaries, settled)
+        verdicts = np.where(gaps, MISSING, KEPT).astype(np.int8)
+        nothing = Decision(np.full(len(gaps), NO_SPLIT, dtype=np.int8), verdicts)
         with path.open("wb") as file:
-            for encoded in self._encode(summaries, nothing):
+            for encoded in self._encode(summaries, nothing, settled):
                 file.write(encoded.rejected)
 
 
-def _verdicts(summaries: Sequence[Summary], decision: Decision) -> Iterator[Verdict]:
+def columns(sources: Sequence[Source], config: DataConfig) -> list[str]:
+    """The columns of all splits, from the beginning of the first file of each."""
+    first = {source.split: source for source in reversed(sources)}
+    names: dict[str, None] = {}
+    for source in reversed(first.values()):
+        chunk = next((chunk for chunk in read(source, config) if chunk.names), None)
+        names |= dict.fromkeys(chunk.names if chunk is not None else ())
+    return list(names)
+
+
+def _verdicts(
+    summaries: Sequence[Summary], decision: Decision, spelling: dict[str, str]
+) -> Iterator[Verdict]:
     start = 0
     for summary in summaries:
         end = start + len(summary.keys)
         verdicts = decision.verdicts[start:end]
         reasons = {at: VERDICTS[int(verdicts[at])] for at in verdicts.nonzero()[0].tolist()}
-        yield Verdict(summary.path, decision.splits[start:end].tolist(), reasons)
+        yield Verdict(summary.path, decision.splits[start:end].tolist(), reasons, spelling)
         start = end
 
 
 def _report(
     run: _Run,
     summaries: Sequence[Summary],
+    settled: Settled,
     collected: Collected,
     decision: Decision,
     paths: dict[str, Path],
@@ -250,5 +320,7 @@ def _report(
         splits=splits,
         rejected={reason: count for reason, count in reasons.most_common() if count},
         labels=collected.names,
+        taken_for_missing=taken_for_missing(summaries, settled),
+        notes=notes(run.config, run.cleaner, summaries, settled, splits),
         seconds=time.monotonic() - started,
     )

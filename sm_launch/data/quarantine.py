@@ -18,8 +18,9 @@ _SHOWN_CHARACTERS = 160
 def check(
     config: DataConfig,
     summaries: Sequence[Summary],
+    late: Counter[str],
     output: Path,
-    write_rejected: Callable[[Sequence[Summary], Path], None],
+    write_rejected: Callable[[Path], None],
 ) -> None:
     """Fail where too many rows are bad, or any is where none may be.
 
@@ -28,13 +29,14 @@ def check(
     Args:
         config: gives the limits.
         summaries: of the first pass.
+        late: bad rows that only the whole column showed, by reason.
         output: the rejected rows go to a file next to it.
         write_rejected: writes them.
 
     Raises:
         UserInputError: with the most frequent reasons, an example of each, and the file.
     """
-    reasons: Counter[str] = sum((summary.reasons for summary in summaries), Counter())
+    reasons: Counter[str] = sum((summary.reasons for summary in summaries), Counter(late))
     rows = sum(summary.rows for summary in summaries)
     bad = reasons.total()
     missing = {reason for reason in reasons if reason.startswith("missing_")}
@@ -42,10 +44,13 @@ def check(
     if not must_stop and bad < rows and bad <= rows * config.max_rejected_share:
         return
     path = output.with_name(f"{output.name}.rejected.jsonl")
-    write_rejected(summaries, path)
+    write_rejected(path)
     examples: dict[str, dict[str, Any]] = {}
     for summary in summaries:
+        doubtful = next(iter(summary.doubtful.values()), None)
         examples = summary.examples | examples
+        if doubtful:
+            examples.setdefault("missing_label", doubtful)
     field, what = "data.max_rejected_share", "are bad"
     value: object = config.max_rejected_share
     if must_stop:
@@ -65,4 +70,5 @@ def check(
 def _line(reason: str, count: int, example: dict[str, Any]) -> str:
     raw = str(example["raw"])
     short = raw if len(raw) <= _SHOWN_CHARACTERS else raw[:_SHOWN_CHARACTERS] + "…"
-    return f"  {reason}: {count}, e.g. row {example['row']}: {example['detail']}; raw: {short}"
+    place = f"row {example['row']} of {example['file']}"
+    return f"  {reason}: {count}, e.g. {place}: {example['detail']}; raw: {short}"

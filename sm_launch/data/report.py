@@ -53,6 +53,10 @@ class PreparationReport:
     """Reason to number of rows, most frequent first."""
     labels: list[str]
     seconds: float
+    taken_for_missing: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Column to the words that were taken for a missing value, with their rows."""
+    notes: list[str] = field(default_factory=list)
+    """What was read in a way that its owner may not expect, a sentence each."""
 
     @property
     def rows_read(self) -> int:
@@ -94,6 +98,10 @@ class PreparationReport:
         if self.rejected:
             reasons = ", ".join(f"{reason} {count}" for reason, count in self.rejected.items())
             lines.append(f"  rejected: {reasons}")
+        for column, words in self.taken_for_missing.items():
+            shown = ", ".join(f"{word!r} {count}" for word, count in words.items())
+            lines.append(f"  taken for missing in {column}: {shown}")
+        lines += [f"  note: {note}" for note in self.notes]
         if self.rejected and written:
             lines.append(f"  every rejected row with its reason: {self.output / REJECTED}")
         if written:
@@ -115,6 +123,8 @@ class PreparationReport:
             "labels": self.labels,
             "counts": counts,
             "rejected": self.rejected,
+            "taken_for_missing": self.taken_for_missing,
+            "notes": self.notes,
             "splits": splits,
             "characters_histogram_edges": LENGTH_EDGES,
             "inputs": {name: asdict(source) for name, source in self.inputs.items()},

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sm_launch.data.chunks import Chunk, column_index, is_null
-from sm_launch.data.config import Column, DataConfig
+from sm_launch.data import messages, shapes
+from sm_launch.data.chunks import Chunk, cell, find_column, is_null
+from sm_launch.data.config import Column, DataConfig, OutputFormat
 from sm_launch.data.filters import LanguageFilter, TokenFilter
-from sm_launch.data.labels import LabelReader
+from sm_launch.data.labels import LabelReader, is_list
 from sm_launch.data.near import signature
-from sm_launch.data.steps import build, decode_escaped_bytes
+from sm_launch.data.shapes import Layout
+from sm_launch.data.steps import build, check_characters
 from sm_launch.data.times import seconds_since_epoch
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-ROLES = ("system", "user", "assistant", "tool")
 _SHOWN_CHARACTERS = 60
+_ANSWERS = frozenset({"completion", "chosen", "rejected"})
+"""Columns in which `none` or `-` is an answer."""
+
+Place = tuple[int, tuple[str, ...]] | None
+Taken = Counter[tuple[str, str]]
+"""Column and word to the rows in which the word was taken for a missing value."""
 
 
 class Rejected(Exception):  # noqa: N818 - a verdict on a row, not a failure of the program
@@ -42,7 +52,7 @@ class Example(NamedTuple):
     values: tuple[Any, ...]
     """In the order of `RowCleaner.output_names`."""
     key: int
-    """64-bit hash of the text without case and white space: equal texts, equal keys."""
+    """64-bit hash of the texts without case and white space: equal texts, equal keys."""
     label: str | None
     characters: int
     group: int = 0
@@ -56,41 +66,29 @@ class RowCleaner:
 
     Args:
         config: the `data` section of job.yaml.
+        names: all columns of the files.
+
+    Raises:
+        UserInputError: a column that every row needs is in none of the files.
     """
 
-    def __init__(self, config: DataConfig) -> None:
+    def __init__(self, config: DataConfig, names: Sequence[str]) -> None:
         self._config = config
+        self._names = names
         self._clean = build(config.effective_steps, config.stem_language, config.lemma_language)
         self._missing = frozenset(config.missing.values)
         self._longest_missing = max(map(len, self._missing), default=0)
         self._labels = LabelReader(config)
         self._language = LanguageFilter(config.language) if config.language else None
         self._tokens = TokenFilter(config.tokens) if config.tokens else None
-        self._columns = self._needed_columns()
-        self._kept = [name for name in self._columns if name.startswith("columns.keep.")]
-        self._groups = config.split.group is not None
-        self._sorts = config.split.time is not None
+        self.layout: Layout = shapes.lay_out(config, names)
+        self._group, self._time = config.split.group, config.split.time
         self._signs = config.duplicates.near is not None
         limits = config.length
         self._least, self._most = limits.min_characters, limits.max_characters
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (RowCleaner, (self._config,))
-
-    def _needed_columns(self) -> dict[str, Column]:
-        columns, split = self._config.columns, self._config.split
-        fields: dict[str, tuple[str, ...]] = {
-            "text-classification": ("text", "label"),
-            "prompt-completion": ("prompt", "completion"),
-            "messages": ("messages",),
-            "text": ("text",),
-        }
-        needed = {f"columns.{name}": getattr(columns, name) for name in fields[self._config.task]}
-        needed |= {f"columns.keep.{index}": column for index, column in enumerate(columns.keep)}
-        for name, column in (("split.group", split.group), ("split.time", split.time)):
-            if column is not None:
-                needed[name] = column
-        return needed
+        return (RowCleaner, (self._config, self._names))
 
     @property
     def allowed_labels(self) -> list[str] | None:
@@ -100,96 +98,139 @@ class RowCleaner:
     @property
     def output_names(self) -> list[str]:
         """Columns of the channels."""
-        names = [name.partition(".")[2] for name in self._columns if name.startswith("columns.")]
-        kept = [str(column) for column in self._config.columns.keep]
-        return names[: len(names) - len(kept)] + kept
+        return list(self.layout.kinds)
 
-    def check_columns(self, names: list[str]) -> None:
-        """Fail early where a column is missing.
+    @property
+    def output_format(self) -> OutputFormat:
+        """Of the channels."""
+        return self._config.output_format
+
+    @property
+    def read_columns(self) -> set[Column]:
+        """Columns that are read at all."""
+        used = {column for several in self.layout.columns.values() for column in several}
+        return used | {column for column in (self._group, self._time) if column is not None}
+
+    def check_columns(self, names: list[str], location: str) -> None:
+        """Fail early where a file lacks a column.
 
         Raises:
-            UserInputError: naming the column and the nearest one.
+            UserInputError: naming the file, the column and the nearest one.
         """
-        for field, column in self._columns.items():
-            column_index(names, column, field=f"data.{field}")
+        shapes.check_columns(self.layout, self._config, names, location)
 
-    def places(self, chunk: Chunk) -> dict[str, int | None]:
-        """Where each needed column stands in this chunk; None: no row of it has the key."""
+    def places(self, chunk: Chunk) -> dict[str, list[Place]]:
+        """Where the columns of each output stand in this chunk; None: no row of it has the key."""
+        wanted = dict(self.layout.columns)
+        if self._group is not None:
+            wanted["split.group"] = (self._group,)
+        if self._time is not None:
+            wanted["split.time"] = (self._time,)
         names = chunk.names
         return {
-            field: column
-            if isinstance(column, int)
-            else names.index(column)
-            if column in names
-            else None
-            for field, column in self._columns.items()
+            name: [find_column(names, column) for column in columns]
+            for name, columns in wanted.items()
         }
 
-    def clean(self, cells: Any, places: dict[str, int | None]) -> Example:
+    def clean(self, cells: Any, places: dict[str, list[Place]], taken: Taken) -> Example:
         """Clean one row.
 
         Args:
             cells: the row as the reader saw it.
             places: from `places`, of the row's chunk.
+            taken: counts the words that are taken for missing values.
 
         Raises:
             Rejected: the row is no use.
         """
-        row = {field: None if at is None else cells[at] for field, at in places.items()}
-        parts, key_text, label = self._content(row)
-        folded = " ".join(key_text.casefold().split())
+        values: dict[str, Any] = {}
+        for name, kind in self.layout.kinds.items():
+            raw = [cell(cells, place) for place in places[name]]
+            values[name] = self._value(name, kind, raw, taken)
+        key_text = "\n".join([_as_text(values[name]) for name in self.layout.key])
+        limited = self._limited(key_text, may_truncate=self.layout.key == ("text",))
+        if limited is not key_text:
+            values["text"] = key_text = limited
+        folded = "\n".join([_folded(values[name]) for name in self.layout.key])
+        group = places.get("split.group")
         return Example(
-            values=(*parts, *[row[field] for field in self._kept]) if self._kept else parts,
+            values=tuple(values.values()),
             key=hash64(folded),
-            label=label,
+            label=values["label"] if self.layout.kinds.get("label") == "label" else None,
             characters=len(key_text),
-            group=hash64(str(row["split.group"])) if self._groups else 0,
-            time=self._time(row["split.time"]) if self._sorts else 0.0,
-            signature=signature(folded) if self._signs else None,
+            group=hash64(str(cell(cells, group[0]))) if group else 0,
+            time=self._seconds(cells, places),
+            signature=self._signature(values) if self._signs else None,
         )
 
-    def _content(self, row: dict[str, Any]) -> tuple[tuple[Any, ...], str, str | None]:
-        """Output values, the text that makes the row unique, and the label."""
-        task = self._config.task
-        if task == "text-classification":
-            text = self._limited(self._text("text", row["columns.text"]))
-            label = self._label(row["columns.label"])
-            return (text, label), text, label
-        if task == "text":
-            text = self._limited(self._text("text", row["columns.text"]))
-            return (text,), text, None
-        if task == "prompt-completion":
-            prompt = self._text("prompt", row["columns.prompt"])
-            completion = self._text("completion", row["columns.completion"])
-            both = self._limited(f"{prompt}\n{completion}", may_truncate=False)
-            return (prompt, completion), both, None
-        messages = self._messages(row["columns.messages"])
-        joined = "\n".join(f"{message['role']}: {message['content']}" for message in messages)
-        return (messages,), self._limited(joined, may_truncate=False), None
+    def _signature(self, values: dict[str, Any]) -> NDArray[np.uint16]:
+        """Of each text by itself: a long premise that two rows share makes them no duplicates."""
+        import numpy as np
 
-    def _is_missing(self, value: Any) -> bool:
-        if isinstance(value, str):
-            bare = value.strip()
-            return len(bare) <= self._longest_missing and bare.casefold() in self._missing
-        return is_null(value)
+        kinds = self.layout.kinds
+        texts = [values[n] for n in self.layout.key if kinds[n] in ("text", "turn", "messages")]
+        return np.concatenate([signature(_folded(text)) for text in texts])
 
-    def _text(self, name: str, value: Any) -> str:
-        if self._is_missing(value):
+    def is_doubtful(self, label: str) -> bool:
+        """Whether a label is a word that may mean missing: the whole column decides."""
+        return self.allowed_labels is None and label.casefold() in self._missing
+
+    def _value(self, name: str, kind: shapes.Kind, raw: list[Any], taken: Taken) -> Any:
+        value = raw[0] if len(raw) == 1 else _join([part for part in raw if not self._blank(part)])
+        if kind == "label":
+            return self._label(value, taken)
+        if kind == "text":
+            return self._text(name, value, taken)
+        if kind == "messages":
+            return self._messages(name, value, taken)
+        if kind == "turn":
+            if isinstance(value, list) or messages.looks_like_messages(value):
+                return self._messages(name, value, taken)
+            if name == "prompt" and name not in self.layout.required and is_null(value):
+                return None
+            return self._text(name, value, taken)
+        if kind == "list":
+            return self._list(name, value)
+        if name in self.layout.required and self._blank(value):
+            raise Rejected(f"missing_{name}", f"the {name} is {value!r}")
+        if kind == "number":
+            return _number(name, value)
+        return _unchanged(name, value)
+
+    @staticmethod
+    def _blank(value: Any) -> bool:
+        return is_null(value) or (isinstance(value, str) and not value.strip())
+
+    def _is_missing(self, name: str, value: Any, taken: Taken) -> bool:
+        if not isinstance(value, str):
+            return is_null(value)
+        bare = value.strip()
+        if not bare:
+            return True
+        if name in _ANSWERS and "values" not in self._config.missing.model_fields_set:
+            return False
+        if len(bare) > self._longest_missing or bare.casefold() not in self._missing:
+            return False
+        taken[name, bare] += 1
+        return True
+
+    def _text(self, name: str, value: Any, taken: Taken) -> str:
+        if self._is_missing(name, value, taken):
             fill = self._config.missing.text
-            if fill is None or name == "completion":
+            if fill is None or name in _ANSWERS:
                 raise Rejected(f"missing_{name}", f"the {name} is {value!r}")
             value = fill
-        if isinstance(value, list | dict | bytes):
+        if isinstance(value, list | dict | bytes | tuple) or _is_infinite(value):
             raise Rejected(f"invalid_{name}", f"the {name} is a {type(value).__name__}")
         try:
-            text = self._clean(decode_escaped_bytes(str(value)))
+            text = self._clean(check_characters(str(value)))
         except UnicodeError as error:
             raise Rejected("undecodable", f"the {name} is neither UTF-8 nor cp1252") from error
         if not text:
             raise Rejected(f"missing_{name}", f"nothing of the {name} is left after cleaning")
         return text
 
-    def _limited(self, text: str, *, may_truncate: bool = True) -> str:
+    def _limited(self, text: str, *, may_truncate: bool) -> str:
         if len(text) < self._least:
             raise Rejected("too_short", f"{len(text)} of {self._least} characters")
         if len(text) > self._most:
@@ -199,54 +240,118 @@ class RowCleaner:
         if self._language is not None and (problem := self._language.problem(text)):
             raise Rejected("other_language", problem)
         if self._tokens is not None:
-            text, count = self._tokens.apply(text)
+            cut, count = self._tokens.apply(text)
             if found := self._tokens.problem(count):
                 raise Rejected(*found)
+            if cut != text and not may_truncate:
+                raise Rejected("too_many_tokens", f"{count} tokens, and a pair cannot be cut")
+            text = cut if cut != text else text
         return text
 
-    def _label(self, value: Any) -> str:
-        if not is_null(value):
-            # Before the test for missing: "none" may be a label of this data set.
+    def _label(self, value: Any, taken: Taken) -> str:
+        if self._blank(value):
+            return self._filled_label(value)
+        if isinstance(value, bytes) or _is_infinite(value):
+            raise Rejected("invalid_label", f"the label is {_short(value)}")
+        try:
             label = self._labels.read(value)
-            if label is not None and (self._labels.allowed or not self._is_missing(value)):
-                return label
-        if not self._is_missing(value):
-            raise Rejected("unknown_label", f"the label {_short(value)} is not among those allowed")
+        except UnicodeError as error:
+            raise Rejected("undecodable", "the label is neither UTF-8 nor cp1252") from error
+        if is_list(value) and (label is None or self._labels.allowed is None):
+            raise Rejected(
+                "invalid_label",
+                f"several labels in one cell, and a classifier learns one: {_short(value)}",
+            )
+        if label:
+            return label
+        if self._labels.allowed is not None and self._is_missing("label", value, taken):
+            return self._filled_label(value)
+        if not label and self._labels.allowed is None:
+            return self._filled_label(value)
+        raise Rejected("unknown_label", f"the label {_short(value)} is not among those allowed")
+
+    def _filled_label(self, value: Any) -> str:
         if self._config.missing.label is None:
             raise Rejected("missing_label", f"the label is {value!r}")
         return self._config.missing.label
 
-    def _messages(self, value: Any) -> list[dict[str, str]]:
-        if self._is_missing(value):
-            raise Rejected("missing_messages", f"messages is {value!r}")
-        if isinstance(value, str):
+    def _messages(self, name: str, value: Any, taken: Taken) -> list[dict[str, Any]]:
+        if self._is_missing(name, value, taken):
+            raise Rejected(f"missing_{name}", f"{name} is {value!r}")
+        try:
+            found = messages.read_messages(value, lambda text: self._text("content", text, taken))
+            if not found:
+                raise Rejected(f"missing_{name}", f"{name} is an empty list")
+            if name == "messages":
+                messages.check_answered(found)
+        except ValueError as error:
+            raise Rejected(f"invalid_{name}", str(error)) from error
+        return found
+
+    def _list(self, name: str, value: Any) -> list[Any]:
+        if isinstance(value, str) and value.strip().startswith("["):
             try:
                 value = json.loads(value)
-            except ValueError as error:
-                raise Rejected("invalid_messages", f"not valid JSON: {error}") from error
-        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            raise Rejected("invalid_messages", "not a list of {role, content}")
-        messages = [self._message(item, index) for index, item in enumerate(value)]
-        roles = [message["role"] for message in messages]
-        if "user" not in roles or not roles or roles[-1] != "assistant":
-            raise Rejected("invalid_messages", f"needs a user and ends by assistant: {roles}")
-        return messages
+            except (ValueError, RecursionError) as error:
+                raise Rejected(f"invalid_{name}", f"not valid JSON: {error}") from error
+        if self._blank(value) or (isinstance(value, list) and not value):
+            raise Rejected(f"missing_{name}", f"the {name} are {value!r}")
+        if not isinstance(value, list):
+            raise Rejected(f"invalid_{name}", f"the {name} are no list: {_short(value)}")
+        return value
 
-    def _message(self, item: dict[str, Any], index: int) -> dict[str, str]:
-        role, content = item.get("role"), item.get("content")
-        if role not in ROLES:
-            raise Rejected("invalid_messages", f"message {index}: role {_short(role)} is unknown")
-        if role == "system" and index:
-            raise Rejected("invalid_messages", f"message {index}: system must come first")
-        if not isinstance(content, str) or not content.strip():
-            raise Rejected("invalid_messages", f"message {index}: content {_short(content)}")
-        return {"role": role, "content": self._text("content", content)}
-
-    def _time(self, value: Any) -> float:
+    def _seconds(self, cells: Any, places: dict[str, list[Place]]) -> float:
+        if self._time is None:
+            return 0.0
+        value = cell(cells, places["split.time"][0])
         seconds = seconds_since_epoch(value)
         if seconds is None:
             raise Rejected("invalid_time", f"{_short(value)} is no number and no ISO 8601 time")
         return seconds
+
+
+def _join(parts: list[Any]) -> Any:
+    return "\n\n".join(str(part) for part in parts) if parts else None
+
+
+def _unchanged(name: str, value: Any) -> Any:
+    """A value that only goes along: bytes that no UTF-8 could stand for are refused."""
+    if isinstance(value, bytes):
+        raise Rejected(f"invalid_{name}", f"{name} holds bytes that are not text")
+    if isinstance(value, str):
+        try:
+            check_characters(value)
+        except UnicodeError as error:
+            raise Rejected("undecodable", f"{name} is neither UTF-8 nor cp1252") from error
+    return value
+
+
+def _number(name: str, value: Any) -> float:
+    """A number, or its text with a decimal point or comma."""
+    text = str(value).strip()
+    try:
+        number = float(text.replace(",", ".") if text.count(",") == 1 else text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or isinstance(value, bool):
+        raise Rejected(f"invalid_{name}", f"{name} is no number: {_short(value)}")
+    return number
+
+
+def _is_infinite(value: Any) -> bool:
+    return isinstance(value, float) and math.isinf(value)
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return messages.joined(value)
+    return "" if value is None else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _folded(value: Any) -> str:
+    return " ".join(_as_text(value).casefold().split())
 
 
 def hash64(text: str) -> int:

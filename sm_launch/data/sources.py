@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 from urllib.parse import unquote, urlsplit
 
 from sm_launch.data.config import DataConfig, InputFormat, Task
+from sm_launch.data.dialect import dialect
+from sm_launch.data.unpack import is_hidden, plain_name, unpacked
 from sm_launch.errors import UserInputError
 
 Fetch = Callable[[str], Path]
-"""Copies an s3:// object to the local disk and says where it lies."""
+"""Copies an s3:// or hf:// file to the local disk and says where it lies."""
 
 _SUFFIXES: dict[str, InputFormat] = {
     ".csv": "csv",
@@ -29,22 +33,32 @@ _SUFFIXES: dict[str, InputFormat] = {
     ".arrow": "arrow",
 }
 _BINARY = ("parquet", "arrow")
+SPLIT_NAMES = {
+    "train": "train", "training": "train", "validation": "validation", "valid": "validation",
+    "val": "validation", "dev": "validation", "test": "test", "testing": "test",
+}  # fmt: skip
+"""What people call the splits, in names of files and folders."""
 _SPLIT_LIST = "dataset_dict.json"
 """What `DatasetDict.save_to_disk` writes beside a directory for each split."""
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # begins as UTF-16's does
+    (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _BINARY_FORMATS = {
     b"PAR1": "Parquet: set data.format: parquet",
-    b"\x1f\x8b": "compressed by gzip: unpack it",
-    b"PK\x03\x04": "a zip archive or a spreadsheet: unpack it, or export it as CSV",
+    b"\x1f\x8b": "compressed by gzip, and damaged",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet of Excel: export it as CSV",
+    b"ARROW1": "Arrow: set data.format: arrow",
 }
 _CONTROL_CHARACTERS = frozenset(map(chr, range(32))) - set("\t\n\r\f\x1b") | {"\x7f"}
 _SAMPLE_BYTES = 8192
 _MOST_CONTROL_CHARACTERS = 0.05
 """Share of a text file; compressed or random bytes have about 0.1."""
+_FEW_CONTROL_CHARACTERS = 10
+"""In a small file a few stray ones are a large share."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +75,18 @@ class Source:
     encoding: str
     name: str = ""
     """`split`, or `split/file` where a location has several files."""
+    skip: int = 0
+    """Lines before the table."""
 
 
-def locate(config: DataConfig, *, base: Path, fetch: Fetch) -> list[Source]:
-    """Find every file of `config`.
+def locate(config: DataConfig, *, base: Path, fetch: Fetch, scratch: Path) -> list[Source]:
+    """Find every file of `config`, and unpack what is compressed.
 
     Args:
         config: names the files.
         base: directory that relative paths are relative to.
-        fetch: brings s3:// objects here.
+        fetch: brings s3:// and hf:// files here.
+        scratch: directory for what is unpacked; the caller removes it.
 
     Raises:
         UserInputError: a file is missing, empty, unreadable or of an unknown format.
@@ -79,24 +96,89 @@ def locate(config: DataConfig, *, base: Path, fetch: Fetch) -> list[Source]:
         field = f"data.{split}"
         path = _local_path(location, field=field, base=base, fetch=fetch)
         if not path.is_dir():
-            sources.append(_source(config, split, location, path, split))
+            sources += _sources(config, split, location, path, split, scratch)
             continue
         for file in _files(path, config.format, field=field, location=location):
             name = file.relative_to(path).as_posix()
             place = f"{location.rstrip('/')}/{name}"
-            sources.append(_source(config, split, place, file, f"{split}/{name}"))
+            sources += _sources(config, split, place, file, f"{split}/{name}", scratch)
     return sources
 
 
-def _source(config: DataConfig, split: str, location: str, path: Path, name: str) -> Source:
+def _sources(
+    config: DataConfig, split: str, location: str, path: Path, name: str, scratch: Path
+) -> list[Source]:
+    """One, or one for each member of an archive, all of one format."""
     field = f"data.{split}"
     _check_readable(path, field=field, location=location)
-    file_format = config.format or _format_of(location, field, config.task)
-    delimiter = config.delimiter or ("\t" if file_format == "tsv" else ",")
+    files = list(unpacked(path, location, scratch, field=field, location=location))
+    if len(files) == 1 and not zipfile.is_zipfile(path):
+        return [_source(config, split, location, files[0][1], name, plain_name(location))]
+    members = {inside: file for inside, file in files if is_data(inside)}
+    formats = {_SUFFIXES[_suffix(inside)] for inside in members}
+    if config.format is not None and len(formats) > 1:
+        formats = {config.format}
+        members = {n: f for n, f in members.items() if _SUFFIXES[_suffix(n)] == config.format}
+    if not members or len(formats) > 1:
+        there = ", ".join(inside.removeprefix(f"{location}/") for inside, _ in files) or "nothing"
+        raise UserInputError(
+            f"this archive has {'files of several formats' if members else 'no data file'}",
+            field=field,
+            value=location,
+            fix=f"pack one table, or set data.format; there is: {there}",
+        )
+    _check_splits([inside.removeprefix(f"{location}/") for inside in members], field, location)
+    return [
+        _source(config, split, inside, file, f"{name}{inside.removeprefix(location)}", inside)
+        for inside, file in sorted(members.items())
+        if file.stat().st_size
+    ]
+
+
+def _source(
+    config: DataConfig, split: str, location: str, path: Path, name: str, file_name: str
+) -> Source:
+    field = f"data.{split}"
+    _check_readable(path, field=field, location=location)
+    file_format = config.format or _format_of(file_name, field, config.task)
     encoding = config.encoding or _sniff_encoding(path)
-    if file_format not in _BINARY:
-        _check_text(path, encoding, file_format, field=field, location=location)
-    return Source(split, location, path, file_format, delimiter, encoding, name)
+    source = Source(split, location, path, file_format, ",", encoding, name)
+    if file_format in _BINARY:
+        return source
+    _check_text(path, encoding, file_format, field=field, location=location)
+    if file_format not in ("csv", "tsv"):
+        return source
+    default = "\t" if file_format == "tsv" else ","
+    found = dialect(path, encoding, config, default, location)
+    return replace(source, delimiter=found.delimiter, skip=found.skip)
+
+
+def _suffix(name: str) -> str:
+    return Path(plain_name(name)).suffix.lower()
+
+
+def is_data(name: str) -> bool:
+    """Whether a file of this name holds rows, compressed or not."""
+    return _suffix(name) in _SUFFIXES
+
+
+def _check_splits(names: Sequence[str], field: str, location: str) -> None:
+    """Refuse to mix what its owner has split already."""
+    found: dict[str, str] = {}
+    for name in names:
+        parts = re.split(r"[^a-z]+", name.lower())
+        for word, split in SPLIT_NAMES.items():
+            if word in parts:
+                found.setdefault(split, name)
+    if len(found) < 2:
+        return
+    raise UserInputError(
+        "holds splits that somebody made: " + ", ".join(found.values()),
+        field=field,
+        value=location,
+        fix="name each: "
+        + ", ".join(f"data.{s}: {location.rstrip('/')}/{name}" for s, name in found.items()),
+    )
 
 
 def _files(
@@ -113,13 +195,15 @@ def _files(
             fix=f"name its splits: data.train: {location.rstrip('/')}/train, and data.validation "
             "and data.test likewise",
         )
-    found = sorted(p for p in directory.rglob("*") if p.suffix.lower() in _SUFFIXES)
-    visible = [p for p in found if p.is_file() and not _is_hidden(p.relative_to(directory))]
+    found = sorted(p for p in directory.rglob("*") if is_data(p.name) or p.suffix == ".zip")
+    visible = [
+        p for p in found if p.is_file() and not is_hidden(p.relative_to(directory).as_posix())
+    ]
     if (directory / "state.json").is_file():  # `Dataset.save_to_disk`: the rest describes it
         visible = [p for p in visible if p.suffix == ".arrow"]
     if file_format is not None:
-        visible = [p for p in visible if _SUFFIXES[p.suffix.lower()] == file_format] or visible
-    formats = {_SUFFIXES[p.suffix.lower()] for p in visible}
+        visible = [p for p in visible if _SUFFIXES.get(_suffix(p.name)) == file_format] or visible
+    formats = {_SUFFIXES.get(_suffix(p.name), "zip") for p in visible}
     there = ", ".join(sorted(formats)) or "nothing that can be read"
     if not visible or (len(formats) > 1 and file_format is None):
         raise UserInputError(
@@ -128,16 +212,13 @@ def _files(
             value=location,
             fix=f"name a file, a directory of one format, or set data.format; there is: {there}",
         )
+    _check_splits([p.relative_to(directory).as_posix() for p in visible], field, location)
     return [p for p in visible if p.stat().st_size]
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith((".", "_")) for part in path.parts)
 
 
 def _local_path(location: str, *, field: str, base: Path, fetch: Fetch) -> Path:
     scheme = urlsplit(location).scheme
-    if scheme == "s3":
+    if scheme in ("s3", "hf"):
         return fetch(location)
     if scheme == "file":
         return Path(unquote(urlsplit(location).path))
@@ -146,7 +227,7 @@ def _local_path(location: str, *, field: str, base: Path, fetch: Fetch) -> Path:
             f"the scheme {scheme}:// is not supported",
             field=field,
             value=location,
-            fix="give a path, a file:// or an s3:// URI",
+            fix="give a path, a file://, s3:// or hf://datasets/ URI",
         )
     return base / Path(location).expanduser()
 
@@ -207,7 +288,8 @@ def _check_text(
         return
     what = next((name for magic, name in _BINARY_FORMATS.items() if start.startswith(magic)), None)
     control = sum(character in _CONTROL_CHARACTERS for character in text)
-    if what is None and control <= len(text) * _MOST_CONTROL_CHARACTERS:
+    few = control <= max(len(text) * _MOST_CONTROL_CHARACTERS, _FEW_CONTROL_CHARACTERS)
+    if what is None and few:
         return
     fix = "give a text file; UTF-16 without a byte order mark needs data.encoding: utf-16-le"
     raise UserInputError(

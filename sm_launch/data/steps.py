@@ -41,19 +41,15 @@ _LEMMA_CODES: dict[LemmaLanguage, str] = {
 }  # fmt: skip
 
 
-def decode_escaped_bytes(text: str) -> str:
-    """Read bytes that were no valid UTF-8 (kept as lone surrogates) as cp1252.
+def check_characters(text: str) -> str:
+    """The text itself.
 
     Raises:
-        UnicodeError: they are no cp1252 either.
+        UnicodeError: it holds half a character, or a byte that no encoding could be found for.
     """
-    if text.isascii():
-        return text
-    return re.sub(
-        "[\udc80-\udcff]+",
-        lambda match: match[0].encode("ascii", "surrogateescape").decode("cp1252"),
-        text,
-    )
+    if not text.isascii():
+        text.encode()
+    return text
 
 
 def repair_unicode(text: str) -> str:

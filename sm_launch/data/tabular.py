@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 
 class Record(NamedTuple):
@@ -23,11 +23,11 @@ class Record(NamedTuple):
 class _Lines:
     """Physical lines with a memory of those since the last record, and a way to give them back."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: Iterator[str], before: int) -> None:
         self._file = file
         self._returned: list[str] = []
         self.taken: list[str] = []
-        self.number = 0
+        self.number = before
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -47,16 +47,19 @@ class _Lines:
 
 
 class TabularReader:
-    """Iterates over records; blank lines are none.
+    """Iterates over records; blank lines, and rows of empty cells only, are none.
 
     Args:
         file: opened with `newline=""`.
         delimiter: one character.
         quoted: whether a double quote encloses a cell.
+        before: lines of the file that were read before.
     """
 
-    def __init__(self, file: TextIO, delimiter: str, *, quoted: bool) -> None:
-        self._lines = _Lines(file)
+    def __init__(
+        self, file: Iterator[str], delimiter: str, *, quoted: bool, before: int = 0
+    ) -> None:
+        self._lines = _Lines(file, before)
         self._delimiter = delimiter
         self._quoted = quoted
         self.width: int | None = None
@@ -80,8 +83,10 @@ class TabularReader:
                 yield self._recover(str(error))
                 parser = self._parser()
                 continue
-            if not cells:
+            if not any(map(str.strip, cells)):
                 continue
+            if self.width is not None and not any(cells[self.width :]):
+                del cells[self.width :]  # delimiters behind the row, as spreadsheets leave them
             if len(lines.taken) > 1 and self._swallowed():
                 yield self._recover("a quote is not closed")
                 parser = self._parser()

@@ -7,10 +7,13 @@ import errno
 import hashlib
 import io
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date, time
+from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -25,13 +28,30 @@ CREATED_BY = "sm-launch data prepare"
 _OURS = frozenset({MANIFEST, REJECTED, DATA_CARD, "train", "validation", "test"})
 
 # One for all: json.dumps makes a new encoder on each call that has options.
+_STRICT = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
 _quoted = json.encoder.encode_basestring  # what the encoder does with a text, without the rest
 
 
 def json_line(value: Any) -> str:
     """One line of JSON; lone surrogates (undecodable bytes) come out as valid escapes."""
-    return _ENCODER.encode(value) + "\n"
+    try:
+        return _STRICT.encode(value) + "\n"
+    except (TypeError, ValueError):  # a date, a decimal or NaN, which JSON does not have
+        return _ENCODER.encode(_plain(value)) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """A value in JSON's own types: NaN is null, a time is ISO 8601, a decimal a number if exact."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    if isinstance(value, Decimal):
+        return float(value) if Decimal(repr(float(value))) == value else str(value)
+    return value.isoformat() if isinstance(value, date | time) else value
 
 
 def encode_text(text: str) -> bytes:
@@ -40,7 +60,10 @@ def encode_text(text: str) -> bytes:
 
 
 def encode_rows(
-    rows: Sequence[Sequence[Any]], names: Sequence[str], output_format: OutputFormat
+    rows: Sequence[Sequence[Any]],
+    names: Sequence[str],
+    output_format: OutputFormat,
+    schema: Any = None,
 ) -> bytes:
     """Rows in the bytes of a channel file, without any header.
 
@@ -50,9 +73,14 @@ def encode_rows(
         return encode_text("".join(_json_lines(rows, names)))
     if output_format == "csv":
         buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="\n").writerows(rows)
+        csv.writer(buffer, lineterminator="\n").writerows([map(_csv_cell, row) for row in rows])
         return encode_text(buffer.getvalue())
-    return _encode_arrow(rows, names)
+    return _encode_arrow(rows, names, schema)
+
+
+def _csv_cell(value: Any) -> Any:
+    """Lists and objects as JSON, which is what reads them back."""
+    return _ENCODER.encode(_plain(value)) if isinstance(value, list | dict | tuple) else value
 
 
 def _json_lines(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> Iterator[str]:
@@ -66,10 +94,48 @@ def _json_lines(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> Iterator
             yield json_line(dict(zip(names, row, strict=True)))
 
 
-def _encode_arrow(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> bytes:
+def arrow_schema(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> Any:
+    """The Arrow types of these rows, or in words why a column has none."""
     import pyarrow as pa
 
-    table = pa.table({name: [row[at] for row in rows] for at, name in enumerate(names)})
+    fields = []
+    for at, name in enumerate(names):
+        try:
+            fields.append(pa.field(name, pa.array([row[at] for row in rows]).type))
+        except (pa.ArrowException, UnicodeError, OverflowError) as error:
+            return f"{name}: {error}"
+    return pa.schema(fields)
+
+
+def common_schema(schemas: Sequence[Any]) -> Any:
+    """One schema for the rows of all chunks; None without any.
+
+    Raises:
+        UserInputError: values of a column are of types that no Parquet column can hold together.
+    """
+    if not schemas:
+        return None
+    import pyarrow as pa
+
+    problem = next((schema for schema in schemas if isinstance(schema, str)), None)
+    try:
+        if problem is None:
+            return pa.unify_schemas(schemas, promote_options="permissive")
+    except pa.ArrowException as error:
+        problem = str(error)
+    raise UserInputError(
+        f"a column holds values that no Parquet column can hold together ({problem})",
+        field="data.output_format",
+        value="parquet",
+        fix="set data.output_format: jsonl, or leave the column out of data.columns.keep",
+    )
+
+
+def _encode_arrow(rows: Sequence[Sequence[Any]], names: Sequence[str], schema: Any) -> bytes:
+    import pyarrow as pa
+
+    columns = {name: [row[at] for row in rows] for at, name in enumerate(names)}
+    table = pa.table(columns, schema=schema)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)
@@ -122,7 +188,7 @@ class ChannelWriter:
         table = pa.ipc.open_stream(encoded).read_all()
         if self._parquet is None:
             self._parquet = pq.ParquetWriter(self._file, table.schema)
-        self._parquet.write_table(table.cast(self._parquet.schema))
+        self._parquet.write_table(table)
 
 
 def sha256(path: Path) -> str:

@@ -45,12 +45,21 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class Sent:
-    """A finished request. `reply` is None when no attempt got an answer; `problem` says why."""
+    """A finished request. `reply` is None when no attempt got an answer; `problem` says why.
+
+    `begin_s` is the start of the first attempt and `end_s` the end of the last, on the sender's
+    clock: what a client waited, pauses between attempts included.
+    """
 
     reply: InvokeReply | None
-    latency_s: float
+    begin_s: float
+    end_s: float
     retries: int
     problem: str = ""
+
+    @property
+    def latency_s(self) -> float:
+        return self.end_s - self.begin_s
 
     @property
     def gave_up(self) -> bool:
@@ -73,11 +82,10 @@ class Sender:
     clock: Callable[[], float] = time.perf_counter
 
     def send(self, body: bytes) -> Sent:
-        """The endpoint's final answer. The latency is that of the last attempt alone."""
-        attempt = 0
+        """The endpoint's final answer."""
+        attempt, begin = 0, self.clock()
         while True:
             attempt += 1
-            begin = self.clock()
             sent = self._try(body, begin, attempt)
             if not sent.gave_up or attempt >= self.policy.attempts or self.stop.is_set():
                 return sent
@@ -88,8 +96,8 @@ class Sender:
             reply = self.invoke(body, self.content_type, self.accept)
         except OSError as error:
             problem = f"no answer: {error or type(error).__name__}"
-            return Sent(None, self.clock() - begin, attempt - 1, problem)
-        return Sent(reply, self.clock() - begin, attempt - 1)
+            return Sent(None, begin, self.clock(), attempt - 1, problem)
+        return Sent(reply, begin, self.clock(), attempt - 1)
 
 
 class InvokesEndpoints(Protocol):

@@ -13,6 +13,9 @@ from sm_launch.evaluation.result import EvaluationResult
 ALIASES = {name: f"{name}_macro" for name in ("precision", "recall", "f1", "roc_auc")}
 """Short names mean the macro average, which does not hide a weak rare class."""
 
+_ROUNDING = 1e-9
+"""What arithmetic may take from a metric that is exactly at its limit."""
+
 
 @dataclass(frozen=True)
 class GateResult:
@@ -28,13 +31,18 @@ class GateResult:
 
     @property
     def passed(self) -> bool:
-        # A NaN metric passes no gate.
+        # A mean of 0.1, 0.2 and 0.3 is a hair off 0.2; a NaN metric passes no gate.
+        if math.isclose(self.value, self.limit, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
+            return True
         return self.value <= self.limit if self.at_most else self.value >= self.limit
 
     def __str__(self) -> str:
         good, bad = ("<=", ">") if self.at_most else (">=", "<")
         sign, verdict = (good, "passed") if self.passed else (bad, "failed")
-        return f"{self.metric} = {self.value:.4f} {sign} {self.limit:g}: {verdict}"
+        shown = f"{self.value:.4f}"
+        if not self.passed and float(shown) == self.limit:
+            shown = f"{self.value:.8g}"  # the digit that decides
+        return f"{self.metric} = {shown} {sign} {self.limit:g}: {verdict}"
 
 
 def parse_gates(specifications: Iterable[str], *, field: str = "fail_under") -> dict[str, float]:

@@ -37,6 +37,10 @@ QUESTION = """<question>
 {answer}
 </answer>"""
 _SCORES = (1, 5)
+_LONE = re.compile(r"\**(-?\d+(?:\.\d+)?)\**\.?")
+_OUT_OF = re.compile(
+    r"(?<![\d./])(-?\d+(?:\.\d+)?)\**\s*(?:/|out of)\s*\**(\d+(?:\.\d+)?)(?![\d/])"
+)
 _FATAL = frozenset({401, 403, 404})
 _SHOWN = 200
 
@@ -194,12 +198,41 @@ def read_judgement(body: bytes) -> Verdict:
         content = str(json.loads(body)["choices"][0]["message"]["content"])
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise JudgementError(f"the judge's reply is no chat completion: {body[:80]!r}") from error
-    found = re.search(r"\{.*\}", content, re.DOTALL)
-    try:
-        answer = json.loads(found[0]) if found else {}
-        score, reason = float(answer["score"]), str(answer.get("reason", ""))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise JudgementError(f"the judge gave no score: {content[:80]!r}") from error
+    answer = next((each for each in _objects(content) if "score" in each), {})
+    score = _score(answer["score"] if answer else content)
+    if score is None:
+        raise JudgementError(f"the judge gave no score: {content[:80]!r}")
+    reason = str(answer.get("reason") or "") if answer else content.strip()
     if not _SCORES[0] <= score <= _SCORES[1]:
         raise JudgementError(f"the judge's score {score:g} is not from 1 to 5")
     return Verdict(score, reason[:_SHOWN])
+
+
+def _objects(text: str) -> list[dict[str, Any]]:
+    """The JSON objects in a text, the last one first: a judge thinks aloud before it grades."""
+    decoder, found, at = json.JSONDecoder(), [], 0
+    while (at := text.find("{", at)) >= 0:
+        try:
+            value, end = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            at += 1
+            continue
+        found.append(value)
+        at = end
+    return found[::-1]
+
+
+def _score(value: Any) -> float | None:
+    """4, 4.5, "4", "4/5", "4 out of 5"; of a text without JSON, the last "…/5" or a lone number.
+
+    None for anything else, such as "8/10": what it is out of would be guessed.
+    """
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, int | float):
+        return float(value)
+    text = str(value).strip()
+    if lone := _LONE.fullmatch(text):
+        return float(lone[1])
+    found = _OUT_OF.findall(text)
+    return float(found[-1][0]) if found and float(found[-1][1]) == _SCORES[1] else None

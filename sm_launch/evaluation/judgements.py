@@ -8,6 +8,8 @@ import threading
 from pathlib import Path
 from typing import NamedTuple
 
+from sm_launch import json_lines
+
 
 class Verdict(NamedTuple):
     """What a judge said of one answer."""
@@ -23,37 +25,37 @@ class Judgements:
 
     Args:
         path: the file; it is there while the evaluation is under way. None keeps nothing.
+        judge: where the requests go; what one server said is not asked of another.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, judge: str = "") -> None:
         self._path = path
+        self._judge = judge.encode()
         self._lock = threading.Lock()
         self._known = _read(path) if path is not None and path.is_file() else {}
 
     def find(self, request: bytes) -> Verdict | None:
         """What was said to this request before, if anything."""
-        return self._known.get(_key(request))
+        return self._known.get(self._key(request))
 
     def add(self, request: bytes, verdict: Verdict) -> None:
         """Keep a verdict; threads may do so at the same time."""
-        key = _key(request)
+        key = self._key(request)
         with self._lock:
             self._known[key] = verdict
             if self._path is None:
                 return
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            line = json.dumps({"request": key, **verdict._asdict()}, ensure_ascii=False)
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+                file.write(json_lines.dumps({"request": key, **verdict._asdict()}))
+
+    def _key(self, request: bytes) -> str:
+        return hashlib.sha256(self._judge + b"\n" + request).hexdigest()
 
     def finish(self) -> None:
         """The evaluation is complete, and its predictions hold the grades."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
-
-
-def _key(request: bytes) -> str:
-    return hashlib.sha256(request).hexdigest()
 
 
 def _read(path: Path) -> dict[str, Verdict]:
@@ -63,7 +65,7 @@ def _read(path: Path) -> dict[str, Verdict]:
         with path.open("a", encoding="utf-8") as file:
             file.write("\n")
     found = {}
-    for line in text.splitlines():
+    for line in json_lines.split(text):
         try:
             entry = json.loads(line)
             found[str(entry["request"])] = Verdict(float(entry["score"]), str(entry["reason"]))

@@ -25,7 +25,9 @@ class LatencyPlan:
     budget_s: float = 10.0
 
 
-def latency_stats(samples_s: Sequence[float], *, keep_samples: bool = False) -> LatencyStats | None:
+def latency_stats(
+    samples_s: Sequence[float], *, retries: int = 0, keep_samples: bool = False
+) -> LatencyStats | None:
     """Statistics of latencies given in seconds; None when there are none."""
     if not samples_s:
         return None
@@ -40,6 +42,7 @@ def latency_stats(samples_s: Sequence[float], *, keep_samples: bool = False) -> 
         p95_ms=percentile(ordered, 95),
         p99_ms=percentile(ordered, 99),
         samples_ms=tuple(1000 * sample for sample in samples_s) if keep_samples else (),
+        retries=retries,
     )
 
 
@@ -49,6 +52,12 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
     low = math.floor(position)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
+
+
+def spread(examples: Sequence[Example], most: int) -> list[Example]:
+    """At most so many of the examples, evenly spread over all."""
+    wanted = min(most, len(examples))
+    return [examples[i * len(examples) // wanted] for i in range(wanted)]
 
 
 def measure_latency(
@@ -63,14 +72,14 @@ def measure_latency(
     for example in examples[: plan.warmup]:
         if sender.send(task.encode([example])).gave_up:
             return None  # the main pass will say why
-    wanted = min(plan.requests, len(examples))
-    chosen = [examples[i * len(examples) // wanted] for i in range(wanted)]
+    chosen = spread(examples, plan.requests)
     begin = sender.clock()
-    samples = []
+    samples, retries = [], 0
     for example in chosen:
         sent = sender.send(task.encode([example]))
         if sent.reply is not None and sent.reply.status == 200:
             samples.append(sent.latency_s)
+            retries += sent.retries
         if sender.clock() - begin > plan.budget_s:
             break
-    return latency_stats(samples, keep_samples=True)
+    return latency_stats(samples, retries=retries, keep_samples=True)

@@ -1,5 +1,8 @@
 """How probable the model finds the expected answers: loss and perplexity.
 
+As lm-evaluation-harness counts them: blanks that end a prompt belong to the answer, and so does a
+token that straddles the two.
+
 Asks the endpoint for the log-probabilities of a text that is given (OpenAI's completions with
 `echo` and `logprobs`, as vLLM offers them). Servers that do not offer it say so, and the evaluation
 goes on without.
@@ -9,17 +12,25 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sm_launch.evaluation.client import Sender
 from sm_launch.evaluation.examples import Example
 from sm_launch.evaluation.result import Prediction
+from sm_launch.evaluation.task import Statistic
 from sm_launch.evaluation.wire import error_message
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 LOG_LIKELIHOOD, TOKENS = "log_likelihood", "answer_tokens"
+_TRIED = 3
+"""Rows that must all fail before the endpoint is said not to score texts."""
 
 
 class NotOfferedError(ValueError):
@@ -36,15 +47,15 @@ def score_answers(
 ) -> tuple[list[Prediction], list[str]]:
     """The predictions with the log-likelihood of their references, and warnings.
 
-    One row is tried first, so that a server that cannot do it is asked once.
+    A few rows are tried first, the shortest, so that a server that cannot do it is asked a few
+    times and not for every row. A row that cannot be scored is left out, counted and named.
     """
     known = {example.index: example for example in examples}
     wanted = [p for p in predictions if known[p.index].payload is None]
     if not wanted:
         return list(predictions), ["no loss or perplexity: they need prompts, not messages"]
-    try:
-        _log_likelihood(sender, wanted[0])
-    except NotOfferedError as reason:
+    shortest = sorted(wanted, key=lambda p: len(p.text) + len(p.gold))
+    if reason := _not_offered(sender, shortest[:_TRIED]):
         return list(predictions), [f"no loss or perplexity: {reason}"]
 
     def score(prediction: Prediction) -> Prediction | str:
@@ -69,10 +80,65 @@ def score_answers(
     return [scored[p.index] for p in predictions], warnings
 
 
-def loss_and_perplexity(log_likelihood: float, tokens: float) -> dict[str, float]:
-    """Mean negative log-likelihood of a token, and its exponential."""
-    loss = -log_likelihood / tokens
-    return {"loss": loss, "perplexity": math.exp(loss) if loss < 700 else math.inf}
+def _not_offered(sender: Sender, tried: Sequence[Prediction]) -> str:
+    """Why none of these could be scored; empty where one was."""
+    reason = ""
+    for prediction in tried:
+        try:
+            _log_likelihood(sender, prediction)
+        except NotOfferedError as error:
+            reason = reason or str(error)
+        else:
+            return ""
+    return reason
+
+
+def likelihood_metrics(
+    log_likelihood: float, tokens: float, words: float, size: float
+) -> dict[str, float]:
+    """Mean negative log-likelihood of a token, and perplexities of tokens, words and bytes.
+
+    Those of words and bytes do not depend on the tokenizer, so that any two models compare.
+
+    Args:
+        log_likelihood: of all answers, in nats.
+        tokens: how many the answers have; at least one.
+        words: as lm-evaluation-harness splits them, by white space.
+        size: bytes of UTF-8.
+    """
+
+    def perplexity(units: float) -> float:
+        nats = -log_likelihood / units
+        return math.exp(nats) if nats < 700 else math.inf
+
+    return {
+        "loss": -log_likelihood / tokens,
+        "perplexity": perplexity(tokens),
+        "word_perplexity": perplexity(words),
+        "byte_perplexity": perplexity(size),
+    }
+
+
+def likelihood_statistic(predictions: Sequence[Prediction]) -> Statistic:
+    """Of the rows that were scored: each token, word and byte weighs alike, not each row."""
+    import numpy as np
+
+    table = np.array([_counts(p) for p in predictions], dtype=float).reshape(-1, 4)
+
+    def of(rows: NDArray[np.int64]) -> dict[str, float]:
+        total, tokens, words, size = table[rows].sum(axis=0)
+        return likelihood_metrics(total, tokens, words, size) if tokens else {}
+
+    return of
+
+
+def _counts(prediction: Prediction) -> tuple[float, float, int, int]:
+    """Log-likelihood, tokens, words and bytes of the expected answer; 0 where it has no score."""
+    values, gold = prediction.values, prediction.gold
+    if TOKENS not in values:
+        return 0.0, 0.0, 0, 0
+    words = len(re.split(r"\s+", gold))
+    return values[LOG_LIKELIHOOD], values[TOKENS], words, len(gold.encode())
 
 
 def _log_likelihood(sender: Sender, prediction: Prediction) -> tuple[float, int]:
@@ -85,17 +151,34 @@ def _log_likelihood(sender: Sender, prediction: Prediction) -> tuple[float, int]
     if sent.reply.status != 200:
         words = error_message(sent.reply)
         raise NotOfferedError(f"the endpoint does not score a given text ({words})")
-    return _sum(sent.reply.body, len(prediction.text), len(whole))
+    return sum_answer(sent.reply.body, len(prediction.text.rstrip()), len(whole))
 
 
-def _sum(body: bytes, start: int, end: int) -> tuple[float, int]:
+def sum_answer(body: bytes, start: int, end: int) -> tuple[float, int]:
+    """Sum and number of the log-probabilities of tokens that reach into an answer.
+
+    Args:
+        body: a completion with `echo` and `logprobs`.
+        start: the character at which the answer begins, blanks before it included.
+        end: the character after its last; what was generated beyond does not count.
+
+    Raises:
+        NotOfferedError: the body has no such log-probabilities.
+    """
     try:
         found: Any = json.loads(body)["choices"][0]["logprobs"]
-        pairs = zip(found["text_offset"], found["token_logprobs"], strict=True)
-        inside = [float(value) for offset, value in pairs
-                  if start <= offset < end and value is not None]  # fmt: skip
+        offsets, values = found["text_offset"], found["token_logprobs"]
+        ends = [*offsets[1:], end]
+        inside = [
+            None if value is None else float(value)
+            for offset, stop, value in zip(offsets, ends, values, strict=True)
+            if offset < end and (offset >= start or stop > start)
+        ]
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise NotOfferedError("the endpoint's answer has no log-probabilities") from error
-    if not inside:
+    told = [value for value in inside if value is not None]
+    if inside and not told:
+        raise NotOfferedError("the answer is the text's first token, which has no probability")
+    if not told:
         raise NotOfferedError("the endpoint gave no log-probability of the expected answer")
-    return math.fsum(inside), len(inside)
+    return math.fsum(told), len(told)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sm_launch.errors import UserInputError
 from sm_launch.evaluation.calibration import calibrate
-from sm_launch.evaluation.intervals import bootstrap
-from sm_launch.evaluation.metrics import label_order
+from sm_launch.evaluation.calibration_error import debiased_error
+from sm_launch.evaluation.intervals import confidence_intervals, share_interval
 from sm_launch.evaluation.result import (
     CalibrationBin,
-    EvaluationResult,
     Interval,
     Metrics,
     Prediction,
@@ -19,6 +17,10 @@ from sm_launch.evaluation.result import (
 )
 from sm_launch.evaluation.slices import MOST_VALUES, measure_slices, too_many
 from sm_launch.evaluation.task import Task
+
+LEAST_OF_CLASS = 20
+"""Rows of a class below which its precision, recall and F1 are nearly anything."""
+_MOST_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -41,42 +43,50 @@ def measure(task: Task, predictions: Sequence[Prediction], slices: Sequence[str]
         f"column {column!r} has more than {MOST_VALUES} values: the largest are shown"
         for column in too_many(predictions, slices)
     ]
-    unknown = unknown_labels(predictions) if classifies else []
-    if unknown:
-        warnings.append(
-            f"the model never named the labels {', '.join(map(repr, unknown))}: "
-            "their rows count as wrong"
-        )
+    warnings += _about_labels(predictions) if classifies else []
+    warnings += task.remarks(predictions)
+    metrics = task.metrics(predictions)
+    warnings += small_classes(metrics)
+    intervals = confidence_intervals(task, predictions)
+    bins = calibrate(predictions) if classifies else ()
+    if bins:
+        intervals |= dict.fromkeys(("ece", "ece_debiased"), debiased_error(bins).interval)
     return Measured(
-        metrics=task.metrics(predictions),
-        intervals=bootstrap(task.statistic(predictions), len(predictions)),
-        calibration=calibrate(predictions) if classifies else (),
+        metrics=metrics,
+        intervals=intervals,
+        calibration=bins,
         slices=tuple(measure_slices(predictions, slices, task)),
         warnings=tuple(warnings),
     )
 
 
-def unknown_labels(predictions: Sequence[Prediction]) -> list[str]:
-    """Labels of the data that the model gave no score for, told only where it scores them all."""
+def small_classes(metrics: Metrics) -> list[str]:
+    """A warning that names the classes of too few rows, and what those can say at most."""
+    small = sorted(
+        (entry for entry in metrics.per_class if 0 < entry.support < LEAST_OF_CLASS),
+        key=lambda entry: entry.support,
+    )
+    if not small:
+        return []
+    worst = small[0]
+    sure = share_interval(worst.recall, worst.support)
+    shown = ", ".join(f"{entry.label!r} {entry.support}" for entry in small[:_MOST_NAMED])
+    more = f" and {len(small) - _MOST_NAMED} more" if len(small) > _MOST_NAMED else ""
+    return [
+        f"classes of fewer than {LEAST_OF_CLASS} rows say little: {shown}{more}; the recall "
+        f"{worst.recall:.2f} of {worst.label!r} may as well be {sure.low:.2f} or {sure.high:.2f}"
+    ]
+
+
+def _about_labels(predictions: Sequence[Prediction]) -> list[str]:
+    golds = {p.gold for p in predictions}
     named = {label for p in predictions for label in (*p.scores, p.predicted)}
+    if not golds & named:
+        shown = (", ".join(map(repr, sorted(labels)[:20])) for labels in (named, golds))
+        return ["the model answers {}, and the data has {}: every row is wrong".format(*shown)]
+    # One label an answer does not tell what else the model knows.
     told_all = all(len(p.scores) > 1 for p in predictions)
-    return sorted({p.gold for p in predictions} - named) if told_all else []
-
-
-def check_labels(result: EvaluationResult, label_column: str) -> None:
-    """Refuse a classification in which the model and the data share no label.
-
-    Raises:
-        UserInputError: with the labels of both.
-    """
-    if result.task != "text-classification":
-        return
-    unknown = unknown_labels(result.predictions)
-    if unknown and set(unknown) == {p.gold for p in result.predictions}:
-        named = sorted(set(label_order(None, result.predictions)) - set(unknown))
-        raise UserInputError(
-            f"the model knows none of these labels; it answers {', '.join(named)}",
-            field=label_column,
-            value=", ".join(unknown),
-            fix="map the labels of the data, or train with label names instead of ids",
-        )
+    if told_all and golds - named:
+        unknown = ", ".join(map(repr, sorted(golds - named)))
+        return [f"the model never named the labels {unknown}: their rows count as wrong"]
+    return []

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from sm_launch.evaluation.calibration import brier_score, calibrate, expected_calibration_error
+from sm_launch.evaluation.calibration_error import debiased_error
 from sm_launch.evaluation.certainty import score_statistics
 from sm_launch.evaluation.result import ClassificationMetrics, ClassMetrics, Prediction
 from sm_launch.evaluation.task import Statistic
@@ -57,6 +58,7 @@ def classification_metrics(
     bins = calibrate(predictions)
     if bins:
         summary["ece"] = expected_calibration_error(bins)
+        summary["ece_debiased"] = debiased_error(bins).value
         brier = brier_score(predictions)
         if brier is not None:
             summary["brier"] = brier

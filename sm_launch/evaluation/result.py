@@ -38,6 +38,8 @@ class Prediction:
     values: Mapping[str, float] = field(default_factory=dict)
     slices: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
+    vectors: tuple[str, ...] = ()
+    """Of an embedding's texts, packed, until they have been compared with each other."""
 
     @property
     def correct(self) -> bool:
@@ -91,7 +93,7 @@ Metrics = ClassificationMetrics | TextMetrics
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95 % confidence interval, by bootstrap over the rows."""
+    """A 95 % confidence interval."""
 
     low: float
     high: float
@@ -122,7 +124,8 @@ class Slice:
 
 @dataclass(frozen=True)
 class LatencyStats:
-    """Request latencies in milliseconds, as the client saw them (network included)."""
+    """Request latencies in milliseconds, as the client saw them: network, retries and the pauses
+    between them included. `retries` counts the repeated attempts among them."""
 
     count: int
     mean_ms: float
@@ -133,13 +136,16 @@ class LatencyStats:
     p95_ms: float
     p99_ms: float
     samples_ms: tuple[float, ...] = ()
+    retries: int = 0
 
 
 @dataclass(frozen=True)
 class Throughput:
     """The main pass: batched, concurrent requests over all rows.
 
-    `rows_per_s` counts rows that got an answer; `request_latency` is per request under that load.
+    `wall_s` is from the first request's start to the last answer's end; answers are measured
+    afterwards. `rows_per_s` counts rows that got an answer; `request_latency` is per answered
+    request under that load.
     """
 
     batch_size: int
@@ -184,6 +190,8 @@ class EvaluationResult:
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     calibration: tuple[CalibrationBin, ...] = ()
     slices: tuple[Slice, ...] = ()
+    training: Mapping[str, float] = field(default_factory=dict)
+    """What training measured on the same test rows, where it did."""
 
     @property
     def failed_share(self) -> float:
@@ -205,6 +213,7 @@ class EvaluationResult:
             },
             **_metrics_dict(self.metrics),
             "main_metric": self.main_metric,
+            "training": dict(self.training),
             "confidence_intervals": {
                 name: [interval.low, interval.high] for name, interval in self.intervals.items()
             },
@@ -242,7 +251,8 @@ def _latency_dict(stats: LatencyStats | None) -> dict[str, Any] | None:
         return None
     names = ("count", "mean_ms", "min_ms", "max_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms")
     values = {name.removesuffix("_ms"): round(getattr(stats, name), 3) for name in names}
-    return {**values, "samples": [round(sample, 3) for sample in stats.samples_ms]}
+    samples = [round(sample, 3) for sample in stats.samples_ms]
+    return {**values, "retries": stats.retries, "samples": samples}
 
 
 def _throughput_dict(throughput: Throughput | None) -> dict[str, Any] | None:

@@ -9,11 +9,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sm_launch.errors import LaunchError, UserInputError
-from sm_launch.evaluation.batches import Outcome, answer_all
-from sm_launch.evaluation.client import RetryPolicy, Sender
+from sm_launch.evaluation.batches import (
+    Outcome,
+    Replies,
+    answer_all,
+    answer_batch,
+    read_answers,
+)
+from sm_launch.evaluation.client import RetryPolicy, Sender, Sent
 from sm_launch.evaluation.examples import Example, collect_examples
-from sm_launch.evaluation.latency import LatencyPlan, latency_stats, measure_latency
-from sm_launch.evaluation.measure import check_labels, measure
+from sm_launch.evaluation.latency import LatencyPlan, latency_stats, measure_latency, spread
+from sm_launch.evaluation.measure import measure
 from sm_launch.evaluation.result import EvaluationResult, RowFailure, RunInfo, Throughput
 from sm_launch.evaluation.store import PredictionStore
 from sm_launch.evaluation.task import Task
@@ -59,7 +65,8 @@ def evaluate_endpoint(
 ) -> EvaluationResult:
     """Sends `rows` through `invoke` and compares the answers with those expected.
 
-    First single rows one at a time (latency), then everything in batches (throughput, quality).
+    First a few rows to look at, then single rows one at a time (latency), then everything in
+    batches (throughput, quality). What is measured on the answers comes after the last one.
 
     Args:
         invoke: sends one request; see `session_invoker` for SageMaker sessions.
@@ -84,7 +91,7 @@ def evaluate_endpoint(
 
     Raises:
         UserInputError: no rows, a column that no row has, labels that the model does not know at
-            all, or a batch size, concurrency or share out of range.
+            all, scores that are none, or a batch size, concurrency or share out of range.
         EvaluationFailedError: more rows failed than allowed.
         LaunchError: the endpoint cannot be called at all (credentials).
     """
@@ -95,24 +102,27 @@ def evaluate_endpoint(
     task.prepare()
     examples, failures = collect_examples(rows, task, slices)
     run = _Run(task, slices, len(rows), failures, max_failed_share, info or RunInfo(), store)
+    run.warnings += task.settle(examples)
     sender = Sender(invoke, JSON, JSON, retry or RetryPolicy())
     show = progress or _no_progress
     try:
         run.stop_if_too_many_failed()
         waiting = run.resume(examples)
         with show("Latency", None):
+            run.check_first(sender, waiting, batch_size)
             run.latency = measure_latency(sender, task, examples, latency or LatencyPlan())
         with show("Evaluating", len(examples)) as bar:
             bar.advance(len(examples) - len(waiting))
             run.main_pass(sender, waiting, batch_size, concurrency, bar)
+        with show("Measuring", len(run.outcome.predictions)) as bar:
+            run.score_rows(bar)
         if perplexity:
             with show("Scoring", len(run.outcome.predictions)) as bar:
-                run.score(sender, examples, concurrency, bar)
+                run.score_references(sender, examples, concurrency, bar)
         if judge is not None:
             with show("Judging", len(run.outcome.predictions)) as bar:
                 run.judge(judge, bar)
         result = run.result()
-        check_labels(result, task.label_column)
     except BaseException:
         if store is not None:
             store.close()
@@ -142,13 +152,15 @@ def evaluate_outputs(
     task.prepare()
     examples, failures = collect_examples(rows, task, slices)
     run = _Run(task, slices, len(rows), failures, max_failed_share, info or RunInfo(), None)
+    found = [answers[example.index] for example in examples]
+    task.check_first(found, {example.gold for example in examples})
     run.outcome.add(pair(task, examples, answers))
     run.stop_if_too_many_failed()
+    run.score_rows(_NoBar())
     if judge is not None:
         with (progress or _no_progress)("Judging", len(run.outcome.predictions)) as bar:
             run.judge(judge, bar)
     result = run.result()
-    check_labels(result, task.label_column)
     if judge is not None:
         judge.finish()
     return result
@@ -179,10 +191,12 @@ class _Run:
         self.throughput: Throughput | None = None
         self.started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self._begin = time.perf_counter()
+        self._scored = False
 
     def resume(self, examples: Sequence[Example]) -> list[Example]:
         """The examples still to be sent."""
-        known = self.store.resume(examples) if self.store is not None else []
+        identity = self.task.identity()
+        known = self.store.resume(examples, identity) if self.store is not None else []
         if not known:
             return list(examples)
         self.outcome.predictions += known
@@ -193,6 +207,15 @@ class _Run:
         done = {prediction.index for prediction in known}
         return [example for example in examples if example.index not in done]
 
+    def check_first(self, sender: Sender, examples: Sequence[Example], batch_size: int) -> None:
+        """One batch of rows from all over the data, whose answers are looked at and not kept."""
+        if not examples:
+            return
+        replies = answer_batch(sender, self.task, spread(examples, batch_size))
+        self.outcome.retries += replies.retries
+        golds = {example.gold for example in examples}
+        self.task.check_first([answer for _, answer in replies.answers], golds)
+
     def main_pass(
         self,
         sender: Sender,
@@ -201,17 +224,20 @@ class _Run:
         concurrency: int,
         bar: ProgressBar,
     ) -> None:
-        measured = Outcome()
+        answered = 0
+        sent: list[Sent] = []
 
-        def on_done(outcome: Outcome) -> None:
-            measured.add(outcome)
+        def on_done(replies: Replies) -> None:
+            nonlocal answered
+            outcome = read_answers(self.task, replies)
+            answered += len(outcome.predictions)
+            sent.extend(replies.sent)
             self.outcome.add(outcome)
             if self.store is not None:
                 self.store.append(outcome.predictions)
             bar.advance(len(outcome.predictions) + len(outcome.failures))
             self.stop_if_too_many_failed()
 
-        begin = time.perf_counter()
         answer_all(
             sender,
             self.task,
@@ -220,23 +246,13 @@ class _Run:
             concurrency=concurrency,
             on_done=on_done,
         )
-        wall = time.perf_counter() - begin
-        under_load = latency_stats(measured.latencies_s)
-        if under_load is not None:
-            self.throughput = Throughput(
-                batch_size=batch_size,
-                concurrency=concurrency,
-                wall_s=wall,
-                rows_per_s=len(measured.predictions) / wall,
-                requests_per_s=under_load.count / wall,
-                requests=under_load.count,
-                request_latency=under_load,
-            )
+        self.throughput = _throughput(sent, answered, batch_size, concurrency)
 
     def stop_if_too_many_failed(self) -> None:
         failures = self.outcome.failures
         if len(failures) <= self.max_failed_share * self.rows_total:
             return
+        self.score_rows(_NoBar())
         first = min(failures, key=lambda failure: failure.index)
         raise EvaluationFailedError(
             f"{len(failures)} of {self.rows_total} rows failed, "
@@ -245,7 +261,17 @@ class _Run:
             fix="mend the rows listed under failures in evaluation.json, or allow a larger share",
         )
 
-    def score(
+    def score_rows(self, bar: ProgressBar) -> None:
+        """Measure each answer by itself."""
+        if self._scored:
+            return
+        scored = []
+        for prediction in self.outcome.predictions:
+            scored.append(self.task.score(prediction))
+            bar.advance(1)
+        self.outcome.predictions, self._scored = self.task.complete(scored), True
+
+    def score_references(
         self, sender: Sender, examples: Sequence[Example], concurrency: int, bar: ProgressBar
     ) -> None:
         """Ask how probable the expected answers are."""
@@ -288,6 +314,27 @@ class _Run:
             calibration=measured.calibration,
             slices=measured.slices,
         )
+
+
+def _throughput(
+    sent: Sequence[Sent], answered: int, batch_size: int, concurrency: int
+) -> Throughput | None:
+    """From the first request's start to the last one's end; None where nothing was answered."""
+    good = [each for each in sent if each.reply is not None and each.reply.status == 200]
+    retries = sum(each.retries for each in good)
+    under_load = latency_stats([each.latency_s for each in good], retries=retries)
+    if under_load is None:
+        return None
+    wall = max(each.end_s for each in sent) - min(each.begin_s for each in sent)
+    return Throughput(
+        batch_size=batch_size,
+        concurrency=concurrency,
+        wall_s=wall,
+        rows_per_s=answered / wall,
+        requests_per_s=under_load.count / wall,
+        requests=under_load.count,
+        request_latency=under_load,
+    )
 
 
 def _check_ranges(batch_size: int, concurrency: int, max_failed_share: float) -> None:

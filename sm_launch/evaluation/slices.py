@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from sm_launch.evaluation.intervals import bootstrap
+from sm_launch.evaluation.intervals import confidence_intervals
 from sm_launch.evaluation.result import Prediction, Slice
 from sm_launch.evaluation.task import Task
 
@@ -22,7 +22,7 @@ def measure_slices(
         counts = Counter(p.slices.get(column, "(none)") for p in predictions)
         for value, rows in counts.most_common(MOST_VALUES):
             inside = [p for p in predictions if p.slices.get(column, "(none)") == value]
-            intervals = bootstrap(task.statistic(inside), rows, resamples=_RESAMPLES)
+            intervals = confidence_intervals(task, inside, resamples=_RESAMPLES)
             found.append(
                 Slice(
                     column,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
+from sm_launch import __version__, json_lines
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation.examples import Example
 from sm_launch.evaluation.result import Prediction
@@ -17,12 +18,13 @@ from sm_launch.evaluation.result import Prediction
 class PredictionStore:
     """`<path>`, and `<path>.partial` while the evaluation is under way.
 
-    The partial file starts with a fingerprint of the rows and of `identity`; it is continued only
-    where both are the same, else started afresh. Failed rows are not stored: they are tried again.
+    The partial file starts with a fingerprint of the rows, of what is asked and of `identity`; it
+    is continued only where all are the same, else started afresh. Failed rows are not stored: they
+    are tried again.
 
     Args:
         path: the JSON Lines file of a finished evaluation.
-        identity: what answers, e.g. the endpoint's name and creation time.
+        identity: what answers: its content or version, not only its name.
     """
 
     def __init__(self, path: Path, identity: str = "") -> None:
@@ -31,10 +33,15 @@ class PredictionStore:
         self._identity = identity
         self._file: TextIO | None = None
 
-    def resume(self, examples: Sequence[Example]) -> list[Prediction]:
-        """Opens the partial file and returns the predictions that are in it already."""
-        header = {"fingerprint": self._fingerprint(examples)}
-        found = _read_lines(self.partial) if self.partial.exists() else []
+    def resume(self, examples: Sequence[Example], asked: Mapping[str, Any]) -> list[Prediction]:
+        """Opens the partial file and returns the predictions that are in it already.
+
+        Args:
+            examples: the rows.
+            asked: how they are asked; see Task.identity.
+        """
+        header = {"fingerprint": self._fingerprint(examples, asked)}
+        found = json_lines.read_until_cut(self.partial) if self.partial.exists() else []
         kept = found[1:] if found[:1] == [header] else []
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Written anew rather than appended to: the last line may have been cut off.
@@ -62,15 +69,15 @@ class PredictionStore:
         write_predictions(self.path, predictions)
         self.partial.unlink(missing_ok=True)
 
-    def _fingerprint(self, examples: Iterable[Example]) -> str:
-        digest = hashlib.sha256(self._identity.encode())
-        for example in examples:
-            digest.update(json.dumps(_identity(example), default=str).encode())
+    def _fingerprint(self, examples: Iterable[Example], asked: Mapping[str, Any]) -> str:
+        digest = hashlib.sha256()
+        for part in (self._identity, __version__, asked, *map(asdict, examples)):
+            digest.update(json.dumps(part, default=str).encode() + b"\n")
         return digest.hexdigest()
 
     def _write(self, line: dict[str, Any]) -> None:
         if self._file is not None:
-            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._file.write(json_lines.dumps(line))
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
@@ -79,15 +86,20 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
     draft = path.with_name(path.name + ".new")
     with draft.open("w", encoding="utf-8") as file:
         for prediction in predictions:
-            file.write(json.dumps(asdict(prediction), ensure_ascii=False) + "\n")
+            file.write(json_lines.dumps(asdict(prediction)))
     draft.replace(path)
 
 
-def read_predictions(path: Path) -> list[Prediction]:
+def read_predictions(path: Path, *, rows: int | None = None) -> list[Prediction]:
     """The predictions of a finished evaluation.
 
+    Args:
+        path: what `write_predictions` wrote.
+        rows: how many there must be, where that is known.
+
     Raises:
-        UserInputError: no such file, or not written by `write_predictions`.
+        UserInputError: no such file, not such a file, one that ends short, or another number of
+            rows.
     """
     if not path.is_file():
         raise UserInputError(
@@ -97,36 +109,26 @@ def read_predictions(path: Path) -> list[Prediction]:
             fix="name the predictions.jsonl that an evaluation wrote",
         )
     try:
-        return [_prediction(line) for line in _read_lines(path)]
-    except TypeError as error:
+        found = [_prediction(line) for line in json_lines.read(path)]
+    except (TypeError, ValueError) as error:
         raise UserInputError(
             "this is not a file of predictions", field="predictions", value=str(path)
         ) from error
-
-
-def _identity(example: Example) -> list[Any]:
-    return [
-        example.index,
-        example.text,
-        example.gold,
-        example.payload,
-        list(example.slices.items()),
-    ]
+    if rows is not None and len(found) != rows:
+        raise UserInputError(
+            f"holds {len(found)} predictions, and its evaluation has {rows}",
+            field="predictions",
+            value=str(path),
+            fix="evaluate the model again: the file was changed or cut",
+        )
+    return found
 
 
 def _prediction(line: dict[str, Any]) -> Prediction:
-    return Prediction(**{**line, "references": tuple(line.get("references", ()))})
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a file, up to a line that was cut off by an interruption."""
-    lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            break
-        if not isinstance(line, dict):
-            break
-        lines.append(line)
-    return lines
+    return Prediction(
+        **{
+            **line,
+            "references": tuple(line.get("references", ())),
+            "vectors": tuple(line.get("vectors", ())),
+        }
+    )

@@ -20,6 +20,11 @@ HEADLINES = {
     "f1_weighted": "F1 (weighted)",
     "roc_auc_macro": "ROC-AUC (macro)",
     "ece": "calibration error",
+    "ece_debiased": "calibration error, less chance",
+    "mse": "mean squared error",
+    "mae": "mean absolute error",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
     "precision": "precision",
     "recall": "recall",
     "f1": "F1",
@@ -32,6 +37,8 @@ HEADLINES = {
     "judge": "judge (0 to 1)",
     "loss": "loss (nats a token)",
     "perplexity": "perplexity",
+    "word_perplexity": "perplexity of a word",
+    "byte_perplexity": "perplexity of a byte",
 }
 
 
@@ -57,20 +64,31 @@ def _headline(result: EvaluationResult) -> Table:
     table.add_column(style="dim")
     table.add_column(justify="right", style="bold")
     table.add_column(style="dim")
+    table.add_column(style="dim")
     summary = result.metrics.summary if result.metrics is not None else {}
     for name, title in HEADLINES.items():
         if name in summary:
-            table.add_row(title, f"{summary[name]:.4f}", _interval(result.intervals.get(name)))
+            trained = (
+                f"training {value:.4f}" if (value := result.training.get(name)) is not None else ""
+            )
+            interval = _interval(result.intervals.get(name))
+            table.add_row(title, f"{summary[name]:.4f}", interval, trained)
     table.add_row("rows", f"{len(result.predictions)} of {result.rows_total}")
     if result.failures:
         table.add_row("failed rows", f"[red]{len(result.failures)}[/red]")
     if result.latency is not None:
-        table.add_row("latency p50 / p95 / p99", _milliseconds(result.latency))
+        again = _repeated(result.latency)
+        table.add_row("latency p50 / p95 / p99", _milliseconds(result.latency), again)
     if result.throughput is not None:
         load = result.throughput
         setting = f"batch {load.batch_size} × {load.concurrency}"
-        table.add_row(f"throughput ({setting})", f"{load.rows_per_s:.1f} rows/s")
+        again = _repeated(load.request_latency)
+        table.add_row(f"throughput ({setting})", f"{load.rows_per_s:.1f} rows/s", again)
     return table
+
+
+def _repeated(stats: LatencyStats) -> str:
+    return f"with {stats.retries} repeated attempts" if stats.retries else ""
 
 
 def _interval(interval: Interval | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sm_launch.evaluation.examples import Example, Row
@@ -27,12 +27,16 @@ class Task:
         labels: order of the labels in tables.
         parameters: sent with each request.
         data_columns: the columns of the data.
+        pair_column: column of a second text, for the task that has one.
+        known_labels: the model's own classes, in the order of their ids.
     """
 
     name: ClassVar[str]
-    main_metric: ClassVar[str]
+    main_metric: str
     """What slices, comparisons and the reader look at first."""
     DEFAULT_COLUMNS: ClassVar[tuple[str, str]]
+    lists: ClassVar[bool] = False
+    """Whether one answer is a list of objects: servers drop the outer list of a lone input."""
 
     def __init__(
         self,
@@ -42,11 +46,15 @@ class Task:
         labels: Sequence[str] | None = None,
         parameters: Mapping[str, Any] | None = None,
         data_columns: Sequence[str] = (),
+        pair_column: str | None = None,
+        known_labels: Sequence[str] = (),
     ) -> None:
         text, label = self.default_columns(data_columns)
         self.text_column = text_column or text
         self.label_column = label_column or label
         self.labels = labels
+        self.pair_column = pair_column
+        self.known_labels = tuple(known_labels)
         self.parameters = dict(parameters or {})
 
     def default_columns(self, data_columns: Sequence[str]) -> tuple[str, str]:
@@ -56,7 +64,8 @@ class Task:
     @property
     def columns(self) -> dict[str, str]:
         """Setting to column that the data must have."""
-        return {"text_column": self.text_column, "label_column": self.label_column}
+        columns = {"text_column": self.text_column, "label_column": self.label_column}
+        return columns | ({"text_pair_column": self.pair_column} if self.pair_column else {})
 
     def prepare(self) -> None:
         """Called before the first request: fails where a library is missing."""
@@ -71,26 +80,79 @@ class Task:
         payload: dict[str, Any] = {"inputs": inputs, "parameters": self.parameters}
         return json.dumps(payload, ensure_ascii=False).encode()
 
-    def decode(self, body: bytes, examples: Sequence[Example]) -> list[Prediction]:
-        """The answers to `examples`. Raises WireError where the body is not what was agreed on."""
-        answers = read_list(body, len(examples))
-        return [self.predict(*pair) for pair in zip(examples, answers, strict=True)]
+    def answers(self, body: bytes, expected: int) -> list[Any]:
+        """The answers in `body`, one for each of the `expected` inputs, as they are.
+
+        Raises:
+            WireError: not JSON, another shape, or another number of answers.
+        """
+        return read_list(body, expected, lists=self.lists)
+
+    def read(self, example: Example, answer: Any) -> Prediction:
+        """One answer as a prediction. Quick: it is called while the server is timed.
+
+        Raises WireError.
+        """
+        raise NotImplementedError
+
+    def score(self, prediction: Prediction) -> Prediction:
+        """The prediction with what can be measured on it alone."""
+        return prediction
 
     def predict(self, example: Example, answer: Any) -> Prediction:
         """One answer, measured. Raises WireError."""
-        raise NotImplementedError
+        return self.score(self.read(example, answer))
+
+    def complete(self, predictions: Sequence[Prediction]) -> list[Prediction]:
+        """The scored predictions with what can be measured on all of them only."""
+        return list(predictions)
+
+    def check_first(self, answers: Sequence[Any], golds: Collection[str]) -> None:
+        """Look at a few answers before all rows are paid for.
+
+        Args:
+            answers: as they came.
+            golds: the expected answers of all rows.
+
+        Raises:
+            UserInputError: answers like these cannot be measured against the data.
+        """
+
+    def settle(self, examples: Sequence[Example]) -> list[str]:
+        """Choose what depends on all rows, before the first request; returns what to tell of it."""
+        return []
+
+    def remarks(self, predictions: Sequence[Prediction]) -> list[str]:
+        """What to tell of the scored predictions beside their metrics."""
+        return []
+
+    def identity(self) -> dict[str, Any]:
+        """What makes the same row another request, or its answer another prediction."""
+        return {"task": self.name, "parameters": self.parameters, "columns": self.columns}
 
     def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
         """Quality over `predictions`, of which there is at least one."""
         raise NotImplementedError
+
+    def may_lack(self, name: str) -> bool:
+        """Whether a row without the value `name` is one on which it is not known.
+
+        False for counts, where no value means none.
+        """
+        return True
 
     def statistic(self, predictions: Sequence[Prediction]) -> Statistic:
         """The metrics that confidence intervals and comparisons are made of."""
         return mean_of_values(predictions)
 
 
-def read_list(body: bytes, expected: int) -> list[Any]:
+def read_list(body: bytes, expected: int, *, lists: bool = False) -> list[Any]:
     """The answers in `body`, one for each of the `expected` inputs.
+
+    Args:
+        body: JSON.
+        expected: how many inputs were sent.
+        lists: an answer is itself a list of objects.
 
     Raises:
         WireError: not JSON, another shape, or another number of answers.
@@ -99,13 +161,17 @@ def read_list(body: bytes, expected: int) -> list[Any]:
         document = json.loads(body)
     except ValueError as error:
         raise WireError(f"the reply is not JSON: {excerpt(body)}") from error
-    if isinstance(document, dict) and expected == 1:
-        return [document]
+    if expected == 1 and (isinstance(document, dict) or (lists and _objects(document))):
+        return [document]  # HF pipelines drop the outer list for one input
     if not isinstance(document, list):
         raise WireError(f"the reply is not a JSON list: {excerpt(body)}")
     if len(document) != expected:
         raise WireError(f"{expected} inputs were sent and {len(document)} answers came back")
     return document
+
+
+def _objects(document: Any) -> bool:
+    return isinstance(document, list) and all(isinstance(item, dict) for item in document)
 
 
 def mean_of_values(predictions: Sequence[Prediction]) -> Statistic:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sm_launch import json_lines
 from sm_launch.errors import UserInputError
-from sm_launch.evaluation.batches import Outcome
+from sm_launch.evaluation.batches import Outcome, read_pairs
 from sm_launch.evaluation.examples import Example
-from sm_launch.evaluation.result import RowFailure
 from sm_launch.evaluation.task import Task
-from sm_launch.evaluation.wire import WireError
 
 SUFFIX = ".out"
 
@@ -52,33 +51,23 @@ def read_outputs(path: Path, rows: int) -> list[Any]:
 
 
 def _lines(file: Path) -> list[Any]:
-    text = file.read_text(encoding="utf-8", errors="replace")
     found: list[Any] = []
-    for line in text.splitlines():
-        if not line.strip():
-            continue
+    for line in json_lines.lines(file):
         try:
-            found.append(json.loads(line))
-        except ValueError:
-            found.append(line)
+            found.append(json.loads(line.text))
+        except ValueError as error:
+            if not line.ended:
+                raise UserInputError(
+                    "the file ends short: its last line is cut off",
+                    field=f"{file} line {line.number}",
+                    value=line.text[-80:],
+                    fix="copy the file again, or run the transform job again",
+                ) from error
+            found.append(line.text)
     # A lone JSON array over the whole file, as one request with Accept: application/json leaves.
     return found[0] if len(found) == 1 and isinstance(found[0], list) else found
 
 
 def pair(task: Task, examples: Sequence[Example], answers: Sequence[Any]) -> Outcome:
     """The answers as predictions; those that cannot be read are failures."""
-    outcome = Outcome()
-    for example in examples:
-        answer = answers[example.index]
-        try:
-            outcome.predictions.append(task.predict(example, answer))
-        except WireError as error:
-            outcome.failures.append(RowFailure(example.index, error_of(answer) or str(error)))
-    return outcome
-
-
-def error_of(answer: Any) -> str:
-    """What an error that our server wrote in place of an answer says; empty for anything else."""
-    if isinstance(answer, Mapping) and isinstance(answer.get("error"), Mapping):
-        return str(answer["error"].get("message", answer["error"]))
-    return ""
+    return read_pairs(task, ((example, answers[example.index]) for example in examples))

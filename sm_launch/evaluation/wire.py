@@ -1,8 +1,9 @@
-"""The classification endpoint's wire format, as pure functions between texts and bodies."""
+"""What goes over the wire to an endpoint and comes back, as pure functions."""
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,28 +43,6 @@ class WireError(ValueError):
     """The endpoint answered 200 with a body that is not the format agreed on."""
 
 
-def decode(body: bytes, expected: int) -> list[Answer]:
-    """The answers in `body`, one for each of the `expected` inputs.
-
-    Takes a list of score lists (what `top_k` asks for), and a list of single label objects, so
-    that endpoints which ignore `top_k` can be evaluated too, without score metrics.
-
-    Raises:
-        WireError: not JSON, another shape, or another number of answers.
-    """
-    try:
-        document = json.loads(body)
-    except ValueError as error:
-        raise WireError(f"the reply is not JSON: {excerpt(body)}") from error
-    if not isinstance(document, list):
-        raise WireError(f"the reply is not a JSON list: {excerpt(body)}")
-    if expected == 1 and document and all(isinstance(item, dict) for item in document):
-        document = [document]  # HF pipelines drop the outer list for one input
-    if len(document) != expected:
-        raise WireError(f"{expected} inputs were sent and {len(document)} answers came back")
-    return [_answer(item) for item in document]
-
-
 def error_message(reply: InvokeReply) -> str:
     """What an error reply says: our containers' `error.message`, else the start of the body."""
     try:
@@ -74,15 +53,28 @@ def error_message(reply: InvokeReply) -> str:
     return f"HTTP {reply.status}: {message}"
 
 
-def _answer(item: Any) -> Answer:
+def read_scores(item: Any) -> Answer:
+    """The answer to one text: a list of label and score, or one label alone.
+
+    Raises:
+        WireError: another shape, or a score that is no number.
+    """
     entries = [item] if isinstance(item, dict) else item
     try:
-        scored = [(str(entry["label"]), entry.get("score")) for entry in entries]
-        best = max(scored, key=lambda pair: float("-inf") if pair[1] is None else float(pair[1]))
-        scores = {label: float(score) for label, score in scored if score is not None}
+        scored = [(str(entry["label"]), _number(entry.get("score"))) for entry in entries]
+        best = max(scored, key=lambda pair: float("-inf") if pair[1] is None else pair[1])
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise WireError(f"not a list of label and score: {str(item)[:120]}") from error
-    return Answer(best[0], scores)
+    return Answer(best[0], {label: score for label, score in scored if score is not None})
+
+
+def _number(value: Any) -> float | None:
+    if value is None:
+        return None
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(value)
+    return number
 
 
 def excerpt(body: bytes) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -23,6 +25,11 @@ from sm_launch.images.sbom import write_sbom
 _CPU_BASE = "debian:bookworm-slim"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 _SYSTEM_CA = Path("/etc/ssl/certs/ca-certificates.crt")
+PLATFORM = "linux/amd64"
+"""The one that the locks have wheels for, whatever machine builds."""
+_ONE_MANIFEST = ("--provenance=false", "--sbom=false")
+"""SageMaker takes a Docker V2 manifest. An engine with the containerd image store (the default of
+Docker 29) would make an OCI index, to hold attestations beside the image."""
 
 # Stack versions that become labels.
 _LABELLED = ("torch", "transformers", "trl", "peft", "vllm",
@@ -41,8 +48,10 @@ def build(
     images: tuple[str, ...] = IMAGES,
     cache: str | None = None,
     efa: bool = False,
-    vllm: bool = False,
+    vllm: bool | None = None,
     sbom: bool = True,
+    updates: str | None = None,
+    platform: str = PLATFORM,
 ) -> list[Image]:
     """Build `sm-train:TAG-FLAVOR` and `sm-serve:TAG-FLAVOR`.
 
@@ -57,8 +66,11 @@ def build(
         images: which of the two.
         cache: registry repository for BuildKit's layer cache.
         efa: add libfabric and NCCL's plugin for it to the training image (GPU flavour).
-        vllm: give the serving image vLLM, for generation on GPUs (GPU flavour).
+        vllm: whether the serving image has vLLM, for generation on GPUs; default: GPU flavour only.
         sbom: write a bill of materials beside.
+        updates: security updates are asked for again when this text changes, though layers are
+            cached; default: the variable IMAGE_UPDATES, else the week (`2026-W48`).
+        platform: `linux/amd64`; another is refused.
 
     Raises:
         UserInputError: a tag or flavour that cannot be.
@@ -67,28 +79,46 @@ def build(
     root = root or repository()
     tag = checked_tag(tag or default_tag(root))
     checked_flavor(flavor)
-    for option, chosen in (("efa", efa), ("vllm", vllm)):
-        if chosen and flavor != "gpu":
-            raise UserInputError(
-                "needs the GPU flavour", field=option, value=True, fix="--flavor gpu"
-            )
+    _check_options(flavor, platform, efa=efa, vllm=bool(vllm))
     if flavor == "cpu" and _fill_wheelhouse(root):
         torch_index_url = ""  # an index that cannot be reached would fail the build
     secrets = build_secrets(ca_bundle)
     built = []
     for image in images:
         uri = f"sm-{image}:{tag}-{flavor}"
-        lock = "vllm" if vllm and image == "serve" else flavor
+        lock = "gpu-no-vllm" if vllm is False and image == "serve" and flavor == "gpu" else flavor
         arguments = build_arguments(flavor, base_image, torch_index_url, index_url, lock=lock)
+        arguments += ["--build-arg", f"UPDATES={updates or _updates()}", "--platform", platform]
         own = ["--build-arg", "EFA=on"] if efa and image == "train" else []
         context = ["--file", str(root / "containers" / image / "Dockerfile"), *arguments, *own,
                    *secrets, *_cache_from(cache, image, flavor),
                    str(root / "containers")]  # fmt: skip
-        docker("buildx", "build", "--load", "--tag", uri, *_labels(root, image, flavor, tag, lock),
+        labels = _labels(root, image, flavor, tag, lock)
+        docker("buildx", "build", "--load", "--tag", uri, *_ONE_MANIFEST, *labels,
                *_cache_to(cache, image, flavor), *context, show=True)  # fmt: skip
         materials = write_sbom(root, image, tag, flavor, context) if sbom else None
         built.append(Image(f"sm-{image}", uri, None, size(uri), materials))
     return built
+
+
+def _check_options(flavor: str, platform: str, **gpu_only: bool) -> None:
+    if platform != PLATFORM:
+        raise UserInputError(
+            "the images have no lock files for this platform",
+            field="platform",
+            value=platform,
+            fix=f"leave it out ({PLATFORM} is built, on other machines by emulation), and choose "
+            "instances that are not Graviton (ml.c7g, ml.m7g, …)",
+        )
+    for option, chosen in gpu_only.items():
+        if chosen and flavor != "gpu":
+            raise UserInputError(
+                "needs the GPU flavour", field=option, value=True, fix="--flavor gpu"
+            )
+
+
+def _updates() -> str:
+    return os.environ.get("IMAGE_UPDATES") or f"{datetime.now(UTC):%G-W%V}"
 
 
 def build_arguments(
@@ -123,17 +153,27 @@ def build_secrets(ca_bundle: Path | None) -> list[str]:
 
 
 def _labels(root: Path, image: str, flavor: str, tag: str, lock: str) -> list[str]:
+    """Labels and times are the commit's, so that a commit built twice is one image."""
+    moment = int(git(root, "log", "-1", "--format=%ct") or datetime.now(UTC).timestamp())
+    created = datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
     labels = {
         "org.opencontainers.image.title": f"sm-{image}",
-        "org.opencontainers.image.source": git(root, "remote", "get-url", "origin") or "unknown",
+        "org.opencontainers.image.source": source_url(root),
         "org.opencontainers.image.revision": git(root, "rev-parse", "HEAD"),
         "org.opencontainers.image.version": tag,
-        "org.opencontainers.image.created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "org.opencontainers.image.created": created,
     }
     for name, version in locked_versions(root, image, flavor, lock).items():
         if name in _LABELLED:
             labels[f"sm-launch.stack.{name}"] = version
-    return [part for key, value in labels.items() for part in ("--label", f"{key}={value}")]
+    marks = [part for key, value in labels.items() for part in ("--label", f"{key}={value}")]
+    return ["--build-arg", f"SOURCE_DATE_EPOCH={moment}", *marks]
+
+
+def source_url(root: Path) -> str:
+    """Where the checkout came from, without the token that a clone's URL may hold."""
+    origin = git(root, "remote", "get-url", "origin")
+    return re.sub(r"(?<=://)[^/@]*@", "", origin) or "unknown"
 
 
 def _cache_from(cache: str | None, image: str, flavor: str) -> list[str]:

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from sm_launch import json_lines
 from sm_launch.images import ecr
 from sm_launch.images.checkout import IMAGES
 from sm_launch.images.engine import docker, size
@@ -25,8 +26,8 @@ def list_images(*, registry: str | None = None, region: str | None = None) -> li
 
 
 def _local_images() -> list[dict[str, Any]]:
-    lines = docker("images", "--digests", "--format", "{{json .}}").splitlines()
-    entries = [json.loads(line) for line in lines]
+    listed = docker("images", "--digests", "--format", "{{json .}}")
+    entries = [json.loads(line) for line in json_lines.split(listed)]
     return [
         {
             "repository": entry["Repository"],

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sm_launch.errors import LaunchError, UserInputError
-from sm_launch.images import ecr
+from sm_launch.images import ecr, manifest
+from sm_launch.images.building import PLATFORM
 from sm_launch.images.checkout import (
     IMAGES,
     checked_flavor,
@@ -29,13 +31,17 @@ def push(
 ) -> list[Image]:
     """Push the built images, and say by which digest they can be pulled.
 
+    An image that the registry has already, under its tag, is not sent again, so that a push can be
+    repeated after an interruption.
+
     Args:
         registry: `host[:port][/prefix]`; default: ECR of the account and region in use.
         allow_dirty: push although the working tree has changes.
 
     Raises:
         UserInputError: the tag is `latest`, the tree is dirty, or an image was not built.
-        LaunchError: docker or the registry refused.
+        LaunchError: docker or the registry refused, the tag names another image there, or the image
+            is of a kind that SageMaker does not take.
     """
     root = root or repository()
     tag = checked_tag(tag or default_tag(root))
@@ -62,12 +68,37 @@ def push(
 
 
 def _push(local: str, registry: str) -> Image:
+    """Push one image, unless the registry has it: a tag is written once (ECR refuses more)."""
     uri = f"{registry}/{local}"
     name = local.partition(":")[0]
-    docker("tag", local, uri)
-    docker("push", uri, show=True)
-    digests: list[str] = inspect(uri).get("RepoDigests", [])
-    ours = [digest for digest in digests if digest.startswith(f"{registry}/{name}@")]
-    if not ours:
-        raise LaunchError("the registry named no digest for a pushed image", value=uri)
-    return Image(name, uri, ours[-1], size(uri))
+    found = inspect(local)
+    _check_pushable(local, found)
+    known = manifest.remote(uri)
+    if known is not None and not known.is_of(found["Id"]):
+        raise LaunchError(
+            "the registry holds another image under this tag, and tags are written once",
+            value=f"{uri} is {known.digest}",
+            fix="use that one; or give the new build a tag of its own (TAG=…), or commit first",
+        )
+    if known is None:
+        docker("tag", local, uri)
+        docker("push", uri, show=True)
+        known = manifest.remote(uri)
+    if known is None:
+        raise LaunchError("the registry does not know an image that was just pushed", value=uri)
+    manifest.require_docker_v2(known.media_type, uri)
+    return Image(name, uri, f"{registry}/{name}@{known.digest}", size(local))
+
+
+def _check_pushable(local: str, found: dict[str, Any]) -> None:
+    """What Docker says of the image before it is sent; older engines say less."""
+    platform = f"{found['Os']}/{found['Architecture']}"
+    if platform != PLATFORM:
+        raise LaunchError(
+            f"the image is for {platform}; SageMaker's instances for it are {PLATFORM}",
+            value=local,
+            fix="build it again with `make build`, which names the platform",
+        )
+    media_type = found.get("Descriptor", {}).get("mediaType")
+    if media_type is not None:
+        manifest.require_docker_v2(media_type, local)

@@ -6,10 +6,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from sm_launch.evaluation.comparison import LOWER_IS_BETTER, SIGNIFICANT, Comparison
+from sm_launch.evaluation.comparison import SIGNIFICANT, Comparison
 from sm_launch.evaluation.result import Prediction
+from sm_launch.evaluation.scales import LOWER_IS_BETTER, UNBOUNDED
+from sm_launch.redaction import redact_value
 from sm_launch.report.html import Markup, el, figure, page, section, table
-from sm_launch.report.intervals import UNBOUNDED, interval_chart, scaled
+from sm_launch.report.intervals import interval_chart, scaled
 from sm_launch.report.quality import shorten, shown
 
 ROWS_SHOWN = 20
@@ -18,7 +20,7 @@ ROWS_SHOWN = 20
 def write_comparison(found: Comparison, directory: Path) -> Path:
     """Writes comparison.json and comparison.html; returns the page's path."""
     directory.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(found.to_dict(), indent=2, ensure_ascii=False)
+    text = json.dumps(redact_value(found.to_dict()), indent=2, ensure_ascii=False)
     (directory / "comparison.json").write_text(text + "\n", encoding="utf-8")
     path = directory / "comparison.html"
     path.write_text(render_comparison(found), encoding="utf-8")
@@ -28,18 +30,13 @@ def write_comparison(found: Comparison, directory: Path) -> Path:
 def render_comparison(found: Comparison) -> str:
     """The comparison as an HTML document."""
     title = f"{found.first} against {found.second}"
-    left_out = (
-        f" {found.only_one_answered:,} rows that only one model answered are left out."
-        if found.only_one_answered
-        else ""
-    )
     return page(
         title,
         el(
             "header",
             el("h1", title),
-            el("p", f"{found.task}, {found.rows:,} rows that both answered.{left_out}",
-               class_="sub"),
+            el("p", f"{found.task}, {found.rows:,} rows that both answered.", class_="sub"),
+            *(el("p", line, class_="sub") for line in found.left_out()),
             el("p", verdict(found)),
         ),
         _differences(found),
@@ -58,7 +55,8 @@ def verdict(found: Comparison) -> str:
     worse = [m.metric for m in clear if not m.improved]
     parts = [f"better in {', '.join(better)}"] if better else []
     parts += [f"worse in {', '.join(worse)}"] if worse else []
-    return f"{found.second} is significantly {' and '.join(parts)} (p below {SIGNIFICANT})."
+    corrected = f"p below {SIGNIFICANT}, corrected for {len(found.metrics)} metrics"
+    return f"{found.second} is significantly {' and '.join(parts)} ({corrected})."
 
 
 def _differences(found: Comparison) -> Markup:
@@ -74,23 +72,25 @@ def _differences(found: Comparison) -> Markup:
             f"{m.second:.4f}",
             f"{m.difference:+.4f}",
             f"{m.p_value:.4f}",
+            f"{m.p_adjusted:.4f}",
         ]
         for m in found.metrics
     ]
     named = [m.metric for m in found.metrics if m.metric in LOWER_IS_BETTER]
     lower = f" Lower is better: {', '.join(named)}." if named else ""
-    head = ["Metric", found.first, found.second, "Difference", "p"]
+    head = ["Metric", found.first, found.second, "Difference", "p", "p (Holm)"]
     chart = figure(f"{found.second} minus {found.first}", interval_chart(bars, zero=True))
     return section(
         "Differences",
         el(
             "div",
             chart,
-            el("div", table(head, rows, numeric=range(1, 5))),
+            el("div", table(head, rows, numeric=range(1, 6))),
             class_="charts",
         ),
-        note="95 % intervals and p-values by paired bootstrap over the rows. An interval that "
-        f"crosses the dashed line at 0 may be chance.{lower}",
+        note="95 % intervals. P-values by exchanging the two answers of a row at random, for "
+        "shares of rows McNemar's; the last column is corrected for all metrics that are compared "
+        f"at once, and decides what is significant.{lower}",
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from sm_launch.evaluation.gates import GateResult, gate_dict
 from sm_launch.evaluation.result import EvaluationResult, LatencyStats, Prediction
 from sm_launch.evaluation.store import write_predictions
+from sm_launch.redaction import redact_value
 from sm_launch.report import charts
 from sm_launch.report.html import Markup, el, figure, join, page, section, table
 from sm_launch.report.quality import (
@@ -65,7 +66,7 @@ def write_evaluation(
     )
     document = result.to_dict()
     document["gates"] = [gate_dict(gate) for gate in gates]
-    text = json.dumps(document, indent=2, ensure_ascii=False)
+    text = json.dumps(redact_value(document), indent=2, ensure_ascii=False)
     paths.evaluation.write_text(text + "\n", encoding="utf-8")
     write_predictions(paths.predictions, result.predictions)
     events = read_training_log(training_log) if training_log and training_log.is_file() else []
@@ -163,7 +164,7 @@ def _training(events: Sequence[Mapping[str, Any]]) -> Markup | None:
 def _speed(result: EvaluationResult) -> Markup | None:
     if result.latency is None and result.throughput is None:
         return None
-    rows = []
+    rows: list[list[str]] = []
     graphic = None
     if result.latency is not None:
         stats = result.latency
@@ -175,21 +176,22 @@ def _speed(result: EvaluationResult) -> Markup | None:
         load = result.throughput
         setting = f"batches of {load.batch_size}, {load.concurrency} at a time"
         rows.append([setting, *_latency_cells(load.request_latency)])
-    head = ["Requests", "Count", "Mean", "p50", "p90", "p95", "p99", "Max"]
+    head = ["Requests", "Count", "Mean", "p50", "p90", "p95", "p99", "Max", "Repeated"]
     return section(
         "Latency and throughput",
         table(
-            head, rows, numeric=range(1, 8), caption="Milliseconds per request, as the client saw"
+            head, rows, numeric=range(1, 9), caption="Milliseconds per request, as the client saw"
         ),
         _throughput_text(result),
         el("div", graphic, class_="charts") if graphic else None,
-        note="Seen from the evaluating machine, its network and load included.",
+        note="Seen from the evaluating machine: its network and load, repeated attempts and the "
+        "pauses between them included.",
     )
 
 
 def _latency_cells(stats: LatencyStats) -> list[str]:
     values = (stats.mean_ms, stats.p50_ms, stats.p90_ms, stats.p95_ms, stats.p99_ms, stats.max_ms)
-    return [f"{stats.count:,}", *(f"{value:,.1f}" for value in values)]
+    return [f"{stats.count:,}", *(f"{value:,.1f}" for value in values), f"{stats.retries:,}"]
 
 
 def _throughput_text(result: EvaluationResult) -> Markup | None:

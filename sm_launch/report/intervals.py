@@ -22,8 +22,6 @@ class Bar:
     high: float
 
 
-UNBOUNDED = frozenset({"loss", "perplexity"})
-"""Metrics that would squeeze those from 0 to 1 into a corner of their chart."""
 _PERCENT = frozenset({"bleu", "chrf"})
 
 

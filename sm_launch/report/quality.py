@@ -10,11 +10,12 @@ from sm_launch.evaluation.result import (
     Metrics,
     Prediction,
 )
+from sm_launch.evaluation.scales import UNBOUNDED
 from sm_launch.evaluation.tasks.token_classification import readable
 from sm_launch.report import charts
 from sm_launch.report.charts import Series
 from sm_launch.report.html import Markup, el, figure, join, section, table
-from sm_launch.report.intervals import UNBOUNDED, Bar, interval_chart, scaled
+from sm_launch.report.intervals import Bar, interval_chart, scaled
 
 ANSWERS_SHOWN = 20
 TEXT_SHOWN = 240
@@ -181,7 +182,7 @@ def _intervals(result: EvaluationResult) -> Markup | None:
             el("div", table(["Metric", "Value", "From", "To"], rows, numeric=(1, 2, 3))),
             class_="charts",
         ),
-        note="By bootstrap over the rows: where the value would lie on other data of this kind. "
+        note="Where the value of this model lies, as far as these rows can tell. "
         "Models whose intervals overlap may be equally good; sm-launch compare tells.",
     )
 

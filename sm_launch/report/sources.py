@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sm_launch import json_lines
 from sm_launch.report.charts import Series
 
 NOT_QUALITY = ("loss", "runtime", "per_second", "num_tokens", "entropy")
@@ -16,9 +17,9 @@ NOT_QUALITY = ("loss", "runtime", "per_second", "num_tokens", "entropy")
 def read_training_log(path: Path) -> list[dict[str, Any]]:
     """The events of training_log.jsonl; a last line that a kill cut off is left out."""
     events = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in json_lines.lines(path):
         try:
-            event = json.loads(line)
+            event = json.loads(line.text)
         except ValueError:
             continue
         if isinstance(event, dict):

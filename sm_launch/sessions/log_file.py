@@ -25,4 +25,4 @@ def read_lines(path: Path, cursor: object) -> tuple[list[str], int]:
     end = content.rfind(b"\n") + 1
     # A progress bar's carriage returns would otherwise make one endless line.
     text = content[:end].decode("utf-8", errors="replace").replace("\r", "\n")
-    return text.splitlines(), start + end
+    return text.split("\n")[:-1], start + end

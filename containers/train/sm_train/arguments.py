@@ -28,6 +28,13 @@ class JobArguments:
             'wants"}, for example {"question": "prompt"}.'
         },
     )
+    prompt_template: str | None = field(
+        default=None,
+        metadata={
+            "help": "Builds the prompt from columns: text with their names in braces, such as "
+            "'{instruction}\n\n{input}'. An empty cell is empty text."
+        },
+    )
     export: Literal["merged", "adapter", "both"] = field(
         default="merged",
         metadata={

@@ -41,7 +41,7 @@ class LogCallback(TrainerCallback):  # type: ignore[misc]
         """Resumed: what was logged after the checkpoint comes again, and the file may be new."""
         rows: list[dict[str, Any]] = []
         if self.path.is_file():
-            lines = self.path.read_text(encoding="utf-8").splitlines()
+            lines = self.path.read_text(encoding="utf-8").split("\n")
             rows = [json.loads(line) for line in lines if line.endswith("}")]
         rows = [row for row in rows if row["step"] <= state.global_step] or [
             {"step": event["step"], **event} for event in state.log_history
@@ -89,6 +89,22 @@ class LogCallback(TrainerCallback):  # type: ignore[misc]
     def _restart_clock(self, state: Any) -> None:
         if self._mark is not None:
             self._mark = (time.perf_counter(), state.global_step, self._mark[2])
+
+
+class PerplexityCallback(TrainerCallback):  # type: ignore[misc]
+    """Beside each loss on held-out rows of a language model, its exponential."""
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Add it to the event and to the history that eval_results.json is made of."""
+        for split in ("eval", "test"):
+            loss = (logs or {}).get(f"{split}_loss")
+            if logs is None or not isinstance(loss, int | float):
+                continue
+            found = {f"{split}_perplexity": math.exp(loss) if loss < 700 else math.inf}
+            logs.update(found)
+            state.log_history[-1].update(found)
 
 
 def as_test_metrics(logs: dict[str, Any]) -> dict[str, Any]:

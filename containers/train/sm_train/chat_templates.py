@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sm_train.contract import Paths, read_text
+from sm_train.end_of_turn import settle_end_of_turn
 from sm_train.errors import UserError, shorten
 from sm_train.formats import is_conversational
 
@@ -93,8 +94,7 @@ def settle_chat_template(job: Job, tokenizer: Any) -> None:
     if file.endswith(_SUFFIXES):
         tokenizer.chat_template = read_text(Path(file), "chat_template_path")
     elif file:
-        _check_other_tokenizer(file)
-        return  # TRL copies the template, and the tokens it needs, of that tokenizer
+        _borrow(tokenizer, file)
     chats = [row for row in job.data.train if is_conversational(row)]
     if not chats:
         return
@@ -108,6 +108,9 @@ def settle_chat_template(job: Job, tokenizer: Any) -> None:
     _try(job, tokenizer)
     if training.get("assistant_only_loss"):
         _check_assistant_marks(tokenizer)
+    if job.config.method.name != "reward":  # which scores answers, and gives none
+        for messages in conversations(chats[0])[:1]:
+            settle_end_of_turn(job, tokenizer, messages, **_options(chats[0]))
 
 
 def _check_token(tokenizer: Any, field: str, token: Any) -> None:
@@ -120,11 +123,12 @@ def _check_token(tokenizer: Any, field: str, token: Any) -> None:
         )
 
 
-def _check_other_tokenizer(source: str) -> None:
+def _borrow(tokenizer: Any, source: str) -> None:
+    """The template of another tokenizer with its tokens; TRL does the same to the model later."""
     from transformers import AutoTokenizer
 
     try:
-        AutoTokenizer.from_pretrained(source)
+        other = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise UserError(
             f"no tokenizer can be loaded from it: {shorten(str(error), 300)}",
@@ -132,6 +136,11 @@ def _check_other_tokenizer(source: str) -> None:
             value=source,
             fix="name a .jinja file of a channel, or a tokenizer's directory or Hub id",
         ) from error
+    tokenizer.chat_template = other.get_chat_template()
+    known = tokenizer.get_vocab()
+    added = other.added_tokens_decoder.values()
+    tokenizer.add_tokens([token for token in added if token.content not in known])
+    tokenizer.eos_token = other.eos_token
 
 
 def _check_token_ids(job: Job, tokenizer: Any) -> None:
@@ -156,7 +165,7 @@ def _try(job: Job, tokenizer: Any) -> None:
     for split in ("train", "validation", "test"):
         for number, row in enumerate(islice(job.data.split(split) or (), _CHECKED_ROWS), 1):
             try:
-                for messages in _conversations(row):
+                for messages in conversations(row):
                     _render(tokenizer, messages, row)
             except (TemplateError, TypeError, ValueError, KeyError) as error:
                 raise UserError(
@@ -167,7 +176,7 @@ def _try(job: Job, tokenizer: Any) -> None:
                 ) from error
 
 
-def _conversations(row: dict[str, Any]) -> list[list[dict[str, Any]]]:
+def conversations(row: dict[str, Any]) -> list[list[dict[str, Any]]]:
     """The conversations that a row will be rendered as."""
     if "messages" in row:
         return [row["messages"]]
@@ -182,10 +191,14 @@ def _render(tokenizer: Any, messages: list[dict[str, Any]], row: dict[str, Any])
     tokenizer.apply_chat_template(
         messages,
         tokenize=False,
-        tools=row.get("tools"),
         add_generation_prompt=messages[-1]["role"] != "assistant",
-        **(row.get("chat_template_kwargs") or {}),
+        **_options(row),
     )
+
+
+def _options(row: dict[str, Any]) -> dict[str, Any]:
+    """What else a conversation is rendered with."""
+    return {"tools": row.get("tools"), **(row.get("chat_template_kwargs") or {})}
 
 
 def _check_assistant_marks(tokenizer: Any) -> None:

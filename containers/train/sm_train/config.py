@@ -21,8 +21,10 @@ from sm_train.decoding import decode, unquote
 from sm_train.errors import UserError
 from sm_train.methods import METHODS, Method, load_method
 from sm_train.parallelism import check_parallelism
+from sm_train.prompts import check_prompt_template
 from sm_train.report import check_reporters
 from sm_train.schema import load_schema
+from sm_train.splits import split_files
 from sm_train.trl_script import (
     DatasetArguments,
     distribution,
@@ -140,7 +142,8 @@ def parse_config(raw: Mapping[str, Any], config_channel: Path | None = None) -> 
 def fit_to_job(config: Config, paths: Paths) -> Config:
     """The settings that depend on the job's channels and processes."""
     training, warnings = dict(config.training), list(config.warnings)
-    remote = config.dataset.named and not paths.split("train")
+    splits = split_files(paths)
+    remote = config.dataset.named and "train" not in splits
     if config.dataset.named and not remote:
         key = "datasets" if config.dataset.datasets else "dataset_name"
         warnings.append(f"{key} is ignored: the train channel holds the data")
@@ -157,8 +160,8 @@ def fit_to_job(config: Config, paths: Paths) -> Config:
             training = {**shared, **training}
         if "zero" in config.job.accelerate_config and "fsdp" in shared:
             warnings.append("accelerate_config: FSDP2 takes DeepSpeed's place, which is not here")
-    if not remote and not paths.split("validation"):
-        warnings += _evaluate_on_test(config, paths, training)
+    if not remote and "validation" not in splits:
+        warnings += _evaluate_on_test(config, "test" in splits, training)
     return replace(config, model=model, training=training, warnings=tuple(warnings))
 
 
@@ -169,11 +172,11 @@ def _yields_to_channel(name: str, paths: Paths) -> bool:
     return channel is not None and not is_path and not (channel / name).is_dir()
 
 
-def _evaluate_on_test(config: Config, paths: Paths, training: dict[str, Any]) -> list[str]:
+def _evaluate_on_test(config: Config, tested: bool, training: dict[str, Any]) -> list[str]:
     """What eval_strategy means without a validation channel; TRL has a test split only."""
     if training.get("eval_strategy", "no") == "no":
         return []
-    if paths.split("test"):
+    if tested:
         # Choosing the weights by the test rows would make their score worthless.
         training.setdefault("load_best_model_at_end", False)
         return ["eval_strategy evaluates on the test channel: there is no validation channel"]
@@ -222,9 +225,26 @@ def check_contradictions(config: Config) -> None:
             f"load_best_model_at_end needs it equal to eval_strategy ({evaluate})",
             "set both to steps or to epoch",
         )
+    _check_scoring(config)
+    check_prompt_template(config)
     check_parallelism(config)
     check_reporters(config)
     config.method.check_arguments(config)
+
+
+def _check_scoring(config: Config) -> None:
+    """The classification methods score all predictions at once, each beside its own row."""
+    if not config.method.training_config.startswith("transformers:"):
+        return
+    unfit = {"batch_eval_metrics": True, "eval_do_concat_batches": False}
+    for name, value in {**unfit, "prediction_loss_only": True}.items():
+        if config.training.get(name) is value:
+            raise UserError(
+                f"leaves {config.method.name} without scores",
+                field=name,
+                value=value,
+                fix="remove it (eval_accumulation_steps saves GPU memory)",
+            )
 
 
 def _check_target_parameters(config: Config) -> None:

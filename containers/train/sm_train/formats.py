@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from sm_train.errors import UserError
+from sm_train.messages import conversation, looks_like_messages, parsed, tool_schemas
+from sm_train.public_formats import (
+    common_length,
+    openai_preference,
+    split_dialogues,
+    stated_answer,
+    stated_prompt,
+)
 
 if TYPE_CHECKING:
     from sm_train.config import Config
     from sm_train.data import Data
 
-ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
-# ShareGPT's names of the roles; TRL reads them too.
-_SHAREGPT_ROLES = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "system": "system",
-    "tool": "tool",
-}
 # What goes along with a conversation, as TRL's "Dataset formats" documents it.
-_COMPANIONS = ("tools", "chat_template_kwargs")
+LEARN = "learn"  # of each turn of a cleaned row, whether it is learnt, where it says so itself
+_KWARGS = "chat_template_kwargs"
+_COMPANIONS = ("tools", _KWARGS)
 # What people call the columns that TRL wants, to say how to rename them.
 _OTHER_NAMES = {
     "prompt": ("question", "instruction", "query", "input", "problem"),
@@ -42,91 +41,37 @@ _OTHER_NAMES = {
 
 def turn(value: Any, column: str) -> Any:
     """A text, or a list of messages (maybe as JSON). Raises ValueError for anything else."""
-    if isinstance(value, list) or _looks_like_messages(value):
+    if isinstance(value, list | dict) or looks_like_messages(value):
         return conversation(value, column)
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"no text in column {column}")
     return value
 
 
-def _looks_like_messages(value: Any) -> bool:
-    """Whether a text is messages as JSON; an answer may well be JSON of another kind."""
-    if not isinstance(value, str) or not value.lstrip().startswith("[{"):
-        return False
-    try:
-        found = json.loads(value)
-    except (ValueError, RecursionError):
-        return False
-    return all(isinstance(m, dict) and ("role" in m or "from" in m) for m in found)
-
-
-def conversation(value: Any, column: str) -> list[dict[str, Any]]:
-    """Messages with a known role each; JSON text is read, as CSV can hold nothing else."""
-    value = _parsed(value, column)
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"{column} is not a list of messages")
-    return [_message(message, column) for message in value]
-
-
-def _parsed(value: Any, column: str) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        raise ValueError(f"{column} is not a list of messages") from None
-
-
-def _message(message: Any, column: str) -> dict[str, Any]:
-    """One message in the role and content form. Parquet fills the keys it lacks with null."""
-    if isinstance(message, dict) and "from" in message and "role" not in message:
-        role = _SHAREGPT_ROLES.get(str(message["from"]).lower())
-        message = {"role": role, "content": message.get("value")}
-    if not isinstance(message, dict) or message.get("role") not in ROLES:
-        raise ValueError(f"{column} has a message without a role of {sorted(ROLES)}")
-    message = {k: v for k, v in message.items() if v is not None or k == "content"}
-    content = message.get("content")
-    if isinstance(content, list):
-        content = _joined_parts(content, column)
-    if content is None and not message.get("tool_calls"):
-        raise ValueError(f"{column} has a message without content")
-    if content is not None and not isinstance(content, str):
-        raise ValueError(f"{column} has a message whose content is not text")
-    return {**message, "content": content} if "content" in message else message
-
-
-def _joined_parts(parts: list[Any], column: str) -> str:
-    """The text of OpenAI's list of parts; language models take no other kind."""
-    kinds = {str(part.get("type", "text")) if isinstance(part, dict) else "?" for part in parts}
-    if kinds - {"text"} or not all(isinstance(part.get("text"), str) for part in parts):
-        raise ValueError(f"{column} has a message with a part that is not text: {sorted(kinds)}")
-    return "".join(part["text"] for part in parts)
-
-
 def companions(row: dict[str, Any]) -> dict[str, Any]:
     """The columns that may stand beside a conversation, where they are set."""
-    found = {key: row[key] for key in _COMPANIONS if row.get(key)}
-    if isinstance(found.get("tools"), str):
-        found["tools"] = _parsed(found["tools"], "tools")
-    if not isinstance(found.get("tools", []), list):
-        raise ValueError("tools is not a list of JSON schemas")
-    kwargs = found.get("chat_template_kwargs")
-    if kwargs is not None and not isinstance(_parsed(kwargs, "chat_template_kwargs"), dict):
-        raise ValueError("chat_template_kwargs is not a JSON object")
-    if isinstance(kwargs, str):
-        found["chat_template_kwargs"] = _parsed(kwargs, "chat_template_kwargs")
-    return found
+    found: dict[str, Any] = {}
+    for name in ("tools", "functions"):  # OpenAI's former name
+        if row.get(name) and "tools" not in found:
+            found["tools"] = tool_schemas(row[name], name)
+    if row.get(_KWARGS):
+        found[_KWARGS] = parsed(row[_KWARGS], _KWARGS, "a JSON object")
+        if not isinstance(found[_KWARGS], dict):
+            raise ValueError(f"{_KWARGS} is not a JSON object")
+    return {name: value for name, value in found.items() if value}
 
 
-def prompted(row: dict[str, Any], *answers: str) -> dict[str, Any]:
-    """`prompt` (where the row has one) and the answers, all text or all messages.
+def prompted(prompt: Any, answers: dict[str, Any]) -> dict[str, Any]:
+    """`prompt` (where there is one) and the answers, all text or all messages.
 
     Text beside messages becomes a message, and answers that repeat the prompt lose it:
     UltraFeedback and its like hold a text prompt beside whole conversations.
     """
-    turns = {name: turn(row.get(name), name) for name in answers}
-    prompt = None if row.get("prompt") is None else turn(row["prompt"], "prompt")
+    turns = {name: turn(value, name) for name, value in answers.items()}
+    prompt = None if prompt is None else turn(prompt, "prompt")
     chats = [v for v in (prompt, *turns.values()) if isinstance(v, list)]
+    if isinstance(prompt, list):
+        check_asks(prompt)
     if not chats:
         return turns if prompt is None else {"prompt": prompt, **turns}
     for name, value in turns.items():
@@ -142,37 +87,70 @@ def prompted(row: dict[str, Any], *answers: str) -> dict[str, Any]:
     return {"prompt": prompt, **turns}
 
 
-def answered(row: dict[str, Any]) -> dict[str, Any]:
+def check_asks(messages: list[dict[str, Any]]) -> None:
+    """Raise ValueError when the messages before an answer say nothing."""
+    if not any(m["role"] != "assistant" and m["content"].strip() for m in messages):
+        raise ValueError("the prompt is empty")
+
+
+def answered(row: dict[str, Any], config: Config) -> dict[str, Any]:
     """`prompt` and `completion`. Raises ValueError where the completion is to another prompt."""
-    turns = prompted(row, "completion")
+    turns = prompted(stated_prompt(row, config), {"completion": stated_answer(row)})
     if "prompt" not in turns:
         raise ValueError("no text in column prompt, or completion does not begin with it")
     return turns
 
 
-def preference_row(row: dict[str, Any], _config: Config) -> dict[str, Any]:
+def preference_row(row: dict[str, Any], config: Config) -> dict[str, Any]:
     """`chosen` and `rejected`, with the prompt apart or inside both. Raises ValueError."""
-    turns = prompted(row, "chosen", "rejected")
-    if turns["chosen"] == turns["rejected"]:
-        raise ValueError("chosen and rejected are the same")
-    if "prompt" not in turns and isinstance(turns["chosen"], list):
-        _check_common_prompt(turns["chosen"], turns["rejected"])
+    found = openai_preference(row)
+    if found is not None:
+        return {**_differing(found), **companions({**found, _KWARGS: row.get(_KWARGS)})}
+    answers = {"chosen": row.get("chosen"), "rejected": row.get("rejected")}
+    turns = _differing(prompted(stated_prompt(row, config, ("question", "input")), answers))
+    if "prompt" not in turns:
+        turns = _with_common_prompt(turns, config)
     return {**turns, **companions(row)}
 
 
-def _check_common_prompt(chosen: list[Any], rejected: list[Any]) -> None:
+def _differing(turns: dict[str, Any]) -> dict[str, Any]:
+    if turns["chosen"] == turns["rejected"]:
+        raise ValueError("chosen and rejected are the same")
+    return turns
+
+
+def _with_common_prompt(turns: dict[str, Any], config: Config) -> dict[str, Any]:
+    """What both answers begin with is the prompt; only a reward model can do without one."""
+    chosen, rejected = turns["chosen"], turns["rejected"]
+    if isinstance(chosen, str):
+        if dialogues := split_dialogues(chosen, rejected):
+            return dialogues
+        if config.method.name != "reward" and not chosen[: common_length(chosen, rejected)].strip():
+            raise ValueError("the prompt is empty: there is no column prompt, and chosen and "
+                             "rejected do not begin with the same text")  # fmt: skip
+        return turns
     if chosen[0] != rejected[0]:
         raise ValueError("chosen and rejected do not begin with the same prompt")
+    check_asks([message for message in chosen if message in rejected])
+    return turns
 
 
 def preference_columns(_config: Config) -> list[tuple[str, ...]]:
     """What every preference row needs."""
-    return [("chosen",), ("rejected",)]
+    return [("chosen", "preferred_output"), ("rejected", "non_preferred_output")]
 
 
-def prompt_row(row: dict[str, Any], _config: Config) -> dict[str, Any]:
+def prompt_row(row: dict[str, Any], config: Config) -> dict[str, Any]:
     """`prompt`, and every other column as it is: reward functions get them by name."""
-    return {**row, "prompt": turn(row.get("prompt"), "prompt")}
+    asked = prompted(stated_prompt(row, config), {})
+    if "prompt" not in asked:
+        raise ValueError("no text in column prompt")
+    return {**row, **companions(row), **asked}
+
+
+def reads_prompt(_config: Config, name: str) -> bool:
+    """Of an online method's columns these alone are text for sure; rewards get the others."""
+    return name in ("prompt", *_COMPANIONS)
 
 
 def prompt_columns(_config: Config) -> list[tuple[str, ...]]:
@@ -209,7 +187,7 @@ def _format(row: dict[str, Any], names: tuple[str, ...]) -> str:
         for name in names
         if name in row
     ]
-    return " + ".join(parts or sorted(row.keys() - set(_COMPANIONS)))
+    return " + ".join(parts or sorted(row.keys() - {*_COMPANIONS, LEARN}))
 
 
 def is_conversational(row: dict[str, Any]) -> bool:

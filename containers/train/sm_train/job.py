@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from sm_train.cache import dataset_on_disk
@@ -16,6 +17,15 @@ from sm_train.stopping import StopRequest
 TOKENISED = "tokenised"  # the folder under the checkpoints
 
 
+@dataclass
+class NewTokens:
+    """Tokens that end an answer and that the base model does not use yet."""
+
+    ids: list[int] = field(default_factory=list)
+    modules: list[str] = field(default_factory=list)  # whose weights have a row for each token
+    rows_before: int | None = None  # of these weights, where they were made larger
+
+
 @dataclass(frozen=True)
 class Job:
     """Everything that a method's `train` needs."""
@@ -26,6 +36,8 @@ class Job:
     model_source: str  # Hub id or directory of the base model
     stop: StopRequest
     started: float  # time.time() when the process began
+    new_tokens: NewTokens = field(default_factory=NewTokens)  # filled with tokenizer and model
+    learning: Mapping[str, Any] = field(default_factory=dict)  # learning.Counts by split
 
     @property
     def is_main(self) -> bool:

@@ -13,30 +13,44 @@ from typing import Any
 
 _NUMBER = r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)"
 
-# SageMaker metric name: key on the log line.
-_LOGGED = {
-    "train:loss": "loss",
-    "train:learning_rate": "learning_rate",
-    "train:grad_norm": "grad_norm",
-    "train:epoch": "epoch",
-    "train:samples_per_second": "samples_per_second",
-    "train:tokens_per_second": "tokens_per_second",
-    "train:mean_token_accuracy": "mean_token_accuracy",
-    "train:reward": "reward",
-    "train:reward_margin": "rewards/margins",
-    "train:reward_accuracy": "rewards/accuracies",
-    "train:kl": "kl",
-    "train:runtime": "train_runtime",
-    "eval:loss": "eval_loss",
-    "eval:accuracy": "eval_accuracy",
-    "eval:f1": "eval_f1",
-    "eval:exact_match": "eval_exact_match",
-    "eval:mean_token_accuracy": "eval_mean_token_accuracy",
-    "eval:reward_accuracy": "eval_rewards/accuracies",
-    "test:loss": "test_loss",
-    "test:accuracy": "test_accuracy",
-    "test:f1": "test_f1",
-    "test:exact_match": "test_exact_match",
+# SageMaker metric name: key on the log line, as a regular expression. A reward model logs `margin`
+# and `accuracy` for what the preference methods call `rewards/margins` and `rewards/accuracies`; on
+# held-out rows its accuracy is eval:accuracy, as a classifier's. Classifiers log macro averages;
+# sentence-transformers' evaluators put `cosine_` before their own. What tells of no quality (epoch,
+# runtime) has no place among the 40.
+_OF_TRAINING = {
+    "loss": "loss",
+    "learning_rate": "learning_rate",
+    "grad_norm": "grad_norm",
+    "samples_per_second": "samples_per_second",
+    "tokens_per_second": "tokens_per_second",
+    "mean_token_accuracy": "mean_token_accuracy",
+    "reward": "(?:mean_)?reward",
+    "reward_margin": "(?:rewards/margins|margin)",
+    "reward_accuracy": "(?:rewards/accuracies|accuracy)",
+    "kl": "kl",
+}
+_OF_HELD_OUT = {
+    "loss": "loss",
+    "perplexity": "perplexity",
+    "accuracy": "(?:cosine_)?accuracy(?:@1)?",
+    "precision": "(?:cosine_)?precision(?:_macro|@10)?",
+    "recall": "(?:cosine_)?recall(?:_macro|@10)?",
+    "f1": "(?:cosine_)?f1",
+    "exact_match": "exact_match",
+    "mean_token_accuracy": "mean_token_accuracy",
+    "reward": "(?:mean_)?reward",
+    "reward_margin": "(?:rewards/margins|margin)",
+    "reward_accuracy": "rewards/accuracies",
+    "ndcg": "cosine_ndcg@10",
+    "correlation": "(?:spearman_cosine|pearson)",
+    "mae": "mae",
+    "average_precision": "cosine_ap",
+}
+_LOGGED = {f"train:{name}": key for name, key in _OF_TRAINING.items()} | {
+    f"{split}:{name}": f"{split}_{key}"
+    for split in ("eval", "test")
+    for name, key in _OF_HELD_OUT.items()
 }
 
 METRIC_DEFINITIONS: list[dict[str, str]] = [
@@ -66,6 +80,21 @@ def confusion_matrix(
     for truth, guess in zip(expected, predicted, strict=True):
         matrix[truth][guess] += 1
     return matrix
+
+
+def regression_scores(expected: Sequence[float], given: Sequence[float]) -> dict[str, float]:
+    """Mean squared and mean absolute error, and Pearson's correlation (0 where one is constant)."""
+    count = len(expected)
+    errors = [guess - truth for truth, guess in zip(expected, given, strict=True)]
+    means = sum(expected) / count, sum(given) / count
+    apart = [(t - means[0], g - means[1]) for t, g in zip(expected, given, strict=True)]
+    together = sum(t * g for t, g in apart)
+    spread = math.sqrt(sum(t * t for t, _ in apart) * sum(g * g for _, g in apart))
+    return {
+        "mse": sum(error * error for error in errors) / count,
+        "mae": sum(map(abs, errors)) / count,
+        "pearson": together / spread if spread else 0.0,
+    }
 
 
 def classification_scores(matrix: Sequence[Sequence[int]]) -> dict[str, float]:
@@ -99,9 +128,9 @@ def classification_scores(matrix: Sequence[Sequence[int]]) -> dict[str, float]:
 def entity_scores(
     expected: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
 ) -> dict[str, float]:
-    """Accuracy over words; precision, recall and F1 over whole entities (IOB tags), as in CoNLL.
+    """Accuracy over words; precision, recall and F1 over whole entities, as in CoNLL.
 
-    Tags without B- and I- (parts of speech) count as entities of one word each.
+    Tags without a prefix such as B- (parts of speech) count as entities of one word each.
     """
     truths = {(row, *e) for row, tags in enumerate(expected) for e in entities(tags)}
     guesses = {(row, *e) for row, tags in enumerate(predicted) for e in entities(tags)}
@@ -120,18 +149,46 @@ def entity_scores(
 
 
 def entities(tags: Sequence[str]) -> list[tuple[int, int, str]]:
-    """(first word, word after the last, kind) of each entity; a stray I- begins one."""
+    """(first word, word after the last, kind) of each entity, as seqeval reads them.
+
+    BIO, IOBES (BIOES) and BILOU; an I or E that continues nothing begins an entity.
+    """
     found: list[tuple[int, int, str]] = []
+    before = ("", "O")
     for index, tag in enumerate(tags):
-        if tag == "O":
-            continue
-        kind = tag[2:] if tag[:2] in ("B-", "I-") else tag
-        continues = tag.startswith("I-") and found and found[-1][1:] == (index, kind)
-        if continues:
-            found[-1] = (found[-1][0], index + 1, kind)
-        else:
-            found.append((index, index + 1, kind))
+        prefix, kind = _split(tag)
+        if kind != "O":
+            continues = prefix in ("I", "E") and before[0] in ("B", "I") and before[1] == kind
+            if continues:
+                found[-1] = (found[-1][0], index + 1, kind)
+            else:
+                found.append((index, index + 1, kind))
+        before = (prefix, kind)
     return found
+
+
+def _split(tag: str) -> tuple[str, str]:
+    """Prefix and kind; BILOU's last and unit are BIOES's end and single. A plain tag has none."""
+    prefix, dash, kind = tag.partition("-")
+    known = {"B": "B", "I": "I", "E": "E", "S": "S", "L": "E", "U": "S"}
+    return (known[prefix], kind) if dash and prefix in known and kind else ("", tag)
+
+
+def cross_entropy(logits: Any, labels: Any, ignored: int = -100) -> float:
+    """Mean loss of all labels that count, from arrays of logits [..., classes] and labels [...].
+
+    The trainer's own figure is a mean of batches: it depends on how rows are batched, and where
+    several processes share them it counts the rows twice that fill up the last batch.
+    """
+    import numpy
+
+    kept = labels != ignored
+    values = numpy.asarray(logits[kept], dtype=numpy.float64)
+    if not len(values):
+        return float("nan")
+    highest = values.max(axis=-1, keepdims=True)
+    norms = numpy.log(numpy.exp(values - highest).sum(axis=-1)) + highest[:, 0]
+    return float((norms - values[numpy.arange(len(values)), labels[kept]]).mean())
 
 
 def _ratio(part: float, whole: float) -> float:

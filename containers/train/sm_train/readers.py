@@ -7,11 +7,14 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Any
 
+from sm_train.cells import plain_row, typed_rows
 from sm_train.errors import UserError, shorten
 
 # How a file's bytes can disappoint its reader; text in another encoding is a ValueError, a
@@ -42,13 +45,26 @@ class RawRow:
     raw: str = ""
 
 
-def channel_files(channel: Path) -> list[Path]:
-    """Data files of a channel in a fixed order. Raises UserError when there are none."""
-    files = sorted(
+Reader = Callable[[Path, str, Callable[[str], bool]], Iterator[RawRow]]
+
+
+def _present(channel: Path) -> list[Path]:
+    """The files that may hold data, in a fixed order; hidden ones and our own notes do not."""
+    return sorted(
         path
         for path in channel.rglob("*")
         if path.is_file() and not path.name.startswith((".", "_")) and path.name not in _NOT_DATA
     )
+
+
+def unread_files(channel: Path) -> list[str]:
+    """Names of a channel's files that are of no kind that can be read."""
+    return [str(p.relative_to(channel)) for p in _present(channel) if _reader(p) is None]
+
+
+def channel_files(channel: Path) -> list[Path]:
+    """Data files of a channel in a fixed order. Raises UserError when there are none."""
+    files = _present(channel)
     known = [path for path in files if _reader(path) is not None]
     if known:
         return known
@@ -60,14 +76,19 @@ def channel_files(channel: Path) -> list[Path]:
     )
 
 
-def read_channel(channel: Path) -> Iterator[RawRow]:
-    """Every row of every file. Raises UserError for a file that cannot be read at all."""
-    for path in channel_files(channel):
+def read_files(
+    channel: Path, files: Iterable[Path], is_text: Callable[[str], bool]
+) -> Iterator[RawRow]:
+    """Every row of a channel's files. Raises UserError for a file that cannot be read at all.
+
+    `is_text`: whether a column is text whatever it looks like; CSV itself does not say.
+    """
+    for path in files:
         reader = _reader(path)
         assert reader is not None
         name = str(path.relative_to(channel))
         try:
-            yield from reader(path, name)
+            yield from reader(path, name, is_text)
         except UserError:
             raise
         except _BROKEN as error:
@@ -83,7 +104,7 @@ def _plain_suffix(path: Path) -> str:
     return suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else path.suffix
 
 
-def _reader(path: Path) -> Callable[[Path, str], Iterator[RawRow]] | None:
+def _reader(path: Path) -> Reader | None:
     return _READERS.get(_plain_suffix(path).lower())
 
 
@@ -94,16 +115,21 @@ def _text(path: Path) -> IO[str]:
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def _json_lines(path: Path, name: str) -> Iterator[RawRow]:
+def _json_lines(path: Path, name: str, _: Callable[[str], bool]) -> Iterator[RawRow]:
     with _text(path) as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 yield _parsed(name, number, line)
 
 
+def _constant(name: str) -> float | None:
+    """NaN is what pandas writes for a missing number."""
+    return None if name == "NaN" else float(name)
+
+
 def _parsed(name: str, number: int, line: str) -> RawRow:
     try:
-        value = json.loads(line)
+        value = json.loads(line, parse_constant=_constant)
     except (ValueError, RecursionError) as error:
         return RawRow(name, number, None, f"not valid JSON: {error}", line.rstrip("\n"))
     return _as_row(name, number, value)
@@ -115,14 +141,14 @@ def _as_row(name: str, number: int, value: Any) -> RawRow:
     return RawRow(name, number, None, "not a JSON object", json.dumps(value, ensure_ascii=False))
 
 
-def _json(path: Path, name: str) -> Iterator[RawRow]:
+def _json(path: Path, name: str, is_text: Callable[[str], bool]) -> Iterator[RawRow]:
     """A list of rows, `{"data": [rows]}` (SQuAD's and datasets' form), or JSON lines."""
     with _text(path) as file:
         text = file.read()
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_constant)
     except ValueError:
-        yield from _json_lines(path, name)
+        yield from _json_lines(path, name, is_text)
         return
     if isinstance(value, dict):
         value = value["data"] if isinstance(value.get("data"), list) else [value]
@@ -132,28 +158,50 @@ def _json(path: Path, name: str) -> Iterator[RawRow]:
         yield _as_row(name, number, row)
 
 
-def _separated(path: Path, name: str, delimiter: str) -> Iterator[RawRow]:
+def _separated(
+    path: Path, name: str, delimiter: str, is_text: Callable[[str], bool]
+) -> Iterator[RawRow]:
+    """Rows of text cells with the kinds of their columns; the whole file is needed to tell them."""
     csv.field_size_limit(_LONGEST_FIELD)
+    rows: list[dict[str, str | None]] = []
+    numbers: list[int] = []
     with _text(path) as file:
-        reader = csv.DictReader(file, delimiter=delimiter, restkey="", strict=True)
-        for row in reader:
-            number = reader.line_num
-            if "" in row:
-                raw = json.dumps(row, ensure_ascii=False)
-                yield RawRow(name, number, None, "more fields than the header has", raw)
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        header = _header(next(reader, []), name)
+        for cells in reader:
+            if not cells:
                 continue
-            yield RawRow(name, number, row)
+            if len(cells) > len(header):
+                raw = json.dumps(cells, ensure_ascii=False)
+                yield RawRow(name, reader.line_num, None, "more fields than the header has", raw)
+                continue
+            rows.append(dict(zip_longest(header, cells)))
+            numbers.append(reader.line_num)
+    for number, row in zip(numbers, typed_rows(rows, is_text), strict=True):
+        yield RawRow(name, number, row)
 
 
-def _csv(path: Path, name: str) -> Iterator[RawRow]:
-    return _separated(path, name, ",")
+def _header(names: list[str], file: str) -> list[str]:
+    """The columns' names. Raises UserError where one stands twice: a cell would be lost."""
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        raise UserError(
+            f"has several columns of the same name: {', '.join(map(repr, twice))}",
+            field=f"file {file}",
+            fix="give each column a name of its own",
+        )
+    return names
 
 
-def _tsv(path: Path, name: str) -> Iterator[RawRow]:
-    return _separated(path, name, "\t")
+def _csv(path: Path, name: str, is_text: Callable[[str], bool]) -> Iterator[RawRow]:
+    return _separated(path, name, ",", is_text)
 
 
-def _parquet(path: Path, name: str) -> Iterator[RawRow]:
+def _tsv(path: Path, name: str, is_text: Callable[[str], bool]) -> Iterator[RawRow]:
+    return _separated(path, name, "\t", is_text)
+
+
+def _parquet(path: Path, name: str, _: Callable[[str], bool]) -> Iterator[RawRow]:
     import pyarrow.parquet as pq
 
     number = 0
@@ -161,10 +209,10 @@ def _parquet(path: Path, name: str) -> Iterator[RawRow]:
         for batch in file.iter_batches():
             for row in batch.to_pylist():
                 number += 1
-                yield RawRow(name, number, row)
+                yield RawRow(name, number, plain_row(row))
 
 
-def _plain_text(path: Path, name: str) -> Iterator[RawRow]:
+def _plain_text(path: Path, name: str, _: Callable[[str], bool]) -> Iterator[RawRow]:
     """Documents for language modelling, one a line."""
     with _text(path) as lines:
         for number, line in enumerate(lines, 1):
@@ -172,7 +220,7 @@ def _plain_text(path: Path, name: str) -> Iterator[RawRow]:
                 yield RawRow(name, number, {"text": line.rstrip("\r\n")})
 
 
-_READERS: dict[str, Callable[[Path, str], Iterator[RawRow]]] = {
+_READERS: dict[str, Reader] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
     ".json": _json,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from sm_train.cells import plain_row
 from sm_train.errors import UserError, shorten
 from sm_train.readers import RawRow
 from sm_train.trl_script import DatasetArguments
@@ -60,4 +61,4 @@ def _mixture(arguments: DatasetArguments) -> dict[str, Any]:
 def remote_rows(dataset: Any, name: str) -> Iterator[RawRow]:
     """The rows of a loaded data set."""
     for number, row in enumerate(dataset, 1):
-        yield RawRow(name, number, row)
+        yield RawRow(name, number, plain_row(row))

@@ -17,7 +17,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from sm_train.contract import RESERVED_PREFIXES
+from sm_train.contract import RESERVED_PREFIXES, SPLIT_CHANNELS
 from sm_train.methods import METHODS, load_method
 from sm_train.metrics import METRIC_DEFINITIONS
 
@@ -47,7 +47,7 @@ _BOUNDS: dict[str, dict[str, float]] = {
     "warmup_steps": {"minimum": 0},
     "weight_decay": {"minimum": 0},
     "max_length": {"minimum": 1},
-    "num_labels": {"minimum": 2},
+    "num_labels": {"minimum": 1},
     "lora_r": {"minimum": 1},
     "lora_alpha": {"minimum": 1},
     "lora_dropout": {"minimum": 0, "exclusiveMaximum": 1},
@@ -179,6 +179,7 @@ def rendered() -> dict[str, str]:
     files = {f"{name}.json": build_schema(name) for name in METHODS}
     texts = {name: _dump(value) for name, value in files.items()}
     texts["metric_definitions.json"] = _dump(METRIC_DEFINITIONS)
+    texts["channels.json"] = _dump({"splits": SPLIT_CHANNELS})
     return texts
 
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from typing import Any
 
+from sm_launch.errors import UserInputError
 from sm_launch.evaluation.examples import Example, Row, required_text
 from sm_launch.evaluation.metrics import classification_metrics, classification_statistic
 from sm_launch.evaluation.result import Metrics, Prediction
 from sm_launch.evaluation.task import Statistic, Task
-from sm_launch.evaluation.wire import decode
+from sm_launch.evaluation.wire import Answer, WireError, read_scores
+
+_ROUNDING = 1e-6
+_NAMELESS = re.compile(r"LABEL_\d+")
+"""How transformers calls classes whose names nobody wrote into config.json."""
 
 
 class TextClassification(Task):
@@ -19,30 +25,103 @@ class TextClassification(Task):
     name = "text-classification"
     main_metric = "f1_macro"
     DEFAULT_COLUMNS = ("text", "label")
+    lists = True
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._numbers: set[int] = set()
 
     def example(self, index: int, row: Row) -> Example:
-        text = required_text(row, self.text_column, "text")
-        gold = required_text(row, self.label_column, "label").strip()
-        return Example(index, text, gold)
+        required_text(row, self.label_column, "label")
+        return text_example(self, index, row, self._name(row[self.label_column]))
+
+    def _name(self, value: Any) -> str:
+        """The class's name; a number that is no name counts the model's classes, as in training.
+
+        CSV and Parquet readers make floats of numbers with gaps between them.
+        """
+        whole = isinstance(value, float) and value.is_integer()
+        name = str(int(value) if whole else value).strip()
+        known = self.known_labels
+        if name in known or not (name.isdecimal() and int(name) < len(known)):
+            return name
+        self._numbers.add(int(name))
+        return known[int(name)]
+
+    def settle(self, examples: Sequence[Example]) -> list[str]:
+        if not self._numbers:
+            return []
+        shown = ", ".join(f"{n} = {self.known_labels[n]}" for n in sorted(self._numbers))
+        return [f"the labels of the data are numbers, read as the model's classes: {shown}"]
 
     def encode(self, examples: Sequence[Example]) -> bytes:
         # `top_k` null means the scores of all labels.
         parameters = {"top_k": None, **self.parameters}
-        payload = {"inputs": [e.text for e in examples], "parameters": parameters}
+        inputs = [e.text if e.payload is None else e.payload for e in examples]
+        payload = {"inputs": inputs, "parameters": parameters}
         return json.dumps(payload, ensure_ascii=False).encode()
 
-    def decode(self, body: bytes, examples: Sequence[Example]) -> list[Prediction]:
-        answers = decode(body, expected=len(examples))
-        return [
-            Prediction(e.index, e.text, e.gold, a.label, a.scores, slices=e.slices)
-            for e, a in zip(examples, answers, strict=True)
-        ]
+    def read(self, example: Example, answer: Any) -> Prediction:
+        found = read_scores(answer)
+        if (strange := _no_probability(found)) is not None:
+            raise WireError(f"score {strange:g} is no probability: {str(answer)[:120]}")
+        return Prediction(
+            example.index, example.text, example.gold, found.label, found.scores,
+            slices=example.slices,
+        )  # fmt: skip
 
-    def predict(self, example: Example, answer: Any) -> Prediction:
-        return self.decode(json.dumps([answer]).encode(), [example])[0]
+    def check_first(self, answers: Sequence[Any], golds: Collection[str]) -> None:
+        found = []
+        for answer in answers:
+            try:
+                found.append(read_scores(answer))
+            except WireError:
+                continue  # its row fails, and is named
+        strange = [score for each in found if (score := _no_probability(each)) is not None]
+        if strange:
+            raise UserInputError(
+                "the scores are no probabilities from 0 to 1",
+                field="the endpoint's first answers",
+                value=strange[0],
+                fix="set evaluation.parameters to {function_to_apply: softmax}, or sigmoid where "
+                "a text may have several labels; evaluation.task text-regression where the model "
+                "gives one number",
+            )
+        _check_names(found, golds)
 
     def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
         return classification_metrics(predictions, self.labels)
 
     def statistic(self, predictions: Sequence[Prediction]) -> Statistic:
         return classification_statistic(predictions)
+
+
+def text_example(task: Task, index: int, row: Row, gold: str) -> Example:
+    """A text, or the pair of two where the task has a column for the second."""
+    text = required_text(row, task.text_column, "text")
+    if task.pair_column is None:
+        return Example(index, text, gold)
+    second = required_text(row, task.pair_column, "second text")
+    return Example(index, f"{text}\n{second}", gold, {"text": text, "text_pair": second})
+
+
+def _no_probability(answer: Answer) -> float | None:
+    scores = answer.scores.values()
+    return next((s for s in scores if not -_ROUNDING <= s <= 1 + _ROUNDING), None)
+
+
+def _check_names(found: Sequence[Answer], golds: Collection[str]) -> None:
+    """Refuse a model that knows none of the data's labels, as far as its answers tell."""
+    named = {label for answer in found for label in (*answer.scores, answer.label)}
+    if not named or named & set(golds):
+        return
+    # One label an answer tells what the model chose, not all that it knows.
+    knows_all = all(len(answer.scores) > 1 for answer in found)
+    if knows_all or len(named) > 1 or all(_NAMELESS.fullmatch(label) for label in named):
+        raise UserInputError(
+            f"the model knows none of these labels; it answers {', '.join(sorted(named)[:20])}",
+            field="label_column",
+            value=", ".join(sorted(golds)[:20]),
+            fix="map the labels of the data, or write the names of the classes into the model's "
+            "config.json (id2label)",
+        )

@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sm_launch.evaluation.examples import Example, Row, UnusableRow, missing, required_text
-from sm_launch.evaluation.likelihood import LOG_LIKELIHOOD, TOKENS, loss_and_perplexity
+from sm_launch.evaluation.final_answer import check_pattern, same_answer
+from sm_launch.evaluation.likelihood import LOG_LIKELIHOOD, TOKENS, likelihood_statistic
 from sm_launch.evaluation.overlap import Overlap, needs
 from sm_launch.evaluation.result import Metrics, Prediction, TextMetrics
 from sm_launch.evaluation.task import Statistic, Task, mean_of_values
@@ -30,8 +31,10 @@ class TextGeneration(Task):
     main_metric = "rougeL"
     DEFAULT_COLUMNS = ("prompt", "completion")
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, answer_pattern: str | None = None, **settings: Any) -> None:
         super().__init__(**settings)
+        check_pattern(answer_pattern)
+        self._answer_pattern = answer_pattern
         # Reading a text back with its prompt would count the prompt as right.
         self.parameters = {
             "max_new_tokens": DEFAULT_NEW_TOKENS,
@@ -69,19 +72,23 @@ class TextGeneration(Task):
             return str(value[-1].get("content", ""))
         return required_text(row, self.label_column, "completion")
 
-    def predict(self, example: Example, answer: Any) -> Prediction:
+    def read(self, example: Example, answer: Any) -> Prediction:
         found = answer[0] if isinstance(answer, list) and answer else answer
         text = found.get("generated_text") if isinstance(found, dict) else None
         if isinstance(text, list) and text and isinstance(text[-1], dict):
             text = text[-1].get("content")  # HF pipelines answer chats by the whole chat
         if not isinstance(text, str):
             raise WireError(f"no generated_text in the answer: {str(answer)[:120]}")
-        values = {"exact_match": float(text.split() == example.gold.split())}
-        scored = self._rouge.score(example.gold, text)
+        return Prediction(example.index, example.text, example.gold, text, slices=example.slices)
+
+    def score(self, prediction: Prediction) -> Prediction:
+        text, gold = prediction.predicted, prediction.gold
+        pattern = self._answer_pattern
+        same = same_answer(text, gold, pattern) if pattern else text.split() == gold.split()
+        values = {"exact_match": float(same)}
+        scored = self._rouge.score(gold, text)
         values |= {name: float(scored[name].fmeasure) for name in ROUGE}
-        return Prediction(
-            example.index, example.text, example.gold, text, values=values, slices=example.slices
-        )
+        return replace(prediction, values=values)
 
     @cached_property
     def _rouge(self) -> Any:
@@ -109,19 +116,15 @@ class TextGeneration(Task):
 
         Loss and perplexity weigh each token alike, not each row.
         """
-        import numpy as np
 
         means = mean_of_values(
             [replace(p, values=_without(p.values, LOG_LIKELIHOOD, TOKENS)) for p in predictions]
         )
-        sums = np.array([p.values.get(LOG_LIKELIHOOD, 0.0) for p in predictions])
-        tokens = np.array([p.values.get(TOKENS, 0.0) for p in predictions])
+        likelihood = likelihood_statistic(predictions)
         overlap = self._overlap.statistic([(p.predicted, p.gold) for p in predictions])
 
         def of(rows: NDArray[np.int64]) -> dict[str, float]:
-            count = float(tokens[rows].sum())
-            scored = loss_and_perplexity(float(sums[rows].sum()), count) if count else {}
-            return means(rows) | overlap(rows) | scored
+            return means(rows) | overlap(rows) | likelihood(rows)
 
         return of
 

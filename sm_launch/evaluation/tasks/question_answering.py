@@ -6,14 +6,17 @@ import json
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sm_launch.evaluation.examples import Example, Row, UnusableRow, missing, required_text
 from sm_launch.evaluation.result import Metrics, Prediction, TextMetrics
-from sm_launch.evaluation.task import Task, mean_of_values
+from sm_launch.evaluation.task import Statistic, Task, mean_of_values
 from sm_launch.evaluation.wire import WireError
 
+HAS_ANSWER, NO_ANSWER = "HasAns", "NoAns"
+"""SQuAD 2's names for its two kinds of questions."""
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -31,35 +34,63 @@ class QuestionAnswering(Task):
         return {**super().columns, "context_column": self.context_column}
 
     def example(self, index: int, row: Row) -> Example:
-        question = required_text(row, self.text_column, "question")
+        question = required_text(row, self.text_column, "question").strip()
         context = required_text(row, self.context_column, "context")
-        accepted = accepted_answers(row.get(self.label_column))
+        impossible = row.get("is_impossible") is True
+        accepted = () if impossible else accepted_answers(row.get(self.label_column))
         payload = {"question": question, "context": context}
         gold = accepted[0] if accepted else ""
         return Example(index, question, gold, payload, accepted)
 
-    def predict(self, example: Example, answer: Any) -> Prediction:
+    def settle(self, examples: Sequence[Example]) -> list[str]:
+        unanswered = sum(not example.references for example in examples)
+        if not unanswered or self.parameters.get("handle_impossible_answer") is not None:
+            return []
+        self.parameters["handle_impossible_answer"] = True
+        return [f"{unanswered} questions have no answer: handle_impossible_answer is sent"]
+
+    def read(self, example: Example, answer: Any) -> Prediction:
         found = answer[0] if isinstance(answer, list) and answer else answer
         if not isinstance(found, dict) or not isinstance(found.get("answer"), str):
             raise WireError(f"not an answer to a question: {str(answer)[:120]}")
         text = found["answer"]
-        # A question without answers is answered right by nothing.
-        accepted = example.references or ("",)
+        score = found.get("score")
+        # A score that is no probability says nothing of the answer, which counts all the same.
+        scores = {text: float(score)} if isinstance(score, int | float) and 0 <= score <= 1 else {}
+        return Prediction(
+            example.index, example.text, example.gold, text, scores, example.references,
+            slices=example.slices,
+        )  # fmt: skip
+
+    def score(self, prediction: Prediction) -> Prediction:
+        text = prediction.predicted
+        # A question without answers is answered right by nothing, and so is one whose answers
+        # are nothing in SQuAD's normal form ("the", "?"): its own script says so.
+        accepted = [a for a in prediction.references if normalise(a)] or [""]
         values = {
             "exact_match": max(float(normalise(text) == normalise(a)) for a in accepted),
             "f1": max(word_f1(text, a) for a in accepted),
         }
-        score = found.get("score")
-        scores = {text: float(score)} if isinstance(score, int | float) else {}
-        return Prediction(
-            example.index, example.text, example.gold, text, scores, example.references, values,
-            example.slices,
-        )  # fmt: skip
+        kind = HAS_ANSWER if prediction.references else NO_ANSWER
+        parts = {f"{kind}_exact": values["exact_match"], f"{kind}_f1": values["f1"]}
+        return replace(prediction, values=values | parts)
 
     def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
         import numpy as np
 
-        return TextMetrics(mean_of_values(predictions)(np.arange(len(predictions))))
+        return TextMetrics(self.statistic(predictions)(np.arange(len(predictions))))
+
+    def statistic(self, predictions: Sequence[Prediction]) -> Statistic:
+        """Means of all questions and, where there are both kinds, of those with an answer alone."""
+        kinds = {name.partition("_")[0] for p in predictions for name in p.values}
+        if {HAS_ANSWER, NO_ANSWER} <= kinds:
+            return mean_of_values(predictions)
+        return mean_of_values([replace(p, values=_of_all(p.values)) for p in predictions])
+
+
+def _of_all(values: Mapping[str, float]) -> dict[str, float]:
+    parts = (f"{HAS_ANSWER}_", f"{NO_ANSWER}_")
+    return {name: value for name, value in values.items() if not name.startswith(parts)}
 
 
 def accepted_answers(value: Any) -> tuple[str, ...]:

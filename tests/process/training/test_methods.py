@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from sm_train.metrics import METRIC_DEFINITIONS, log_line
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +36,24 @@ QUESTIONS = [{"prompt": p, "answer": "#### 4", "note": "x"} for p in PROMPTS]
 CHAT_QUESTIONS = [{"prompt": chat(p, "")[:1], "answer": "4"} for p in PROMPTS]
 MATHS = [{"prompt": p, "solution": r"\boxed{\frac{1}{2}}"} for p in PROMPTS]
 ONLINE = {"num_generations": 2, "max_completion_length": 4}
+
+PREFERENCES = {"train:reward_margin", "train:reward_accuracy", "eval:reward_accuracy"}
+ONLINE_METRICS = {"train:reward", "eval:reward", "test:reward"}
+METRICS: dict[str, set[str]] = {
+    "sft": {"train:mean_token_accuracy", "eval:perplexity", "test:perplexity", "train:grad_norm"},
+    "dpo": PREFERENCES,
+    "orpo": PREFERENCES,
+    "cpo": PREFERENCES,
+    "kto": {"train:kl"},
+    "reward": {
+        *("train:reward_margin", "train:reward_accuracy", "train:reward", "eval:accuracy"),
+        *("eval:reward_margin", "test:reward_margin", "test:accuracy"),
+    },
+    "grpo": ONLINE_METRICS,
+    "rloo": ONLINE_METRICS,
+    "distillation": set(),
+}
+"""What CloudWatch must find in each method's log beside losses, under the launcher's names."""
 
 CASES: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = [
     ("sft", {"use_peft": True, "learning_rate": 0.01}, [{"text": p} for p in PROMPTS]),
@@ -76,6 +97,11 @@ def test_a_model_comes_out(
     job.train_here()
     assert max(job.losses) == 2
     assert "test_loss" in job.results
+    lines = [log_line(row) for row in job.log]
+    found = {
+        d["Name"] for d in METRIC_DEFINITIONS if any(re.search(d["Regex"], line) for line in lines)
+    }
+    assert {"train:loss", "eval:loss", "test:loss", *METRICS[method]} <= found
     reads = AutoModelForSequenceClassification if method == "reward" else AutoModelForCausalLM
     model, info = reads.from_pretrained(job.model, output_loading_info=True)
     assert not info["missing_keys"]

@@ -60,3 +60,29 @@ def test_entities_are_whole_spans() -> None:
     ]
     scores = entity_scores([["B-PER", "I-PER", "O"]], [["B-PER", "O", "O"]])
     assert scores == {"accuracy": 2 / 3, "precision": 0, "recall": 0, "f1": 0}
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("margin", "train:reward_margin"),
+        ("accuracy", "train:reward_accuracy"),
+        ("rewards/accuracies", "train:reward_accuracy"),
+        ("eval_precision_macro", "eval:precision"),
+        ("test_recall", "test:recall"),
+        ("eval_cosine_ndcg@10", "eval:ndcg"),
+        ("test_spearman_cosine", "test:correlation"),
+        ("eval_cosine_accuracy@1", "eval:accuracy"),
+        ("eval_cosine_ap", "eval:average_precision"),
+        ("eval_perplexity", "eval:perplexity"),
+        ("eval_pearson", "eval:correlation"),
+        ("test_mae", "test:mae"),
+    ],
+)
+def test_a_logged_key_has_a_metric_and_near_names_are_not_taken_for_it(key: str, name: str) -> None:
+    (pattern,) = (d["Regex"] for d in METRIC_DEFINITIONS if d["Name"] == name)
+    match = re.search(pattern, log_line({"step": 1, key: 0.25, "other": 2.0}))
+    assert match
+    assert float(match[1]) == 0.25
+    for near in (f"x{key}", f"{key}_x", f"x/{key}"):
+        assert not re.search(pattern, log_line({"step": 1, near: 0.25}))

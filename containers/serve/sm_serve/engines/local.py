@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from abc import abstractmethod
 from collections.abc import AsyncGenerator
@@ -13,7 +12,7 @@ from sm_serve.config import Settings
 from sm_serve.engines import loading
 from sm_serve.engines.defaults import decoder_start, greedy_config
 from sm_serve.engines.generation import TextGenerator, TokenChunk
-from sm_serve.engines.grammar import Grammars
+from sm_serve.engines.grammar import TOO_COMPLEX, Grammars, refused
 from sm_serve.engines.hosting import BankHost
 from sm_serve.engines.lora import SPOILT, AdapterBank
 from sm_serve.engines.protocol import GenerationRequest, Sampling, TokenLogprob
@@ -65,10 +64,12 @@ class LocalGenerator(BankHost, TextGenerator):
         self, prompt: list[int], sampling: Sampling, request: GenerationRequest
     ) -> AsyncGenerator[TokenChunk]:
         """See TextGenerator."""
-        with self.bank.using(request.adapter):
+        with contextlib.ExitStack() as kept:
+            kept.enter_context(self.bank.using(request.adapter))
             matcher = None
             if sampling.constraint is not None:
-                matcher = await asyncio.to_thread(self.grammars.matcher, sampling.constraint)
+                matcher = await self.grammars.matcher(sampling.constraint)
+                kept.callback(matcher.close)
             choice = Choice(
                 sampling,
                 prompt if self._decoder_start is None else self._decoder_start,
@@ -84,6 +85,8 @@ class LocalGenerator(BankHost, TextGenerator):
             )
             async with contextlib.aclosing(chunks):
                 async for chunk in chunks:
+                    if choice.failure is TOO_COMPLEX and sampling.constraint is not None:
+                        raise refused(sampling.constraint, TOO_COMPLEX)
                     if choice.failure is not None:
                         raise EngineError(choice.failure)
                     if request.adapter is not None and self.bank.spoilt(request.adapter):

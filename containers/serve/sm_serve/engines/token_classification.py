@@ -11,7 +11,7 @@ from typing import Any
 
 from sm_serve.config import Settings
 from sm_serve.engines import aside
-from sm_serve.engines.encoder import Tokens
+from sm_serve.engines.encoder import Tokens, read_max_length
 from sm_serve.engines.labels import LabelEngine
 from sm_serve.engines.protocol import Task
 from sm_serve.errors import BadRequest
@@ -39,8 +39,8 @@ class Piece:
 class TokenClassificationEngine(LabelEngine):
     """Entities an input. Parameters: see field_table.py.
 
-    A longer text is cut to what the model reads; with `stride` it is read to its end, in windows
-    that overlap by so many tokens.
+    A longer text is cut to what the model reads, or to `max_length` tokens; with `stride` it is
+    read to its end, in windows that overlap by so many tokens.
     """
 
     task = Task.TOKEN_CLASSIFICATION
@@ -70,7 +70,8 @@ class TokenClassificationEngine(LabelEngine):
                 raise BadRequest(f"inputs[{index}] is a {type(text).__name__}: give a text")
         stride = self._stride(parameters)
         labels = self.profile(adapter).labels
-        windows = await self._read(inputs, stride, adapter)
+        longest = read_max_length(parameters, self.max_length)
+        windows = await self._read(inputs, stride, longest, adapter)
         size = sum(map(len, inputs))
         return await aside.run(size, self._answers, inputs, windows, labels, strategy, ignored)
 
@@ -98,12 +99,13 @@ class TokenClassificationEngine(LabelEngine):
         return stride
 
     async def _read(
-        self, texts: Sequence[str], stride: int | None, adapter: str | None
+        self, texts: Sequence[str], stride: int | None, longest: int, adapter: str | None
     ) -> list[tuple[int, Any]]:
         """What `read` gives for each window of each text, with the text's number."""
         owners = [index for index, text in enumerate(texts) if text]
         if stride is None:
-            rows = await self.submit([texts[index] for index in owners], {}, adapter)
+            cut = {"max_length": longest}
+            rows = await self.submit([texts[index] for index in owners], cut, adapter)
             return list(zip(owners, rows, strict=True))
         windows = await asyncio.to_thread(self._windows, texts, owners, stride)
         rows = await self.submit([window for _, window in windows], {WINDOWS: True}, adapter)
@@ -115,13 +117,15 @@ class TokenClassificationEngine(LabelEngine):
         """Tokenizes texts, unless they are windows of one already."""
         if parameters.get(WINDOWS):
             return [(len(window["input_ids"]), window) for window in inputs]
-        return self._tokenize(self.tokenizer, inputs)
+        longest = read_max_length(parameters, self.max_length)
+        return self._tokenize(self.tokenizer, inputs, max_length=longest)
 
     def _windows(
         self, texts: Sequence[str], owners: list[int], stride: int
     ) -> list[tuple[int, Tokens]]:
         """Overlapping windows of the texts, each with its text's number."""
         options = {"stride": stride, "return_overflowing_tokens": True}
+        options["max_length"] = self.max_length
         with self._spare.use() as tokenizer:
             return [
                 (index, window)
@@ -136,7 +140,6 @@ class TokenClassificationEngine(LabelEngine):
         batch = tokenizer(
             list(texts),
             truncation=True,
-            max_length=self.max_length,
             return_offsets_mapping=True,
             return_special_tokens_mask=True,
             **options,

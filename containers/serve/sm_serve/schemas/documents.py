@@ -27,6 +27,8 @@ def _refuse_constant(name: str) -> Any:
 
 MAX_VALUES = 1_000_000
 """Most values of a body, counting those inside others; a million objects take 200 MB."""
+MAX_KEYS = 10_000
+"""Most keys of one object, which take longer than other values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def parse_json(text: str, where: str = "the body") -> Any:
     except ValueError as error:
         raise BadRequest(f"{where} is not valid JSON: {error}", code="invalid_json") from error
     # Upper bounds first, as they cost next to nothing.
-    if text.count("[") + text.count("{") > MAX_DEPTH or text.count(",") > MAX_VALUES:
+    if text.count("[") + text.count("{") > MAX_DEPTH or text.count(",") > MAX_KEYS:
         measure(value, where)
     if "\\ud" in text or "\\uD" in text:
         _check_surrogates(value, where)
@@ -82,11 +84,16 @@ def parse_json(text: str, where: str = "the body") -> Any:
 
 def measure(value: Any, where: str = "the body") -> int:
     """How many values there are in a value; BadRequest for too many, or nested too deeply."""
-    level, count = [value], 1
+    level, count = [value] if isinstance(value, dict | list) else [], 1
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
         for item in level:
             inner = item.values() if isinstance(item, dict) else item
+            if len(inner) > MAX_KEYS and isinstance(item, dict):
+                raise BadRequest(
+                    f"{where} has an object of over {MAX_KEYS} keys: send less",
+                    code="too_many_values",
+                )
             count += len(inner)
             below += [each for each in inner if isinstance(each, dict | list)]
         if count > MAX_VALUES:
@@ -118,7 +125,7 @@ def count_items(value: Any) -> int:
 
 
 def read(body: bytes, content: MediaType, most: int) -> Document:
-    """A body of any supported type; of JSON Lines and CSV at most so many lines or rows.
+    """A body of any supported type, with at most so many items.
 
     Raises BadRequest or UnsupportedMediaType.
     """
@@ -131,7 +138,7 @@ def read(body: bytes, content: MediaType, most: int) -> Document:
         return Document(text)
     if content.type == media.JSON:
         value = parse_json(text)
-        return Document(value, count_items(value))
+        return _bounded(Document(value, count_items(value)), most)
     if text.count("\n") > LINES_AN_ITEM * most + LINES_AN_ITEM:
         raise BadRequest(
             f"the body has over {most} lines: split it, or set SM_SERVE_MAX_ITEMS",
@@ -139,8 +146,18 @@ def read(body: bytes, content: MediaType, most: int) -> Document:
         )
     if content.type == media.CSV:
         rows = parse_csv(text)
-        return Document(rows, len(rows))
-    return parse_json_lines(text)
+        return _bounded(Document(rows, len(rows)), most)
+    return _bounded(parse_json_lines(text), most)
+
+
+def _bounded(document: Document, most: int) -> Document:
+    if document.items > most:
+        raise BadRequest(
+            f"the request has {document.items} items, at most {most} are taken: split it, or set"
+            " SM_SERVE_MAX_ITEMS",
+            code="too_many_items",
+        )
+    return document
 
 
 def _check_surrogates(value: Any, where: str) -> None:

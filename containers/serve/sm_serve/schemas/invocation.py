@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -47,8 +48,15 @@ class Invocation:
 
 
 def parse_invocation(body: bytes, content: MediaType) -> Invocation:
-    """Reads a body of any supported content type. Raises BadRequest or UnsupportedMediaType."""
-    return read_invocation(documents.read(body, content, len(body)), content)
+    """Reads a body of any supported content type, of which every line must be right.
+
+    Raises BadRequest or UnsupportedMediaType.
+    """
+    invocation = read_invocation(documents.read(body, content, sys.maxsize), content)
+    for call in invocation.calls:
+        if call.fault is not None:
+            raise call.fault
+    return invocation
 
 
 def read_invocation(document: Document, content: MediaType) -> Invocation:

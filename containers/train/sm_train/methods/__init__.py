@@ -38,8 +38,12 @@ class Method:
     clean_row: Callable[[dict[str, Any], Any], dict[str, Any]]
     # Reads like a TRL example: model, data, trainer, fit. Takes a `sm_train.job.Job`.
     train: Callable[[Any], None]
+    # A cleaned row as the model gets it (row, Config, tokenizer), as a list of `sequences.Tokens`.
+    tokens: Callable[[dict[str, Any], Any, Any], list[Any]]
     # Columns of which each row needs one of every group: (("prompt", "messages"), …).
     required_columns: Callable[[Any], Iterable[tuple[str, ...]]] = field(default=lambda _: ())
+    # Whether a column (Config, name) is read as text, be its cells numbers or not.
+    reads_text: Callable[[Any, str], bool] = field(default=lambda _config, _name: True)
     # The rows that one raw row of nested data holds.
     expand: Callable[[dict[str, Any]], Iterable[dict[str, Any]]] = field(default=lambda row: [row])
     # Our defaults where they differ from the library's.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sm_train.formats import check_one_format, preference_columns, preference_row
 from sm_train.methods import Method
+from sm_train.sequences import preference_tokens
 
 if TYPE_CHECKING:
     from sm_train.job import Job
@@ -21,13 +22,15 @@ def train(job: Job) -> None:
     """Prefer the chosen answers while learning them."""
     from trl.experimental.cpo import CPOTrainer
 
+    from sm_train.learning import learnable
     from sm_train.model import load_model, load_tokenizer, peft_config
     from sm_train.run import callbacks, finish, tokenised_preferences, training_arguments
 
-    tokenizer = load_tokenizer(job)
+    tokenizer, arguments = load_tokenizer(job), training_arguments(job)
+    job, _ = learnable(job, tokenizer, arguments)
     trainer = CPOTrainer(
         model=load_model(job, "AutoModelForCausalLM"),
-        args=training_arguments(job),
+        args=arguments,
         train_dataset=job.dataset("train"),
         eval_dataset=job.dataset("validation"),
         processing_class=tokenizer,
@@ -43,6 +46,7 @@ METHOD = Method(
     arguments=CpoArguments,
     clean_row=preference_row,
     train=train,
+    tokens=preference_tokens,
     required_columns=preference_columns,
     check_data=check_one_format,
     defaults={"num_train_epochs": 1, "warmup_steps": 0.1, "metric_for_best_model": "loss"},

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sm_train.errors import UserError
-from sm_train.formats import check_prompts, prompt_columns, prompt_row
+from sm_train.formats import check_prompts, prompt_columns, prompt_row, reads_prompt
 from sm_train.methods import Method
+from sm_train.sequences import prompt_tokens
 
 if TYPE_CHECKING:
     from sm_train.config import Config
@@ -51,10 +52,12 @@ def train(job: Job) -> None:
     """Fine-tune the student towards the teacher, evaluate, write the model directory."""
     from trl import DistillationTrainer
 
+    from sm_train.learning import check_prompts_shown
     from sm_train.model import load_model, load_tokenizer, peft_config
     from sm_train.run import callbacks, finish, training_arguments
 
     tokenizer = load_tokenizer(job)
+    check_prompts_shown(job, tokenizer)
     trainer = DistillationTrainer(
         model=load_model(job, "AutoModelForCausalLM"),
         teacher_model=teacher(job.config, job.paths),
@@ -74,6 +77,8 @@ METHOD = Method(
     arguments=DistillationArguments,
     clean_row=prompt_row,
     train=train,
+    tokens=prompt_tokens,
+    reads_text=reads_prompt,
     required_columns=prompt_columns,
     check_arguments=check_arguments,
     check_files=check_files,

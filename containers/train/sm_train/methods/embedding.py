@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sm_train.errors import UserError
 from sm_train.methods import Method
+from sm_train.sequences import Tokens
 
 if TYPE_CHECKING:
     from sm_train.config import Config
@@ -138,11 +139,26 @@ def check_data(config: Config, data: Data) -> None:
         )
 
 
+def tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> list[Tokens]:
+    """Each text of a row; what is learnt is how near they lie to each other."""
+    limit = min(config.own.max_length or tokenizer.model_max_length, tokenizer.model_max_length)
+    note = next((f"{name} {row[name]}" for name in ("score", "label") if name in row), "")
+    shown = []
+    for name, text in row.items():
+        if isinstance(text, str):
+            ids = tokenizer(text)["input_ids"]
+            kept = tokenizer(text, truncation=True, max_length=limit)["input_ids"]
+            learnt = [False] * len(kept)
+            shown.append(Tokens(kept, learnt, name, note, cut=len(ids) - len(kept)))
+    return shown
+
+
 def train(job: Job) -> None:
     """Fine-tune, score on what is held out, write the model directory."""
     from sentence_transformers import SentenceTransformerTrainer
 
     from sm_train.embedding import evaluator, load_embedder, loss
+    from sm_train.preview import print_preview
     from sm_train.run import callbacks, finish, training_arguments
 
     class Scored(SentenceTransformerTrainer):
@@ -153,6 +169,7 @@ def train(job: Job) -> None:
             return super().evaluate(eval_dataset, *arguments, **named)
 
     model = load_embedder(job)
+    print_preview(job, model.tokenizer)
     # Where the other rows of a batch are the negatives, the same text twice would be a wrong one.
     sampler = "no_duplicates" if "anchor" in job.data.train[0] else "batch_sampler"
     trainer = Scored(
@@ -173,6 +190,8 @@ METHOD = Method(
     arguments=EmbeddingArguments,
     clean_row=clean_row,
     train=train,
+    tokens=tokens,
+    reads_text=lambda _, name: name not in ("score", "label"),
     required_columns=required_columns,
     check_arguments=check_arguments,
     check_data=check_data,

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sm_train.formats import answered, check_one_format, companions, preference_row
+from sm_train.messages import conversation
 from sm_train.methods import Method
+from sm_train.public_formats import stated_answer, with_system
+from sm_train.sequences import preference_tokens
 
 if TYPE_CHECKING:
     from sm_train.config import Config
@@ -27,25 +30,40 @@ def clean_row(row: dict[str, Any], config: Config) -> dict[str, Any]:
     mark = _MARKS.get(str(row.get("label")).strip().lower())
     if mark is None:
         raise ValueError("label is neither true nor false")
-    return {**answered(row), "label": mark, **companions(row)}
+    if stated_answer(row) is None:
+        row = _last_answer(row)
+    return {**answered(row, config), "label": mark, **companions(row)}
+
+
+def _last_answer(row: dict[str, Any]) -> dict[str, Any]:
+    """Of a judged conversation the last answer is what was judged."""
+    column = "messages" if row.get("messages") is not None else "conversations"
+    messages = conversation(row.get(column), column)
+    if messages[-1]["role"] != "assistant":
+        raise ValueError(f"{column} does not end with an answer")
+    rest = {name: value for name, value in row.items() if name not in ("messages", "conversations")}
+    return {**rest, "prompt": with_system(row, messages[:-1]), "completion": messages[-1:]}
 
 
 def required_columns(_config: Config) -> list[tuple[str, ...]]:
     """What every row needs: a marked answer, or a chosen and a rejected one."""
-    return [("completion", "chosen"), ("label", "rejected")]
+    answers = ("completion", "output", "response", "messages", "conversations", "chosen")
+    return [answers, ("label", "rejected")]
 
 
 def train(job: Job) -> None:
     """Make good answers likelier and bad ones less likely than the base model has them."""
     from trl import KTOTrainer
 
+    from sm_train.learning import learnable
     from sm_train.model import load_model, load_tokenizer, peft_config
     from sm_train.run import callbacks, finish, training_arguments
 
-    tokenizer = load_tokenizer(job)
+    tokenizer, arguments = load_tokenizer(job), training_arguments(job)
+    job, _ = learnable(job, tokenizer, arguments)
     trainer = KTOTrainer(
         model=load_model(job, "AutoModelForCausalLM"),
-        args=training_arguments(job),
+        args=arguments,
         train_dataset=job.dataset("train"),
         eval_dataset=job.dataset("validation"),
         processing_class=tokenizer,
@@ -61,6 +79,8 @@ METHOD = Method(
     arguments=KtoArguments,
     clean_row=clean_row,
     train=train,
+    tokens=preference_tokens,
+    reads_text=lambda _, name: name != "label",
     required_columns=required_columns,
     check_data=check_one_format,
     defaults={"num_train_epochs": 1, "warmup_steps": 0.1, "metric_for_best_model": "loss"},

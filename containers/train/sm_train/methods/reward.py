@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from math import isfinite
+from typing import TYPE_CHECKING, Any
 
+from sm_train.errors import UserError
 from sm_train.formats import check_one_format, preference_columns, preference_row
 from sm_train.methods import Method
+from sm_train.sequences import reward_tokens
 
 if TYPE_CHECKING:
+    from sm_train.config import Config
+    from sm_train.data import Data
     from sm_train.job import Job
+
+MARGIN = "margin"
+SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -17,19 +25,45 @@ class RewardArguments:
     """Reward modelling has no hyperparameters beside TRL's own."""
 
 
+def clean_row(row: dict[str, Any], config: Config) -> dict[str, Any]:
+    """A pair, and by how much more the chosen answer should score where the rows say it."""
+    cleaned = preference_row(row, config)
+    margin = row.get(MARGIN)
+    if margin is None:
+        return cleaned
+    if isinstance(margin, bool) or not isinstance(margin, int | float) or not isfinite(margin):
+        raise ValueError(f"{MARGIN} is no number")
+    return {**cleaned, MARGIN: float(margin)}
+
+
+def check_data(config: Config, data: Data) -> None:
+    """One format, and a margin in every row or in none: TRL looks at the first of a batch."""
+    check_one_format(config, data)
+    rows = [row for split in SPLITS for row in data.split(split) or ()]
+    with_margin = sum(MARGIN in row for row in rows)
+    if with_margin not in (0, len(rows)):
+        raise UserError(
+            f"{with_margin} of {len(rows)} rows have one",
+            field=f"column {MARGIN}",
+            fix="give every row of every channel a margin (0 where there is none), or remove it",
+        )
+
+
 def train(job: Job) -> None:
     """Train a one-number head on top of the base model."""
     from trl import RewardTrainer
 
+    from sm_train.learning import learnable
     from sm_train.model import load_model, load_tokenizer, peft_config
     from sm_train.run import callbacks, finish, training_arguments
 
-    tokenizer = load_tokenizer(job)
+    tokenizer, arguments = load_tokenizer(job), training_arguments(job)
+    job, _ = learnable(job, tokenizer, arguments)
     model = load_model(job, "AutoModelForSequenceClassification", num_labels=1)
     model.config.pad_token_id = tokenizer.pad_token_id
     trainer = RewardTrainer(
         model=model,
-        args=training_arguments(job),
+        args=arguments,
         train_dataset=job.dataset("train"),
         eval_dataset=job.dataset("validation"),
         processing_class=tokenizer,
@@ -43,9 +77,11 @@ METHOD = Method(
     name="reward",
     training_config="trl:RewardConfig",
     arguments=RewardArguments,
-    clean_row=preference_row,
+    clean_row=clean_row,
     train=train,
+    tokens=reward_tokens,
+    reads_text=lambda _, name: name != MARGIN,
     required_columns=preference_columns,
-    check_data=check_one_format,
+    check_data=check_data,
     defaults={"num_train_epochs": 1, "warmup_steps": 0.1, "metric_for_best_model": "loss"},
 )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sm_train.formats import prompt_columns, prompt_row
+from sm_train.formats import prompt_columns, prompt_row, reads_prompt
 from sm_train.methods import Method
 from sm_train.rewards import RewardArguments, check_answers, check_files, check_rewards
+from sm_train.sequences import prompt_tokens
 
 if TYPE_CHECKING:
     from sm_train.job import Job
@@ -16,11 +17,13 @@ def train(job: Job) -> None:
     """Sample several answers to each prompt and learn from how they are rewarded."""
     from trl import RLOOTrainer
 
+    from sm_train.learning import check_prompts_shown
     from sm_train.model import load_model, load_tokenizer, peft_config
     from sm_train.rewards import reward_functions
     from sm_train.run import callbacks, finish, training_arguments
 
     tokenizer = load_tokenizer(job)
+    check_prompts_shown(job, tokenizer)
     trainer = RLOOTrainer(
         model=load_model(job, "AutoModelForCausalLM"),
         reward_funcs=reward_functions(job.config, job.paths),
@@ -40,6 +43,8 @@ METHOD = Method(
     arguments=RewardArguments,
     clean_row=prompt_row,
     train=train,
+    tokens=prompt_tokens,
+    reads_text=reads_prompt,
     required_columns=prompt_columns,
     check_arguments=check_rewards,
     check_files=check_files,

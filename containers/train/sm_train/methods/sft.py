@@ -6,13 +6,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sm_train.errors import UserError
-from sm_train.formats import answered, check_one_format, companions, conversation, is_conversational
+from sm_train.formats import (
+    LEARN,
+    answered,
+    check_asks,
+    check_one_format,
+    companions,
+    is_conversational,
+)
+from sm_train.messages import looks_like_messages, marked_conversation
 from sm_train.methods import Method
+from sm_train.public_formats import with_system
+from sm_train.sequences import sft_tokens
 
 if TYPE_CHECKING:
     from sm_train.config import Config
     from sm_train.data import Data
     from sm_train.job import Job
+
+
+_NUMBERS = ("input_ids", "completion_mask", "assistant_masks", "labels")
 
 
 @dataclass(frozen=True)
@@ -22,27 +35,55 @@ class SftArguments:
 
 def clean_row(row: dict[str, Any], config: Config) -> dict[str, Any]:
     """The columns of one of TRL's formats. Raises ValueError for a bad row."""
-    text_field = config.training.get("dataset_text_field", "text")
-    messages = row.get("messages") if row.get("messages") is not None else row.get("conversations")
-    if messages is not None:
-        messages = conversation(messages, "messages")
-        if not any(message["role"] == "assistant" for message in messages):
-            raise ValueError("messages has no assistant turn to learn from")
-        return {"messages": messages, **companions(row)}
+    if config.job.prompt_template is not None:
+        return {**answered(row, config), **companions(row)}
+    for column in ("messages", "conversations"):
+        if row.get(column) is not None:
+            return {**_conversation(row, column), **companions(row)}
     if row.get("input_ids") is not None:
         return _tokenised(row)
-    if row.get("prompt") is not None:
-        return {**answered(row), **companions(row)}
+    if row.get("prompt") is not None or row.get("instruction") is not None:
+        return {**_answered(row, config), **companions(row)}
+    text_field = config.training.get("dataset_text_field", "text")
     text = row.get(text_field)
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"no text in column {text_field}")
     return {text_field: text}
 
 
+def _conversation(row: dict[str, Any], column: str) -> dict[str, Any]:
+    """A conversation with an answer to learn; its turns may say themselves whether they are."""
+    messages, marks = marked_conversation(row[column], column)
+    said = len(messages)
+    messages = with_system(row, messages)
+    marks = [None] * (len(messages) - said) + marks
+    answers = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
+    if not answers:
+        raise ValueError("messages has no assistant turn to learn from")
+    check_asks(messages[: answers[-1]])
+    if all(mark is None for mark in marks):
+        return {"messages": messages}
+    if not any(mark or (mark is None and place in answers) for place, mark in enumerate(marks)):
+        raise ValueError("no turn of messages is to be learnt")
+    return {"messages": messages, LEARN: marks}
+
+
+def _answered(row: dict[str, Any], config: Config) -> dict[str, Any]:
+    """Prompt and completion; the turns of a completion may say whether they are learnt."""
+    given = row.get("completion")
+    if not isinstance(given, list) and not looks_like_messages(given):
+        return answered(row, config)
+    messages, marks = marked_conversation(given, "completion")
+    turns = answered({**row, "completion": messages}, config)
+    if all(mark is None for mark in marks):
+        return turns
+    kept = marks[-len(turns["completion"]) :]
+    return {**turns, LEARN: [False] * len(turns["prompt"]) + kept}
+
+
 def _tokenised(row: dict[str, Any]) -> dict[str, Any]:
     """A row that is tokenised already; TRL trains on it as it is."""
-    columns = ("input_ids", "completion_mask", "assistant_masks", "labels")
-    kept = {name: row[name] for name in columns if row.get(name) is not None}
+    kept = {name: row[name] for name in _NUMBERS if row.get(name) is not None}
     for name, numbers in kept.items():
         if not isinstance(numbers, list) or not numbers or set(map(type, numbers)) != {int}:
             raise ValueError(f"{name} is not a list of whole numbers")
@@ -54,7 +95,7 @@ def _tokenised(row: dict[str, Any]) -> dict[str, Any]:
 def required_columns(config: Config) -> list[tuple[str, ...]]:
     """One column of any format."""
     text_field = str(config.training.get("dataset_text_field", "text"))
-    return [("prompt", "messages", "conversations", text_field, "input_ids")]
+    return [("prompt", "messages", "conversations", text_field, "input_ids", "instruction")]
 
 
 def check_data(config: Config, data: Data) -> None:
@@ -80,6 +121,8 @@ def train(job: Job) -> None:
     """Fine-tune, evaluate on the test channel, write the model directory."""
     from trl import SFTTrainer
 
+    from sm_train.callbacks import PerplexityCallback
+    from sm_train.learning import learnable
     from sm_train.model import load_model, load_tokenizer, peft_config
     from sm_train.run import callbacks, finish, training_arguments
     from sm_train.sampling import LengthGroupedSampling
@@ -87,27 +130,47 @@ def train(job: Job) -> None:
     class Grouped(LengthGroupedSampling, SFTTrainer):  # type: ignore[misc]
         """Where rows are not packed, rows of like length share a batch."""
 
-    tokenizer = load_tokenizer(job)
-    packing = _packing(job)
-    strategy = "random" if packing else "group_by_length"
+    tokenizer, arguments = load_tokenizer(job), training_arguments(job)
+    if arguments.eos_token:
+        tokenizer.eos_token = arguments.eos_token
+    job, tokens = learnable(job, tokenizer, arguments)
+    # The labels say it already, and TRL asks for columns that tokenised rows no longer have.
+    arguments.assistant_only_loss = arguments.completion_only_loss = False
+    model = load_model(job, "AutoModelForCausalLM")
     trainer = Grouped(
-        model=load_model(job, "AutoModelForCausalLM"),
-        args=training_arguments(job, packing=packing, train_sampling_strategy=strategy),
-        train_dataset=job.dataset("train"),
-        eval_dataset=job.dataset("validation"),
+        model=model,
+        args=batching(job, arguments, model),
+        train_dataset=tokens["train"],
+        eval_dataset=tokens["validation"],
         processing_class=tokenizer,
         peft_config=peft_config(job),
-        callbacks=callbacks(job),
+        callbacks=[PerplexityCallback(), *callbacks(job)],
     )
-    finish(job, trainer, tokenizer, job.dataset("test"))
+    finish(job, trainer, tokenizer, tokens["test"])
 
 
-def _packing(job: Job) -> bool:
-    """Packing fills every sequence; it cannot go with a request for no length limit."""
-    chosen = job.config.training.get("packing")
-    if chosen is not None:
-        return bool(chosen)
-    return "max_length" not in job.config.given or bool(job.config.training.get("max_length"))
+def batching(job: Job, arguments: Any, model: Any) -> Any:
+    """How the rows of a batch lie beside each other, where the settings leave it open.
+
+    With FlashAttention they lie behind one another in one sequence, without padding; each attends
+    to itself. Other attention is slower over such a sequence than over padded rows, so rows of like
+    length share a batch instead. A batch holds as many rows as the settings say either way.
+    """
+    given = job.config.given
+    if arguments.packing:
+        return arguments
+    if "packing" not in given and "padding_free" not in given:
+        arguments.padding_free = has_flash_attention(model)
+    if arguments.padding_free:
+        arguments.max_length = None  # the rows are cut already, and TRL would refuse both
+    elif "train_sampling_strategy" not in given:
+        arguments.train_sampling_strategy = "group_by_length"
+    return arguments
+
+
+def has_flash_attention(model: Any) -> bool:
+    """Whether the model attends by a kernel that knows where rows begin in a longer sequence."""
+    return "flash" in str(getattr(model.config, "_attn_implementation", ""))
 
 
 METHOD = Method(
@@ -116,6 +179,8 @@ METHOD = Method(
     arguments=SftArguments,
     clean_row=clean_row,
     train=train,
+    tokens=sft_tokens,
+    reads_text=lambda _, name: name not in _NUMBERS,
     required_columns=required_columns,
     check_data=check_data,
     defaults={

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from sm_train.cells import text_of
 from sm_train.errors import UserError
 from sm_train.methods import Method
+from sm_train.sequences import Tokens
 
 if TYPE_CHECKING:
     from sm_train.config import Config
     from sm_train.data import Data
     from sm_train.job import Job
+
+
+_WHOLE_FLOAT = re.compile(r"-?\d+\.0+")
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,15 @@ class TextClassificationArguments:
         metadata={"help": "All classes, in the order of their ids. Default: those of the data."},
     )
     num_labels: int | None = field(
-        default=None, metadata={"help": "How many classes there must be; checked against the data."}
+        default=None,
+        metadata={"help": "How many classes there must be; 1 predicts the number in the column."},
+    )
+    problem_type: Literal["single_label_classification", "regression"] | None = field(
+        default=None,
+        metadata={
+            "help": "regression predicts the number in the label column, as num_labels 1 does. "
+            "Default: classes."
+        },
     )
     replace_head: bool = field(
         default=False,
@@ -41,14 +56,54 @@ class TextClassificationArguments:
     )
 
 
+def is_regression(config: Config) -> bool:
+    """Whether the label is a number to predict, and no class."""
+    own: TextClassificationArguments = config.own
+    return own.problem_type == "regression" or own.num_labels == 1
+
+
+def check_arguments(config: Config) -> None:
+    """Refuse classes beside regression."""
+    own: TextClassificationArguments = config.own
+    for key, value in (("labels", own.labels), ("num_labels", own.num_labels)):
+        if own.problem_type == "regression" and value not in (None, 1):
+            raise UserError(
+                "contradicts another setting: problem_type regression has no classes",
+                field=key,
+                value=value,
+                fix="remove one of them",
+            )
+    if own.num_labels == 1 and (own.labels or own.problem_type == "single_label_classification"):
+        raise UserError(
+            "contradicts another setting: one label is regression, which has no classes",
+            field="num_labels",
+            value=1,
+            fix="set it to the number of classes, or remove labels and problem_type",
+        )
+
+
 def clean_row(row: dict[str, Any], config: Config) -> dict[str, Any]:
     """`text`, maybe `text_pair`, and `label` as strings. Raises ValueError for a bad row."""
     own: TextClassificationArguments = config.own
     cleaned = {"text": _text(row.get(own.text_column), own.text_column)}
     if own.text_pair_column:
         cleaned["text_pair"] = _text(row.get(own.text_pair_column), own.text_pair_column)
-    cleaned["label"] = _label(row.get(own.label_column), own)
-    return cleaned
+    value = row.get(own.label_column)
+    return {
+        **cleaned,
+        "label": _measure(value, own) if is_regression(config) else _label(value, own),
+    }
+
+
+def _measure(value: Any, own: TextClassificationArguments) -> float:
+    """The number that a regression predicts."""
+    try:
+        number = float("" if isinstance(value, bool) or value is None else value)
+    except (ValueError, TypeError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"column {own.label_column} holds no number")
+    return number
 
 
 def _label(value: Any, own: TextClassificationArguments) -> str:
@@ -57,11 +112,16 @@ def _label(value: Any, own: TextClassificationArguments) -> str:
         raise ValueError(f"column {own.label_column} holds several labels; one a row is needed")
     if value is None or not str(value).strip():
         raise ValueError(f"no label in column {own.label_column}")
-    if isinstance(value, float):
-        if not value.is_integer():
-            raise ValueError(f"label {value} is a measure, not a class")
-        value = int(value)  # CSV and Parquet readers turn ids with gaps into floats
-    name = str(value).strip()
+    name = str(text_of(value)).strip()
+    if own.labels and name in own.labels:
+        return name
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(
+            "the label is a fraction, a measure and no class; set problem_type to regression to "
+            "predict numbers, or name all classes in labels"
+        )
+    if _WHOLE_FLOAT.fullmatch(name):
+        name = name.partition(".")[0]  # readers turn ids with gaps into floats
     if not own.labels or name in own.labels:
         return name
     if name.isdecimal() and int(name) < len(own.labels):
@@ -85,6 +145,8 @@ def required_columns(config: Config) -> list[tuple[str, ...]]:
 def check_data(config: Config, data: Data) -> None:
     """Refuse data that no classifier can be trained on, naming the classes concerned."""
     own: TextClassificationArguments = config.own
+    if is_regression(config):
+        return
     counts = Counter(row["label"] for row in data.train)
     if len(counts) < 2:
         raise UserError(
@@ -110,6 +172,15 @@ def check_data(config: Config, data: Data) -> None:
                 field=f"channel {split}",
                 fix="correct the labels, or name all classes in the hyperparameter labels",
             )
+
+
+def tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> list[Tokens]:
+    """The text as the model gets it, and the class that it learns."""
+    limit = min(config.own.max_length, tokenizer.model_max_length)
+    ids = tokenizer(row["text"], row.get("text_pair"))["input_ids"]
+    kept = tokenizer(row["text"], row.get("text_pair"), truncation=True, max_length=limit)
+    shown = kept["input_ids"]
+    return [Tokens(shown, [False] * len(shown), note=str(row["label"]), cut=len(ids) - len(shown))]
 
 
 def ordered_labels(job: Job, base: dict[str, Any]) -> list[str]:
@@ -140,33 +211,45 @@ def train(job: Job) -> None:
     """Fine-tune, evaluate on the test channel, write the model directory."""
     from transformers import DataCollatorWithPadding
 
+    from sm_train.asking import tell
     from sm_train.model import adapt, load_model, load_tokenizer, read_model_config
+    from sm_train.preview import print_preview
     from sm_train.run import callbacks, finish, training_arguments
     from sm_train.sampling import LengthGroupedTrainer
 
     own: TextClassificationArguments = job.config.own
-    labels = ordered_labels(job, read_model_config(job.model_source))
+    regression = is_regression(job.config)
+    labels = ["score"] if regression else ordered_labels(job, read_model_config(job.model_source))
     tokenizer = load_tokenizer(job)
+    print_preview(job, tokenizer)
     model = load_model(
         job,
         "AutoModelForSequenceClassification",
         num_labels=len(labels),
         id2label=dict(enumerate(labels)),
         label2id={label: index for index, label in enumerate(labels)},
+        problem_type="regression" if regression else None,
         ignore_mismatched_sizes=own.replace_head or None,
     )
     model.config.pad_token_id = tokenizer.pad_token_id
+    limit = min(own.max_length, tokenizer.model_max_length)
+    columns = {"text": own.text_column, "text_pair": own.text_pair_column}
+    asked = {"truncation": True, "max_length": limit}
+    tell(model, job.config, asked, {**columns, "label": own.label_column})
+    arguments = training_arguments(job)
+    if regression and "metric_for_best_model" not in job.config.given:
+        arguments.metric_for_best_model, arguments.greater_is_better = "loss", False
     datasets = {
         split: _tokenised(job.data.split(split), tokenizer, labels, own.max_length)
         for split in ("train", "validation", "test")
     }
     trainer = LengthGroupedTrainer(
         model=adapt(job, model, "SEQ_CLS"),
-        args=training_arguments(job),
+        args=arguments,
         train_dataset=datasets["train"],
         eval_dataset=datasets["validation"],
         data_collator=DataCollatorWithPadding(tokenizer),
-        compute_metrics=lambda prediction: _scores(prediction, len(labels)),
+        compute_metrics=_errors if regression else lambda p: _scores(p, len(labels)),
         processing_class=tokenizer,
         callbacks=callbacks(job),
     )
@@ -186,19 +269,30 @@ def _tokenised(
     pairs = [row["text_pair"] for row in rows] if "text_pair" in rows[0] else None
     encoded = tokenizer([row["text"] for row in rows], pairs, truncation=True, max_length=limit)
     columns = {key: encoded[key] for key in encoded}
-    columns["labels"] = [ids[row["label"]] for row in rows]
+    columns["labels"] = [
+        row["label"] if isinstance(row["label"], float) else ids[row["label"]] for row in rows
+    ]
     columns["length"] = [len(tokens) for tokens in encoded["input_ids"]]
     return Dataset.from_dict(columns)
 
 
 def _scores(prediction: Any, classes: int) -> dict[str, float]:
-    from sm_train.metrics import classification_scores, confusion_matrix
+    from sm_train.metrics import classification_scores, confusion_matrix, cross_entropy
 
     logits = prediction.predictions
     logits = logits[0] if isinstance(logits, tuple) else logits
     guesses = [int(index) for index in logits.argmax(axis=-1)]
     expected = [int(index) for index in prediction.label_ids]
-    return classification_scores(confusion_matrix(expected, guesses, classes))
+    scores = classification_scores(confusion_matrix(expected, guesses, classes))
+    return {"loss": cross_entropy(logits, prediction.label_ids), **scores}
+
+
+def _errors(prediction: Any) -> dict[str, float]:
+    from sm_train.metrics import regression_scores
+
+    guesses = prediction.predictions
+    guesses = guesses[0] if isinstance(guesses, tuple) else guesses
+    return regression_scores(prediction.label_ids.ravel().tolist(), guesses.ravel().tolist())
 
 
 METHOD = Method(
@@ -207,7 +301,10 @@ METHOD = Method(
     arguments=TextClassificationArguments,
     clean_row=clean_row,
     train=train,
+    tokens=tokens,
+    reads_text=lambda c, name: name in (c.own.text_column, c.own.text_pair_column),
     required_columns=required_columns,
+    check_arguments=check_arguments,
     check_data=check_data,
     defaults={
         # Small encoders want a brisk rate; early stopping and the best checkpoint guard the rest.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sm_train.cells import nested, text_of
 from sm_train.errors import UserError
 from sm_train.methods import Method
+from sm_train.sequences import Tokens
 
 if TYPE_CHECKING:
     from sm_train.config import Config
@@ -39,6 +40,7 @@ def clean_row(row: dict[str, Any], config: Config) -> dict[str, Any]:
     tokens, tags = _list(row, own.tokens_column), _list(row, own.tags_column)
     if len(tokens) != len(tags):
         raise ValueError(f"{len(tokens)} words and {len(tags)} tags")
+    tokens = [text_of(token) for token in tokens]
     if not all(isinstance(token, str) for token in tokens):
         raise ValueError("a word is not text")
     return {"tokens": tokens, "tags": [_name(tag, own.labels) for tag in tags]}
@@ -48,8 +50,10 @@ def _list(row: dict[str, Any], column: str) -> list[Any]:
     value = row.get(column)
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = nested(value)
         except ValueError:
+            if value.lstrip().startswith("["):
+                raise
             value = value.split()
     if not isinstance(value, list) or not value:
         raise ValueError(f"no list in column {column}")
@@ -90,16 +94,32 @@ def tag_names(config: Config, data: Data) -> list[str]:
     return own.labels or sorted({tag for row in data.train for tag in row["tags"]})
 
 
+def tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> list[Tokens]:
+    """The words in pieces; learnt are the tags of first pieces, shown beside their words."""
+    names = sorted(set(row["tags"]))
+    limit = min(config.own.max_length, tokenizer.model_max_length)
+    encoded = tokenizer([row["tokens"]], is_split_into_words=True)
+    ids = encoded["input_ids"][0]
+    aligned = _aligned(encoded.word_ids(0), [names.index(tag) for tag in row["tags"]])
+    pairs = zip(row["tokens"], row["tags"], strict=True)
+    note = " ".join(word if tag == "O" else f"{word}/{tag}" for word, tag in pairs)
+    learnt = [label != _IGNORED for label in aligned][:limit]
+    return [Tokens(ids[:limit], learnt, note=note, cut=max(0, len(ids) - limit))]
+
+
 def train(job: Job) -> None:
     """Fine-tune, evaluate on the test channel, write the model directory."""
     from transformers import DataCollatorForTokenClassification
 
+    from sm_train.asking import tell
     from sm_train.model import adapt, load_model, load_tokenizer
+    from sm_train.preview import print_preview
     from sm_train.run import callbacks, finish, training_arguments
     from sm_train.sampling import LengthGroupedTrainer
 
     names = tag_names(job.config, job.data)
     tokenizer = load_tokenizer(job)
+    print_preview(job, tokenizer)
     model = load_model(
         job,
         "AutoModelForTokenClassification",
@@ -107,6 +127,13 @@ def train(job: Job) -> None:
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
     )
+    own: TokenClassificationArguments = job.config.own
+    # A word has the tag of its first piece, as in training.
+    asked = {
+        "aggregation_strategy": "first",
+        "max_length": min(own.max_length, tokenizer.model_max_length),
+    }
+    tell(model, job.config, asked, {"tokens": own.tokens_column, "label": own.tags_column})
     datasets = {
         split: _tokenised(job.data.split(split), tokenizer, names, job.config.own.max_length)
         for split in ("train", "validation", "test")
@@ -158,7 +185,7 @@ def _aligned(words: Sequence[int | None], tags: Sequence[int]) -> list[int]:
 
 
 def _scores(prediction: Any, names: Sequence[str]) -> dict[str, float]:
-    from sm_train.metrics import entity_scores
+    from sm_train.metrics import cross_entropy, entity_scores
 
     guesses = prediction.predictions.argmax(axis=-1)
     expected, predicted = [], []
@@ -166,7 +193,8 @@ def _scores(prediction: Any, names: Sequence[str]) -> dict[str, float]:
         kept = [(t, g) for t, g in zip(truth_row, guess_row, strict=True) if t != _IGNORED]
         expected.append([names[t] for t, _ in kept])
         predicted.append([names[g] for _, g in kept])
-    return entity_scores(expected, predicted)
+    loss = cross_entropy(prediction.predictions, prediction.label_ids)
+    return {"loss": loss, **entity_scores(expected, predicted)}
 
 
 METHOD = Method(
@@ -175,6 +203,7 @@ METHOD = Method(
     arguments=TokenClassificationArguments,
     clean_row=clean_row,
     train=train,
+    tokens=tokens,
     required_columns=required_columns,
     check_data=check_data,
     defaults={

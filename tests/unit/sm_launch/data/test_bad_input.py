@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import random
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ from sm_launch.errors import UserInputError
         ("", {}, ["data.input", "empty"]),
         ("text,label\n", {}, ["data.input", "no rows", "header: false"]),
         ("txt,label\na,b\n", {}, ["data.columns.text", "did you mean 'txt'?"]),
-        ("text;label\na;b\n", {}, ["data.columns", "data.delimiter"]),
+        ("text/label\na/b\n", {}, ["data.columns", "data.delimiter"]),
+        ("text,label,text\na,b,c\n", {}, ["stand twice", "text", "raw.csv"]),
         ("a,b\nc,d\n", {"columns": {"text": 5}}, ["data.columns.text", "0 to 1", "5"]),
         ("text,label\na,x\nb,x\nc,x\n", {}, ["data.columns.label", "same label", "'x'"]),
         (
@@ -64,7 +64,7 @@ def test_labels_that_look_like_text(run, write) -> None:
         ("http://host/x.csv", ["http://", "s3://"]),
         ("folder", ["no data file"]),
         ("broken.parquet", ["not a Parquet file"]),
-        ("broken.json", ["not valid JSON", "jsonl"]),
+        ("broken.json", ["not valid JSON", "an object on each line"]),
     ],
 )
 def test_files_at_fault(run, write, reviews: Path, tmp_path: Path, location, words) -> None:
@@ -121,9 +121,8 @@ def test_configuration_at_fault(data: dict[str, Any], words: str | None) -> None
     ("content", "words"),
     [
         (random.Random(1).randbytes(3000), "text file"),
-        (gzip.compress(b"text\tlabel\na\tb\n"), "gzip"),
         (b"PAR1\x15\x04", "data.format: parquet"),
-        (b"PK\x03\x04 sheet", "export it as CSV"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1 sheet", "export it as CSV"),
         ("text\tlabel\na\tx\n".encode("utf-16-le"), "utf-16-le"),
     ],
 )

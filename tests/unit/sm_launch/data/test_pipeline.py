@@ -87,7 +87,7 @@ def test_written_formats_can_be_read_again(run, reviews: Path, tmp_path, output_
     found = []
     for split in report.splits.values():
         config = DataConfig(input=str(split.path))
-        (source,) = locate(config, base=tmp_path, fetch=Path)
+        (source,) = locate(config, base=tmp_path, fetch=Path, scratch=tmp_path)
         for chunk in read(source, config):
             found += [chunk.raw(at) for at in range(len(chunk.rows))]
     assert found == expected
@@ -223,8 +223,8 @@ def test_too_many_bad_rows_fail_with_examples_and_leave_the_old_output(run, revi
         run(input="reviews.csv", max_rejected_share=0.2)
     message = str(caught.value)
     assert "31 of 131 rows (23.7%) are bad" in message
-    assert "missing_text: 30, e.g. row 101" in message
-    assert "malformed_row: 1, e.g. row 131" in message
+    assert "missing_text: 30, e.g. row 101 of reviews.csv" in message
+    assert "malformed_row: 1, e.g. row 131 of reviews.csv" in message
     assert old.read_bytes() == before
     left = sorted(path.name for path in reviews.parent.iterdir())
     assert left == ["out", "out.rejected.jsonl", "reviews.csv"]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sm_launch.data.steps import build, decode_escaped_bytes
+from sm_launch.data.steps import build
 
 CLASSIFICATION = build(["unicode", "html", "control_characters", "white_space"])
 
@@ -40,9 +40,3 @@ def test_steps_run_in_the_order_given() -> None:
     assert build(["html", "lowercase"])("&Auml;") == "ä"
     assert build(["lowercase", "html"])("&Auml;") == "ä"
     assert build([])("  As IS ") == "  As IS "
-
-
-def test_bytes_that_are_no_utf8_are_read_as_cp1252() -> None:
-    assert decode_escaped_bytes(b"caf\xe9".decode("utf-8", "surrogateescape")) == "café"
-    with pytest.raises(UnicodeError):
-        decode_escaped_bytes(b"\x81".decode("utf-8", "surrogateescape"))

@@ -33,8 +33,8 @@ def test_measures_quality_latency_and_throughput(endpoint):
     assert result.throughput.requests == 3
     assert [p.index for p in result.predictions] == list(range(9))
     assert result.predictions[0].confidence == 0.8
-    assert endpoint.batch_sizes[:5] == [1] * 5
-    assert sorted(endpoint.batch_sizes[5:]) == [1, 4, 4]
+    assert endpoint.batch_sizes[:6] == [4] + [1] * 5  # a first look, then latency
+    assert sorted(endpoint.batch_sizes[6:]) == [1, 4, 4]
 
 
 def test_a_refused_batch_is_halved_until_the_bad_row_is_found(endpoint):
@@ -119,7 +119,7 @@ def test_an_interrupted_evaluation_continues(endpoint, tmp_path: Path):
     partial_path = tmp_path / "predictions.jsonl.partial"
 
     def interrupted(body, content_type, accept):
-        if endpoint.requests < 3:
+        if endpoint.requests < 4:
             return endpoint(body, content_type, accept)
         while len(partial_path.read_text().splitlines()) < 1 + 6:  # a header, then predictions
             time.sleep(0.01)
@@ -137,7 +137,7 @@ def test_an_interrupted_evaluation_continues(endpoint, tmp_path: Path):
         partial.write('{"index": 19, "te')  # what a kill in the middle of a write leaves
     before = endpoint.requests
     result = run(endpoint)
-    assert endpoint.requests - before == 7  # three of ten batches were answered before
+    assert endpoint.requests - before == 8  # a first look; 3 of 10 batches were answered before
     assert "6 predictions come from an earlier" in result.warnings[0]
     assert [p.index for p in read_predictions(path)] == list(range(20))
     assert list(tmp_path.iterdir()) == [path]
@@ -148,4 +148,4 @@ def test_another_endpoint_does_not_continue(endpoint, tmp_path: Path):
     partial = tmp_path / "p.jsonl.partial"
     partial.write_text('{"fingerprint": "of another endpoint"}\n{"index": 0}\n')
     evaluate_endpoint(endpoint, rows(4), store=PredictionStore(path, "e"), **QUICK)
-    assert sum(endpoint.batch_sizes) == 4
+    assert sum(endpoint.batch_sizes) == 4 + 4  # a first look, and all rows

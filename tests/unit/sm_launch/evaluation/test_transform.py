@@ -69,4 +69,5 @@ def test_answers_with_one_label_each_do_not_tell_what_the_model_knows():
     rows = [{"text": "x", "label": "a"}] * 2
     result = evaluate_outputs(answers, rows, task=make_task("text-classification"))
     assert result.metrics.summary["accuracy"] == 0
-    assert result.warnings == ()
+    wrong = "the model answers 'b', and the data has 'a': every row is wrong"
+    assert wrong in result.warnings

@@ -6,9 +6,14 @@ import pytest
 
 from sm_launch.evaluation import make_task
 from sm_launch.evaluation.examples import Example
-from sm_launch.evaluation.wire import InvokeReply, WireError, decode, error_message
+from sm_launch.evaluation.wire import InvokeReply, WireError, error_message, read_scores
 
 SCORES = [{"label": "a", "score": 0.3}, {"label": "b", "score": 0.7}]
+
+
+def decode(body: bytes, expected: int):
+    task = make_task("text-classification")
+    return [task.predict(Example(0, "x", "x"), each) for each in task.answers(body, expected)]
 
 
 def test_a_request_asks_for_all_scores():
@@ -28,18 +33,21 @@ def test_a_request_asks_for_all_scores():
 )
 def test_shapes_of_replies(document, expected):
     answers = decode(json.dumps(document).encode(), expected)
-    assert [answer.label for answer in answers] == ["b"] * expected
+    assert [answer.predicted for answer in answers] == ["b"] * expected
 
 
 def test_scores_of_all_labels_are_kept():
-    assert decode(json.dumps([SCORES]).encode(), 1)[0].scores == {"a": 0.3, "b": 0.7}
+    assert read_scores(SCORES).scores == {"a": 0.3, "b": 0.7}
 
 
 @pytest.mark.parametrize(
     ("body", "message"),
     [
         (b"oops", "not JSON: oops"),
-        (b'{"label": "a"}', "not a JSON list"),
+        (b'"a"', "not a JSON list"),
+        (b'[[{"label": "a", "score": NaN}]]', "not a list of label and score"),
+        (b'[[{"label": "a", "score": -0.1}]]', "score -0.1 is no probability"),
+        (b'[[{"label": "a", "score": 2.5}]]', "score 2.5 is no probability"),
         (b"[[]]", "not a list of label and score"),
         (b"[[1]]", "not a list of label and score"),
         (b'[{"label": "a"}, {"label": "a"}]', "3 inputs were sent and 2 answers"),

@@ -1,0 +1,239 @@
+"""What the columns of a file are for a training method, so that nobody has to write it down."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sm_launch.data.chunks import Chunk, short_list
+from sm_launch.data.config import Column, DataConfig, Task
+from sm_launch.data.messages import looks_like_messages
+from sm_launch.data.pipeline import fetch_by_default
+from sm_launch.data.read import read
+from sm_launch.data.shapes import Shape, shapes
+from sm_launch.data.sources import Source, locate
+from sm_launch.errors import UserInputError
+
+_NAMES: dict[str, tuple[str, ...]] = {
+    "text": ("text", "review", "sentence", "content", "body", "comment", "message", "tweet",
+             "document", "utterance", "headline", "title", "description", "query", "premise",
+             "sentence1", "question1", "text1", "text_a"),
+    "text_pair": ("text_pair", "hypothesis", "sentence2", "question2", "text2", "text_b"),
+    "label": ("label", "labels", "sentiment", "class", "category", "target", "intent", "topic",
+              "emotion", "label_text", "stars", "rating", "tag", "gold_label"),
+    "prompt": ("prompt", "instruction", "question", "query", "input", "problem", "source"),
+    "completion": ("completion", "response", "answer", "output", "solution", "target"),
+    "messages": ("messages", "conversations", "conversation", "dialogue", "dialog", "chat",
+                 "turns"),
+    "chosen": ("chosen", "preferred", "accepted", "response_chosen", "chosen_response", "better"),
+    "rejected": ("rejected", "dispreferred", "response_rejected", "rejected_response", "worse"),
+    "question": ("question", "query"),
+    "context": ("context", "passage", "paragraph", "document", "text"),
+    "answers": ("answers", "answer", "answer_text"),
+    "tokens": ("tokens", "words"),
+    "tags": ("tags", "ner_tags", "pos_tags", "labels", "tag"),
+    "anchor": ("anchor", "query", "question"),
+    "positive": ("positive", "pos", "answer", "passage", "document"),
+    "negative": ("negative", "neg", "hard_negative"),
+    "sentence1": ("sentence1", "sentence_1", "text1", "premise", "question1"),
+    "sentence2": ("sentence2", "sentence_2", "text2", "hypothesis", "question2"),
+    "score": ("score", "similarity", "similarity_score"),
+}  # fmt: skip
+"""What people call the columns, the best guess first."""
+_PAIR_FIRST = frozenset(
+    {"premise", "sentence1", "question1", "text1", "text_a", "sentence_1", "text"}
+)
+_KTO_LABELS = ("label", "thumbs_up", "desirable", "rating")
+_ANSWER_NAMES = ("answer", "solution", "ground_truth", "final_answer", "target", "label")
+_SAMPLE_ROWS = 2000
+_MOST_LABELS = 50
+
+
+@dataclass
+class Guess:
+    """What job.yaml has to say about a file."""
+
+    columns: dict[str, Column | list[Column]] = field(default_factory=dict)
+    """Output name to column; of several the filled ones are joined."""
+    header: bool = True
+    delimiter: str | None = None
+    """Where it is not the format's own."""
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+
+
+def guess(method: Task, location: str, base: Path, given: dict[str, str] | None = None) -> Guess:
+    """Look at a file's columns and first rows.
+
+    Args:
+        method: of training.
+        location: path or URI, as `data.input` takes it.
+        base: what a relative path is relative to.
+        given: columns that the user named.
+
+    Raises:
+        UserInputError: the file cannot be read, or a column that the method needs is not found.
+    """
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sm-launch-data-")))
+        fetch = partial(fetch_by_default, stack)
+        config = DataConfig(input=location, task=method)
+        source = locate(config, base=base, fetch=fetch, scratch=scratch)[0]
+        chunk = _sample(source, config)
+        named: dict[str, Column | list[Column]] = dict(given or {})
+        found = _columns(method, chunk, named)
+        header = True
+        if found is None and source.format in ("csv", "tsv"):
+            config = config.model_copy(update={"header": False})
+            source = locate(config, base=base, fetch=fetch, scratch=scratch)[0]
+            chunk, header = _sample(source, config), False
+            found = _by_content(method, chunk)
+    if found is None:
+        raise UserInputError(
+            f"its columns are {short_list(chunk.names)}: not those of the method {method}",
+            field="--data",
+            value=location,
+            fix="say which is which: "
+            + " ".join(f"--column {name}=COLUMN" for name in shapes(method)[0].required),
+        )
+    default = "\t" if source.format == "tsv" else ","
+    return Guess(
+        columns=found,
+        header=header,
+        delimiter=source.delimiter if source.delimiter != default else None,
+        hyperparameters=_hyperparameters(method, chunk.names),
+    )
+
+
+def _sample(source: Source, config: DataConfig) -> Chunk:
+    for chunk in read(source, config):
+        if chunk.rows:
+            chunk.rows = chunk.rows[:_SAMPLE_ROWS]
+            return chunk
+    raise UserInputError("has no rows", field="--data", value=source.location)
+
+
+def _columns(
+    method: Task, chunk: Chunk, given: dict[str, Column | list[Column]]
+) -> dict[str, Column | list[Column]] | None:
+    """Output name to column, of the first shape whose columns all have a name that tells."""
+    for shape in shapes(method):
+        found = _by_name(shape, chunk.names, given)
+        if found is not None:
+            return _refined(method, found, chunk)
+    if method == "sft":
+        talks = [n for at, n in enumerate(chunk.names) if looks_like_messages(chunk.rows[0][at])]
+        if talks:
+            return {"messages": talks[0]}
+    if method == "text-classification" and not _headerless(chunk):
+        return _by_content(method, chunk, by_name=True)
+    return None
+
+
+def _by_name(
+    shape: Shape, names: Sequence[str], given: dict[str, Column | list[Column]]
+) -> dict[str, Column | list[Column]] | None:
+    found: dict[str, Column | list[Column]] = dict(given)
+    for key in shape.required:
+        if key in found:
+            continue
+        wanted = _KTO_LABELS if key == "label" and "completion" in shape.required else _NAMES[key]
+        taken = [column for column in found.values() if isinstance(column, str)]
+        column = _match(wanted, [name for name in names if name not in taken])
+        if column is None:
+            return None
+        found[key] = column
+    return found
+
+
+def _match(wanted: Sequence[str], names: Sequence[str]) -> str | None:
+    """The column whose name is, or else contains, one of these words."""
+    plain = {name: re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") for name in names}
+    for word in wanted:
+        exact = [name for name in names if plain[name] == word]
+        if exact:
+            return exact[0]
+    for word in wanted:
+        inside = [name for name in names if word in plain[name].split("_")]
+        if inside:
+            return inside[0]
+    return None
+
+
+def _refined(
+    method: Task, found: dict[str, Column | list[Column]], chunk: Chunk
+) -> dict[str, Column | list[Column]]:
+    """Second columns that belong to the first: Alpaca's input, a pair's other text, a negative."""
+    names = chunk.names
+    if "prompt" in found and found["prompt"] == "instruction" and "input" in names:
+        found["prompt"] = ["instruction", "input"]
+    if method == "text-classification" and str(found["text"]).lower() in _PAIR_FIRST:
+        second = _match(_NAMES["text_pair"], [n for n in names if n not in found.values()])
+        if second is not None:
+            found["text_pair"] = second
+    if "positive" in found:
+        second = _match(_NAMES["negative"], [n for n in names if n not in found.values()])
+        if second is not None and not second.startswith("negative"):
+            found["negative"] = second
+    if "chosen" in found:
+        prompt = _match(_NAMES["prompt"], [n for n in names if n not in found.values()])
+        if prompt is not None:
+            found["prompt"] = prompt
+    for key, words in (("answers", _NAMES["answers"]), ("score", _NAMES["score"])):
+        if (key == "answers" and "question" in found) or (key == "score" and "sentence1" in found):
+            second = _match(words, [n for n in names if n not in found.values()])
+            if second is not None:
+                found[key] = second
+    return found
+
+
+def _headerless(chunk: Chunk) -> bool:
+    """Whether the names look like a row: one is a value of its own column, or a whole sentence."""
+    for at, name in enumerate(chunk.names):
+        values = {str(row[at]).strip() for row in chunk.rows}
+        if name in values or len(name.split()) > 4 or name.replace(".", "").isdigit():
+            return True
+    return False
+
+
+def _by_content(
+    method: Task, chunk: Chunk, *, by_name: bool = False
+) -> dict[str, Column | list[Column]] | None:
+    """Columns by what they hold: labels repeat, texts are long, prompts precede answers."""
+    width = len(chunk.names)
+    columns = [[str(row[at]) for row in chunk.rows] for at in range(width)]
+    length = [sum(map(len, column)) / len(column) for column in columns]
+
+    def name(at: int) -> Column:
+        return chunk.names[at] if by_name else at
+
+    if method == "text-classification":
+        few = [at for at in range(width) if 1 < len(set(columns[at])) <= _most(len(columns[at]))]
+        if not few or width < 2:
+            return None
+        label = min(few, key=lambda at: (len(set(columns[at])), length[at]))
+        text = max((at for at in range(width) if at != label), key=lambda at: length[at])
+        return {"text": name(text), "label": name(label)}
+    if method == "sft" and width == 1:
+        return {"text": name(0)}
+    keys = list(shapes(method)[1 if method == "sft" else 0].required)
+    return {key: name(at) for at, key in enumerate(keys)} if width == len(keys) else None
+
+
+def _most(rows: int) -> int:
+    return min(_MOST_LABELS, max(2, rows // 2))
+
+
+def _hyperparameters(method: Task, names: Sequence[str]) -> dict[str, Any]:
+    """What a method needs to know of the columns: where the right answer stands."""
+    if method not in ("grpo", "rloo"):
+        return {}
+    answer = next((name for name in _ANSWER_NAMES if name in names), None)
+    if answer is None:
+        return {"reward_funcs": ["length"]}
+    return {} if answer == "answer" else {"answer_column": answer}

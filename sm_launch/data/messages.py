@@ -1,0 +1,100 @@
+"""Conversations in a row: checked for what every trainer needs, cleaned, else left alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+ROLES = {
+    "system": "system", "developer": "system", "user": "user", "human": "user",
+    "assistant": "assistant", "gpt": "assistant", "tool": "tool", "function": "tool",
+    "observation": "tool", "function_call": "assistant",
+}  # fmt: skip
+"""OpenAI's and ShareGPT's names of the roles, and what they are."""
+_CALLS = ("tool_calls", "function_call")
+_SHOWN_CHARACTERS = 60
+
+
+def looks_like_messages(value: Any) -> bool:
+    """Whether a cell is a conversation, maybe as JSON: an answer may be JSON of another kind."""
+    if isinstance(value, str):
+        if not value.lstrip().startswith("[{"):
+            return False
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return False
+    return isinstance(value, list) and all(
+        isinstance(item, dict) and ("role" in item or "from" in item) for item in value
+    )
+
+
+def read_messages(value: Any, clean: Callable[[str], str]) -> list[dict[str, Any]]:
+    """The messages of a cell, each with its text cleaned and its other keys as they were.
+
+    Raises:
+        ValueError: it is no list of messages with known roles and a content.
+    """
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"not valid JSON: {error}") from error
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ValueError("not a list of {role, content}")
+    return [_message(item, index, clean) for index, item in enumerate(value)]
+
+
+def role(message: dict[str, Any]) -> str | None:
+    """system, user, assistant or tool; None: none of them."""
+    return ROLES.get(str(message.get("role") or message.get("from")).lower())
+
+
+def check_answered(messages: list[dict[str, Any]]) -> None:
+    """A conversation that is to be learnt has a question and ends by its answer.
+
+    Raises:
+        ValueError: it does not.
+    """
+    roles = [role(message) for message in messages]
+    if "user" not in roles or roles[-1] != "assistant":
+        raise ValueError(f"needs a user and ends by assistant: {roles}")
+
+
+def joined(messages: list[dict[str, Any]]) -> str:
+    """The conversation as one text, to compare and to measure."""
+    return "\n".join(
+        f"{role(message)}: {_shown(message)}" for message in messages if isinstance(message, dict)
+    )
+
+
+def _shown(message: dict[str, Any]) -> str:
+    content = message.get("content", message.get("value"))
+    calls = [message[key] for key in _CALLS if message.get(key)]
+    parts = [content if isinstance(content, str) else json.dumps(content, default=str)]
+    return " ".join([*parts, *(json.dumps(call, default=str) for call in calls)])
+
+
+def _message(item: dict[str, Any], index: int, clean: Callable[[str], str]) -> dict[str, Any]:
+    # Parquet fills the keys that a message lacks with null.
+    item = {key: value for key, value in item.items() if value is not None or key == "content"}
+    name = item.get("role", item.get("from"))
+    if role(item) is None:
+        raise ValueError(f"message {index}: role {_short(name)} is unknown")
+    if role(item) == "system" and index:
+        raise ValueError(f"message {index}: system must come first")
+    key = "content" if "role" in item else "value"
+    content = item.get(key)
+    if isinstance(content, str) and content.strip():
+        return {**item, key: clean(content)}
+    calls = any(item.get(call) for call in _CALLS)
+    parts = isinstance(content, list) and content and all(isinstance(p, dict) for p in content)
+    if not parts and not (calls and content in (None, "")):
+        raise ValueError(f"message {index}: content {_short(content)}")
+    return item
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= _SHOWN_CHARACTERS else shown[:_SHOWN_CHARACTERS] + "…"

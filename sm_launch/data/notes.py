@@ -1,0 +1,85 @@
+"""What a preparation did that its user may not expect, said once and with counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from sm_launch.data.chunks import short_list
+from sm_launch.data.config import DataConfig
+from sm_launch.data.passes import Summary
+from sm_launch.data.report import SplitReport
+from sm_launch.data.rows import RowCleaner
+from sm_launch.data.settle import Settled
+from sm_launch.data.spelling import near_spellings
+
+_FEW_TEST_ROWS = 30
+
+
+def taken_for_missing(summaries: Sequence[Summary], settled: Settled) -> dict[str, dict[str, int]]:
+    """Column to the words that were taken for a missing value, the most frequent first."""
+    taken: Counter[tuple[str, str]] = sum((summary.taken for summary in summaries), Counter())
+    for word, rows in settled.gaps.items():
+        taken["label", word] += rows
+    found: dict[str, dict[str, int]] = {}
+    for (column, word), rows in sorted(taken.items(), key=lambda item: (-item[1], item[0])):
+        found.setdefault(column, {})[word] = rows
+    return found
+
+
+def notes(
+    config: DataConfig,
+    cleaner: RowCleaner,
+    summaries: Sequence[Summary],
+    settled: Settled,
+    splits: Mapping[str, SplitReport],
+) -> list[str]:
+    """The sentences of the report."""
+    labels: Counter[str] = sum((Counter(split.labels) for split in splits.values()), Counter())
+    return [
+        *_spellings(settled),
+        *(f"{words}; data.label_map makes them one" for words in near_spellings(labels)),
+        *_classes(settled),
+        *_unread(cleaner, summaries),
+        *_mended(summaries),
+        *_small_test(splits),
+    ]
+
+
+def _spellings(settled: Settled) -> list[str]:
+    return [
+        f"label {label!r} is also spelt "
+        + ", ".join(f"{other!r} ({rows} rows)" for other, rows in sorted(others.items()))
+        for label, others in settled.merged.items()
+    ]
+
+
+def _classes(settled: Settled) -> list[str]:
+    return [
+        f"label {label!r} ({rows} rows) is read as a class; where it means missing, set "
+        f"data.missing.values to a list with it"
+        for label, rows in settled.classes.items()
+    ]
+
+
+def _unread(cleaner: RowCleaner, summaries: Sequence[Summary]) -> list[str]:
+    names = dict.fromkeys(name for summary in summaries for name in summary.names)
+    read = cleaner.read_columns
+    at = {name: index for index, name in enumerate(names)}
+    heads = {str(column).split(".")[0] for column in read}
+    unread = [n for n in names if n and n not in heads and n not in read and at[n] not in read]
+    if not unread:
+        return []
+    return [f"columns that are not read: {short_list(unread)} (data.columns.keep carries them)"]
+
+
+def _mended(summaries: Sequence[Summary]) -> list[str]:
+    lines = sum(summary.mended for summary in summaries)
+    return [f"{lines} line(s) are not UTF-8 and were read as cp1252"] if lines else []
+
+
+def _small_test(splits: Mapping[str, SplitReport]) -> list[str]:
+    test = splits.get("test")
+    if test is None or test.rows >= _FEW_TEST_ROWS:
+        return []
+    return [f"the test channel has {test.rows} row(s): too few to tell two models apart"]

@@ -1,0 +1,173 @@
+"""What a row of each task is: the columns it needs, those it may have, and what they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sm_launch.data.chunks import column_index, find_column
+from sm_launch.data.config import Column, DataConfig, Task
+from sm_launch.errors import UserInputError
+
+Kind = Literal["text", "label", "messages", "turn", "list", "number", "value"]
+"""text: cleaned; label: of a class; messages: a conversation that ends by its answer; turn: a text
+or messages; list: maybe as JSON; number: maybe as text; value: whatever it is, unchanged."""
+
+_COMPANIONS = ("tools", "chat_template_kwargs", "system")
+_OPTIONAL_KINDS: dict[str, Kind] = {"prompt": "turn", "score": "number"}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One form that the rows of a task may have."""
+
+    required: dict[str, Kind]
+    """Keys of `columns` without which there is no row; together they say whether rows are equal."""
+    optional: tuple[str, ...] = ()
+    """Read where the file has them, unchanged but for `prompt`."""
+    open: bool = False
+    """All other columns go along: reward functions read them by their names."""
+
+
+_TEXT = Shape({"text": "text"})
+_MESSAGES = Shape({"messages": "messages"}, _COMPANIONS)
+_ANSWERED = Shape({"prompt": "turn", "completion": "turn"}, _COMPANIONS)
+_PREFERENCE = Shape(
+    {"chosen": "turn", "rejected": "turn"},
+    ("prompt", "margin", *_COMPANIONS),
+)
+_PROMPT = Shape({"prompt": "turn"}, open=True)
+_SHAPES: dict[Task, tuple[Shape, ...]] = {
+    "text-classification": (Shape({"text": "text", "label": "label"}),),
+    "prompt-completion": (_ANSWERED,),
+    "messages": (_MESSAGES,),
+    "text": (_TEXT,),
+    "sft": (_MESSAGES, _ANSWERED, _TEXT),
+    "dpo": (_PREFERENCE,),
+    "orpo": (_PREFERENCE,),
+    "cpo": (_PREFERENCE,),
+    "reward": (_PREFERENCE,),
+    "kto": (
+        Shape({"prompt": "turn", "completion": "turn", "label": "value"}, _COMPANIONS),
+        _PREFERENCE,
+    ),
+    "grpo": (_PROMPT,),
+    "rloo": (_PROMPT,),
+    "distillation": (_PROMPT,),
+    "question-answering": (
+        Shape({"question": "text", "context": "value"}, ("answers", "is_impossible", "id")),
+    ),
+    "token-classification": (Shape({"tokens": "list", "tags": "list"}),),
+    "embedding": (
+        Shape({"anchor": "text", "positive": "text"}),
+        Shape({"sentence1": "text", "sentence2": "text"}, ("score", "label")),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns of a data set are read, and under what names they are written."""
+
+    kinds: dict[str, Kind]
+    """Output name to what the column holds, in the order of the output."""
+    columns: dict[str, tuple[Column, ...]]
+    """Output name to the columns it is made of: several are joined."""
+    key: tuple[str, ...]
+    """Output names that say whether two rows are equal."""
+    required: tuple[str, ...]
+
+
+def shapes(task: Task) -> tuple[Shape, ...]:
+    """The forms that rows of a task may have, the preferred one first."""
+    return _SHAPES[task]
+
+
+def lay_out(config: DataConfig, names: Sequence[str]) -> Layout:
+    """Choose the shape that a data set with these columns has.
+
+    Args:
+        config: task and columns.
+        names: all columns of the files.
+
+    Raises:
+        UserInputError: a column is missing; the nearest one is suggested.
+    """
+    shape = _choose(config, names)
+    kinds: dict[str, Kind] = dict(shape.required)
+    if "text" in kinds and "label" in kinds and config.columns.text_pair is not None:
+        kinds = {"text": "text", "text_pair": "text", "label": "label"}
+    required = tuple(kinds)
+    for name in shape.optional:
+        if name not in kinds and find_column(names, _wanted(config, name)[0]) is not None:
+            kinds[name] = _OPTIONAL_KINDS.get(name, "value")
+    if "positive" in kinds:
+        kinds |= {name: "text" for name in sorted(names) if name.startswith("negative")}
+        if find_column(names, config.columns.negative) is not None:
+            kinds["negative"] = "text"
+    columns = {name: _wanted(config, name) for name in kinds}
+    used = {column for several in columns.values() for column in several}
+    kept = [column for column in config.columns.keep if column not in used]
+    if shape.open:
+        kept += [n for n in names if n and n not in used and n not in kept and n not in kinds]
+    key = tuple(name for name, kind in kinds.items() if name in required and kind != "label")
+    key += ("prompt",) if "prompt" in kinds and "prompt" not in key else ()
+    pair = config.pair_column
+    for column in kept:
+        kinds[str(column)] = "text" if column == pair else "value"
+        columns[str(column)] = (column,)
+        if column == pair or (shape.open and str(column).lower() not in ("id", "idx", "index")):
+            key += (str(column),)
+    return Layout(kinds, columns, key, required)
+
+
+def check_columns(layout: Layout, config: DataConfig, names: list[str], location: str) -> None:
+    """Fail early where a file lacks a column that every row needs.
+
+    Raises:
+        UserInputError: naming the file, the column and the nearest one.
+    """
+    for name in layout.required:
+        for column in layout.columns[name]:
+            column_index(names, column, field=f"data.columns.{name}", location=location)
+    for at, column in enumerate(config.columns.keep):
+        column_index(names, column, field=f"data.columns.keep.{at}", location=location)
+    for field, one in (("group", config.split.group), ("time", config.split.time)):
+        if one is not None:
+            column_index(names, one, field=f"data.split.{field}", location=location)
+
+
+def _wanted(config: DataConfig, name: str) -> tuple[Column, ...]:
+    column = getattr(config.columns, name, name)
+    if column is None:
+        return (name,)
+    return tuple(column) if isinstance(column, list) else (column,)
+
+
+def _choose(config: DataConfig, names: Sequence[str]) -> Shape:
+    """The shape whose columns job.yaml names, else the first that the file can fill."""
+    possible = _SHAPES[config.task]
+    if len(possible) == 1:
+        return possible[0]
+    named = config.columns.model_fields_set & {key for shape in possible for key in shape.required}
+    for shape in possible:
+        fits = all(
+            find_column(names, column) is not None
+            for key in shape.required
+            for column in _wanted(config, key)
+        )
+        if fits and named <= shape.required.keys() | set(shape.optional):
+            return shape
+    best = [shape for shape in possible if named and named <= shape.required.keys()]
+    if best:
+        return best[0]
+    forms = "; or ".join(" and ".join(shape.required) for shape in possible)
+    raise UserInputError(
+        f"rows of {config.task} need the columns {forms}",
+        field="data.columns",
+        value=", ".join(names[:20]),
+        fix="say which column is which, for example data.columns: {"
+        + ", ".join(f"{key}: …" for key in possible[0].required)
+        + "}",
+    )

@@ -1,0 +1,192 @@
+"""What the model sees and learns: TRL's own tokens, rows that teach nothing, the preview."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sm_train.config import parse_config
+from sm_train.errors import UserError
+
+pytestmark = pytest.mark.slow
+
+FAST = {"max_steps": 2, "per_device_train_batch_size": 4, "logging_steps": 1, "report_to": "none"}
+PROMPTS = [f"w{i} w{i + 1} w3" for i in range(6)]
+
+
+def chat(question: str, answer: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+TURNS = [{"prompt": chat(p, "")[:1], "completion": chat("", "good w1")[1:]} for p in PROMPTS]
+SFT_CASES: list[tuple[dict[str, Any], list[dict[str, Any]]]] = [
+    ({}, [{"text": p} for p in PROMPTS]),
+    ({}, [{"prompt": p, "completion": " good w1"} for p in PROMPTS]),
+    ({"completion_only_loss": False}, [{"prompt": p, "completion": " good"} for p in PROMPTS]),
+    ({}, TURNS),
+    ({}, [{"messages": chat(p, "good w3")} for p in PROMPTS]),
+    (
+        {"assistant_only_loss": True},
+        [{"messages": chat(p, "good") + chat(p, "bad w2")} for p in PROMPTS],
+    ),
+    ({"max_length": 4}, [{"prompt": p, "completion": " good w1"} for p in PROMPTS]),
+    (
+        {"max_length": 4, "truncation_mode": "keep_end"},
+        [{"prompt": p, "completion": " good"} for p in PROMPTS],
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "rows"), SFT_CASES)
+def test_sft_sees_and_learns_the_tokens_of_trl(
+    settings: dict[str, Any], rows: list[dict[str, Any]], decoder: Path, tmp_path: Path
+) -> None:
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import SFTConfig, SFTTrainer
+
+    from sm_train.learning import token_columns
+
+    config = parse_config({"method": "sft", **settings})
+    tokenizer = AutoTokenizer.from_pretrained(decoder)
+    ours = [token_columns(row, config, tokenizer) for row in rows]
+    arguments = SFTConfig(str(tmp_path), use_cpu=True, bf16=False, report_to="none", **settings)
+    trainer = SFTTrainer(
+        AutoModelForCausalLM.from_pretrained(decoder),
+        arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+    )
+    for column in ("input_ids", "labels"):
+        assert [row[column] for row in ours] == list(trainer.train_dataset[column])
+
+
+def test_pairs_are_seen_as_trl_sees_them(decoder: Path, tmp_path: Path) -> None:
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import DPOConfig, DPOTrainer
+
+    from sm_train.sequences import preference_tokens
+
+    tokenizer = AutoTokenizer.from_pretrained(decoder)
+    config = parse_config({"method": "dpo"})
+    plain = [{"prompt": p, "chosen": " good", "rejected": " bad w1"} for p in PROMPTS]
+    implicit = [{"chosen": chat(p, "good"), "rejected": chat(p, "bad")} for p in PROMPTS]
+    for rows in (plain, implicit):
+        trainer = DPOTrainer(
+            AutoModelForCausalLM.from_pretrained(decoder),
+            args=DPOConfig(str(tmp_path), use_cpu=True, bf16=False, report_to="none"),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer,
+        )
+        for row, theirs in zip(rows, trainer.train_dataset, strict=True):
+            for tokens in preference_tokens(row, config, tokenizer):
+                answer = theirs[f"{tokens.name}_ids"]
+                assert tokens.ids == theirs["prompt_ids"] + answer
+                assert tokens.learnt_count == len(answer)
+
+
+METHODS: list[tuple[str, dict[str, Any], Callable[[str], dict[str, Any]]]] = [
+    ("sft", {}, lambda p: {"prompt": p, "completion": " good"}),
+    ("sft", {"packing": True}, lambda p: {"prompt": p, "completion": " good"}),
+    ("dpo", {}, lambda p: {"prompt": p, "chosen": " good", "rejected": " bad"}),
+    ("cpo", {}, lambda p: {"prompt": p, "chosen": " good", "rejected": " bad"}),
+    ("kto", {}, lambda p: {"prompt": p, "completion": " good", "label": True}),
+    ("reward", {}, lambda p: {"prompt": p, "chosen": " good", "rejected": " bad"}),
+]
+
+
+@pytest.mark.parametrize(("method", "settings", "make"), METHODS)
+def test_a_channel_that_teaches_nothing_fails_before_the_model_is_loaded(
+    method: str,
+    settings: dict[str, Any],
+    make: Callable[[str], dict[str, Any]],
+    new_job: Callable[..., Any],
+    decoder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from sm_train import model
+
+    monkeypatch.setattr(model, "load_model", lambda *_, **__: pytest.fail("loaded"))
+    long = make("w1 " * 30)
+    given = {"method": method, **FAST, **settings, "max_length": 16}
+    job = new_job(given, train=[long] * 4, model=decoder)
+    with pytest.raises(UserError, match="max_length = 16: no row of the train channel is left"):
+        job.train_here()
+    data = job.path / "input" / "data"
+    (data / "train").rename(data / "test")
+    (data / "train").mkdir()
+    text = "\n".join(json.dumps(make(prompt)) for prompt in PROMPTS)
+    (data / "train" / "data.jsonl").write_text(text)
+    with pytest.raises(UserError, match="no row of the test channel is left"):
+        job.train_here()
+
+
+def test_rows_that_teach_nothing_are_set_aside_and_counted(
+    new_job: Callable[..., Any], decoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"prompt": p, "completion": " good"} for p in PROMPTS]
+    rows += [
+        {"prompt": "w1 " * 30, "completion": " good"},
+        {"prompt": "w1", "completion": " w2" * 9},
+    ]
+    settings = {"method": "sft", **FAST, "max_length": 8, "max_rejected_share": 0.2}
+    job = new_job(settings, train=rows, model=decoder)
+    job.train_here()
+    log = capsys.readouterr().out
+    assert "channel train: 7 rows, 38 tokens, 19 of them learnt (50.0%)" in log
+    assert "1 rows cut at max_length 8 (3 tokens)" in log
+    assert "1 without a learnt token set aside" in log
+    before, _, after = log.partition("step=1")
+    assert "⟦good </s>⟧" in before
+    assert "⟦" not in after
+    output = job.path / "output" / "data"
+    (record,) = map(json.loads, (output / "rejected.jsonl").read_text().splitlines())
+    assert (record["channel"], record["file"], record["row"]) == ("train", "data.jsonl", 7)
+    assert "no learnt token is left" in record["reason"]
+    learnt = json.loads((output / "training_summary.json").read_text())["learnt"]["train"]
+    assert (learnt["rows"], learnt["set_aside"], learnt["cut"]) == (7, 1, 1)
+
+
+def test_the_preview_shows_rows_without_training(
+    new_job: Callable[..., Any],
+    decoder: Path,
+    encoders: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from sm_train import preview
+
+    job = new_job({"method": "sft"}, train=TURNS, model=decoder)
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(job.path))
+    assert preview.main(["--rows", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("⟦good w1 </s>⟧") == 2
+    assert "train 1 (12 tokens, 3 learnt): < user > w0 w1 w3 < assistant >" in shown
+    assert not job.model.exists()
+    (job.path / "input" / "data" / "train" / "data.jsonl").write_text('{"prompt": 1}\n')
+    assert preview.main([]) == 1
+    assert capsys.readouterr().err.startswith("error: channel train")
+
+
+def test_long_texts_are_shortened_and_cannot_steer_a_terminal(decoder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from sm_train.preview import marked_text
+    from sm_train.sequences import Tokens
+
+    class Raw:
+        def decode(self, ids: list[int]) -> str:
+            return "".join(map(chr, ids))
+
+    text = "a\x1b[31mb\n" + "x" * 5000
+    shown = marked_text(Tokens([ord(c) for c in text], [True] * len(text)), Raw())
+    assert shown.startswith("⟦a\\x1b[31mb\\n")
+    assert len(shown) < 400
+    ids = AutoTokenizer.from_pretrained(decoder)("w1 w2")["input_ids"] * 50
+    many = Tokens(ids, [place % 2 == 0 for place in range(len(ids))])
+    assert marked_text(many, AutoTokenizer.from_pretrained(decoder)).count("⟦") == 12

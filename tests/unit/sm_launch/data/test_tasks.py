@@ -1,0 +1,199 @@
+"""Rows of every method, in every file format, come out with the columns that the trainer reads."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sm_launch.config import JobConfig
+from sm_launch.errors import UserInputError
+
+TALK = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+
+
+def rows_of(method: str, count: int = 40) -> list[dict[str, Any]]:
+    """Rows as people have them for a method."""
+    return [_row(method, n) for n in range(count)]
+
+
+def _row(method: str, n: int) -> dict[str, Any]:
+    question, answer = f"What is {n} plus {n}?", f"It is {2 * n}."
+    if method == "text-classification":
+        return {"text": question, "label": ("even", "odd")[n % 2]}
+    if method == "token-classification":
+        return {"tokens": ["Ann", "sees", f"Bob{n}"], "tags": ["B-PER", "O", "B-PER"]}
+    if method == "question-answering":
+        context = f"Number {n}. The answer is {2 * n}."
+        answers = {"text": [str(2 * n)], "answer_start": [context.rindex(str(2 * n))]}
+        return {"question": question, "context": context, "answers": answers}
+    if method == "embedding":
+        return {"anchor": question, "positive": answer}
+    if method == "sft":
+        return {"prompt": question, "completion": answer}
+    if method == "kto":
+        return {"prompt": question, "completion": answer, "label": n % 2 == 0}
+    if method in ("grpo", "rloo", "distillation"):
+        return {"prompt": question, "answer": str(2 * n)}
+    return {"prompt": question, "chosen": answer, "rejected": "No idea."}
+
+
+METHODS = [
+    "text-classification", "token-classification", "question-answering", "embedding", "sft", "dpo",
+    "orpo", "cpo", "reward", "kto", "grpo", "rloo", "distillation",
+]  # fmt: skip
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write rows in the format of the file's name; lists are JSON in a CSV."""
+    suffix = path.suffix
+    if suffix in (".csv", ".tsv"):
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, rows[0], delimiter="\t" if suffix == ".tsv" else ",")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: v if isinstance(v, str) else json.dumps(v) for k, v in row.items()})
+        path.write_text(buffer.getvalue(), encoding="utf-8")
+    elif suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif suffix == ".json":
+        path.write_text(json.dumps(rows), encoding="utf-8")
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_gets_its_columns(run, tmp_path: Path, method: str, suffix: str) -> None:
+    rows = rows_of(method)
+    write_rows(tmp_path / f"rows.{suffix}", rows)
+    done = run(input=f"rows.{suffix}", task=method)
+    assert done.report.rows_kept == len(rows)
+    expected = {json.dumps(_plain(row), sort_keys=True) for row in rows}
+    found = {json.dumps(_plain(row), sort_keys=True) for row in done.all_rows}
+    assert found == expected
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """CSV has JSON for lists, and text for booleans: what the trainer reads all the same."""
+    plain = {}
+    for name, value in row.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        plain[name] = json.loads(text) if text.startswith(("{", "[")) else text
+    return plain
+
+
+def test_the_task_follows_from_the_method() -> None:
+    job = {"name": "a", "data": {"input": "a.jsonl"}, "training": {"method": "dpo"}}
+    assert JobConfig.model_validate(job).data.task == "dpo"
+    job["data"]["task"] = "sft"
+    with pytest.raises(ValueError, match="leave data"):
+        JobConfig.model_validate(job)
+    job["training"]["method"] = "sft"
+    job["data"]["task"] = "messages"
+    assert JobConfig.model_validate(job).data.task == "messages"
+
+
+def test_a_pair_is_the_classifiers_too() -> None:
+    columns = {"text": "premise", "text_pair": "hypothesis"}
+    job = {"name": "a", "data": {"input": "a.csv", "columns": columns}}
+    assert JobConfig.model_validate(job).training.hyperparameters == {
+        "text_pair_column": "text_pair"
+    }
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "expected"),
+    [
+        ({"messages": TALK}, {}, {"messages": TALK}),
+        ({"conversations": TALK}, {"messages": "conversations"}, {"messages": TALK}),
+        ({"question": "q", "answer": "a"}, {"prompt": "question", "completion": "answer"},
+         {"prompt": "q", "completion": "a"}),
+        ({"instruction": "do", "input": "it", "output": "ok"},
+         {"prompt": ["instruction", "input"], "completion": "output"},
+         {"prompt": "do\n\nit", "completion": "ok"}),
+        ({"instruction": "do", "input": "", "output": "ok"},
+         {"prompt": ["instruction", "input"], "completion": "output"},
+         {"prompt": "do", "completion": "ok"}),
+        ({"text": "a document"}, {}, {"text": "a document"}),
+    ],
+)  # fmt: skip
+def test_sft_takes_the_shape_that_the_file_has(run, write, row, columns, expected) -> None:
+    write("a.jsonl", json.dumps(row))
+    split = {"train": 1, "validation": 0, "test": 0}
+    assert run(input="a.jsonl", task="sft", columns=columns, split=split).all_rows == [expected]
+
+
+def test_sft_without_any_of_its_columns_says_what_to_write(run, write) -> None:
+    write("a.jsonl", '{"question": "q", "answer": "a"}')
+    with pytest.raises(UserInputError, match=r"data\.columns: rows of sft.*question, answer"):
+        run(input="a.jsonl", task="sft")
+
+
+def test_tool_calls_and_other_keys_of_messages_stay(run, write) -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
+    talk = [
+        {"role": "user", "content": "call"},
+        {"role": "assistant", "content": None, "tool_calls": [call], "weight": 0},
+        {"role": "tool", "content": "done", "name": "f"},
+        {"role": "assistant", "content": "ok "},
+    ]
+    write("a.jsonl", json.dumps({"messages": talk, "tools": [{"name": "f"}]}))
+    split = {"train": 1, "validation": 0, "test": 0}
+    (row,) = run(input="a.jsonl", task="sft", split=split).all_rows
+    talk[-1]["content"] = "ok"
+    assert row == {"messages": talk, "tools": [{"name": "f"}]}
+
+
+def test_columns_that_are_not_read_are_named_once(run, write) -> None:
+    rows = [{"prompt": f"q{n}", "completion": "a", "source": "x", "n": n} for n in range(20)]
+    write("a.jsonl", "\n".join(map(json.dumps, rows)))
+    (note,) = [n for n in run(input="a.jsonl", task="sft").report.notes if "not read" in n]
+    assert note.startswith("columns that are not read: source, n")
+
+
+def test_squad_as_it_is_downloaded(run, write) -> None:
+    paragraphs = [
+        {"context": f"It is {n}.", "qas": [{"id": f"{n}{k}", "question": f"What {n} {k}?",
+         "answers": [{"text": str(n), "answer_start": 6}]} for k in "ab"]}
+        for n in range(10)
+    ]  # fmt: skip
+    write("train-v1.1.json", json.dumps({"version": "1.1", "data": [{"paragraphs": paragraphs}]}))
+    done = run(input="train-v1.1.json", task="question-answering")
+    assert done.report.rows_kept == 20
+    assert {row["context"] for row in done.all_rows} == {f"It is {n}." for n in range(10)}
+
+
+def test_scores_with_a_decimal_comma(run, write) -> None:
+    write(
+        "a.csv", "sentence1;sentence2;score\n" + "".join(f"a{n};b{n};0,{n}5\n" for n in range(10))
+    )
+    done = run(input="a.csv", task="embedding")
+    assert {row["score"] for row in done.all_rows} == {float(f"0.{n}5") for n in range(10)}
+
+
+@pytest.mark.parametrize("values", [[None] * 9000 + [1], [1] * 9000 + [1.5], [None] * 9000 + ["x"]])
+def test_parquet_columns_whose_type_only_later_rows_show(run, write, values) -> None:
+    rows = [{"text": f"t{n}", "label": "ab"[n % 2], "more": v} for n, v in enumerate(values)]
+    write("a.jsonl", "\n".join(map(json.dumps, rows)))
+    done = run(input="a.jsonl", columns={"keep": ["more"]}, output_format="parquet",
+               split={"train": 1, "validation": 0, "test": 0})  # fmt: skip
+    found = {
+        row["text"]: row["more"]
+        for row in pq.read_table(done.report.splits["train"].path).to_pylist()
+    }
+    assert found == {row["text"]: row["more"] for row in rows}
+
+
+def test_values_that_no_parquet_column_can_hold_together(run, write) -> None:
+    rows = [{"text": f"t{n}", "label": "ab"[n % 2], "more": v} for n, v in enumerate([1, "x"] * 5)]
+    write("a.jsonl", "\n".join(map(json.dumps, rows)))
+    with pytest.raises(UserInputError, match=r"data\.output_format.*more"):
+        run(input="a.jsonl", columns={"keep": ["more"]}, output_format="parquet")
