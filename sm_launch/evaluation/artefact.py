@@ -54,7 +54,7 @@ def read_artefact(uri: str, clients: Callable[[str], Any] | None = None) -> Arte
 
     Args:
         uri: a model directory or prefix, or an archive of one.
-        clients: makes a client of an AWS service.
+        clients: makes clients of AWS services; default: by boto3's configuration.
 
     Raises:
         OSError, EOFError, tarfile.TarError, zlib.error: it cannot be read.

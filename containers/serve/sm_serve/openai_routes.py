@@ -82,12 +82,14 @@ class OpenAI:
         """The model's name for the answer, and the adapter that gives it."""
         if adapter is not None:
             return adapter, adapter
-        if name and name not in self.names:
+        others = self.names[1:]
+        if name and name not in self.names and others:
             raise NotFound(
                 f"model {name!r} does not exist: give one of {', '.join(self.names)}",
                 code="model_not_found",
             )
-        return name or self._name, name if name not in ("", self._name) else None
+        # Without adapters there is nothing to choose: the name is the client's label.
+        return name or self._name, name if name in others else None
 
     async def _collect(self, engine: Generator, requests: list[GenerationRequest]) -> list[Delta]:
         async def one(request: GenerationRequest) -> Delta:
@@ -133,7 +135,7 @@ class OpenAI:
                     yield event(piece)
                 if delta.finish_reason is not None:
                     last[index] = delta
-            if job.usage_chunk:
+            if job.usage is not openai.Usage.NEVER:
                 yield event(writer.last([last[i] for i in range(len(requests))]))
             yield openai.DONE
         finally:

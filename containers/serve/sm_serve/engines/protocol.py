@@ -115,13 +115,18 @@ class Sampling:
         return self if self.seed is None or n == 0 else replace(self, seed=self.seed + n)
 
 
+UNTOLD = Sampling(temperature=1.0)
+"""How tokens are chosen where neither the request nor the model's authors say."""
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One prompt: a text, chat messages, or token ids.
 
-    `template_variables` are for the chat template. `echo` asks for the prompt's text as well;
-    `answer_prefix` is what the answer to messages begins with already; of a longer prompt only the
-    last `truncate` tokens are read.
+    `beams` are parameters of `generate` alone, by its names, and `src_lang` and `tgt_lang` of a
+    translation. `template_variables` are for the chat template. `echo` asks for the prompt's text
+    as well; `answer_prefix` is what the answer to messages begins with already; of a longer prompt
+    only the last `truncate` tokens are read.
     """
 
     prompt: str | list[int] | list[dict[str, Any]]
@@ -134,6 +139,7 @@ class GenerationRequest:
     echo: bool = False
     answer_prefix: str = ""
     truncate: int | None = None
+    beams: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

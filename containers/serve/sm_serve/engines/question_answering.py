@@ -8,30 +8,21 @@ from typing import Any
 
 from sm_serve.config import Settings
 from sm_serve.engines import aside
-from sm_serve.engines.encoder import EncoderEngine, Tokens
+from sm_serve.engines.encoder import EncoderEngine, Tokens, check_keys
 from sm_serve.engines.protocol import Task
 from sm_serve.engines.spans import Span, SpanOptions, best_spans, rank
 from sm_serve.errors import BadRequest
+from sm_serve.field_table import PARAMETERS
 
 MAX_ANSWER_TOKENS = 15
 MAX_TOP_K = 100
-PARAMETERS = {
-    "top_k",
-    "topk",  # the older word
-    "max_answer_len",
-    "handle_impossible_answer",
-    "align_to_words",
-    "max_seq_len",
-    "doc_stride",
-    "rank_by",
-}
 RANKINGS = ("probability", "logit")
 STRIDE_SHARE = 4
 """Windows over a long context overlap by this part of their length."""
 
 
 class QuestionAnsweringEngine(EncoderEngine):
-    """The span of a context that answers a question. Parameters: as PARAMETERS names them.
+    """The span of a context that answers a question. Parameters: see field_table.py.
 
     What config.json says in `task_specific_params` of question-answering holds where a request says
     nothing: a model is asked as it was measured after training.
@@ -47,12 +38,6 @@ class QuestionAnsweringEngine(EncoderEngine):
         self, inputs: Sequence[Any], parameters: Mapping[str, Any], adapter: str | None
     ) -> list[Any]:
         """The best answer an input, or with top_k above 1 a list of them."""
-        unknown = sorted(set(parameters) - PARAMETERS)
-        if unknown:
-            raise BadRequest(
-                f"parameters.{unknown[0]} is unknown to question-answering: it takes"
-                f" {', '.join(sorted(PARAMETERS))}"
-            )
         parameters = {**self.defaults(), **parameters}
         options = SpanOptions(
             _bounded(parameters, "top_k", _bounded(parameters, "topk", 1, MAX_TOP_K), MAX_TOP_K),
@@ -72,7 +57,8 @@ class QuestionAnsweringEngine(EncoderEngine):
         """What the artefact says of how it is asked, as far as this engine knows it."""
         told = getattr(self.model.config, "task_specific_params", None)
         own = told.get(str(self.task)) if isinstance(told, dict) else None
-        known = {k: v for k, v in own.items() if k in PARAMETERS} if isinstance(own, dict) else {}
+        names = {field.name for field in PARAMETERS[self.task]}
+        known = {k: v for k, v in own.items() if k in names} if isinstance(own, dict) else {}
         for name in ("max_seq_len", "max_answer_len"):
             if isinstance(known.get(name), int):
                 known[name] = min(known[name], self.max_length)
@@ -185,6 +171,7 @@ def read_question(item: Any, index: int) -> tuple[str, str]:
     """Question and context of one input."""
     if isinstance(item, dict):
         question, context = item.get("question"), item.get("context")
+        check_keys(item, ("question", "context"), index)
         if isinstance(question, str) and isinstance(context, str) and question and context:
             return question, context
     raise BadRequest(

@@ -19,7 +19,6 @@ from sm_serve.errors import BadRequest
 WORD_SCORES = ("first", "average", "max")
 """Strategies by which the tokens of one word agree on its label."""
 STRATEGIES = ("none", "simple", *WORD_SCORES)
-PARAMETERS = ("aggregation_strategy", "ignore_labels", "stride", "max_length")
 WINDOWS = "windows"
 """For `encode`: the inputs are tokenized already."""
 
@@ -38,7 +37,7 @@ class Piece:
 
 
 class TokenClassificationEngine(LabelEngine):
-    """Entities an input. Parameters: as PARAMETERS names them.
+    """Entities an input. Parameters: see field_table.py.
 
     A longer text is cut to what the model reads, or to `max_length` tokens; with `stride` it is
     read to its end, in windows that overlap by so many tokens.
@@ -56,12 +55,6 @@ class TokenClassificationEngine(LabelEngine):
         self, inputs: Sequence[Any], parameters: Mapping[str, Any], adapter: str | None
     ) -> list[Any]:
         """A list of entities an input, each with its place in the text."""
-        unknown = sorted(set(parameters).difference(PARAMETERS))
-        if unknown:
-            raise BadRequest(
-                f"parameters.{unknown[0]} is unknown to token-classification: it takes"
-                f" {', '.join(PARAMETERS)}"
-            )
         strategy = parameters.get("aggregation_strategy") or "none"
         strategy = strategy.lower() if isinstance(strategy, str) else strategy
         ignored = parameters.get("ignore_labels", ["O"])
