@@ -56,7 +56,7 @@ def _conversation(row: dict[str, Any], column: str) -> dict[str, Any]:
     messages, marks = marked_conversation(row[column], column)
     said = len(messages)
     messages = with_system(row, messages)
-    marks = [None] * (len(messages) - said) + marks
+    marks = [*([None] * (len(messages) - said)), *marks]
     answers = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
     if not answers:
         raise ValueError("messages has no assistant turn to learn from")
