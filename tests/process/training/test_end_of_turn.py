@@ -137,7 +137,7 @@ def test_a_model_that_could_not_stop_is_refused(
         user, assistant = ([turn] for turn in CHATS[0]["messages"])
         worse = [{"role": "assistant", "content": "dull"}]
         rows = [{"prompt": user, "chosen": assistant, "rejected": worse}] * 4
-    chosen = {**SETTINGS, "chat_template": "chatml", **settings}
+    chosen = {"report_to": "none", "method": "sft", "chat_template": "chatml", **settings}
     job = new_job(chosen, train=rows, model=save_base(tmp_path / "base"))
     with pytest.raises(UserError, match=message):
         job.train_here()
