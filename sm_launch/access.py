@@ -111,7 +111,8 @@ def _wait(client: Any, sleep: Callable[[float], None]) -> Document:
         if status in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}:
             return stack
         if status.endswith(("_FAILED", "ROLLBACK_COMPLETE")):
-            events = client.describe_stack_events(StackName=STACK)["StackEvents"]
+            pages = client.get_paginator("describe_stack_events").paginate(StackName=STACK)
+            events = [event for page in pages for event in page["StackEvents"]]
             reasons = [
                 f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', '')}"
                 for event in events

@@ -216,8 +216,13 @@ def remove(endpoint: str, region: str | None, clients: Clients = make_client) ->
         client.delete_alarms(AlarmNames=names[start : start + _DELETED_AT_ONCE])
     removed = [f"alarm {name}" for name in names]
     board = dashboard_name(endpoint)
-    entries = client.list_dashboards(DashboardNamePrefix=board)["DashboardEntries"]
-    if any(entry["DashboardName"] == board for entry in entries):
+    pages = client.get_paginator("list_dashboards").paginate(DashboardNamePrefix=board)
+    entries = [entry for page in pages for entry in page["DashboardEntries"]]
+    if any(
+        entry["DashboardName"] == board
+        and contract.TAG_KEY in tags_of(client, entry["DashboardArn"])
+        for entry in entries
+    ):
         client.delete_dashboards(DashboardNames=[board])
         removed.append(f"dashboard {board}")
     return removed

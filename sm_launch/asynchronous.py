@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+from sm_launch.aws_clients import make_client
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.sessions.protocol import Session
 
@@ -18,11 +20,11 @@ class Objects:
     """Reads and writes s3:// and file:// URIs.
 
     Args:
-        region: of the bucket; None takes what the AWS configuration says.
+        clients: makes a client of an AWS service.
     """
 
-    def __init__(self, region: str | None = None) -> None:
-        self._region = region
+    def __init__(self, clients: Callable[[str], Any]) -> None:
+        self._clients = clients
         self._client: Any = None
 
     def write(self, uri: str, content: bytes) -> None:
@@ -53,9 +55,7 @@ class Objects:
 
     def _s3(self) -> Any:
         if self._client is None:
-            from sm_launch.aws_clients import make_client
-
-            self._client = make_client("s3", self._region)
+            self._client = self._clients("s3")
         return self._client
 
 
@@ -78,13 +78,13 @@ def invoke(
         content_type: of the body.
         accept: wanted content type of the answer.
         timeout: seconds to wait at most.
-        objects: where bodies are written and answers read.
+        objects: where bodies are written and answers read; default: with boto3's configuration.
 
     Raises:
         UserInputError: the endpoint is not asynchronous.
         LaunchError: the model failed, or there was no answer in time.
     """
-    objects = objects or Objects()
+    objects = objects or Objects(make_client)
     described = session.describe_endpoint(EndpointName=endpoint)
     settings = described.get("AsyncInferenceConfig")
     if settings is None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sm_launch.config import Aws
 
 # Botocore's adaptive mode slows down when the service throttles; ten tries last about a minute.
 MAX_ATTEMPTS = 10
@@ -11,13 +16,25 @@ CONNECT_TIMEOUT_SECONDS = 10
 READ_TIMEOUT_SECONDS = 75
 
 
-def make_client(service: str, region: str | None = None, *, attempts: int = MAX_ATTEMPTS) -> Any:
+def clients_for(aws: Aws) -> Callable[[str], Any]:
+    """What makes the clients of a job: its region, and the owners of its buckets."""
+    return partial(make_client, region=aws.region, owners=aws.bucket_owners)
+
+
+def make_client(
+    service: str,
+    region: str | None = None,
+    *,
+    attempts: int = MAX_ATTEMPTS,
+    owners: Mapping[str, str] | None = None,
+) -> Any:
     """A client of an AWS service.
 
     Args:
         service: boto3's name of it.
         region: None takes what the AWS configuration says.
         attempts: how often a call is tried in all.
+        owners: bucket to account, where that is not the account of the credentials.
 
     Raises:
         botocore.exceptions.NoRegionError: nothing names a region.
@@ -32,7 +49,30 @@ def make_client(service: str, region: str | None = None, *, attempts: int = MAX_
         user_agent_extra="sm-launch",
     )
     session: Any = boto3.session.Session(region_name=region)
-    return session.client(service, config=config)
+    client = session.client(service, config=config)
+    if service == "s3":
+        _expect_owners(client, region, owners or {})
+    return client
+
+
+def _expect_owners(client: Any, region: str | None, owners: Mapping[str, str]) -> None:
+    """Every call says whose the bucket must be: a deleted one's name is free for anybody to take.
+
+    S3 answers 403 to a call whose ExpectedBucketOwner is not the owner.
+    """
+    own: list[str] = []
+
+    def add(params: dict[str, Any], model: Any, **_: Any) -> None:
+        members = model.input_shape.members if model.input_shape else {}
+        if "ExpectedBucketOwner" not in members or "ExpectedBucketOwner" in params:
+            return
+        owner = owners.get(params.get("Bucket", ""))
+        if owner is None:
+            own[:] = own or [account_id(region)]
+            owner = own[0]
+        params["ExpectedBucketOwner"] = owner
+
+    client.meta.events.register("before-parameter-build.s3", add)
 
 
 def account_id(region: str | None = None) -> str:

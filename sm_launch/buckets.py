@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sm_launch.aws_clients import account_id, default_bucket, make_client
+from sm_launch.aws_clients import account_id, clients_for, default_bucket
 from sm_launch.config import JobConfig
 from sm_launch.errors import UserInputError
 from sm_launch.staging import S3Stage
@@ -28,7 +28,7 @@ def s3_stage(config: JobConfig, *, upload: bool = True) -> S3Stage:
     Raises:
         UserInputError: the bucket does not exist, or is not ours.
     """
-    client = make_client("s3", config.aws.region)
+    client = clients_for(config.aws)("s3")
     bucket = bucket_of(config, client)
     if upload:
         _require(client, bucket)
@@ -44,24 +44,27 @@ def _require(client: Any, bucket: str) -> None:
         client.head_bucket(Bucket=bucket)
     except ClientError as error:
         code = error.response["Error"]["Code"]
-        problems = {"404": "there is no such bucket", "403": "the bucket may not be read"}
+        problems = {
+            "404": "there is no such bucket",
+            "403": "the bucket may not be read, or belongs to another account",
+        }
         if code not in problems:
             raise
         raise UserInputError(
             problems[code],
             field="aws.bucket",
             value=bucket,
-            fix="run `sm-launch setup` to make one, correct aws.bucket in job.yaml, or ask for "
-            "s3:ListBucket on it",
+            fix="run `sm-launch setup` to make one, correct aws.bucket in job.yaml, ask for "
+            "s3:ListBucket on it, or name its account in aws.bucket_owners",
         ) from None
 
 
-def size_of(uri: str, region: str | None = None) -> int | None:
+def size_of(uri: str, config: JobConfig) -> int | None:
     """Bytes below an s3:// URI; None where it cannot be read (the launcher need not be able to)."""
     from botocore.exceptions import ClientError
 
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    pages = make_client("s3", region).get_paginator("list_objects_v2")
+    pages = clients_for(config.aws)("s3").get_paginator("list_objects_v2")
     try:
         found = [
             item["Size"]

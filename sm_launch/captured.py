@@ -141,14 +141,11 @@ def _plain(value: Any) -> str:
     return ""
 
 
-def captured_lines(
-    location: str, region: str | None, clients: Callable[[str, str | None], Any]
-) -> Iterator[str]:
+def captured_lines(location: str, clients: Callable[[str], Any]) -> Iterator[str]:
     """Lines of the newest captured files below a URI, newest file first.
 
     Args:
         location: `<DestinationS3Uri>/<endpoint>/<variant>`, s3:// or file://.
-        region: of the bucket.
         clients: makes a client of an AWS service.
     """
     if location.startswith("file://"):
@@ -158,7 +155,7 @@ def captured_lines(
             yield from (line.text for line in json_lines.lines(file))
         return
     bucket, _, prefix = location.removeprefix("s3://").partition("/")
-    client = clients("s3", region)
+    client = clients("s3")
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
     keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
     for key in sorted((key for key in keys if key.endswith(".jsonl")), reverse=True)[:MOST_FILES]:

@@ -205,10 +205,11 @@ def _echo_error(found: dict[str, Any]) -> None:
     """The last line of standard error; standard output may hold a result already."""
     import json
 
-    from sm_launch.redaction import redact
+    from sm_launch.redaction import redact_value
 
     empty: dict[str, Any] = {"message": "", "field": None, "value": None, "fix": None}
-    click.echo(redact(json.dumps({"error": {**empty, **found}}, default=str)), err=True)
+    shown = json.loads(json.dumps({"error": {**empty, **found}}, default=str))
+    click.echo(json.dumps(redact_value(shown)), err=True)
 
 
 def _colour() -> bool | None:

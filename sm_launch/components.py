@@ -11,6 +11,7 @@ from sm_launch.aws_errors import is_missing
 from sm_launch.causes import explain_failure
 from sm_launch.config import JobConfig
 from sm_launch.errors import LaunchError
+from sm_launch.paging import every
 
 SECONDS_BETWEEN_LOOKS = 5.0
 _FINAL = frozenset({"InService", "Failed"})
@@ -99,13 +100,10 @@ def _failure(
 
 def list_names(client: Any, endpoint: str) -> list[str]:
     """Every component of an endpoint."""
-    names, query = [], {"EndpointNameEquals": endpoint, "MaxResults": 100}
-    while True:
-        answer = client.list_inference_components(**query)
-        names += [each["InferenceComponentName"] for each in answer["InferenceComponents"]]
-        if "NextToken" not in answer:
-            return names
-        query["NextToken"] = answer["NextToken"]
+    found = every(
+        client.list_inference_components, "InferenceComponents", EndpointNameEquals=endpoint
+    )
+    return [each["InferenceComponentName"] for each in found]
 
 
 def specifications(client: Any, endpoint: str) -> dict[str, dict[str, Any]]:

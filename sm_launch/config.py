@@ -98,7 +98,8 @@ class Training(Section):
     retries: Annotated[int, Field(ge=0, le=30)] = 0
     """How often SageMaker retries after an internal error."""
     checkpoints: str | None = None
-    """Directory or s3:// URI that keeps checkpoints, so that a rerun resumes."""
+    """Directory or s3:// URI that keeps checkpoints, in a folder for each job, so that
+    `sm-launch train --resume JOB` goes on from that job's last one."""
     compress_model: bool = True
     """Write model.tar.gz; false keeps the files as they are, which starts endpoints faster."""
     environment: dict[str, str] = {}
@@ -213,6 +214,9 @@ class Aws(Section):
     """S3 bucket for data, models and checkpoints."""
     prefix: str = "sm-launch"
     """Key prefix inside the bucket."""
+    bucket_owners: dict[str, Annotated[str, Field(pattern=r"^\d{12}$")]] = {}
+    """Account of each bucket that belongs to another account than the credentials; every call to
+    S3 names the owner that it expects, and S3 refuses it where that is another one."""
     kms_key: str | None = None
     """KMS key for volumes and outputs."""
     tags: dict[str, str] = {}
@@ -296,15 +300,30 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> JobConfig:
     Raises:
         UserInputError: naming the key, its value and the fix.
     """
-    document = read_document(path)
+    config = _checked(read_document(path), overrides, path)
+    config.directory = path.resolve().parent
+    return config
+
+
+def with_overrides(config: JobConfig, overrides: tuple[str, ...]) -> JobConfig:
+    """Another job with some keys changed, checked as a whole again.
+
+    Raises:
+        UserInputError: as `load_config`.
+    """
+    document = config.model_dump(exclude_unset=True)
+    changed = _checked(document, overrides, config.directory / "job.yaml")
+    changed.directory = config.directory
+    return changed
+
+
+def _checked(document: dict[str, Any], overrides: tuple[str, ...], path: Path) -> JobConfig:
     for override in overrides:
         apply_override(document, override)
     try:
-        config = JobConfig.model_validate(document)
+        return JobConfig.model_validate(document)
     except ValidationError as error:
         raise _explain(error, path) from None
-    config.directory = path.resolve().parent
-    return config
 
 
 def _explain(error: ValidationError, path: Path) -> UserInputError:

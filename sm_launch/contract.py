@@ -41,5 +41,10 @@ ENDPOINT_FINAL_STATUSES = frozenset({"InService", "Failed", "OutOfService"})
 
 # Every resource that the launcher creates bears this tag; `list`, `gc` and `delete` go by it.
 TAG_KEY = "sm-launch:job"
+# On local targets also the directory of its job.yaml: all jobs of a machine share one home there.
+DIRECTORY_TAG_KEY = "sm-launch:directory"
+# Tag, Value.
+TAG_VALUE_LENGTH = 256
+TAG_VALUE_PATTERN = re.compile(r"[\w .:/=+\-@]*")
 # What the descriptions of our alarms begin with: tags cannot be searched for there.
 DESCRIPTION = "sm-launch:"

@@ -37,20 +37,22 @@ class Check:
 Clients = Callable[[str, str | None], Any]
 
 
-def examine(config: JobConfig | None, *, wants_aws: bool, clients: Clients) -> Iterator[Check]:
+def examine(
+    config: JobConfig | None, *, wants_aws: bool, clients: Clients, region: str | None = None
+) -> Iterator[Check]:
     """Every check, one after the other.
 
     Args:
         config: the job, where there is one.
         wants_aws: the job is to run on SageMaker, so that what AWS lacks is a problem.
         clients: makes a client of an AWS service.
+        region: where to look; None takes what the AWS configuration says.
     """
     yield _python()
     yield _programs()
     yield _docker()
     yield _gpu()
     missing: State = "problem" if wants_aws else "warning"
-    region = config.aws.region if config else None
     credentials = _credentials(region, clients, missing)
     yield credentials
     if config is None:

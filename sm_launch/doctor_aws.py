@@ -272,7 +272,8 @@ def _way_to_s3(name: str, client: Any, vpc: str) -> Check:
         {"Name": "vpc-id", "Values": [vpc]},
         {"Name": "service-name", "Values": [service]},
     ]
-    if client.describe_vpc_endpoints(Filters=wanted)["VpcEndpoints"]:
+    pages = client.get_paginator("describe_vpc_endpoints").paginate(Filters=wanted)
+    if any(page["VpcEndpoints"] for page in pages):
         return Check(f"{name} S3", "ok", f"{vpc} has an endpoint for S3")
     fix = (
         f"aws ec2 create-vpc-endpoint --vpc-id {vpc} --service-name {service} "

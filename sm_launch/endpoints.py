@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sm_launch import components, contract, requests, training
+from sm_launch import components, contract, ownership, requests, training
 from sm_launch.aws_errors import is_missing
 from sm_launch.causes import explain_failure
 from sm_launch.config import JobConfig
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.hosting_requests import HostingInputs
+from sm_launch.paging import every
 from sm_launch.sessions.protocol import Session
+from sm_launch.workplace import Workplace
 
 SECONDS_BETWEEN_LOOKS = 0.3
 
@@ -48,7 +51,9 @@ def build_requests(
     created = [
         (
             "create_model",
-            requests.create_model(config, model, model_data=data, image=image, role=role),
+            requests.create_model(
+                config, model, model_data=data, image=image, role=role, served_name=endpoint
+            ),
         )
         for model, data in models.items()
     ]
@@ -89,7 +94,7 @@ def artefact_uri(description: dict[str, Any]) -> str:
 
 
 def artefact_of(
-    session: Session, base_name: str, job: str | None = None, model_data: str | None = None
+    session: Session, config: JobConfig, job: str | None = None, model_data: str | None = None
 ) -> str:
     """The model to serve: what is named, else the job's, else the newest completed job's.
 
@@ -101,18 +106,32 @@ def artefact_of(
     description = (
         session.describe_training_job(TrainingJobName=job)
         if job
-        else training.latest_completed(session, base_name)
+        else training.latest_completed(session, config)
     )
     return artefact_uri(description)
 
 
 def exists(session: Session, name: str) -> bool:
     """Whether there is an endpoint of this name that is not about to vanish."""
-    summaries = session.list_endpoints(NameContains=name)["Endpoints"]
+    summaries = every(session.list_endpoints, "Endpoints", NameContains=name)
     return any(
         summary["EndpointName"] == name and summary["EndpointStatus"] != "Deleting"
         for summary in summaries
     )
+
+
+def require_own(place: Workplace, name: str, *, adopt: bool) -> None:
+    """Refuse to change an endpoint that is not this job's, or take it over.
+
+    Raises:
+        LaunchError: it is somebody else's; the message names the owner.
+    """
+    session = place.session()
+    arn = str(session.describe_endpoint(EndpointName=name)["EndpointArn"])
+    if adopt and not place.any_job:
+        ownership.adopt(session, arn, place.config)
+    elif not adopt:
+        ownership.require_own(session, "endpoint", name, arn, place.config, any_job=place.any_job)
 
 
 def deploy(session: Session, steps: list[tuple[str, requests.Request]]) -> None:
@@ -194,34 +213,112 @@ def _failure(session: Session, name: str, description: dict[str, Any]) -> Launch
     )
 
 
-def delete(session: Session, name: str) -> list[str]:
-    """Delete an endpoint with its configuration and models; returns what was deleted.
+@dataclass(frozen=True)
+class Deletion:
+    """What became of an endpoint and its parts.
 
-    Parts that are gone already are no error, so that a broken-off deletion can be repeated.
+    Attributes:
+        done: what is gone, a line each.
+        left: what stays and why, a line each.
     """
-    endpoint = session.describe_endpoint(EndpointName=name)
-    config_name = endpoint["EndpointConfigName"]
-    models = []
+
+    done: list[str]
+    left: list[str]
+
+
+def delete(session: Session, name: str, *, adopt: bool = False) -> Deletion:
+    """Delete an endpoint with its configuration and models.
+
+    Parts that are gone already are no error, so that a broken-off deletion can be repeated. Parts
+    that sm-launch did not make stay, and so do models that another endpoint runs.
+
+    Args:
+        session: where the endpoint runs.
+        name: the endpoint.
+        adopt: delete also the parts that sm-launch did not make.
+    """
+    config_name = str(session.describe_endpoint(EndpointName=name)["EndpointConfigName"])
+    parts = _parts(session, name, config_name)
+    kept = {} if adopt else {part: words for part in parts if (words := _foreign(session, part))}
+    wanted = [part for part in parts if part not in kept]
+    if any(part.kind == "model" for part in wanted):
+        used = _models_of_others(session, name)
+        kept |= {
+            part: f"the endpoint {used[part.name]} runs it"
+            for part in wanted
+            if part.kind == "model" and part.name in used
+        }
+    # The endpoint goes first: it is what costs money. Should this break off, `gc` finds the rest.
+    done = [_gone(session.delete_endpoint, "endpoint", EndpointName=name)]
+    done += [part.delete(session) for part in parts if part not in kept]
+    left = [f"{part.kind} {part.name}: {words}" for part, words in kept.items()]
+    return Deletion([line for line in done if line], left)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The configuration or a model of an endpoint."""
+
+    kind: str
+    name: str
+    arn: str
+
+    def delete(self, session: Session) -> str:
+        if self.kind == "model":
+            return _gone(session.delete_model, self.kind, ModelName=self.name)
+        return _gone(session.delete_endpoint_config, self.kind, EndpointConfigName=self.name)
+
+
+def _parts(session: Session, endpoint: str, config_name: str) -> list[_Part]:
     try:
         described = session.describe_endpoint_config(EndpointConfigName=config_name)
-        variants = described["ProductionVariants"]
-        models = [variant["ModelName"] for variant in variants if "ModelName" in variant]
-        if len(models) < len(variants):
-            models += components.remove(session, name)
     except Exception as error:
         if not is_missing(error):
             raise
-    # The endpoint goes first: it is what costs money. Should this break off, `gc` finds the rest.
-    done = [
-        _gone(session.delete_endpoint, "endpoint", EndpointName=name),
-        _gone(
-            session.delete_endpoint_config,
-            "endpoint configuration",
-            EndpointConfigName=config_name,
-        ),
-        *(_gone(session.delete_model, "model", ModelName=model) for model in models),
-    ]
-    return [line for line in done if line]
+        return []
+    variants = described["ProductionVariants"]
+    models = [variant["ModelName"] for variant in variants if "ModelName" in variant]
+    if len(models) < len(variants):
+        models += components.remove(session, endpoint)
+    arn = str(described["EndpointConfigArn"])
+    parts = [_Part("endpoint configuration", config_name, arn)]
+    for model in dict.fromkeys(models):
+        try:
+            arn = str(session.describe_model(ModelName=model)["ModelArn"])
+        except Exception as error:
+            if not is_missing(error):
+                raise
+            continue
+        parts.append(_Part("model", model, arn))
+    return parts
+
+
+def _foreign(session: Session, part: _Part) -> str | None:
+    tags = ownership.tags_of(session, part.arn)
+    return None if contract.TAG_KEY in tags else "sm-launch did not make it"
+
+
+def _models_of_others(session: Session, endpoint: str) -> dict[str, str]:
+    """Every model that another endpoint runs, with that endpoint's name."""
+    found: dict[str, str] = {}
+    for summary in every(session.list_endpoints, "Endpoints"):
+        other = summary["EndpointName"]
+        if other == endpoint:
+            continue
+        try:
+            running = session.describe_endpoint(EndpointName=other)["EndpointConfigName"]
+            described = session.describe_endpoint_config(EndpointConfigName=running)
+        except Exception as error:
+            if not is_missing(error):
+                raise
+            continue
+        variants = described["ProductionVariants"]
+        models = [variant["ModelName"] for variant in variants if "ModelName" in variant]
+        if len(models) < len(variants):
+            parts = components.specifications(session, other).values()
+            models += [each["ModelName"] for each in parts if "ModelName" in each]
+        found |= dict.fromkeys(models, other)
+    return found
 
 
 def _gone(method: Callable[..., Any], kind: str, **request: str) -> str:

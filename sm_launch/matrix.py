@@ -8,14 +8,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from sm_launch import contract, requests, training
 from sm_launch.causes import LAST_LOG_LINES
-from sm_launch.config import JobConfig, load_config
-from sm_launch.errors import LaunchError
+from sm_launch.config import JobConfig, with_overrides
+from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.sessions.protocol import Session
+from sm_launch.staging import Stage
+from sm_launch.workplace import Workplace
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -59,7 +60,7 @@ class Job:
         }
 
 
-def expand(config: JobConfig, path: Path, overrides: tuple[str, ...]) -> list[Job]:
+def expand(config: JobConfig) -> list[Job]:
     """One job for each combination of `matrix.parameters`, each checked as a job.yaml of its own.
 
     Raises:
@@ -74,8 +75,34 @@ def expand(config: JobConfig, path: Path, overrides: tuple[str, ...]) -> list[Jo
         settings = tuple(f"{key}={json.dumps(value)}" for key, value in chosen.items())
         # A millisecond apart: the time is what makes names unique.
         name = requests.unique_name(config.name, now + timedelta(milliseconds=index))
-        jobs.append(Job(name, load_config(path, (*overrides, *settings)), chosen))
+        jobs.append(Job(name, with_overrides(config, settings), chosen))
     return jobs
+
+
+def refuse_resuming(job: str | None) -> None:
+    """Raise UserInputError where a matrix is to go on from one job's checkpoints."""
+    if job:
+        raise UserInputError(
+            "goes on with one job, and job.yaml has a matrix of them",
+            field="--resume",
+            value=job,
+            fix="give --set matrix=null and the values of that job with --set",
+        )
+
+
+def requests_of(place: Workplace, stage: Stage, jobs: list[Job]) -> dict[str, requests.Request]:
+    """Every job's request by its name; a mistake in the last one shows before the first starts."""
+    return {
+        job.name: training.request_of(place, stage, job.name, config=job.config) for job in jobs
+    }
+
+
+def require_completed(jobs: list[Job]) -> None:
+    """Raise LaunchError where a job failed, was refused or stopped; the message says why."""
+    bad = [job for job in jobs if job.status not in {"Completed", "InProgress"}]
+    if bad:
+        why = "\n".join(job.error or f"training job {job.name} was stopped" for job in bad)
+        raise LaunchError(f"{len(bad)} of {len(jobs)} training jobs did not complete:\n{why}")
 
 
 def run(

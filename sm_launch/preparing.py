@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from sm_launch import processing, requests
+from sm_launch.aws_clients import clients_for
 from sm_launch.config import JobConfig
 from sm_launch.data.config import DataConfig
+from sm_launch.data.pipeline import fetch_by_default
+from sm_launch.data.sources import Fetch
 from sm_launch.errors import UserInputError
 from sm_launch.progress import progress
 from sm_launch.workplace import Workplace
@@ -31,6 +37,13 @@ def data_section(config: JobConfig) -> DataConfig:
     location = str(config.path(named)) if named else _of_the_model(config)
     tokens = config.data.tokens.model_copy(update={"tokenizer": location})
     return config.data.model_copy(update={"tokens": tokens})
+
+
+@contextmanager
+def fetching(config: JobConfig) -> Iterator[Fetch]:
+    """What brings s3:// sources here, with the job's region and buckets; copies go at the end."""
+    with ExitStack() as stack:
+        yield partial(fetch_by_default, stack, clients=clients_for(config.aws))
 
 
 def _of_the_model(config: JobConfig) -> str:
@@ -79,6 +92,13 @@ def processing_request(place: Workplace, *, upload: bool) -> tuple[str, requests
 def _absolute(config: JobConfig, location: str) -> str:
     if location.startswith("s3://"):
         return location
+    if location.startswith("hf://"):
+        raise UserInputError(
+            "a Processing job reads files and S3, not the Hub",
+            field="data",
+            value=location,
+            fix="prepare it here, without --processing-job, or download the file and name it",
+        )
     path = config.path(location)
     if not path.exists():
         raise UserInputError("no such file or directory", field="data", value=location)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -64,6 +65,12 @@ class LocalStage:
             )
         return Path(location).as_uri()
 
+    def checkpoints(self, directory: Path, job: str) -> str:
+        """Where a job keeps its checkpoints, below the directory that job.yaml names."""
+        own = directory / job
+        own.mkdir(parents=True, exist_ok=True)
+        return own.as_uri()
+
     def output(self, area: str) -> str:
         directory = self._work_path / area
         directory.mkdir(parents=True, exist_ok=True)
@@ -116,6 +123,10 @@ class S3Stage:
                 relative = file.name if file == path else file.relative_to(path).as_posix()
                 self._upload(file, f"{key}/{relative}")
                 bar.advance()
+
+    def checkpoints(self, directory: Path, job: str) -> str:
+        """SageMaker keeps none in a directory of this machine: they go below the job's prefix."""
+        return self.output(f"checkpoints/{job}")
 
     def output(self, area: str) -> str:
         return f"s3://{self._bucket}/{self._prefix}/{area}"
@@ -176,6 +187,9 @@ def resolve_channels(config: JobConfig) -> dict[str, str]:
     """
     named = config.training.channels
     if not named:
+        by_container = {"dataset_name", "datasets"} & config.training.hyperparameters.keys()
+        if by_container and config.data is None:
+            return {}  # the container loads it from the Hub
         return _prepared_channels(config)
     if PROGRAM not in config.training.hyperparameters:  # a script reads what it likes
         check_channel_names(list(named), list(config.training.hyperparameters.values()))
@@ -184,7 +198,7 @@ def resolve_channels(config: JobConfig) -> dict[str, str]:
         if location.startswith("s3://"):
             resolved[name] = location
             continue
-        path = config.path(location)
+        path = _from_hub(location) if location.startswith("hf://") else config.path(location)
         if not path.exists():
             raise UserInputError(
                 "no such file or directory",
@@ -239,6 +253,22 @@ def _prepared_channels(config: JobConfig) -> dict[str, str]:
             fix="run `sm-launch data prepare` first, or name the channels in job.yaml",
         )
     return found
+
+
+def _from_hub(location: str) -> Path:
+    """One file, in the Hub's own cache: a job's channel needs it for as long as the job runs."""
+    from sm_launch.data.hub import fetch
+
+    with tempfile.TemporaryDirectory(prefix="sm-launch-data-") as directory:
+        path = fetch(location, Path(directory))
+        if path.is_relative_to(directory):
+            raise UserInputError(
+                "names several files",
+                field="training.channels",
+                value=location,
+                fix="name one file; or name them in the `data` section and prepare them",
+            )
+        return path
 
 
 def _package_directory(model: str) -> Path:

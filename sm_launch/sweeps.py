@@ -10,6 +10,7 @@ from typing import Any
 from sm_launch import contract
 from sm_launch.causes import explain_failure
 from sm_launch.errors import LaunchError
+from sm_launch.paging import every
 from sm_launch.sessions.protocol import Session
 
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -89,16 +90,14 @@ def wait(
 
 def trials(session: Session, name: str) -> list[Trial]:
     """Every training that a tuning job has started, in the order of its start."""
-    query: dict[str, Any] = {"HyperParameterTuningJobName": name, "MaxResults": 100}
-    found: list[Trial] = []
-    while True:
-        answer = session.list_training_jobs_for_hyper_parameter_tuning_job(
-            **query, SortBy="CreationTime", SortOrder="Ascending"
-        )
-        found += [_trial(summary) for summary in answer["TrainingJobSummaries"]]
-        if "NextToken" not in answer:
-            return found
-        query["NextToken"] = answer["NextToken"]
+    found = every(
+        session.list_training_jobs_for_hyper_parameter_tuning_job,
+        "TrainingJobSummaries",
+        HyperParameterTuningJobName=name,
+        SortBy="CreationTime",
+        SortOrder="Ascending",
+    )
+    return [_trial(summary) for summary in found]
 
 
 def _trial(summary: Description) -> Trial:

@@ -7,15 +7,19 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
-from sm_launch import contract, requests
+from sm_launch import contract, ownership, requests
+from sm_launch.aws_errors import LISTING, is_missing
 from sm_launch.causes import LAST_LOG_LINES, explain_failure
 from sm_launch.config import JobConfig
 from sm_launch.errors import LaunchError
 from sm_launch.hyperparameters import check_hyperparameters, metric_definitions
+from sm_launch.paging import every
 from sm_launch.sessions.protocol import Session
 from sm_launch.staging import Stage, resolve_channels, resolve_model
+from sm_launch.workplace import Workplace
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -38,9 +42,24 @@ class Observation:
 
 
 def build_request(
-    config: JobConfig, stage: Stage, *, name: str, image: str, role: str
+    config: JobConfig,
+    stage: Stage,
+    *,
+    name: str,
+    image: str,
+    role: str,
+    checkpoints: str | None = None,
 ) -> requests.Request:
     """Everything checked and staged, as one CreateTrainingJob request.
+
+    Args:
+        config: the job.
+        stage: makes URIs of its files.
+        name: of the training job.
+        image: training image.
+        role: ARN of the execution role.
+        checkpoints: URI of another job's checkpoints to go on from (`checkpoints_of`); default: a
+            place of this job's own.
 
     Raises:
         UserInputError: bad hyperparameters, missing data or a missing base model.
@@ -54,13 +73,32 @@ def build_request(
     inputs = requests.TrainingInputs(
         channels=channels,
         output=stage.output("jobs"),
-        checkpoints=_checkpoints(config, stage),
+        checkpoints=checkpoints or _checkpoints(config, stage, name),
         model=model.hub_id,
         metric_definitions=metric_definitions(),
         image=image,
         role=role,
     )
     return requests.create_training_job(config, name, inputs)
+
+
+def request_of(
+    place: Workplace,
+    stage: Stage,
+    name: str,
+    *,
+    config: JobConfig | None = None,
+    checkpoints: str | None = None,
+) -> requests.Request:
+    """The CreateTrainingJob request of a job, or of another `config` at the same place."""
+    return build_request(
+        config or place.config,
+        stage,
+        name=name,
+        image=place.training_image,
+        role=place.training_role,
+        checkpoints=checkpoints,
+    )
 
 
 def check_request(config: JobConfig, *, image: str, role: str) -> list[str]:
@@ -90,6 +128,19 @@ def check_request(config: JobConfig, *, image: str, role: str) -> list[str]:
                         "training.instances.type", config.training.instances.type)  # fmt: skip
 
 
+def data_warnings(config: JobConfig) -> list[str]:
+    """What is doubtful in a classifier's local train channel: labels that look like one."""
+    if config.training.method != "text-classification":
+        return []
+    train = resolve_channels(config).get("train")
+    if train is None or "://" in train:
+        return []
+    from sm_launch.data.channel_labels import label_warnings
+
+    column = str(config.training.hyperparameters.get("label_column", "label"))
+    return label_warnings(Path(train), column)
+
+
 def unknown_type(known: list[str], field: str, value: str) -> list[str]:
     """A warning where the installed botocore does not know an instance type."""
     if value in known:
@@ -99,15 +150,60 @@ def unknown_type(known: list[str], field: str, value: str) -> list[str]:
     return [f"{field}: the installed botocore does not know {value}{hint}"]
 
 
-def _checkpoints(config: JobConfig, stage: Stage) -> str | None:
+def _checkpoints(config: JobConfig, stage: Stage, name: str) -> str | None:
+    """A place that no other job writes to: what lies there would be taken for this job's own."""
     location = config.training.checkpoints
     if location is None:
-        return stage.output("checkpoints") if config.training.spot else None
+        return stage.output(f"checkpoints/{name}") if config.training.spot else None
     if location.startswith("s3://"):
-        return location
-    path = config.path(location)
-    path.mkdir(parents=True, exist_ok=True)
-    return stage.channel("checkpoints", str(path))
+        return f"{location.rstrip('/')}/{name}"
+    return stage.checkpoints(config.path(location), name)
+
+
+def checkpoints_of(session: Session, name: str) -> str:
+    """URI of the checkpoints that a training job has left, to go on from.
+
+    Raises:
+        LaunchError: it still runs, or kept none.
+    """
+    try:
+        described = session.describe_training_job(TrainingJobName=name)
+    except Exception as error:
+        if not is_missing(error):
+            raise
+        raise LaunchError(
+            "there is no such training job", field="--resume", value=name, fix=LISTING
+        ) from None
+    if described["TrainingJobStatus"] not in contract.TRAINING_FINAL_STATUSES:
+        raise LaunchError(
+            "the training job still runs, and goes on by itself after an interruption",
+            field="--resume",
+            value=name,
+            fix=f"wait for it with `sm-launch train --attach {name}`, or stop it first",
+        )
+    if "TuningJobArn" in described:
+        raise LaunchError(
+            "the training job is a trial of a sweep, whose checkpoints are its own",
+            field="--resume",
+            value=name,
+            fix="train anew with the trial's values: --set training.hyperparameters.KEY=VALUE",
+        )
+    uri = described.get("CheckpointConfig", {}).get("S3Uri")
+    if uri is None:
+        raise LaunchError(
+            "the training job kept no checkpoints",
+            field="--resume",
+            value=name,
+            fix="train anew, with training.checkpoints or training.spot in job.yaml",
+        )
+    return str(uri)
+
+
+def resume_hint(description: dict[str, Any]) -> str:
+    """How to go on with a job that has ended early; empty where it kept no checkpoints."""
+    if "CheckpointConfig" not in description:
+        return ""
+    return f"`sm-launch train --resume {description['TrainingJobName']}` goes on from its last one"
 
 
 def follow(session: Session, name: str) -> Iterator[Observation]:
@@ -154,33 +250,57 @@ def failure(name: str, description: dict[str, Any], tail: list[str]) -> LaunchEr
     message, step = explain_failure(
         f"training job {name} failed", description.get("FailureReason"), lambda: tail
     )
-    return LaunchError(message, fix=f"{step} and run it again; earlier artefacts are untouched")
+    hint = resume_hint(description)
+    again = f"it kept checkpoints: {hint}" if hint else "earlier artefacts are untouched"
+    return LaunchError(message, fix=f"{step} and run it again; {again}")
 
 
 def jobs_of(session: Session, base_name: str, status: str) -> list[str]:
-    """Names of the training jobs of a job.yaml that have a status, newest first."""
-    answer = session.list_training_jobs(
+    """Names of the training jobs called after a job.yaml that have a status, newest first."""
+    return [summary["TrainingJobName"] for summary in _named_after(session, base_name, status)]
+
+
+def _named_after(session: Session, base_name: str, status: str) -> Iterator[dict[str, Any]]:
+    found = every(
+        session.list_training_jobs,
+        "TrainingJobSummaries",
         NameContains=base_name,
         StatusEquals=status,
         SortBy="CreationTime",
         SortOrder="Descending",
     )
     ours = re.compile(re.escape(base_name) + r"-\d{8}-\d{6}-\d{3}")
-    names = (summary["TrainingJobName"] for summary in answer["TrainingJobSummaries"])
-    return [name for name in names if ours.fullmatch(name)]
+    return (summary for summary in found if ours.fullmatch(summary["TrainingJobName"]))
 
 
-def latest_completed(session: Session, base_name: str) -> dict[str, Any]:
+def own_jobs(session: Session, config: JobConfig, status: str) -> list[str]:
+    """The same without those of another job of that name."""
+    return [
+        summary["TrainingJobName"]
+        for summary in _named_after(session, config.name, status)
+        if _stranger(session, summary, config) is None
+    ]
+
+
+def _stranger(session: Session, summary: dict[str, Any], config: JobConfig) -> str | None:
+    return ownership.stranger(ownership.tags_of(session, summary["TrainingJobArn"]), config)
+
+
+def latest_completed(session: Session, config: JobConfig) -> dict[str, Any]:
     """The newest completed training job of a job.yaml.
 
     Raises:
-        LaunchError: there is none.
+        LaunchError: there is none; the message names those of that name that are somebody else's.
     """
-    for name in jobs_of(session, base_name, "Completed"):
-        return session.describe_training_job(TrainingJobName=name)
+    foreign = ""
+    for summary in _named_after(session, config.name, "Completed"):
+        words = _stranger(session, summary, config)
+        if words is None:
+            return session.describe_training_job(TrainingJobName=summary["TrainingJobName"])
+        foreign = foreign or f"; {summary['TrainingJobName']} is not this job's: {words}"
     raise LaunchError(
-        "no completed training job to deploy",
+        f"no completed training job to deploy{foreign}",
         field="name",
-        value=base_name,
-        fix="run `sm-launch train` first, or name a model with --model-data",
+        value=config.name,
+        fix="run `sm-launch train` first, or name a job with --job or a model with --model-data",
     )

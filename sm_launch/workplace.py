@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from sm_launch import requests
-from sm_launch.config import JobConfig, Target, resolve_target
+from sm_launch import ownership, requests
+from sm_launch.config import JobConfig, Target, load_config, resolve_target, with_overrides
 from sm_launch.errors import UserInputError
 from sm_launch.sessions import open_session
 from sm_launch.sessions.protocol import Session
 from sm_launch.staging import LocalStage, Stage
+
+DEFAULT_JOB = Path("job.yaml")
+# The name of the job where there is no job.yaml; nothing that is made bears it.
+NO_JOB = "no-job"
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,34 @@ class Workplace:
         """Likewise; default: the training role."""
         return _role(self.target, self.config.aws.hosting_role or self.config.aws.training_role)
 
+    @property
+    def any_job(self) -> bool:
+        """Whether nothing says which job is meant: there is no job.yaml."""
+        return self.config.name == NO_JOB and not self.config.directory.is_absolute()
+
+    @property
+    def where(self) -> str:
+        """The place that is looked at, in words: `process`, or `sagemaker in eu-west-1`."""
+        if self.target != "sagemaker":
+            return self.target
+        import boto3
+
+        region = self.config.aws.region or boto3.session.Session().region_name
+        return f"{self.target} in {region or 'no region'}"
+
+    @property
+    def options(self) -> list[str]:
+        """The options by which another command, on this or a later day, looks at the same place."""
+        region = self.config.aws.region if self.target == "sagemaker" else None
+        return ["--target", self.target, *(["--region", region] if region else [])]
+
+    @property
+    def clients(self) -> Callable[[str], Any]:
+        """Makes clients of AWS services, in the job's region."""
+        from sm_launch.aws_clients import clients_for
+
+        return clients_for(self.config.aws)
+
     def session(self) -> Session:
         return open_session(self.target, region=self.config.aws.region)
 
@@ -55,9 +90,37 @@ class Workplace:
         return s3_stage(self.config, upload=upload)
 
 
-def open_workplace(config: JobConfig, target: Target | None = None) -> Workplace:
-    """The job at the target that is asked for, named in job.yaml, or possible on this machine."""
-    return Workplace(config, resolve_target(config, target))
+def open_workplace(
+    config: JobConfig, target: Target | None = None, region: str | None = None
+) -> Workplace:
+    """The job at the target that is asked for, named in job.yaml, or possible on this machine.
+
+    Args:
+        config: the job.
+        target: takes precedence over job.yaml's.
+        region: likewise.
+    """
+    settled = resolve_target(config, target)
+    tags = {**config.aws.tags, **ownership.directory_tag(config, settled)}
+    aws = config.aws.model_copy(update={"region": region or config.aws.region, "tags": tags})
+    return Workplace(config.model_copy(update={"aws": aws}), settled)
+
+
+def find_workplace(
+    path: Path,
+    overrides: tuple[str, ...] = (),
+    target: Target | None = None,
+    region: str | None = None,
+) -> Workplace:
+    """The place for a command that is given a name: job.yaml says where, if there is one.
+
+    Raises:
+        UserInputError: job.yaml is wrong, or another file was named and does not exist.
+    """
+    if path == DEFAULT_JOB and not path.exists():
+        config = with_overrides(JobConfig(name=NO_JOB), overrides)
+        return open_workplace(config, target, region)
+    return open_workplace(load_config(path, overrides), target, region)
 
 
 def _image(config: JobConfig, target: Target, section: str) -> str:

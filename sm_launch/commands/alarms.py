@@ -12,9 +12,10 @@ from sm_launch.commands.options import (
     endpoint_option,
     job_options,
     json_option,
+    open_workplace,
     require_sagemaker,
 )
-from sm_launch.config import Target, load_config
+from sm_launch.config import Target
 
 
 @click.command()
@@ -40,12 +41,13 @@ def alarms(
     """
     from sm_launch import alarms as watch
 
-    config = load_config(config_path, overrides)
+    place = open_workplace(config_path, overrides, target)
+    config = place.config
     name = endpoint or config.endpoint_name
     if dry_run:
         echo_json(watch.alarm_requests(config, name))
         return
-    require_sagemaker(config, target, "alarms")
+    require_sagemaker(place, "alarms")
     if deleting:
         removed = watch.remove(name, config.aws.region)
         _print([f"deleted {line}" for line in removed], removed, as_json=as_json)

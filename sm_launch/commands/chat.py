@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sm_launch.commands.options import target_option
-from sm_launch.config import Target, resolve_target
+from sm_launch.commands.options import find_workplace, job_options
+from sm_launch.config import Target
 from sm_launch.errors import LaunchError
-from sm_launch.sessions import open_session
 
 if TYPE_CHECKING:
     from sm_launch.chat import Conversation
@@ -24,13 +24,15 @@ HELP = "/reset forgets the conversation, /system TEXT sets the system message, /
 @click.option("--max-tokens", type=int, default=512, show_default=True, help="Longest answer.")
 @click.option("--temperature", type=float, help="0: always the likeliest token.")
 @click.option("--component", help="Ask this inference component, such as ENDPOINT-ADAPTER.")
-@target_option
+@job_options
 def chat(
     endpoint: str,
     system: str,
     max_tokens: int,
     temperature: float | None,
     component: str | None,
+    config_path: Path,
+    overrides: tuple[str, ...],
     target: Target | None,
 ) -> None:
     """Talk to an endpoint; answers are streamed.
@@ -43,7 +45,7 @@ def chat(
     parameters: dict[str, Any] = {"max_tokens": max_tokens}
     if temperature is not None:
         parameters["temperature"] = temperature
-    session = open_session(resolve_target(None, target))
+    session = find_workplace(config_path, overrides, target).session()
     session.describe_endpoint(EndpointName=endpoint)  # an unknown name fails before the first turn
     talk = Conversation(session, endpoint, parameters, system, component)
     terminal = sys.stdin.isatty()

@@ -13,9 +13,10 @@ from sm_launch.commands.options import (
     endpoint_option,
     job_options,
     json_option,
+    open_workplace,
     require_sagemaker,
 )
-from sm_launch.config import Target, load_config
+from sm_launch.config import Target
 
 
 @click.command()
@@ -34,13 +35,14 @@ def dashboard(
     """Make the CloudWatch dashboard of an endpoint; it goes when the endpoint is deleted."""
     from sm_launch import alarms
 
-    config = load_config(config_path, overrides)
+    place = open_workplace(config_path, overrides, target)
+    config = place.config
     name = endpoint or config.endpoint_name
     if dry_run:
         request = alarms.dashboard_request(config, name, config.aws.region or "REGION")
         echo_json({**request, "DashboardBody": json.loads(request["DashboardBody"])})
         return
-    require_sagemaker(config, target, "a dashboard")
+    require_sagemaker(place, "a dashboard")
     made = alarms.put_dashboard(config, name)
     if as_json:
         echo_json(made)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """Prepare data: inspect, validate, clean, split, write and upload the channels."""
+    """Prepare data: inspect, validate, clean, split, write, preview and upload the channels."""
 
 
 @data.command()
@@ -52,9 +52,13 @@ def prepare(
         raise UserInputError("goes with --processing-job", field="--dry-run",
                              fix="`sm-launch data validate` tries a preparation")  # fmt: skip
     from sm_launch.data import prepare as prepare_data
+    from sm_launch.preparing import fetching
 
     config, section = _load(config_path, overrides)
-    report = prepare_data(section, config.prepared_path, base_directory=config.directory)
+    with fetching(config) as fetch:
+        report = prepare_data(
+            section, config.prepared_path, base_directory=config.directory, fetch=fetch
+        )
     if as_json:
         echo_json(report.as_dict())
         return
@@ -73,10 +77,14 @@ def validate(
     Exit code 0: it would succeed; 2: it would refuse the data, with the reason.
     """
     from sm_launch.data import validate as validate_data
+    from sm_launch.preparing import fetching
 
     config, section = _load(config_path, overrides)
     try:
-        report = validate_data(section, config.prepared_path, base_directory=config.directory)
+        with fetching(config) as fetch:
+            report = validate_data(
+                section, config.prepared_path, base_directory=config.directory, fetch=fetch
+            )
     except LaunchError as error:
         if as_json:
             echo_json({"valid": False, "error": error.message, "field": error.field})
@@ -96,14 +104,46 @@ def inspect(
 ) -> None:
     """Describe the raw files: rows, columns, missing values, the most frequent values."""
     from sm_launch.data import inspect as inspect_data
+    from sm_launch.preparing import fetching
 
     config, section = _load(config_path, overrides)
-    reports = inspect_data(section, base_directory=config.directory)
+    with fetching(config) as fetch:
+        reports = inspect_data(section, base_directory=config.directory, fetch=fetch)
     if as_json:
         echo_json([report.as_dict() for report in reports])
         return
     for report in reports:
         click.echo(report.render())
+
+
+@data.command()
+@job_options
+@click.option(
+    "--rows",
+    default=3,
+    show_default=True,
+    type=click.IntRange(1, 100),
+    help="Rows of each channel.",
+)
+@json_option
+def preview(
+    config_path: Path,
+    overrides: tuple[str, ...],
+    target: Target | None,
+    rows: int,
+    as_json: bool,
+) -> None:
+    """Show the first rows of each channel as the model sees them, learnt tokens marked.
+
+    The training container's code runs as a process on this machine; nothing is trained.
+    """
+    from sm_launch.previewing import preview as run
+
+    lines = run(load_config(config_path, overrides), rows)
+    if as_json:
+        echo_json({"lines": lines})
+        return
+    click.echo("\n".join(lines))
 
 
 @data.command()

@@ -11,6 +11,7 @@ import click
 from sm_launch import autoscaling, component_requests, components, endpoints, requests
 from sm_launch.commands.options import (
     Workplace,
+    adopt_option,
     dry_run_option,
     echo_json,
     job_options,
@@ -29,6 +30,7 @@ from sm_launch.sessions.protocol import Session
 @click.option("--job", metavar="JOB", help="Training job to deploy. Default: the newest completed.")
 @click.option("--model-data", metavar="URI", help="model.tar.gz, model directory or s3:// URI.")
 @click.option("--name", help="Endpoint name. Default: job.yaml's.")
+@adopt_option
 @dry_run_option
 @json_option
 def deploy(
@@ -38,6 +40,7 @@ def deploy(
     job: str | None,
     model_data: str | None,
     name: str | None,
+    adopt: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -49,8 +52,8 @@ def deploy(
         scaling = autoscaling.build_requests(config, planned.endpoint) if on_aws else []
         echo_json(_by_method([*planned.steps, *_components(config, planned), *scaling]))
         return
-    description = carry_out(workplace, planned)
-    _report(description, workplace.target, config_path, as_json=as_json)
+    description = carry_out(workplace, planned, adopt=adopt)
+    _report(description, workplace.target, config_path, as_json=as_json, place=workplace)
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def plan(
         UserInputError: there is no such model, or the target has no such endpoint.
     """
     config, on_aws = workplace.config, workplace.target == "sagemaker"
-    artefact = endpoints.artefact_of(workplace.session(), config.name, job, model_data)
+    artefact = endpoints.artefact_of(workplace.session(), config, job, model_data)
     if config.endpoint.components and not on_aws:
         raise UserInputError(
             "inference components are on SageMaker only",
@@ -109,14 +112,22 @@ def plan(
     return Plan(steps, size)
 
 
-def carry_out(workplace: Workplace, planned: Plan) -> dict[str, Any]:
+def carry_out(workplace: Workplace, planned: Plan, *, adopt: bool = False) -> dict[str, Any]:
     """Send the requests of `plan` and wait until the endpoint answers.
 
+    Args:
+        workplace: the job and where it is deployed.
+        planned: what is sent.
+        adopt: update an endpoint of that name although it is not this job's, and take it over.
+
     Raises:
-        LaunchError: it does not; what was made for it is gone again.
+        LaunchError: it does not; what was made for it is gone again. Or the endpoint is somebody
+            else's.
     """
     session, config = workplace.session(), workplace.config
     on_aws = workplace.target == "sagemaker"
+    if endpoints.exists(session, planned.endpoint):
+        endpoints.require_own(workplace, planned.endpoint, adopt=adopt)
     if on_aws:
         _check(config, [*planned.steps, *_components(config, planned)])
     if config.endpoint.components:
@@ -210,7 +221,7 @@ def _deploy_components(session: Session, config: JobConfig, planned: Plan) -> di
 def _size(config: JobConfig, artefact: str) -> int | None:
     from sm_launch.buckets import size_of
 
-    return size_of(artefact, config.aws.region)
+    return size_of(artefact, config)
 
 
 def _by_method(steps: list[tuple[str, requests.Request]]) -> dict[str, Any]:
@@ -221,12 +232,25 @@ def _by_method(steps: list[tuple[str, requests.Request]]) -> dict[str, Any]:
     return {method: found[0] if len(found) == 1 else found for method, found in grouped.items()}
 
 
-def _report(description: dict[str, Any], target: str, config_path: Path, *, as_json: bool) -> None:
+def _report(
+    description: dict[str, Any],
+    target: str,
+    config_path: Path,
+    *,
+    as_json: bool,
+    place: Workplace | None = None,
+) -> None:
     if as_json:
         echo_json(description)
         return
     name = description["EndpointName"]
     click.echo(f"endpoint {name}: {description['EndpointStatus']} ({target})")
-    click.echo(f"  try it:     {next_command('invoke', name, '--text', 'I loved it.')}")
-    click.echo(f"  measure it: {next_command('evaluate', config_path=config_path)}")
-    click.echo(f"  delete it:  {next_command('delete', name)}")
+    options = place.options if place else ["--target", target]
+    commands = {
+        "try it": ["invoke", name, "--text", "I loved it."],
+        "measure it": ["evaluate", "--endpoint", name],
+        "delete it": ["delete", name],
+    }
+    for title, words in commands.items():
+        command = next_command(*words, *options, config_path=config_path)
+        click.echo(f"  {title + ':':<11} {command}")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from sm_launch.commands.options import echo_json, job_options, json_option
-from sm_launch.config import Target, load_config
+from sm_launch.commands.options import echo_json, find_workplace, job_options, json_option
+from sm_launch.config import Target
 
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
@@ -27,11 +27,15 @@ def doctor(
     from sm_launch.aws_clients import make_client
     from sm_launch.doctor import examine
 
-    config = load_config(config_path, overrides) if config_path.exists() else None
-    wants_aws = (target or (config.target if config else None)) == "sagemaker"
-    clients = partial(make_client, attempts=2)  # a doctor should not keep anybody waiting
+    place = find_workplace(config_path, overrides, target)
+    config = place.config
+    wants_aws = (target or config.target) == "sagemaker"
+    # A doctor should not keep anybody waiting.
+    clients = partial(make_client, attempts=2, owners=config.aws.bucket_owners)
     checks = []
-    for check in examine(config, wants_aws=wants_aws, clients=clients):
+    known = None if place.any_job else config
+    region = config.aws.region
+    for check in examine(known, wants_aws=wants_aws, clients=clients, region=region):
         checks.append(check)
         if not as_json:
             state = click.style(f"{check.state:<8}", fg=COLOURS[check.state])

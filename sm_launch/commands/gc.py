@@ -5,15 +5,21 @@ from __future__ import annotations
 import re
 from dataclasses import asdict
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sm_launch import contract
-from sm_launch.commands.options import echo_json, json_option, target_option
-from sm_launch.config import Target, resolve_target
+from sm_launch.commands.options import (
+    Workplace,
+    echo_json,
+    find_workplace,
+    job_options,
+    json_option,
+)
+from sm_launch.config import Target
 from sm_launch.errors import UserInputError
-from sm_launch.sessions import open_session
 
 if TYPE_CHECKING:
     from sm_launch.cleanup import Leftover
@@ -30,19 +36,19 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
     is_flag=True,
     help="Only configurations, models, alarms and dashboards without an endpoint.",
 )
-@click.option("--region", help="Default: what the AWS configuration says.")
 @click.option("--dry-run", is_flag=True, help="Only show what would go.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-@target_option
+@job_options
 @json_option
 def gc(
     job: str | None,
     older_than: str | None,
     tags: tuple[str, ...],
     unused: bool,
-    region: str | None,
     dry_run: bool,
     yes: bool,
+    config_path: Path,
+    overrides: tuple[str, ...],
     target: Target | None,
     as_json: bool,
 ) -> None:
@@ -53,13 +59,14 @@ def gc(
     Only what bears its tag is ever touched. Data and models on S3 stay. In processes: the records
     and logs of finished jobs, failed endpoints, and models that none runs; artefacts stay.
     """
-    settled = resolve_target(None, target)
-    if settled != "sagemaker":
-        _local(settled, job, _age(older_than), _pairs(tags), unused, dry_run or not yes, as_json)
+    place = find_workplace(config_path, overrides, target)
+    if place.target != "sagemaker":
+        _local(place, job, _age(older_than), _pairs(tags), unused, dry_run or not yes, as_json)
         return
     from sm_launch import cleanup
     from sm_launch.aws_clients import make_client
 
+    region = place.config.aws.region
     found = cleanup.find(
         make_client,
         region,
@@ -107,7 +114,7 @@ def _show(found: list[Leftover]) -> None:
 
 
 def _local(
-    target: Target,
+    place: Workplace,
     job: str | None,
     older_than: timedelta | None,
     tags: dict[str, str],
@@ -118,9 +125,9 @@ def _local(
     """The same for this machine; without --yes it only shows what would go."""
     if unused:
         raise UserInputError("is for SageMaker only", field="--unused", fix="leave it out")
-    session: Any = open_session(target)
+    session: Any = place.session()
     if not hasattr(session, "collect_garbage"):
-        raise UserInputError("keeps nothing to collect", field="--target", value=target)
+        raise UserInputError("keeps nothing to collect", field="--target", value=place.target)
     wanted = {**tags, **({contract.TAG_KEY: job} if job else {})}
     found = session.collect_garbage(older_than or timedelta(), dry_run=only_look, tags=wanted)
     if as_json:

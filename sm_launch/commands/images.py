@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from sm_launch.commands.options import echo_json, json_option
+from sm_launch.commands.options import echo_json, find_workplace, job_options, json_option
+from sm_launch.config import Target
 
 _flavor = click.option(
     "--flavor", type=click.Choice(["cpu", "gpu"]), default="cpu", show_default=True
@@ -128,20 +129,23 @@ def audit(flavor: str, as_json: bool) -> None:
 @_flavor
 @_tag
 @click.option("--registry", help="host[:port][/prefix]. Default: ECR of the AWS account in use.")
-@click.option("--region", help="Of ECR. Default: what the AWS configuration says.")
 @click.option("--allow-dirty", is_flag=True, help="Push although the tree has changes.")
+@job_options
 @json_option
 def push(
     flavor: str,
     tag: str | None,
     registry: str | None,
-    region: str | None,
     allow_dirty: bool,
+    config_path: Path,
+    overrides: tuple[str, ...],
+    target: Target | None,
     as_json: bool,
 ) -> None:
     """Push both images and print by which digest they can be pulled."""
     from sm_launch import images as library
 
+    region = find_workplace(config_path, overrides, "sagemaker").config.aws.region
     pushed = library.push(flavor, tag, registry=registry, region=region, allow_dirty=allow_dirty)
     if as_json:
         echo_json([asdict(image) for image in pushed])
@@ -152,12 +156,19 @@ def push(
 
 @images.command("list")
 @click.option("--registry", help="host[:port], or `ecr`. Default: this machine's Docker.")
-@click.option("--region", help="Of ECR.")
+@job_options
 @json_option
-def list_(registry: str | None, region: str | None, as_json: bool) -> None:
+def list_(
+    registry: str | None,
+    config_path: Path,
+    overrides: tuple[str, ...],
+    target: Target | None,
+    as_json: bool,
+) -> None:
     """List our images, here or in a registry."""
     from sm_launch import images as library
 
+    region = find_workplace(config_path, overrides, "sagemaker").config.aws.region
     entries = library.list_images(registry=registry, region=region)
     if as_json:
         echo_json(entries)

@@ -9,10 +9,9 @@ from typing import Any
 
 import click
 
-from sm_launch.commands.options import echo_json, json_option, target_option
-from sm_launch.config import Target, resolve_target
+from sm_launch.commands.options import echo_json, find_workplace, job_options, json_option
+from sm_launch.config import Target
 from sm_launch.errors import UserInputError
-from sm_launch.sessions import open_session
 
 CONTENT_TYPES = {
     ".json": "application/json",
@@ -44,7 +43,7 @@ CONTENT_TYPES = {
 @click.option(
     "--timeout", type=float, default=900.0, show_default=True, help="With --async, in seconds."
 )
-@target_option
+@job_options
 @json_option
 def invoke(
     endpoint: str,
@@ -59,6 +58,8 @@ def invoke(
     component: str | None,
     asynchronous: bool,
     timeout: float,
+    config_path: Path,
+    overrides: tuple[str, ...],
     target: Target | None,
     as_json: bool,
 ) -> None:
@@ -70,7 +71,8 @@ def invoke(
         raise UserInputError("give --stream or --async, not both", field="--stream")
     body, guessed = _body(text, file, parameters, stream=stream)
     content_type = content_type or guessed
-    session = open_session(resolve_target(None, target))
+    place = find_workplace(config_path, overrides, target)
+    session = place.session()
     request: dict[str, Any] = {"EndpointName": endpoint, "Body": body, "ContentType": content_type}
     if variant:
         request["TargetVariant"] = variant
@@ -83,7 +85,13 @@ def invoke(
         from sm_launch import asynchronous as queue
 
         answer = queue.invoke(
-            session, endpoint, body, content_type=content_type, accept=accept, timeout=timeout
+            session,
+            endpoint,
+            body,
+            content_type=content_type,
+            accept=accept,
+            timeout=timeout,
+            objects=queue.Objects(place.clients),
         )
     else:
         answer = session.invoke_endpoint(**request, Accept=accept)["Body"].read()

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from sm_launch.commands.options import echo_json, json_option, target_option
-from sm_launch.config import Target, resolve_target
-from sm_launch.sessions import open_session
+from sm_launch.commands.options import echo_json, find_workplace, job_options, json_option
+from sm_launch.config import Target
+from sm_launch.paging import every
 
 
 @click.command("list")
 @click.option("--name", default="", help="Only names that contain this.")
-@target_option
+@job_options
 @json_option
-def list_(name: str, target: Target | None, as_json: bool) -> None:
+def list_(
+    name: str,
+    config_path: Path,
+    overrides: tuple[str, ...],
+    target: Target | None,
+    as_json: bool,
+) -> None:
     """List training jobs, sweeps, transform jobs and endpoints, newest first."""
-    session = open_session(resolve_target(None, target))
+    session = find_workplace(config_path, overrides, target).session()
     query: dict[str, Any] = {"SortBy": "CreationTime", "SortOrder": "Descending"}
     if name:
         query["NameContains"] = name
-    jobs = session.list_training_jobs(**query)["TrainingJobSummaries"]
-    sweeps = session.list_hyper_parameter_tuning_jobs(**query)["HyperParameterTuningJobSummaries"]
-    transforms = session.list_transform_jobs(**query)["TransformJobSummaries"]
-    endpoints = session.list_endpoints(**query)["Endpoints"]
+    jobs = list(every(session.list_training_jobs, "TrainingJobSummaries", **query))
+    sweeps = list(
+        every(session.list_hyper_parameter_tuning_jobs, "HyperParameterTuningJobSummaries", **query)
+    )
+    transforms = list(every(session.list_transform_jobs, "TransformJobSummaries", **query))
+    endpoints = list(every(session.list_endpoints, "Endpoints", **query))
     if as_json:
         echo_json(
             {

@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sm_launch.commands.options import echo_json, endpoint_option, job_options, json_option
-from sm_launch.config import JobConfig, Target, load_config, resolve_target
+from sm_launch.commands.options import (
+    Workplace,
+    echo_json,
+    endpoint_option,
+    find_workplace,
+    job_options,
+    json_option,
+    open_workplace,
+)
+from sm_launch.config import Target
 from sm_launch.errors import QualityGateError, UserInputError
-from sm_launch.sessions import open_session
 
 if TYPE_CHECKING:
     from sm_launch.drift import Drift
@@ -55,10 +62,9 @@ def monitor(
     """
     from sm_launch import monitoring
 
-    config = _config(config_path, overrides, endpoint)
-    settled = resolve_target(config, target)
-    on_aws = settled == "sagemaker"
-    session = open_session(settled, region=config.aws.region)
+    place = (find_workplace if endpoint else open_workplace)(config_path, overrides, target)
+    config, on_aws = place.config, place.target == "sagemaker"
+    session = place.session()
     name = endpoint or config.endpoint_name
     source = monitoring.open_source(
         session,
@@ -73,7 +79,7 @@ def monitor(
         interval = duration = 0.0 if on_aws else 1.0
     pause = interval or (30.0 if on_aws else 2.0)
     series = _watch(_looks(source, pause, duration), name, quiet=as_json)
-    drifts = _drifts(session, config, name) if with_drift or fail_on_drift else []
+    drifts = _drifts(session, place, name) if with_drift or fail_on_drift else []
     problems = [words for each in series for words in monitoring.problems(each, config.monitoring)]
     if report:
         from sm_launch.report.monitoring import write_monitoring
@@ -84,12 +90,6 @@ def monitor(
     drifted = [drift.what for drift in drifts if drift.state == "drift"]
     if fail_on_drift and drifted:
         raise QualityGateError(f"the {' and the '.join(drifted)} drifted from the training set")
-
-
-def _config(path: Path, overrides: tuple[str, ...], endpoint: str | None) -> JobConfig:
-    if endpoint and not path.exists():
-        return JobConfig(name=endpoint[:42].rstrip("-"))
-    return load_config(path, overrides)
 
 
 def _looks(source: Source, pause: float, duration: float | None) -> Iterator[list[VariantSeries]]:
@@ -122,11 +122,11 @@ def _watch(looks: Iterator[list[VariantSeries]], name: str, *, quiet: bool) -> l
     return series
 
 
-def _drifts(session: Any, config: JobConfig, name: str) -> list[Drift]:
+def _drifts(session: Any, place: Workplace, name: str) -> list[Drift]:
     from sm_launch import captured
-    from sm_launch.aws_clients import make_client
     from sm_launch.evaluation import read_rows
 
+    config = place.config
     described = session.describe_endpoint(EndpointName=name)
     settings = described.get("DataCaptureConfig")
     if not settings:
@@ -142,10 +142,8 @@ def _drifts(session: Any, config: JobConfig, name: str) -> list[Drift]:
     )
     seen = captured.Sample()
     for variant in described["ProductionVariants"]:
-        place = f"{settings['DestinationS3Uri'].rstrip('/')}/{name}/{variant['VariantName']}"
-        found = captured.read_captured(
-            captured.captured_lines(place, config.aws.region, make_client)
-        )
+        location = f"{settings['DestinationS3Uri'].rstrip('/')}/{name}/{variant['VariantName']}"
+        found = captured.read_captured(captured.captured_lines(location, place.clients))
         seen.lengths += found.lengths
         seen.labels.update(found.labels)
     return captured.compare(training, seen, config.monitoring.drift_threshold)

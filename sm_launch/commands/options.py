@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
 from sm_launch import workplace
-from sm_launch.config import JobConfig, Target, load_config, resolve_target
+from sm_launch.config import Target, load_config
 from sm_launch.errors import UserInputError
-from sm_launch.redaction import redact
-from sm_launch.workplace import Workplace
+from sm_launch.redaction import redact_value
+from sm_launch.workplace import Workplace, find_workplace
 
 __all__ = [
     "Workplace",
+    "adopt_option",
     "dry_run_option",
     "echo_json",
     "endpoint_option",
+    "find_workplace",
     "job_options",
     "json_option",
     "next_command",
     "open_workplace",
     "require_sagemaker",
-    "target_option",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -35,8 +37,19 @@ TARGETS = ("process", "docker", "sagemaker")
 
 
 def job_options(command: Command) -> Command:
-    """--config, --set and --target."""
+    """--config, --set, --target and --region; the last one is an override of aws.region."""
+
+    @functools.wraps(command)
+    def with_region(*arguments: Any, region: str | None, **options: Any) -> Any:
+        if region:
+            options["overrides"] = (*options["overrides"], f"aws.region={region}")
+        return command(*arguments, **options)
+
+    wrapped = cast("Command", with_region)
     for option in (
+        click.option(
+            "--region", help="AWS region. Default: job.yaml's, else the AWS configuration's."
+        ),
         click.option(
             "--target",
             type=click.Choice(TARGETS),
@@ -61,14 +74,12 @@ def job_options(command: Command) -> Command:
             help="The job to work on.",
         ),
     ):
-        command = option(command)
-    return command
+        wrapped = option(wrapped)
+    return wrapped
 
 
-target_option = click.option(
-    "--target",
-    type=click.Choice(TARGETS),
-    help="Where to look. Default: sagemaker where AWS credentials are configured, else process.",
+adopt_option = click.option(
+    "--adopt", is_flag=True, help="Take over what another job, or nobody of ours, has made."
 )
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Print the exact SageMaker request as JSON and stop."
@@ -107,28 +118,30 @@ def check_early(workplace: Workplace) -> None:
         click.echo(f"warning: {words}", err=True)
 
 
-def require_sagemaker(config: JobConfig | None, target: Target | None, what: str) -> None:
+def require_sagemaker(place: Workplace, what: str) -> None:
     """Refuse what only AWS has.
 
     Raises:
         UserInputError: the target is another one.
     """
-    settled = resolve_target(config, target)
-    if settled != "sagemaker":
+    if place.target != "sagemaker":
         raise UserInputError(
             f"{what}: only SageMaker endpoints have that",
             field="--target",
-            value=settled,
+            value=place.target,
             fix="give --target sagemaker; `sm-launch monitor` watches local endpoints",
         )
 
 
 def echo_json(value: Any) -> None:
     """Print a value as JSON on standard output."""
-    click.echo(redact(json.dumps(value, indent=2, default=str)))
+    shown = json.loads(json.dumps(value, default=str))
+    click.echo(json.dumps(redact_value(shown), indent=2))
 
 
-def next_command(*words: str, config_path: Path | None = None) -> str:
-    """A command line that a user can paste."""
+def next_command(
+    *words: str, config_path: Path | None = None, place: Workplace | None = None
+) -> str:
+    """A command line that a user can paste; with `place` it looks where this one did."""
     config = ["-c", str(config_path)] if config_path and config_path != Path("job.yaml") else []
-    return shlex.join(["sm-launch", *words, *config])
+    return shlex.join(["sm-launch", *words, *config, *(place.options if place else [])])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from sm_launch.commands.options import echo_json, json_option
+from sm_launch.commands.options import echo_json, find_workplace, job_options, json_option
+from sm_launch.config import Target
 from sm_launch.errors import UserInputError
 from sm_launch.progress import progress
 
@@ -12,20 +15,22 @@ from sm_launch.progress import progress
 @click.command()
 @click.option("--bucket", help="Name of the bucket. Default: sm-launch-<account>-<region>.")
 @click.option("--prefix", default="sm-launch", show_default=True, help="Key prefix of the roles.")
-@click.option("--region", help="Default: what the AWS configuration says.")
 @click.option("--kms-key", metavar="ARN", help="Encrypt bucket and volumes with this key.")
 @click.option("--vpc", is_flag=True, help="Let the roles run containers in a VPC's subnets.")
 @click.option("--print", "only_print", is_flag=True, help="Print the CloudFormation template.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@job_options
 @json_option
 def setup(
     bucket: str | None,
     prefix: str,
-    region: str | None,
     kms_key: str | None,
     vpc: bool,
     only_print: bool,
     yes: bool,
+    config_path: Path,
+    overrides: tuple[str, ...],
+    target: Target | None,
     as_json: bool,
 ) -> None:
     """Make what an AWS account needs once: bucket, ECR repositories, two roles.
@@ -41,6 +46,7 @@ def setup(
     if only_print:
         echo_json(access.template(bucket or "sm-launch-bucket", prefix, kms_key=kms_key, vpc=vpc))
         return
+    region = find_workplace(config_path, overrides, "sagemaker").config.aws.region
     client = make_client("s3", region)
     named = bucket or f"sm-launch-{account_id(region)}-{client.meta.region_name}"
     if not yes:

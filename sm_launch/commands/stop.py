@@ -11,11 +11,16 @@ import click
 
 from sm_launch import contract, training
 from sm_launch.aws_errors import is_missing
-from sm_launch.commands.options import echo_json, job_options, json_option
-from sm_launch.config import Target, load_config, resolve_target
+from sm_launch.commands.options import (
+    echo_json,
+    find_workplace,
+    job_options,
+    json_option,
+    open_workplace,
+)
+from sm_launch.config import Target
 from sm_launch.errors import LaunchError
 from sm_launch.progress import progress
-from sm_launch.sessions import open_session
 from sm_launch.sessions.protocol import Session
 
 SECONDS_BETWEEN_LOOKS = 0.3
@@ -68,14 +73,14 @@ def stop(
 
     Without names: every training job of job.yaml that still runs.
     """
-    config = None if jobs else load_config(config_path, overrides)
-    session = open_session(
-        resolve_target(config, target), region=config.aws.region if config else None
-    )
-    if config:
-        found = [(_TRAINING, name) for name in training.jobs_of(session, config.name, "InProgress")]
+    place = (find_workplace if jobs else open_workplace)(config_path, overrides, target)
+    session = place.session()
+    if jobs:
+        # An unknown name fails before anything is stopped.
+        found = list(_named(session, jobs, place.where))
     else:
-        found = list(_named(session, jobs))  # an unknown name fails before anything is stopped
+        own = training.own_jobs(session, place.config, "InProgress")
+        found = [(_TRAINING, name) for name in own]
     for kind, name in found:
         if kind.status(session, name) not in contract.TRAINING_FINAL_STATUSES:
             kind.stop(session, name)
@@ -89,7 +94,7 @@ def stop(
         echo_json(stopped)
 
 
-def _named(session: Session, names: tuple[str, ...]) -> Iterator[tuple[_Kind, str]]:
+def _named(session: Session, names: tuple[str, ...], where: str) -> Iterator[tuple[_Kind, str]]:
     for name in names:
         for kind in _KINDS:
             if _exists(session, kind, name):
@@ -97,7 +102,7 @@ def _named(session: Session, names: tuple[str, ...]) -> Iterator[tuple[_Kind, st
                 break
         else:
             raise LaunchError(
-                "there is no such training job, sweep or transform job",
+                f"there is no such training job, sweep or transform job ({where})",
                 value=name,
                 fix="check the name with `sm-launch list`",
             )

@@ -71,13 +71,13 @@ def sweep(
         with progress(f"Sweep {name}") as bar:
             result = sweeps.wait(session, name, lambda seen, found: _show(seen, found, bar))
     except KeyboardInterrupt:
-        again = next_command("sweep", "--attach", name, config_path=config_path)
-        stop = next_command("stop", name)
+        again = next_command("sweep", "--attach", name, config_path=config_path, place=workplace)
+        stop = next_command("stop", name, place=workplace)
         click.echo(
             f"\ndetached: {name} goes on\n  come back:  {again}\n  stop it:    {stop}", err=True
         )
         raise
-    _report(result, config_path, as_json=as_json)
+    _report(result, config_path, workplace, as_json=as_json)
 
 
 def _request(
@@ -96,13 +96,7 @@ def _request(
         )
         if estimated:
             click.echo(f"price: {estimated.line}", err=True)
-    single = training.build_request(
-        config,
-        workplace.stage(upload=upload),
-        name=name,
-        image=workplace.training_image,
-        role=workplace.training_role,
-    )
+    single = training.request_of(workplace, workplace.stage(upload=upload), name)
     return sweep_requests.create_tuning_job(config, name, single)
 
 
@@ -122,13 +116,15 @@ def _show(seen: dict[str, Any], found: list[Trial], bar: ProgressBar) -> None:
     )
 
 
-def _report(result: SweepResult, config_path: Path, *, as_json: bool) -> None:
+def _report(result: SweepResult, config_path: Path, place: Workplace, *, as_json: bool) -> None:
     if as_json:
         echo_json(result.as_dict())
     else:
         _print_table(result)
         if result.best_job:
-            deploy = next_command("deploy", "--job", result.best_job, config_path=config_path)
+            deploy = next_command(
+                "deploy", "--job", result.best_job, config_path=config_path, place=place
+            )
             click.echo(f"best: {result.best_job}\n  deploy it:  {deploy}")
     if result.status == "Stopped":
         raise LaunchError(f"sweep {result.name} was stopped before its end")

@@ -20,9 +20,8 @@ from sm_launch.commands.options import (
     open_workplace,
 )
 from sm_launch.config import JobConfig, Target
-from sm_launch.errors import LaunchError
+from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.redaction import redact
-from sm_launch.staging import Stage
 
 
 @click.command()
@@ -30,6 +29,7 @@ from sm_launch.staging import Stage
 @click.option("--raw", is_flag=True, help="Print the container's log as it is, no live view.")
 @click.option("--detach", is_flag=True, help="Start the job and return at once.")
 @click.option("--attach", metavar="JOB", help="Follow a job that is running already.")
+@click.option("--resume", metavar="JOB", help="Go on from the checkpoints of a job that has ended.")
 @click.option("--max-cost", type=float, metavar="USD", help="Refuse what could cost more.")
 @dry_run_option
 @json_option
@@ -40,6 +40,7 @@ def train(
     raw: bool,
     detach: bool,
     attach: str | None,
+    resume: str | None,
     max_cost: float | None,
     dry_run: bool,
     as_json: bool,
@@ -50,17 +51,24 @@ def train(
     `sm-launch stop JOB` ends it. With `matrix` in job.yaml one job runs for each combination.
     """
     workplace = open_workplace(config_path, overrides, target)
+    if resume and attach:
+        raise UserInputError("give --resume or --attach, not both", field="--resume", value=resume)
     if workplace.config.matrix and not attach:
-        jobs = matrix.expand(workplace.config, config_path, overrides)
+        matrix.refuse_resuming(resume)
+        jobs = matrix.expand(workplace.config)
         _train_matrix(workplace, jobs, max_cost, dry_run=dry_run, detach=detach, as_json=as_json)
         return
     session = workplace.session() if not dry_run else None
     name = attach or requests.unique_name(workplace.config.name)
     if not attach:
         check_early(workplace)
+        for words in training.data_warnings(workplace.config):
+            click.echo(f"warning: {words}", err=True)
         if workplace.target == "sagemaker":
             _price(workplace.config, max_cost)
-        request = _request(workplace, name, workplace.stage(upload=not dry_run))
+        kept = training.checkpoints_of(workplace.session(), resume) if resume else None
+        stage = workplace.stage(upload=not dry_run)
+        request = training.request_of(workplace, stage, name, checkpoints=kept)
         if session is None:
             echo_json(request)
             return
@@ -78,8 +86,9 @@ def train(
     except KeyboardInterrupt:
         click.echo(
             f"\ndetached: {name} goes on\n"
-            f"  come back:  {next_command('train', '--attach', name, config_path=config_path)}\n"
-            f"  stop it:    {next_command('stop', name)}",
+            f"  come back:  "
+            f"{next_command('train', '--attach', name, config_path=config_path, place=workplace)}\n"
+            f"  stop it:    {next_command('stop', name, place=workplace)}",
             err=True,
         )
         raise
@@ -106,11 +115,13 @@ def _train_matrix(
     assert workplace.config.matrix is not None
     for job in jobs:
         check_early(replace(workplace, config=job.config))
+    for words in dict.fromkeys(w for job in jobs for w in training.data_warnings(job.config)):
+        click.echo(f"warning: {words}", err=True)
     if workplace.target == "sagemaker":
         _price_all([job.config for job in jobs], max_cost)
     stage = workplace.stage(upload=not dry_run)
     # All are built before the first starts: a mistake in the last must not cost the others.
-    built = {job.name: _request(workplace, job.name, stage, job.config) for job in jobs}
+    built = matrix.requests_of(workplace, stage, jobs)
     if dry_run:
         echo_json(list(built.values()))
         return
@@ -127,7 +138,7 @@ def _train_matrix(
     except KeyboardInterrupt:
         going = [job.name for job in jobs if job.status == "InProgress"]
         left = sum(job.status == "Waiting" for job in jobs)
-        stop = next_command("stop", *going)
+        stop = next_command("stop", *going, place=workplace)
         click.echo(f"\ndetached: {len(going)} jobs go on, {left} were not started\n"
                    f"  stop them:  {stop}", err=True)  # fmt: skip
         raise
@@ -152,22 +163,7 @@ def _report_matrix(jobs: list[matrix.Job], *, as_json: bool) -> None:
     else:
         for line in matrix.table(jobs):
             click.echo(line)
-    bad = [job for job in jobs if job.status not in {"Completed", "InProgress"}]
-    if bad:
-        why = "\n".join(job.error or f"training job {job.name} was stopped" for job in bad)
-        raise LaunchError(f"{len(bad)} of {len(jobs)} training jobs did not complete:\n{why}")
-
-
-def _request(
-    workplace: Workplace, name: str, stage: Stage, config: JobConfig | None = None
-) -> requests.Request:
-    return training.build_request(
-        config or workplace.config,
-        stage,
-        name=name,
-        image=workplace.training_image,
-        role=workplace.training_role,
-    )
+    matrix.require_completed(jobs)
 
 
 def _follow(session: Any, name: str, *, raw: bool) -> dict[str, Any]:
@@ -193,5 +189,6 @@ def _report(description: dict[str, Any], *, as_json: bool) -> None:
     for metric in description.get("FinalMetricDataList", []):
         click.echo(f"  {metric['MetricName']:<28} {metric['Value']:.4f}")
     if status == "Stopped":
-        raise LaunchError(f"training job {name} was stopped before its end")
+        hint = training.resume_hint(description)
+        raise LaunchError(f"training job {name} was stopped before its end", fix=hint or None)
     click.echo(f"  model: {description['ModelArtifacts']['S3ModelArtifacts']}")

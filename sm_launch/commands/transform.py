@@ -64,11 +64,11 @@ def transform(
     workplace = open_workplace(config_path, overrides, target)
     session = workplace.session()
     if attach:
-        _report(_follow(session, attach, config_path), as_json=as_json)
+        _report(_follow(workplace, attach, config_path), as_json=as_json)
         return
     if source is None:
         raise UserInputError("is needed", field="INPUT", fix="name a file, directory or s3:// URI")
-    artefact = endpoints.artefact_of(session, workplace.config.name, job, model_data)
+    artefact = endpoints.artefact_of(session, workplace.config, job, model_data)
     name = requests.unique_name(workplace.config.name)
     steps = transforms.build_requests(
         workplace.config,
@@ -91,13 +91,14 @@ def transform(
         else:
             click.echo(name)
         return
-    description = _follow(session, name, config_path)
+    description = _follow(workplace, name, config_path)
     _report(description, as_json=as_json)
 
 
-def _follow(session: Any, name: str, config_path: Path) -> dict[str, Any]:
+def _follow(workplace: Workplace, name: str, config_path: Path) -> dict[str, Any]:
     from sm_launch import transforms
 
+    session = workplace.session()
     try:
         with progress(f"Transform {name}") as bar:
             description = transforms.wait(
@@ -106,10 +107,12 @@ def _follow(session: Any, name: str, config_path: Path) -> dict[str, Any]:
                 lambda seen: bar.update(description=f"Transform: {seen['TransformJobStatus']}"),
             )
     except KeyboardInterrupt:
-        again = next_command("transform", "--attach", name, config_path=config_path)
+        again = next_command(
+            "transform", "--attach", name, config_path=config_path, place=workplace
+        )
         click.echo(
             f"\ndetached: {name} goes on\n  come back:  {again}\n"
-            f"  stop it:    {next_command('stop', name)}",
+            f"  stop it:    {next_command('stop', name, place=workplace)}",
             err=True,
         )
         raise

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from sm_launch.commands.options import dry_run_option, echo_json, json_option, target_option
-from sm_launch.config import Target, resolve_target
+from sm_launch.commands.options import (
+    adopt_option,
+    dry_run_option,
+    echo_json,
+    find_workplace,
+    job_options,
+    json_option,
+)
+from sm_launch.config import Target
 from sm_launch.errors import UserInputError
 from sm_launch.progress import progress
-from sm_launch.sessions import open_session
 
 
 @click.command()
@@ -23,14 +30,18 @@ from sm_launch.sessions import open_session
     metavar="VARIANT=COUNT",
     help="Give a variant so many instances. Repeatable; on SageMaker only.",
 )
+@adopt_option
 @dry_run_option
-@target_option
+@job_options
 @json_option
 def weights(
     endpoint: str,
     pairs: tuple[str, ...],
     counts: tuple[str, ...],
+    adopt: bool,
     dry_run: bool,
+    config_path: Path,
+    overrides: tuple[str, ...],
     target: Target | None,
     as_json: bool,
 ) -> None:
@@ -39,24 +50,26 @@ def weights(
     A variant's share is its weight over the sum of all; variants that are not named keep theirs.
     Without any it shows how the traffic is shared now.
     """
-    from sm_launch import traffic
+    from sm_launch import endpoints, traffic
 
     wanted = {name: _number(name, text) for name, text in _split(pairs)}
     instances = {name: _count(name, text) for name, text in _split(counts, "--instances")}
-    settled = resolve_target(None, target)
-    if instances and settled != "sagemaker":
+    place = find_workplace(config_path, overrides, target)
+    if instances and place.target != "sagemaker":
         raise UserInputError(
             "a variant has one server here",
             field="--instances",
             value=counts[0],
             fix="leave it out",
         )
-    session = open_session(settled)
+    session = place.session()
     if dry_run:
         described = session.describe_endpoint(EndpointName=endpoint)
         requests = traffic.build_requests(described, wanted, instances)
         echo_json({"update_endpoint_weights_and_capacities": requests})
         return
+    if wanted or instances:
+        endpoints.require_own(place, endpoint, adopt=adopt)
     with progress(f"Endpoint {endpoint}") as bar:
         described = traffic.change(
             session,

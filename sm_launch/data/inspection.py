@@ -91,7 +91,7 @@ def inspect(
         config: says where the files are and how to read them; `columns` do not matter.
         progress: shows how far it is.
         base_directory: what relative paths are relative to; default: here.
-        fetch: copies an s3:// object to the local disk; default: with boto3's own configuration.
+        fetch: copies an s3:// or hf:// file here; default: as its library is configured.
 
     Raises:
         UserInputError: a file cannot be read.

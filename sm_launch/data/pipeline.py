@@ -11,8 +11,9 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from sm_launch.data import quarantine, write
+from sm_launch.data import hub, quarantine, write
 from sm_launch.data.assign import Collected, Decision, decide, find_gaps
 from sm_launch.data.config import DataConfig
 from sm_launch.data.dedupe import KEPT, MISSING, VERDICTS
@@ -50,7 +51,7 @@ def prepare(
             whole when all went well, and untouched otherwise.
         progress: shows how far it is.
         base_directory: what relative paths in `config` are relative to; default: here.
-        fetch: copies an s3:// object to the local disk; default: with boto3's own configuration.
+        fetch: copies an s3:// or hf:// file here; default: as its library is configured.
 
     Raises:
         UserInputError: the configuration or the data is at fault.
@@ -119,14 +120,17 @@ def _prepare(
     return report
 
 
-def fetch_by_default(stack: ExitStack, uri: str) -> Path:
-    """Copy an s3:// object with boto3's own configuration; `stack` removes the copy."""
-    import boto3
-
+def fetch_by_default(
+    stack: ExitStack, uri: str, clients: Callable[[str], Any] | None = None
+) -> Path:
+    """Copy an s3:// or hf:// file; `stack` removes the copy. Default: boto3's own configuration."""
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sm-launch-data-")))
+    if uri.startswith(hub.SCHEME):
+        return hub.fetch(uri, directory)
+    from sm_launch.aws_clients import make_client
     from sm_launch.data.s3 import fetcher
 
-    directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="sm-launch-data-"))
-    return fetcher(boto3.client("s3"), Path(directory))(uri)
+    return fetcher((clients or make_client)("s3"), directory)(uri)
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,9 @@ class _Run:
             for chunk in read(source, self.config):
                 chunk.source = source.name
                 if chunk.names and not checked:
-                    self.cleaner.check_columns(chunk.names, source.location)
+                    self.cleaner.check_columns(
+                        chunk.names, source.location, is_table=source.format in ("csv", "tsv")
+                    )
                     checked = True
                 yield Job(chunk, source.location, self.directory / f".spill-{number}")
                 number += 1

@@ -18,7 +18,7 @@ from sm_launch.data.unpack import is_hidden, plain_name, unpacked
 from sm_launch.errors import UserInputError
 
 Fetch = Callable[[str], Path]
-"""Copies an s3:// object to the local disk and says where it lies."""
+"""Copies an s3:// or hf:// file to the local disk and says where it lies."""
 
 _SUFFIXES: dict[str, InputFormat] = {
     ".csv": "csv",
@@ -57,6 +57,9 @@ _CONTROL_CHARACTERS = frozenset(map(chr, range(32))) - set("\t\n\r\f\x1b") | {"\
 _SAMPLE_BYTES = 8192
 _MOST_CONTROL_CHARACTERS = 0.05
 """Share of a text file; compressed or random bytes have about 0.1."""
+_ENCODING_SAMPLE_BYTES = 1 << 18
+_LONG_RUN, _MOST_LONG_RUNS = 3, 0.3
+"""Western text has accents one by one; in Cyrillic or Chinese whole words are high bytes."""
 _FEW_CONTROL_CHARACTERS = 10
 """In a small file a few stray ones are a large share."""
 
@@ -85,7 +88,7 @@ def locate(config: DataConfig, *, base: Path, fetch: Fetch, scratch: Path) -> li
     Args:
         config: names the files.
         base: directory that relative paths are relative to.
-        fetch: brings s3:// objects here.
+        fetch: brings s3:// and hf:// files here.
         scratch: directory for what is unpacked; the caller removes it.
 
     Raises:
@@ -102,6 +105,14 @@ def locate(config: DataConfig, *, base: Path, fetch: Fetch, scratch: Path) -> li
             name = file.relative_to(path).as_posix()
             place = f"{location.rstrip('/')}/{name}"
             sources += _sources(config, split, place, file, f"{split}/{name}", scratch)
+    for split, location in config.sources.items():
+        if not any(source.split == split for source in sources):
+            raise UserInputError(
+                "all its files are empty",
+                field=f"data.{split}",
+                value=location,
+                fix="give files with rows",
+            )
     return sources
 
 
@@ -114,7 +125,7 @@ def _sources(
     files = list(unpacked(path, location, scratch, field=field, location=location))
     if len(files) == 1 and not zipfile.is_zipfile(path):
         return [_source(config, split, location, files[0][1], name, plain_name(location))]
-    members = {inside: file for inside, file in files if _known(inside)}
+    members = {inside: file for inside, file in files if is_data(inside)}
     formats = {_SUFFIXES[_suffix(inside)] for inside in members}
     if config.format is not None and len(formats) > 1:
         formats = {config.format}
@@ -140,11 +151,12 @@ def _source(
 ) -> Source:
     field = f"data.{split}"
     _check_readable(path, field=field, location=location)
-    file_format = config.format or _format_of(file_name, field, config.task)
-    encoding = config.encoding or _sniff_encoding(path)
-    source = Source(split, location, path, file_format, ",", encoding, name)
+    file_format = config.format or _format_of(file_name, location, field, config.task)
+    source = Source(split, location, path, file_format, ",", config.encoding or "", name)
     if file_format in _BINARY:
         return source
+    encoding = config.encoding or _sniff_encoding(path, field=field, location=location)
+    source = replace(source, encoding=encoding)
     _check_text(path, encoding, file_format, field=field, location=location)
     if file_format not in ("csv", "tsv"):
         return source
@@ -157,7 +169,8 @@ def _suffix(name: str) -> str:
     return Path(plain_name(name)).suffix.lower()
 
 
-def _known(name: str) -> bool:
+def is_data(name: str) -> bool:
+    """Whether a file of this name holds rows, compressed or not."""
     return _suffix(name) in _SUFFIXES
 
 
@@ -194,7 +207,7 @@ def _files(
             fix=f"name its splits: data.train: {location.rstrip('/')}/train, and data.validation "
             "and data.test likewise",
         )
-    found = sorted(p for p in directory.rglob("*") if _known(p.name) or p.suffix == ".zip")
+    found = sorted(p for p in directory.rglob("*") if is_data(p.name) or p.suffix == ".zip")
     visible = [
         p for p in found if p.is_file() and not is_hidden(p.relative_to(directory).as_posix())
     ]
@@ -217,7 +230,7 @@ def _files(
 
 def _local_path(location: str, *, field: str, base: Path, fetch: Fetch) -> Path:
     scheme = urlsplit(location).scheme
-    if scheme == "s3":
+    if scheme in ("s3", "hf"):
         return fetch(location)
     if scheme == "file":
         return Path(unquote(urlsplit(location).path))
@@ -226,7 +239,7 @@ def _local_path(location: str, *, field: str, base: Path, fetch: Fetch) -> Path:
             f"the scheme {scheme}:// is not supported",
             field=field,
             value=location,
-            fix="give a path, a file:// or an s3:// URI",
+            fix="give a path, a file://, s3:// or hf://datasets/ URI",
         )
     return base / Path(location).expanduser()
 
@@ -256,8 +269,8 @@ def _check_readable(path: Path, *, field: str, location: str) -> None:
         )
 
 
-def _format_of(location: str, field: str, task: Task) -> InputFormat:
-    suffix = Path(urlsplit(location).path or location).suffix.lower()
+def _format_of(name: str, location: str, field: str, task: Task) -> InputFormat:
+    suffix = Path(urlsplit(name).path or name).suffix.lower()
     if suffix not in _SUFFIXES:
         raise UserInputError(
             f"the format of a {suffix or 'suffix-less'} file is unknown",
@@ -266,13 +279,38 @@ def _format_of(location: str, field: str, task: Task) -> InputFormat:
             fix=f"set data.format to one of {', '.join(get_args(InputFormat))}",
         )
     # A column of labels cannot stand in plain text: then it must be a table by another name.
-    return "text" if suffix == ".txt" and task == "text" else _SUFFIXES[suffix]
+    return "text" if suffix == ".txt" and task in ("text", "sft") else _SUFFIXES[suffix]
 
 
-def _sniff_encoding(path: Path) -> str:
+def _sniff_encoding(path: Path, *, field: str, location: str) -> str:
+    """What a byte order mark says, else UTF-8 (whose reader takes other bytes for cp1252).
+
+    Raises:
+        UserInputError: the bytes are no UTF-8, and no western text either.
+    """
     with path.open("rb") as file:
-        start = file.read(4)
-    return next((name for mark, name in _BYTE_ORDER_MARKS if start.startswith(mark)), "utf-8")
+        start = file.read(_ENCODING_SAMPLE_BYTES)
+    marked = next((name for mark, name in _BYTE_ORDER_MARKS if start.startswith(mark)), None)
+    if marked is not None:
+        return marked
+    runs = [run for run in re.findall(rb"[\x80-\xff]+", start) if not _is_utf8(run)]
+    long = [run for run in runs if len(run) >= _LONG_RUN]
+    # A cut last character is one run at most.
+    if len(long) >= 2 and len(long) > len(runs) * _MOST_LONG_RUNS:
+        raise UserInputError(
+            f"{location} is not UTF-8, and reads like no western encoding",
+            field="data.encoding",
+            fix="name its encoding, such as cp1251, shift_jis, gb18030, big5 or euc_kr",
+        )
+    return "utf-8"
+
+
+def _is_utf8(run: bytes) -> bool:
+    try:
+        run.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _check_text(

@@ -176,9 +176,9 @@ def sum_answer(body: bytes, start: int, end: int) -> tuple[float, int]:
         ]
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise NotOfferedError("the endpoint's answer has no log-probabilities") from error
-    if None in inside and len(inside) == 1:
+    told = [value for value in inside if value is not None]
+    if inside and not told:
         raise NotOfferedError("the answer is the text's first token, which has no probability")
-    inside = [value for value in inside if value is not None]
-    if not inside:
+    if not told:
         raise NotOfferedError("the endpoint gave no log-probability of the expected answer")
-    return math.fsum(inside), len(inside)
+    return math.fsum(told), len(told)

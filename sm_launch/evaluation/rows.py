@@ -30,7 +30,7 @@ def read_rows(source: str | Path, *, limit: int | None = None) -> list[Row]:
             a JSON object (named by file and line).
     """
     rows: list[Row] = []
-    for file in _data_files(local_path(source)):
+    for file in data_files(local_path(source)):
         for row in READERS[file.suffix](file):
             if limit is not None and len(rows) >= limit:
                 return rows
@@ -45,7 +45,9 @@ def read_rows(source: str | Path, *, limit: int | None = None) -> list[Row]:
     return rows
 
 
-def fetch_any(location: str, *, stack: ExitStack, region: str | None = None) -> Path:
+def fetch_any(
+    location: str, *, stack: ExitStack, clients: Callable[[str], Any] | None = None
+) -> Path:
     """A local path for a path, a file:// or an s3:// URI; `stack` removes what was copied."""
     if not location.startswith("s3://"):
         return local_path(location)
@@ -53,7 +55,7 @@ def fetch_any(location: str, *, stack: ExitStack, region: str | None = None) -> 
     from sm_launch.data.s3 import fetcher
 
     directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="sm-launch-data-"))
-    return fetcher(make_client("s3", region), Path(directory))(location)
+    return fetcher((clients or make_client)("s3"), Path(directory))(location)
 
 
 def local_path(source: str | Path) -> Path:
@@ -71,7 +73,8 @@ def local_path(source: str | Path) -> Path:
     return Path(text).expanduser()
 
 
-def _data_files(path: Path) -> list[Path]:
+def data_files(path: Path) -> list[Path]:
+    """The files that `read_rows` reads. Raises UserInputError where there are none."""
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if p.suffix in READERS and p.is_file())
         problem = f"no {', '.join(READERS)} file in this directory"

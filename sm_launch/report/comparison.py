@@ -9,6 +9,7 @@ from pathlib import Path
 from sm_launch.evaluation.comparison import SIGNIFICANT, Comparison
 from sm_launch.evaluation.result import Prediction
 from sm_launch.evaluation.scales import LOWER_IS_BETTER, UNBOUNDED
+from sm_launch.redaction import redact_value
 from sm_launch.report.html import Markup, el, figure, page, section, table
 from sm_launch.report.intervals import interval_chart, scaled
 from sm_launch.report.quality import shorten, shown
@@ -19,7 +20,7 @@ ROWS_SHOWN = 20
 def write_comparison(found: Comparison, directory: Path) -> Path:
     """Writes comparison.json and comparison.html; returns the page's path."""
     directory.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(found.to_dict(), indent=2, ensure_ascii=False)
+    text = json.dumps(redact_value(found.to_dict()), indent=2, ensure_ascii=False)
     (directory / "comparison.json").write_text(text + "\n", encoding="utf-8")
     path = directory / "comparison.html"
     path.write_text(render_comparison(found), encoding="utf-8")

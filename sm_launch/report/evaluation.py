@@ -11,6 +11,7 @@ from typing import Any
 from sm_launch.evaluation.gates import GateResult, gate_dict
 from sm_launch.evaluation.result import EvaluationResult, LatencyStats, Prediction
 from sm_launch.evaluation.store import write_predictions
+from sm_launch.redaction import redact_value
 from sm_launch.report import charts
 from sm_launch.report.html import Markup, el, figure, join, page, section, table
 from sm_launch.report.quality import (
@@ -65,7 +66,7 @@ def write_evaluation(
     )
     document = result.to_dict()
     document["gates"] = [gate_dict(gate) for gate in gates]
-    text = json.dumps(document, indent=2, ensure_ascii=False)
+    text = json.dumps(redact_value(document), indent=2, ensure_ascii=False)
     paths.evaluation.write_text(text + "\n", encoding="utf-8")
     write_predictions(paths.predictions, result.predictions)
     events = read_training_log(training_log) if training_log and training_log.is_file() else []

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 
+from sm_launch.redaction import redact
+
 VOID = frozenset({"meta", "br", "line", "rect", "circle", "path", "polyline"})
 
 
@@ -89,7 +91,8 @@ def page(title: str, *body: str | Iterable[str] | None) -> str:
         el("title", title),
         el("style", Markup(style)),
     )
-    return "<!doctype html>\n" + el("html", head, el("body", el("main", *body)), lang="en") + "\n"
+    document = el("html", head, el("body", el("main", *body)), lang="en")
+    return f"<!doctype html>\n{redact(document)}\n"
 
 
 def _plain(value: str | float | None) -> str:

@@ -105,6 +105,12 @@ class Session(Protocol):
     def update_endpoint_weights_and_capacities(self, **request: Any) -> Response:
         """Share the traffic of an endpoint's variants out anew."""
 
+    def list_tags(self, **request: Any) -> Response:
+        """Tags of a resource, by its ARN."""
+
+    def add_tags(self, **request: Any) -> Response:
+        """Give a resource more tags; one of the same key gets the new value."""
+
     def training_log_lines(self, name: str, cursor: Any = None) -> tuple[list[str], Any]:
         """The log lines of a job that are new since `cursor`, and the next cursor."""
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from botocore.client import BaseClient
 
 REGION = "eu-central-1"
+ACCOUNT = "123456789012"  # moto's
 # A key that moto's IAM takes as the root user's; it opens nothing anywhere.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
 
@@ -24,8 +27,24 @@ def moto_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def aws(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Credentials and an endpoint that lead to a fresh moto."""
+def unnamed_owners(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Calls to S3 that do not say whose the bucket must be, though they could."""
+    make_request, found = BaseClient._make_request, []
+
+    def look(self: Any, operation: Any, request: dict[str, Any], context: Any) -> Any:
+        takes = operation.input_shape and "ExpectedBucketOwner" in operation.input_shape.members
+        header = request["headers"].get("x-amz-expected-bucket-owner")
+        if operation.service_model.service_name == "s3" and takes and header != ACCOUNT:
+            found.append(f"{operation.name}: {header}")
+        return make_request(self, operation, request, context)
+
+    monkeypatch.setattr(BaseClient, "_make_request", look)
+    return found
+
+
+@pytest.fixture
+def aws(moto_url: str, unnamed_owners: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Credentials and an endpoint that lead to a fresh moto; every call to S3 is looked at."""
     import httpx
 
     httpx.post(f"{moto_url}/moto-api/reset").raise_for_status()
@@ -37,3 +56,4 @@ def aws(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         "NO_PROXY", ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"]))
     )
     yield moto_url
+    assert unnamed_owners == []

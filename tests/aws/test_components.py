@@ -215,10 +215,16 @@ def test_deleting_takes_adapters_first(service: Service) -> None:
         )
         service.describe(name, "Deleting")
         service.missing(name)
+    model = {"ModelName": "m-2", "ModelArn": f"{ARN}model/m-2", "CreationTime": NOW}
+    service.stub.add_response("describe_model", model, {"ModelName": "m-2"})
+    for arn in (f"{ARN}endpoint-config/c", f"{ARN}model/m-2"):
+        tags = {"Tags": [{"Key": "sm-launch:job", "Value": "mine"}]}
+        service.stub.add_response("list_tags", tags, {"ResourceArn": arn, "MaxResults": 100})
+    service.stub.add_response("list_endpoints", {"Endpoints": []})
     service.stub.add_response("delete_endpoint", {}, {"EndpointName": "mine"})
     service.stub.add_response("delete_endpoint_config", {}, {"EndpointConfigName": "c"})
     service.stub.add_response("delete_model", {}, {"ModelName": "m-2"})
-    assert endpoints.delete(service.session, "mine")[-1] == "model m-2"
+    assert endpoints.delete(service.session, "mine").done[-1] == "model m-2"
     service.stub.assert_no_pending_responses()
 
 

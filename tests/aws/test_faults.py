@@ -50,8 +50,11 @@ def proxy(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     make_client("s3").create_bucket(Bucket="my-bucket", CreateBucketConfiguration=where)
     # Waiting is what production is for.
     monkeypatch.setattr("sm_launch.aws_clients.MAX_ATTEMPTS", 2)
-    make_client_of_two = lambda service, region=None: make_client(service, region, attempts=2)  # noqa: E731
-    for module in ("buckets", "autoscaling", "alarms", "sessions.aws"):
+
+    def make_client_of_two(service: str, region: str | None = None, **options: Any) -> Any:
+        return make_client(service, region, **{**options, "attempts": 2})
+
+    for module in ("aws_clients", "autoscaling", "alarms", "sessions.aws"):
         monkeypatch.setattr(f"sm_launch.{module}.make_client", make_client_of_two)
     monkeypatch.setattr(AwsSession.__init__, "__kwdefaults__",
                         {"clients": make_client_of_two, "sleep": lambda seconds: None})  # fmt: skip

@@ -52,7 +52,9 @@ def test_from_train_to_delete(job: Path, capsys: pytest.CaptureFixture[str]) -> 
     done = answer(capsys)
     assert done["TrainingJobStatus"] == "Completed"
     assert done["EnableManagedSpotTraining"] is True
-    assert done["CheckpointConfig"]["S3Uri"] == "s3://my-bucket/sm-launch/mine/checkpoints"
+    assert done["CheckpointConfig"]["S3Uri"] == (
+        f"s3://my-bucket/sm-launch/mine/checkpoints/{done['TrainingJobName']}"
+    )
     uploaded = [
         item["Key"] for item in make_client("s3").list_objects_v2(Bucket="my-bucket")["Contents"]
     ]
@@ -81,7 +83,7 @@ def test_from_train_to_delete(job: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert sagemaker.list_endpoints()["Endpoints"] == []
     assert sagemaker.list_endpoint_configs()["EndpointConfigs"] == []
     assert sagemaker.list_models()["Models"] == []
-    assert cli.run(["delete", "--yes"]) == 0  # nothing left: no error
+    assert cli.run(["delete", "--yes"]) == 1  # nothing of that name is there
 
 
 def test_a_dry_run_sends_nothing(job: Path, capsys: pytest.CaptureFixture[str]) -> None:

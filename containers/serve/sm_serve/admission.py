@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sm_serve.config import MEBIBYTE, Settings
-from sm_serve.errors import BadRequest, TooManyRequests
+from sm_serve.errors import TooManyRequests
 
 LISTS = 4
 """Lists of the greatest length that may be in flight at a time."""
@@ -16,7 +16,6 @@ class Admission:
     """Counts over all requests in flight."""
 
     def __init__(self, settings: Settings) -> None:
-        self.max_items = settings.max_items
         self.most_bytes = max(BODY_BYTES, BODIES * settings.max_payload_bytes)
         self.most_items = LISTS * settings.max_items
         self.bytes = 0
@@ -48,16 +47,10 @@ class Ticket:
     def take_items(self, count: int) -> None:
         """Texts, prompts times answers, lines, rows, messages, documents.
 
-        BadRequest for more than a request may have, TooManyRequests for more than can wait. The
-        first one is free: a request of one item is never refused for other's lists.
+        TooManyRequests for more than can wait. The first one is free: a request of one item is
+        never refused for others' lists.
         """
         admission = self._admission
-        if count > admission.max_items:
-            raise BadRequest(
-                f"the request has {count} items, at most {admission.max_items} are taken: split it,"
-                " or set SM_SERVE_MAX_ITEMS",
-                code="too_many_items",
-            )
         extra = max(count - 1, 0)
         if extra and admission.items + extra > admission.most_items:
             raise TooManyRequests(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -24,9 +25,9 @@ class Incoming:
     ticket: Ticket | None = None
 
     async def read(self, content: MediaType) -> Document:
-        """What the body holds, its items counted. Raises BadRequest or TooManyRequests."""
+        """What the body holds, its items counted. Raises BadRequest, TooManyRequests."""
         if self.reader is None:
-            return documents.read(self.body, content, len(self.body))
+            return documents.read(self.body, content, sys.maxsize)
         document = await self.reader.read(self.body, content)
         if self.ticket is not None:
             self.ticket.take_items(document.items)

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 access = logging.getLogger("sm_serve.access")
 
 T = TypeVar("T")
-UNGATED = {"/ping", "/metrics", "/execution-parameters", "/openapi.json"}
+UNGATED = {"/ping", "/metrics", "/execution-parameters", "/openapi.json", "/health", "/version"}
 """Routes that answer at any time, however full the queue is."""
 LABELLED = {"/invocations", "/models", "/adapters", openai.MODELS, *openai.ROUTES}
 MAX_REQUEST_ID = 128
@@ -103,7 +103,7 @@ class Gate:
         try:
             await self._app(scope, receive, send)
         except ServeError as error:
-            if isinstance(error, PayloadTooLarge | TooManyRequests):
+            if isinstance(error, PayloadTooLarge | TooManyRequests) and not scope.get("read"):
                 await _discard(receive, self._service.settings.max_payload_bytes)
             await _send_error(send, error)
         except HTTPException as error:
@@ -237,6 +237,7 @@ async def read_request(scope: Scope, receive: Receive, service: Service) -> Inco
                 ticket.take_bytes(len(chunk))
                 chunks.append(chunk)
                 if not message.get("more_body"):
+                    scope["read"] = True
                     break
     except TimeoutError:
         raise TimedOut("the request's body did not arrive in time: send it faster") from None

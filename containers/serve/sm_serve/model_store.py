@@ -28,7 +28,7 @@ class ModelStore:
         self._settings = settings
         self._loaded: dict[str, tuple[str, Handler]] = {}
         self._loading: set[str] = set()
-        self._uses: Counter[EngineHandler] = Counter()
+        self._uses: Counter[Handler] = Counter()
         self.engine: Engine | None = None
 
     def names(self) -> list[tuple[str, str]]:
@@ -42,7 +42,7 @@ class ModelStore:
         return self._loaded[name]
 
     @contextlib.contextmanager
-    def using(self, name: str) -> Iterator[EngineHandler]:
+    def using(self, name: str) -> Iterator[Handler]:
         """A model's handler, which is not closed inside. Raises NotFound."""
         _, handler = self.get(name)
         self._uses[handler] += 1

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 import re
 import shutil
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from sm_train.contract import Paths
 from sm_train.errors import UserError
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 _STATE = "trainer_state.json"  # the trainer writes it last
-_SEAL = "complete-{}.json"  # we write it after the trainer: every file with its size
+_SEAL = "complete-{}.json"  # we write it after the trainer: every file with size and checksum
+_SUM = "checksum"  # of the seal itself
 _OPTIMIZERS = ("optimizer.pt", "optimizer.bin")
 _HEADER_BYTES = 8
 _ADAPTER_SHARE = 0.02
@@ -28,61 +33,136 @@ def step_of(checkpoint: Path) -> int:
 
 def last_complete(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end; partial ones are passed over."""
-    if not folder.is_dir():
-        return None
-    found = sorted((p for p in folder.iterdir() if step_of(p) >= 0), key=step_of, reverse=True)
-    return next((p for p in found if is_complete(p)), None)
+    return max(_whole(folder), key=step_of, default=None)
 
 
 def whole_steps(folder: Path) -> list[int]:
     """The steps of all checkpoints that were written to their end."""
-    if not folder.is_dir():
-        return []
-    return sorted(step_of(p) for p in folder.iterdir() if step_of(p) >= 0 and is_complete(p))
+    return sorted(map(step_of, _whole(folder)))
 
 
-def seal(checkpoint: Path, process: int) -> None:
-    """Write down every file and its size, in one move: a checkpoint with a seal is whole or not.
+def _whole(folder: Path) -> list[Path]:
+    """Complete checkpoints. Where there are sealed ones, one without a seal was cut short."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    found = [p for p in paths if step_of(p) >= 0 and is_complete(p)]
+    sealed = [p for p in found if any(p.glob(_SEAL.format("*")))]
+    return sealed or found
 
-    The platform copies checkpoints file by file, and may be cut short as well.
+
+def seal(folder: Path, process: int, **facts: Any) -> None:
+    """Write down every file with size and checksum, in one move: what has a seal is whole or not.
+
+    The platform copies checkpoints file by file, and may be cut short as well. All files reach the
+    disk before the seal does. `facts`: what else the seal is to say, as JSON.
     """
-    sizes = {
-        str(path.relative_to(checkpoint)): path.stat().st_size
-        for path in sorted(checkpoint.rglob("*"))
-        if path.is_file() and not path.match(_SEAL.format("*"))
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not _is_seal(p)]
+    with ThreadPoolExecutor() as pool:  # hashing and waiting for the disk release the lock
+        sums = list(pool.map(_on_disk, files))
+    for directory in {path.parent for path in files}:
+        _sync(directory)
+    listed = {
+        str(path.relative_to(folder)): [path.stat().st_size, digest]
+        for path, digest in zip(files, sums, strict=True)
     }
-    target = checkpoint / _SEAL.format(process)
+    body: dict[str, Any] = {"files": listed, **facts}
+    target = folder / _SEAL.format(process)
     draft = target.with_suffix(".tmp")
-    draft.write_text(json.dumps(sizes), encoding="utf-8")
+    draft.write_text(json.dumps({**body, _SUM: _checksum_of(body)}), encoding="utf-8")
+    _sync(draft)
     draft.replace(target)
+    _sync(folder)
+
+
+def _is_seal(path: Path) -> bool:
+    return path.match(_SEAL.format("*")) or path.match(_SEAL.format("*").replace("json", "tmp"))
+
+
+def _on_disk(path: Path) -> str:
+    """The checksum of a file, which has reached the disk."""
+    digest = _checksum(path)
+    _sync(path)
+    return digest
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checksum_of(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _sync(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def read_seals(folder: Path) -> list[dict[str, Any]]:
+    """What the seals of a folder say, one for each host. Raises ValueError for a damaged one."""
+    return [_read_seal(path) for path in sorted(folder.glob(_SEAL.format("*")))]
+
+
+def _read_seal(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        stated = content.pop(_SUM)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        raise ValueError(f"{path.name} cannot be read") from None
+    if stated != _checksum_of(content):
+        raise ValueError(f"{path.name} was changed after it was written")
+    assert isinstance(content, dict)
+    return content
 
 
 def is_complete(checkpoint: Path) -> bool:
     """Whether every file is whole: a kill or a half-finished upload leaves short ones."""
+    return damage(checkpoint) is None
+
+
+def damage(checkpoint: Path, *, content: bool = False) -> str | None:
+    """What is wrong with a checkpoint; None when nothing is.
+
+    `content` reads every file again and compares its checksum; else sizes must do.
+    """
     try:
-        json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
-        seals = [json.loads(p.read_text("utf-8")) for p in checkpoint.glob(_SEAL.format("*"))]
-    except (OSError, ValueError):
-        return False
+        state = json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
+        seals = read_seals(checkpoint)
+    except (OSError, ValueError, RecursionError) as error:
+        return str(error)
     if seals:
-        return _matches(checkpoint, seals)
-    return _looks_complete(checkpoint)
+        return _difference(checkpoint, seals, content)
+    if isinstance(state, dict) and _looks_complete(checkpoint):
+        return None
+    return "it was not written to its end"
 
 
-def _matches(checkpoint: Path, seals: list[dict[str, int]]) -> bool:
-    """Whether every sealed file is there, with a size that one of its seals gives.
+def _difference(folder: Path, seals: list[dict[str, Any]], content: bool) -> str | None:
+    """The first sealed file that is not as one of its seals says.
 
     Each host seals what is on its own disk. Below a prefix that hosts share, the last one wins the
     files that all of them write, and a log with times in it is not equally long everywhere.
     """
-    sizes: dict[str, set[int]] = {}
+    files: dict[str, list[tuple[int, str]]] = {}
     for one in seals:
-        for name, size in one.items():
-            sizes.setdefault(name, set()).add(size)
-    return all(
-        (checkpoint / name).is_file() and (checkpoint / name).stat().st_size in allowed
-        for name, allowed in sizes.items()
-    )
+        for name, (size, digest) in one["files"].items():
+            files.setdefault(name, []).append((size, digest))
+    for name, allowed in files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size not in {size for size, _ in allowed}:
+            return f"{name} is cut short"
+    if content:
+        with ThreadPoolExecutor() as pool:
+            sums = list(pool.map(_checksum, (folder / name for name in files)))
+        for name, digest in zip(files, sums, strict=True):
+            if digest not in {stated for _, stated in files[name]}:
+                return f"{name} was changed after it was written"
+    return None
 
 
 def _looks_complete(checkpoint: Path) -> bool:
@@ -122,6 +202,36 @@ def remove_partial(folder: Path) -> list[str]:
             shutil.rmtree(path, ignore_errors=True)
             removed.append(path.name)
     return removed
+
+
+def discard_damaged(folder: Path) -> list[str]:
+    """Delete every checkpoint that is not as it was sealed, however old; returns what was wrong.
+
+    An older one may hold the best weights, which are loaded at the end.
+    """
+    found: list[str] = []
+    for path in sorted(folder.iterdir(), key=step_of) if folder.is_dir() else []:
+        wrong = damage(path, content=True) if step_of(path) >= 0 else None
+        if wrong:
+            shutil.rmtree(path, ignore_errors=True)
+            found.append(f"{path.name} ({wrong})")
+    return found + [f"{name} (it was not sealed)" for name in remove_partial(folder)]
+
+
+def discard_unsealed_rows(folder: Path) -> None:
+    """Keep of the tokens of an earlier run what is as it was sealed: any other may be damaged."""
+    try:
+        seals = read_seals(folder)
+        sealed = {name for one in seals for name in one["files"]}
+        whole = bool(seals) and _difference(folder, seals, content=True) is None
+    except ValueError:
+        whole = False
+    if not whole:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for path in folder.rglob("*"):
+        if path.is_file() and not _is_seal(path) and str(path.relative_to(folder)) not in sealed:
+            path.unlink()
 
 
 def stored_weights(source: str) -> tuple[int, int]:

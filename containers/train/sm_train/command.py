@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sm_train.contract import FAILURE_CHARACTERS, Paths, check_input_modes, read_cluster, read_json
 from sm_train.errors import UserError
+from sm_train.failure import reserve, write_failure
 
 _FILES = {
     "hyperparameters.json": '{"name": "value"}',
@@ -24,12 +25,13 @@ _TOOLKIT_FAILURE = "Framework Error:"
 def main() -> None:
     """Run the job; exits non-zero unless it succeeded."""
     paths = Paths.from_environment()
+    reserve(paths)
     try:
         check_platform_files(paths)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
-        paths.failure.parent.mkdir(parents=True, exist_ok=True)
-        paths.failure.write_text(str(error)[:FAILURE_CHARACTERS], encoding="utf-8")
+        paths.failure.unlink(missing_ok=True)  # an earlier run's
+        write_failure(paths, str(error))
         sys.exit(1)
     from sagemaker_training.cli.train import main as start
 

@@ -225,10 +225,26 @@ def check_contradictions(config: Config) -> None:
             f"load_best_model_at_end needs it equal to eval_strategy ({evaluate})",
             "set both to steps or to epoch",
         )
+    _check_scoring(config)
     check_prompt_template(config)
     check_parallelism(config)
     check_reporters(config)
     config.method.check_arguments(config)
+
+
+def _check_scoring(config: Config) -> None:
+    """The classification methods score all predictions at once, each beside its own row."""
+    if not config.method.training_config.startswith("transformers:"):
+        return
+    unfit = {"batch_eval_metrics": True, "eval_do_concat_batches": False}
+    for name, value in {**unfit, "prediction_loss_only": True}.items():
+        if config.training.get(name) is value:
+            raise UserError(
+                f"leaves {config.method.name} without scores",
+                field=name,
+                value=value,
+                fix="remove it (eval_accumulation_steps saves GPU memory)",
+            )
 
 
 def _check_target_parameters(config: Config) -> None:

@@ -44,11 +44,15 @@ class Paths:
     """Where everything lies under the base directory (`/opt/ml`, or SAGEMAKER_BASE_DIR)."""
 
     base: Path
+    trial: str = ""  # name of the training job, where it is one of a tuning job
 
     @classmethod
     def from_environment(cls) -> Paths:
         """Both SageMaker toolkits read the base directory from this variable."""
-        return cls(Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml")))
+        base = Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
+        # CreateTrainingJob's guide, "Environment Variables": the job's own name.
+        name = os.environ.get("TRAINING_JOB_NAME", "")
+        return cls(base, name if _is_trial(base / "input" / "config") else "")
 
     @property
     def config(self) -> Path:
@@ -77,8 +81,12 @@ class Paths:
 
     @property
     def checkpoints(self) -> Path:
-        """Synced to S3 while training when the job has a CheckpointConfig."""
-        return self.base / "checkpoints"
+        """Synced to S3 while training when the job has a CheckpointConfig.
+
+        All trials of a tuning job have the CheckpointConfig of its definition, so that each needs
+        a folder of its own there.
+        """
+        return self.base / "checkpoints" / self.trial
 
     def channel(self, name: str) -> Path | None:
         """The directory of a channel, or None when the job does not have it."""
@@ -99,6 +107,14 @@ class Paths:
                 fix=f"give the job one of them, or put their files into one channel {name}",
             )
         return found[0] if found else None
+
+
+def _is_trial(config: Path) -> bool:
+    """Whether a tuning job started this one: it then names its objective."""
+    try:
+        return "_tuning_objective_metric" in (config / "hyperparameters.json").read_text("utf-8")
+    except (OSError, ValueError):
+        return False  # what is wrong with the file is said when it is read
 
 
 @dataclass(frozen=True)

@@ -14,19 +14,28 @@ import time
 import traceback
 from typing import NoReturn
 
-from sm_train.checkpoints import check_disk, needed_bytes, remove_partial, stored_weights
+from sm_train.checkpoints import (
+    check_disk,
+    discard_damaged,
+    discard_unsealed_rows,
+    needed_bytes,
+    remove_partial,
+    stored_weights,
+)
 from sm_train.config import Config, load_config
 from sm_train.contract import (
     EXIT_STOPPED,
-    FAILURE_CHARACTERS,
     Cluster,
     Paths,
     check_input_modes,
     read_cluster,
 )
 from sm_train.data import Data, load_data
+from sm_train.devices import check_devices, check_torch_sees_gpus
 from sm_train.errors import StoppedBySignalError, UserError, WorkerFailedError
-from sm_train.job import Job
+from sm_train.failure import give_back, reserve, write_failure
+from sm_train.fingerprint import settle
+from sm_train.job import TOKENISED, Job
 from sm_train.launch import gpu_count, is_worker, launch_workers, process_count
 from sm_train.memory import (
     HALVINGS,
@@ -40,6 +49,8 @@ from sm_train.memory import (
 )
 from sm_train.model import resolve_base_model
 from sm_train.parallelism import check_hardware
+from sm_train.redaction import redact
+from sm_train.staging import discard_half_written
 from sm_train.stopping import StopRequest, leave
 from sm_train.user_script import ScriptFailedError, has_user_script, run_user_script
 
@@ -59,13 +70,17 @@ def main() -> None:
     try:
         if has_user_script(paths):
             run_user_script()
+            give_back(paths)
             return
         stop.install()
         if not is_worker():
             # An earlier run's, where a directory is used again.
             paths.failure.unlink(missing_ok=True)
+            reserve(paths)
         run(paths, stop, started)
         stop.ignore()
+        if not is_worker():
+            give_back(paths)
     except StoppedBySignalError as stopped:
         if not is_worker() and paths.failure.exists():  # a worker failed while it was stopping
             _leave(paths, EXIT_FAILED, "a training process failed while stopping")
@@ -76,7 +91,7 @@ def main() -> None:
         _leave(paths, EXIT_FAILED, str(error))
     except Exception as error:
         if is_disk_full(error):
-            remove_partial(paths.checkpoints)  # room for the failure file
+            remove_partial(paths.checkpoints)  # the next run would take it for a good one
         _leave(paths, EXIT_FAILED, describe_crash(error), traceback.format_exc())
 
 
@@ -96,10 +111,13 @@ def checked_job(paths: Paths, stop: StopRequest, started: float) -> Job:
 def run(paths: Paths, stop: StopRequest, started: float) -> None:
     """Check everything, then train here or in worker processes."""
     cluster = read_cluster(paths)
+    check_devices(load_config(paths), cluster, gpu_count())
     job = checked_job(paths, stop, started)
     config, source = job.config, job.model_source
     check_hardware(config, gpu_count())
     if not is_worker():
+        _discard_what_is_damaged(paths)
+        settle(paths, config, source)
         check_disk(paths, _disk_need(config, source))
         processes = process_count(config.job.num_processes)
         if processes * len(cluster.hosts) > 1:
@@ -108,6 +126,7 @@ def run(paths: Paths, stop: StopRequest, started: float) -> None:
     from sm_train.banner import print_banner, quiet_libraries
 
     quiet_libraries()
+    check_torch_sees_gpus(config, cluster, gpu_count())
     print_banner(job)
     try:
         config.method.train(job)
@@ -119,6 +138,14 @@ def run(paths: Paths, stop: StopRequest, started: float) -> None:
             note_for_launcher()
             leave(EXIT_FAILED)
         start_again()
+
+
+def _discard_what_is_damaged(paths: Paths) -> None:
+    discard_half_written(paths.model)
+    discard_unsealed_rows(paths.checkpoints / TOKENISED)
+    damaged = discard_damaged(paths.checkpoints)
+    if damaged:
+        _say(f"ignored partial checkpoints: {'; '.join(damaged)}")
 
 
 def _launch(
@@ -188,7 +215,7 @@ def is_disk_full(error: BaseException) -> bool:
     """safetensors and torch.save report it in their own ways, Python by the number."""
     text = str(error).lower()
     return (
-        (isinstance(error, OSError) and error.errno == errno.ENOSPC)
+        (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT))
         or "no space left on device" in text
         or "os error 28" in text
         or ("pytorchstreamwriter" in text and "fail" in text)
@@ -197,21 +224,14 @@ def is_disk_full(error: BaseException) -> bool:
 
 def _leave(paths: Paths, code: int, reason: str, details: str = "") -> NoReturn:
     """Write the failure file (the first cause wins) and end with this exit code."""
+    reason = redact(reason)
     if details:
-        sys.stderr.write(details)
+        sys.stderr.write(redact(details))
     if code != EXIT_STOPPED:
         write_failure(paths, reason)
+    elif not is_worker():
+        give_back(paths)
     leave(code, f"{'stopped' if code == EXIT_STOPPED else 'error'}: {reason}")
-
-
-def write_failure(paths: Paths, reason: str) -> None:
-    """Keep the first reason: with several processes the others only report its consequences."""
-    paths.failure.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with paths.failure.open("x", encoding="utf-8") as file:
-            file.write(reason[:FAILURE_CHARACTERS])
-    except FileExistsError:
-        return
 
 
 def _say(text: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sm_train.redaction import redact
+
 _SHOWN_VALUE = 120
 
 
@@ -27,7 +29,7 @@ class UserError(Exception):
             head = f"{self.field}{shown}: "
         tail = f" Fix: {self.fix}" if self.fix else ""
         message = self.message if self.message.endswith((".", "?", "!")) else self.message + "."
-        text = head + message + tail
+        text = redact(head + message + tail)
         # Half a character (a lone surrogate) can be in a message but in no file.
         return text.encode("utf-8", "backslashreplace").decode("utf-8")
 

@@ -6,17 +6,18 @@ import copy
 import json
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sm_train.asking import identity_of_test
 from sm_train.callbacks import print_line
+from sm_train.end_of_turn import teach
 from sm_train.errors import UserError
 from sm_train.job import Job
 from sm_train.metrics import finite_or_none
 from sm_train.report import write_report
+from sm_train.staging import staged
 
 EVAL_RESULTS = "eval_results.json"
 SUMMARY = "training_summary.json"
@@ -41,34 +42,14 @@ def export(job: Job, trainer: Any, tokenizer: Any, results: dict[str, float]) ->
     with staged(job.paths.model) as folder:
         _save_weights(job, model, tokenizer, folder, weights)
         tokenizer.save_pretrained(folder)
-        _write_json(folder / EVAL_RESULTS, results)
+        identity = identity_of_test(job.paths, job.data.test)
+        _write_json(folder / EVAL_RESULTS, {**results, **identity})
         card = model_card(job, results, summary)
         (folder / "README.md").write_text(card, encoding="utf-8")
     print_line(f"model written to {job.paths.model}")
     _write_json(job.paths.output_data / SUMMARY, summary)
     title = f"{job.config.method.name}, {trainer.state.global_step} steps"
     write_report(job.paths.output_data, trainer.state.log_history, title)
-
-
-@contextmanager
-def staged(target: Path) -> Iterator[Path]:
-    """A folder to write to, whose content moves to `target` at the end: all of it or nothing.
-
-    It lies within `target`, which may be a disk of its own. config.json, without which there is no
-    model, moves last.
-    """
-    folder = target / ".writing"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    yield folder
-    for path in folder.rglob("*.safetensors"):
-        # safetensors lets the owner alone read its files; the server may be another user.
-        path.chmod(path.stat().st_mode | 0o044)
-    for path in sorted(folder.iterdir(), key=lambda p: p.name == "config.json"):
-        if path.is_dir():
-            shutil.rmtree(target / path.name, ignore_errors=True)
-        path.replace(target / path.name)
-    folder.rmdir()
 
 
 def _save_weights(job: Job, model: Any, tokenizer: Any, target: Path, weights: Any) -> None:
@@ -85,15 +66,26 @@ def _save_weights(job: Job, model: Any, tokenizer: Any, target: Path, weights: A
         return
     if weights is not None or options.load_in_4bit or options.load_in_8bit:
         model = reloaded(job, model, adapter)
-    _merge(job, model, tokenizer).save_pretrained(target)
+    _merged_or_kept(job, model, tokenizer, adapter).save_pretrained(target)
     if kind == "merged":
         shutil.rmtree(adapter)
 
 
+def _merged_or_kept(job: Job, model: Any, tokenizer: Any, adapter: Path) -> Any:
+    """The merged model. Where it would answer otherwise, what was trained stays as output."""
+    try:
+        return _merge(job, model, tokenizer)
+    except UserError:
+        kept = job.paths.output_data / "adapter"
+        shutil.copytree(adapter, kept, dirs_exist_ok=True)
+        print_line(f"the adapter, which could not be merged, is in {kept}")
+        raise
+
+
 def _name_labels(model: Any, adapter: Path) -> None:
-    """A classifier's config.json beside its adapter: PEFT itself writes no names of labels."""
+    """A config.json beside an adapter: PEFT writes neither labels nor how the task is asked."""
     base = model.get_base_model()
-    if model.active_peft_config.task_type not in ("SEQ_CLS", "TOKEN_CLS"):
+    if model.active_peft_config.task_type not in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"):
         return
     config = copy.deepcopy(base.config)
     # FSDP2 makes a class of its own from the model's.
@@ -111,6 +103,8 @@ def reloaded(job: Job, model: Any, adapter: Path) -> Any:
     config = copy.deepcopy(base.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
+    if job.new_tokens.rows_before:
+        config.get_text_config().vocab_size = job.new_tokens.rows_before
     whole = kind.from_pretrained(
         job.model_source,
         config=config,
@@ -118,6 +112,7 @@ def reloaded(job: Job, model: Any, adapter: Path) -> Any:
         revision=job.config.model.model_revision,
         trust_remote_code=job.config.model.trust_remote_code,
     )
+    teach(job, whole)
     return PeftModel.from_pretrained(whole, adapter)
 
 

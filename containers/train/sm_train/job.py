@@ -17,6 +17,16 @@ from sm_train.stopping import StopRequest
 TOKENISED = "tokenised"  # the folder under the checkpoints
 
 
+@dataclass
+class NewTokens:
+    """Tokens that the base model does not use yet; some of them end an answer."""
+
+    ids: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    modules: list[str] = field(default_factory=list)  # whose weights have a row for each token
+    rows_before: int | None = None  # of these weights, where they were made larger
+
+
 @dataclass(frozen=True)
 class Job:
     """Everything that a method's `train` needs."""
@@ -27,6 +37,7 @@ class Job:
     model_source: str  # Hub id or directory of the base model
     stop: StopRequest
     started: float  # time.time() when the process began
+    new_tokens: NewTokens = field(default_factory=NewTokens)  # filled with tokenizer and model
     learning: Mapping[str, Any] = field(default_factory=dict)  # learning.Counts by split
 
     @property

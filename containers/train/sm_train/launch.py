@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sm_train.contract import Cluster
 from sm_train.errors import StoppedBySignalError, UserError, WorkerFailedError
+from sm_train.network import with_present_interface
 from sm_train.stopping import StopRequest, children
 
 RENDEZVOUS_PORT = 29500
@@ -43,6 +44,10 @@ def launch_workers(cluster: Cluster, processes: int, stop: StopRequest) -> None:
     """
     if len(cluster.hosts) > 1:
         wait_for_host(cluster.leader)
+    cluster, said = with_present_interface(cluster)
+    if said:
+        sys.stdout.write(said + "\n")
+        sys.stdout.flush()
     stop.defer()
     workers = subprocess.Popen(torchrun(cluster, processes), env=worker_environment(cluster))
     passed_on = False

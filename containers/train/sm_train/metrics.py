@@ -16,12 +16,12 @@ _NUMBER = r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)"
 # SageMaker metric name: key on the log line, as a regular expression. A reward model logs `margin`
 # and `accuracy` for what the preference methods call `rewards/margins` and `rewards/accuracies`; on
 # held-out rows its accuracy is eval:accuracy, as a classifier's. Classifiers log macro averages;
-# sentence-transformers' evaluators put `cosine_` before their own.
+# sentence-transformers' evaluators put `cosine_` before their own. What tells of no quality (epoch,
+# runtime) has no place among the 40.
 _OF_TRAINING = {
     "loss": "loss",
     "learning_rate": "learning_rate",
     "grad_norm": "grad_norm",
-    "epoch": "epoch",
     "samples_per_second": "samples_per_second",
     "tokens_per_second": "tokens_per_second",
     "mean_token_accuracy": "mean_token_accuracy",
@@ -29,7 +29,6 @@ _OF_TRAINING = {
     "reward_margin": "(?:rewards/margins|margin)",
     "reward_accuracy": "(?:rewards/accuracies|accuracy)",
     "kl": "kl",
-    "runtime": "train_runtime",
 }
 _OF_HELD_OUT = {
     "loss": "loss",
@@ -44,7 +43,8 @@ _OF_HELD_OUT = {
     "reward_margin": "(?:rewards/margins|margin)",
     "reward_accuracy": "rewards/accuracies",
     "ndcg": "cosine_ndcg@10",
-    "spearman": "spearman_cosine",
+    "correlation": "(?:spearman_cosine|pearson)",
+    "mae": "mae",
     "average_precision": "cosine_ap",
 }
 _LOGGED = {f"train:{name}": key for name, key in _OF_TRAINING.items()} | {
@@ -172,6 +172,23 @@ def _split(tag: str) -> tuple[str, str]:
     prefix, dash, kind = tag.partition("-")
     known = {"B": "B", "I": "I", "E": "E", "S": "S", "L": "E", "U": "S"}
     return (known[prefix], kind) if dash and prefix in known and kind else ("", tag)
+
+
+def cross_entropy(logits: Any, labels: Any, ignored: int = -100) -> float:
+    """Mean loss of all labels that count, from arrays of logits [..., classes] and labels [...].
+
+    The trainer's own figure is a mean of batches: it depends on how rows are batched, and where
+    several processes share them it counts the rows twice that fill up the last batch.
+    """
+    import numpy
+
+    kept = labels != ignored
+    values = numpy.asarray(logits[kept], dtype=numpy.float64)
+    if not len(values):
+        return float("nan")
+    highest = values.max(axis=-1, keepdims=True)
+    norms = numpy.log(numpy.exp(values - highest).sum(axis=-1)) + highest[:, 0]
+    return float((norms - values[numpy.arange(len(values)), labels[kept]]).mean())
 
 
 def _ratio(part: float, whole: float) -> float:

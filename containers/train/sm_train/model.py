@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,10 @@ from sm_train.arguments import ModelArguments
 from sm_train.chat_templates import settle_chat_template
 from sm_train.config import Config
 from sm_train.contract import Paths
+from sm_train.end_of_turn import taught_by_lora, teach
 from sm_train.errors import StoppedBySignalError, UserError, shorten
 from sm_train.job import Job
+from sm_train.lora import check_lora_targets, check_mergeable, lora_targets
 
 _SEED = 42  # transformers' own default
 _ENCODERS = (
@@ -185,6 +186,9 @@ def load_model(job: Job, auto_class: str, **overrides: Any) -> Any:
         chosen.pop("attn_implementation")
         model = loaded(load, job.model_source, **chosen)
     check_lora_targets(model, options)
+    check_mergeable(model, options, job.config.job.export)
+    settle_generation_config(job, model)
+    teach(job, model)
     return model
 
 
@@ -304,67 +308,42 @@ def peft_config(job: Job, task_type: str = "CAUSAL_LM", head: tuple[str, ...] = 
         bias="none",
         use_rslora=options.use_rslora,
         use_dora=options.use_dora,
-        target_modules=_lora_targets(options),
+        target_modules=lora_targets(options),
         target_parameters=options.lora_target_parameters,
         exclude_modules=list(head) or None,
         modules_to_save=[*(options.lora_modules_to_save or []), *head] or None,
+        trainable_token_indices=taught_by_lora(job),
     )
 
 
-def _lora_targets(options: ModelArguments) -> Any:
-    targets = options.lora_target_modules
-    if not targets:
-        return None if options.lora_target_parameters else "all-linear"
-    alone = len(targets) == 1 and (targets[0] == "all-linear" or _is_pattern(targets[0]))
-    return targets[0] if alone else targets
+def settle_generation_config(job: Job, model: Any) -> None:
+    """Make sure that it can be saved: transformers refuses one that contradicts itself.
 
+    It would do so with the first checkpoint. Published models set temperature or top_p, and leave
+    out do_sample, without which these mean nothing: what they say is that answers are sampled.
 
-def _is_pattern(target: str) -> bool:
-    """PEFT takes a single text for a regular expression of whole names; a plain name is none."""
-    return re.search(r"[*+?^$|()\[\]\\]", target) is not None
-
-
-def check_lora_targets(model: Any, options: ModelArguments) -> None:
-    """Raise UserError when LoRA would find nothing to adapt, naming what there is."""
-    if not options.use_peft:
+    Raises UserError for any other contradiction.
+    """
+    config = getattr(model, "generation_config", None)
+    if config is None or not model.can_generate():
         return
-    _check_target_parameters(model, options.lora_target_parameters or [])
-    targets = _lora_targets(options)
-    if targets in (None, "all-linear"):
+    try:
+        config.validate(strict=True)
         return
-    names = [name for name, module in model.named_modules() if name and not list(module.children())]
-    wanted = [targets] if isinstance(targets, str) else targets
-    missing = [t for t in wanted if not any(_hits(t, name, targets) for name in names)]
-    if missing:
-        present = sorted({name.rsplit(".", 1)[-1] for name in names if "layers" in name} or names)
+    except ValueError:
+        config.do_sample = True
+    try:
+        config.validate(strict=True)
+    except ValueError as error:
         raise UserError(
-            f"the base model has no module {', '.join(missing)}",
-            field="lora_target_modules",
-            value=targets,
-            fix=f"use all-linear, or names such as {', '.join(present[:12])}",
-        )
+            f"contradicts itself, and could not be saved: {shorten(str(error), 400)}",
+            field="generation_config.json",
+            fix="correct the base model's file",
+        ) from error
+    if job.is_main:
+        from sm_train.callbacks import print_line
 
-
-def _check_target_parameters(model: Any, targets: list[str]) -> None:
-    """PEFT would train nothing for a name that is not there, and takes matrices only."""
-    parameters = dict(model.named_parameters())
-    for target in targets:
-        found = [p for name, p in parameters.items() if f".{name}".endswith(f".{target}")]
-        if found and all(p.dim() in (2, 3) for p in found):
-            continue
-        matrices = {n.split(".", 3)[-1] for n, p in parameters.items() if p.dim() in (2, 3)}
-        raise UserError(
-            f"{target} is no matrix" if found else f"the base model has no parameter {target}",
-            field="lora_target_parameters",
-            value=targets,
-            fix=f"use names such as {', '.join(sorted(matrices)[:12])}",
-        )
-
-
-def _hits(target: str, name: str, targets: Any) -> bool:
-    if isinstance(targets, str):
-        return re.fullmatch(target, name) is not None
-    return name == target or name.endswith(f".{target}")
+        print_line("generation_config.json: do_sample is set to true, which its settings ask for")
 
 
 def head_modules(model: Any) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback
 from sm_train.callbacks import print_line
 from sm_train.checkpoints import last_complete, seal, step_of, whole_steps
 from sm_train.errors import UserError
+from sm_train.fingerprint import carry
 from sm_train.online import keep_answers, restore_answers
 
 METERS = "running_metrics.json"
@@ -40,6 +41,7 @@ class ResumeCallback(TrainerCallback):  # type: ignore[misc]
         """Pick up the running metrics, and run the evaluation that a stop left out."""
         if self.checkpoint is None:
             return
+        _find_best(state, self.checkpoint.parent)
         restore_meters(self.trainer, self.checkpoint)
         restore_answers(self.trainer, self.checkpoint)
         if evaluation_is_due(args, state):
@@ -95,6 +97,22 @@ class ResumeCallback(TrainerCallback):  # type: ignore[misc]
             self._random = None
 
 
+def _find_best(state: Any, folder: Path) -> None:
+    """Where the best checkpoint lies now; one that is lost is replaced by the best from here on."""
+    if state.best_model_checkpoint is None:
+        return
+    best = folder / Path(state.best_model_checkpoint).name
+    if best.is_dir():
+        state.best_model_checkpoint = str(best)
+        return
+    if state.is_local_process_zero:
+        print_line(
+            f"{best.name}, the best checkpoint so far, is lost: the model will be the best one "
+            f"from step {state.global_step} on"
+        )
+    state.best_metric = state.best_model_checkpoint = state.best_global_step = None
+
+
 def set_epoch(dataloader: Any, epoch: int) -> None:
     """Tell every sampler below, however deep, which epoch's order to draw.
 
@@ -140,6 +158,7 @@ def finish_checkpoint(trainer: Any) -> None:
         "train": _plain_metrics(trainer),
     }
     (folder / METERS).write_text(json.dumps(meters), encoding="utf-8")
+    carry(folder)
     seal(folder, trainer.args.process_index)
 
 

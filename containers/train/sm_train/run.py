@@ -19,14 +19,16 @@ from sm_train.callbacks import (
     check_weights,
     print_line,
 )
-from sm_train.checkpoints import last_complete, remove_partial, whole_steps
+from sm_train.checkpoints import last_complete, seal, whole_steps
+from sm_train.end_of_turn import show_bias
 from sm_train.errors import StoppedBySignalError, UserError
-from sm_train.job import Job
+from sm_train.job import TOKENISED, Job
 from sm_train.memory import halvings, smaller_batch
 from sm_train.model import has_bf16
 from sm_train.online import restore_order
 from sm_train.parallelism import parallel_settings
 from sm_train.report import reporters
+from sm_train.sampling import check_sampling, evaluate_in_order
 from sm_train.schema import load_training_config
 
 TRAINING_LOG = "training_log.jsonl"
@@ -154,11 +156,14 @@ def fit(job: Job, trainer: Any) -> None:
             value=getattr(trainer.args, "max_length", None),
             fix="raise max_length, or shorten the prompts",
         )
+    check_sampling(trainer)
+    evaluate_in_order(trainer)
+    show_bias(trainer.model)
     trainer.remove_callback(PrinterCallback)  # it would print every event a second time
     checkpoint = agreed_checkpoint(job.paths.checkpoints, trainer.args.world_size)
-    removed = remove_partial(job.paths.checkpoints) if trainer.args.local_process_index == 0 else []
-    if removed:
-        print_line(f"ignored partial checkpoints: {', '.join(removed)}")
+    rows = job.paths.checkpoints / TOKENISED
+    if trainer.args.local_process_index == 0 and rows.is_dir():
+        seal(rows, trainer.args.process_index)
     if job.is_main:
         print_model(job, trainer)
     if checkpoint:

@@ -1,16 +1,21 @@
-"""Batches of texts of like length, in an order that depends on the seed and the epoch alone.
+"""Which rows come when: batches of texts of like length for training, the data's order for scores.
 
-transformers' own sampler draws from the global generator, so a run that is resumed in the middle of
-an epoch would see other batches than an uninterrupted one.
+transformers' own sampler by length draws from the global generator, so a run that is resumed in the
+middle of an epoch would see other batches than an uninterrupted one; and it reorders what is
+evaluated as well.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from torch.utils.data import SequentialSampler
 from transformers import Trainer
+
+from sm_train.errors import UserError
 
 _BATCHES_TOGETHER = (
     50  # within so many shuffled batches rows are sorted: short enough to stay random
@@ -74,6 +79,51 @@ def token_counts(dataset: Any) -> list[int]:
 
     tokens = dataset.select_columns("input_ids").with_format("arrow")[:]["input_ids"]
     return [int(count) for count in pc.list_value_length(tokens).to_pylist()]
+
+
+def evaluate_in_order(trainer: Any) -> None:
+    """Let the trainer evaluate each row once, in the order of the data, however it trains.
+
+    Scores look up by its place what the row of a prediction was. Under `group_by_length`
+    transformers reorders what is evaluated, and `dataloader_drop_last` (which
+    sentence-transformers sets where there are several processes) leaves the last rows out.
+    TRL's online methods, which repeat each prompt, keep their own sampler.
+    """
+    if type(trainer)._get_eval_sampler is Trainer._get_eval_sampler:
+        trainer._get_eval_sampler = SequentialSampler
+    make = trainer.get_eval_dataloader
+
+    def of_all_rows(dataset: Any = None) -> Any:
+        with _keeping_last_batch(trainer.args):
+            return make(dataset)
+
+    trainer.get_eval_dataloader = of_all_rows
+
+
+@contextmanager
+def _keeping_last_batch(arguments: Any) -> Iterator[None]:
+    chosen = arguments.dataloader_drop_last
+    arguments.dataloader_drop_last = False
+    try:
+        yield
+    finally:
+        arguments.dataloader_drop_last = chosen
+
+
+def check_sampling(trainer: Any) -> None:
+    """Raise UserError for an order by length where the trainer's rows have no `input_ids`.
+
+    The trainers of pairs fail in the middle of a library then, that of embeddings ignores it.
+    """
+    strategy = str(trainer.args.train_sampling_strategy)
+    columns = getattr(trainer.train_dataset, "column_names", None) or ()
+    if strategy in ("group_by_length", "batch_rebalance") and "input_ids" not in columns:
+        raise UserError(
+            "this method has no rows that could be ordered by their length",
+            field="train_sampling_strategy",
+            value=strategy,
+            fix="use random or sequential",
+        )
 
 
 class LengthGroupedTrainer(LengthGroupedSampling):

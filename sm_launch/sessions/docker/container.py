@@ -129,7 +129,7 @@ def _deployed(record: Record, base: Path) -> tuple[dict[str, Any], dict[str, Any
         )
         container, variant = chosen["container"], chosen["variant"]
         # A port cannot be published from a container without a network; the Hub is out of reach.
-        added = sdk.OFFLINE if chosen["isolated"] else {}
+        added = sdk.ISOLATED if chosen["isolated"] else {}
     environment = {**container.get("Environment", {}), **added}
     return {**container, "Environment": environment}, variant
 

@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from sm_launch.sessions.docker import engine
+from sm_launch.sessions.offline import OFFLINE
 
 _REGION = "us-east-1"
 _SHARED_MEMORY = "2gb"  # Docker's 64 MB break data loader workers and NCCL
@@ -31,7 +32,8 @@ _COMPOSE_NOISE = re.compile(
     r"^(time=\".*|\s*(Network|Container) \S+ +\S+\s*|Attaching to .*|Aborting on container exit.*"
     r"|[\w.-]*algo-\d+-\w+ exited with code \d+)?\r?$"
 )
-OFFLINE = {"HF_HUBOFFLINE": "1", "HF_DATASETSOFFLINE": "1", "SM_STUDIO_LOCAL_MODE": "true"}
+# The last one: the training toolkit would wait up to 15 minutes for the host's DNS name.
+ISOLATED = {**OFFLINE, "SM_STUDIO_LOCAL_MODE": "true"}
 """Environment of containers that are to reach nothing."""
 
 
@@ -155,7 +157,7 @@ def adapt(content: dict[str, Any], command: str, plan: Plan) -> dict[str, Any]:
         if plan.isolated:
             del service["networks"]
             service["network_mode"] = "none"
-            offline = [f"{key}={value}" for key, value in OFFLINE.items()]
+            offline = [f"{key}={value}" for key, value in ISOLATED.items()]
             service["environment"] = [*service["environment"], *offline]
         services[name] = service
     adapted: dict[str, Any] = {"services": services}

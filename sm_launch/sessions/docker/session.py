@@ -14,6 +14,7 @@ from sm_launch.sessions.docker import engine
 from sm_launch.sessions.process.async_runtime import AsyncRuntime
 from sm_launch.sessions.process.base import Request, Response, Settings
 from sm_launch.sessions.process.store import Record
+from sm_launch.sessions.process.tags import Tags
 from sm_launch.sessions.process.transform import TransformJobs
 from sm_launch.sessions.process.tuning import TuningJobs
 
@@ -25,7 +26,7 @@ _ENGINE_VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_T
                      "DOCKER_CERT_PATH")  # fmt: skip
 
 
-class DockerSession(TuningJobs, TransformJobs, AsyncRuntime):
+class DockerSession(TuningJobs, TransformJobs, AsyncRuntime, Tags):
     """SageMaker's client methods, run in containers of the real images on this machine.
 
     Args:

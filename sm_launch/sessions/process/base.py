@@ -12,6 +12,7 @@ from typing import Any
 
 from sm_launch import contract
 from sm_launch.errors import LaunchError
+from sm_launch.redaction import redact
 from sm_launch.sessions.process import environment
 from sm_launch.sessions.process.artefacts import last_lines
 from sm_launch.sessions.process.children import kill_processes_below
@@ -96,12 +97,14 @@ def _living_state(record: Record, status_key: str, failure: Callable[[State], St
         changes = failure(state)
         words = last_lines(record.path / "supervisor.log", 300)
         if words:
-            changes["FailureReason"] += f" Its last words: {words}"
+            changes["FailureReason"] += f" Its last words: {redact(words)}"
         return record.update(**changes)
     finally:
         os.close(lock)
 
 
+# As the service: whoever reads one page only shall notice here.
+_PAGE_SIZE = 10
 _SETTLED = frozenset({"Completed", "Failed", "Stopped"})
 
 
@@ -160,7 +163,7 @@ def page(
     descending = request.get("SortOrder", order) == "Descending"
     chosen.sort(key=lambda item: (item[sort_key], item[name_key]), reverse=descending)
     start = int(request.get("NextToken") or 0)
-    end = start + request.get("MaxResults", 100)
+    end = start + request.get("MaxResults", _PAGE_SIZE)
     return chosen[start:end], {"NextToken": str(end)} if end < len(chosen) else {}
 
 

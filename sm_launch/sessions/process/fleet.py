@@ -7,11 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from sm_launch.sessions.offline import OFFLINE
 from sm_launch.sessions.process.serving_process import ServingProcess, UnhealthyError
 from sm_launch.sessions.process.store import remove_tree
-
-_ISOLATION = {"HF_HUB_OFFLINE": "1"}
-"""What processes have in place of a model's EnableNetworkIsolation."""
 
 
 class Fleet:
@@ -39,7 +37,7 @@ class Fleet:
                 each["container"],
                 settings["serve_command"],
                 log_path,
-                _ISOLATION if each["isolated"] else None,
+                OFFLINE if each["isolated"] else None,
             )
 
     def bring_up(self, check: Callable[[], None]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any, Protocol
 
+from sm_launch.redaction import redact
+
 FAILURE_REASON_LENGTH = 1024
 """DescribeTrainingJob and DescribeEndpoint: FailureReason, in characters."""
 
@@ -18,8 +20,11 @@ class Termination(Protocol):
 
 
 def shorten(reason: str) -> str:
-    """`reason` within FailureReason's length, its beginning kept: the cause comes first."""
-    return reason.strip()[:FAILURE_REASON_LENGTH]
+    """`reason` within FailureReason's length, its beginning kept: the cause comes first.
+
+    It is written down and shown: no secret of the container's words stays in it.
+    """
+    return redact(reason).strip()[:FAILURE_REASON_LENGTH]
 
 
 def transition(transitions: list[dict[str, Any]], status: str, message: str) -> None:

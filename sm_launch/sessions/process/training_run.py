@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sm_launch.sessions.offline import OFFLINE
 from sm_launch.sessions.process import artefacts, environment, uris
 from sm_launch.sessions.process.children import Child
 from sm_launch.sessions.process.metrics import MetricScan
@@ -99,7 +100,7 @@ class _TrainingRun:
             "hyperparameters": self._request.get("HyperParameters", {}),
             "resourceconfig": {
                 "current_host": HOST,
-                "current_instance_type": instance_type,
+                "current_instance_type": "local",  # whose devices are this machine's
                 "current_group_name": "homogeneousCluster",
                 "hosts": [HOST],
                 "instance_groups": [group],
@@ -153,7 +154,7 @@ class _TrainingRun:
                 "sm-launch: processes on this machine cannot be cut off from the network; "
                 "HF_HUB_OFFLINE=1 is set in place of EnableNetworkIsolation\n"
             )
-        return {**variables, "HF_HUB_OFFLINE": "1"}
+        return {**variables, **OFFLINE}
 
     def _wait(self, child: Child) -> tuple[str | None, int]:
         """Wait for the end; returns what stopped the job, if anything did, and the exit code."""

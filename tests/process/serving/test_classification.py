@@ -125,7 +125,13 @@ def test_texts_beyond_the_models_length_are_cut_or_refused(classifier):
         ("{}", {"content_type": "application/json; charset=klingon"}, 415, "klingon"),
         ("x", {"content_type": "image/png"}, 415, "image/png"),
         ('{"inputs": "a"}', {"accept": "image/png"}, 406, "image/png"),
-        ('{"inputs": "a"}\n{', {"content_type": "application/jsonlines"}, 400, "line 2"),
+        ("\n{", {"content_type": "application/jsonlines"}, 400, "line 2"),
+        (
+            '{"inputs": "a"}\n{',
+            {"content_type": "application/jsonlines", "accept": "text/csv"},
+            400,
+            "line 2",
+        ),
         ("", {"content_type": "text/csv"}, 400, "no rows"),
     ],
 )
@@ -137,6 +143,21 @@ def test_bad_requests_are_explained_without_a_trace(classifier, body, headers, s
     assert message in error["message"]
     assert "Traceback" not in answer.text
     assert "/tmp" not in answer.text
+
+
+def test_a_bad_line_fails_alone_and_is_told_by_its_place_in_the_body(classifier):
+    lines = ['"good"', "", "{oops", '{"inputs": 5}', '{"inputs": ["bad", 7]}', '{"inputs": "bad"}']
+    headers = {"content_type": "application/jsonlines"}
+    answer = classifier.invoke("\n".join(lines), **headers)
+    assert answer.status_code == 200
+    good, *wrong, bad = map(json.loads, answer.text.splitlines())
+    assert good == classifier.invoke(lines[0], **headers).json()
+    assert bad == classifier.invoke(lines[-1], **headers).json()
+    told = [line["error"]["message"] for line in wrong[:2]] + [wrong[2][0]["error"]["message"]]
+    assert [message[:7] for message in told] == ["line 3 ", "line 4:", "line 5:"]
+    assert "inputs[0] is a int" in told[1]
+    assert "inputs[1] is a int" in told[2]
+    assert "3 of 5 lines failed" in classifier.log.read_text()
 
 
 def test_a_compressed_body_is_refused_by_its_encoding(classifier):

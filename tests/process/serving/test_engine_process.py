@@ -8,6 +8,7 @@ import time
 import httpx
 import psutil
 import pytest
+from serving_adapters import make_adapter
 from serving_process import Server, base_with
 
 pytestmark = pytest.mark.slow
@@ -31,9 +32,18 @@ def base(classifier_dir, tmp_path):
     return base_with(classifier_dir, tmp_path / "base")
 
 
-def test_a_killed_engine_turns_ping_unhealthy_and_leaves_nobody_waiting(base):
+def test_a_killed_engine_turns_ping_unhealthy_leaves_nobody_waiting_and_comes_again(base):
+    for number, place in enumerate(
+        ("model/adapters/brought", "model/adapters/gone", "other/later")
+    ):
+        make_adapter(base / "model", base / place, "SEQ_CLS", number, 3)
     with Server(base) as server, concurrent.futures.ThreadPoolExecutor(8) as pool:
         engine = engine_of(server)
+        before = server.invoke({"inputs": "good film"}).json()
+        body = {"name": "later", "src": "other/later"}
+        assert server.client.post("/adapters", json=body).status_code == 200
+        later = server.invoke("good", x_amzn_sagemaker_adapter_identifier="later").json()
+        assert server.client.delete("/adapters/gone").status_code == 200
         engine.suspend()
         waiting = [pool.submit(server.invoke, {"inputs": "good film"}) for _ in range(8)]
         time.sleep(0.3)
@@ -42,6 +52,12 @@ def test_a_killed_engine_turns_ping_unhealthy_and_leaves_nobody_waiting(base):
         assert "ended with code -9" in server.client.get("/ping").json()["reason"]
         assert {each.result(2).status_code for each in waiting} == {503}
         assert server.invoke({"inputs": "good film"}).status_code == 503
+        wait_for(lambda: server.ping() == 200, 120)
+        assert engine_of(server).pid != engine.pid
+        assert server.invoke({"inputs": "good film"}).json() == before
+        names = server.client.get("/adapters").json()["adapters"]
+        assert names == ["brought", "later"]
+        assert server.invoke("good", x_amzn_sagemaker_adapter_identifier="later").json() == later
         assert server.stop() == 0
 
 

@@ -78,7 +78,7 @@ def test_the_job_sees_what_hosted_sagemaker_shows(session, training_request, mon
     }
     resources = seen["config"]["resourceconfig"]
     assert resources["hosts"] == ["algo-1"]
-    assert resources["current_instance_type"] == "ml.m5.large"
+    assert resources["current_instance_type"] == "local"
     assert "checkpointconfig" not in seen["config"]
     assert seen["train"] == ["train.jsonl"]
     environment = seen["environment"]

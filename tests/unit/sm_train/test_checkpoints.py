@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sm_train.checkpoints import (
     check_disk,
+    discard_damaged,
+    discard_unsealed_rows,
     last_complete,
     needed_bytes,
+    read_seals,
     remove_partial,
     seal,
     stored_weights,
@@ -19,6 +25,9 @@ from sm_train.checkpoints import (
 )
 from sm_train.contract import Paths
 from sm_train.errors import UserError
+
+FILES = ("model.safetensors", "optimizer.pt", "trainer_state.json", "complete-0.json")
+DAMAGES = ("flip", "cut", "other JSON")
 
 
 def checkpoint(folder: Path, step: int) -> Path:
@@ -87,6 +96,67 @@ def test_the_seals_of_two_hosts_below_one_prefix_agree(tmp_path: Path, newer: in
     (merged / "model.safetensors").write_bytes(weights)
     (merged / "rng_state_0.pth").unlink()
     assert last_complete(tmp_path) is None
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(name=st.sampled_from(FILES), place=st.integers(0, 2**20), how=st.sampled_from(DAMAGES))
+def test_any_damage_falls_back_to_the_checkpoint_before(
+    name: str, place: int, how: str, tmp_path: Path
+) -> None:
+    shutil.rmtree(tmp_path)
+    for step in (10, 20):
+        checkpoint(tmp_path, step)
+        seal(tmp_path / f"checkpoint-{step}", 0, fingerprint={"model": "m"})
+    assert discard_damaged(tmp_path) == []
+    path = tmp_path / "checkpoint-20" / name
+    content = bytearray(path.read_bytes())
+    place %= len(content)
+    if how == "flip":
+        content[place] ^= 1 << (place % 8)
+    else:
+        content = content[:place] if how == "cut" else bytearray(b"[]")
+    path.write_bytes(content)
+    (found,) = discard_damaged(tmp_path)
+    assert found.startswith("checkpoint-20 (")
+    assert name in found or name == "trainer_state.json"
+    assert last_complete(tmp_path) == tmp_path / "checkpoint-10"
+    assert read_seals(tmp_path / "checkpoint-10")[0]["fingerprint"] == {"model": "m"}
+
+
+def test_an_older_checkpoint_that_is_damaged_is_not_kept_as_the_best(tmp_path: Path) -> None:
+    for step in (10, 20):
+        seal(checkpoint(tmp_path, step), 0)
+    weights = tmp_path / "checkpoint-10" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    wrong = "checkpoint-10 (model.safetensors was changed after it was written)"
+    assert discard_damaged(tmp_path) == [wrong]
+    assert whole_steps(tmp_path) == [20]
+
+
+def test_beside_sealed_checkpoints_one_without_a_seal_was_cut_short(tmp_path: Path) -> None:
+    seal(checkpoint(tmp_path, 10), 0)
+    checkpoint(tmp_path, 20)
+    assert last_complete(tmp_path) == tmp_path / "checkpoint-10"
+    assert discard_damaged(tmp_path) == ["checkpoint-20 (it was not sealed)"]
+    assert not (tmp_path / "checkpoint-20").exists()
+
+
+def test_tokens_of_an_earlier_run_are_kept_only_as_they_were_sealed(tmp_path: Path) -> None:
+    rows = tmp_path / "tokenised"
+    for change, kept in (("none", True), ("flip", False), ("no seal", False)):
+        shutil.rmtree(rows, ignore_errors=True)
+        (rows / "a").mkdir(parents=True)
+        (rows / "a" / "data.arrow").write_bytes(b"rows")
+        if change != "no seal":
+            seal(rows, 0)
+        (rows / "a" / "cache.arrow").write_bytes(b"written later")
+        if change == "flip":
+            (rows / "a" / "data.arrow").write_bytes(b"rowS")
+        discard_unsealed_rows(rows)
+        assert (rows / "a" / "data.arrow").exists() == kept
+        assert not (rows / "a" / "cache.arrow").exists()
 
 
 def test_without_a_seal_weights_alone_are_no_checkpoint(tmp_path: Path) -> None:

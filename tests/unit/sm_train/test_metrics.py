@@ -71,10 +71,12 @@ def test_entities_are_whole_spans() -> None:
         ("eval_precision_macro", "eval:precision"),
         ("test_recall", "test:recall"),
         ("eval_cosine_ndcg@10", "eval:ndcg"),
-        ("test_spearman_cosine", "test:spearman"),
+        ("test_spearman_cosine", "test:correlation"),
         ("eval_cosine_accuracy@1", "eval:accuracy"),
         ("eval_cosine_ap", "eval:average_precision"),
         ("eval_perplexity", "eval:perplexity"),
+        ("eval_pearson", "eval:correlation"),
+        ("test_mae", "test:mae"),
     ],
 )
 def test_a_logged_key_has_a_metric_and_near_names_are_not_taken_for_it(key: str, name: str) -> None:

@@ -217,6 +217,7 @@ class ContinuousGenerator(LocalGenerator):
 
     def close(self) -> None:
         """See the protocol."""
+        self.grammars.close()
         self._hook.remove()
         self._manager.stop(block=True, timeout=STOP_SECONDS, hard_stop=True)
 

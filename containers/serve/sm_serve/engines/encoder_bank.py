@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,6 +74,10 @@ class EncoderBank(AdapterBank):
             return
         with swapped(self._model, extra.modules):
             yield
+
+    def trial(self, name: str) -> AbstractContextManager[None]:
+        """See AdapterBank."""
+        return self.through(name)
 
     def read_extra(self, path: Path, config: Mapping[str, Any], others: Mapping[str, Any]) -> Any:
         """See AdapterBank."""

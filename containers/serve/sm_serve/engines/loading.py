@@ -10,9 +10,10 @@ from typing import Any
 
 from sm_serve.artefact import Artefact
 from sm_serve.config import Settings
+from sm_serve.engines.adapter_files import check_numbers
 from sm_serve.engines.gaps import gaps_of
 from sm_serve.engines.packing import pack_linears
-from sm_serve.errors import StartupError
+from sm_serve.errors import BadRequest, StartupError
 
 logger = logging.getLogger(__name__)
 
@@ -151,6 +152,10 @@ def _merge_adapter(model: Any, path: Path) -> Any:
             " or merge before deploying"
         ) from error
     logger.info("merging the adapter of %s", path)
+    try:
+        check_numbers(path)
+    except BadRequest as error:
+        raise StartupError(f"{path}: {error.message}") from error
     try:
         tuned = PeftModel.from_pretrained(model, path, use_safetensors=True)
     except (RuntimeError, ValueError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from abc import abstractmethod
 from collections.abc import AsyncGenerator
@@ -13,9 +12,9 @@ from sm_serve.config import Settings
 from sm_serve.engines import loading
 from sm_serve.engines.defaults import decoder_start, greedy_config
 from sm_serve.engines.generation import TextGenerator, TokenChunk
-from sm_serve.engines.grammar import Grammars
+from sm_serve.engines.grammar import TOO_COMPLEX, Grammars, refused
 from sm_serve.engines.hosting import BankHost
-from sm_serve.engines.lora import AdapterBank
+from sm_serve.engines.lora import SPOILT, AdapterBank
 from sm_serve.engines.protocol import GenerationRequest, Sampling, TokenLogprob
 from sm_serve.engines.sampling import Choice
 from sm_serve.engines.scoring import Scorer
@@ -53,6 +52,10 @@ class LocalGenerator(BankHost, TextGenerator):
     ) -> AsyncGenerator[TokenChunk]:
         """Yields chunks, as they come if `incremental`, until the end of sequence or the limit."""
 
+    def prefix_length(self, prompt: int) -> int:
+        """See TextGenerator: an encoder-decoder's answer has a start of its own."""
+        return prompt if self._decoder_start is None else len(self._decoder_start)
+
     def processors(self, prompt: list[int], sampling: Sampling) -> Any:
         """What else the checkpoint wants done to logits, where that is the choice's business."""
         return None
@@ -61,10 +64,12 @@ class LocalGenerator(BankHost, TextGenerator):
         self, prompt: list[int], sampling: Sampling, request: GenerationRequest
     ) -> AsyncGenerator[TokenChunk]:
         """See TextGenerator."""
-        with self.bank.using(request.adapter):
+        with contextlib.ExitStack() as kept:
+            kept.enter_context(self.bank.using(request.adapter))
             matcher = None
             if sampling.constraint is not None:
-                matcher = await asyncio.to_thread(self.grammars.matcher, sampling.constraint)
+                matcher = await self.grammars.matcher(sampling.constraint)
+                kept.callback(matcher.close)
             choice = Choice(
                 sampling,
                 prompt if self._decoder_start is None else self._decoder_start,
@@ -80,8 +85,12 @@ class LocalGenerator(BankHost, TextGenerator):
             )
             async with contextlib.aclosing(chunks):
                 async for chunk in chunks:
+                    if choice.failure is TOO_COMPLEX and sampling.constraint is not None:
+                        raise refused(sampling.constraint, TOO_COMPLEX)
                     if choice.failure is not None:
                         raise EngineError(choice.failure)
+                    if request.adapter is not None and self.bank.spoilt(request.adapter):
+                        raise EngineError(SPOILT)
                     yield chunk
 
     async def score(self, prompt: list[int], count: int, adapter: str | None) -> list[TokenLogprob]:

@@ -8,18 +8,21 @@ a forward pass in which nobody wants an adapter costs one comparison a layer.
 from __future__ import annotations
 
 import contextlib
-import json
-import re
+import inspect
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sm_serve.adapter_head import WEIGHTS
-from sm_serve.artefact import ADAPTER_CONFIG
+from sm_serve.engines.adapter_files import check_weights, read_config, read_weights, scale_of
 from sm_serve.errors import BadRequest, Conflict, OutOfMemory, adapter_not_found
 
-KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])(\.default)?\.weight")
+logger = logging.getLogger(__name__)
+
+SPOILT = "the adapter makes the model's values no numbers (NaN or infinity): unload and retrain it"
 PLAIN: Mapping[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
     "bias": ("none", None),
@@ -39,6 +42,11 @@ PLAIN: Mapping[str, tuple[Any, ...]] = {
 NOTHING_SAVED: Mapping[str, tuple[Any, ...]] = {"modules_to_save": (None, [])}
 
 
+MOST_CHANGE = 1e6
+"""What an adapter may add to a value; a model's own values are a thousandth of it."""
+TRIAL_TOKENS = 4
+
+
 class Weights(NamedTuple):
     """An adapter's part in one layer."""
 
@@ -52,6 +60,28 @@ class Routing:
 
     def __init__(self) -> None:
         self.groups: list[tuple[str, Any]] = []
+        self.wrong: dict[str, Any] = {}
+
+    def kept_sound(self, name: str, change: Any) -> Any:
+        """An adapter's change where it is a number that the model can go on with, else nothing.
+
+        Attention adds up over all requests of a batch, those of others with weight nought: what is
+        no number would spoil them all. That it was so is remembered on the device, as to ask there
+        takes time.
+        """
+        import torch
+
+        most = min(MOST_CHANGE, torch.finfo(change.dtype).max / 2)
+        sound = change.abs() <= most  # false for NaN
+        wrong = ~sound.all()
+        before = self.wrong.get(name)
+        self.wrong[name] = wrong if before is None else before | wrong
+        return change.where(sound, 0)
+
+    def spoilt(self, name: str) -> bool:
+        """Whether one of an adapter's changes was none."""
+        found = self.wrong.get(name)
+        return found is not None and bool(found)
 
 
 def wrap(base: Any, routing: Routing) -> Any:
@@ -80,6 +110,7 @@ def wrap(base: Any, routing: Routing) -> Any:
                     continue
                 chosen = values if tokens is None else values[:, tokens]
                 change = linear(linear(chosen.to(part.down.dtype), part.down), part.up) * part.scale
+                change = routing.kept_sound(name, change)
                 if tokens is None:
                     result = result + change.to(result.dtype)
                 else:
@@ -185,6 +216,7 @@ class AdapterBank:
             )
         config = read_config(path, self.plain)
         pairs, others = read_weights(path)
+        check_weights(config, pairs, others)
         parts = {module: self._on_device(module, *pair) for module, pair in pairs.items()}
         extra = self.read_extra(path, config, others)
         for module, (down, up) in parts.items():
@@ -192,6 +224,40 @@ class AdapterBank:
             layer.adapters[name] = Weights(down, up, scale_of(config, module, down.shape[0]))
         self._extras[name] = extra
         self._names.add(name)
+        try:
+            self._try(name)
+        except BadRequest:
+            self.remove(name)
+            raise
+
+    def _try(self, name: str) -> None:
+        """One forward pass. BadRequest where it gives no numbers: the weights are too large."""
+        import torch
+
+        ids = torch.zeros((1, TRIAL_TOKENS), dtype=torch.long, device=self._model.device)
+        inputs = {"input_ids": ids}
+        if "decoder_input_ids" in inspect.signature(self._model.forward).parameters:
+            inputs["decoder_input_ids"] = ids[:, :1]
+        try:
+            with self.trial(name), torch.inference_mode():
+                output = self._model(**inputs)
+        except Exception as error:  # a model that wants more than token ids
+            logger.warning("adapter %r is not tried: %s", name, error)
+            return
+        values = (value for value in output.values() if isinstance(value, torch.Tensor))
+        if self.spoilt(name) or not all(bool(value.isfinite().all()) for value in values):
+            raise BadRequest(
+                "the adapter's weights make the model's answers no numbers (NaN or infinity): train"
+                " it again, with a lower learning rate"
+            )
+
+    def trial(self, name: str) -> AbstractContextManager[None]:
+        """The forward pass inside goes through one adapter."""
+        return self.all_through(name)
+
+    def spoilt(self, name: str) -> bool:
+        """Whether an adapter has given what is no number: its answers are worth nothing."""
+        return self._routing.spoilt(name)
 
     def read_extra(self, path: Path, config: Mapping[str, Any], others: Mapping[str, Any]) -> Any:
         """What the adapter brings beside its LoRA; `others` are its tensors. Raises BadRequest."""
@@ -241,60 +307,6 @@ class AdapterBank:
         self._routing.groups = []
         self._extras.pop(name, None)
         self._names.discard(name)
+        self._routing.wrong.pop(name, None)
         self._retired.discard(name)
         self._uses.pop(name, None)
-
-
-def read_config(path: Path, plain: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
-    """The adapter's config, its values checked to be the `plain` ones. Raises BadRequest."""
-    try:
-        config = json.loads((path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadRequest(f"{ADAPTER_CONFIG} is missing or no JSON: give a PEFT adapter") from error
-    if not isinstance(config, dict):
-        raise BadRequest(f"{ADAPTER_CONFIG} must hold an object")
-    for name, allowed in plain.items():
-        if config.get(name, allowed[0]) not in allowed:
-            raise BadRequest(
-                f"{ADAPTER_CONFIG}: {name}={config[name]!r} cannot be served beside other adapters,"
-                " only plain LoRA can: merge it before deploying"
-            )
-    return config
-
-
-def read_weights(path: Path) -> tuple[dict[str, tuple[Any, Any]], dict[str, Any]]:
-    """Both matrices of each module that the adapter changes; and all other tensors.
-
-    Raises BadRequest.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(path / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise BadRequest(f"{WEIGHTS} is missing or damaged: save the adapter again") from error
-    found: dict[str, dict[str, Any]] = {}
-    others: dict[str, Any] = {}
-    for key, tensor in tensors.items():
-        match = KEY.fullmatch(key)
-        if match is None:
-            others[key] = tensor
-        else:
-            found.setdefault(match["module"], {})[match["side"]] = tensor
-    for module, sides in found.items():
-        if set(sides) != {"A", "B"}:
-            raise BadRequest(f"{WEIGHTS} lacks one matrix of {module}: save the adapter again")
-    if not found:
-        raise BadRequest(f"{WEIGHTS} is empty: save the adapter again")
-    return {module: (sides["A"], sides["B"]) for module, sides in found.items()}, others
-
-
-def scale_of(config: Mapping[str, Any], module: str, rank: int) -> float:
-    """As PEFT scales: alpha over the rank, or its root; patterns match the end of a name."""
-    alpha = float(config.get("lora_alpha", 8))
-    for pattern, value in (config.get("alpha_pattern") or {}).items():
-        if re.fullmatch(rf"(.*\.)?({pattern})", module):
-            alpha = float(value)
-            break
-    return alpha / (rank**0.5 if config.get("use_rslora") else rank)

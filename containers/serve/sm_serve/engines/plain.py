@@ -49,6 +49,7 @@ class PlainGenerator(LocalGenerator):
 
     def close(self) -> None:
         """See the protocol."""
+        self.grammars.close()
         self._jobs.put(None)
 
     async def run_tokens(

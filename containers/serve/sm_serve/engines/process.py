@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import subprocess
 import sys
@@ -20,12 +21,20 @@ from typing import Any, ClassVar, cast
 
 from sm_serve import errors
 from sm_serve.artefact import Artefact
+from sm_serve.background import in_thread
 from sm_serve.config import Settings
 from sm_serve.engines.frames import FrameReader, pack, receive_frame, unpack, write_frame
 from sm_serve.engines.protocol import Task
 from sm_serve.engines.turns import OWNER
 from sm_serve.errors import EngineError, NotReady, ServeError, StartupError
 
+logger = logging.getLogger(__name__)
+
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 60.0
+"""Before an engine's process that has ended is started again; each time that it ends, twice as
+long."""
+LASTING_SECONDS = 120.0
+"""A process that has lived so long has lasted."""
 SILENCE_SECONDS = 10.0
 """A process that lives tells its state four times a second, however busy its engine is."""
 
@@ -38,12 +47,11 @@ class ProcessPredictor(asyncio.Protocol):
 
     command: ClassVar[Sequence[str]] = (sys.executable, "-m", "sm_serve.engines.process_main")
 
-    def __init__(
-        self, task: Task, child: subprocess.Popen[bytes], end: socket.socket, stall: float
-    ) -> None:
+    def __init__(self, task: Task, settings: Settings) -> None:
         self.task = task
-        self._child = child
-        self._socket = end
+        self._settings = settings
+        self._child, self._socket = start(self.command, settings)
+        stall = settings.stall_timeout
         self._silence = min(stall, SILENCE_SECONDS)
         self._frames = FrameReader()
         self._connecting: asyncio.Future[Any] | None = None
@@ -55,8 +63,13 @@ class ProcessPredictor(asyncio.Protocol):
         self._problem: str | None = None
         self._stats: Mapping[str, float] = {}
         self._adapters: list[str] = []
-        self._heard = time.monotonic()
+        self._heard = self._began = time.monotonic()
         self._lost: str | None = None
+        self._closed = False
+        self._deaths = 0
+        self._loaded: dict[str, str] = {}
+        self._unloaded: set[str] = set()
+        self._restarting: asyncio.Task[None] | None = None
 
     @classmethod
     def load(cls, artefact: Artefact, settings: Settings) -> ProcessPredictor:
@@ -64,28 +77,8 @@ class ProcessPredictor(asyncio.Protocol):
 
         Raises StartupError with the child's own reason.
         """
-        here, there = socket.socketpair()
-        with there:
-            child = subprocess.Popen(
-                [*cls.command, str(there.fileno())],
-                pass_fds=[there.fileno()],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # a signal to the server is the front's affair
-            )
-        try:
-            values = {**asdict(settings), "base_dir": str(settings.base_dir)}
-            here.sendall(write_frame(("settings", values)))
-            problem = receive_frame(here)
-        except (EOFError, OSError) as error:
-            raise StartupError(
-                f"the engine's process ended with code {child.wait()} while it loaded the model:"
-                " -9 is mostly for want of memory"
-            ) from error
-        if problem is not None:
-            child.wait()
-            raise StartupError(problem)
-        engine = cls(artefact.task, child, here, settings.stall_timeout)
-        engine._read(receive_frame(here))
+        engine = cls(artefact.task, settings)
+        engine._read(receive_frame(engine._socket))
         return engine
 
     async def predict(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
@@ -118,13 +111,21 @@ class ProcessPredictor(asyncio.Protocol):
     async def load_adapter(self, name: str, path: Path) -> None:
         """See AdapterHost."""
         await self._call("load_adapter", name, str(path))
+        self._loaded[name] = str(path)
 
     async def unload_adapter(self, name: str) -> None:
         """See AdapterHost."""
         await self._call("unload_adapter", name)
+        if self._loaded.pop(name, None) is None:
+            self._unloaded.add(name)
 
     async def _call(self, method: str, *arguments: Any) -> None:
         number, future = await self._expect()
+        await self._ask(number, future, method, arguments)
+
+    async def _ask(
+        self, number: int, future: asyncio.Future[Any], method: str, arguments: Sequence[Any]
+    ) -> None:
         self._write(("call", number, method, arguments))
         await self._answer(number, future)
 
@@ -134,6 +135,9 @@ class ProcessPredictor(asyncio.Protocol):
             await self._connect()
         if self._lost is not None:
             raise NotReady(f"the model does not answer: {self._lost}")
+        return self._number()
+
+    def _number(self) -> tuple[int, asyncio.Future[Any]]:
         self._next += 1
         future = asyncio.get_running_loop().create_future()
         self._waiting[self._next] = future
@@ -163,7 +167,7 @@ class ProcessPredictor(asyncio.Protocol):
         self._requests.clear()
 
     def _write(self, message: Any) -> None:
-        if self._transport is not None and self._lost is None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(write_frame(message))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -194,7 +198,7 @@ class ProcessPredictor(asyncio.Protocol):
             future.set_exception(read_failure(*failure))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The process has ended: nothing will be answered any more."""
+        """The process has ended: what it was asked is not answered, and another is started."""
         self._lost = "the engine's process has ended"
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._lost += f" with code {self._child.wait(0.5)}"
@@ -202,6 +206,41 @@ class ProcessPredictor(asyncio.Protocol):
             if not future.done():
                 future.set_exception(NotReady(f"the model does not answer: {self._lost}"))
         self._waiting.clear()
+        self._requests.clear()
+        if not self._closed and (self._restarting is None or self._restarting.done()):
+            self._restarting = asyncio.ensure_future(self._restart())
+
+    async def _restart(self) -> None:
+        """Starts the process again, after a longer wait each time that it does not last."""
+        logger.error("%s: starting it again", self._lost)
+        if time.monotonic() - self._began > LASTING_SECONDS:
+            self._deaths = 0
+        while not self._closed:
+            await asyncio.sleep(min(FIRST_WAIT_SECONDS * 2**self._deaths, LONGEST_WAIT_SECONDS))
+            self._deaths += 1
+            try:
+                await self._start_again()
+            except (StartupError, ServeError, OSError) as error:
+                self._child.kill()
+                logger.error("the engine's process cannot be started again: %s", error)
+            else:
+                logger.warning("the engine's process answers again")
+                return
+
+    async def _start_again(self) -> None:
+        self._child, self._socket = await in_thread(start, self.command, self._settings)
+        if self._closed:
+            self._child.kill()
+            return
+        self._frames, self._transport, self._connecting = FrameReader(), None, None
+        self._heard = self._began = time.monotonic()
+        await self._connect()
+        # As its clients knew it: with the adapters that came and without those that went.
+        for name in self._unloaded:
+            await self._ask(*self._number(), "unload_adapter", (name,))
+        for name, path in self._loaded.items():
+            await self._ask(*self._number(), "load_adapter", (name, path))
+        self._problem = self._lost = None
 
     def health(self) -> str | None:
         """See the protocol."""
@@ -217,9 +256,40 @@ class ProcessPredictor(asyncio.Protocol):
 
     def close(self) -> None:
         """See the protocol."""
+        self._closed = True
         self._lost = self._lost or "the server is stopping"
         self._child.kill()
         self._child.wait()
+
+
+def start(
+    command: Sequence[str], settings: Settings
+) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """A process whose engine is loaded, and our end of its connection.
+
+    Blocks for as long as the model takes. Raises StartupError with the child's own reason.
+    """
+    here, there = socket.socketpair()
+    with there:
+        child = subprocess.Popen(
+            [*command, str(there.fileno())],
+            pass_fds=[there.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # a signal to the server is the front's affair
+        )
+    try:
+        values = {**asdict(settings), "base_dir": str(settings.base_dir)}
+        here.sendall(write_frame(("settings", values)))
+        problem = receive_frame(here)
+    except (EOFError, OSError) as error:
+        raise StartupError(
+            f"the engine's process ended with code {child.wait()} while it loaded the model:"
+            " -9 is mostly for want of memory"
+        ) from error
+    if problem is not None:
+        child.wait()
+        raise StartupError(problem)
+    return child, here
 
 
 def write_failure(error: ServeError) -> tuple[str, str, str]:

@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import Coroutine, Iterable
 from itertools import islice
 from pathlib import Path
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 STATE_SECONDS = 0.25
 """How often health and gauges are told."""
+BROKEN_SECONDS = 10.0
+"""An engine that has been dead or stuck for so long does not come back."""
 FEW_INPUTS = 4
 """Requests with no more are answered together; a large one must not hold small ones up."""
 
@@ -97,8 +100,14 @@ class EngineProcess(asyncio.Protocol):
             self._transport.close()
             return
         self._transport.write(write_frame(None))
+        sound = time.monotonic()
         while True:
             self._tell_state()
+            if self._engine.health() is None:
+                sound = time.monotonic()
+            elif time.monotonic() - sound > BROKEN_SECONDS:
+                logger.error("the engine stays broken (%s): ending", self._engine.health())
+                os._exit(1)  # the front starts another
             await asyncio.sleep(STATE_SECONDS)
 
     def _tell_state(self) -> None:

@@ -12,13 +12,13 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from sm_serve.engines.grammar import TOO_COMPLEX
 from sm_serve.engines.protocol import Sampling, TokenLogprob
 
 REQUEST_CHOICE = "choice"
 """Name under which a request of a continuous batch carries its Choice."""
 
 
-TOO_COMPLEX = "the constraint became too complex to go on with"
 NOT_NUMBERS = (
     "the model's scores are not numbers (NaN): its weights are damaged, or its precision too low"
 )

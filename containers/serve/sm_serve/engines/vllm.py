@@ -6,6 +6,7 @@ strings and decoding are shared with the other backends.
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import itertools
 import json
@@ -17,6 +18,7 @@ from typing import Any
 from sm_serve.artefact import ADAPTER_CONFIG, Artefact
 from sm_serve.config import Settings
 from sm_serve.engines import loading
+from sm_serve.engines.adapter_files import check_adapter
 from sm_serve.engines.generation import TextGenerator, TokenChunk
 from sm_serve.engines.protocol import ConstraintKind, GenerationRequest, Sampling, TokenLogprob
 from sm_serve.errors import (
@@ -85,6 +87,11 @@ class VllmGenerator(TextGenerator):
         )
         found = cls(engine, config, generation, tokenizer, settings)
         for name, path in artefact.adapters.items():
+            try:
+                check_adapter(path)
+            except BadRequest as error:
+                found.close()
+                raise StartupError(f"{path}: {error.message}") from error
             found._loras[name] = found._lora(name, path)
         return found
 
@@ -143,6 +150,7 @@ class VllmGenerator(TextGenerator):
             raise Conflict(f"adapter {name!r} is loaded already", code="adapter_already_loaded")
         if len(self._loras) >= self.settings.max_adapters:
             raise OutOfMemory(f"{self.settings.max_adapters} adapters are loaded: unload one first")
+        await asyncio.to_thread(check_adapter, path)
         request = self._lora(name, path)
         try:
             loaded = await self._engine.add_lora(request)

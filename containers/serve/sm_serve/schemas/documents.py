@@ -12,7 +12,8 @@ from sm_serve.errors import BadRequest, UnsupportedMediaType
 from sm_serve.schemas import media
 from sm_serve.schemas.media import MediaType
 
-CSV_HEADERS = {"text", "inputs"}
+CSV_HEADERS = {"text", "inputs", "text_pair", "question", "context"}
+"""Columns of a CSV body, by the names that inputs have."""
 READABLE = (media.JSON, media.JSON_LINES, media.CSV, media.TEXT)
 LINES_AN_ITEM = 4
 """Lines of CSV texts, and blank ones, that are looked at for each item that may come."""
@@ -26,6 +27,8 @@ def _refuse_constant(name: str) -> Any:
 
 MAX_VALUES = 1_000_000
 """Most values of a body, counting those inside others; a million objects take 200 MB."""
+MAX_KEYS = 10_000
+"""Most keys of one object, which take longer than other values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ def parse_json(text: str, where: str = "the body") -> Any:
     except ValueError as error:
         raise BadRequest(f"{where} is not valid JSON: {error}", code="invalid_json") from error
     # Upper bounds first, as they cost next to nothing.
-    if text.count("[") + text.count("{") > MAX_DEPTH or text.count(",") > MAX_VALUES:
+    if text.count("[") + text.count("{") > MAX_DEPTH or text.count(",") > MAX_KEYS:
         measure(value, where)
     if "\\ud" in text or "\\uD" in text:
         _check_surrogates(value, where)
@@ -81,11 +84,16 @@ def parse_json(text: str, where: str = "the body") -> Any:
 
 def measure(value: Any, where: str = "the body") -> int:
     """How many values there are in a value; BadRequest for too many, or nested too deeply."""
-    level, count = [value], 1
+    level, count = [value] if isinstance(value, dict | list) else [], 1
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
         for item in level:
             inner = item.values() if isinstance(item, dict) else item
+            if len(inner) > MAX_KEYS and isinstance(item, dict):
+                raise BadRequest(
+                    f"{where} has an object of over {MAX_KEYS} keys: send less",
+                    code="too_many_values",
+                )
             count += len(inner)
             below += [each for each in inner if isinstance(each, dict | list)]
         if count > MAX_VALUES:
@@ -117,7 +125,7 @@ def count_items(value: Any) -> int:
 
 
 def read(body: bytes, content: MediaType, most: int) -> Document:
-    """A body of any supported type; of JSON Lines and CSV at most so many lines or rows.
+    """A body of any supported type, with at most so many items.
 
     Raises BadRequest or UnsupportedMediaType.
     """
@@ -130,7 +138,7 @@ def read(body: bytes, content: MediaType, most: int) -> Document:
         return Document(text)
     if content.type == media.JSON:
         value = parse_json(text)
-        return Document(value, count_items(value))
+        return _bounded(Document(value, count_items(value)), most)
     if text.count("\n") > LINES_AN_ITEM * most + LINES_AN_ITEM:
         raise BadRequest(
             f"the body has over {most} lines: split it, or set SM_SERVE_MAX_ITEMS",
@@ -138,8 +146,18 @@ def read(body: bytes, content: MediaType, most: int) -> Document:
         )
     if content.type == media.CSV:
         rows = parse_csv(text)
-        return Document(rows, len(rows))
-    return parse_json_lines(text)
+        return _bounded(Document(rows, len(rows)), most)
+    return _bounded(parse_json_lines(text), most)
+
+
+def _bounded(document: Document, most: int) -> Document:
+    if document.items > most:
+        raise BadRequest(
+            f"the request has {document.items} items, at most {most} are taken: split it, or set"
+            " SM_SERVE_MAX_ITEMS",
+            code="too_many_items",
+        )
+    return document
 
 
 def _check_surrogates(value: Any, where: str) -> None:
@@ -180,14 +198,41 @@ def parse_json_lines(text: str) -> Document:
     return Document(values, sum(map(count_items, values)), faults, lines)
 
 
-def parse_csv(text: str) -> list[str]:
-    """The first column of each row; a header row `text` or `inputs` is skipped."""
+def parse_csv(text: str) -> list[Any]:
+    """A text or, where a header names several columns, an object a row.
+
+    A header is a first row of names that inputs have (`inputs`, `text`, `question`, `context`, …).
+    BadRequest where rows of several columns have none: what is not named would be lost.
+    """
     try:
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
+        numbered = [
+            (number, row)
+            for number, row in enumerate(csv.reader(io.StringIO(text, newline=""), strict=True), 1)
+            if row
+        ]
     except csv.Error as error:
         raise BadRequest(f"the body is not valid CSV: {error}", code="invalid_csv") from error
-    if rows and rows[0][0].strip().lower() in CSV_HEADERS:
-        rows = rows[1:]
+    first = [cell.strip().lower() for cell in numbered[0][1]] if numbered else []
+    known = set(first) & CSV_HEADERS
+    header = first if known and (len(first) > 1 or known == set(first)) else []
+    rows = numbered[1:] if header else numbered
     if not rows:
         raise BadRequest("the body holds no rows: send one text a row", code="invalid_csv")
-    return [row[0] for row in rows]
+    for name in header:
+        if name not in CSV_HEADERS or header.count(name) > 1:
+            raise BadRequest(
+                f"the CSV column {name[:40]!r} is unknown or there twice: the header may name"
+                f" {', '.join(sorted(CSV_HEADERS))}",
+                code="invalid_csv",
+            )
+    return [_read_row(number, row, header or ["text"]) for number, row in rows]
+
+
+def _read_row(number: int, row: list[str], header: list[str]) -> Any:
+    if len(row) != len(header):
+        raise BadRequest(
+            f"row {number} has {len(row)} columns instead of {len(header)}: put quotes around texts"
+            " with commas, and for several columns send a header that names them",
+            code="invalid_csv",
+        )
+    return row[0] if len(header) == 1 else dict(zip(header, row, strict=True))

@@ -136,6 +136,7 @@ def train(job: Job) -> None:
     job, tokens = learnable(job, tokenizer, arguments)
     # The labels say it already, and TRL asks for columns that tokenised rows no longer have.
     arguments.assistant_only_loss = arguments.completion_only_loss = False
+    arguments.chat_template_path = None  # its template and tokens are in place
     model = load_model(job, "AutoModelForCausalLM")
     trainer = Grouped(
         model=model,

@@ -211,6 +211,7 @@ def train(job: Job) -> None:
     """Fine-tune, evaluate on the test channel, write the model directory."""
     from transformers import DataCollatorWithPadding
 
+    from sm_train.asking import tell
     from sm_train.learning import counted_cuts
     from sm_train.model import adapt, load_model, load_tokenizer, read_model_config
     from sm_train.preview import print_preview
@@ -232,6 +233,10 @@ def train(job: Job) -> None:
         ignore_mismatched_sizes=own.replace_head or None,
     )
     model.config.pad_token_id = tokenizer.pad_token_id
+    limit = min(own.max_length, tokenizer.model_max_length)
+    columns = {"text": own.text_column, "text_pair": own.text_pair_column}
+    asked = {"truncation": True, "max_length": limit}
+    tell(model, job.config, asked, {**columns, "label": own.label_column})
     arguments = training_arguments(job)
     if regression and "metric_for_best_model" not in job.config.given:
         arguments.metric_for_best_model, arguments.greater_is_better = "loss", False
@@ -275,13 +280,14 @@ def _tokenised(
 
 
 def _scores(prediction: Any, classes: int) -> dict[str, float]:
-    from sm_train.metrics import classification_scores, confusion_matrix
+    from sm_train.metrics import classification_scores, confusion_matrix, cross_entropy
 
     logits = prediction.predictions
     logits = logits[0] if isinstance(logits, tuple) else logits
     guesses = [int(index) for index in logits.argmax(axis=-1)]
     expected = [int(index) for index in prediction.label_ids]
-    return classification_scores(confusion_matrix(expected, guesses, classes))
+    scores = classification_scores(confusion_matrix(expected, guesses, classes))
+    return {"loss": cross_entropy(logits, prediction.label_ids), **scores}
 
 
 def _errors(prediction: Any) -> dict[str, float]:

@@ -111,6 +111,7 @@ def train(job: Job) -> None:
     """Fine-tune, evaluate on the test channel, write the model directory."""
     from transformers import DataCollatorForTokenClassification
 
+    from sm_train.asking import tell
     from sm_train.learning import counted_cuts
     from sm_train.model import adapt, load_model, load_tokenizer
     from sm_train.preview import print_preview
@@ -127,6 +128,13 @@ def train(job: Job) -> None:
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
     )
+    own: TokenClassificationArguments = job.config.own
+    # A word has the tag of its first piece, as in training.
+    asked = {
+        "aggregation_strategy": "first",
+        "max_length": min(own.max_length, tokenizer.model_max_length),
+    }
+    tell(model, job.config, asked, {"tokens": own.tokens_column, "label": own.tags_column})
     datasets = {
         split: _tokenised(job.data.split(split), tokenizer, names, job.config.own.max_length)
         for split in ("train", "validation", "test")
@@ -180,7 +188,7 @@ def _aligned(words: Sequence[int | None], tags: Sequence[int]) -> list[int]:
 
 
 def _scores(prediction: Any, names: Sequence[str]) -> dict[str, float]:
-    from sm_train.metrics import entity_scores
+    from sm_train.metrics import cross_entropy, entity_scores
 
     guesses = prediction.predictions.argmax(axis=-1)
     expected, predicted = [], []
@@ -188,7 +196,8 @@ def _scores(prediction: Any, names: Sequence[str]) -> dict[str, float]:
         kept = [(t, g) for t, g in zip(truth_row, guess_row, strict=True) if t != _IGNORED]
         expected.append([names[t] for t, _ in kept])
         predicted.append([names[g] for _, g in kept])
-    return entity_scores(expected, predicted)
+    loss = cross_entropy(prediction.predictions, prediction.label_ids)
+    return {"loss": loss, **entity_scores(expected, predicted)}
 
 
 METHOD = Method(

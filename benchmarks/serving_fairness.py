@@ -1,0 +1,151 @@
+"""How long a small client waits beside a batch client, against how long it waits alone.
+
+    python benchmarks/serving_fairness.py --model build/minilm [--items 5000] [--rounds 3]
+    python benchmarks/serving_fairness.py --model build/llama-65m [--items 400]
+
+One small client sends a short request again and again, first alone, then while another client has
+a list of many texts (prompts) in the server. Both are measured in each round, in one server. The
+median, the 99th percentile and their ratios are written as JSON, with their spread over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+SMALL_TEXT = "good film"
+LISTED_TEXT = "we loved the plot of a very good film and never the bad one again " * 4
+ALONE_REQUESTS = 50
+ANSWER_TOKENS = {"small": 4, "listed": 64}
+HEAD_START_SECONDS = 0.5
+TIMEOUT_SECONDS = 900
+
+
+@contextmanager
+def serving(model: Path) -> Iterator[str]:
+    """The address of a server of this model."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as base:
+        Path(base, "model").symlink_to(model.resolve())
+        environ = {
+            **os.environ,
+            "SAGEMAKER_BASE_DIR": base,
+            "SAGEMAKER_BIND_TO_PORT": str(port),
+            "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": str(TIMEOUT_SECONDS),
+        }
+        server = subprocess.Popen(
+            [sys.executable, "-m", "sm_serve"], env=environ, stderr=subprocess.DEVNULL
+        )
+        try:
+            wait_ready(f"http://127.0.0.1:{port}", server)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def wait_ready(url: str, server: subprocess.Popen[bytes]) -> None:
+    """Returns at the first 200 of /ping."""
+    while server.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/ping", timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise SystemExit("the server could not start")
+
+
+def ask(url: str, inputs: Any, tokens: int | None) -> float:
+    """Seconds to the whole answer."""
+    body: dict[str, Any] = {"inputs": inputs}
+    if tokens is not None:
+        body["parameters"] = {"max_new_tokens": tokens, "ignore_eos_token": True}
+    request = urllib.request.Request(
+        f"{url}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    began = time.perf_counter()
+    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
+        answer.read()
+    return time.perf_counter() - began
+
+
+def measure(url: str, items: int, *, generates: bool) -> dict[str, Any]:
+    """One round: the small client alone, then beside a list."""
+    small = ANSWER_TOKENS["small"] if generates else None
+    listed = ANSWER_TOKENS["listed"] if generates else None
+    alone = [ask(url, SMALL_TEXT, small) for _ in range(ALONE_REQUESTS)]
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        texts = [f"{number} {LISTED_TEXT}" for number in range(items)]
+        batch = thread.submit(ask, url, texts, listed)
+        time.sleep(HEAD_START_SECONDS)
+        beside = []
+        while not batch.done():
+            beside.append(ask(url, SMALL_TEXT, small))
+        seconds = batch.result()
+    if not beside:
+        raise SystemExit(f"{items} items are answered too fast: give more by --items")
+    return {
+        "alone": summary(alone),
+        "beside": {**summary(beside), "requests": len(beside)},
+        "list_seconds": round(seconds, 2),
+        "p99_ratio": round(summary(beside)["p99_ms"] / summary(alone)["p99_ms"], 2),
+    }
+
+
+def summary(seconds: list[float]) -> dict[str, float]:
+    """Median and 99th percentile in milliseconds."""
+    values = sorted(seconds)
+    at = min(len(values) - 1, -(-99 * len(values) // 100) - 1)
+    return {
+        "median_ms": round(1000 * statistics.median(values), 2),
+        "p99_ms": round(1000 * values[at], 2),
+    }
+
+
+def main() -> None:
+    """Measures and writes JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--items", type=int, default=5000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    config = json.loads((options.model / "config.json").read_text())
+    generates = str(config["architectures"][0]).endswith("LM")
+    with serving(options.model) as url:
+        measure(url, min(options.items, 200), generates=generates)  # warms up
+        rounds = [measure(url, options.items, generates=generates) for _ in range(options.rounds)]
+    ratios = sorted(each["p99_ratio"] for each in rounds)
+    result = {
+        "model": options.model.name,
+        "items": options.items,
+        "cpus": os.cpu_count(),
+        "machine": platform.processor() or platform.machine(),
+        "p99_ratio": {"median": statistics.median(ratios), "least": ratios[0], "most": ratios[-1]},
+        "rounds": rounds,
+    }
+    text = json.dumps(result, indent=2)
+    print(text)
+    if options.out is not None:
+        options.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""A GPU instance trains on its GPUs; on its CPU the job would cost as much and take weeks."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+from sm_train.config import Config
+from sm_train.contract import Cluster
+from sm_train.errors import UserError
+
+# Families of the EC2 instance types with NVIDIA GPUs, and the SDK's local mode with them.
+_GPU_TYPE = re.compile(r"(ml\.)?(p|g|gr)\d.*|local_gpu")
+_NEURON_TYPE = re.compile(r"(ml\.)?(trn|inf)\d.*")
+_DRIVER = Path("/proc/driver/nvidia/version")
+_ANYWAY = "use_cpu set to true trains on the CPU all the same"
+
+
+def check_devices(config: Config, cluster: Cluster, gpus: int) -> None:
+    """Raise UserError where the instance type or /dev has GPUs and PyTorch could not use them.
+
+    Asks the driver itself: torch is not imported. `gpus`: devices of this container.
+    """
+    kind = cluster.instance_type
+    if config.training.get("use_cpu"):
+        return
+    if _NEURON_TYPE.fullmatch(kind):
+        raise UserError(
+            "has Neuron devices, which this image's PyTorch does not use",
+            field="instance type",
+            value=kind,
+            fix=f"use a GPU instance type such as ml.g5.xlarge, or a CPU one; {_ANYWAY}",
+        )
+    if not gpus and not _GPU_TYPE.fullmatch(kind):
+        return
+    problem = _problem(gpus)
+    if problem is None:
+        return
+    what, fix = problem
+    raise UserError(
+        f"has GPUs, and the job would train on the CPU: {what}",
+        field="instance type" if _GPU_TYPE.fullmatch(kind) else "this machine",
+        value=kind,
+        fix=f"{fix}; {_ANYWAY}",
+    )
+
+
+def _problem(gpus: int) -> tuple[str, str] | None:
+    """What keeps PyTorch from the GPUs, and what to do about it."""
+    wanted = torch_cuda()
+    if wanted is None:
+        return (
+            f"PyTorch {version('torch')} in this image is built without CUDA",
+            "use the image's GPU flavour (make build FLAVOR=gpu)",
+        )
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return (
+            f"no NVIDIA driver (libcuda.so.1) is in this container, which has {gpus} GPU devices; "
+            f"PyTorch wants CUDA {wanted}",
+            "let Docker pass the GPUs in (--gpus all, with the NVIDIA container toolkit)",
+        )
+    code = driver.cuInit(0)
+    supported = _supported_cuda(driver)
+    if supported < int(wanted.split(".")[0]):
+        return (
+            f"{_driver_name()} is made for CUDA {supported}, and PyTorch wants CUDA {wanted}",
+            "use a host with a newer driver (580 or later for CUDA 13, 525 for CUDA 12), or an "
+            "image with an older CUDA",
+        )
+    if code:
+        shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+        hidden = f"; CUDA_VISIBLE_DEVICES is {shown!r}" if shown is not None else ""
+        return (
+            f"{_driver_name()} finds no GPU (cuInit returns {code}){hidden}; PyTorch wants CUDA "
+            f"{wanted}",
+            "look at nvidia-smi on the host, and at CUDA_VISIBLE_DEVICES",
+        )
+    return None
+
+
+def torch_cuda() -> str | None:
+    """The CUDA version that the installed PyTorch was built with, read without importing it."""
+    found = importlib.util.find_spec("torch")
+    folder = next(iter(found.submodule_search_locations or ()), "") if found else ""
+    text = (Path(folder) / "version.py").read_text(encoding="utf-8")
+    match = re.search(r"^cuda\b[^=]*=\s*'([\d.]+)'", text, re.MULTILINE)
+    return match[1] if match else None
+
+
+def _supported_cuda(driver: ctypes.CDLL) -> int:
+    """The CUDA major version that the driver is made for; it runs that and older ones."""
+    number = ctypes.c_int(0)
+    driver.cuDriverGetVersion(ctypes.byref(number))
+    return number.value // 1000
+
+
+def _driver_name() -> str:
+    try:
+        text = _DRIVER.read_text(encoding="utf-8")
+    except OSError:
+        return "the NVIDIA driver"
+    match = re.search(r"\b\d{3}\.\d+(\.\d+)?\b", text)
+    return f"the NVIDIA driver {match[0]}" if match else "the NVIDIA driver"
+
+
+def check_torch_sees_gpus(config: Config, cluster: Cluster, gpus: int) -> None:
+    """The last word is PyTorch's own: raise UserError where it sees no GPU that there should be."""
+    import torch
+
+    expected = gpus or _GPU_TYPE.fullmatch(cluster.instance_type)
+    if not expected or config.training.get("use_cpu") or torch.cuda.is_available():
+        return
+    raise UserError(
+        f"has GPUs, and PyTorch {torch.__version__} (CUDA {torch.version.cuda}) can use none of "
+        f"them with {_driver_name()}: the job would train on the CPU",
+        field="instance type",
+        value=cluster.instance_type,
+        fix=f"use a host whose driver fits this CUDA; {_ANYWAY}",
+    )

@@ -1,0 +1,176 @@
+"""Bodies of any size: read aside when they are large, the same as when they are small."""
+
+import asyncio
+import json
+
+import pytest
+
+from sm_serve import reading
+from sm_serve.admission import Admission
+from sm_serve.config import Settings
+from sm_serve.errors import BadRequest, ServeError, TooManyRequests
+from sm_serve.reading import Reader
+from sm_serve.schemas import documents, media
+from sm_serve.schemas.media import MediaType
+
+MEGABYTE = 2**20
+
+
+@pytest.fixture(scope="module")
+def read():
+    """Reads a body by child processes, or says how it is refused."""
+    with asyncio.Runner() as runner:
+        reader = Reader(8 * MEGABYTE, 10_000)
+
+        def one(body, kind=media.JSON, charset="utf-8"):
+            try:
+                return runner.run(reader.read(body, MediaType(kind, charset)))
+            except ServeError as error:
+                return error
+
+        yield one
+        reader.close()
+        runner.run(asyncio.sleep(0))
+
+
+PAD = b" " * (reading.SMALL + 1)
+SAME = [
+    (b'{"inputs": ["a", {"b": [1, 2.5, null]}]}', media.JSON),
+    (b'"a"\n\n{"inputs": 1}\n{oops\n', media.JSON_LINES),
+    (b"text\na\nb\n", media.CSV),
+    ("é".encode() * 20, media.TEXT),
+    (b'{"a": ', media.JSON),
+    (b"\xff", media.JSON),
+    (b"x", "image/png"),
+]
+
+
+@pytest.mark.parametrize(("body", "kind"), SAME)
+def test_a_large_body_is_read_as_a_small_one(read, body, kind):
+    small, large = read(body, kind), read(body + PAD, kind)
+    assert type(small) is type(large)
+    if isinstance(small, ServeError):
+        assert large.code == small.code
+    elif kind == media.CSV:
+        assert large.value[: len(small.value)] == small.value
+    elif kind == media.TEXT:
+        assert large.value.strip() == small.value
+    else:
+        assert large == small
+
+
+def many(piece, size=6 * MEGABYTE, begin="[", end="]"):
+    return (begin + ",".join([piece] * (size // (len(piece) + 1))) + end).encode()
+
+
+FREEZING = {
+    "lists": (many("[]"), media.JSON),
+    "objects": (many('{"":1}'), media.JSON),
+    "keys": (
+        ("{" + ",".join(f'"{n:x}":1' for n in range(600_000)) + "}").encode(),
+        media.JSON,
+    ),
+    "deep lists": (b"[" * MEGABYTE, media.JSON),
+    "deep objects": (b'{"a":' * MEGABYTE, media.JSON),
+    "long number": (b"[" + b"1" * 6 * MEGABYTE + b"]", media.JSON),
+    "lines": (b"1\n" * 3 * MEGABYTE, media.JSON_LINES),
+    "rows": (b"a\n" * 3 * MEGABYTE, media.CSV),
+    "values of lines": (b"[" + b"1," * 300_000 + b"1]\n" * 1, media.JSON_LINES),
+}
+
+
+@pytest.mark.parametrize("name", FREEZING)
+def test_bodies_that_take_long_leave_the_event_loop_free(read, name):
+    body, kind = FREEZING[name]
+    gaps = []
+
+    async def main():
+        reader = Reader(8 * MEGABYTE, 10_000)
+
+        async def beat():
+            loop = asyncio.get_running_loop()
+            last = loop.time()
+            while True:
+                await asyncio.sleep(0.01)
+                gaps.append(loop.time() - last)
+                last = loop.time()
+
+        beating = asyncio.create_task(beat())
+        try:
+            return await reader.read(body, MediaType(kind))
+        except BadRequest as error:
+            return error
+        finally:
+            beating.cancel()
+            reader.close()
+
+    found = asyncio.run(main())
+    assert isinstance(found, BadRequest) or found.items <= 10_000
+    assert max(gaps, default=0) < 1.0
+
+
+def test_a_child_that_is_killed_or_too_slow_fails_its_body_alone(monkeypatch):
+    body = json.dumps(["a" * 30_000]).encode()
+
+    async def main():
+        reader = Reader(MEGABYTE, 100)
+        assert (await reader.read(body, media.PLAIN_JSON)).value == ["a" * 30_000]
+        (lane, _) = reader._lanes
+        lane._child.kill()
+        with pytest.raises(BadRequest, match="memory"):
+            await reader.read(body, media.PLAIN_JSON)
+        assert (await reader.read(body, media.PLAIN_JSON)).items == 1
+        monkeypatch.setattr(reading, "SECONDS", 0.0)
+        monkeypatch.setattr(reading, "SECONDS_A_BYTE", 0.0)
+        with pytest.raises(BadRequest, match="took over 0 s"):
+            await reader.read(body, media.PLAIN_JSON)
+        reader.close()
+
+    asyncio.run(main())
+
+
+COUNTED = [
+    ("a", 1),
+    (["a", "b"], 2),
+    ({"inputs": ["a"] * 7}, 7),
+    ({"inputs": ["a"] * 7, "parameters": {"num_return_sequences": 3}}, 21),
+    ({"prompt": ["a", "b"], "n": 4}, 8),
+    ({"prompt": [1, 2, 3]}, 1),
+    ({"input": [[1, 2], [3]]}, 2),
+    ({"messages": [{"role": "user", "content": "a"}] * 5}, 5),
+    ({"query": "a", "documents": ["b"] * 9}, 9),
+    ({"inputs": {"source_sentence": "a", "sentences": ["b"] * 6}}, 6),
+    ({"inputs": {"question": ["a"] * 3, "context": ["b"] * 3}}, 3),
+]
+
+
+@pytest.mark.parametrize(("value", "items"), COUNTED, ids=str)
+def test_items_are_counted_in_every_format(value, items):
+    assert documents.count_items(value) == items
+    lines = json.dumps(value).encode() + b"\n" + json.dumps(value).encode()
+    assert documents.read(lines, MediaType(media.JSON_LINES), 2 * items).items == 2 * items
+    with pytest.raises(BadRequest, match=f"has {2 * items} items, at most {2 * items - 1} are"):
+        documents.read(lines, MediaType(media.JSON_LINES), 2 * items - 1)
+
+
+def test_admission_bounds_a_request_and_all_of_them_and_never_refuses_a_lone_item():
+    admission = Admission(Settings(max_items=10, max_payload_bytes=1))
+    eleven = json.dumps({"inputs": ["a"] * 11}).encode()
+    with pytest.raises(BadRequest, match="has 11 items, at most 10 are taken"):
+        documents.read(eleven, media.PLAIN_JSON, 10)
+    tickets = [admission.ticket() for _ in range(5)]
+    for ticket in tickets[:4]:
+        ticket.take_items(10)
+    with pytest.raises(TooManyRequests):
+        tickets[4].take_items(10)
+    for _ in range(100):
+        admission.ticket().take_items(1)
+    tickets[0].close()
+    tickets[4].take_items(10)
+    for ticket in tickets:
+        ticket.take_bytes(admission.most_bytes // 5)
+    with pytest.raises(TooManyRequests):
+        tickets[0].take_bytes(100)
+    for ticket in tickets:
+        ticket.close()
+    assert (admission.items, admission.bytes) == (0, 0)
