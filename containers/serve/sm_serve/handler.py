@@ -90,7 +90,7 @@ class EngineHandler:
 
     async def invoke(self, request: Incoming) -> Answer:
         """See Handler."""
-        adapter = self._wanted_adapter(request)
+        adapter = self.wanted_adapter(request)
         refuse_sessions(request)
         route = route_attribute(request.headers.get(contract.HEADER_CUSTOM_ATTRIBUTES, ""))
         if route is not None:
@@ -99,6 +99,8 @@ class EngineHandler:
         content = media.parse_media_type(request.content_type)
         document = await request.read(content)
         if content.type == media.JSON:
+            if self.engine.task is Task.EMBEDDING:
+                document = replace(document, value=gathered(document.value))
             route = openai.route_of(document.value)
             if route is not None:
                 return await self.openai.answer(route, document.value, request.id, adapter)
@@ -109,7 +111,7 @@ class EngineHandler:
                 raise BadRequest(f"stream=True: {self.engine.task} does not stream: leave it out")
             if len(calls) > 1:
                 raise BadRequest("stream=True takes one input: send one request for each line")
-            return await self._stream(self._generator, calls[0], request.accept, adapter)
+            return await self.stream(calls[0], request.accept, adapter)
         kind = wire.choose_output(request.accept, invocation, self._default)
         if len(calls) == 1 and calls[0].fault is None:
             results = [await self.results(calls[0], adapter)]
@@ -123,14 +125,11 @@ class EngineHandler:
 
     async def invoke_openai(self, route: str, request: Incoming) -> Answer:
         """Answers a body in OpenAI's format."""
-        adapter = self._wanted_adapter(request)
-        refuse_sessions(request)
-        request = unpacked(request, self._limit)
-        content = media.parse_media_type(request.content_type)
-        document = await request.read(replace(content, type=media.JSON))
-        return await self.openai.answer(route, document.value, request.id, adapter)
+        adapter = self.wanted_adapter(request)
+        value = await self.read_json(request)
+        return await self.openai.answer(route, value, request.id, adapter)
 
-    def _wanted_adapter(self, request: Incoming) -> str | None:
+    def wanted_adapter(self, request: Incoming) -> str | None:
         """The adapter that the client's header names. NotFound where there are no adapters."""
         name = request.headers.get(contract.HEADER_ADAPTER) or None
         if name is not None and not isinstance(self.engine, AdapterHost):
@@ -184,13 +183,24 @@ class EngineHandler:
             text = prompt + text
         return write_result(text, pieces, details=options.details)
 
-    async def _stream(
-        self, engine: Generator, call: Call, accept: str | None, adapter: str | None
-    ) -> Answer:
+    async def read_json(self, request: Incoming) -> Any:
+        """The value of a JSON body, whatever its Content-Type says."""
+        refuse_sessions(request)
+        request = unpacked(request, self._limit)
+        content = media.parse_media_type(request.content_type)
+        return (await request.read(replace(content, type=media.JSON))).value
+
+    async def stream(self, call: Call, accept: str | None, adapter: str | None = None) -> Answer:
+        """Streams the answer to a call of one input."""
+        engine = self._generator
+        if engine is None:
+            raise BadRequest(f"stream=True: {self.engine.task} does not stream: leave it out")
         if len(call.inputs) != 1:
             raise BadRequest("stream: true takes one input: send one request for each")
         kind = stream_type(accept)
         options = read_options(call.parameters, engine.defaults)
+        if options.sampling.prompt_logprobs is not None:
+            raise BadRequest("parameters.decoder_input_details: a stream does not tell it")
         if options.sequences > 1:
             raise BadRequest("stream: true gives one answer: leave num_return_sequences out")
         prompt = check_prompt(call.inputs[0])
@@ -210,7 +220,7 @@ class EngineHandler:
             return b"data:" + data + b"\n\n" if kind == media.EVENT_STREAM else data + b"\n"
 
         async def body() -> AsyncGenerator[bytes]:
-            text = ""
+            text = prompt if options.full_text and isinstance(prompt, str) else ""
             async for piece in pieces:
                 text += piece.text
                 yield frame(write_piece(piece, text))
@@ -268,6 +278,22 @@ def stream_type(accept: str | None) -> str:
         )
     except NotAcceptable:
         return media.EVENT_STREAM
+
+
+ROOT_PARAMETERS = ("normalize", "prompt_name", "truncate", "truncation_direction")
+"""Of feature extraction: Hugging Face's clients, and TEI's, write these beside `inputs`."""
+
+
+def gathered(value: Any) -> Any:
+    """A body with its parameters in their place."""
+    if not isinstance(value, dict) or "inputs" not in value:
+        return value
+    beside = {name: value[name] for name in ROOT_PARAMETERS if name in value}
+    parameters = value.get("parameters")
+    if not beside or not isinstance(parameters, dict | None):
+        return value
+    rest = {name: inner for name, inner in value.items() if name not in beside}
+    return {**rest, "parameters": {**beside, **(parameters or {})}}
 
 
 def unpacked(request: Incoming, limit: int) -> Incoming:

@@ -64,7 +64,7 @@ class OpenAI:
             raise BadRequest(f"{route} needs a language model: this is {self._engine.task}")
         job = openai.parse_generation(route, body, self._engine.defaults)
         job = job.calling(self._engine.chat_template)
-        name, chosen = self._choose(job.model, adapter)
+        name, chosen = self.choose(job.model, adapter)
         writer = openai.Writer(job, name, request_id)
         requests = [
             replace(request, sampling=request.sampling.nth(n), adapter=chosen)
@@ -78,7 +78,7 @@ class OpenAI:
         answers = await self._collect(self._engine, requests)
         return Answer(dump(writer.whole(answers)), media.JSON)
 
-    def _choose(self, name: str, adapter: str | None) -> tuple[str, str | None]:
+    def choose(self, name: str, adapter: str | None) -> tuple[str, str | None]:
         """The model's name for the answer, and the adapter that gives it."""
         if adapter is not None:
             return adapter, adapter
@@ -149,7 +149,7 @@ class OpenAI:
                 f"/v1/embeddings needs an embedding model: this is {self._engine.task}"
             )
         texts, encoding, model, dimensions = embeddings.parse_embeddings(body)
-        name, chosen = self._choose(model, adapter)
+        name, chosen = self.choose(model, adapter)
         results = await self._engine.predict(texts, {"count_tokens": True, ADAPTER: chosen})
 
         def written() -> bytes:

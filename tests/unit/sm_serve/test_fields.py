@@ -11,7 +11,7 @@ from sm_serve.engines.protocol import Task
 from sm_serve.errors import BadRequest
 from sm_serve.fields import EMPTY, Values, closed
 from sm_serve.handler import check_parameters
-from sm_serve.schemas import embeddings, openai
+from sm_serve.schemas import embeddings, openai, ranking
 from sm_serve.schemas import invocation as wire
 from sm_serve.schemas.generation import read_options
 
@@ -25,6 +25,9 @@ READERS = {
         lambda body: openai.parse_generation(openai.COMPLETIONS, body),
     ),
     "embeddings": (table.EMBEDDINGS, {"input": "hi"}, embeddings.parse_embeddings),
+    "rerank": (table.RERANK, {"query": "q", "documents": ["a", "b"]}, ranking.parse_rerank),
+    "rerank of TEI": (table.TEI_RERANK, {"query": "q", "texts": ["a", "b"]}, ranking.parse_rerank),
+    "score": (table.SCORE, {"text_1": "q", "text_2": "q"}, ranking.parse_score),
     "call": (table.CALL, {"inputs": "hi"}, wire.parse_call),
 }
 CASES = [

@@ -46,6 +46,8 @@ class EmbeddingEngine(EncoderEngine):
         """Vectors; with count_tokens pairs of vector and number of tokens."""
         recipe: Recipe = self.profile(adapter)
         rest = {name: value for name, value in parameters.items() if name != "prompt_name"}
+        if rest.get("truncate") is not None:
+            rest["truncation"] = rest["truncate"]
         if inputs and isinstance(inputs[0], list):
             self._check_ids(inputs)
             rest[IDS] = True

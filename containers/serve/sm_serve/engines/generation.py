@@ -11,7 +11,7 @@ import contextlib
 import logging
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -190,6 +190,18 @@ class TextGenerator(ABC):
         if not prompt:
             raise BadRequest("the prompt is empty: give at least one token of text")
         return prompt[-request.truncate :] if request.truncate else prompt
+
+    async def tokens(self, request: GenerationRequest) -> list[int]:
+        """See TokenReader."""
+        return await self._tokenize(request)
+
+    def token_text(self, token: int) -> str:
+        """See TokenReader."""
+        return self.texts.name(token)
+
+    def text_of(self, tokens: Sequence[Any]) -> str:
+        """See TokenReader."""
+        return self.texts.read(self._check_ids(list(tokens), None)) if tokens else ""
 
     def encode_prompt(self, request: GenerationRequest) -> list[int]:
         """Token ids of a text, of chat messages by the chat template, or those given."""

@@ -207,6 +207,28 @@ class Generator(Engine, Protocol):
 
 
 @runtime_checkable
+class TokenReader(Protocol):
+    """A language model that tells of its tokens."""
+
+    @property
+    def context(self) -> int:
+        """Most tokens of prompt and answer together."""
+        ...
+
+    async def tokens(self, request: GenerationRequest) -> list[int]:
+        """A prompt's tokens as the model reads them. Raises BadRequest."""
+        ...
+
+    def token_text(self, token: int) -> str:
+        """A token as a client reads it."""
+        ...
+
+    def text_of(self, tokens: Sequence[Any]) -> str:
+        """The text of tokens. Raises BadRequest for what is none."""
+        ...
+
+
+@runtime_checkable
 class AdapterHost(Protocol):
     """An engine with several LoRA adapters, one chosen by each request."""
 

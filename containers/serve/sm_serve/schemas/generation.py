@@ -128,7 +128,9 @@ def write_piece(piece: Delta, text: str) -> dict[str, Any]:
         token["logprob"] = piece.logprobs[-1].logprob
         token["special"] = piece.logprobs[-1].special
     done = piece.finish_reason is not None
+    top = piece.logprobs[-1].top if piece.logprobs else ()
     return {
+        **({"top_tokens": [write_token(other) for other in top]} if top else {}),
         "token": token,
         "generated_text": text if done else None,
         "details": finish(piece) if done else None,
