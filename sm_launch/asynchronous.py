@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+from sm_launch.aws_clients import make_client
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.sessions.protocol import Session
 
@@ -66,7 +67,7 @@ def invoke(
     content_type: str,
     accept: str,
     timeout: float,
-    objects: Objects,
+    objects: Objects | None = None,
 ) -> bytes:
     """Send a request and wait for its answer.
 
@@ -77,12 +78,13 @@ def invoke(
         content_type: of the body.
         accept: wanted content type of the answer.
         timeout: seconds to wait at most.
-        objects: where bodies are written and answers read.
+        objects: where bodies are written and answers read; default: with boto3's configuration.
 
     Raises:
         UserInputError: the endpoint is not asynchronous.
         LaunchError: the model failed, or there was no answer in time.
     """
+    objects = objects or Objects(make_client)
     described = session.describe_endpoint(EndpointName=endpoint)
     settings = described.get("AsyncInferenceConfig")
     if settings is None:

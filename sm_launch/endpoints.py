@@ -51,7 +51,9 @@ def build_requests(
     created = [
         (
             "create_model",
-            requests.create_model(config, model, model_data=data, image=image, role=role),
+            requests.create_model(
+                config, model, model_data=data, image=image, role=role, served_name=endpoint
+            ),
         )
         for model, data in models.items()
     ]

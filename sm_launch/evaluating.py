@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import platform
-from collections.abc import Callable, Mapping, Sequence
+import tarfile
+import zlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +73,10 @@ def run(open_place: Callable[[], Workplace], config: JobConfig, request: Request
         held_out = _held_out(config, request.data)
         clients = clients_for(config.aws)
         fetch = functools.partial(evaluation.fetch_any, stack=stack, clients=clients)
-        rows = evaluation.read_rows(fetch(held_out))
-        job = _Job(config, request, rows, _task(config, rows))
+        source = fetch(held_out)
+        rows = evaluation.read_rows(source)
+        sha256 = evaluation.files_sha256(evaluation.data_files(source))
+        job = _Job(config, request, rows, sha256)
         try:
             result = job.measure(open_place, fetch, stack)
         except evaluation.EvaluationFailedError as failed:
@@ -96,16 +100,58 @@ def _check(request: Request) -> None:
         )
 
 
-def _task(config: JobConfig, rows: Sequence[Mapping[str, Any]]) -> evaluation.Task:
+def _task(
+    config: JobConfig,
+    rows: Sequence[Mapping[str, Any]],
+    artefact: evaluation.Artefact | None,
+) -> evaluation.Task:
+    """What is asked, and how: as job.yaml says, else as the artefact does, else as its training."""
     wanted = config.evaluation
+    name = wanted.task or _task_of(config, artefact)
+    method = "text-classification" if name == "text-regression" else name
+    told = artefact.asked(method) if artefact else ({}, {})
+    parameters, columns = told if any(told) else ({}, _columns_of_training(config, method))
+    known: set[str] = set().union(*rows)
+    text = columns.get("text", columns.get("question", columns.get("tokens")))
     return evaluation.make_task(
-        wanted.task or evaluation.task_of_method(config.training.method),
-        text_column=wanted.text_column,
-        label_column=wanted.label_column,
-        parameters=wanted.parameters,
+        name,
+        text_column=wanted.text_column or _if_in(text, known),
+        label_column=wanted.label_column or _if_in(columns.get("label"), known),
+        parameters={**parameters, **wanted.parameters},
         columns=list(rows[0]),
+        pair_column=wanted.text_pair_column or columns.get("text_pair"),
+        known_labels=artefact.labels if artefact else (),
         answer_pattern=wanted.answer_pattern,
     )
+
+
+def _task_of(config: JobConfig, artefact: evaluation.Artefact | None) -> str:
+    """What the method trains for; a classifier of one number is a regression."""
+    name = evaluation.task_of_method(config.training.method)
+    own = config.training.hyperparameters
+    regression = own.get("problem_type") == "regression" or own.get("num_labels") == 1
+    if artefact is not None:
+        regression = artefact.config.get("problem_type") == "regression"
+    return "text-regression" if name == "text-classification" and regression else name
+
+
+def _if_in(column: str | None, known: Collection[str]) -> str | None:
+    """The column where the data has it: prepared data may go by the task's own names."""
+    return column if column in known else None
+
+
+def _columns_of_training(config: JobConfig, task: str) -> dict[str, str]:
+    """The columns that job.yaml names for training, by the names of the pipeline's inputs."""
+    if config.training.method != task:
+        return {}
+    given = config.training.hyperparameters
+    names = {
+        "text": "text_column",
+        "text_pair": "text_pair_column",
+        "tokens": "tokens_column",
+        "label": "tags_column" if task == "token-classification" else "label_column",
+    }
+    return {ours: str(given[key]) for ours, key in names.items() if given.get(key)}
 
 
 def _held_out(config: JobConfig, data: str | None) -> str:
@@ -133,12 +179,13 @@ class _Job:
         config: JobConfig,
         request: Request,
         rows: list[dict[str, Any]],
-        task: evaluation.Task,
+        sha256: str,
     ) -> None:
         self._config = config
         self._request = request
         self._rows = rows
-        self._task = task
+        self._sha256 = sha256
+        self._notes: list[str] = []
         self._directory = request.output or config.work_path / "report"
         self._training_log: Path | None = None
         self._slices = tuple(dict.fromkeys([*config.evaluation.slices, *request.slices]))
@@ -152,7 +199,7 @@ class _Job:
             return evaluation.evaluate_outputs(
                 outputs,
                 self._rows,
-                task=self._task,
+                task=_task(self._config, self._rows, None),
                 slices=self._slices,
                 judge=self._judge(),
                 max_failed_share=self._config.evaluation.max_failed_share,
@@ -176,15 +223,17 @@ class _Job:
         self, session: Session, name: str, model: str, target: str, *, identity: str
     ) -> evaluation.EvaluationResult:
         wanted = self._config.evaluation
+        artefact = self._read_artefact(model)
+        task = _task(self._config, self._rows, artefact)
         self._training_log = artefacts.extract_training_log(model, self._directory)
         shown = model if target == "local artefact" else name
-        return evaluation.evaluate_endpoint(
+        result = evaluation.evaluate_endpoint(
             evaluation.session_invoker(session, name),
             self._rows,
-            task=self._task,
+            task=task,
             slices=self._slices,
             judge=self._judge(),
-            perplexity=wanted.perplexity and self._task.name == "text-generation",
+            perplexity=wanted.perplexity and task.name == "text-generation",
             batch_size=wanted.batch_size,
             concurrency=wanted.concurrency,
             max_failed_share=wanted.max_failed_share,
@@ -195,6 +244,21 @@ class _Job:
                 target=target, endpoint=shown, training_job=artefacts.training_job_of(model)
             ),
         )
+        result = replace(result, warnings=(*self._notes, *result.warnings))
+        return evaluation.beside_training(result, artefact, self._sha256) if artefact else result
+
+    def _read_artefact(self, model: str) -> evaluation.Artefact | None:
+        try:
+            found = evaluation.read_artefact(model, clients_for(self._config.aws))
+            problem = "" if found else "there is none"
+        except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+            found, problem = None, str(error)
+        if problem:
+            self._notes.append(
+                f"config.json of {model} was not read ({problem}): the model is asked as job.yaml "
+                "says, and not compared with what its training measured"
+            )
+        return found
 
     def _judge(self) -> Judge | None:
         settings = self._config.evaluation.judge

@@ -10,6 +10,7 @@ from sm_launch.section import Section
 
 EvaluationTask = Literal[
     "text-classification",
+    "text-regression",
     "question-answering",
     "text-generation",
     "token-classification",
@@ -45,6 +46,8 @@ class Evaluation(Section):
     """Held-out file, directory or s3:// URI; default: the test channel of `data prepare`."""
     text_column: str | None = None
     """Column with the input; default: text, question, prompt (or messages) or tokens, by task."""
+    text_pair_column: str | None = None
+    """Column with the second text of a pair (text-classification); default: as training had it."""
     label_column: str | None = None
     """Column with the expected answer; default: label, answers, completion or tags, by task."""
     slices: list[str] = []

@@ -111,10 +111,21 @@ def create_training_job(config: JobConfig, name: str, inputs: TrainingInputs) ->
 
 
 def create_model(
-    config: JobConfig, name: str, *, model_data: str, image: str, role: str = LOCAL_ROLE
+    config: JobConfig,
+    name: str,
+    *,
+    model_data: str,
+    image: str,
+    role: str = LOCAL_ROLE,
+    served_name: str = "",
 ) -> Request:
-    """CreateModel: a model.tar.gz, or a prefix (with a trailing slash) of uncompressed files."""
-    container: Request = {"Image": image, "Environment": dict(config.endpoint.environment)}
+    """CreateModel: a model.tar.gz, or a prefix (with a trailing slash) of uncompressed files.
+
+    `served_name` is what clients of OpenAI's routes call the model: the endpoint's name.
+    """
+    named = {"SM_SERVE_MODEL_NAME": served_name} if served_name else {}
+    environment = {**named, **config.endpoint.environment}
+    container: Request = {"Image": image, "Environment": environment}
     if model_data.endswith(".tar.gz"):
         container["ModelDataUrl"] = model_data
     else:

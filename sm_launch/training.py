@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sm_launch import contract, ownership, requests
+from sm_launch.aws_errors import LISTING, is_missing
 from sm_launch.causes import LAST_LOG_LINES, explain_failure
 from sm_launch.config import JobConfig
 from sm_launch.errors import LaunchError
@@ -165,7 +166,14 @@ def checkpoints_of(session: Session, name: str) -> str:
     Raises:
         LaunchError: it still runs, or kept none.
     """
-    described = session.describe_training_job(TrainingJobName=name)
+    try:
+        described = session.describe_training_job(TrainingJobName=name)
+    except Exception as error:
+        if not is_missing(error):
+            raise
+        raise LaunchError(
+            "there is no such training job", field="--resume", value=name, fix=LISTING
+        ) from None
     if described["TrainingJobStatus"] not in contract.TRAINING_FINAL_STATUSES:
         raise LaunchError(
             "the training job still runs, and goes on by itself after an interruption",

@@ -1,5 +1,7 @@
 """Evaluation of models: quality, latency and throughput on held-out rows; comparison of two."""
 
+from sm_launch.evaluation.artefact import Artefact, read_artefact
+from sm_launch.evaluation.as_trained import beside_training, files_sha256
 from sm_launch.evaluation.client import RetryPolicy, Sender, session_invoker
 from sm_launch.evaluation.comparison import LEAST_SHARED, Comparison, compare
 from sm_launch.evaluation.gates import (
@@ -11,7 +13,7 @@ from sm_launch.evaluation.gates import (
 )
 from sm_launch.evaluation.latency import LatencyPlan
 from sm_launch.evaluation.result import EvaluationResult, Prediction, RowFailure, RunInfo
-from sm_launch.evaluation.rows import fetch_any, local_path, read_rows
+from sm_launch.evaluation.rows import data_files, fetch_any, local_path, read_rows
 from sm_launch.evaluation.runner import (
     EvaluationFailedError,
     evaluate_endpoint,
@@ -27,6 +29,7 @@ from sm_launch.evaluation.wire import Invoke, InvokeReply
 __all__ = [
     "LEAST_SHARED",
     "TASKS",
+    "Artefact",
     "Comparison",
     "EvaluationFailedError",
     "EvaluationResult",
@@ -41,15 +44,19 @@ __all__ = [
     "RunInfo",
     "Sender",
     "Task",
+    "beside_training",
     "check_gates",
     "compare",
+    "data_files",
     "evaluate_endpoint",
     "evaluate_outputs",
     "fetch_any",
+    "files_sha256",
     "gate_dict",
     "local_path",
     "make_task",
     "parse_gates",
+    "read_artefact",
     "read_outputs",
     "read_predictions",
     "read_rows",

@@ -5,7 +5,7 @@ Tags without such a prefix (parts of speech) are an entity a word, as training c
 
 from __future__ import annotations
 
-import bisect
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,33 +40,63 @@ def spans(tags: Sequence[str]) -> set[Span]:
     return set(found)
 
 
-def answered_spans(answer: Sequence[Mapping[str, Any]], words: Sequence[str]) -> set[Span]:
-    """The entities of an endpoint's answer to words that were sent with one space between them.
+def answered_spans(
+    answer: Sequence[Mapping[str, Any]], words: Sequence[str], *, told_all: bool = False
+) -> tuple[set[Span], list[int]]:
+    """The entities of an endpoint's answer to words that were sent with one space between them,
+    and which words the model read.
 
-    Tokens (`entity`, from aggregation_strategy none): the tag of a word is that of the token that
-    its first character is in, as in training. Groups (`entity_group`): the words that one touches.
+    Tokens (`entity`, from aggregation_strategy none): the tag of a word is that of its first token,
+    as in training. Groups (`entity_group`): the words that one touches.
+
+    Args:
+        answer: tokens or groups.
+        words: what was sent.
+        told_all: the answer holds all tokens, so that a word without one was not read.
 
     Raises:
         KeyError, TypeError: neither of the two.
     """
+    every = list(range(len(words)))
     begins, at = [], 0
     for word in words:
         begins.append(at)
         at += len(word) + 1
     if any("entity_group" in found for found in answer):
-        return {
+        groups = {
             (str(found["entity_group"]), touched[0], touched[-1])
             for found in answer
             if (touched := _touched(found, begins, words))
         }
-    tags = [OUTSIDE] * len(words)
-    for found in answer:
-        start, end, tag = found["start"], found["end"], str(found["entity"])
-        place = bisect.bisect_left(begins, start)
-        # A token may hold the blank before its word, or begin within one: that one is no first.
-        if place < len(begins) and start <= begins[place] < end:
-            tags[place] = tag
-    return spans(tags)
+        return groups, every
+    tags = _first_tags(answer, begins, words, told_all)
+    known = [at for at, tag in enumerate(tags) if tag is not None] if told_all else every
+    named = spans([tags[word] or OUTSIDE for word in known])
+    return {(kind, known[first], known[last]) for kind, first, last in named}, known
+
+
+def _first_tags(
+    answer: Sequence[Mapping[str, Any]], begins: Sequence[int], words: Sequence[str], told_all: bool
+) -> list[str | None]:
+    """The tag of each word's first token; None for a word of which it is not told."""
+    tokens = sorted((found["start"], found["end"], str(found["entity"])) for found in answer)
+    tags: list[str | None] = []
+    at = 0
+    for begin, word in zip(begins, words, strict=True):
+        while at < len(tokens) and tokens[at][1] <= begin:
+            at += 1
+        start, _, tag = tokens[at] if at < len(tokens) else (math.inf, 0, "")
+        # A token may hold the blank before its word. Where only entities are told, one that begins
+        # within the word is no first one; else the characters before it have no token.
+        first = start < begin + len(word) if told_all else start <= begin
+        tags.append(tag if first else None)
+    return tags
+
+
+def within(found: set[Span], words: Sequence[int]) -> set[Span]:
+    """The entities as far as they lie in these words."""
+    inside = ((kind, [w for w in words if first <= w <= last]) for kind, first, last in found)
+    return {(kind, kept[0], kept[-1]) for kind, kept in inside if kept}
 
 
 def _touched(found: Mapping[str, Any], begins: Sequence[int], words: Sequence[str]) -> list[int]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sm_launch.errors import UserInputError
@@ -60,6 +61,7 @@ def collect_examples(
     for index, row in enumerate(rows):
         try:
             example = task.example(index, row)
+            _check_characters(example)
         except UnusableRow as reason:
             failures.append(RowFailure(index, str(reason)))
         else:
@@ -70,6 +72,14 @@ def collect_examples(
 def _slices(row: Row, columns: Sequence[str]) -> dict[str, str]:
     found = {column: row.get(column) for column in columns}
     return {column: "(none)" if missing(v) else str(v) for column, v in found.items()}
+
+
+def _check_characters(example: Example) -> None:
+    """Half a surrogate pair cannot be sent, nor written to a report; training sets it aside too."""
+    try:
+        json.dumps(asdict(example), ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        raise UnusableRow("half a character (a lone surrogate)") from None
 
 
 def required_text(row: Row, column: str, what: str) -> str:

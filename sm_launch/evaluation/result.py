@@ -190,6 +190,8 @@ class EvaluationResult:
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     calibration: tuple[CalibrationBin, ...] = ()
     slices: tuple[Slice, ...] = ()
+    training: Mapping[str, float] = field(default_factory=dict)
+    """What training measured on the same test rows, where it did."""
 
     @property
     def failed_share(self) -> float:
@@ -211,6 +213,7 @@ class EvaluationResult:
             },
             **_metrics_dict(self.metrics),
             "main_metric": self.main_metric,
+            "training": dict(self.training),
             "confidence_intervals": {
                 name: [interval.low, interval.high] for name, interval in self.intervals.items()
             },

@@ -30,7 +30,7 @@ def read_rows(source: str | Path, *, limit: int | None = None) -> list[Row]:
             a JSON object (named by file and line).
     """
     rows: list[Row] = []
-    for file in _data_files(local_path(source)):
+    for file in data_files(local_path(source)):
         for row in READERS[file.suffix](file):
             if limit is not None and len(rows) >= limit:
                 return rows
@@ -73,7 +73,8 @@ def local_path(source: str | Path) -> Path:
     return Path(text).expanduser()
 
 
-def _data_files(path: Path) -> list[Path]:
+def data_files(path: Path) -> list[Path]:
+    """The files that `read_rows` reads. Raises UserInputError where there are none."""
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if p.suffix in READERS and p.is_file())
         problem = f"no {', '.join(READERS)} file in this directory"

@@ -102,6 +102,7 @@ def evaluate_endpoint(
     task.prepare()
     examples, failures = collect_examples(rows, task, slices)
     run = _Run(task, slices, len(rows), failures, max_failed_share, info or RunInfo(), store)
+    run.warnings += task.settle(examples)
     sender = Sender(invoke, JSON, JSON, retry or RetryPolicy())
     show = progress or _no_progress
     try:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-UNBOUNDED = frozenset({"loss", "perplexity", "word_perplexity", "byte_perplexity"})
+UNBOUNDED = frozenset({"loss", "perplexity", "word_perplexity", "byte_perplexity", "mse", "mae"})
 """From 0 up without an end; the others lie in a range."""
 LOWER_IS_BETTER = UNBOUNDED | {"brier", "ece", "ece_debiased"}
 _RANGES = {
@@ -20,6 +20,8 @@ _RANGES = {
     "bleu": (0.0, 100.0),
     "chrf": (0.0, 100.0),
     "cosine_mcc": (-1.0, 1.0),
+    "pearson": (-1.0, 1.0),
+    "spearman": (-1.0, 1.0),
     "pearson_cosine": (-1.0, 1.0),
     "spearman_cosine": (-1.0, 1.0),
 }

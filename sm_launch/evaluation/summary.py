@@ -21,10 +21,23 @@ HEADLINES = {
     "roc_auc_macro": "ROC-AUC (macro)",
     "ece": "calibration error",
     "ece_debiased": "calibration error, less chance",
+    "mse": "mean squared error",
+    "mae": "mean absolute error",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
     "precision": "precision",
     "recall": "recall",
     "f1": "F1",
     "exact_match": "exact match",
+    "HasAns_f1": "F1, answerable",
+    "NoAns_f1": "F1, unanswerable",
+    "cosine_ndcg@10": "NDCG@10",
+    "cosine_mrr@10": "MRR@10",
+    "cosine_accuracy@1": "found first",
+    "cosine_accuracy": "accuracy (cosine)",
+    "cosine_ap": "average precision (cosine)",
+    "spearman_cosine": "Spearman (cosine)",
+    "pearson_cosine": "Pearson (cosine)",
     "rouge1": "ROUGE-1",
     "rouge2": "ROUGE-2",
     "rougeL": "ROUGE-L",
@@ -60,10 +73,15 @@ def _headline(result: EvaluationResult) -> Table:
     table.add_column(style="dim")
     table.add_column(justify="right", style="bold")
     table.add_column(style="dim")
+    table.add_column(style="dim")
     summary = result.metrics.summary if result.metrics is not None else {}
     for name, title in HEADLINES.items():
         if name in summary:
-            table.add_row(title, f"{summary[name]:.4f}", _interval(result.intervals.get(name)))
+            trained = (
+                f"training {value:.4f}" if (value := result.training.get(name)) is not None else ""
+            )
+            interval = _interval(result.intervals.get(name))
+            table.add_row(title, f"{summary[name]:.4f}", interval, trained)
     table.add_row("rows", f"{len(result.predictions)} of {result.rows_total}")
     if result.failures:
         table.add_row("failed rows", f"[red]{len(result.failures)}[/red]")

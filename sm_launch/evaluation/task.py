@@ -27,6 +27,8 @@ class Task:
         labels: order of the labels in tables.
         parameters: sent with each request.
         data_columns: the columns of the data.
+        pair_column: column of a second text, for the task that has one.
+        known_labels: the model's own classes, in the order of their ids.
     """
 
     name: ClassVar[str]
@@ -44,11 +46,15 @@ class Task:
         labels: Sequence[str] | None = None,
         parameters: Mapping[str, Any] | None = None,
         data_columns: Sequence[str] = (),
+        pair_column: str | None = None,
+        known_labels: Sequence[str] = (),
     ) -> None:
         text, label = self.default_columns(data_columns)
         self.text_column = text_column or text
         self.label_column = label_column or label
         self.labels = labels
+        self.pair_column = pair_column
+        self.known_labels = tuple(known_labels)
         self.parameters = dict(parameters or {})
 
     def default_columns(self, data_columns: Sequence[str]) -> tuple[str, str]:
@@ -58,7 +64,8 @@ class Task:
     @property
     def columns(self) -> dict[str, str]:
         """Setting to column that the data must have."""
-        return {"text_column": self.text_column, "label_column": self.label_column}
+        columns = {"text_column": self.text_column, "label_column": self.label_column}
+        return columns | ({"text_pair_column": self.pair_column} if self.pair_column else {})
 
     def prepare(self) -> None:
         """Called before the first request: fails where a library is missing."""
@@ -110,6 +117,14 @@ class Task:
         Raises:
             UserInputError: answers like these cannot be measured against the data.
         """
+
+    def settle(self, examples: Sequence[Example]) -> list[str]:
+        """Choose what depends on all rows, before the first request; returns what to tell of it."""
+        return []
+
+    def remarks(self, predictions: Sequence[Prediction]) -> list[str]:
+        """What to tell of the scored predictions beside their metrics."""
+        return []
 
     def identity(self) -> dict[str, Any]:
         """What makes the same row another request, or its answer another prediction."""

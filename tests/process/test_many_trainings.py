@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import sm_launch
 from sm_launch import cli
 
 pytestmark = pytest.mark.slow
@@ -122,3 +123,96 @@ def test_a_matrix_runs_every_combination(
     requests = json.loads(capsys.readouterr().out)
     models = [request["HyperParameters"]["model_name_or_path"] for request in requests]
     assert models == ["org/tiny", "org/small"] * 2
+
+
+def test_every_job_keeps_checkpoints_of_its_own(
+    job: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second job, and every job of a matrix or a sweep: none finds another's."""
+
+    def places(*words: str) -> list[str]:
+        assert cli.run([*words, "--dry-run"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        definitions = [each.get("TrainingJobDefinition", each) for each in
+                       (found if isinstance(found, list) else [found])]  # fmt: skip
+        return [each["CheckpointConfig"]["S3Uri"] for each in definitions]
+
+    matrix = {"parameters": {"training.hyperparameters.learning_rate": [1e-4, 1e-3, 1e-2]}}
+    sweep = {"parameters": {"learning_rate": [1e-4, 1e-3]}, "strategy": "grid",
+             "objective": "eval:loss"}  # fmt: skip
+    for settings in ({"spot": True}, {"checkpoints": "kept"}, {"checkpoints": "s3://b/kept/"}):
+        training = {**job["training"], **settings}  # type: ignore[dict-item]
+        write(job | {"training": training})
+        found = [*places("train"), *places("train")]
+        write(job | {"training": training, "sweep": sweep})
+        found += places("sweep")
+        write(job | {"training": training, "matrix": matrix})
+        found += places("train")
+        assert len(set(found)) == 6, settings
+        parents = {uri.rpartition("/")[0] for uri in found}
+        assert len(parents) == 1, settings
+
+
+def test_resuming_is_asked_for_by_name(
+    job: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(job | {"training": {**job["training"], "spot": True}})  # type: ignore[dict-item]
+    assert cli.run(["train", "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    name = first["TrainingJobName"]
+    assert cli.run(["train", "--resume", name, "--dry-run"]) == 0
+    assert json.loads(capsys.readouterr().out)["CheckpointConfig"] == first["CheckpointConfig"]
+    assert cli.run(["train", "--resume", "mine-20260101-000000-000"]) == 1
+    assert "no such training job" in capsys.readouterr().err
+    write(job)
+    assert cli.run(["train", "--json"]) == 0
+    plain = json.loads(capsys.readouterr().out)["TrainingJobName"]
+    assert cli.run(["train", "--resume", plain]) == 1
+    assert "kept no checkpoints" in capsys.readouterr().err
+    write(job | {"matrix": {"parameters": {"training.hyperparameters.seed": [1, 2]}}})
+    assert cli.run(["train", "--resume", name]) == 2
+    assert "job.yaml has a matrix" in capsys.readouterr().err
+
+
+def test_python_runs_the_matrix_too(job: dict[str, object]) -> None:
+    parameters = {"training.hyperparameters.learning_rate": [1e-4, 1e-3]}
+    write(job | {"matrix": {"parameters": parameters}})
+    done = sm_launch.train("job.yaml")
+    assert isinstance(done, list)
+    assert [each["TrainingJobStatus"] for each in done] == ["Completed"] * 2
+    assert [each["Metrics"]["eval:loss"] for each in done] == [1e-4, 1e-3]
+    started = sm_launch.train(sm_launch.load("job.yaml"), wait=False)
+    assert [each["TrainingJobStatus"] for each in started] == ["InProgress"] * 2
+    assert cli.run(["stop"]) == 0
+    with pytest.raises(sm_launch.LaunchError, match="2 of 2 training jobs"):
+        sm_launch.train("job.yaml", overrides=["matrix.parameters={training.hyperparameters."
+                                               "learning_rate: [0.1, 0.2]}"])  # fmt: skip
+
+
+def test_a_job_of_another_directory_is_not_ones_own(
+    job: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write(job)
+    assert cli.run(["train", "--json"]) == 0
+    theirs = json.loads(capsys.readouterr().out)
+    elsewhere = tmp_path / "an other (project)"
+    elsewhere.mkdir()
+    (elsewhere / "train.jsonl").write_text(Path("train.jsonl").read_text())
+    monkeypatch.chdir(elsewhere)
+    write(job)
+    assert cli.run(["deploy", "--dry-run"]) == 1
+    told = capsys.readouterr().err
+    assert f"{theirs['TrainingJobName']} is not this job's" in told
+    assert str(tmp_path) in told
+    assert cli.run(["deploy", "--dry-run", "--job", theirs["TrainingJobName"]]) == 0
+    capsys.readouterr()
+    assert cli.run(["train", "--json"]) == 0
+    own = json.loads(capsys.readouterr().out)
+    assert cli.run(["deploy", "--dry-run"]) == 0
+    assert own["TrainingJobName"] in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["deploy", "--dry-run"]) == 0
+    assert theirs["TrainingJobName"] in capsys.readouterr().out

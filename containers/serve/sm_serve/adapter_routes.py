@@ -12,12 +12,13 @@ from starlette.routing import Route
 from sm_serve.artefact import ADAPTER_CONFIG, check_links
 from sm_serve.engines.protocol import AdapterHost
 from sm_serve.errors import BadRequest, Conflict, NotFound, StartupError
+from sm_serve.field_table import ADAPTER_LOADING
+from sm_serve.fields import Values
 from sm_serve.gate import read_request
 from sm_serve.handler import EngineHandler
 from sm_serve.routing import by_method
 from sm_serve.schemas import media
 from sm_serve.schemas.openai import require_object
-from sm_serve.schemas.parameters import Fields
 from sm_serve.service import Service
 
 ADAPTERS = "/adapters"
@@ -34,13 +35,9 @@ def adapter_routes(service: Service) -> list[Route]:
         engine = host(service)
         incoming = await read_request(request.scope, request.receive, service)
         document = await incoming.read(media.PLAIN_JSON)
-        fields = Fields(require_object(document.value), "")
+        fields = Values(ADAPTER_LOADING, require_object(document.value))
         name = read_name(fields, service)
         path = read_path(fields, service.settings.base_dir)
-        # An adapter is always loaded at once, and stays until it is deleted.
-        fields.flag("preload")
-        fields.flag("pin")
-        fields.finish()
         # A client that leaves must not stop the model half changed.
         await asyncio.shield(asyncio.ensure_future(engine.load_adapter(name, path)))
         return JSONResponse({"message": f"Adapter {name} registered", "name": name})
@@ -64,9 +61,9 @@ def host(service: Service) -> AdapterHost:
     raise NotFound("this model takes no adapters: a script answers by itself")
 
 
-def read_name(fields: Fields, service: Service) -> str:
+def read_name(fields: Values, service: Service) -> str:
     """A name that no model or other adapter has."""
-    name = fields.take("name")
+    name = fields.get("name")
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable():
         raise fields.wrong("name", name, f"give a printable name of 1 to {MAX_NAME} characters")
     if name == service.settings.served_name:
@@ -74,9 +71,9 @@ def read_name(fields: Fields, service: Service) -> str:
     return name
 
 
-def read_path(fields: Fields, root: Path) -> Path:
+def read_path(fields: Values, root: Path) -> Path:
     """The adapter's directory: below the base directory, with no links out of it."""
-    source = fields.take("src")
+    source = fields.get("src")
     if not isinstance(source, str) or not source:
         raise fields.wrong("src", source, "give the adapter's directory")
     local = source.removeprefix("file://")

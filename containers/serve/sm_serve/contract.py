@@ -32,6 +32,7 @@ PING_SECONDS = 2.0
 HEADER_CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 HEADER_TARGET_MODEL = "x-amzn-sagemaker-target-model"
 HEADER_INFERENCE_ID = "x-amzn-sagemaker-inference-id"
+HEADER_SESSION = "x-amzn-sagemaker-session-id"
 HEADER_ADAPTER = "x-amzn-sagemaker-adapter-identifier"
 """Client headers that the runtime forwards (InvokeEndpoint, model-hosting-container-standards)."""
 

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 access = logging.getLogger("sm_serve.access")
 
 T = TypeVar("T")
-UNGATED = {"/ping", "/metrics", "/execution-parameters", "/openapi.json"}
+UNGATED = {"/ping", "/metrics", "/execution-parameters", "/openapi.json", "/health", "/version"}
 """Routes that answer at any time, however full the queue is."""
 LABELLED = {"/invocations", "/models", "/adapters", openai.MODELS, *openai.ROUTES}
 MAX_REQUEST_ID = 128

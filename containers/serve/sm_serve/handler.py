@@ -26,13 +26,15 @@ from sm_serve.engines.protocol import (
 from sm_serve.errors import (
     ADAPTER_REQUIRED,
     BadRequest,
+    NotAcceptable,
     ServeError,
-    UnsupportedMediaType,
     adapter_not_found,
 )
+from sm_serve.field_table import PARAMETERS
+from sm_serve.fields import Values
 from sm_serve.openai_routes import OpenAI, route_attribute
+from sm_serve.schemas import compression, media, openai
 from sm_serve.schemas import invocation as wire
-from sm_serve.schemas import media, openai
 from sm_serve.schemas.generation import Options, read_options, write_piece, write_result
 from sm_serve.schemas.invocation import Call
 
@@ -83,24 +85,33 @@ class EngineHandler:
         self._generator = engine if isinstance(engine, Generator) else None
         self.openai = OpenAI(engine, settings.served_name)
         default = settings.default_accept
+        self._limit = settings.max_payload_bytes
         self._default = None if default == media.JSON else default
 
     async def invoke(self, request: Incoming) -> Answer:
         """See Handler."""
-        adapter = self._wanted_adapter(request)
-        content = read_content(request)
+        adapter = self.wanted_adapter(request)
+        refuse_sessions(request)
         route = route_attribute(request.headers.get(contract.HEADER_CUSTOM_ATTRIBUTES, ""))
         if route is not None:
             return await self.invoke_openai(route, request)
+        request = unpacked(request, self._limit)
+        content = media.parse_media_type(request.content_type)
         document = await request.read(content)
         if content.type == media.JSON:
+            if self.engine.task is Task.EMBEDDING:
+                document = replace(document, value=gathered(document.value))
             route = openai.route_of(document.value)
             if route is not None:
                 return await self.openai.answer(route, document.value, request.id, adapter)
         invocation = wire.read_invocation(document, content)
         calls = invocation.calls
-        if len(calls) == 1 and calls[0].stream and self._generator is not None:
-            return await self._stream(self._generator, calls[0], request.accept, adapter)
+        if any(call.stream for call in calls):
+            if self._generator is None:
+                raise BadRequest(f"stream=True: {self.engine.task} does not stream: leave it out")
+            if len(calls) > 1:
+                raise BadRequest("stream=True takes one input: send one request for each line")
+            return await self.stream(calls[0], request.accept, adapter)
         kind = wire.choose_output(request.accept, invocation, self._default)
         if len(calls) == 1 and calls[0].fault is None:
             results = [await self.results(calls[0], adapter)]
@@ -114,12 +125,11 @@ class EngineHandler:
 
     async def invoke_openai(self, route: str, request: Incoming) -> Answer:
         """Answers a body in OpenAI's format."""
-        adapter = self._wanted_adapter(request)
-        content = read_content(request)
-        document = await request.read(replace(content, type=media.JSON))
-        return await self.openai.answer(route, document.value, request.id, adapter)
+        adapter = self.wanted_adapter(request)
+        value = await self.read_json(request)
+        return await self.openai.answer(route, value, request.id, adapter)
 
-    def _wanted_adapter(self, request: Incoming) -> str | None:
+    def wanted_adapter(self, request: Incoming) -> str | None:
         """The adapter that the client's header names. NotFound where there are no adapters."""
         name = request.headers.get(contract.HEADER_ADAPTER) or None
         if name is not None and not isinstance(self.engine, AdapterHost):
@@ -140,7 +150,8 @@ class EngineHandler:
     async def results(self, call: Call, adapter: str | None = None) -> list[Any]:
         """One result for each input of a call; a header's adapter goes before the body's."""
         if self._predictor is not None:
-            parameters = {**call.parameters, ADAPTER: adapter} if adapter else call.parameters
+            parameters = check_parameters(self._predictor.task, call.parameters)
+            parameters = {**parameters, ADAPTER: adapter} if adapter else parameters
             return await self._predictor.predict(call.inputs, parameters)
         if self._generator is not None:
             options = read_options(call.parameters, self._generator.defaults)
@@ -164,6 +175,7 @@ class EngineHandler:
             options.sampling,
             adapter=options.adapter,
             truncate=options.truncate,
+            beams=options.beams,
         )
         pieces = [piece async for piece in engine.generate(request)]
         text = "".join(piece.text for piece in pieces)
@@ -171,15 +183,24 @@ class EngineHandler:
             text = prompt + text
         return write_result(text, pieces, details=options.details)
 
-    async def _stream(
-        self, engine: Generator, call: Call, accept: str | None, adapter: str | None
-    ) -> Answer:
+    async def read_json(self, request: Incoming) -> Any:
+        """The value of a JSON body, whatever its Content-Type says."""
+        refuse_sessions(request)
+        request = unpacked(request, self._limit)
+        content = media.parse_media_type(request.content_type)
+        return (await request.read(replace(content, type=media.JSON))).value
+
+    async def stream(self, call: Call, accept: str | None, adapter: str | None = None) -> Answer:
+        """Streams the answer to a call of one input."""
+        engine = self._generator
+        if engine is None:
+            raise BadRequest(f"stream=True: {self.engine.task} does not stream: leave it out")
         if len(call.inputs) != 1:
             raise BadRequest("stream: true takes one input: send one request for each")
-        kind = media.choose_accept(
-            accept, (media.EVENT_STREAM, media.JSON_LINES), media.EVENT_STREAM
-        )
+        kind = stream_type(accept)
         options = read_options(call.parameters, engine.defaults)
+        if options.sampling.prompt_logprobs is not None:
+            raise BadRequest("parameters.decoder_input_details: a stream does not tell it")
         if options.sequences > 1:
             raise BadRequest("stream: true gives one answer: leave num_return_sequences out")
         prompt = check_prompt(call.inputs[0])
@@ -190,6 +211,7 @@ class EngineHandler:
                 stream=True,
                 adapter=adapter or options.adapter,
                 truncate=options.truncate,
+                beams=options.beams,
             )
         )
 
@@ -198,7 +220,7 @@ class EngineHandler:
             return b"data:" + data + b"\n\n" if kind == media.EVENT_STREAM else data + b"\n"
 
         async def body() -> AsyncGenerator[bytes]:
-            text = ""
+            text = prompt if options.full_text and isinstance(prompt, str) else ""
             async for piece in pieces:
                 text += piece.text
                 yield frame(write_piece(piece, text))
@@ -227,14 +249,59 @@ class EngineHandler:
         self.engine.close()
 
 
-def read_content(request: Incoming) -> media.MediaType:
-    """The body's type; UnsupportedMediaType for one that is compressed."""
-    encoding = request.headers.get("content-encoding", "")
-    if encoding.lower() not in ("", "identity"):
-        raise UnsupportedMediaType(
-            f"Content-Encoding {encoding[:40]!r} is not supported: send the body uncompressed"
+def check_parameters(task: Task, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of an encoder that its engine is to know. BadRequest names what it cannot obey."""
+    table = PARAMETERS.get(task, ())
+    Values(table, parameters, "parameters.", task.value)
+    idle = {field.name for field in table if field.label or field.refusal}
+    return {name: value for name, value in parameters.items() if name not in idle}
+
+
+def refuse_sessions(request: Incoming) -> None:
+    """A session would have to be kept: BadRequest names the header."""
+    if session := request.headers.get(contract.HEADER_SESSION):
+        raise BadRequest(
+            f"X-Amzn-SageMaker-Session-Id={session[:40]!r}: this model keeps no sessions: leave"
+            " SessionId out",
+            code="sessions_not_supported",
         )
-    return media.parse_media_type(request.content_type)
+
+
+def stream_type(accept: str | None) -> str:
+    """JSON Lines where the client asks for them, else server-sent events.
+
+    Clients of stock endpoints stream with the Accept header of their plain answers.
+    """
+    try:
+        return media.choose_accept(
+            accept, (media.EVENT_STREAM, media.JSON_LINES), media.EVENT_STREAM
+        )
+    except NotAcceptable:
+        return media.EVENT_STREAM
+
+
+ROOT_PARAMETERS = ("normalize", "prompt_name", "truncate", "truncation_direction")
+"""Of feature extraction: Hugging Face's clients, and TEI's, write these beside `inputs`."""
+
+
+def gathered(value: Any) -> Any:
+    """A body with its parameters in their place."""
+    if not isinstance(value, dict) or "inputs" not in value:
+        return value
+    beside = {name: value[name] for name in ROOT_PARAMETERS if name in value}
+    parameters = value.get("parameters")
+    if not beside or not isinstance(parameters, dict | None):
+        return value
+    rest = {name: inner for name, inner in value.items() if name not in beside}
+    return {**rest, "parameters": {**beside, **(parameters or {})}}
+
+
+def unpacked(request: Incoming, limit: int) -> Incoming:
+    """The request with its body uncompressed."""
+    encoding = request.headers.get("content-encoding", "")
+    if not encoding:
+        return request
+    return replace(request, body=compression.unpack(request.body, encoding, limit))
 
 
 async def started(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from sm_serve.errors import BadRequest
+from sm_serve.http_upgrades import Parser, without_offer
 
 JOIN_BYTES = 65536
 """What may wait to be joined; beyond it the transport's flow control must have its say."""
 MAX_HEAD_BYTES = 65536
 """Of a request's first line and headers; the parser would take them at any length."""
+LOOK_SECONDS = 0.2
+"""How often to look whether a client that sends no more has left."""
 HEADER_SIGNS = 4
 """Beside a header's name and value: the colon, a blank, the end of the line."""
 HEAD_SECONDS = 20.0
@@ -62,6 +66,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     _in_head = False
     _head_bytes = 0
+    _no_more = False
+    """Whether the client has closed its side."""
     _loose = 0
     """What came since the parser last told of a part: of a line that has no end yet."""
     _head_timer: asyncio.TimerHandle | None = None
@@ -72,6 +78,53 @@ class HttpProtocol(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._renew_parser()
+
+    def _renew_parser(self) -> None:
+        self.parser = Parser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+
+    def decline_upgrade(self, rest: bytes) -> None:
+        """The request again without its offer of another protocol, with its body."""
+        parser = self.parser
+        head = without_offer(parser.get_method(), self.url, parser.get_http_version(), self.headers)
+        self._renew_parser()
+        self.parser.feed_data(head + rest)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more: what it has sent is answered before the connection closes.
+
+        One that has left altogether looks the same until it is sent something: 100 Continue, which
+        may come before any answer, makes its system reset the connection.
+        """
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or cycle.more_body or self._in_head:
+            return False
+        self._no_more = True
+        if not cycle.response_started and self.scope["http_version"] == "1.1":
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.loop.call_later(LOOK_SECONDS, self._look_for_reset)
+        return True
+
+    def _look_for_reset(self) -> None:
+        """Whether the client has left; nobody else tells, as nothing is read any more."""
+        cycle = self.cycle
+        if self.transport.is_closing() or cycle.response_started:
+            return
+        peer = self.transport.get_extra_info("socket")
+        if peer.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.transport.abort()
+        else:
+            self.loop.call_later(LOOK_SECONDS, self._look_for_reset)
+
+    def on_response_complete(self) -> None:
+        """See uvicorn."""
+        super().on_response_complete()
+        if self._no_more and self.cycle.response_complete and not self.transport.is_closing():
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
@@ -106,6 +159,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """See httptools."""
+        if self.parser.should_upgrade():  # see decline_upgrade
+            return
         self._in_head, self._head_bytes, self._loose = False, 0, 0
         self._stop_timer()
         if not self.transport.is_closing():
@@ -119,6 +174,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """See httptools."""
+        if self.parser.should_upgrade():
+            return
         self._head_bytes, self._loose = 0, 0
         if not self.transport.is_closing():
             super().on_message_complete()

@@ -64,7 +64,7 @@ class OpenAI:
             raise BadRequest(f"{route} needs a language model: this is {self._engine.task}")
         job = openai.parse_generation(route, body, self._engine.defaults)
         job = job.calling(self._engine.chat_template)
-        name, chosen = self._choose(job.model, adapter)
+        name, chosen = self.choose(job.model, adapter)
         writer = openai.Writer(job, name, request_id)
         requests = [
             replace(request, sampling=request.sampling.nth(n), adapter=chosen)
@@ -78,16 +78,18 @@ class OpenAI:
         answers = await self._collect(self._engine, requests)
         return Answer(dump(writer.whole(answers)), media.JSON)
 
-    def _choose(self, name: str, adapter: str | None) -> tuple[str, str | None]:
+    def choose(self, name: str, adapter: str | None) -> tuple[str, str | None]:
         """The model's name for the answer, and the adapter that gives it."""
         if adapter is not None:
             return adapter, adapter
-        if name and name not in self.names:
+        others = self.names[1:]
+        if name and name not in self.names and others:
             raise NotFound(
                 f"model {name!r} does not exist: give one of {', '.join(self.names)}",
                 code="model_not_found",
             )
-        return name or self._name, name if name not in ("", self._name) else None
+        # Without adapters there is nothing to choose: the name is the client's label.
+        return name or self._name, name if name in others else None
 
     async def _collect(self, engine: Generator, requests: list[GenerationRequest]) -> list[Delta]:
         async def one(request: GenerationRequest) -> Delta:
@@ -133,7 +135,7 @@ class OpenAI:
                     yield event(piece)
                 if delta.finish_reason is not None:
                     last[index] = delta
-            if job.usage_chunk:
+            if job.usage is not openai.Usage.NEVER:
                 yield event(writer.last([last[i] for i in range(len(requests))]))
             yield openai.DONE
         finally:
@@ -147,7 +149,7 @@ class OpenAI:
                 f"/v1/embeddings needs an embedding model: this is {self._engine.task}"
             )
         texts, encoding, model, dimensions = embeddings.parse_embeddings(body)
-        name, chosen = self._choose(model, adapter)
+        name, chosen = self.choose(model, adapter)
         results = await self._engine.predict(texts, {"count_tokens": True, ADAPTER: chosen})
 
         def written() -> bytes:

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sm_serve import openapi
 from sm_serve.adapter_routes import adapter_routes
+from sm_serve.client_routes import client_routes
 from sm_serve.errors import NotFound
 from sm_serve.gate import Gate, respond
 from sm_serve.handler import EngineHandler
@@ -99,5 +100,6 @@ def build_app(service: Service) -> ASGIApp:
         Route("/metrics", metrics, methods=["GET"]),
         Route(openapi.PATH, document, methods=["GET"]),
     ]
+    routes += client_routes(service)
     routes += model_routes(service) if service.settings.multi_model else adapter_routes(service)
     return Gate(Router(routes, redirect_slashes=False), service)

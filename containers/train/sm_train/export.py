@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sm_train.asking import identity_of_test
 from sm_train.callbacks import print_line
 from sm_train.end_of_turn import teach
 from sm_train.errors import UserError
@@ -41,7 +42,8 @@ def export(job: Job, trainer: Any, tokenizer: Any, results: dict[str, float]) ->
     with staged(job.paths.model) as folder:
         _save_weights(job, model, tokenizer, folder, weights)
         tokenizer.save_pretrained(folder)
-        _write_json(folder / EVAL_RESULTS, results)
+        identity = identity_of_test(job.paths, job.data.test)
+        _write_json(folder / EVAL_RESULTS, {**results, **identity})
         card = model_card(job, results, summary)
         (folder / "README.md").write_text(card, encoding="utf-8")
     print_line(f"model written to {job.paths.model}")
@@ -81,9 +83,9 @@ def _merged_or_kept(job: Job, model: Any, tokenizer: Any, adapter: Path) -> Any:
 
 
 def _name_labels(model: Any, adapter: Path) -> None:
-    """A classifier's config.json beside its adapter: PEFT itself writes no names of labels."""
+    """A config.json beside an adapter: PEFT writes neither labels nor how the task is asked."""
     base = model.get_base_model()
-    if model.active_peft_config.task_type not in ("SEQ_CLS", "TOKEN_CLS"):
+    if model.active_peft_config.task_type not in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"):
         return
     config = copy.deepcopy(base.config)
     # FSDP2 makes a class of its own from the model's.

@@ -12,8 +12,6 @@ from typing import Any
 from sm_train.metrics import cross_entropy
 from sm_train.sampling import LengthGroupedTrainer
 
-_CANDIDATES = 20  # best starts and ends that are combined, as in SQuAD's reference code
-
 
 @dataclass(frozen=True)
 class Windows:
@@ -33,13 +31,13 @@ def windows(
         return None
     from datasets import Dataset
 
-    limit = min(max_length, tokenizer.model_max_length)
+    limit, stride = sizes(tokenizer, max_length, stride)
     encoded = tokenizer(
         _cut([row["question"] for row in rows], tokenizer, limit // 2),
         [row["context"] for row in rows],
         truncation="only_second",
         max_length=limit,
-        stride=min(stride, limit // 3),
+        stride=stride,
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
     )
@@ -57,6 +55,12 @@ def windows(
     columns["end_positions"] = [last for _, last in spans]
     columns["length"] = [len(tokens) for tokens in encoded["input_ids"]]
     return Windows(rows, row_of, offsets, Dataset.from_dict(columns))
+
+
+def sizes(tokenizer: Any, max_length: int, stride: int) -> tuple[int, int]:
+    """Tokens of a window, and how many of them two windows share."""
+    limit = min(max_length, tokenizer.model_max_length)
+    return limit, min(stride, limit // 3)
 
 
 def _cut(questions: list[str], tokenizer: Any, limit: int) -> list[str]:
@@ -88,11 +92,13 @@ class SpanTrainer(LengthGroupedTrainer):
     """A Trainer that scores spans of text, which needs the windows beside the logits."""
 
     def __init__(
-        self, *arguments: Any, window_sets: dict[str, Any], max_answer_length: int, **rest: Any
-    ) -> None:
+        self, *arguments: Any, window_sets: dict[str, Any], max_answer_length: int,
+        may_be_none: bool, **rest: Any
+    ) -> None:  # fmt: skip
         super().__init__(*arguments, **rest)
         self.window_sets = window_sets
         self.max_answer_length = max_answer_length
+        self.may_be_none = may_be_none
         self.compute_metrics = self._scores
         self._prefix = "eval"
 
@@ -109,7 +115,7 @@ class SpanTrainer(LengthGroupedTrainer):
         starts, ends = prediction.predictions[:2]
         if list(prediction.label_ids[0]) != list(asked.dataset["start_positions"]):
             raise RuntimeError("the predictions are of other rows than those to be scored")
-        answers = best_answers(asked, starts, ends, self.max_answer_length)
+        answers = best_answers(asked, starts, ends, self.max_answer_length, self.may_be_none)
         pairs = list(zip(answers, map(accepted, (r["texts"] for r in asked.rows)), strict=True))
         exact = [max(float(plain(a) == plain(t)) for t in texts) for a, texts in pairs]
         overlap = [max(word_f1(a, t) for t in texts) for a, texts in pairs]
@@ -138,36 +144,44 @@ def accepted(texts: Sequence[str]) -> list[str]:
     return [text for text in texts if plain(text)] or [""]
 
 
-def best_answers(asked: Windows, starts: Any, ends: Any, longest: int) -> list[str]:
-    """The text of the likeliest span of each row; "" where no answer is likelier still."""
+def best_answers(
+    asked: Windows, starts: Any, ends: Any, longest: int, may_be_none: bool
+) -> list[str]:
+    """The text of the likeliest span of each row; "" where no answer is likelier still.
+
+    `may_be_none`: whether some questions have no answer.
+    """
     best: dict[int, tuple[float, str]] = {}
-    if any(not row["texts"] for row in asked.rows):
+    if may_be_none:
         for window, row in enumerate(asked.row_of):
             nothing = float(starts[window][0] + ends[window][0])
             best[row] = min(best.get(row, (nothing, "")), (nothing, ""))
     for window, row in enumerate(asked.row_of):
         places, context = asked.offsets[window], asked.rows[row]["context"]
-        for score, first, last in _spans(places, starts[window], ends[window], longest):
-            if row not in best or score > best[row][0]:
-                begin, end = places[first], places[last]
-                assert begin is not None
-                assert end is not None
-                best[row] = (score, context[begin[0] : end[1]])
+        found = _best_span(places, starts[window], ends[window], longest)
+        if found and (row not in best or found[0] > best[row][0]):
+            score, first, last = found
+            begin, end = places[first], places[last]
+            assert begin is not None
+            assert end is not None
+            best[row] = (score, context[begin[0] : end[1]])
     return [best.get(row, (0.0, ""))[1] for row in range(len(asked.rows))]
 
 
-def _spans(
+def _best_span(
     places: Sequence[Any], starts: Any, ends: Any, longest: int
-) -> list[tuple[float, int, int]]:
+) -> tuple[float, int, int] | None:
+    """The highest sum of logits, and its first and last token."""
+    import numpy
+
     inside = [i for i, place in enumerate(places) if place is not None]
-    firsts = sorted(inside, key=lambda i: -starts[i])[:_CANDIDATES]
-    lasts = sorted(inside, key=lambda i: -ends[i])[:_CANDIDATES]
-    return [
-        (float(starts[first] + ends[last]), first, last)
-        for first in firsts
-        for last in lasts
-        if first <= last < first + longest
-    ]
+    if not inside:
+        return None
+    sums = numpy.asarray(starts)[inside][:, None] + numpy.asarray(ends)[inside][None]
+    allowed = numpy.triu(numpy.ones_like(sums, dtype=bool))
+    allowed &= ~numpy.triu(allowed, longest)
+    first, last = divmod(int(numpy.where(allowed, sums, -numpy.inf).argmax()), len(inside))
+    return float(sums[first, last]), inside[first], inside[last]
 
 
 def plain(text: str) -> str:

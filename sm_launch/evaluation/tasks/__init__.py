@@ -11,10 +11,12 @@ from sm_launch.evaluation.tasks.classification import TextClassification
 from sm_launch.evaluation.tasks.embedding import Embedding
 from sm_launch.evaluation.tasks.generation import TextGeneration
 from sm_launch.evaluation.tasks.question_answering import QuestionAnswering
+from sm_launch.evaluation.tasks.regression import TextRegression
 from sm_launch.evaluation.tasks.token_classification import TokenClassification
 
 TASKS: dict[str, type[Task]] = {
     "text-classification": TextClassification,
+    "text-regression": TextRegression,
     "question-answering": QuestionAnswering,
     "text-generation": TextGeneration,
     "token-classification": TokenClassification,
@@ -32,6 +34,8 @@ def make_task(
     labels: Sequence[str] | None = None,
     parameters: Mapping[str, Any] | None = None,
     columns: Sequence[str] = (),
+    pair_column: str | None = None,
+    known_labels: Sequence[str] = (),
     answer_pattern: str | None = None,
 ) -> Task:
     """A task by name.
@@ -43,6 +47,8 @@ def make_task(
         labels: order of the labels in tables.
         parameters: sent with each request (`max_new_tokens`, …).
         columns: the columns of the data, from which some tasks choose their default.
+        pair_column: column of the second text of a pair (text-classification).
+        known_labels: the model's classes in the order of their ids, which numbers in the data name.
         answer_pattern: what is taken out of generated text before exact match.
 
     Raises:
@@ -69,6 +75,8 @@ def make_task(
         labels=labels,
         parameters=parameters or {},
         data_columns=columns,
+        pair_column=pair_column,
+        known_labels=known_labels,
         **extra,
     )
 

@@ -27,10 +27,32 @@ class TextClassification(Task):
     DEFAULT_COLUMNS = ("text", "label")
     lists = True
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._numbers: set[int] = set()
+
     def example(self, index: int, row: Row) -> Example:
-        text = required_text(row, self.text_column, "text")
-        gold = required_text(row, self.label_column, "label").strip()
-        return Example(index, text, gold)
+        required_text(row, self.label_column, "label")
+        return text_example(self, index, row, self._name(row[self.label_column]))
+
+    def _name(self, value: Any) -> str:
+        """The class's name; a number that is no name counts the model's classes, as in training.
+
+        CSV and Parquet readers make floats of numbers with gaps between them.
+        """
+        whole = isinstance(value, float) and value.is_integer()
+        name = str(int(value) if whole else value).strip()
+        known = self.known_labels
+        if name in known or not (name.isdecimal() and int(name) < len(known)):
+            return name
+        self._numbers.add(int(name))
+        return known[int(name)]
+
+    def settle(self, examples: Sequence[Example]) -> list[str]:
+        if not self._numbers:
+            return []
+        shown = ", ".join(f"{n} = {self.known_labels[n]}" for n in sorted(self._numbers))
+        return [f"the labels of the data are numbers, read as the model's classes: {shown}"]
 
     def encode(self, examples: Sequence[Example]) -> bytes:
         # `top_k` null means the scores of all labels.
@@ -62,7 +84,8 @@ class TextClassification(Task):
                 field="the endpoint's first answers",
                 value=strange[0],
                 fix="set evaluation.parameters to {function_to_apply: softmax}, or sigmoid where "
-                "a text may have several labels; a model that gives one measure is a regression",
+                "a text may have several labels; evaluation.task text-regression where the model "
+                "gives one number",
             )
         _check_names(found, golds)
 
@@ -71,6 +94,15 @@ class TextClassification(Task):
 
     def statistic(self, predictions: Sequence[Prediction]) -> Statistic:
         return classification_statistic(predictions)
+
+
+def text_example(task: Task, index: int, row: Row, gold: str) -> Example:
+    """A text, or the pair of two where the task has a column for the second."""
+    text = required_text(row, task.text_column, "text")
+    if task.pair_column is None:
+        return Example(index, text, gold)
+    second = required_text(row, task.pair_column, "second text")
+    return Example(index, f"{text}\n{second}", gold, {"text": text, "text_pair": second})
 
 
 def _no_probability(answer: Answer) -> float | None:

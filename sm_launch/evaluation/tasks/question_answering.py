@@ -34,12 +34,20 @@ class QuestionAnswering(Task):
         return {**super().columns, "context_column": self.context_column}
 
     def example(self, index: int, row: Row) -> Example:
-        question = required_text(row, self.text_column, "question")
+        question = required_text(row, self.text_column, "question").strip()
         context = required_text(row, self.context_column, "context")
-        accepted = accepted_answers(row.get(self.label_column))
+        impossible = row.get("is_impossible") is True
+        accepted = () if impossible else accepted_answers(row.get(self.label_column))
         payload = {"question": question, "context": context}
         gold = accepted[0] if accepted else ""
         return Example(index, question, gold, payload, accepted)
+
+    def settle(self, examples: Sequence[Example]) -> list[str]:
+        unanswered = sum(not example.references for example in examples)
+        if not unanswered or self.parameters.get("handle_impossible_answer") is not None:
+            return []
+        self.parameters["handle_impossible_answer"] = True
+        return [f"{unanswered} questions have no answer: handle_impossible_answer is sent"]
 
     def read(self, example: Example, answer: Any) -> Prediction:
         found = answer[0] if isinstance(answer, list) and answer else answer

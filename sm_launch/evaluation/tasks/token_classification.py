@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sm_launch.evaluation.entities import Span, answered_spans, spans
+from sm_launch.evaluation.entities import OUTSIDE, Span, answered_spans, spans, within
 from sm_launch.evaluation.examples import Example, Row, UnusableRow
 from sm_launch.evaluation.result import ClassMetrics, Metrics, Prediction, TextMetrics
 from sm_launch.evaluation.task import Statistic, Task
@@ -17,6 +17,9 @@ from sm_launch.evaluation.wire import WireError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+CUT = "cut_words"
+"""Words of a row that the model did not read."""
 
 
 class TokenClassification(Task):
@@ -29,7 +32,10 @@ class TokenClassification(Task):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.parameters = {"aggregation_strategy": "none", **self.parameters}
+        # "first" is the rule of training: a word has the tag of its first token. Which tokens
+        # make a word only the data knows, so all tokens are asked for.
+        if self.parameters.get("aggregation_strategy", "first") == "first":
+            self.parameters |= {"aggregation_strategy": "none", "ignore_labels": []}
 
     def example(self, index: int, row: Row) -> Example:
         words, tags = _list(row, self.text_column), _list(row, self.label_column)
@@ -37,17 +43,43 @@ class TokenClassification(Task):
             raise UnusableRow(f"{len(words)} words and {len(tags)} tags")
         if not words:
             raise UnusableRow(f"no words in column {self.text_column!r}")
+        words = [str(word) for word in words]
         text = " ".join(words)
-        return Example(index, text, _shown(spans(tags)), references=tuple(words))
-
-    def read(self, example: Example, answer: Any) -> Prediction:
-        found = _found(answer, example.references)
-        return Prediction(
-            example.index, example.text, example.gold, _shown(found), slices=example.slices
+        return Example(
+            index, text, _shown(spans([self._name(tag) for tag in tags])), references=tuple(words)
         )
 
+    def _name(self, tag: Any) -> str:
+        """The tag's name; a number counts the model's tags, as in training."""
+        known = self.known_labels
+        counts = isinstance(tag, int) and 0 <= tag < len(known)
+        return known[tag] if counts and str(tag) not in known else str(tag)
+
+    def read(self, example: Example, answer: Any) -> Prediction:
+        try:
+            return self._read(example, answer)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise WireError(f"not a list of entities: {str(answer)[:120]}") from error
+
+    def _read(self, example: Example, answer: Any) -> Prediction:
+        words, gold = example.references, example.gold
+        found, known = answered_spans(answer, words, told_all=self._told_all(answer))
+        values = {}
+        if len(known) < len(words):
+            gold = _shown(within(_spans_in(gold), known))
+            values = {CUT: float(len(words) - len(known))}
+        return Prediction(
+            example.index, example.text, gold, _shown(found), values=values, slices=example.slices
+        )
+
+    def _told_all(self, answer: Any) -> bool:
+        """Whether the answer holds all tokens, and not only those of entities."""
+        if self.known_labels and OUTSIDE not in self.known_labels:
+            return True
+        return any(token.get("entity") == OUTSIDE for token in answer)
+
     def score(self, prediction: Prediction) -> Prediction:
-        found, gold = _read(prediction.predicted), _read(prediction.gold)
+        found, gold = _spans_in(prediction.predicted), _spans_in(prediction.gold)
         values: Counter[str] = Counter()
         for kind, *_ in found & gold:
             values[f"right:{kind}"] += 1
@@ -59,7 +91,16 @@ class TokenClassification(Task):
         # Of one row; over all rows, none expected and none found is 0, as seqeval has it.
         measured = {"f1": f1 if found or gold else 1.0, "exact_match": float(found == gold)}
         measured |= {name: float(count) for name, count in values.items()}
-        return replace(prediction, values=measured)
+        return replace(prediction, values={**prediction.values, **measured})
+
+    def remarks(self, predictions: Sequence[Prediction]) -> list[str]:
+        cut = [p.values[CUT] for p in predictions if CUT in p.values]
+        if not cut:
+            return []
+        return [
+            f"{sum(cut):.0f} words of {len(cut)} rows have no token within what the model reads; "
+            "they count in no metric, in training neither"
+        ]
 
     def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
         import numpy as np
@@ -70,7 +111,7 @@ class TokenClassification(Task):
         return TextMetrics(summary, tuple(_of_kind(kind, totals) for kind in kinds))
 
     def may_lack(self, name: str) -> bool:
-        return ":" not in name  # right:PER and the like are counts
+        return ":" not in name and name != CUT  # right:PER and the like are counts
 
     def statistic(self, predictions: Sequence[Prediction]) -> Statistic:
         import numpy as np
@@ -96,14 +137,7 @@ class TokenClassification(Task):
         return of
 
 
-def _found(answer: Any, words: Sequence[str]) -> set[Span]:
-    try:
-        return answered_spans(answer, words)
-    except (TypeError, KeyError, AttributeError) as error:
-        raise WireError(f"not a list of entities: {str(answer)[:120]}") from error
-
-
-def _list(row: Row, column: str) -> list[str]:
+def _list(row: Row, column: str) -> list[Any]:
     value = row.get(column)
     if isinstance(value, str):
         try:
@@ -112,7 +146,7 @@ def _list(row: Row, column: str) -> list[str]:
             value = value.split()
     if not isinstance(value, list):
         raise UnusableRow(f"no list in column {column!r}")
-    return [str(item) for item in value]
+    return list(value)
 
 
 def _shown(found: set[Span]) -> str:
@@ -127,12 +161,12 @@ def readable(text: str, answer: str) -> str:
         answer: what was found or expected, as the prediction holds it.
     """
     words = text.split(" ")
-    found = sorted(_read(answer), key=lambda span: span[1:])
+    found = sorted(_spans_in(answer), key=lambda span: span[1:])
     parts = [f"{' '.join(words[first : last + 1])} ({kind})" for kind, first, last in found]
     return ", ".join(parts) or "none"
 
 
-def _read(text: str) -> set[Span]:
+def _spans_in(text: str) -> set[Span]:
     return {(kind, first, last) for kind, first, last in json.loads(text)}
 
 

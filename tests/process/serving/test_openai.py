@@ -99,7 +99,12 @@ def test_models_are_listed(client):
     assert [model.id for model in client.models.list()] == ["model"]
     assert client.models.retrieve("model").id == "model"
     with pytest.raises(openai.NotFoundError, match="does not exist"):
-        client.chat.completions.create(model="gpt-9", messages=HELLO)
+        client.models.retrieve("gpt-9")
+
+
+def test_without_adapters_the_models_name_is_the_clients_label(client):
+    answer = client.chat.completions.create(model="gpt-9", messages=HELLO, max_tokens=2)
+    assert answer.model == "gpt-9"
 
 
 @pytest.mark.parametrize(
@@ -154,7 +159,7 @@ def test_the_chat_template_gets_the_clients_variables(language_model_dir, tmp_pa
             return answer.choices[0].text, answer.usage.prompt_tokens
 
         thinking = {"chat_template_kwargs": {"thinking": True}}
-        assert ask(verbosity="low", prompt_cache_retention="24h") == expect("hello")
+        assert ask(verbosity="medium", prompt_cache_retention="in_memory") == expect("hello")
         assert ask(extra_body=thinking) == expect("hello bad")
         assert ask(reasoning_effort="low") == expect("hellolow")
         with pytest.raises(openai.BadRequestError, match=r"kwargs\.tools is not for") as refused:

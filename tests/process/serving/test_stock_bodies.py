@@ -177,7 +177,7 @@ def test_generation_tells_why_it_ended_in_the_words_of_stock_endpoints(language_
         ({"watermark": True}, "watermark=True"),
         ({"typical_p": 0.5}, "typical_p=0.5"),
         ({"truncate": 0}, "truncate=0"),
-        ({"max_length": 30}, "max_length is unknown"),
+        ({"max_length": 1}, "max_length=1 leaves no token"),
         ({"candidate_labels": ["a"]}, "candidate_labels is unknown"),
     ],
 )

@@ -37,19 +37,28 @@ TOOLS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["hermes", "without"])
-def client(request, pool, language_model_dir, language_model):
-    """A model whose template shows tools, and one whose template has none."""
-    server = language_model
-    if request.param == "hermes":
-
-        def make(path):
-            shutil.copytree(language_model_dir, path)
-            (path / "chat_template.jinja").write_text(TEMPLATE)
-            return path
-
-        server = pool.server("tools", pool.model("tools", make))
+def connect(server):
     return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+
+
+@pytest.fixture(scope="module")
+def hermes(pool, language_model_dir):
+    """A model whose template shows tools."""
+
+    def make(path):
+        shutil.copytree(language_model_dir, path)
+        (path / "chat_template.jinja").write_text(TEMPLATE)
+        return path
+
+    return connect(pool.server("tools", pool.model("tools", make)))
+
+
+@pytest.fixture(scope="module", params=["hermes", "without"])
+def client(request, language_model):
+    """The same, and one whose template has none: it can be made to call all the same."""
+    if request.param == "hermes":
+        return request.getfixturevalue("hermes")
+    return connect(language_model)
 
 
 def ask(client, **options):
@@ -100,7 +109,15 @@ def test_the_clients_own_stream_helper_assembles_a_forced_call(client):
     assert len(message.tool_calls) == 1
 
 
-def test_none_and_auto_answer_in_words(client):
+def test_tools_that_the_model_is_not_shown_are_refused(language_model):
+    client = connect(language_model)
+    with pytest.raises(openai.BadRequestError, match="shows it no tools"):
+        ask(client)
+    assert ask(client, tool_choice="none", max_tokens=3).choices[0].message.tool_calls is None
+
+
+def test_none_and_auto_answer_in_words(hermes):
+    client = hermes
     plain = ask(client, tools=openai.omit, temperature=0, max_tokens=20).choices[0]
     for options in ({"tool_choice": "none"}, {"tool_choice": "none", "parallel_tool_calls": False}):
         choice = ask(client, temperature=0, max_tokens=20, **options).choices[0]
@@ -114,18 +131,15 @@ def test_none_and_auto_answer_in_words(client):
     assert choice.finish_reason in ("length", "stop")
 
 
-def test_calls_that_the_model_writes_by_itself_are_read(client):
+def test_calls_that_the_model_writes_by_itself_are_read(hermes):
     """A constraint makes the tiny model write what a trained one writes by its own will."""
     call = (
         r'<tool_call>\n\{"name": "weather", "arguments": \{"city": "(good|bad)"\}\}\n</tool_call>'
     )
+    client = hermes
     extra = {"guided_regex": rf"Sure\. {call}\n{call}".replace("\\n", "\n")}
     choice = ask(client, extra_body=extra).choices[0]
     chunks = list(ask(client, extra_body=extra, stream=True, n=2))
-    if choice.finish_reason == "stop":  # without tools in its template nothing is a call
-        assert "<tool_call>" in choice.message.content
-        assert choice.message.tool_calls is None
-        return
     assert choice.finish_reason == "tool_calls"
     assert choice.message.content == "Sure."
     assert [c.function.name for c in choice.message.tool_calls] == ["weather"] * 2
@@ -142,7 +156,8 @@ def test_calls_that_the_model_writes_by_itself_are_read(client):
     assert len(lone.message.tool_calls) == 1
 
 
-def test_a_conversation_with_calls_goes_on(client):
+def test_a_conversation_with_calls_goes_on(hermes):
+    client = hermes
     call = {"id": "c1", "type": "function",
             "function": {"name": "weather", "arguments": '{"city": "one"}'}}  # fmt: skip
     messages = [

@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 
 import sm_launch
 from sm_launch import cli
+from sm_launch.errors import LaunchError
 
 from .conftest import ROLE, processes_below, wait_for, wait_for_endpoint
 
@@ -88,9 +89,12 @@ def test_weights_can_be_changed(session, two_variants):
 
 
 def test_the_command_moves_the_traffic(session, two_variants, monkeypatch, capsys):
-    monkeypatch.setattr("sm_launch.sessions.open_session", lambda *_, **__: session)
-    monkeypatch.setattr("sm_launch.commands.weights.open_session", lambda *_, **__: session)
+    monkeypatch.setattr("sm_launch.workplace.open_session", lambda *_, **__: session)
     two_variants()
+    arn = session.describe_endpoint(EndpointName="two")["EndpointArn"]
+    with pytest.raises(LaunchError, match="sm-launch did not make it"):
+        sm_launch.weights("two", {"v1": 1}, target="process")
+    session.add_tags(ResourceArn=arn, Tags=[{"Key": "sm-launch:job", "Value": "some"}])
     with pytest.raises(ClientError, match="in-progress"):
         sm_launch.weights("two", {"v1": 1}, target="process")
     wait_for_endpoint(session, "two")

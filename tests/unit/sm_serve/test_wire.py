@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from sm_serve.engines.protocol import Delta
 from sm_serve.errors import BadRequest, NotAcceptable, ServeError, UnsupportedMediaType
+from sm_serve.field_table import CHAT
+from sm_serve.fields import Values
 from sm_serve.openai_routes import route_attribute
 from sm_serve.schemas import documents, media, openai
 from sm_serve.schemas import invocation as wire
-from sm_serve.schemas.constraints import read_openai
+from sm_serve.schemas.constraints import read_constraint
 from sm_serve.schemas.generation import read_options
-from sm_serve.schemas.parameters import Fields
 
 TYPES = [media.JSON, media.JSON_LINES, media.CSV, media.TEXT, "image/png"]
 OPENAI_FIELDS = [
@@ -220,7 +221,7 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
     ],
 )
 def test_constraints_are_read_in_each_dialect(body, kind, value):
-    constraint = read_openai(Fields(body, ""))
+    constraint = read_constraint(Values(CHAT, body))
     assert (constraint and constraint.kind) == kind
     assert (constraint and constraint.value) == value
 
@@ -239,7 +240,7 @@ def test_constraints_are_read_in_each_dialect(body, kind, value):
 )
 def test_wrong_constraints_are_named(body, message):
     with pytest.raises(BadRequest, match=re.escape(message)):
-        read_openai(Fields(body, ""))
+        read_constraint(Values(CHAT, body))
 
 
 @pytest.mark.parametrize("grammar", [{"type": {}, "value": "a"}, {"type": "json"}, [], "a"])
@@ -276,3 +277,66 @@ def test_long_answers_are_the_same_json():
     ):
         whole = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
         assert wire.dump(value) == whole
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a\nb\n", ["a", "b"]),
+        ("inputs\na\n", ["a"]),
+        ('"I loved it, really"\n', ["I loved it, really"]),
+        ("question,context\nq,c\n", [{"question": "q", "context": "c"}]),
+        ("Text_pair , TEXT\nb,a\n", [{"text_pair": "b", "text": "a"}]),
+        ("a,b\nc,d\n", "row 1 has 2 columns"),
+        ("a\nb\nc,d\n", "row 3 has 2 columns"),
+        ("id,text\n1,a\n", "CSV column 'id' is unknown"),
+        ("text,text\na,b\n", "there twice"),
+        ("text,label\na,b\n", "CSV column 'label'"),
+        ("question,context\nq\n", "row 2 has 1 columns"),
+    ],
+)
+def test_csv_is_read_by_its_header_or_refused(text, expected):
+    if isinstance(expected, list):
+        assert documents.parse_csv(text) == expected
+    else:
+        with pytest.raises(BadRequest, match=re.escape(expected)):
+            documents.parse_csv(text)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"response_format": {"type": "json", "value": SCHEMA}},
+        {"response_format": {"type": "json_object", "value": SCHEMA}},
+        {"response_format": {"type": "json_object", "schema": SCHEMA}},
+        {"response_format": {"type": "json_schema", "value": {"schema": SCHEMA, "name": "x"}}},
+        {"response_format": {"type": "json_schema", "schema": SCHEMA, "name": "x"}},
+        {"response_format": {"type": "json_schema",
+                             "json_schema": {"name": "x", "strict": True, "schema": SCHEMA}}},
+        {"grammar": {"type": "json", "value": SCHEMA}},
+        {"guided_json": SCHEMA},
+        {"structured_outputs": {"json": SCHEMA}},
+    ],
+)  # fmt: skip
+def test_every_spelling_of_a_schema_means_the_same(body):
+    for reader in (
+        lambda: read_constraint(Values(CHAT, body)),
+        lambda: read_options(body).sampling.constraint,
+    ):
+        constraint = reader()
+        assert (constraint.kind, constraint.value) == ("json_schema", json.dumps(SCHEMA))
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        ({"type": "json_schema", "json_schema": {"schema": SCHEMA, "x": 1}}, "json_schema.x"),
+        ({"type": "json_schema", "json_schema": {"schema": SCHEMA}, "value": 1}, "value"),
+        ({"type": "text", "value": "a"}, "response_format.type='text'"),
+        ({"type": "regex"}, "response_format"),
+        ({"type": "structural_tag", "structures": []}, "'structural_tag'"),
+    ],
+)
+def test_what_a_format_holds_beside_is_refused(value, named):
+    with pytest.raises(BadRequest, match=re.escape(named)):
+        read_constraint(Values(CHAT, {"response_format": value}))

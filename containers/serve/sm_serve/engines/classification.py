@@ -8,7 +8,7 @@ from typing import Any
 
 from sm_serve.adapter_head import Head
 from sm_serve.engines import aside
-from sm_serve.engines.encoder import TOKENIZING, Tokens
+from sm_serve.engines.encoder import Tokens
 from sm_serve.engines.labels import LabelEngine
 from sm_serve.engines.protocol import Task
 from sm_serve.errors import BadRequest
@@ -16,7 +16,6 @@ from sm_serve.errors import BadRequest
 LABEL_WORK = 50
 """What an answer costs, in characters of text."""
 ACTIVATIONS = ("softmax", "sigmoid", "none")
-PARAMETERS = {"top_k", "function_to_apply", "return_all_scores", *TOKENIZING}
 
 
 class ClassificationEngine(LabelEngine):
@@ -31,12 +30,6 @@ class ClassificationEngine(LabelEngine):
         self, inputs: Sequence[Any], parameters: Mapping[str, Any], adapter: str | None
     ) -> list[Any]:
         """{"label", "score"} an input, or a list of them, best first, when top_k is given."""
-        unknown = sorted(set(parameters) - PARAMETERS)
-        if unknown:
-            raise BadRequest(
-                f"parameters.{unknown[0]} is unknown to text-classification: it takes"
-                f" {', '.join(sorted(PARAMETERS))}"
-            )
         head: Head = self.profile(adapter)
         top_k = read_top_k(parameters, len(head.labels))
         default = default_activation(head.problem_type, len(head.labels))

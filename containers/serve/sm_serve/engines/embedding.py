@@ -8,14 +8,13 @@ from typing import Any
 
 from sm_serve.artefact import Artefact
 from sm_serve.config import Settings
-from sm_serve.engines.encoder import TOKENIZING, EncoderEngine, Tokens
+from sm_serve.engines.encoder import EncoderEngine, Tokens
 from sm_serve.engines.protocol import ADAPTER, Task
 from sm_serve.engines.sentence import Recipe, begin, read_recipe
 from sm_serve.errors import BadRequest
 
 IDS = "ids"
 """For `encode`: the inputs are lists of token ids."""
-PARAMETERS = {"normalize", "count_tokens", "prompt_name", *TOKENIZING}
 
 
 class EmbeddingEngine(EncoderEngine):
@@ -45,11 +44,10 @@ class EmbeddingEngine(EncoderEngine):
         self, inputs: Sequence[Any], parameters: Mapping[str, Any], adapter: str | None
     ) -> list[Any]:
         """Vectors; with count_tokens pairs of vector and number of tokens."""
-        unknown = sorted(set(parameters) - PARAMETERS)
-        if unknown:
-            raise BadRequest(f"parameters.{unknown[0]} is unknown to feature-extraction")
         recipe: Recipe = self.profile(adapter)
         rest = {name: value for name, value in parameters.items() if name != "prompt_name"}
+        if rest.get("truncate") is not None:
+            rest["truncation"] = rest["truncate"]
         if inputs and isinstance(inputs[0], list):
             self._check_ids(inputs)
             rest[IDS] = True

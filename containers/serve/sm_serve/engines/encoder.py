@@ -22,8 +22,6 @@ from sm_serve.engines.protocol import ADAPTER, Task
 from sm_serve.engines.unpadding import remove_padding
 from sm_serve.errors import BadInput, BadRequest, EngineError, StartupError
 
-TOKENIZING = ("truncation", "max_length", "padding")
-"""Parameters of the tokenizer. Padding is the batch's own business, whatever a request says."""
 TRUNCATIONS = ("longest_first", "only_first", "only_second", "do_not_truncate")
 Tokens = dict[str, Any]
 """Columns of one tokenized input: input_ids and what else the model reads, plus extras."""
@@ -226,27 +224,43 @@ def read_truncation(parameters: Mapping[str, Any]) -> bool | str:
 
 
 def split_pairs(inputs: Sequence[Any]) -> tuple[list[str], list[str] | None]:
-    """Texts and, where inputs are {"text", "text_pair"}, their partners."""
+    """Texts and, where inputs are pairs, their partners."""
     if all(isinstance(item, str) for item in inputs):
         return list(inputs), None
-    first: list[str] = []
-    second: list[str] = []
-    pairs = 0
-    for index, item in enumerate(inputs):
-        if not isinstance(item, dict) or not isinstance(item.get("text"), str):
-            raise BadInput(
-                index,
-                f" is a {type(item).__name__}: give a text, or for every input an object"
-                ' {"text": ..., "text_pair": ...}',
-            )
-        pair = item.get("text_pair")
-        if pair is not None and not isinstance(pair, str):
-            raise BadInput(index, ".text_pair must be a text")
-        first.append(item["text"])
-        pairs += pair is not None
-        second.append(pair or "")
-    if pairs == 0:
+    pairs = [read_pair(item, index) for index, item in enumerate(inputs)]
+    first = [one for one, _ in pairs]
+    second = [other for _, other in pairs if other is not None]
+    if not second:
         return first, None
-    if pairs < len(inputs):
+    if len(second) < len(first):
         raise BadRequest("text_pair must be given for all inputs or for none")
     return first, second
+
+
+def read_pair(item: Any, index: int) -> tuple[str, str | None]:
+    """A text, {"text", "text_pair"}, [text, text], or as pipelines have it [[text, text]]."""
+    if isinstance(item, list) and len(item) == 1 and isinstance(item[0], list):
+        item = item[0]
+    if isinstance(item, list) and len(item) == 2:
+        item = {"text": item[0], "text_pair": item[1]}
+    if isinstance(item, str):
+        return item, None
+    if not isinstance(item, dict) or not isinstance(item.get("text"), str):
+        raise BadInput(
+            index,
+            f" is a {type(item).__name__}: give a text, or for every input a pair"
+            ' {"text": ..., "text_pair": ...} or [text, text]',
+        )
+    check_keys(item, ("text", "text_pair"), index)
+    pair = item.get("text_pair")
+    if pair is not None and not isinstance(pair, str):
+        raise BadInput(index, ".text_pair must be a text")
+    return item["text"], pair
+
+
+def check_keys(item: Mapping[str, Any], known: Sequence[str], index: int) -> None:
+    """Raises BadRequest for what an input holds and nobody reads."""
+    for name in sorted(set(item) - set(known)):
+        raise BadInput(
+            index, f".{name} is unknown: give {', '.join(known)}, and the rest in parameters"
+        )

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +37,10 @@ logger = logging.getLogger(__name__)
 LONG_PROMPT = 2_000
 """Characters from which on a prompt is tokenized beside the event loop: below, many at once take no
 longer than a client of /ping waits."""
+
+
+LENGTHS = {"max_length", "min_length"}
+"""Of what only `generate` knows, what every engine can do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +119,9 @@ class TextGenerator(ABC):
                 yield delta
 
     async def _answered(self, request: GenerationRequest) -> AsyncGenerator[Delta]:
+        request = self.check_beams(request)
         prompt = await self._tokenize(request)
-        sampling = self._limit(request.sampling, len(prompt))
+        sampling = self._limit(bounded(request, self.prefix_length(len(prompt))), len(prompt))
         self._check(sampling)
         self._active += 1
         try:
@@ -186,6 +191,18 @@ class TextGenerator(ABC):
             raise BadRequest("the prompt is empty: give at least one token of text")
         return prompt[-request.truncate :] if request.truncate else prompt
 
+    async def tokens(self, request: GenerationRequest) -> list[int]:
+        """See TokenReader."""
+        return await self._tokenize(request)
+
+    def token_text(self, token: int) -> str:
+        """See TokenReader."""
+        return self.texts.name(token)
+
+    def text_of(self, tokens: Sequence[Any]) -> str:
+        """See TokenReader."""
+        return self.texts.read(self._check_ids(list(tokens), None)) if tokens else ""
+
     def encode_prompt(self, request: GenerationRequest) -> list[int]:
         """Token ids of a text, of chat messages by the chat template, or those given."""
         prompt = request.prompt
@@ -243,6 +260,20 @@ class TextGenerator(ABC):
             code="context_length_exceeded",
         )
 
+    def check_beams(self, request: GenerationRequest) -> GenerationRequest:
+        """The request as the engine can serve it. BadRequest for what only beam search has."""
+        for name in sorted(set(request.beams) - LENGTHS):
+            raise BadRequest(
+                f"parameters.{name}={request.beams[name]!r}: this engine does not offer it: leave"
+                " it out, or serve the model with SM_SERVE_ENGINE=transformers",
+                code="invalid_parameter",
+            )
+        return request
+
+    def prefix_length(self, prompt: int) -> int:
+        """What `max_length` counts beside the new tokens: of a decoder, its prompt."""
+        return prompt
+
     def _limit(self, sampling: Sampling, prompt: int) -> Sampling:
         """Resolves max_new_tokens and refuses what does not fit into the context."""
         room = self.context - prompt
@@ -266,6 +297,24 @@ class TextGenerator(ABC):
             "generated_tokens_total": self._tokens_total,
             "adapters": len(self.adapters()),
         }
+
+
+def bounded(request: GenerationRequest, prefix: int) -> Sampling:
+    """The sampling with `max_length` and `min_length`, which count `prefix` as well, resolved."""
+    sampling, beams = request.sampling, request.beams
+    if "max_length" in beams:
+        if sampling.max_new_tokens is not None:
+            raise BadRequest("parameters.max_length: max_new_tokens says otherwise: leave one out")
+        if beams["max_length"] <= prefix:
+            raise BadRequest(
+                f"parameters.max_length={beams['max_length']} leaves no token for the answer, as"
+                f" {prefix} are there before it: give more, or max_new_tokens"
+            )
+        sampling = replace(sampling, max_new_tokens=beams["max_length"] - prefix)
+    if "min_length" in beams:
+        least = max(beams["min_length"] - prefix, sampling.min_new_tokens)
+        sampling = replace(sampling, min_new_tokens=least)
+    return sampling
 
 
 class _Writer:

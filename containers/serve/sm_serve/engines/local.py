@@ -52,6 +52,10 @@ class LocalGenerator(BankHost, TextGenerator):
     ) -> AsyncGenerator[TokenChunk]:
         """Yields chunks, as they come if `incremental`, until the end of sequence or the limit."""
 
+    def prefix_length(self, prompt: int) -> int:
+        """See TextGenerator: an encoder-decoder's answer has a start of its own."""
+        return prompt if self._decoder_start is None else len(self._decoder_start)
+
     def processors(self, prompt: list[int], sampling: Sampling) -> Any:
         """What else the checkpoint wants done to logits, where that is the choice's business."""
         return None

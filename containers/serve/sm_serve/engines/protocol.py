@@ -115,13 +115,18 @@ class Sampling:
         return self if self.seed is None or n == 0 else replace(self, seed=self.seed + n)
 
 
+UNTOLD = Sampling(temperature=1.0)
+"""How tokens are chosen where neither the request nor the model's authors say."""
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One prompt: a text, chat messages, or token ids.
 
-    `template_variables` are for the chat template. `echo` asks for the prompt's text as well;
-    `answer_prefix` is what the answer to messages begins with already; of a longer prompt only the
-    last `truncate` tokens are read.
+    `beams` are parameters of `generate` alone, by its names, and `src_lang` and `tgt_lang` of a
+    translation. `template_variables` are for the chat template. `echo` asks for the prompt's text
+    as well; `answer_prefix` is what the answer to messages begins with already; of a longer prompt
+    only the last `truncate` tokens are read.
     """
 
     prompt: str | list[int] | list[dict[str, Any]]
@@ -134,6 +139,7 @@ class GenerationRequest:
     echo: bool = False
     answer_prefix: str = ""
     truncate: int | None = None
+    beams: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +203,28 @@ class Generator(Engine, Protocol):
 
         Closing the iterator cancels the request. Raises BadRequest for what it cannot serve.
         """
+        ...
+
+
+@runtime_checkable
+class TokenReader(Protocol):
+    """A language model that tells of its tokens."""
+
+    @property
+    def context(self) -> int:
+        """Most tokens of prompt and answer together."""
+        ...
+
+    async def tokens(self, request: GenerationRequest) -> list[int]:
+        """A prompt's tokens as the model reads them. Raises BadRequest."""
+        ...
+
+    def token_text(self, token: int) -> str:
+        """A token as a client reads it."""
+        ...
+
+    def text_of(self, tokens: Sequence[Any]) -> str:
+        """The text of tokens. Raises BadRequest for what is none."""
         ...
 
 

@@ -8,28 +8,25 @@ from typing import Any
 
 from sm_serve.config import Settings
 from sm_serve.engines import aside
-from sm_serve.engines.encoder import EncoderEngine, Tokens
+from sm_serve.engines.encoder import EncoderEngine, Tokens, check_keys
 from sm_serve.engines.protocol import Task
-from sm_serve.engines.spans import SpanOptions, best_spans, rank
+from sm_serve.engines.spans import Span, SpanOptions, best_spans, rank
 from sm_serve.errors import BadRequest
+from sm_serve.field_table import PARAMETERS
 
 MAX_ANSWER_TOKENS = 15
 MAX_TOP_K = 100
-PARAMETERS = {
-    "top_k",
-    "topk",  # the older word
-    "max_answer_len",
-    "handle_impossible_answer",
-    "align_to_words",
-    "max_seq_len",
-    "doc_stride",
-}
+RANKINGS = ("probability", "logit")
 STRIDE_SHARE = 4
 """Windows over a long context overlap by this part of their length."""
 
 
 class QuestionAnsweringEngine(EncoderEngine):
-    """The span of a context that answers a question. Parameters: as PARAMETERS names them."""
+    """The span of a context that answers a question. Parameters: see field_table.py.
+
+    What config.json says in `task_specific_params` of question-answering holds where a request says
+    nothing: a model is asked as it was measured after training.
+    """
 
     task = Task.QUESTION_ANSWERING
 
@@ -41,16 +38,12 @@ class QuestionAnsweringEngine(EncoderEngine):
         self, inputs: Sequence[Any], parameters: Mapping[str, Any], adapter: str | None
     ) -> list[Any]:
         """The best answer an input, or with top_k above 1 a list of them."""
-        unknown = sorted(set(parameters) - PARAMETERS)
-        if unknown:
-            raise BadRequest(
-                f"parameters.{unknown[0]} is unknown to question-answering: it takes"
-                f" {', '.join(sorted(PARAMETERS))}"
-            )
+        parameters = {**self.defaults(), **parameters}
         options = SpanOptions(
             _bounded(parameters, "top_k", _bounded(parameters, "topk", 1, MAX_TOP_K), MAX_TOP_K),
             _bounded(parameters, "max_answer_len", MAX_ANSWER_TOKENS, self.max_length),
             _flag(parameters, "align_to_words", default=True),
+            _ranking(parameters) == "logit",
         )
         may_be_none = _flag(parameters, "handle_impossible_answer", default=False)
         pairs = [read_question(item, index) for index, item in enumerate(inputs)]
@@ -59,6 +52,17 @@ class QuestionAnsweringEngine(EncoderEngine):
         rows = await self.submit([window for _, window in windows], {}, adapter)
         contexts = [context for _, context in pairs]
         return await aside.run(size, best_answers, contexts, windows, rows, options, may_be_none)
+
+    def defaults(self) -> dict[str, Any]:
+        """What the artefact says of how it is asked, as far as this engine knows it."""
+        told = getattr(self.model.config, "task_specific_params", None)
+        own = told.get(str(self.task)) if isinstance(told, dict) else None
+        names = {field.name for field in PARAMETERS[self.task]}
+        known = {k: v for k, v in own.items() if k in names} if isinstance(own, dict) else {}
+        for name in ("max_seq_len", "max_answer_len"):
+            if isinstance(known.get(name), int):
+                known[name] = min(known[name], self.max_length)
+        return known
 
     def _all_windows(
         self, pairs: list[tuple[str, str]], parameters: Mapping[str, Any], large: bool
@@ -146,18 +150,18 @@ def best_answers(
     may_be_none: bool,
 ) -> list[Any]:
     """The best answers in each context, out of those in its windows."""
-    candidates: list[list[tuple[float, int, int]]] = [[] for _ in contexts]
-    nothing = [1.0 for _ in contexts]
+    candidates: list[list[Span]] = [[] for _ in contexts]
+    nothing: list[list[Span]] = [[] for _ in contexts]
     for (owner, window), (starts, ends) in zip(windows, rows, strict=True):
         found, none = best_spans(window, starts, ends, options)
         candidates[owner] += found
-        nothing[owner] = min(nothing[owner], none)
+        nothing[owner].append(none)
     answers: list[Any] = []
-    for context, found, none in zip(contexts, candidates, nothing, strict=True):
-        spans = [*found, (none, 0, 0)] if may_be_none else found
+    for context, found, none_each in zip(contexts, candidates, nothing, strict=True):
+        spans = [*found, min(none_each)] if may_be_none else found
         texts = [
-            {"score": score, "start": start, "end": end, "answer": context[start:end]}
-            for score, start, end in rank(spans, options.top_k)
+            {"score": s.score, "start": s.start, "end": s.end, "answer": context[s.start : s.end]}
+            for s in rank(spans, options.top_k)
         ]
         answers.append(texts[0] if options.top_k == 1 else texts)
     return answers
@@ -167,6 +171,7 @@ def read_question(item: Any, index: int) -> tuple[str, str]:
     """Question and context of one input."""
     if isinstance(item, dict):
         question, context = item.get("question"), item.get("context")
+        check_keys(item, ("question", "context"), index)
         if isinstance(question, str) and isinstance(context, str) and question and context:
             return question, context
     raise BadRequest(
@@ -181,6 +186,13 @@ def _bounded(parameters: Mapping[str, Any], name: str, default: int, limit: int)
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= limit:
         raise BadRequest(f"parameters.{name}={value!r}: give a whole number from 1 to {limit}")
     return value
+
+
+def _ranking(parameters: Mapping[str, Any]) -> str:
+    value = parameters.get("rank_by") or RANKINGS[0]
+    if value not in RANKINGS:
+        raise BadRequest(f"parameters.rank_by={value!r}: give {' or '.join(RANKINGS)}")
+    return str(value)
 
 
 def _flag(parameters: Mapping[str, Any], name: str, *, default: bool) -> bool:

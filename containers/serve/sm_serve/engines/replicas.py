@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from sm_serve.engines.protocol import (
     AdapterHost,
@@ -16,6 +16,7 @@ from sm_serve.engines.protocol import (
     Predictor,
     Sampling,
     Task,
+    TokenReader,
 )
 
 E = TypeVar("E", bound=Engine)
@@ -120,3 +121,23 @@ class GeneratorReplicas(Replicas[Generator]):
         with self.least_busy() as engine:
             async for delta in engine.generate(request):
                 yield delta
+
+    @property
+    def context(self) -> int:
+        """See TokenReader."""
+        return self._reader().context
+
+    async def tokens(self, request: GenerationRequest) -> list[int]:
+        """See TokenReader."""
+        return await self._reader().tokens(request)
+
+    def token_text(self, token: int) -> str:
+        """See TokenReader."""
+        return self._reader().token_text(token)
+
+    def text_of(self, tokens: Sequence[Any]) -> str:
+        """See TokenReader."""
+        return self._reader().text_of(tokens)
+
+    def _reader(self) -> TokenReader:
+        return cast(TokenReader, self.engines[0])

@@ -11,7 +11,7 @@ from typing import Any
 
 from sm_serve.config import Settings
 from sm_serve.engines import aside
-from sm_serve.engines.encoder import Tokens
+from sm_serve.engines.encoder import Tokens, read_max_length
 from sm_serve.engines.labels import LabelEngine
 from sm_serve.engines.protocol import Task
 from sm_serve.errors import BadRequest
@@ -19,7 +19,6 @@ from sm_serve.errors import BadRequest
 WORD_SCORES = ("first", "average", "max")
 """Strategies by which the tokens of one word agree on its label."""
 STRATEGIES = ("none", "simple", *WORD_SCORES)
-PARAMETERS = ("aggregation_strategy", "ignore_labels", "stride")
 WINDOWS = "windows"
 """For `encode`: the inputs are tokenized already."""
 
@@ -38,10 +37,10 @@ class Piece:
 
 
 class TokenClassificationEngine(LabelEngine):
-    """Entities an input. Parameters: as PARAMETERS names them.
+    """Entities an input. Parameters: see field_table.py.
 
-    A longer text is cut to what the model reads; with `stride` it is read to its end, in windows
-    that overlap by so many tokens.
+    A longer text is cut to what the model reads, or to `max_length` tokens; with `stride` it is
+    read to its end, in windows that overlap by so many tokens.
     """
 
     task = Task.TOKEN_CLASSIFICATION
@@ -56,12 +55,6 @@ class TokenClassificationEngine(LabelEngine):
         self, inputs: Sequence[Any], parameters: Mapping[str, Any], adapter: str | None
     ) -> list[Any]:
         """A list of entities an input, each with its place in the text."""
-        unknown = sorted(set(parameters).difference(PARAMETERS))
-        if unknown:
-            raise BadRequest(
-                f"parameters.{unknown[0]} is unknown to token-classification: it takes"
-                f" {', '.join(PARAMETERS)}"
-            )
         strategy = parameters.get("aggregation_strategy") or "none"
         strategy = strategy.lower() if isinstance(strategy, str) else strategy
         ignored = parameters.get("ignore_labels", ["O"])
@@ -75,9 +68,10 @@ class TokenClassificationEngine(LabelEngine):
         for index, text in enumerate(inputs):
             if not isinstance(text, str):
                 raise BadRequest(f"inputs[{index}] is a {type(text).__name__}: give a text")
-        stride = self._stride(parameters)
+        longest = read_max_length(parameters, self.max_length)
+        stride = self._stride(parameters, longest)
         labels = self.profile(adapter).labels
-        windows = await self._read(inputs, stride, adapter)
+        windows = await self._read(inputs, stride, longest, adapter)
         size = sum(map(len, inputs))
         return await aside.run(size, self._answers, inputs, windows, labels, strategy, ignored)
 
@@ -93,11 +87,11 @@ class TokenClassificationEngine(LabelEngine):
             for windows in found
         ]
 
-    def _stride(self, parameters: Mapping[str, Any]) -> int | None:
+    def _stride(self, parameters: Mapping[str, Any], longest: int) -> int | None:
         stride = parameters.get("stride")
         if stride is None:
             return None
-        most = self.max_length - self.tokenizer.num_special_tokens_to_add() - 1
+        most = longest - self.tokenizer.num_special_tokens_to_add() - 1
         if isinstance(stride, bool) or not isinstance(stride, int) or not 0 <= stride <= most:
             raise BadRequest(f"parameters.stride={stride!r}: give a whole number from 0 to {most}")
         if str(parameters.get("aggregation_strategy")).lower() == "none":
@@ -105,14 +99,15 @@ class TokenClassificationEngine(LabelEngine):
         return stride
 
     async def _read(
-        self, texts: Sequence[str], stride: int | None, adapter: str | None
+        self, texts: Sequence[str], stride: int | None, longest: int, adapter: str | None
     ) -> list[tuple[int, Any]]:
         """What `read` gives for each window of each text, with the text's number."""
         owners = [index for index, text in enumerate(texts) if text]
         if stride is None:
-            rows = await self.submit([texts[index] for index in owners], {}, adapter)
+            cut = {"max_length": longest}
+            rows = await self.submit([texts[index] for index in owners], cut, adapter)
             return list(zip(owners, rows, strict=True))
-        windows = await asyncio.to_thread(self._windows, texts, owners, stride)
+        windows = await asyncio.to_thread(self._windows, texts, owners, stride, longest)
         rows = await self.submit([window for _, window in windows], {WINDOWS: True}, adapter)
         return [(index, row) for (index, _), row in zip(windows, rows, strict=True)]
 
@@ -122,13 +117,14 @@ class TokenClassificationEngine(LabelEngine):
         """Tokenizes texts, unless they are windows of one already."""
         if parameters.get(WINDOWS):
             return [(len(window["input_ids"]), window) for window in inputs]
-        return self._tokenize(self.tokenizer, inputs)
+        longest = read_max_length(parameters, self.max_length)
+        return self._tokenize(self.tokenizer, inputs, max_length=longest)
 
     def _windows(
-        self, texts: Sequence[str], owners: list[int], stride: int
+        self, texts: Sequence[str], owners: list[int], stride: int, longest: int
     ) -> list[tuple[int, Tokens]]:
         """Overlapping windows of the texts, each with its text's number."""
-        options = {"stride": stride, "return_overflowing_tokens": True}
+        options = {"stride": stride, "return_overflowing_tokens": True, "max_length": longest}
         with self._spare.use() as tokenizer:
             return [
                 (index, window)
@@ -143,7 +139,6 @@ class TokenClassificationEngine(LabelEngine):
         batch = tokenizer(
             list(texts),
             truncation=True,
-            max_length=self.max_length,
             return_offsets_mapping=True,
             return_special_tokens_mask=True,
             **options,

@@ -7,10 +7,12 @@ from typing import Any
 
 from sm_serve.engines.protocol import Constraint, ConstraintKind
 from sm_serve.errors import BadRequest
-from sm_serve.schemas.parameters import Fields
+from sm_serve.field_table import MAX_CHOICE_TEXTS, MAX_CONSTRAINT
+from sm_serve.fields import Values
 
-MAX_CONSTRAINT = 100_000
-MAX_CHOICES = 1_000
+VALUE_FORMATS = {"json": "json", "json_object": "json", "json_schema": "json", "regex": "regex"}
+"""Of text-generation-inference: {"type": ..., "value": ...}."""
+FORMATS = "text, json_object, json_schema, json or regex"
 GUIDED = {
     "guided_json": "json",
     "guided_regex": "regex",
@@ -20,63 +22,75 @@ GUIDED = {
 """vLLM's older fields and their names inside `structured_outputs`, the newer one."""
 
 
-def read_openai(fields: Fields) -> Constraint | None:
-    """`response_format`, `structured_outputs` or a `guided_…` field; BadRequest for two of them."""
+def read_constraint(fields: Values) -> Constraint | None:
+    """What the answer is held to, in whichever dialect; BadRequest for two at once.
+
+    `response_format` (OpenAI's, and with `value` text-generation-inference's), `grammar` (the
+    latter's), `structured_outputs` and `guided_…` (vLLM's).
+    """
+    where = fields.where
     found = [
-        _response_format(fields.take("response_format")),
-        _structured(fields.take("structured_outputs")),
-        *(_vllm(kind, fields.take(name), name) for name, kind in GUIDED.items()),
+        *(_format(fields.get(name), where + name) for name in ("response_format", "grammar")),
+        _structured(fields.get("structured_outputs"), f"{where}structured_outputs"),
+        *(_vllm(kind, fields.get(name), where + name) for name, kind in GUIDED.items()),
     ]
     return _only_one([constraint for constraint in found if constraint is not None])
 
 
-def read_grammar(value: Any) -> Constraint | None:
-    """text-generation-inference's `grammar`: {"type": "json" or "regex", "value": ...}."""
+def _format(value: Any, field: str) -> Constraint | None:
+    """An object with a `type`. What else it holds is read or refused."""
     if value is None:
         return None
-    kinds = {"json": "json", "json_object": "json", "regex": "regex"}
-    kind = value.get("type") if isinstance(value, dict) else None
-    if not isinstance(kind, str) or kind not in kinds or value.get("value") is None:
-        raise BadRequest('parameters.grammar: give {"type": "json" or "regex", "value": ...}')
-    return _vllm(kinds[kind], value["value"], "parameters.grammar")
-
-
-def _response_format(value: Any) -> Constraint | None:
-    if value is None:
+    kind = value.get("type")
+    rest = {name: inner for name, inner in value.items() if name != "type" and inner is not None}
+    if kind == "text" and not rest:
         return None
-    kind = value.get("type") if isinstance(value, dict) else None
-    if kind == "text":
-        return None
-    if kind == "json_object":
-        return _vllm("json", {"type": "object"}, "response_format")
+    if isinstance(kind, str) and kind in VALUE_FORMATS and set(rest) == {"value"}:
+        inner = rest["value"]
+        if kind == "json_schema" and isinstance(inner, dict) and "schema" in inner:
+            inner = inner["schema"]
+        return _vllm(VALUE_FORMATS[kind], inner, f"{field}.value")
+    if kind == "json_object" and set(rest) <= {"schema"}:
+        return _vllm("json", rest.get("schema", {"type": "object"}), field)
     if kind == "json_schema":
-        inner = value.get("json_schema")
-        if isinstance(inner, dict) and "schema" in inner:
-            return _vllm("json", inner["schema"], "response_format")
-        raise BadRequest("response_format.json_schema.schema is missing: give a JSON schema")
+        return _named_schema(rest, field)
+    if kind in ("json", "regex"):
+        raise BadRequest(f'{field}: give {{"type": "json" or "regex", "value": ...}} and no more')
     raise BadRequest(
-        f"response_format.type={str(kind)[:40]!r}: give text, json_object or json_schema",
+        f"{field}.type={str(kind)[:40]!r}: give {FORMATS}, without fields of another type",
         code="invalid_parameter",
     )
 
 
-def _structured(value: Any) -> Constraint | None:
+def _named_schema(rest: dict[str, Any], field: str) -> Constraint | None:
+    """OpenAI's named schema, in an object of its own or, as in its responses, beside the type."""
+    inner, place = rest, field
+    if "json_schema" in rest:
+        inner, place = rest["json_schema"], f"{field}.json_schema"
+    if not isinstance(inner, dict) or inner.get("schema") is None:
+        raise BadRequest(f"{field}.json_schema.schema is missing: give a JSON schema")
+    known = {"schema", "name", "strict", "description"}
+    extra = sorted(set(inner) - known) + sorted(set(rest) - {"json_schema"} - known)
+    if extra or (inner is not rest and set(rest) != {"json_schema"}):
+        name = (extra or sorted(set(rest) - {"json_schema"}))[0]
+        raise BadRequest(f"{place}.{name} is unknown: leave it out", code="unknown_parameter")
+    return _vllm("json", inner["schema"], place)
+
+
+def _structured(value: Any, field: str) -> Constraint | None:
     if value is None:
         return None
-    if not isinstance(value, dict):
-        raise BadRequest("structured_outputs must be an object")
     found = []
     for name, inner in value.items():
         if inner is None or inner is False:
             continue
         if name == "json_object":
-            found.append(_vllm("json", {"type": "object"}, "structured_outputs.json_object"))
+            found.append(_vllm("json", {"type": "object"}, f"{field}.json_object"))
         elif name in GUIDED.values():
-            found.append(_vllm(name, inner, f"structured_outputs.{name}"))
+            found.append(_vllm(name, inner, f"{field}.{name}"))
         else:
             raise BadRequest(
-                f"structured_outputs.{name} is unknown: give one of json, json_object, regex,"
-                " choice, grammar"
+                f"{field}.{name} is unknown: give one of json, json_object, regex, choice, grammar"
             )
     return _only_one([constraint for constraint in found if constraint is not None])
 
@@ -109,8 +123,8 @@ def _json_schema(value: Any, field: str) -> Constraint:
 
 def _choice(value: Any, field: str) -> Constraint:
     texts = value if isinstance(value, list) else []
-    if not 0 < len(texts) <= MAX_CHOICES or not all(isinstance(t, str) and t for t in texts):
-        raise BadRequest(f"{field}: give a list of 1 to {MAX_CHOICES} texts, none empty")
+    if not 0 < len(texts) <= MAX_CHOICE_TEXTS or not all(isinstance(t, str) and t for t in texts):
+        raise BadRequest(f"{field}: give a list of 1 to {MAX_CHOICE_TEXTS} texts, none empty")
     return Constraint(ConstraintKind.CHOICE, json.dumps(texts), field)
 
 

@@ -12,7 +12,8 @@ from sm_serve.errors import BadRequest, UnsupportedMediaType
 from sm_serve.schemas import media
 from sm_serve.schemas.media import MediaType
 
-CSV_HEADERS = {"text", "inputs"}
+CSV_HEADERS = {"text", "inputs", "text_pair", "question", "context"}
+"""Columns of a CSV body, by the names that inputs have."""
 READABLE = (media.JSON, media.JSON_LINES, media.CSV, media.TEXT)
 LINES_AN_ITEM = 4
 """Lines of CSV texts, and blank ones, that are looked at for each item that may come."""
@@ -197,14 +198,41 @@ def parse_json_lines(text: str) -> Document:
     return Document(values, sum(map(count_items, values)), faults, lines)
 
 
-def parse_csv(text: str) -> list[str]:
-    """The first column of each row; a header row `text` or `inputs` is skipped."""
+def parse_csv(text: str) -> list[Any]:
+    """A text or, where a header names several columns, an object a row.
+
+    A header is a first row of names that inputs have (`inputs`, `text`, `question`, `context`, …).
+    BadRequest where rows of several columns have none: what is not named would be lost.
+    """
     try:
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
+        numbered = [
+            (number, row)
+            for number, row in enumerate(csv.reader(io.StringIO(text, newline=""), strict=True), 1)
+            if row
+        ]
     except csv.Error as error:
         raise BadRequest(f"the body is not valid CSV: {error}", code="invalid_csv") from error
-    if rows and rows[0][0].strip().lower() in CSV_HEADERS:
-        rows = rows[1:]
+    first = [cell.strip().lower() for cell in numbered[0][1]] if numbered else []
+    known = set(first) & CSV_HEADERS
+    header = first if known and (len(first) > 1 or known == set(first)) else []
+    rows = numbered[1:] if header else numbered
     if not rows:
         raise BadRequest("the body holds no rows: send one text a row", code="invalid_csv")
-    return [row[0] for row in rows]
+    for name in header:
+        if name not in CSV_HEADERS or header.count(name) > 1:
+            raise BadRequest(
+                f"the CSV column {name[:40]!r} is unknown or there twice: the header may name"
+                f" {', '.join(sorted(CSV_HEADERS))}",
+                code="invalid_csv",
+            )
+    return [_read_row(number, row, header or ["text"]) for number, row in rows]
+
+
+def _read_row(number: int, row: list[str], header: list[str]) -> Any:
+    if len(row) != len(header):
+        raise BadRequest(
+            f"row {number} has {len(row)} columns instead of {len(header)}: put quotes around texts"
+            " with commas, and for several columns send a header that names them",
+            code="invalid_csv",
+        )
+    return row[0] if len(header) == 1 else dict(zip(header, row, strict=True))

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from sm_serve.errors import BadRequest
+from sm_serve.field_table import EMBEDDINGS
+from sm_serve.fields import Values
 from sm_serve.schemas.openai import require_object
-from sm_serve.schemas.parameters import Fields
 
 
 def parse_embeddings(body: Any) -> tuple[list[Any], str, str, int | None]:
@@ -18,20 +19,16 @@ def parse_embeddings(body: Any) -> tuple[list[Any], str, str, int | None]:
 
     The inputs are texts, or lists of token ids.
     """
-    fields = Fields(require_object(body), "")
-    value = fields.take("input")
+    fields = Values(EMBEDDINGS, require_object(body))
+    value = fields.get("input")
     texts = [value] if isinstance(value, str) or is_ids(value) else value
-    if (
-        not isinstance(texts, list)
-        or not texts
-        or not (all(isinstance(text, str) and text for text in texts) or all(map(is_ids, texts)))
+    if not texts or not (
+        all(isinstance(text, str) and text for text in texts) or all(map(is_ids, texts))
     ):
         raise BadRequest("input: give a text, a list of token ids, or a list of these, none empty")
-    encoding = fields.text("encoding_format", "float", "base64") or "float"
-    model = fields.text("model") or ""
-    dimensions = fields.integer("dimensions", 1, 100_000)
-    fields.ignore("user")
-    fields.finish()
+    encoding = fields.get("encoding_format", "float")
+    model = fields.get("model", "")
+    dimensions = fields.get("dimensions")
     return texts, encoding, model, dimensions
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sm_serve.engines.protocol import ADAPTER, Delta, Sampling, TokenLogprob
+from sm_serve.engines.protocol import ADAPTER, UNTOLD, Delta, Sampling, TokenLogprob
 from sm_serve.errors import BadRequest
-from sm_serve.schemas.constraints import read_grammar
-from sm_serve.schemas.parameters import MAX_SEED, MAX_TOP_LOGPROBS, UNTOLD, Fields
+from sm_serve.field_table import BEAMS, GENERATION
+from sm_serve.fields import Values
+from sm_serve.schemas.parameters import read_penalties
 
-MAX_SEQUENCES = 16
+BEAM_NAMES = tuple(field.name for field in BEAMS)
+BEAM_OFF = {
+    **{"num_beams": 1, "length_penalty": 1.0, "early_stopping": False},
+    **{"no_repeat_ngram_size": 0, "min_length": 0},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,7 @@ class Options:
     adapter: str | None = None
     sequences: int = 1
     truncate: int | None = None
+    beams: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_options(parameters: Mapping[str, Any], defaults: Sampling = UNTOLD) -> Options:
@@ -32,59 +38,51 @@ def read_options(parameters: Mapping[str, Any], defaults: Sampling = UNTOLD) -> 
     What they leave open is as in `defaults`, but greedy.
     Any of temperature, top_k, top_p and min_p switches sampling on, and `do_sample: false` off.
     """
-    fields = Fields(parameters, "parameters.")
-    sampling = read_sampling(fields, parameters, defaults)
-    details = bool(fields.flag("details"))
-    top = fields.integer("top_n_tokens", 0, MAX_TOP_LOGPROBS) or 0
+    fields = Values(GENERATION, parameters, "parameters.")
+    sampling = read_sampling(fields, defaults)
+    details = fields.flag("details")
+    top = fields.get("top_n_tokens", 0)
     if details or top:
         sampling = replace(sampling, logprobs=top)
     if fields.flag("decoder_input_details"):
         if not details:
             raise BadRequest("parameters.decoder_input_details: set details to true as well")
         sampling = replace(sampling, prompt_logprobs=0)
-    full_text = bool(fields.flag("return_full_text"))
-    adapter = fields.text(ADAPTER)
-    sequences = fields.integer("num_return_sequences", 1, MAX_SEQUENCES) or 1
-    if sequences > 1 and sampling.greedy:
+    beams = read_beams(fields)
+    sequences = fields.get("num_return_sequences", 1)
+    if sequences > beams.get("num_beams", 1) and sampling.greedy:
         raise fields.wrong("num_return_sequences", sequences, "set do_sample to true as well")
-    truncate = fields.integer("truncate", 1, 1_000_000)
-    fields.only("num_beams", 1, None)
-    fields.only("best_of", 1, None)
-    fields.only("watermark", False, None)
-    fields.only("typical_p", 1.0, None)
-    fields.ignore("use_cache", "pad_token_id", "clean_up_tokenization_spaces")
-    fields.finish()
-    return Options(sampling, full_text, details or bool(top), adapter or None, sequences, truncate)
+    return Options(
+        sampling,
+        fields.flag("return_full_text"),
+        details or bool(top),
+        fields.get(ADAPTER) or None,
+        sequences,
+        fields.get("truncate"),
+        beams,
+    )
 
 
-def read_sampling(fields: Fields, parameters: Mapping[str, Any], defaults: Sampling) -> Sampling:
+def read_beams(fields: Values) -> dict[str, Any]:
+    """What only `generate` itself does, where it is not as `generate` does by itself."""
+    found = {name: fields[name] for name in BEAM_NAMES if name in fields}
+    return {name: value for name, value in found.items() if value != BEAM_OFF.get(name)}
+
+
+def read_sampling(fields: Values, defaults: Sampling) -> Sampling:
     """How to choose tokens."""
-    do_sample = fields.flag("do_sample")
-    names = ("temperature", "top_k", "top_p", "min_p")
-    given = any(parameters.get(name) is not None for name in names)
-    temperature = fields.number("temperature", defaults.temperature, 0.0, 100.0)
-    top_k = fields.integer("top_k", 0, 1_000_000)
-    top_k = defaults.top_k if top_k is None else top_k
-    top_p = fields.number("top_p", defaults.top_p, 1e-6, 1.0)
-    min_p = fields.number("min_p", defaults.min_p, 0.0, 1.0)
-    sample = given if do_sample is None else do_sample
+    given = any(name in fields for name in ("temperature", "top_k", "top_p", "min_p"))
+    sample = fields.get("do_sample", given)
     return Sampling(
-        max_new_tokens=fields.integer("max_new_tokens", 1, 1_000_000),
-        min_new_tokens=fields.integer("min_new_tokens", 0, 1_000_000) or 0,
-        temperature=temperature if sample else 0.0,
-        top_k=top_k if sample else 0,
-        top_p=top_p if sample else 1.0,
-        min_p=min_p if sample else 0.0,
-        repetition_penalty=fields.number(
-            "repetition_penalty", defaults.repetition_penalty, 0.01, 10.0
-        ),
-        frequency_penalty=fields.number("frequency_penalty", 0.0, -2.0, 2.0),
-        presence_penalty=fields.number("presence_penalty", 0.0, -2.0, 2.0),
-        logit_bias=fields.biases("logit_bias"),
-        constraint=read_grammar(fields.take("grammar")),
-        seed=fields.integer("seed", 0, MAX_SEED),
+        max_new_tokens=fields.get("max_new_tokens"),
+        min_new_tokens=fields.get("min_new_tokens", 0),
+        temperature=fields.number("temperature", defaults.temperature) if sample else 0.0,
+        top_k=fields.get("top_k", defaults.top_k) if sample else 0,
+        top_p=fields.number("top_p", defaults.top_p) if sample else 1.0,
+        min_p=fields.number("min_p", defaults.min_p) if sample else 0.0,
         stop=fields.texts("stop") + fields.texts("stop_sequences"),
-        ignore_eos=bool(fields.flag("ignore_eos_token")),
+        ignore_eos=fields.flag("ignore_eos_token"),
+        **read_penalties(fields, defaults),
     )
 
 
@@ -130,7 +128,9 @@ def write_piece(piece: Delta, text: str) -> dict[str, Any]:
         token["logprob"] = piece.logprobs[-1].logprob
         token["special"] = piece.logprobs[-1].special
     done = piece.finish_reason is not None
+    top = piece.logprobs[-1].top if piece.logprobs else ()
     return {
+        **({"top_tokens": [write_token(other) for other in top]} if top else {}),
         "token": token,
         "generated_text": text if done else None,
         "details": finish(piece) if done else None,

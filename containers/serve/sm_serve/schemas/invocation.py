@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sm_serve.errors import BadRequest, EngineError, NotAcceptable, ServeError
+from sm_serve.field_table import CALL, OPTIONS
+from sm_serve.fields import Values
 from sm_serve.schemas import documents, media
 from sm_serve.schemas.documents import Document
 from sm_serve.schemas.media import MediaType
@@ -19,7 +21,7 @@ OFFERED = (media.JSON, media.JSON_LINES, media.CSV)
 VALUE_CHARACTERS = 20
 LONG = 100
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-CALL_KEYS = {"inputs", "parameters", "options", "stream"}
+CALL_KEYS = {field.name for field in CALL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,29 +83,35 @@ def _read_line(number: int, value: Any, fault: tuple[str, str] | None) -> Call:
 
 def parse_call(value: Any, where: str = "") -> Call:
     """A call out of a JSON value: {"inputs": ...}, {"text": ...}, a bare text or a list."""
+    parameters: dict[str, Any] = {}
+    stream = False
     if isinstance(value, dict):
-        inputs = value.get("inputs", value)
-        parameters = value.get("parameters") if "inputs" in value else None
-        stream = bool(value.get("stream", False)) if "inputs" in value else False
         if "inputs" in value and (extra := sorted(set(value) - CALL_KEYS)):
             raise BadRequest(
                 f"{where}{extra[0]!r} is unknown beside inputs: put it into parameters"
             )
+        around = {name: inner for name, inner in value.items() if name in CALL_KEYS}
+        fields = Values(CALL, around, where)
+        Values(OPTIONS, fields.get("options", {}), f"{where}options.")
+        # An object without `inputs` is the input itself: a question, a pair of texts.
+        itself = {name: inner for name, inner in value.items() if name not in CALL_KEYS}
+        inputs: Any = value.get("inputs", itself)
+        parameters, stream = dict(fields.get("parameters", {})), fields.flag("stream")
+        if inputs == {}:
+            raise BadRequest(f"{where}inputs is missing: give a text or a list of texts")
     elif isinstance(value, str | list):
-        inputs, parameters, stream = value, None, False
+        inputs = value
     else:
         raise BadRequest(
             f'{where}expected {{"inputs": ...}}, a text or a list, not {json.dumps(value)[:40]}'
         )
-    if parameters is not None and not isinstance(parameters, dict):
-        raise BadRequest(f"{where}parameters must be an object, not {json.dumps(parameters)[:40]}")
     if inputs is None:
         raise BadRequest(f"{where}inputs is null: give a text or a list of texts")
     single = not isinstance(inputs, list) or is_messages(inputs)
     items = [inputs] if single else inputs
     if not items:
         raise BadRequest(f"{where}inputs is an empty list: give at least one input")
-    return Call(items, dict(parameters or {}), single, stream)
+    return Call(items, parameters, single, stream)
 
 
 def is_messages(value: Any) -> bool:

@@ -8,12 +8,16 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
-from sm_serve.engines.protocol import Delta, GenerationRequest, Sampling, TokenLogprob
+from sm_serve.engines.protocol import UNTOLD, Delta, GenerationRequest, Sampling, TokenLogprob
 from sm_serve.errors import BadRequest
-from sm_serve.schemas.constraints import read_openai
-from sm_serve.schemas.parameters import MAX_SEED, MAX_TOP_LOGPROBS, UNTOLD, Fields
+from sm_serve.field_table import CHAT as CHAT_FIELDS
+from sm_serve.field_table import COMPLETIONS as COMPLETION_FIELDS
+from sm_serve.field_table import MAX_VARIABLES, TEMPLATE_OWN
+from sm_serve.fields import Values
+from sm_serve.schemas.parameters import read_penalties
 from sm_serve.schemas.tool_calls import CallReader, Found
 from sm_serve.schemas.tools import (
     PLAIN,
@@ -30,25 +34,19 @@ COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
 MODELS = "/v1/models"
 ROUTES = (CHAT, COMPLETIONS, EMBEDDINGS)
-MAX_CHOICES = 16
 DEFAULT_COMPLETION_TOKENS = 16
 """What OpenAI's completions API takes for an absent max_tokens."""
 LEAST_TOP_P = 1e-6
 """Less of the probability than any token has: the best one alone is left, as top_p 0 asks."""
 DONE = b"data: [DONE]\n\n"
-HINTS = (
-    *("user", "metadata", "store", "service_tier", "safety_identifier", "parallel_tool_calls"),
-    *("prompt_cache_key", "prompt_cache_retention", "prediction", "verbosity", "max_tokens"),
-)
-"""Fields that change no answer here: bookkeeping, speed, and what is wished of the style."""
-MAX_VARIABLES = 64
-TEMPLATE_OWN = frozenset({
-    *("self", "conversation", "messages", "tools", "documents", "chat_template", "tokenize"),
-    *("add_generation_prompt", "continue_final_message", "sanitize_control_tokens", "padding"),
-    *("truncation", "max_length", "return_tensors", "return_dict", "tokenizer_kwargs"),
-    *("return_assistant_tokens_mask", "processor_kwargs"),
-})  # fmt: skip
-"""Names that mean something else to the template or its function."""
+
+
+class Usage(Enum):
+    """When a stream tells how many tokens it took."""
+
+    NEVER = "never"
+    LAST = "last"
+    EACH = "each"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +58,10 @@ class Job:
     requests: list[GenerationRequest]
     n: int = 1
     stream: bool = False
-    usage_chunk: bool = False
+    usage: Usage = Usage.NEVER
     tools: ToolUse | None = None
     tool_format: ToolFormat | None = None
+    reasoning: bool = True
 
     @property
     def chat(self) -> bool:
@@ -71,10 +70,17 @@ class Job:
 
     def calling(self, chat_template: str) -> Job:
         """With tool calls as the model of this template writes them."""
+        if self.chat and chat_template:
+            check_variables(self.requests[0].template_variables, chat_template)
         if self.tools is None:
             return self
         form = find_format(chat_template)
         if not self.tools.forced:
+            if chat_template and "tools" not in chat_template:
+                raise BadRequest(
+                    "tools: the model's chat template shows it no tools: leave them out, or force a"
+                    ' call by tool_choice "required"'
+                )
             return replace(self, tool_format=form)
         form = form or PLAIN
         requests = [force(request, self.tools, form) for request in self.requests]
@@ -99,32 +105,19 @@ def parse_generation(route: str, body: Any, defaults: Sampling = UNTOLD) -> Job:
 
     BadRequest names the field, the value and the fix.
     """
-    fields = Fields(require_object(body), "")
-    stream = bool(fields.flag("stream"))
-    options = fields.take("stream_options")
-    if options is not None and not isinstance(options, dict):
-        raise fields.wrong("stream_options", options, 'give {"include_usage": true} or leave it')
-    n = fields.integer("n", 1, MAX_CHOICES) or 1
-    model = fields.text("model")
-    tools: ToolUse | None = None
-    continuing = False
-    variables: dict[str, Any] = {}
-    if route == CHAT:
-        prompts: list[Any] = [read_messages(fields.take("messages"))]
-        tools = read_tools(fields)
-        continuing = bool(fields.flag("continue_final_message"))
-        variables = read_variables(fields)
+    chat = route == CHAT
+    fields = Values(CHAT_FIELDS if chat else COMPLETION_FIELDS, require_object(body))
+    usage = _read_usage(fields)
+    if chat:
+        prompts: list[Any] = [read_messages(fields.get("messages"))]
+        tools, variables = read_tools(fields), read_variables(fields)
         logprobs = _chat_logprobs(fields)
-        limit = fields.integer("max_completion_tokens", 1, 1_000_000)
-        limit = limit or fields.integer("max_tokens", 1, 1_000_000)
     else:
-        prompts = read_prompts(fields.take("prompt"))
-        limit = fields.integer("max_tokens", 0, 1_000_000)
-        limit = DEFAULT_COMPLETION_TOKENS if limit is None else limit
-        logprobs = fields.integer("logprobs", 0, MAX_TOP_LOGPROBS)
-        fields.only("suffix", None, "")
-        fields.only("best_of", n, None)
-    echo = bool(fields.flag("echo")) if route == COMPLETIONS else False
+        prompts = read_prompts(fields.get("prompt"))
+        tools, variables = None, {}
+        logprobs = fields.get("logprobs")
+    echo = fields.flag("echo")
+    limit = _read_limit(fields, chat=chat)
     if limit == 0 and not echo:
         raise fields.wrong("max_tokens", 0, "ask for a token, or set echo to true")
     sampling = replace(
@@ -132,71 +125,98 @@ def parse_generation(route: str, body: Any, defaults: Sampling = UNTOLD) -> Job:
         logprobs=logprobs,
         prompt_logprobs=logprobs if echo else None,
     )
-    fields.finish()
     requests = [
         GenerationRequest(
             prompt,
             sampling,
-            stream,
+            fields.flag("stream"),
             tools=tools.tools if tools else None,
-            continue_final_message=continuing,
+            continue_final_message=fields.flag("continue_final_message"),
             template_variables=variables,
             echo=echo,
+            truncate=fields.get("truncate_prompt_tokens"),
         )
         for prompt in prompts
     ]
-    usage = bool(options and options.get("include_usage"))
-    return Job(route, model or "", requests, n, stream, usage, tools)
-
-
-def _chat_logprobs(fields: Fields) -> int | None:
-    wanted = fields.flag("logprobs")
-    top = fields.integer("top_logprobs", 0, MAX_TOP_LOGPROBS)
-    if top and not wanted:
-        raise fields.wrong("top_logprobs", top, "set logprobs to true as well")
-    return (top or 0) if wanted else None
-
-
-def _read_sampling(fields: Fields, limit: int | None, defaults: Sampling) -> Sampling:
-    top_k = fields.integer("top_k", -1, 1_000_000)
-    sampling = Sampling(
-        max_new_tokens=limit,
-        temperature=fields.number("temperature", defaults.temperature, 0.0, 100.0),
-        top_p=max(fields.number("top_p", defaults.top_p, 0.0, 1.0), LEAST_TOP_P),
-        top_k=defaults.top_k if top_k is None else max(top_k, 0),
-        min_p=fields.number("min_p", defaults.min_p, 0.0, 1.0),
-        min_new_tokens=fields.integer("min_tokens", 0, 1_000_000) or 0,
-        repetition_penalty=fields.number(
-            "repetition_penalty", defaults.repetition_penalty, 0.01, 10.0
-        ),
-        frequency_penalty=fields.number("frequency_penalty", 0.0, -2.0, 2.0),
-        presence_penalty=fields.number("presence_penalty", 0.0, -2.0, 2.0),
-        logit_bias=fields.biases("logit_bias"),
-        constraint=read_openai(fields),
-        seed=fields.integer("seed", -MAX_SEED, MAX_SEED),
-        stop=fields.texts("stop"),
-        ignore_eos=bool(fields.flag("ignore_eos")),
+    return Job(
+        route,
+        fields.get("model", ""),
+        requests,
+        fields.get("n", 1),
+        fields.flag("stream"),
+        usage,
+        tools,
+        reasoning=fields.get("include_reasoning", True),
     )
-    fields.only("modalities", None, ["text"])
-    fields.only("best_of", 1, None)
-    fields.only("use_beam_search", False, None)
-    fields.ignore(*HINTS)
-    return sampling
 
 
-def read_variables(fields: Fields) -> dict[str, Any]:
+def _read_usage(fields: Values) -> Usage:
+    """When a stream tells its usage."""
+    options = fields.get("stream_options", {})
+    for name, value in options.items():
+        known = name in ("include_usage", "continuous_usage_stats", "include_obfuscation")
+        if not known or not isinstance(value, bool | None):
+            raise BadRequest(f"stream_options.{name} is unknown, or neither true nor false")
+    if options.get("include_obfuscation"):
+        raise BadRequest("stream_options.include_obfuscation=True: nothing is obfuscated here")
+    if options.get("continuous_usage_stats"):
+        return Usage.EACH
+    return Usage.LAST if options.get("include_usage") else Usage.NEVER
+
+
+def _read_limit(fields: Values, *, chat: bool) -> int | None:
+    """Most tokens of the answer, by either name."""
+    newer, older = fields.get("max_completion_tokens"), fields.get("max_tokens")
+    if newer is not None and older not in (None, newer):
+        raise fields.wrong("max_tokens", older, f"max_completion_tokens={newer} says otherwise")
+    limit: int | None = older if newer is None else newer
+    return DEFAULT_COMPLETION_TOKENS if limit is None and not chat else limit
+
+
+def _chat_logprobs(fields: Values) -> int | None:
+    top = fields.get("top_logprobs", 0)
+    if top and not fields.flag("logprobs"):
+        raise fields.wrong("top_logprobs", top, "set logprobs to true as well")
+    return top if fields.flag("logprobs") else None
+
+
+def _read_sampling(fields: Values, limit: int | None, defaults: Sampling) -> Sampling:
+    return Sampling(
+        max_new_tokens=limit,
+        temperature=fields.number("temperature", defaults.temperature),
+        top_p=max(fields.number("top_p", defaults.top_p), LEAST_TOP_P),
+        top_k=max(fields.get("top_k", defaults.top_k), 0),
+        min_p=fields.number("min_p", defaults.min_p),
+        min_new_tokens=fields.get("min_tokens", 0),
+        stop=fields.texts("stop"),
+        ignore_eos=fields.flag("ignore_eos"),
+        **read_penalties(fields, defaults),
+    )
+
+
+def read_variables(fields: Values) -> dict[str, Any]:
     """What the chat template is to know: `chat_template_kwargs` as in vLLM, `reasoning_effort`."""
-    given = fields.take("chat_template_kwargs")
-    if given is not None and (not isinstance(given, dict) or len(given) > MAX_VARIABLES):
-        fix = 'give an object such as {"enable_thinking": false}'
-        raise fields.wrong("chat_template_kwargs", given, fix)
-    variables = dict(given or {})
+    variables = dict(fields.get("chat_template_kwargs", {}))
+    if len(variables) > MAX_VARIABLES:
+        fix = f"give at most {MAX_VARIABLES}"
+        raise fields.wrong("chat_template_kwargs", variables, fix)
     for name in sorted(TEMPLATE_OWN & set(variables)):
         raise BadRequest(f"chat_template_kwargs.{name} is not for clients to set: leave it out")
-    effort = fields.text("reasoning_effort")
-    if effort is not None:
-        variables.setdefault("reasoning_effort", effort)
+    if "reasoning_effort" in fields:
+        variables.setdefault("reasoning_effort", fields["reasoning_effort"])
     return variables
+
+
+def check_variables(variables: Mapping[str, Any], chat_template: str) -> None:
+    """Refuses what the template does not read, unless it is off. Raises BadRequest."""
+    for name, value in variables.items():
+        if name not in chat_template and value not in (None, False, "", "none"):
+            shown = name if name == "reasoning_effort" else f"chat_template_kwargs.{name}"
+            raise BadRequest(
+                f"{shown}={str(value)[:40]!r}: the model's chat template does not read it: leave it"
+                " out",
+                code="invalid_parameter",
+            )
 
 
 def require_object(body: Any) -> Mapping[str, Any]:
@@ -228,7 +248,9 @@ def _content(content: Any, where: str) -> str:
     if not isinstance(content, list):
         raise BadRequest(f"{where}.content must be a text or a list of text parts")
     for part in content:
-        if not isinstance(part, dict) or not isinstance(part.get("text"), str):
+        kinds = (None, "text", "input_text", "output_text")
+        right = isinstance(part, dict) and part.get("type") in kinds
+        if not right or not isinstance(part.get("text"), str):
             kind = part.get("type") if isinstance(part, dict) else type(part).__name__
             raise BadRequest(f"{where}.content holds a part of type {kind!r}: only text is served")
     return "".join(part["text"] for part in content)
@@ -294,13 +316,21 @@ class Writer:
                 "logprobs": self._logprobs(delta),
                 "finish_reason": delta.finish_reason,
             }
-            return self._chunk([choice])
+            return self._counted(self._chunk([choice]), delta)
         found, reason = self._read(index, delta)
         content: dict[str, Any] = {"content": found.text} if found.text else {}
         if found.calls:
             content["tool_calls"] = found.calls
         choice = {**self._choice(index, content, reason), "logprobs": self._logprobs(delta)}
-        return self._chunk([choice]) if content or reason or choice["logprobs"] else None
+        if not (content or reason or choice["logprobs"]):
+            return None
+        return self._counted(self._chunk([choice]), delta)
+
+    def _counted(self, chunk: dict[str, Any], delta: Delta) -> dict[str, Any]:
+        """With what the answer took so far, where the client wants to know it all the time."""
+        if self._job.usage is not Usage.EACH:
+            return chunk
+        return {**chunk, "usage": write_usage(delta.prompt_tokens, delta.completion_tokens)}
 
     def _read(self, index: int, delta: Delta) -> tuple[Found, str | None]:
         """Text and tool calls of a piece of a message, and why the message ended."""
@@ -331,11 +361,7 @@ class Writer:
         """Tokens of the prompts, each once, and of all answers."""
         prompt = sum(answer.prompt_tokens for answer in answers[:: self._job.n])
         completion = sum(answer.completion_tokens for answer in answers)
-        return {
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "total_tokens": prompt + completion,
-        }
+        return write_usage(prompt, completion)
 
     @staticmethod
     def _choice(index: int, delta: dict[str, Any], reason: str | None) -> dict[str, Any]:
@@ -344,6 +370,15 @@ class Writer:
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         kind = "chat.completion.chunk" if self._job.chat else "text_completion"
         return {**self._base, "object": kind, "choices": choices}
+
+
+def write_usage(prompt: int, completion: int) -> dict[str, int]:
+    """Tokens of prompt and answer."""
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
 
 
 def write_message(found: Found) -> dict[str, Any]:

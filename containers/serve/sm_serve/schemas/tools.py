@@ -10,10 +10,10 @@ from typing import Any
 
 from sm_serve.engines.protocol import Constraint, ConstraintKind, GenerationRequest
 from sm_serve.errors import BadRequest
-from sm_serve.schemas.parameters import Fields
+from sm_serve.field_table import MAX_TOOLS, TOOL_NAME
+from sm_serve.fields import Values
 
-MAX_TOOLS = 128
-NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
+NAME = re.compile(TOOL_NAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +65,17 @@ class ToolUse:
         return frozenset(tool["function"]["name"] for tool in self.tools)
 
 
-def read_tools(fields: Fields) -> ToolUse | None:
+def read_tools(fields: Values) -> ToolUse | None:
     """`tools`, `tool_choice` and `parallel_tool_calls`; None where nothing may be called."""
-    tools = fields.take("tools")
-    choice = fields.take("tool_choice")
-    parallel = fields.flag("parallel_tool_calls")
-    if tools is None or tools == []:
+    tools, choice = fields.get("tools"), fields.get("tool_choice")
+    parallel = fields.get("parallel_tool_calls")
+    if not tools:
         if choice not in (None, "none", "auto"):
             raise fields.wrong("tool_choice", choice, "give the tools to choose from as well")
+        if parallel is False:
+            raise fields.wrong("parallel_tool_calls", False, "give the tools as well")
         return None
-    if not isinstance(tools, list) or len(tools) > MAX_TOOLS:
+    if len(tools) > MAX_TOOLS:
         raise fields.wrong("tools", tools, f"give a list of at most {MAX_TOOLS} tools")
     names = [_check_tool(tool, f"tools[{index}]") for index, tool in enumerate(tools)]
     if len(set(names)) < len(names):
@@ -101,7 +102,7 @@ def _check_tool(tool: Any, where: str) -> str:
     return name
 
 
-def _named(fields: Fields, choice: Any, names: list[str]) -> str:
+def _named(fields: Values, choice: Any, names: list[str]) -> str:
     function = choice.get("function") if isinstance(choice, dict) else None
     name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(name, str) or choice.get("type", "function") != "function":

@@ -7,12 +7,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sm_train.cells import nested
+from sm_train.contract import SPLIT_CHANNELS
 from sm_train.methods import Method
 from sm_train.sequences import Tokens
 
 if TYPE_CHECKING:
     from sm_train.config import Config
     from sm_train.job import Job
+
+
+COLUMNS: dict[str, str | None] = {
+    "question": "question",
+    "context": "context",
+    "label": "answers",
+}
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,21 @@ def required_columns(_config: Config) -> list[tuple[str, ...]]:
     return [("question",), ("context",), ("answers",)]
 
 
+def asked(own: QuestionAnsweringArguments, tokenizer: Any, some_unanswered: bool) -> dict[str, Any]:
+    """The serving parameters that find the answers which `spans.best_answers` finds."""
+    from sm_train.spans import sizes
+
+    limit, stride = sizes(tokenizer, own.max_length, own.doc_stride)
+    return {
+        "handle_impossible_answer": some_unanswered,
+        "max_answer_len": own.max_answer_length,
+        "max_seq_len": limit,
+        "doc_stride": stride,
+        "align_to_words": False,
+        "rank_by": "logit",
+    }
+
+
 def tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> list[Tokens]:
     """Each window of the context after the question; learnt is where the first answer stands."""
     from sm_train.spans import windows
@@ -130,6 +153,7 @@ def train(job: Job) -> None:
     """Fine-tune, evaluate on the test channel, write the model directory."""
     from transformers import DataCollatorWithPadding
 
+    from sm_train.asking import tell
     from sm_train.model import adapt, load_model, load_tokenizer
     from sm_train.preview import print_preview
     from sm_train.run import callbacks, finish, training_arguments
@@ -140,6 +164,10 @@ def train(job: Job) -> None:
     tokenizer.padding_side = "right"  # places of answers are counted from the left
     print_preview(job, tokenizer)
     model = load_model(job, "AutoModelForQuestionAnswering")
+    some_unanswered = any(
+        not row["texts"] for split in SPLIT_CHANNELS for row in job.data.split(split) or ()
+    )
+    tell(model, job.config, asked(own, tokenizer, some_unanswered), COLUMNS)
     sets = {
         split: windows(job.data.split(split), tokenizer, own.max_length, own.doc_stride)
         for split in ("train", "validation", "test")
@@ -154,6 +182,7 @@ def train(job: Job) -> None:
         callbacks=callbacks(job),
         window_sets={"eval": sets["validation"], "test": sets["test"]},
         max_answer_length=own.max_answer_length,
+        may_be_none=some_unanswered,
     )
     finish(job, trainer, tokenizer, sets["test"].dataset if sets["test"] else None)
 

@@ -211,6 +211,8 @@ def train(job: Job) -> None:
     """Fine-tune, evaluate on the test channel, write the model directory."""
     from transformers import DataCollatorWithPadding
 
+    from sm_train.asking import tell
+    from sm_train.learning import counted_cuts
     from sm_train.model import adapt, load_model, load_tokenizer, read_model_config
     from sm_train.preview import print_preview
     from sm_train.run import callbacks, finish, training_arguments
@@ -231,6 +233,10 @@ def train(job: Job) -> None:
         ignore_mismatched_sizes=own.replace_head or None,
     )
     model.config.pad_token_id = tokenizer.pad_token_id
+    limit = min(own.max_length, tokenizer.model_max_length)
+    columns = {"text": own.text_column, "text_pair": own.text_pair_column}
+    asked = {"truncation": True, "max_length": limit}
+    tell(model, job.config, asked, {**columns, "label": own.label_column})
     arguments = training_arguments(job)
     if regression and "metric_for_best_model" not in job.config.given:
         arguments.metric_for_best_model, arguments.greater_is_better = "loss", False
@@ -238,6 +244,7 @@ def train(job: Job) -> None:
         split: _tokenised(job.data.split(split), tokenizer, labels, own.max_length)
         for split in ("train", "validation", "test")
     }
+    job = counted_cuts(job, datasets, own.max_length)
     trainer = LengthGroupedTrainer(
         model=adapt(job, model, "SEQ_CLS"),
         args=arguments,
@@ -267,6 +274,7 @@ def _tokenised(
     columns["labels"] = [
         row["label"] if isinstance(row["label"], float) else ids[row["label"]] for row in rows
     ]
+    columns["cut"] = [bool(found.overflowing) for found in encoded.encodings]
     columns["length"] = [len(tokens) for tokens in encoded["input_ids"]]
     return Dataset.from_dict(columns)
 

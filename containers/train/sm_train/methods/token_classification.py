@@ -111,6 +111,8 @@ def train(job: Job) -> None:
     """Fine-tune, evaluate on the test channel, write the model directory."""
     from transformers import DataCollatorForTokenClassification
 
+    from sm_train.asking import tell
+    from sm_train.learning import counted_cuts
     from sm_train.model import adapt, load_model, load_tokenizer
     from sm_train.preview import print_preview
     from sm_train.run import callbacks, finish, training_arguments
@@ -126,10 +128,18 @@ def train(job: Job) -> None:
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
     )
+    own: TokenClassificationArguments = job.config.own
+    # A word has the tag of its first piece, as in training.
+    asked = {
+        "aggregation_strategy": "first",
+        "max_length": min(own.max_length, tokenizer.model_max_length),
+    }
+    tell(model, job.config, asked, {"tokens": own.tokens_column, "label": own.tags_column})
     datasets = {
         split: _tokenised(job.data.split(split), tokenizer, names, job.config.own.max_length)
         for split in ("train", "validation", "test")
     }
+    job = counted_cuts(job, datasets, job.config.own.max_length)
     trainer = LengthGroupedTrainer(
         model=adapt(job, model, "TOKEN_CLS"),
         args=training_arguments(job),
@@ -164,6 +174,7 @@ def _tokenised(
         _aligned(encoded.word_ids(index), [ids[tag] for tag in row["tags"]])
         for index, row in enumerate(rows)
     ]
+    columns["cut"] = [bool(found.overflowing) for found in encoded.encodings]
     columns["length"] = [len(tokens) for tokens in encoded["input_ids"]]
     return Dataset.from_dict(columns)
 

@@ -1,0 +1,197 @@
+"""Routes that clients of other servers know: TGI's, TEI's and vLLM's, over the same engine."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from importlib import metadata
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from sm_serve.answer import Answer, Incoming
+from sm_serve.engines.protocol import GenerationRequest, Task, TokenReader
+from sm_serve.errors import BadRequest, NotFound
+from sm_serve.field_table import DETOKENIZE, TEI_EMBED, TOKENIZE
+from sm_serve.fields import Values
+from sm_serve.gate import respond
+from sm_serve.handler import EngineHandler
+from sm_serve.schemas import invocation as wire
+from sm_serve.schemas import media, ranking
+from sm_serve.schemas.openai import read_messages, read_variables, require_object
+from sm_serve.service import Service
+
+Answering = Callable[[EngineHandler, Incoming], Awaitable[Answer]]
+
+
+class ClientRoute:
+    """POST of one path."""
+
+    def __init__(self, service: Service, answering: Answering) -> None:
+        self._service = service
+        self._answering = answering
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        handler = self._service.handler
+        if not isinstance(handler, EngineHandler):
+            raise NotFound("only /invocations is answered here")
+        invoke: Any = partial(self._answering, handler)
+        await respond(scope, receive, send, self._service, invoke)
+
+
+def client_routes(service: Service) -> list[Route]:
+    """Health, version, and what POSTs of other servers' paths give."""
+
+    async def health(request: Request) -> Response:
+        problem = service.health.problem()
+        return JSONResponse({"status": problem or "healthy"}, 200 if problem is None else 503)
+
+    async def version(request: Request) -> Response:
+        return JSONResponse({"version": metadata.version("sm-serve")})
+
+    posts = {
+        "/": invoke,
+        "/generate": generate,
+        "/generate_stream": generate_stream,
+        "/tokenize": tokenize,
+        "/detokenize": detokenize,
+        "/embed": embed,
+        "/rerank": rerank,
+        "/v1/rerank": rerank,
+        "/v2/rerank": rerank,
+        "/score": score,
+        "/v1/score": score,
+    }
+    return [
+        Route("/health", health, methods=["GET"]),
+        Route("/version", version, methods=["GET"]),
+        *(
+            Route(path, ClientRoute(service, post), methods=["POST"])
+            for path, post in posts.items()
+        ),
+    ]
+
+
+async def invoke(handler: EngineHandler, request: Incoming) -> Answer:
+    """Hugging Face's clients send to the endpoint's own address."""
+    return await handler.invoke(request)
+
+
+async def generate(handler: EngineHandler, request: Incoming) -> Answer:
+    """TGI's /generate: one answer without a list around it."""
+    call = wire.parse_call(await handler.read_json(request))
+    if call.stream or not call.single:
+        raise BadRequest("/generate gives one answer to one input: /generate_stream streams")
+    need(handler, Task.TEXT_GENERATION, "/generate")
+    return written((await handler.results(call))[0])
+
+
+async def generate_stream(handler: EngineHandler, request: Incoming) -> Answer:
+    """TGI's /generate_stream."""
+    need(handler, Task.TEXT_GENERATION, "/generate_stream")
+    return await handler.stream(wire.parse_call(await handler.read_json(request)), request.accept)
+
+
+async def tokenize(handler: EngineHandler, request: Incoming) -> Answer:
+    """vLLM's /tokenize of `prompt` or `messages`, or TGI's of `inputs`."""
+    body = require_object(await handler.read_json(request))
+    fields = Values(TOKENIZE, body)
+    engine = reader(handler)
+    given = [name for name in ("prompt", "messages", "inputs") if name in fields]
+    if len(given) != 1:
+        raise BadRequest("give one of prompt, messages and inputs")
+    prompt = fields[given[0]]
+    prompt = read_messages(prompt) if given == ["messages"] else prompt
+    asked = GenerationRequest(
+        prompt,
+        tools=fields.get("tools"),
+        continue_final_message=fields.flag("continue_final_message"),
+        template_variables=read_variables(fields),
+    )
+    ids = await engine.tokens(asked)
+    names = [engine.token_text(token) for token in ids]
+    if given == ["inputs"]:
+        return written([{"id": i, "text": name} for i, name in zip(ids, names, strict=True)])
+    found: dict[str, Any] = {"count": len(ids), "max_model_len": engine.context, "tokens": ids}
+    found["token_strs"] = names if fields.flag("return_token_strs") else None
+    return written(found)
+
+
+async def detokenize(handler: EngineHandler, request: Incoming) -> Answer:
+    """vLLM's /detokenize."""
+    fields = Values(DETOKENIZE, require_object(await handler.read_json(request)))
+    return written({"prompt": reader(handler).text_of(fields.get("tokens", []))})
+
+
+async def embed(handler: EngineHandler, request: Incoming) -> Answer:
+    """TEI's /embed: vectors alone. As there, a text that is too long is refused unless cut."""
+    need(handler, Task.EMBEDDING, "/embed")
+    fields = Values(TEI_EMBED, require_object(await handler.read_json(request)))
+    inputs = fields.get("inputs")
+    parameters = {name: fields[name] for name in ("normalize", "prompt_name") if name in fields}
+    parameters["truncation"] = fields.flag("truncate")
+    call = wire.parse_call({"inputs": inputs, "parameters": parameters})
+    return written(await handler.results(call))
+
+
+async def rerank(handler: EngineHandler, request: Incoming) -> Answer:
+    """Texts by their scores against a query."""
+    job = ranking.parse_rerank(await handler.read_json(request))
+    pairs = [(job.query, text) for text in job.texts]
+    name, adapter = handler.openai.choose(job.model, handler.wanted_adapter(request))
+    scores = await scored(handler, pairs, adapter, raw=job.raw, truncate=job.truncate)
+    return written(ranking.write_rerank(job, scores, request.id, name))
+
+
+async def score(handler: EngineHandler, request: Incoming) -> Answer:
+    """vLLM's /score of pairs."""
+    first, second, model = ranking.parse_score(await handler.read_json(request))
+    name, adapter = handler.openai.choose(model, handler.wanted_adapter(request))
+    scores = await scored(handler, list(zip(first, second, strict=True)), adapter)
+    return written(ranking.write_scores(scores, request.id, name))
+
+
+async def scored(
+    handler: EngineHandler,
+    pairs: list[tuple[str, str]],
+    adapter: str | None,
+    *,
+    raw: bool = False,
+    truncate: bool = True,
+) -> list[float]:
+    """A cross-encoder's scores of pairs, or the cosine of two texts' vectors."""
+    if handler.engine.task is Task.EMBEDDING:
+        texts = list(dict.fromkeys(text for pair in pairs for text in pair))
+        call = wire.Call(texts, {"truncation": truncate})
+        vectors = dict(zip(texts, await handler.results(call, adapter), strict=True))
+        return [ranking.cosine(vectors[one], vectors[other]) for one, other in pairs]
+    need(handler, Task.TEXT_CLASSIFICATION, "Reranking")
+    inputs = [{"text": one, "text_pair": other} for one, other in pairs]
+    options = {"top_k": None, "function_to_apply": "none", "truncation": truncate}
+    rows = await handler.results(wire.Call(inputs, options), adapter)
+    if any(len(row) != 1 for row in rows):
+        raise BadRequest(
+            f"this model has {len(rows[0])} labels: pairs are scored by a model with one"
+        )
+    return [row[0]["score"] if raw else ranking.sigmoid(row[0]["score"]) for row in rows]
+
+
+def need(handler: EngineHandler, task: Task, what: str) -> None:
+    """BadRequest where the model is for another task."""
+    if handler.engine.task is not task:
+        raise BadRequest(f"{what} is for {task}: this model does {handler.engine.task}")
+
+
+def reader(handler: EngineHandler) -> TokenReader:
+    """The engine, where it tells of its tokens."""
+    if not isinstance(handler.engine, TokenReader):
+        raise BadRequest(f"tokens are told of language models: this is {handler.engine.task}")
+    return handler.engine
+
+
+def written(value: Any) -> Answer:
+    """A JSON answer."""
+    return Answer(wire.dump(value), media.JSON)

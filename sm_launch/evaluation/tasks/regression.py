@@ -1,0 +1,104 @@
+"""A number for a text or a pair of texts: its errors and its correlation with the expected one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from sm_launch.errors import UserInputError
+from sm_launch.evaluation.examples import Example, Row, UnusableRow
+from sm_launch.evaluation.result import Metrics, Prediction, TextMetrics
+from sm_launch.evaluation.task import Statistic, Task
+from sm_launch.evaluation.tasks.classification import text_example
+from sm_launch.evaluation.wire import WireError, read_scores
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class TextRegression(Task):
+    """Rows have a text, maybe a second one, and a number; the model has one output.
+
+    Mean squared and mean absolute error, and Pearson's and Spearman's correlation (0 where one side
+    is constant), as training measures them.
+    """
+
+    name = "text-regression"
+    main_metric = "pearson"
+    DEFAULT_COLUMNS = ("text", "label")
+    lists = True
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        # The number itself: the pipeline's default for one output is a sigmoid.
+        self.parameters = {**self.parameters, "function_to_apply": "none"}
+
+    def example(self, index: int, row: Row) -> Example:
+        value = row.get(self.label_column)
+        try:
+            number = float("" if isinstance(value, bool) or value is None else value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise UnusableRow(f"no number in column {self.label_column!r}")
+        return text_example(self, index, row, repr(number))
+
+    def read(self, example: Example, answer: Any) -> Prediction:
+        scores = list(read_scores(answer).scores.values())
+        if len(scores) != 1:
+            raise WireError(f"{len(scores)} scores instead of one: {str(answer)[:120]}")
+        return Prediction(
+            example.index, example.text, example.gold, repr(scores[0]), slices=example.slices
+        )
+
+    def score(self, prediction: Prediction) -> Prediction:
+        error = float(prediction.predicted) - float(prediction.gold)
+        values = {"squared_error": error * error, "absolute_error": abs(error)}
+        return replace(prediction, values=values)
+
+    def check_first(self, answers: Sequence[Any], golds: Collection[str]) -> None:
+        for answer in answers:
+            try:
+                found = read_scores(answer)
+            except WireError:
+                continue  # its row fails, and is named
+            if len(found.scores) > 1:
+                raise UserInputError(
+                    f"the model has the classes {', '.join(sorted(found.scores)[:20])}, and gives "
+                    "no single number",
+                    field="evaluation.task",
+                    value=self.name,
+                    fix="set it to text-classification",
+                )
+
+    def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
+        import numpy as np
+
+        return TextMetrics(self.statistic(predictions)(np.arange(len(predictions))))
+
+    def statistic(self, predictions: Sequence[Prediction]) -> Statistic:
+        import numpy as np
+        from scipy.stats import rankdata
+
+        given = np.array([float(p.predicted) for p in predictions])
+        expected = np.array([float(p.gold) for p in predictions])
+
+        def of(rows: NDArray[np.int64]) -> dict[str, float]:
+            a, b = given[rows], expected[rows]
+            return {
+                "mse": float(((a - b) ** 2).mean()),
+                "mae": float(np.abs(a - b).mean()),
+                "pearson": _correlation(a, b),
+                "spearman": _correlation(rankdata(a), rankdata(b)),
+            }
+
+        return of
+
+
+def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    spread = math.sqrt(float((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / spread if spread else 0.0

@@ -1,0 +1,146 @@
+"""Bodies, headers and paths of real clients of other servers, as they send them."""
+
+import gzip
+import json
+import math
+
+import pytest
+from serving_models import encoder
+
+pytestmark = pytest.mark.slow
+
+PARAMETERS = {"max_new_tokens": 4}
+
+
+@pytest.fixture(scope="module")
+def embedder(pool):
+    return pool.server("embedder", pool.model("embedder", lambda p: encoder(p, "BertModel", ["a"])))
+
+
+@pytest.fixture(scope="module")
+def cross_encoder(pool):
+    make = lambda p: encoder(p, "BertForSequenceClassification", ["a"])  # noqa: E731
+    return pool.server("cross-encoder", pool.model("cross-encoder", make))
+
+
+def post(server, path, body, status=200, **headers):
+    answer = server.client.post(path, json=body, headers=headers)
+    assert answer.status_code == status, answer.text
+    return answer
+
+
+def test_hugging_faces_and_tgis_clients(language_model):
+    body = {"inputs": "the movie", "parameters": PARAMETERS}
+    listed = post(language_model, "/invocations", body).json()
+    assert post(language_model, "/", body).json() == listed
+    # What text_generation.Client sends, with its nulls and defaults.
+    defaults = {
+        "adapter_id": None, "best_of": None, "decoder_input_details": False, "details": False,
+        "do_sample": False, "frequency_penalty": None, "grammar": None, "repetition_penalty": None,
+        "return_full_text": False, "seed": None, "stop": [], "temperature": None, "top_k": None,
+        "top_n_tokens": None, "top_p": None, "truncate": None, "typical_p": None,
+        "watermark": False,
+    }  # fmt: skip
+    whole = {"inputs": "the movie", "parameters": {**defaults, **PARAMETERS}, "stream": False}
+    assert [post(language_model, "/generate", whole).json()] == listed
+    streamed = post(language_model, "/generate_stream", body).text
+    last = json.loads(streamed.strip().split("data:")[-1])
+    assert last["generated_text"] == listed[0]["generated_text"]
+    full = {**body, "parameters": {**PARAMETERS, "return_full_text": True, "top_n_tokens": 2}}
+    streamed = post(language_model, "/generate_stream", full).text
+    last = json.loads(streamed.strip().split("data:")[-1])
+    assert last["generated_text"] == "the movie" + listed[0]["generated_text"]
+    assert len(last["top_tokens"]) == 2
+
+
+@pytest.mark.parametrize(
+    "accept", ["application/json", "*/*", "application/x-npy", "text/event-stream", ""]
+)
+def test_a_stream_comes_whatever_a_predictor_accepts(language_model, accept):
+    body = {"inputs": "hi", "parameters": PARAMETERS, "stream": True}
+    answer = post(language_model, "/invocations", body, Accept=accept)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    chat = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2, "stream": True}
+    answer = post(language_model, "/invocations", {**chat, "model": "my-endpoint"}, Accept=accept)
+    assert answer.text.endswith("data: [DONE]\n\n")
+
+
+def test_health_version_and_tokens(language_model):
+    client = language_model.client
+    assert client.get("/health").status_code == 200
+    assert set(client.get("/version").json()) == {"version"}
+    told = post(language_model, "/tokenize", {"model": "x", "prompt": "the movie"}).json()
+    assert told["count"] == len(told["tokens"]) > 0
+    assert told["max_model_len"] == 512
+    back = post(language_model, "/detokenize", {"model": "x", "tokens": told["tokens"]}).json()
+    assert back == {"prompt": "the movie"}
+    chat = {"messages": [{"role": "user", "content": "hi"}], "return_token_strs": True}
+    told = post(language_model, "/tokenize", chat).json()
+    assert told["token_strs"][0] == "<|user|>"
+    by_tgi = post(language_model, "/tokenize", {"inputs": "the movie"}).json()
+    assert [token["id"] for token in by_tgi] == post(
+        language_model, "/tokenize", {"prompt": "the movie"}
+    ).json()["tokens"]
+    wrong = post(language_model, "/detokenize", {"tokens": [10**9]}, status=400)
+    assert "1000000000" in wrong.text
+
+
+def test_compressed_bodies_and_sessions(classifier):
+    body = gzip.compress(json.dumps({"inputs": "good"}).encode())
+    plain = classifier.invoke({"inputs": "good"}).json()
+    headers = {"content_type": "application/json", "content_encoding": "gzip"}
+    assert classifier.invoke(body, **headers).json() == plain
+    bomb = gzip.compress(b" " * 20_000_000)
+    assert classifier.invoke(bomb, **headers).status_code == 413
+    session = classifier.invoke({"inputs": "good"}, x_amzn_sagemaker_session_id="NEW_SESSION")
+    assert (session.status_code, "Session-Id" in session.text) == (400, True)
+    stream = classifier.invoke({"inputs": "good", "stream": True})
+    assert (stream.status_code, "does not stream" in stream.text) == (400, True)
+
+
+def test_embeddings_of_teis_and_hugging_faces_clients(embedder):
+    plain = embedder.invoke({"inputs": ["good", "bad"]}).json()
+    assert post(embedder, "/embed", {"inputs": ["good", "bad"]}).json() == plain
+    raw = {"inputs": "good", "normalize": False, "truncate": True}
+    assert math.hypot(*post(embedder, "/", raw).json()[0]) != pytest.approx(1, abs=1e-3)
+    long = {"inputs": "good " * 500}
+    assert "tokens" in post(embedder, "/embed", long, status=400).text
+    assert len(post(embedder, "/embed", {**long, "truncate": True}).json()) == 1
+
+
+def test_reranking_equals_the_cross_encoder(cross_encoder, pool):
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    path = pool.model("cross-encoder", lambda p: p)
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    model = AutoModelForSequenceClassification.from_pretrained(path)
+    texts = ["good movie", "bad plot", "the acting was great"]
+    with torch.inference_mode():
+        logits = [
+            float(model(**tokenizer("great film", text, return_tensors="pt")).logits)
+            for text in texts
+        ]
+    expected = [1 / (1 + math.exp(-logit)) for logit in logits]
+    order = sorted(range(3), key=lambda i: -expected[i])
+    tei = {"query": "great film", "texts": texts}
+    found = post(cross_encoder, "/rerank", tei).json()
+    assert [row["index"] for row in found] == order
+    assert [row["score"] for row in found] == pytest.approx([expected[i] for i in order], abs=1e-5)
+    raw = post(cross_encoder, "/rerank", {**tei, "raw_scores": True, "return_text": True}).json()
+    assert raw[0]["score"] == pytest.approx(logits[order[0]], abs=1e-4)
+    assert raw[0]["text"] == texts[order[0]]
+    jina = {"model": "any", "query": "great film", "documents": texts, "top_n": 2}
+    results = post(cross_encoder, "/v1/rerank", jina).json()["results"]
+    assert [row["document"]["text"] for row in results] == [texts[i] for i in order[:2]]
+    pairs = {"model": "any", "text_1": "great film", "text_2": texts}
+    data = post(cross_encoder, "/score", pairs).json()["data"]
+    assert [row["score"] for row in data] == pytest.approx(expected, abs=1e-5)
+    assert "text_2" in post(cross_encoder, "/score", {"text_1": "a", "text_2": []}, 400).text
+
+
+def test_reranking_by_other_models(classifier, embedder):
+    body = {"query": "a", "texts": ["a", "b"]}
+    assert "3 labels" in post(classifier, "/rerank", body, status=400).text
+    best = post(embedder, "/rerank", body).json()[0]
+    assert (best["index"], best["score"]) == (0, pytest.approx(1, abs=1e-5))

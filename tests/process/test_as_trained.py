@@ -1,0 +1,176 @@
+"""What training measured on the test rows is what `sm-launch evaluate` measures on them.
+
+Real jobs, with the real server behind the evaluation. The models are tiny and half trained, so that
+a rule that differs would show.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sm_launch import cli
+
+sys.path.insert(0, str(Path(__file__).parent / "training"))
+
+pytestmark = pytest.mark.slow
+
+Rows = list[dict[str, Any]]
+FILL = ["the", "man", "went", "home", "to", "see", "a", "river"]
+NAMES = ["Washington", "Lincoln", "Rotterdam", "Kowalski", "Zimmermann"]
+HIDDEN = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+}
+
+
+def pairs(chance: random.Random) -> dict[str, Any]:
+    """Only both texts together tell the label, which is a number that CSV reads as a float."""
+    first, second = chance.choice(FILL[:3]), chance.choice(FILL[:3])
+    return {"one": first, "other": second, "label": float(first == second)}
+
+
+def measures(chance: random.Random) -> dict[str, Any]:
+    """A number that grows with the rivers in the text; CSV would hold it as text."""
+    words = chance.choices(FILL, k=6)
+    return {"text": " ".join(words), "label": str(words.count("river") / 3 - 0.25)}
+
+
+def entities(chance: random.Random) -> dict[str, Any]:
+    """Names come in several pieces; many rows are longer than what the model may read."""
+    words, tags = [], []
+    for _ in range(chance.randint(3, 14)):
+        name = chance.random() < 0.4
+        words.append(chance.choice(NAMES if name else FILL) + chance.choice(["", "", "."]))
+        tags.append(chance.choice(["B-PER", "I-PER"]) if name else "O")
+    return {"tokens": words, "tags": tags}
+
+
+def questions(chance: random.Random) -> dict[str, Any]:
+    """Contexts are longer than a window; a part of the questions has no answer."""
+    words = chance.choices(FILL, k=30)
+    at = chance.randrange(29)
+    words[at] = "Lincoln"
+    context = " ".join(words)
+    if chance.random() < 0.4:
+        empty: dict[str, Any] = {"text": [], "answer_start": []}
+        return {"question": "home ?", "context": context, "answers": empty}
+    answer = {"text": [words[at + 1]], "answer_start": [len(" ".join(words[: at + 1])) + 1]}
+    return {"question": "who ?", "context": context, "answers": answer}
+
+
+CASES: dict[str, tuple[str, Callable[[random.Random], dict[str, Any]], dict[str, Any]]] = {
+    "pairs": (
+        "text-classification",
+        pairs,
+        {
+            "text_column": "one",
+            "text_pair_column": "other",
+            "labels": ["different", "same"],
+        },
+    ),
+    "measures": ("text-classification", measures, {"problem_type": "regression"}),
+    "entities": ("token-classification", entities, {"max_length": 20}),
+    "questions": (
+        "question-answering",
+        questions,
+        {"max_length": 20, "doc_stride": 6, "max_answer_length": 4},
+    ),
+}
+METRICS = {
+    "pairs": ("accuracy", "f1_macro"),
+    "measures": ("mse", "mae", "pearson"),
+    "entities": ("precision", "recall", "f1"),
+    "questions": ("exact_match", "f1"),
+}
+
+
+def make_base(path: Path) -> None:
+    """An encoder that splits names and unknown words into pieces."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=90, special_tokens=special)
+    tokenizer.train_from_iterator([" ".join(FILL)] * 20 + [" ".join([*NAMES, "who ? ."])], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=64,
+        **dict(zip(names, special, strict=True)),
+    )
+    fast.save_pretrained(path)
+    torch.manual_seed(0)
+    BertModel(BertConfig(vocab_size=len(fast), **HIDDEN)).save_pretrained(path)
+
+
+@pytest.fixture(scope="module")
+def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("base")
+    make_base(path)
+    return path
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_evaluate_measures_what_training_measured(
+    case: str,
+    base_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    method, make_row, settings = CASES[case]
+    chance = random.Random(3)
+    for split, count in (("train", 300), ("test", 80)):
+        folder = tmp_path / split
+        folder.mkdir()
+        rows = [make_row(chance) for _ in range(count)]
+        (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    hyperparameters = {
+        "num_train_epochs": 3,
+        "learning_rate": 0.002,
+        "logging_steps": 100,
+        **settings,
+    }
+    job = {
+        "name": "mine",
+        "training": {
+            "method": method,
+            "model": str(base_model),
+            "hyperparameters": hyperparameters,
+            "channels": {split: str(tmp_path / split) for split in ("train", "test")},
+        },
+    }
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SM_LAUNCH_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    Path("job.yaml").write_text(json.dumps(job))
+    assert cli.run(["train", "--target", "process"]) == 0
+    (artefact,) = (tmp_path / "build").rglob("model.tar.gz")
+    capsys.readouterr()
+    command = ["evaluate", "--model-data", str(artefact), "--data", str(tmp_path / "test")]
+    assert cli.run([*command, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["rows"]["failed"] == 0
+    assert set(METRICS[case]) <= set(document["training"])
+    for metric in METRICS[case]:
+        assert document["metrics"][metric] == pytest.approx(document["training"][metric], abs=1e-5)
+        assert 0 < document["metrics"][metric] < 1 or case == "pairs"
+    assert not [w for w in document["warnings"] if "beyond the interval" in w]
