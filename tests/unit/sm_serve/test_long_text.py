@@ -1,5 +1,7 @@
 """Texts far longer than a model reads: of any kind, only a part of them is tokenized."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from sm_serve.engines.long_text import CHARACTERS_A_TOKEN, MARGIN, surely_over, tokenize_tail
@@ -7,10 +9,15 @@ from sm_serve.engines.long_text import CHARACTERS_A_TOKEN, MARGIN, surely_over, 
 TOKENS = 100
 
 
+class BPE:
+    """Its model splits every word."""
+
+
 class Bytes:
     """A tokenizer of a token a character, which remembers how much it was given."""
 
     most = 0
+    backend_tokenizer = SimpleNamespace(model=BPE())
 
     def __call__(self, text, **options):
         self.most = max(self.most, len(text))

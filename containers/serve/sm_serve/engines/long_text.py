@@ -16,15 +16,12 @@ BLANKS = (" ", "\n", "\t", "\r")
 
 
 def head(text: str, tokens: int) -> str:
-    """The whole words at the beginning of a text that surely fill `tokens`, if it is so long.
-
-    Of one word without end its beginning: a tokenizer takes minutes for megabytes of it.
-    """
+    """The whole words at the beginning of a text that surely fill `tokens`, if it is so long."""
     most = tokens * CHARACTERS_A_TOKEN
     if len(text) <= 2 * most:
         return text
     place = max(text.rfind(blank, 0, most) for blank in BLANKS)
-    return text[: place if place > 0 else most]
+    return text[:place] if place > 0 else text
 
 
 def tokenize_heads(tokenizer: Any, texts: Sequence[str], length: int) -> Any:
@@ -48,7 +45,16 @@ def tokenize_heads(tokenizer: Any, texts: Sequence[str], length: int) -> Any:
 def surely_over(tokenizer: Any, text: str, tokens: int) -> bool:
     """Whether the beginning of a long text has more than `tokens` tokens by itself."""
     begin = head(text, tokens)
+    if begin is text and len(text) > 2 * tokens * CHARACTERS_A_TOKEN and splits_words(tokenizer):
+        begin = text[: tokens * CHARACTERS_A_TOKEN]
     return len(begin) < len(text) and len(tokenizer(begin)["input_ids"]) > tokens + MARGIN
+
+
+def splits_words(tokenizer: Any) -> bool:
+    """Whether a word without end is many tokens. To some tokenizers it is one, the unknown one."""
+    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    fused = getattr(model, "fuse_unk", False) and not getattr(model, "byte_fallback", False)
+    return type(model).__name__ == "BPE" and not fused
 
 
 def tokenize_tail(tokenizer: Any, text: str, tokens: int, **options: Any) -> list[int]:
@@ -56,7 +62,8 @@ def tokenize_tail(tokenizer: Any, text: str, tokens: int, **options: Any) -> lis
     begin = max(len(text) - tokens * CHARACTERS_A_TOKEN, 0)
     if begin > len(text) // 2:
         places = [text.find(blank, begin) for blank in BLANKS]
-        begin = min([place for place in places if place > 0], default=begin)
+        inside = begin if splits_words(tokenizer) else 0
+        begin = min([place for place in places if place > 0], default=inside)
         ids: list[int] = tokenizer(text[begin:], **options)["input_ids"]
         if len(ids) > tokens + MARGIN:
             return ids[-tokens:]
