@@ -294,7 +294,9 @@ def start(
 
 def write_failure(error: ServeError) -> tuple[str, str, str]:
     """An error as plain values."""
-    return type(error).__name__, error.message, error.code
+    # BadInput is made of the parts of its message.
+    kind = errors.BadRequest if isinstance(error, errors.BadInput) else type(error)
+    return kind.__name__, error.message, error.code
 
 
 def read_failure(name: str, message: str, code: str) -> ServeError:
