@@ -208,7 +208,7 @@ def run_script(work: Path, options: argparse.Namespace, matched: bool) -> Run:
     if matched:
         gpu = bool(gpu_memory())
         settings |= {
-            "packing": True,
+            "train_sampling_strategy": "group_by_length",
             "bf16": has_bf16(),
             "dtype": "bfloat16" if gpu and (options.lora or options.dtype) else "float32",
             "gradient_checkpointing": gpu and not options.no_recomputation,
@@ -220,7 +220,8 @@ def run_script(work: Path, options: argparse.Namespace, matched: bool) -> Run:
     return Watch(command, work).result()
 
 
-def run_ours(work: Path, options: argparse.Namespace) -> Run:
+def run_ours(work: Path, options: argparse.Namespace, **others: str) -> Run:
+    """Our `train`; `others` are more hyperparameters."""
     base = Path(tempfile.mkdtemp(dir=work))
     settings: dict[str, Any] = {
         "method": "sft",
@@ -238,6 +239,7 @@ def run_ours(work: Path, options: argparse.Namespace) -> Run:
         settings["dtype"] = options.dtype
     if options.no_recomputation:
         settings["activation_checkpointing"] = "false"
+    settings |= others
     config = base / "input" / "config"
     config.mkdir(parents=True)
     values = {key: str(value) for key, value in settings.items()}

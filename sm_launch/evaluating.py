@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import platform
 import tarfile
+import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -250,7 +251,7 @@ class _Job:
         try:
             found = evaluation.read_artefact(model, clients_for(self._config.aws))
             problem = "" if found else "there is none"
-        except (OSError, tarfile.TarError) as error:
+        except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
             found, problem = None, str(error)
         if problem:
             self._notes.append(

@@ -15,6 +15,7 @@ from sm_launch.config import HyperparameterValue
 from sm_launch.errors import UserInputError
 
 FIELD = "training.hyperparameters"
+_NO_METHODS = ("metric_definitions.json", "channels.json")
 
 
 def methods() -> list[str]:
@@ -23,7 +24,7 @@ def methods() -> list[str]:
     return sorted(
         name.removesuffix(".json")
         for name in names
-        if name.endswith(".json") and name != "metric_definitions.json"
+        if name.endswith(".json") and name not in _NO_METHODS
     )
 
 
@@ -32,6 +33,13 @@ def metric_definitions() -> list[dict[str, str]]:
     text = (files("sm_launch.schemas") / "metric_definitions.json").read_text(encoding="utf-8")
     definitions: list[dict[str, str]] = json.loads(text)
     return definitions
+
+
+def split_channels() -> dict[str, list[str]]:
+    """The names under which the training container takes a channel for each split's data."""
+    text = (files("sm_launch.schemas") / "channels.json").read_text(encoding="utf-8")
+    splits: dict[str, list[str]] = json.loads(text)["splits"]
+    return splits
 
 
 def check_hyperparameters(method: str, values: dict[str, HyperparameterValue]) -> None:

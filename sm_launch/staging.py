@@ -9,15 +9,19 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Protocol
 
 from sm_launch.config import JobConfig
 from sm_launch.errors import UserInputError
+from sm_launch.hyperparameters import split_channels
 from sm_launch.progress import progress
 
 PACKAGE_SCHEME = "package:"
+PROGRAM = "sagemaker_program"  # a job with it runs a script of the user's
 DEFAULT_CHANNELS = ("train", "validation", "test")
 
 
@@ -187,6 +191,8 @@ def resolve_channels(config: JobConfig) -> dict[str, str]:
         if by_container and config.data is None:
             return {}  # the container loads it from the Hub
         return _prepared_channels(config)
+    if PROGRAM not in config.training.hyperparameters:  # a script reads what it likes
+        check_channel_names(list(named), list(config.training.hyperparameters.values()))
     resolved = {}
     for name, location in named.items():
         if location.startswith("s3://"):
@@ -202,6 +208,36 @@ def resolve_channels(config: JobConfig) -> dict[str, str]:
             )
         resolved[name] = str(path)
     return resolved
+
+
+def check_channel_names(names: list[str], settings: Sequence[object] = ()) -> None:
+    """Refuse what the training container would refuse after it started.
+
+    Args:
+        names: the channels.
+        settings: values of hyperparameters, which may name a channel (channel:NAME).
+
+    Raises:
+        UserInputError: two channels of one split, or a name that is nearly a split's.
+    """
+    splits = split_channels()
+    usual = {name: split for split, known in splits.items() for name in known}
+    for name in names:
+        near = get_close_matches(name.lower(), usual, n=1, cutoff=0.8)
+        if near and name.lower() not in usual and not any(name in str(v) for v in settings):
+            raise UserInputError(
+                "is no channel that training reads",
+                field=f"training.channels.{name}",
+                fix=f"name it {usual[near[0]]} if that is what it holds",
+            )
+    for split, known in splits.items():
+        same = [name for name in names if name.lower() in known]
+        if len(same) > 1:
+            raise UserInputError(
+                f"{' and '.join(same)} are both {split} data",
+                field="training.channels",
+                fix=f"name one of them, or put their files into one channel {split}",
+            )
 
 
 def _prepared_channels(config: JobConfig) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 UNLABELLED = "(none)"
+_MOST_FRACTIONS = 10
+"""Half stars make nine classes; a score has many more values."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +212,17 @@ def _check_labels(rows: Collected, config: DataConfig) -> None:
             value=rows.names[0] if rows.names else None,
             fix="check data.columns.label and data.label_map, or add rows of another label",
         )
+    numbers = sum(_is_fraction(name) for name in rows.names)
+    if not config.labels and numbers > max(_MOST_FRACTIONS, len(rows.names) // 2):
+        files = ", ".join(config.sources.values())
+        raise UserInputError(
+            f"{numbers} of {len(rows.names)} labels of {files} are fractions: this looks like a "
+            "number to predict, not like classes",
+            field="data.columns.label",
+            value=config.columns.label,
+            fix="set training.hyperparameters.problem_type: regression, name the column that holds "
+            "the class, or declare the classes in data.labels",
+        )
     if len(rows.names) > max(50, len(rows.keys) // 4):
         raise UserInputError(
             f"{len(rows.names)} different labels in {len(rows.keys)} rows: this looks like text",
@@ -216,6 +230,10 @@ def _check_labels(rows: Collected, config: DataConfig) -> None:
             value=config.columns.label,
             fix="name the column that holds the label",
         )
+
+
+def _is_fraction(label: str) -> bool:
+    return re.fullmatch(r"-?\d+[.,]\d+(e-?\d+)?", label, re.IGNORECASE) is not None
 
 
 def _check_conflicts(judged: NDArray[np.int8], config: DataConfig) -> None:

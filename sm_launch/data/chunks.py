@@ -115,7 +115,9 @@ def cell(cells: Sequence[Any], place: tuple[int, tuple[str, ...]] | None) -> Any
     return value
 
 
-def column_index(names: Sequence[str], column: Column, *, field: str, location: str) -> None:
+def column_index(
+    names: Sequence[str], column: Column, *, field: str, location: str, is_table: bool
+) -> None:
     """Check that a column is there, given by name, dotted name or 0-based index.
 
     Raises:
@@ -134,10 +136,13 @@ def column_index(names: Sequence[str], column: Column, *, field: str, location: 
     close = difflib.get_close_matches(column.strip().casefold(), by_folded, n=1, cutoff=0.5)
     hint = f"did you mean {by_folded[close[0]]!r}? " if close else ""
     delimiter = " (one column only: check data.delimiter)" if len(names) == 1 else ""
+    table = (
+        f"{delimiter}; where these are the first row's values the file has no header: set "
+        "data.header: false and give columns by index"
+    )
     raise UserInputError(
         f"no such column in {location}",
         field=field,
         value=column,
-        fix=f"{hint}the columns are: {short_list(names)}{delimiter}; where these are the first "
-        "row's values the file has no header: set data.header: false and give columns by index",
+        fix=f"{hint}the columns are: {short_list(names)}{table if is_table else ''}",
     )

@@ -151,7 +151,9 @@ class _Run:
             for chunk in read(source, self.config):
                 chunk.source = source.name
                 if chunk.names and not checked:
-                    self.cleaner.check_columns(chunk.names, source.location)
+                    self.cleaner.check_columns(
+                        chunk.names, source.location, is_table=source.format in ("csv", "tsv")
+                    )
                     checked = True
                 yield Job(chunk, source.location, self.directory / f".spill-{number}")
                 number += 1

@@ -90,6 +90,8 @@ def _read_tabular(source: Source, config: DataConfig) -> Iterator[Chunk]:
             _add_record(chunk, first, 1)
         for number, record in enumerate(records, start=len(chunk) + 1):
             _add_record(chunk, record, number)
+            if record.cells == names and len(names) > 1:  # tables that were joined as files
+                _set_aside_last(chunk, "the header stands here again")
             if len(chunk) >= ROWS_PER_CHUNK:
                 chunk.bytes_read = file.bytes_read
                 chunk.mended, file.mended = file.mended, 0
@@ -98,6 +100,11 @@ def _read_tabular(source: Source, config: DataConfig) -> Iterator[Chunk]:
         chunk.bytes_read = source.path.stat().st_size
         chunk.mended = file.mended
         yield chunk
+
+
+def _set_aside_last(chunk: Chunk, problem: str) -> None:
+    cells, number, line = chunk.rows.pop(), chunk.numbers.pop(), chunk.lines.pop()
+    chunk.bad.append(BadRow(number, line, problem, list(cells)))
 
 
 def _header(cells: Sequence[str]) -> list[str]:

@@ -111,13 +111,13 @@ class RowCleaner:
         used = {column for several in self.layout.columns.values() for column in several}
         return used | {column for column in (self._group, self._time) if column is not None}
 
-    def check_columns(self, names: list[str], location: str) -> None:
+    def check_columns(self, names: list[str], location: str, *, is_table: bool) -> None:
         """Fail early where a file lacks a column.
 
         Raises:
             UserInputError: naming the file, the column and the nearest one.
         """
-        shapes.check_columns(self.layout, self._config, names, location)
+        shapes.check_columns(self.layout, self._config, names, location, is_table=is_table)
 
     def places(self, chunk: Chunk) -> dict[str, list[Place]]:
         """Where the columns of each output stand in this chunk; None: no row of it has the key."""
@@ -191,7 +191,7 @@ class RowCleaner:
             return self._text(name, value, taken)
         if kind == "list":
             return self._list(name, value)
-        if name in self.layout.required and self._blank(value):
+        if name in self.layout.required and self._is_missing(name, value, taken):
             raise Rejected(f"missing_{name}", f"the {name} is {value!r}")
         if kind == "number":
             return _number(name, value)

@@ -40,6 +40,7 @@ _PREFERENCE = Shape(
 _PROMPT = Shape({"prompt": "turn"}, open=True)
 _SHAPES: dict[Task, tuple[Shape, ...]] = {
     "text-classification": (Shape({"text": "text", "label": "label"}),),
+    "regression": (Shape({"text": "text", "label": "number"}),),
     "prompt-completion": (_ANSWERED,),
     "messages": (_MESSAGES,),
     "text": (_TEXT,),
@@ -97,7 +98,7 @@ def lay_out(config: DataConfig, names: Sequence[str]) -> Layout:
     shape = _choose(config, names)
     kinds: dict[str, Kind] = dict(shape.required)
     if "text" in kinds and "label" in kinds and config.columns.text_pair is not None:
-        kinds = {"text": "text", "text_pair": "text", "label": "label"}
+        kinds = {"text": "text", "text_pair": "text", "label": kinds["label"]}
     required = tuple(kinds)
     for name in shape.optional:
         if name not in kinds and find_column(names, _wanted(config, name)[0]) is not None:
@@ -111,7 +112,9 @@ def lay_out(config: DataConfig, names: Sequence[str]) -> Layout:
     kept = [column for column in config.columns.keep if column not in used]
     if shape.open:
         kept += [n for n in names if n and n not in used and n not in kept and n not in kinds]
-    key = tuple(name for name, kind in kinds.items() if name in required and kind != "label")
+    key = tuple(
+        name for name, kind in kinds.items() if name in required and kind not in ("label", "number")
+    )
     key += ("prompt",) if "prompt" in kinds and "prompt" not in key else ()
     pair = config.pair_column
     for column in kept:
@@ -122,7 +125,9 @@ def lay_out(config: DataConfig, names: Sequence[str]) -> Layout:
     return Layout(kinds, columns, key, required)
 
 
-def check_columns(layout: Layout, config: DataConfig, names: list[str], location: str) -> None:
+def check_columns(
+    layout: Layout, config: DataConfig, names: list[str], location: str, *, is_table: bool
+) -> None:
     """Fail early where a file lacks a column that every row needs.
 
     Raises:
@@ -130,12 +135,18 @@ def check_columns(layout: Layout, config: DataConfig, names: list[str], location
     """
     for name in layout.required:
         for column in layout.columns[name]:
-            column_index(names, column, field=f"data.columns.{name}", location=location)
+            column_index(
+                names, column, field=f"data.columns.{name}", location=location, is_table=is_table
+            )
     for at, column in enumerate(config.columns.keep):
-        column_index(names, column, field=f"data.columns.keep.{at}", location=location)
+        column_index(
+            names, column, field=f"data.columns.keep.{at}", location=location, is_table=is_table
+        )
     for field, one in (("group", config.split.group), ("time", config.split.time)):
         if one is not None:
-            column_index(names, one, field=f"data.split.{field}", location=location)
+            column_index(
+                names, one, field=f"data.split.{field}", location=location, is_table=is_table
+            )
 
 
 def _wanted(config: DataConfig, name: str) -> tuple[Column, ...]:

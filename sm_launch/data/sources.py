@@ -57,6 +57,9 @@ _CONTROL_CHARACTERS = frozenset(map(chr, range(32))) - set("\t\n\r\f\x1b") | {"\
 _SAMPLE_BYTES = 8192
 _MOST_CONTROL_CHARACTERS = 0.05
 """Share of a text file; compressed or random bytes have about 0.1."""
+_ENCODING_SAMPLE_BYTES = 1 << 18
+_LONG_RUN, _MOST_LONG_RUNS = 3, 0.3
+"""Western text has accents one by one; in Cyrillic or Chinese whole words are high bytes."""
 _FEW_CONTROL_CHARACTERS = 10
 """In a small file a few stray ones are a large share."""
 
@@ -102,6 +105,14 @@ def locate(config: DataConfig, *, base: Path, fetch: Fetch, scratch: Path) -> li
             name = file.relative_to(path).as_posix()
             place = f"{location.rstrip('/')}/{name}"
             sources += _sources(config, split, place, file, f"{split}/{name}", scratch)
+    for split, location in config.sources.items():
+        if not any(source.split == split for source in sources):
+            raise UserInputError(
+                "all its files are empty",
+                field=f"data.{split}",
+                value=location,
+                fix="give files with rows",
+            )
     return sources
 
 
@@ -140,11 +151,12 @@ def _source(
 ) -> Source:
     field = f"data.{split}"
     _check_readable(path, field=field, location=location)
-    file_format = config.format or _format_of(file_name, field, config.task)
-    encoding = config.encoding or _sniff_encoding(path)
-    source = Source(split, location, path, file_format, ",", encoding, name)
+    file_format = config.format or _format_of(file_name, location, field, config.task)
+    source = Source(split, location, path, file_format, ",", config.encoding or "", name)
     if file_format in _BINARY:
         return source
+    encoding = config.encoding or _sniff_encoding(path, field=field, location=location)
+    source = replace(source, encoding=encoding)
     _check_text(path, encoding, file_format, field=field, location=location)
     if file_format not in ("csv", "tsv"):
         return source
@@ -257,8 +269,8 @@ def _check_readable(path: Path, *, field: str, location: str) -> None:
         )
 
 
-def _format_of(location: str, field: str, task: Task) -> InputFormat:
-    suffix = Path(urlsplit(location).path or location).suffix.lower()
+def _format_of(name: str, location: str, field: str, task: Task) -> InputFormat:
+    suffix = Path(urlsplit(name).path or name).suffix.lower()
     if suffix not in _SUFFIXES:
         raise UserInputError(
             f"the format of a {suffix or 'suffix-less'} file is unknown",
@@ -267,13 +279,38 @@ def _format_of(location: str, field: str, task: Task) -> InputFormat:
             fix=f"set data.format to one of {', '.join(get_args(InputFormat))}",
         )
     # A column of labels cannot stand in plain text: then it must be a table by another name.
-    return "text" if suffix == ".txt" and task == "text" else _SUFFIXES[suffix]
+    return "text" if suffix == ".txt" and task in ("text", "sft") else _SUFFIXES[suffix]
 
 
-def _sniff_encoding(path: Path) -> str:
+def _sniff_encoding(path: Path, *, field: str, location: str) -> str:
+    """What a byte order mark says, else UTF-8 (whose reader takes other bytes for cp1252).
+
+    Raises:
+        UserInputError: the bytes are no UTF-8, and no western text either.
+    """
     with path.open("rb") as file:
-        start = file.read(4)
-    return next((name for mark, name in _BYTE_ORDER_MARKS if start.startswith(mark)), "utf-8")
+        start = file.read(_ENCODING_SAMPLE_BYTES)
+    marked = next((name for mark, name in _BYTE_ORDER_MARKS if start.startswith(mark)), None)
+    if marked is not None:
+        return marked
+    runs = [run for run in re.findall(rb"[\x80-\xff]+", start) if not _is_utf8(run)]
+    long = [run for run in runs if len(run) >= _LONG_RUN]
+    # A cut last character is one run at most.
+    if len(long) >= 2 and len(long) > len(runs) * _MOST_LONG_RUNS:
+        raise UserInputError(
+            f"{location} is not UTF-8, and reads like no western encoding",
+            field="data.encoding",
+            fix="name its encoding, such as cp1251, shift_jis, gb18030, big5 or euc_kr",
+        )
+    return "utf-8"
+
+
+def _is_utf8(run: bytes) -> bool:
+    try:
+        run.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _check_text(

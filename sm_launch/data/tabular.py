@@ -7,8 +7,12 @@ Here a record that comes out wrong is given back line by line: only its first li
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
+
+_EXCEL_TEXT = re.compile(r'="([^"]*)"\Z')
+"""How Excel is told that 001 is a text."""
 
 
 class Record(NamedTuple):
@@ -85,6 +89,10 @@ class TabularReader:
                 continue
             if not any(map(str.strip, cells)):
                 continue
+            if any('="' in line for line in lines.taken):
+                cells = [
+                    _EXCEL_TEXT.sub(r"\1", cell) if cell[:1] == "=" else cell for cell in cells
+                ]
             if self.width is not None and not any(cells[self.width :]):
                 del cells[self.width :]  # delimiters behind the row, as spreadsheets leave them
             if len(lines.taken) > 1 and self._swallowed():

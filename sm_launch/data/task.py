@@ -7,6 +7,7 @@ from typing import Any, get_args
 from sm_launch.data.config import Task
 
 _SAME_ROWS: tuple[frozenset[str], ...] = (
+    frozenset({"text-classification", "regression"}),
     frozenset({"sft", "prompt-completion", "messages", "text"}),
     frozenset({"dpo", "orpo", "cpo", "reward", "kto"}),
     frozenset({"grpo", "rloo", "distillation"}),
@@ -17,22 +18,26 @@ _SAME_ROWS: tuple[frozenset[str], ...] = (
 def follow_method(document: dict[str, Any]) -> dict[str, Any]:
     """A job.yaml in which `data` says what its `training` implies.
 
-    The task is the method, where no task is given; and a second text of a pair, which preparation
-    calls `text_pair`, is the classifier's.
+    The task is the method (or regression), where no task is given; and a second text of a pair,
+    which preparation calls `text_pair`, is the classifier's.
     """
     data, training = document.get("data"), document.get("training") or {}
     if not isinstance(data, dict) or not isinstance(training, dict):
         return document
     method = training.get("method", "text-classification")
+    given = training.get("hyperparameters") or {}
+    if not isinstance(given, dict):
+        return document
     if method in get_args(Task) and data.get("task") is None:
-        data = data | {"task": method}
+        measure = given.get("problem_type") == "regression" or given.get("num_labels") in (1, "1")
+        regression = method == "text-classification" and measure
+        data = data | {"task": "regression" if regression else method}
     columns = data.get("columns")
-    if isinstance(columns, dict) and columns.get("text_pair") is not None:
-        given = training.get("hyperparameters") or {}
-        if method == "text-classification" and isinstance(given, dict):
-            implied = {"text_pair_column": "text_pair"} | given
-            training = training | {"hyperparameters": implied}
-            return document | {"data": data, "training": training}
+    paired = isinstance(columns, dict) and columns.get("text_pair") is not None
+    if paired and method == "text-classification":
+        implied = {"text_pair_column": "text_pair"} | given
+        training = training | {"hyperparameters": implied}
+        return document | {"data": data, "training": training}
     return document | {"data": data}
 
 

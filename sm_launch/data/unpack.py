@@ -21,6 +21,7 @@ from sm_launch.errors import LaunchError, UserInputError
 SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".zip")
 _BZ2_BLOCKS = (b"1AY&SY", b"\x17rE8P\x90")
 """A first block, or the end of a stream without any."""
+_TAR_MAGIC_AT = 257
 _DEEPEST = 3
 """Archives in archives: a .csv.gz in a .zip, and no more than that."""
 _SPREADSHEETS = ("xl/workbook.xml", "xl/workbook.bin", "content.xml", "word/document.xml")
@@ -60,6 +61,8 @@ class _Unpacker:
 
     def files(self, path: Path, name: str, depth: int) -> Iterator[tuple[str, Path]]:
         kind = _kind(path)
+        if _is_tar(path):
+            raise self._refuse("is a tar archive", "unpack it, or pack its tables as a .zip")
         if kind is None:
             yield name, path
             return
@@ -129,6 +132,12 @@ def _kind(path: Path) -> str | None:
     with path.open("rb") as file:
         start = file.read(10)
     return next((kind for kind, is_it in _MAGIC.items() if is_it(start)), None)
+
+
+def _is_tar(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(_TAR_MAGIC_AT)
+        return file.read(5) == b"ustar"
 
 
 def _zst(path: Path) -> Any:

@@ -57,7 +57,7 @@ def read_artefact(uri: str, clients: Callable[[str], Any] | None = None) -> Arte
         clients: makes clients of AWS services; default: by boto3's configuration.
 
     Raises:
-        OSError, tarfile.TarError: it cannot be read.
+        OSError, EOFError, tarfile.TarError, zlib.error: it cannot be read.
     """
     found = _from_s3(uri, clients) if uri.startswith("s3://") else _from_path(_path(uri))
     if CONFIG not in found:

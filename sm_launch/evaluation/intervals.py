@@ -51,10 +51,10 @@ def confidence_intervals(
             known = share[~np.isnan(share)]
             found[name] = share_interval(float(known.mean()), len(known))
         elif name in UNBOUNDED:
-            found[name] = _positive(value, drawn[name], rows)
+            found[name] = _positive(value, drawn.get(name, []), rows)
         else:
             most = least if name in _BY_LABEL else rows
-            found[name] = _bounded(name, value, drawn[name], rows, most)
+            found[name] = _bounded(name, value, drawn.get(name, []), rows, most)
     return found
 
 

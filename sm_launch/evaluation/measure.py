@@ -19,7 +19,7 @@ from sm_launch.evaluation.slices import MOST_VALUES, measure_slices, too_many
 from sm_launch.evaluation.task import Task
 
 LEAST_OF_CLASS = 20
-"""Rows of a class below which its precision, recall and F1 are nearly anything."""
+"""How often a class must occur, or its precision, recall and F1 are nearly anything."""
 _MOST_NAMED = 10
 
 
@@ -73,8 +73,9 @@ def small_classes(metrics: Metrics) -> list[str]:
     shown = ", ".join(f"{entry.label!r} {entry.support}" for entry in small[:_MOST_NAMED])
     more = f" and {len(small) - _MOST_NAMED} more" if len(small) > _MOST_NAMED else ""
     return [
-        f"classes of fewer than {LEAST_OF_CLASS} rows say little: {shown}{more}; the recall "
-        f"{worst.recall:.2f} of {worst.label!r} may as well be {sure.low:.2f} or {sure.high:.2f}"
+        f"classes that occur fewer than {LEAST_OF_CLASS} times say little: {shown}{more}; the "
+        f"recall {worst.recall:.2f} of {worst.label!r} may as well be {sure.low:.2f} or "
+        f"{sure.high:.2f}"
     ]
 
 

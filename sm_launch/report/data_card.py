@@ -32,6 +32,7 @@ def render_data_card(manifest: Mapping[str, Any]) -> str:
         _balance(manifest),
         _lengths(manifest),
         _rejected(manifest, counts),
+        _readings(manifest),
         _files(manifest),
         _settings(manifest),
     )
@@ -136,6 +137,26 @@ def _rejected(manifest: Mapping[str, Any], counts: Mapping[str, int]) -> Markup 
             class_="charts",
         ),
         note="Each is in rejected.jsonl with its file, line, reason and raw text.",
+    )
+
+
+def _readings(manifest: Mapping[str, Any]) -> Markup | None:
+    """What was taken for a missing value, and what else its owner may not expect."""
+    taken: Mapping[str, Mapping[str, int]] = manifest.get("taken_for_missing") or {}
+    notes: Sequence[str] = manifest.get("notes") or []
+    words = [
+        [column, word, f"{count:,}"]
+        for column, counts in taken.items()
+        for word, count in counts.items()
+    ]
+    if not words and not notes:
+        return None
+    return section(
+        "How it was read",
+        join(
+            table(["Column", "Taken for missing", "Rows"], words, numeric=(2,)) if words else None,
+            el("ul", [el("li", note) for note in notes]) if notes else None,
+        ),
     )
 
 

@@ -36,9 +36,15 @@ TITLES: dict[str, tuple[str, str]] = {
     "bleu": ("BLEU", "0 to 100, whole set"),
     "chrf": ("chrF", "0 to 100, whole set"),
     "judge": ("Judge", "mean grade, 0 to 1"),
-    "perplexity": ("Perplexity", "of the references"),
+    "perplexity": ("Perplexity", "of the references' tokens"),
+    "byte_perplexity": ("Byte perplexity", "for any tokenizer"),
+    "cosine_ndcg@10": ("NDCG@10", "order of what was found"),
+    "cosine_accuracy": ("Accuracy", "by the cosine"),
+    "cosine_ap": ("Average precision", "by the cosine"),
+    "spearman_cosine": ("Spearman", "cosine with the score"),
     "roc_auc_macro": ("ROC-AUC", "one against the rest"),
     "ece": ("Calibration error", "ECE, 0 is best"),
+    "ece_debiased": ("Calibration error", "less chance, 0 is best"),
 }
 _WORD_METRICS = ("f1", "rougeL", "judge")
 _PRF = ("precision", "recall", "f1")

@@ -108,7 +108,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     shell = Shell(directory)
     yield shell
     shell.run("stop", "--target", "process")
-    shell.run("delete", "--target", "process")
+    shell.run("delete", "--target", "process", expect=1)  # a test has deleted it
 
 
 @pytest.fixture(scope="module")

@@ -77,13 +77,14 @@ class Worker:
 
     def close(self) -> None:
         """Ends the child; the next job starts another."""
-        if self._streams is not None:
-            self._streams[1].close()
-            self._streams = None
         if self._child is not None:
             self._child.kill()
             self._child.wait()
             self._child = None
+        if self._streams is not None:
+            with contextlib.suppress(RuntimeError):  # the event loop has ended before
+                self._streams[1].close()
+            self._streams = None
 
 
 def work(descriptor: int, function: Callable[[Any], Any], memory: int) -> None:

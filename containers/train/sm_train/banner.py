@@ -47,6 +47,30 @@ def print_model(job: Job, trainer: Any) -> None:
     )
     print_line(f"attention: {attention} ({why})")
     print_line(f"training data: {_amount(trainer.train_dataset)}")
+    print_line(f"batch: {batch(trainer.args, trainer.train_dataset)}")
+
+
+def batch(arguments: Any, dataset: Any) -> str:
+    """How many examples an optimizer step learns from, and how they lie in it."""
+    processes = arguments.world_size
+    accumulated = arguments.gradient_accumulation_steps
+    sequences = arguments.per_device_train_batch_size * accumulated * processes
+    parts = (
+        f"{arguments.per_device_train_batch_size} a process x {accumulated} accumulated x "
+        f"{processes} processes"
+    )
+    if getattr(arguments, "packing", False):
+        columns = getattr(dataset, "column_names", None) or ()
+        packed = sum(map(len, dataset["seq_lengths"])) if "seq_lengths" in columns else 0
+        each = packed / max(len(dataset), 1)
+        about = f", each of {each:.1f} examples: {sequences * each:.0f} examples a step"
+        return f"{sequences} packed sequences a step ({parts}){about if packed else ''}"
+    lie = "padded"
+    if getattr(arguments, "padding_free", False):
+        lie = "behind one another in one sequence, without padding"
+    elif str(arguments.train_sampling_strategy).endswith("group_by_length"):
+        lie = "of like length, padded"
+    return f"{sequences} examples a step ({parts}), {lie}"
 
 
 def _computed_in(arguments: Any, weights: str) -> str:

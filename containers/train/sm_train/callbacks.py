@@ -42,7 +42,7 @@ class LogCallback(TrainerCallback):  # type: ignore[misc]
         rows: list[dict[str, Any]] = []
         if self.path.is_file():
             lines = self.path.read_text(encoding="utf-8").split("\n")
-            rows = [json.loads(line) for line in lines if line.endswith("}")]
+            rows = [row for row in map(_log_row, lines) if row]
         rows = [row for row in rows if row["step"] <= state.global_step] or [
             {"step": event["step"], **event} for event in state.log_history
         ]
@@ -105,6 +105,15 @@ class PerplexityCallback(TrainerCallback):  # type: ignore[misc]
             found = {f"{split}_perplexity": math.exp(loss) if loss < 700 else math.inf}
             logs.update(found)
             state.log_history[-1].update(found)
+
+
+def _log_row(line: str) -> dict[str, Any]:
+    """A line of the log file; empty for one that a kill cut short or a disk spoilt."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return {}
+    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else {}
 
 
 def as_test_metrics(logs: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sm_train.contract import Paths, read_text
-from sm_train.end_of_turn import settle_end_of_turn
+from sm_train.end_of_turn import base_stops, settle_end_of_turn
 from sm_train.errors import UserError, shorten
 from sm_train.formats import is_conversational
 
@@ -86,6 +86,8 @@ def settle_chat_template(job: Job, tokenizer: Any) -> None:
     """
     training = job.config.training
     chosen = job.config.job.chat_template
+    own_end = tokenizer.eos_token_id
+    generates = job.config.method.name != "reward"  # which scores answers
     _check_token(tokenizer, "eos_token", training.get("eos_token"))
     _check_token_ids(job, tokenizer)
     if chosen:
@@ -94,7 +96,9 @@ def settle_chat_template(job: Job, tokenizer: Any) -> None:
     if file.endswith(_SUFFIXES):
         tokenizer.chat_template = read_text(Path(file), "chat_template_path")
     elif file:
-        _borrow(tokenizer, file)
+        added = _borrow(tokenizer, file)
+        if generates:
+            job.new_tokens.ids.extend(added)
     chats = [row for row in job.data.train if is_conversational(row)]
     if not chats:
         return
@@ -108,9 +112,9 @@ def settle_chat_template(job: Job, tokenizer: Any) -> None:
     _try(job, tokenizer)
     if training.get("assistant_only_loss"):
         _check_assistant_marks(tokenizer)
-    if job.config.method.name != "reward":  # which scores answers, and gives none
-        for messages in conversations(chats[0])[:1]:
-            settle_end_of_turn(job, tokenizer, messages, **_options(chats[0]))
+    for messages in conversations(chats[0])[:1] if generates else ():
+        stops = base_stops(job, own_end)
+        settle_end_of_turn(job, tokenizer, stops, messages, **_options(chats[0]))
 
 
 def _check_token(tokenizer: Any, field: str, token: Any) -> None:
@@ -123,8 +127,8 @@ def _check_token(tokenizer: Any, field: str, token: Any) -> None:
         )
 
 
-def _borrow(tokenizer: Any, source: str) -> None:
-    """The template of another tokenizer with its tokens; TRL does the same to the model later."""
+def _borrow(tokenizer: Any, source: str) -> list[int]:
+    """The template of another tokenizer with its tokens; the ids of those that are new."""
     from transformers import AutoTokenizer
 
     try:
@@ -138,9 +142,10 @@ def _borrow(tokenizer: Any, source: str) -> None:
         ) from error
     tokenizer.chat_template = other.get_chat_template()
     known = tokenizer.get_vocab()
-    added = other.added_tokens_decoder.values()
-    tokenizer.add_tokens([token for token in added if token.content not in known])
+    added = [t for t in other.added_tokens_decoder.values() if t.content not in known]
+    tokenizer.add_tokens(added)
     tokenizer.eos_token = other.eos_token
+    return sorted(tokenizer.convert_tokens_to_ids([token.content for token in added]))
 
 
 def _check_token_ids(job: Job, tokenizer: Any) -> None:

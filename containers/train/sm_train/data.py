@@ -194,7 +194,8 @@ def _read_split(
             reasons[str(error)] += 1
             _record(record, source.name, raw, str(error))
     _check_template(source.name, config, columns.seen, parsed)
-    _check_seen(source.name, groups, columns.seen, parsed)
+    built = set() if config.job.prompt_template is None else {"prompt"}
+    _check_seen(source.name, groups, columns.seen | built, parsed)
     check_share(source.name, len(good), reasons, config.job.max_rejected_share)
     if unread := columns.unread():
         notes.append(f"{source.name}: columns not read: {', '.join(map(str, unread))}")
@@ -291,7 +292,12 @@ def _parsed(raw: RawRow) -> dict[str, Any]:
 
 
 def _renamed(row: dict[str, Any], columns: dict[str, Any]) -> dict[str, Any]:
-    return {str(columns.get(name, name)): value for name, value in row.items()} if columns else row
+    if not columns:
+        return row
+    renamed = {str(columns.get(name, name)): value for name, value in row.items()}
+    if len(renamed) < len(row):
+        raise ValueError("columns gives a column the name of another one, which would be lost")
+    return renamed
 
 
 def _check_columns(row: dict[str, Any], groups: Iterable[tuple[str, ...]]) -> None:

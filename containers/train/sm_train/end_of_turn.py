@@ -24,18 +24,22 @@ _SAMPLE = ("grpo", "rloo", "distillation")
 
 
 def settle_end_of_turn(
-    job: Job, tokenizer: Any, messages: list[dict[str, Any]], **others: Any
+    job: Job, tokenizer: Any, stops: set[int], messages: list[dict[str, Any]], **others: Any
 ) -> None:
     """Make the end of an answer one token of the tokenizer's, and its end of sequence.
 
-    `messages`: a conversation of the data, `others`: what it is rendered with. A token that the
-    base model does not end with yet is noted in `job.new_tokens`, to be taught.
+    `stops`: the tokens that the base model ends with. `messages`: a conversation of the data,
+    `others`: what it is rendered with. A token that the base model does not end with yet is noted
+    in `job.new_tokens`, to be taught.
 
     Raises UserError where the template has no such mark, or the method could not teach it.
     """
     template = _training_template(job, tokenizer)
-    marks = _marks_after_answer(job, tokenizer, template, messages, others)
-    stops = _base_stops(job, tokenizer)
+    rest = _after_answer(job, tokenizer, template, messages, others)
+    marks = _marks(tokenizer, rest)
+    if not marks:
+        _check_needs_no_mark(job, tokenizer, rest)
+        return
     mark = _first_to_stop_at(tokenizer, marks, stops)
     known = _is_one_token(tokenizer, mark)
     if not known:
@@ -43,7 +47,8 @@ def settle_end_of_turn(
         _add(tokenizer, mark)
     token = tokenizer.convert_tokens_to_ids(mark)
     if token not in stops:
-        job.new_tokens.ids.append(token)
+        job.new_tokens.ids[:] = sorted({*job.new_tokens.ids, token})
+        job.new_tokens.ends.append(token)
     if token not in stops or job.config.method.name in _SAMPLE:
         tokenizer.eos_token = mark
     if job.config.training.get("assistant_only_loss"):
@@ -66,9 +71,10 @@ def _with_answer(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [*before, {"role": "assistant", "content": _ANSWER}]
 
 
-def _marks_after_answer(
+def _after_answer(
     job: Job, tokenizer: Any, template: str, messages: list[dict[str, Any]], others: dict[str, Any]
-) -> list[str]:
+) -> str:
+    """What a template writes after the last answer."""
     text = tokenizer.apply_chat_template(
         _with_answer(messages), chat_template=template, tokenize=False, **others
     )
@@ -80,22 +86,32 @@ def _marks_after_answer(
             value=chosen,
             fix="set chat_template to one that shows content which is text, such as chatml",
         )
-    rest = text.rsplit(_ANSWER, 1)[1].lstrip()
+    return str(text.rsplit(_ANSWER, 1)[1].lstrip())
+
+
+def _marks(tokenizer: Any, rest: str) -> list[str]:
+    """The marks that a text begins with."""
     specials = sorted(map(re.escape, tokenizer.all_special_tokens), key=len, reverse=True)
     found: list[str] = []
     pattern = re.compile("|".join([*specials, _MARK.pattern]))
     while match := pattern.match(rest):
         found.append(match[0])
         rest = rest[match.end() :].lstrip()
-    if not found:
-        raise UserError(
-            f"ends the last answer with {rest[:40]!r}, which is no mark: the model would never "
-            "learn to stop",
-            field="chat_template",
-            value=chosen,
-            fix=_fix_for_no_mark(job, tokenizer),
-        )
     return found
+
+
+def _check_needs_no_mark(job: Job, tokenizer: Any, rest: str) -> None:
+    """An instruct model may end by the next turn's mark, which learning whole answers undoes."""
+    chosen = job.config.job.chat_template
+    if not chosen and job.config.method.name not in _TEACH_NEW_TOKENS:
+        return
+    raise UserError(
+        f"ends the last answer with {rest[:40]!r}, which is no mark: the model would never learn "
+        "to stop",
+        field="chat_template",
+        value=chosen,
+        fix=_fix_for_no_mark(job, tokenizer),
+    )
 
 
 def _fix_for_no_mark(job: Job, tokenizer: Any) -> str:
@@ -181,23 +197,19 @@ def _check_is_learnt(
         )
 
 
-def _base_stops(job: Job, tokenizer: Any) -> set[int]:
-    """The tokens at which the base model ends: of its configs, and its tokenizer's own."""
+def base_stops(job: Job, own_end: int | None) -> set[int]:
+    """The tokens at which the base model ends: its tokenizer's own, and those of its configs."""
     from transformers import AutoConfig, GenerationConfig
 
     options: dict[str, Any] = {"revision": job.config.model.model_revision}
-    sources: list[Any] = [tokenizer]
+    found = set() if own_end is None else {own_end}
     for kind in (GenerationConfig, AutoConfig):
-        more = (
-            {"trust_remote_code": job.config.model.trust_remote_code} if kind is AutoConfig else {}
-        )
+        if kind is AutoConfig:
+            options["trust_remote_code"] = job.config.model.trust_remote_code
         try:
-            sources.append(kind.from_pretrained(job.model_source, **options, **more))
-        except (OSError, ValueError):
+            ids = kind.from_pretrained(job.model_source, **options).eos_token_id
+        except (OSError, ValueError, AttributeError):
             continue
-    found: set[int] = set()
-    for source in sources:
-        ids = getattr(source, "eos_token_id", None)
         found.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
     return found
 
@@ -220,9 +232,11 @@ def teach(job: Job, model: Any) -> None:
         _set_to_mean(model, [number for number in new.ids if number >= rows], rows)
     new.modules = _modules_with_a_row_each(model)
     config = model.generation_config
+    if not new.ends:
+        return
     ends = config.eos_token_id
     ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
-    config.eos_token_id = [*new.ids, *(end for end in ends if end not in new.ids)]
+    config.eos_token_id = [*new.ends, *(end for end in ends if end not in new.ends)]
 
 
 def _modules_with_a_row_each(model: Any) -> list[str]:
@@ -263,7 +277,7 @@ def taught_by_lora(job: Job) -> dict[str, list[int]] | None:
         return None
     trained = [*(model.lora_target_modules or []), *(model.lora_modules_to_save or [])]
     apart = [name for name in new.modules if not any(name.endswith(target) for target in trained)]
-    return {name: sorted(new.ids) for name in apart} or None
+    return {name: list(new.ids) for name in apart} or None
 
 
 def show_bias(model: Any) -> None:

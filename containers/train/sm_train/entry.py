@@ -70,6 +70,7 @@ def main() -> None:
     try:
         if has_user_script(paths):
             run_user_script()
+            give_back(paths)
             return
         stop.install()
         if not is_worker():
@@ -228,6 +229,8 @@ def _leave(paths: Paths, code: int, reason: str, details: str = "") -> NoReturn:
         sys.stderr.write(redact(details))
     if code != EXIT_STOPPED:
         write_failure(paths, reason)
+    elif not is_worker():
+        give_back(paths)
     leave(code, f"{'stopped' if code == EXIT_STOPPED else 'error'}: {reason}")
 
 

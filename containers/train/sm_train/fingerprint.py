@@ -125,8 +125,8 @@ def _require_same(checkpoint: Path, own: dict[str, Any]) -> None:
         f"{checkpoint.name} is of another job: {'; '.join(shown[:_SHOWN_DIFFERENCES])}{more}",
         field="checkpoints",
         value=str(checkpoint.parent),
-        fix="give this job a CheckpointConfig of its own to train anew, or the values and data of "
-        "the former job to go on with it",
+        fix="train anew in a place of its own (without --resume, or with another "
+        "CheckpointConfig), or give the values and data of the former job to go on with it",
     )
 
 

@@ -19,9 +19,10 @@ TOKENISED = "tokenised"  # the folder under the checkpoints
 
 @dataclass
 class NewTokens:
-    """Tokens that end an answer and that the base model does not use yet."""
+    """Tokens that the base model does not use yet; some of them end an answer."""
 
     ids: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
     modules: list[str] = field(default_factory=list)  # whose weights have a row for each token
     rows_before: int | None = None  # of these weights, where they were made larger
 

@@ -7,20 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jinja2 import TemplateError
-
 from sm_train.cache import map_processes
 from sm_train.callbacks import print_line
-from sm_train.chat_templates import conversations
 from sm_train.data import SPLITS, check_share, set_aside
 from sm_train.errors import UserError
 from sm_train.job import Job
 from sm_train.preview import print_preview
-from sm_train.sequences import setting
-from sm_train.tool_templates import check_tools_shown
+from sm_train.sequences import check_row_tools, row_tokens, setting
 
 NOTHING_LEFT = "no learnt token is left: the prompt alone fills max_length"
 NOTHING_LEARNT = "no token of it is learnt"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How many rows of a channel max_length cut, for methods that learn no tokens."""
+
+    rows: int
+    cut: int
 
 
 @dataclass(frozen=True)
@@ -85,11 +89,9 @@ def _counted(job: Job, split: str, tokenizer: Any) -> Any:
 
 def token_columns(row: dict[str, Any], config: Any, tokenizer: Any) -> dict[str, Any]:
     """The first sequence of a row as input_ids and labels, and the counts of all of them."""
-    present = {name: value for name, value in row.items() if value is not None}
     try:
-        _check_tools(present, tokenizer)
-        found = config.method.tokens(present, config, tokenizer)
-    except (ValueError, TypeError, KeyError, TemplateError) as error:
+        found = row_tokens(row, config, tokenizer)
+    except ValueError as error:
         return {
             **{name: [] for name in ("input_ids", "labels")},
             **dict.fromkeys(("cut", "tokens", "learnt"), 0),
@@ -110,13 +112,6 @@ def token_columns(row: dict[str, Any], config: Any, tokenizer: Any) -> dict[str,
     }
 
 
-def _check_tools(row: dict[str, Any], tokenizer: Any) -> None:
-    """Raise ValueError for a row with tools that the chat template leaves out."""
-    for messages in conversations(row):
-        options = row.get("chat_template_kwargs") or {}
-        check_tools_shown(tokenizer, messages, row.get("tools"), options)
-
-
 def check_prompts_shown(job: Job, tokenizer: Any) -> None:
     """For methods that sample their answers: refuse prompts that the template shows in part.
 
@@ -125,7 +120,7 @@ def check_prompts_shown(job: Job, tokenizer: Any) -> None:
     for split in SPLITS:
         for number, row in enumerate(job.data.split(split) or (), 1):
             try:
-                _check_tools(row, tokenizer)
+                check_row_tools(row, tokenizer)
             except ValueError as error:
                 raise UserError(f"row {number}: {error}", field=f"channel {split}") from error
     print_preview(job, tokenizer)
@@ -159,6 +154,20 @@ def _kept(job: Job, split: str, tokens: Any) -> tuple[Job, Any]:
         print_line(counts.line(split, setting(job.config, "max_length")))
     job = replace(job, learning={**job.learning, split: counts})
     return job, tokens.select_columns(["input_ids", "labels"])
+
+
+def counted_cuts(job: Job, datasets: dict[str, Any], limit: int) -> Job:
+    """The job with the counts of rows that were cut, from the column `cut`; prints them."""
+    for split, dataset in datasets.items():
+        if dataset is None:
+            continue
+        found = Cut(len(dataset), sum(dataset["cut"]))
+        job = replace(job, learning={**job.learning, split: found})
+        if found.cut and job.is_main:
+            print_line(
+                f"channel {split}: {found.cut} of {found.rows} rows cut at max_length {limit}"
+            )
+    return job
 
 
 def _refuse(job: Job, split: str, reasons: Sequence[str]) -> None:

@@ -13,12 +13,10 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
-from jinja2 import TemplateError
-
 from sm_train.data import Data
 from sm_train.errors import UserError
 from sm_train.job import Job
-from sm_train.sequences import Tokens
+from sm_train.sequences import Tokens, row_tokens
 
 OPEN, CLOSE = "⟦", "⟧"
 LEGEND = f"what the model sees; what it learns stands between {OPEN} and {CLOSE}"
@@ -40,8 +38,8 @@ def preview(config: Any, tokenizer: Any, data: Data, rows: int = _ROWS) -> Itera
 def row_lines(config: Any, tokenizer: Any, row: dict[str, Any]) -> list[str]:
     """One line for each sequence of a row: what stands behind the row's number."""
     try:
-        sequences = config.method.tokens(row, config, tokenizer)
-    except (ValueError, TypeError, KeyError, TemplateError) as error:
+        sequences = row_tokens(row, config, tokenizer)
+    except ValueError as error:
         return [f": cannot be learnt from: {error}"]
     return [_line(tokens, tokenizer) for tokens in sequences]
 

@@ -21,6 +21,7 @@ _ALPACA = (
 _PAIRED = ", paired with an input that provides further context"
 _HH_ANSWER = "\n\nAssistant:"  # Anthropic's HH writes whole dialogues as one text
 _SYSTEM = ("system", "system_prompt")
+_CONTEXTS = ("input", "context")
 _ANSWERS = ("completion", "output", "response")
 Turns = str | list[Message]
 
@@ -34,8 +35,8 @@ def stated_prompt(row: dict[str, Any], config: Config, questions: tuple[str, ...
         return row.get("prompt")
     if row.get("prompt") is not None:
         return _with_system(row, _with_input(row, config))
-    if _text(row, "instruction"):
-        return _instruction(row, config)
+    if instruction := _text(row, "instruction"):
+        return _instruction(row, instruction, config)
     for name in ("conversations", "messages", *questions):
         if row.get(name) is None:
             continue
@@ -82,18 +83,17 @@ def _with_system(row: dict[str, Any], prompt: Any) -> Any:
 
 
 def _with_input(row: dict[str, Any], config: Config) -> Any:
-    """Alpaca's input belongs to an instruction that was renamed to prompt."""
+    """An instruction that was renamed to prompt is Alpaca's all the same beside its input."""
     prompt = row["prompt"]
-    if config.job.columns.get("instruction") != "prompt" or not isinstance(prompt, str):
+    renamed = config.job.columns.get("instruction") == "prompt"
+    if not renamed or not any(name in row for name in _CONTEXTS) or not isinstance(prompt, str):
         return prompt
-    context = _text(row, "input") or _text(row, "context")
-    return f"{prompt}\n\n{context}" if context and prompt.strip() else prompt
+    return _instruction(row, prompt, config) if prompt.strip() else prompt
 
 
-def _instruction(row: dict[str, Any], config: Config) -> Turns:
+def _instruction(row: dict[str, Any], instruction: str, config: Config) -> Turns:
     """Alpaca's instruction and input (Dolly's context), or a chat where the job wants one."""
-    instruction = row["instruction"]
-    context = _text(row, "input") or _text(row, "context")
+    context = next((found for name in _CONTEXTS if (found := _text(row, name))), "")
     chat = any(name in row for name in (*_SYSTEM, "history")) or config.job.chat_template
     if chat:
         asked = f"{instruction}\n\n{context}" if context else instruction

@@ -6,11 +6,12 @@ here as functions of one row, so that rows can be counted and shown before a mod
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from sm_train.chat_templates import conversations
 from sm_train.public_formats import common_length
+from sm_train.tool_templates import check_tools_shown
 
 if TYPE_CHECKING:
     from sm_train.config import Config
@@ -32,6 +33,26 @@ class Tokens:
     def learnt_count(self) -> int:
         """How many tokens the loss looks at."""
         return sum(self.learnt)
+
+
+def row_tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> list[Tokens]:
+    """A cleaned row as its method's model gets it. Raises ValueError where it cannot learn it."""
+    from jinja2 import TemplateError
+
+    present = {name: value for name, value in row.items() if value is not None}
+    try:
+        check_row_tools(present, tokenizer)
+        found: list[Tokens] = config.method.tokens(present, config, tokenizer)
+    except (TemplateError, TypeError, KeyError) as error:
+        raise ValueError(f"the chat template refuses it: {error}") from error
+    return found
+
+
+def check_row_tools(row: dict[str, Any], tokenizer: Any) -> None:
+    """Raise ValueError for a row with tools that the chat template leaves out."""
+    for messages in conversations(row):
+        options = row.get("chat_template_kwargs") or {}
+        check_tools_shown(tokenizer, messages, row.get("tools"), options)
 
 
 def setting(config: Config, name: str) -> Any:
@@ -263,6 +284,3 @@ def _ended(text: str, tokenizer: Any) -> str:
     """Text that ends with the end-of-sequence token, as TRL completes it."""
     end = tokenizer.eos_token or ""
     return text if text.endswith(end) else text + end
-
-
-Reader = Callable[[dict[str, Any], Any, Any], list[Tokens]]

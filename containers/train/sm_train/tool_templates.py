@@ -43,12 +43,15 @@ def check_tools_shown(
         )
 
 
-def _rendered(tokenizer: Any, messages: list[Message], tools: Any, options: dict[str, Any]) -> Any:
+def _rendered(
+    tokenizer: Any, messages: list[Message], tools: Any, options: dict[str, Any]
+) -> str | None:
     """The text; None where the template refuses it, which is not leaving it out."""
     from jinja2 import TemplateError
 
     try:
-        return tokenizer.apply_chat_template(messages, tokenize=False, tools=tools, **options)
+        text: str = tokenizer.apply_chat_template(messages, tokenize=False, tools=tools, **options)
+        return text
     except (TemplateError, TypeError, ValueError, KeyError, AttributeError):
         return None
 

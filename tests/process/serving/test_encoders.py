@@ -1,6 +1,7 @@
 """Token classification and question answering, against the models' own outputs."""
 
 import asyncio
+import json
 import time
 
 import pytest
@@ -183,3 +184,42 @@ def test_long_contexts_are_read_to_their_end(answerer):
     refused = answerer.invoke({"inputs": "what?"})
     assert refused.status_code == 400
     assert "question" in refused.json()["error"]["message"]
+
+
+def test_a_model_is_asked_as_its_config_says(tmp_path):
+    told = {"handle_impossible_answer": True, "max_answer_len": 2, "max_seq_len": 24,
+            "doc_stride": 4, "rank_by": "logit", "align_to_words": False}  # fmt: skip
+    path = make_base(tmp_path, "bert", "AutoModelForQuestionAnswering", ["a", "b"])
+    config = json.loads((path / "config.json").read_text())
+    config["task_specific_params"] = {"question-answering": {**told, "columns": {"label": "x"}}}
+    (path / "config.json").write_text(json.dumps(config))
+    settings = Settings()
+    engine = load_engine(inspect(path, settings), settings)
+    context = "the movie was good, we loved the plot of it; " * 4
+    asked = [{"question": q, "context": context} for q in ("what was good?", "who?", "the plot?")]
+
+    def answers(**parameters):
+        return asyncio.run(engine.predict(asked, parameters))
+
+    assert answers() == answers(**told)
+    assert answers() != answers(max_answer_len=15, handle_impossible_answer=False)
+    assert all(len(answer["answer"].split()) <= 2 for answer in answers())
+    with pytest.raises(BadRequest, match="rank_by='best': give probability or logit"):
+        answers(rank_by="best")
+    engine.close()
+
+
+def test_tokens_are_read_up_to_the_length_that_is_asked_for(tmp_path):
+    path = make_base(tmp_path, "bert", "AutoModelForTokenClassification", ["O", "B-PER"])
+    settings = Settings()
+    engine = load_engine(inspect(path, settings), settings)
+    text = "the movie was good, we loved the plot of it; " * 4
+    whole = {"aggregation_strategy": "none", "ignore_labels": []}
+    (tokens,) = asyncio.run(engine.predict([text], {**whole, "max_length": 10}))
+    assert len(tokens) == 10 - 2  # two are special
+    (everything,) = asyncio.run(engine.predict([text], whole))
+    assert len(everything) > len(tokens)
+    strided = {"aggregation_strategy": "first", "ignore_labels": [], "max_length": 10, "stride": 2}
+    (entities,) = asyncio.run(engine.predict([text], strided))
+    assert entities[-1]["end"] > len(text) - 20
+    engine.close()

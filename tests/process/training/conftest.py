@@ -168,12 +168,10 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return folders
 
 
-@pytest.fixture(scope="session")
-def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def save_decoder(folder: Path, **settings: Any) -> Path:
     """A tiny Llama whose tokenizer has a chat template and no padding token."""
     import transformers as tf
 
-    folder = tmp_path_factory.mktemp("llama")
     config = tf.LlamaConfig(
         vocab_size=save_tokenizer(folder, pad=False, chat=True),
         hidden_size=32,
@@ -184,10 +182,22 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         max_position_embeddings=256,
         eos_token_id=4,
         bos_token_id=None,
+        **settings,
     )
     tf.set_seed(0)
     tf.LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_decoder(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="session")
+def tied_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One whose embedding is its head too."""
+    return save_decoder(tmp_path_factory.mktemp("tied"), tie_word_embeddings=True)
 
 
 @pytest.fixture(scope="session")

@@ -259,8 +259,9 @@ def compare(job: Base, whole: Base) -> None:
         for step, value in theirs.items():
             assert close(mine[step], value), (key, step, mine[step], value)
     assert job.results.keys() == whole.results.keys(), (job.results, whole.results)
+    assert job.results.get("test_sha256") == whole.results.get("test_sha256")
     for key, value in whole.results.items():
-        if not key.endswith(("runtime", "second", "step_time")):
+        if not key.endswith(("runtime", "second", "step_time", "sha256")):
             assert close(job.results[key], value), (key, job.results[key], value)
     mine, theirs = (
         {str(p.relative_to(b.model)): p.stat().st_size for p in b.model.rglob("*.safetensors")}

@@ -142,6 +142,33 @@ def test_wherever_it_stops_it_goes_on_as_if_it_had_not(
     assert len([p for p in job.checkpoints.iterdir() if step_of(p) >= 0]) <= 2
 
 
+def test_a_flipped_bit_costs_that_checkpoint_alone(
+    new_job: NewJob,
+    session_job: NewJob,
+    encoders: dict[str, Path],
+    sentiment: Sentiment,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = {**CLASSIFY, "eval_strategy": "steps", "eval_steps": 2, "save_total_limit": 3}
+    data = {"train": sentiment(96, 1), "validation": sentiment(16, 2)}
+    whole = session_job(settings, **data, model=encoders["bert"])
+    run(whole)
+    job = new_job(settings, **data, model=encoders["bert"])
+    with pytest.raises(StoppedBySignalError):
+        run(job, 18)
+    *_, before, newest = sorted(job.checkpoints.glob("checkpoint-*"), key=step_of)
+    weights = newest / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-7] ^= 4
+    weights.write_bytes(content)
+    capsys.readouterr()
+    run(job)
+    said = capsys.readouterr().out
+    assert f"{newest.name} (model.safetensors was changed after it was written)" in said
+    assert f"resuming from {before.name}" in said
+    same(job, whole)
+
+
 def test_a_stop_after_training_keeps_the_trained_model(
     new_job: NewJob, encoders: dict[str, Path], sentiment: Sentiment
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -190,3 +191,90 @@ def test_long_texts_are_shortened_and_cannot_steer_a_terminal(decoder: Path) -> 
     ids = AutoTokenizer.from_pretrained(decoder)("w1 w2")["input_ids"] * 50
     many = Tokens(ids, [place % 2 == 0 for place in range(len(ids))])
     assert marked_text(many, AutoTokenizer.from_pretrained(decoder)).count("⟦") == 12
+
+
+def test_a_turn_that_is_not_to_be_learnt_is_not(decoder: Path) -> None:
+    """OpenAI's weight, with and without marks in the template, beside each loss setting."""
+    from transformers import AutoTokenizer
+
+    from sm_train.learning import token_columns
+
+    tokenizer = AutoTokenizer.from_pretrained(decoder)
+    marked = tokenizer.chat_template
+    plain = re.sub(r"{% (end)?generation %}", "", marked)
+    turns: list[dict[str, Any]] = [*chat("w1", "bad w2"), *chat("w3", "good w4")]
+    turns[1]["weight"] = 0
+    everything = "<user>w1<assistant><user>w3<assistant>goodw4</s>"
+    for template in (marked, plain):
+        tokenizer.chat_template = template
+        for given, learnt in (
+            ({}, "goodw4</s>"),
+            ({"assistant_only_loss": True}, "goodw4</s>"),
+            ({"assistant_only_loss": False}, everything),
+        ):
+            config = parse_config({"method": "sft", **given})
+            row = config.method.clean_row({"messages": turns}, config)
+            found = token_columns(row, config, tokenizer)
+            kept = [token for token in found["labels"] if token != -100]
+            assert tokenizer.decode(kept).replace(" ", "") == learnt
+            assert found["learnt"] == len(kept)
+
+
+TOOLS = [{"type": "function", "function": {"name": "w1", "parameters": {"type": "object"}}}]
+
+
+def tool_row(content: str | None) -> dict[str, Any]:
+    function = {"name": "w1", "arguments": '{"city": "w2"}'}
+    call = {"id": "1", "type": "function", "function": function}
+    turns: list[dict[str, Any]] = [
+        {"role": "user", "content": "w1"},
+        {"role": "assistant", "content": content, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": "w3"},
+        {"role": "assistant", "content": "good"},
+    ]
+    return {"messages": turns, "tools": TOOLS}
+
+
+@pytest.mark.parametrize(
+    ("template", "hidden"),
+    [
+        ("chatml", "tools, the name of a tool that is called, the arguments"),
+        ("{% for m in messages %}{{ m.role }} {{ m.content }}{% endfor %}", "does not show tools"),
+        ("{{ tools }}{% for m in messages %}{{ m.content }}{% endfor %}", "the name of a tool"),
+        ("{{ tools }}{% for m in messages if m.role != 'tool' %}{{ m }}{% endfor %}", "answered"),
+        ("qwen3", None),
+        ("llama3_1", None),
+        ("qwen2_5", None),
+    ],
+)
+def test_a_template_that_hides_tools_refuses_rows_that_have_them(
+    template: str, hidden: str | None, decoder: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    from sm_train.chat_templates import template_text
+    from sm_train.contract import Paths
+    from sm_train.learning import token_columns
+
+    tokenizer = AutoTokenizer.from_pretrained(decoder)
+    tokenizer.chat_template = template_text(Paths(tmp_path), template)
+    config = parse_config({"method": "sft"})
+    for content in ("", None):
+        row = config.method.clean_row(tool_row(content), config)
+        assert row["messages"][1]["tool_calls"][0]["function"]["arguments"] == {"city": "w2"}
+        reason = token_columns(row, config, tokenizer)["reason"]
+        assert hidden in reason if hidden else not reason
+    plain = config.method.clean_row({"messages": chat("w1", "good")}, config)
+    assert not token_columns(plain, config, tokenizer)["reason"]
+
+
+def test_numbers_are_predicted_where_regression_is_asked_for(
+    new_job: Callable[..., Any], encoders: dict[str, Path]
+) -> None:
+    rows = [{"text": f"w{i} " + ("good" if i % 2 else "bad"), "label": i / 7} for i in range(12)]
+    settings = {"method": "text-classification", **FAST, "num_labels": 1}
+    job = new_job(settings, train=rows, validation=rows, test=rows, model=encoders["bert"])
+    job.train_here()
+    assert {"test_mse", "test_mae", "test_pearson", "eval_loss"} <= job.results.keys()
+    made = json.loads((job.model / "config.json").read_text())
+    assert (made["problem_type"], list(made["id2label"].values())) == ("regression", ["score"])

@@ -238,3 +238,30 @@ def test_question_answering(
     job.train_here()
     assert job.results["test_exact_match"] > 0.9
     assert job.results["test_f1"] >= job.results["test_exact_match"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"lora_target_modules": "q_proj,embed_tokens"}, "lora_target_modules"),
+        ({"lora_target_modules": "lm_head"}, "lora_target_modules"),
+        ({"lora_modules_to_save": "embed_tokens"}, "lora_modules_to_save"),
+        ({"lora_target_parameters": "embed_tokens.weight"}, "lora_target_parameters"),
+        ({"lora_target_modules": "q_proj,embed_tokens", "export": "adapter"}, ""),
+        ({}, ""),
+    ],
+)
+def test_what_the_merge_will_refuse_is_known_before_training(
+    settings: dict[str, Any], field: str, new_job: Callable[..., Any], tied_decoder: Path
+) -> None:
+    from sm_train.errors import UserError
+
+    chosen = {"method": "sft", **FAST, "use_peft": True, **settings}
+    job = new_job(chosen, train=[{"text": p} for p in PROMPTS], model=tied_decoder)
+    if not field:
+        job.train_here()
+        assert job.model.is_dir()
+        return
+    with pytest.raises(UserError, match=rf"{field} = .* share their weights, which cannot be"):
+        job.train_here()
+    assert not list(job.checkpoints.glob("checkpoint-*"))

@@ -11,7 +11,7 @@ from typing import Any
 import botocore.session
 import pytest
 from botocore import xform_name
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import sm_launch
@@ -109,6 +109,7 @@ class Pages:
                 }.get(name, "TrainingJobSummaries")  # fmt: skip
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(count=st.integers(0, 60), size=st.integers(1, 25), empty_first=st.booleans())
 def test_all_entries_come_once_and_in_order(count: int, size: int, empty_first: bool) -> None:
     entries = [{"n": n} for n in range(count)]

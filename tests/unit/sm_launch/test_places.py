@@ -37,7 +37,7 @@ NO_IMAGES = ["--set", "training.image=null", "--set", "endpoint.image=null"]
 # What each command is given; None: it never looks at a place.
 COMMANDS: dict[str, list[str] | None] = {
     "init": None, "completion": None, "images build": None, "images audit": None,
-    "images flash-attn-wheel": None, "estimate": None,
+    "images flash-attn-wheel": None, "estimate": None, "data preview": None,
     "data prepare": [], "data validate": [], "data inspect": [], "data upload": [],
     "train": [], "sweep": [], "deploy": [], "weights": ["m", "a=1"], "transform": ["s3://b/x.csv"],
     "invoke": ["m", "--text", "x"], "chat": ["m"], "evaluate": ["--data", "rows.jsonl"],

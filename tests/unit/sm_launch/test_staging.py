@@ -9,7 +9,13 @@ from botocore.exceptions import ClientError
 
 from sm_launch.config import JobConfig
 from sm_launch.errors import UserInputError
-from sm_launch.staging import LocalStage, S3Stage, resolve_channels, resolve_model
+from sm_launch.staging import (
+    LocalStage,
+    S3Stage,
+    check_channel_names,
+    resolve_channels,
+    resolve_model,
+)
 
 
 def job(directory: Path, **training: object) -> JobConfig:
@@ -103,3 +109,17 @@ def test_uploads_happen_once_and_change_with_the_content(tmp_path: Path) -> None
     (directory / "part" / "0.jsonl").write_text("two")
     assert stage.channel("train", str(directory)) != first
     assert stage.channel("train", "s3://other/train") == "s3://other/train"
+
+
+@pytest.mark.parametrize(
+    ("names", "split"),
+    [(["train", "training"], "train"), (["train", "val", "Validation"], "validation")],
+)
+def test_two_channels_of_one_split_are_refused(names: list[str], split: str) -> None:
+    check_channel_names(["train", "val", "test", "judge", "model", "config", "code"])
+    check_channel_names(["train", "tester"], ["channel:tester"])
+    with pytest.raises(UserInputError, match="is no channel that training reads"):
+        check_channel_names(["train", "validaton"])
+    with pytest.raises(UserInputError) as refused:
+        check_channel_names(names)
+    assert f"are both {split} data" in str(refused.value)

@@ -93,6 +93,34 @@ def test_who_is_cancelled_while_waiting_or_at_the_moment_of_entry_leaves_no_trac
     asyncio.run(run())
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 3), st.lists(st.tuples(st.integers(1, 3), st.integers(0, 5)), max_size=40))
+def test_lists_whose_clients_leave_at_any_time_leave_no_trace(capacity, asked):
+    """As when a request of many is cancelled: all of its tasks in one turn of the loop."""
+
+    async def run():
+        turns = Turns(capacity)
+
+        async def one(owner, turns_of_loop):
+            OWNER.set(owner)
+            async with turns.turn():
+                for _ in range(turns_of_loop):
+                    await asyncio.sleep(0)
+
+        tasks = [asyncio.create_task(one(*each)) for each in asked]
+        await asyncio.sleep(0)
+        for (owner, _), task in zip(asked, tasks, strict=True):
+            if owner == 1:
+                task.cancel()
+        results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+        assert all(each is None or isinstance(each, asyncio.CancelledError) for each in results)
+        assert turns._extra == 0
+        assert not +turns._running
+        assert not turns._waiting
+
+    asyncio.run(run())
+
+
 def test_gather_begins_a_slice_at_a_time_keeps_order_and_stops_at_a_failure():
     begun, most = Counter(), []
 

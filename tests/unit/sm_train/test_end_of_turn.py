@@ -11,7 +11,7 @@ from sm_train.chat_templates import template_names, template_text
 from sm_train.config import parse_config
 from sm_train.contract import Paths
 from sm_train.data import Data
-from sm_train.end_of_turn import settle_end_of_turn
+from sm_train.end_of_turn import base_stops, settle_end_of_turn
 from sm_train.errors import UserError
 from sm_train.job import Job
 from sm_train.stopping import StopRequest
@@ -43,6 +43,10 @@ def job(template: str, source: Path, **settings: Any) -> Job:
     return Job(Paths(source), config, Data([], None, None, {}), str(source), StopRequest(), 0.0)
 
 
+def settle(made: Job, tokenizer: Any) -> None:
+    settle_end_of_turn(made, tokenizer, base_stops(made, tokenizer.eos_token_id), CHAT)
+
+
 # llava_next renders no content that is text: the look at the first rows refuses it before.
 @pytest.mark.parametrize("name", [name for name in template_names() if name != "llava_next"])
 def test_the_end_of_turn_becomes_one_token_that_stops(name: str, tmp_path: Path) -> None:
@@ -52,9 +56,9 @@ def test_the_end_of_turn_becomes_one_token_that_stops(name: str, tmp_path: Path)
     made = job(name, tmp_path)
     if name in REFUSED:
         with pytest.raises(UserError, match=REFUSED[name]):
-            settle_end_of_turn(made, tokenizer, CHAT)
+            settle(made, tokenizer)
         return
-    settle_end_of_turn(made, tokenizer, CHAT)
+    settle(made, tokenizer)
     text = tokenizer.apply_chat_template(CHAT, tokenize=False)
     ids = tokenizer(text.rsplit("fine", 1)[1].strip(), add_special_tokens=False)["input_ids"]
     assert ids[0] == tokenizer.eos_token_id
@@ -68,7 +72,7 @@ def test_a_known_token_is_taught_but_not_added(tmp_path: Path) -> None:
     before = len(tokenizer)
     tokenizer.chat_template = template_text(Paths(tmp_path), "chatml")
     made = job("chatml", tmp_path)
-    settle_end_of_turn(made, tokenizer, CHAT)
+    settle(made, tokenizer)
     assert len(tokenizer) == before
     assert made.new_tokens.ids == [before - 1]
 
@@ -78,7 +82,7 @@ def test_a_base_that_stops_there_already_is_left_alone(tmp_path: Path) -> None:
     tokenizer = bytes_tokenizer("<end_of_turn>")
     tokenizer.chat_template = template_text(Paths(tmp_path), "gemma")
     made = job("gemma", tmp_path)
-    settle_end_of_turn(made, tokenizer, CHAT)
+    settle(made, tokenizer)
     assert tokenizer.eos_token == "</s>"
     assert made.new_tokens.ids == []
 
@@ -88,8 +92,8 @@ def test_methods_that_teach_no_new_token_are_refused(tmp_path: Path) -> None:
     tokenizer.chat_template = template_text(Paths(tmp_path), "llama3")
     made = job("llama3", tmp_path, method="dpo")
     with pytest.raises(UserError, match="dpo does not teach a model a new token"):
-        settle_end_of_turn(made, tokenizer, CHAT)
+        settle(made, tokenizer)
     known = bytes_tokenizer("<|eot_id|>")
     known.chat_template = tokenizer.chat_template
-    settle_end_of_turn(made, known, CHAT)
+    settle(made, known)
     assert known.eos_token == "<|eot_id|>"

@@ -22,167 +22,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
+from sm_serve.engines.flows import Batch, BatchLimits, Call, Encoded, Flow, Item, Raw
 from sm_serve.engines.protocol import ADAPTER
-from sm_serve.engines.turns import OWNER
 from sm_serve.errors import BadInput, EngineError, NotReady, ServeError
 
 logger = logging.getLogger(__name__)
 
-Encoded = TypeVar("Encoded")
 MAX_CONSECUTIVE_FAILURES = 3
-LENGTH_SLACK = 16
 AHEAD = 2
 """Batches of inputs that are encoded at once: what a newcomer may have to wait for."""
-
-
-class _Call:
-    """The items of one request and the future that gets their results."""
-
-    __slots__ = ("failed", "future", "loop", "owner", "remaining", "results")
-
-    def __init__(self, size: int) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[list[Any]] = self.loop.create_future()
-        self.results: list[Any] = [None] * size
-        self.remaining = size
-        self.owner: Any = OWNER.get() or self
-        self.failed = False
-
-    @property
-    def over(self) -> bool:
-        """Whether nobody waits for its results any more."""
-        return self.failed or self.future.done()
-
-
-@dataclass(slots=True)
-class _Raw:
-    """Inputs of a call that are not encoded yet: those from `start` on."""
-
-    call: _Call
-    inputs: Sequence[Any]
-    parameters: Mapping[str, Any]
-    start: int = 0
-
-    @property
-    def size(self) -> int:
-        return len(self.inputs) - self.start
-
-
-@dataclass(slots=True, order=True)
-class _Item(Generic[Encoded]):
-    length: int
-    order: int
-    encoded: Encoded = field(compare=False)
-    call: _Call = field(compare=False)
-    index: int = field(compare=False)
-
-
-class _Flow(Generic[Encoded]):
-    """What one owner has to do with one adapter: inputs, then encoded items by length."""
-
-    __slots__ = ("adapter", "asked", "begun", "items", "order", "raw")
-
-    def __init__(self, adapter: str, order: int, begun: int) -> None:
-        self.adapter = adapter
-        self.order = order
-        self.begun = begun
-        self.asked = 0
-        self.raw: deque[_Raw] = deque()
-        self.items: list[_Item[Encoded]] = []
-
-    def add(self, raw: _Raw) -> None:
-        """Takes a call's inputs in."""
-        self.raw.append(raw)
-        self.asked += raw.size
-
-    def forget(self) -> None:
-        """Drops what nobody waits for."""
-        self.items = [item for item in self.items if not item.call.over]
-        self.raw = deque(raw for raw in self.raw if not raw.call.over)
-
-    @property
-    def work(self) -> int:
-        """Inputs that wait."""
-        return len(self.items) + sum(raw.size for raw in self.raw)
-
-    def take(self, most: int) -> list[_Raw]:
-        """The next inputs to encode, at most so many."""
-        taken: list[_Raw] = []
-        while self.raw and most > 0:
-            raw = self.raw[0]
-            count = min(raw.size, most)
-            taken.append(
-                _Raw(raw.call, raw.inputs[raw.start : raw.start + count], raw.parameters, raw.start)
-            )
-            raw.start += count
-            most -= count
-            if not raw.size:
-                self.raw.popleft()
-        return taken
-
-
-@dataclass(frozen=True, slots=True)
-class BatchLimits:
-    """Items and tokens in a forward pass, and the seconds a shared batch waits for more.
-
-    Where batches are `padded`, a token of padding costs as much as any other.
-    """
-
-    items: int = 32
-    tokens: int = 8192
-    delay: float = 0.0
-    stall: float = 60.0
-    padded: bool = True
-
-
-class _Batch(Generic[Encoded]):
-    """Items that go well together: the first one, and what is near to it in length."""
-
-    def __init__(self, head: _Item[Encoded], limits: BatchLimits) -> None:
-        self.items = [head]
-        self._limits = limits
-        self._length = self._shortest = self._longest = self._tokens = head.length
-
-    def add_round(self, flows: list[_Flow[Encoded]]) -> list[_Flow[Encoded]]:
-        """Adds one item of each flow, the nearest ones first; gives the flows that had one."""
-        found = []
-        for flow in flows:
-            place = self._nearest(flow)
-            if place is not None:
-                item = flow.items[place]
-                found.append((abs(item.length - self._length), item.order, flow, item))
-        added = []
-        for _, _, flow, item in sorted(found, key=lambda each: each[:2]):
-            if len(self.items) < self._limits.items and self._fits(item.length):
-                del flow.items[bisect.bisect_left(flow.items, item)]
-                self._add(item)
-                added.append(flow)
-        return added
-
-    def _nearest(self, flow: _Flow[Encoded]) -> int | None:
-        """The place of the flow's item that is nearest in length and fits."""
-        items = flow.items
-        above = bisect.bisect_left(items, self._length, key=lambda item: item.length)
-        options = [place for place in (above, above - 1) if 0 <= place < len(items)]
-        options.sort(key=lambda place: abs(items[place].length - self._length))
-        return next((place for place in options if self._fits(items[place].length)), None)
-
-    def _fits(self, length: int) -> bool:
-        if not self._limits.padded:
-            return self._tokens + length <= self._limits.tokens
-        shortest, longest = min(self._shortest, length), max(self._longest, length)
-        return longest * (len(self.items) + 1) <= self._limits.tokens and longest <= (
-            shortest + max(LENGTH_SLACK, shortest // 2)
-        )
-
-    def _add(self, item: _Item[Encoded]) -> None:
-        self.items.append(item)
-        self._tokens += item.length
-        self._shortest = min(self._shortest, item.length)
-        self._longest = max(self._longest, item.length)
 
 
 class Batcher(Generic[Encoded]):
@@ -205,9 +55,9 @@ class Batcher(Generic[Encoded]):
         self._forward = forward
         self._limits = limits
         self._mark = mark
-        self._arrivals: deque[_Raw] = deque()
+        self._arrivals: deque[Raw] = deque()
         self._wake = threading.Condition()
-        self._flows: dict[tuple[Any, str], _Flow[Encoded]] = {}
+        self._flows: dict[tuple[Any, str], Flow[Encoded]] = {}
         self._order = 0
         self._turn = 0
         self._last_batch = 0
@@ -228,9 +78,9 @@ class Batcher(Generic[Encoded]):
         reason = self.health()
         if reason is not None:
             raise NotReady(f"the model does not answer: {reason}")
-        call = _Call(len(inputs))
+        call = Call(len(inputs))
         with self._wake:
-            self._arrivals.append(_Raw(call, inputs, parameters))
+            self._arrivals.append(Raw(call, inputs, parameters))
             self._wake.notify()
         return await call.future
 
@@ -306,25 +156,25 @@ class Batcher(Generic[Encoded]):
             if left <= 0 or not self._wake.wait(left):
                 return
 
-    def _sort_in(self, arrivals: list[_Raw]) -> None:
+    def _sort_in(self, arrivals: list[Raw]) -> None:
         for raw in arrivals:
             adapter = raw.parameters.get(ADAPTER) or ""
             key = raw.call.owner, adapter
             if key not in self._flows:
                 self._order += 1
-                self._flows[key] = _Flow(adapter, self._order, self._turn)
+                self._flows[key] = Flow(adapter, self._order, self._turn)
             self._flows[key].add(raw)
         for flow in self._flows.values():
             flow.forget()
         self._flows = {key: flow for key, flow in self._flows.items() if flow.raw or flow.items}
 
-    def _rank(self, flow: _Flow[Encoded]) -> tuple[int, int]:
+    def _rank(self, flow: Flow[Encoded]) -> tuple[int, int]:
         """Whose turn it is: the lowest goes first."""
         return (flow.asked if self._turn % 2 else flow.begun), flow.order
 
-    def _next_inputs(self) -> list[_Raw]:
+    def _next_inputs(self) -> list[Raw]:
         """What to encode now: up to a batch of each owner, two or so altogether."""
-        inputs: list[_Raw] = []
+        inputs: list[Raw] = []
         left = AHEAD * self._limits.items
         for flow in sorted(self._flows.values(), key=self._rank):
             if left <= 0:
@@ -334,7 +184,7 @@ class Batcher(Generic[Encoded]):
             inputs += taken
         return inputs
 
-    def _encode(self, inputs: list[_Raw]) -> None:
+    def _encode(self, inputs: list[Raw]) -> None:
         """Queues items; inputs with the same parameters are prepared in one go."""
         waiting = [raw for raw in inputs if not raw.call.over]
         for _, group in itertools.groupby(
@@ -351,7 +201,7 @@ class Batcher(Generic[Encoded]):
                 for raw in raws:
                     self._encode([raw])
 
-    def _queue(self, raws: list[_Raw]) -> None:
+    def _queue(self, raws: list[Raw]) -> None:
         inputs = [item for raw in raws for item in raw.inputs]
         encoded = iter(self._prepare(inputs, raws[0].parameters))
         for raw in raws:
@@ -360,10 +210,10 @@ class Batcher(Generic[Encoded]):
             for index, (length, value) in enumerate(itertools.islice(encoded, len(raw.inputs))):
                 self._order += 1
                 self._mark(value, adapter)
-                item = _Item(length, self._order, value, raw.call, raw.start + index)
+                item = Item(length, self._order, value, raw.call, raw.start + index)
                 bisect.insort(flow.items, item)
 
-    def _refuse(self, raw: _Raw, error: Exception) -> None:
+    def _refuse(self, raw: Raw, error: Exception) -> None:
         if isinstance(error, BadInput):
             error = error.moved(raw.start)
         if not isinstance(error, ServeError):
@@ -371,7 +221,7 @@ class Batcher(Generic[Encoded]):
             error = EngineError(f"encoding failed ({type(error).__name__})")
         self._finish([(raw.call, error)])
 
-    def _choose(self) -> list[_Item[Encoded]]:
+    def _choose(self) -> list[Item[Encoded]]:
         """The next batch, removed from the queues."""
         flows = [flow for flow in self._flows.values() if flow.items]
         if not flows:
@@ -380,13 +230,13 @@ class Batcher(Generic[Encoded]):
         first.begun = self._turn
         head = min(first.items, key=lambda item: item.order)
         first.items.remove(head)
-        batch = _Batch(head, self._limits)
+        batch = Batch(head, self._limits)
         flows = [flow for flow in flows if flow.adapter == first.adapter]
         while flows and len(batch.items) < self._limits.items:
             flows = batch.add_round(flows)
         return batch.items
 
-    def _execute(self, batch: list[_Item[Encoded]]) -> None:
+    def _execute(self, batch: list[Item[Encoded]]) -> None:
         self._busy_since = time.monotonic()
         try:
             results = self._forward([item.encoded for item in batch])
@@ -402,7 +252,7 @@ class Batcher(Generic[Encoded]):
         self._batches += 1
         self._items += len(batch)
         self._last_batch = len(batch)
-        done: list[tuple[_Call, Any]] = []
+        done: list[tuple[Call, Any]] = []
         for item, result in zip(batch, results, strict=True):
             call = item.call
             if call.failed:
@@ -413,7 +263,7 @@ class Batcher(Generic[Encoded]):
                 done.append((call, call.results))
         self._finish(done)
 
-    def _recover(self, batch: list[_Item[Encoded]], error: Exception) -> None:
+    def _recover(self, batch: list[Item[Encoded]], error: Exception) -> None:
         """Halves a failed batch (too little memory, one poisonous item), fails a lone item."""
         logger.error("a batch of %d failed: %s", len(batch), error, exc_info=error)
         if len(batch) > 1:
@@ -441,9 +291,9 @@ class Batcher(Generic[Encoded]):
         self._finish([(call, error) for call in calls.values()])
 
     @staticmethod
-    def _finish(done: list[tuple[_Call, Any]]) -> None:
+    def _finish(done: list[tuple[Call, Any]]) -> None:
         """Hands outcomes to their event loops, one hop for each loop."""
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Call, Any]]] = {}
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Call, Any]]] = {}
         for entry in done:
             entry[0].failed |= isinstance(entry[1], Exception)
             by_loop.setdefault(entry[0].loop, []).append(entry)
@@ -454,7 +304,7 @@ class Batcher(Generic[Encoded]):
                 logger.debug("an answer came after its event loop had closed")
 
 
-def _settle(entries: list[tuple[_Call, Any]]) -> None:
+def _settle(entries: list[tuple[Call, Any]]) -> None:
     for call, outcome in entries:
         if call.future.done():
             continue

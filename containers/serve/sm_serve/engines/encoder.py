@@ -12,8 +12,9 @@ from typing import Any, Self
 from sm_serve.artefact import Artefact
 from sm_serve.config import Settings
 from sm_serve.engines import loading
-from sm_serve.engines.batching import Batcher, BatchLimits
+from sm_serve.engines.batching import Batcher
 from sm_serve.engines.encoder_bank import EncoderBank
+from sm_serve.engines.flows import BatchLimits
 from sm_serve.engines.hosting import BankHost
 from sm_serve.engines.long_text import tokenize_heads
 from sm_serve.engines.lora import SPOILT

@@ -10,8 +10,8 @@ from typing import Any
 
 from sm_serve.artefact import Artefact
 from sm_serve.config import Settings
+from sm_serve.engines.adapter_files import check_numbers
 from sm_serve.engines.gaps import gaps_of
-from sm_serve.engines.lora import check_numbers
 from sm_serve.engines.packing import pack_linears
 from sm_serve.errors import BadRequest, StartupError
 

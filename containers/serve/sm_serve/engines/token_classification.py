@@ -68,9 +68,9 @@ class TokenClassificationEngine(LabelEngine):
         for index, text in enumerate(inputs):
             if not isinstance(text, str):
                 raise BadRequest(f"inputs[{index}] is a {type(text).__name__}: give a text")
-        stride = self._stride(parameters)
-        labels = self.profile(adapter).labels
         longest = read_max_length(parameters, self.max_length)
+        stride = self._stride(parameters, longest)
+        labels = self.profile(adapter).labels
         windows = await self._read(inputs, stride, longest, adapter)
         size = sum(map(len, inputs))
         return await aside.run(size, self._answers, inputs, windows, labels, strategy, ignored)
@@ -87,11 +87,11 @@ class TokenClassificationEngine(LabelEngine):
             for windows in found
         ]
 
-    def _stride(self, parameters: Mapping[str, Any]) -> int | None:
+    def _stride(self, parameters: Mapping[str, Any], longest: int) -> int | None:
         stride = parameters.get("stride")
         if stride is None:
             return None
-        most = self.max_length - self.tokenizer.num_special_tokens_to_add() - 1
+        most = longest - self.tokenizer.num_special_tokens_to_add() - 1
         if isinstance(stride, bool) or not isinstance(stride, int) or not 0 <= stride <= most:
             raise BadRequest(f"parameters.stride={stride!r}: give a whole number from 0 to {most}")
         if str(parameters.get("aggregation_strategy")).lower() == "none":
@@ -107,7 +107,7 @@ class TokenClassificationEngine(LabelEngine):
             cut = {"max_length": longest}
             rows = await self.submit([texts[index] for index in owners], cut, adapter)
             return list(zip(owners, rows, strict=True))
-        windows = await asyncio.to_thread(self._windows, texts, owners, stride)
+        windows = await asyncio.to_thread(self._windows, texts, owners, stride, longest)
         rows = await self.submit([window for _, window in windows], {WINDOWS: True}, adapter)
         return [(index, row) for (index, _), row in zip(windows, rows, strict=True)]
 
@@ -121,11 +121,10 @@ class TokenClassificationEngine(LabelEngine):
         return self._tokenize(self.tokenizer, inputs, max_length=longest)
 
     def _windows(
-        self, texts: Sequence[str], owners: list[int], stride: int
+        self, texts: Sequence[str], owners: list[int], stride: int, longest: int
     ) -> list[tuple[int, Tokens]]:
         """Overlapping windows of the texts, each with its text's number."""
-        options = {"stride": stride, "return_overflowing_tokens": True}
-        options["max_length"] = self.max_length
+        options = {"stride": stride, "return_overflowing_tokens": True, "max_length": longest}
         with self._spare.use() as tokenizer:
             return [
                 (index, window)

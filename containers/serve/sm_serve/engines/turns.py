@@ -63,7 +63,7 @@ class Turns:
         try:
             await item.future
         except asyncio.CancelledError:
-            if not item.future.done() or item.future.cancelled():
+            if item.future.cancelled():
                 self._forget(item)
             else:  # it was let in at the same moment
                 self._running[item.owner] -= 1
@@ -72,15 +72,19 @@ class Turns:
             raise
 
     def _forget(self, item: _Waiting) -> None:
-        queue = self._waiting[item.owner]
-        queue.remove(item)
+        queue = self._waiting.get(item.owner, deque())
+        if item in queue:
+            queue.remove(item)
         if not queue:
-            del self._waiting[item.owner]
+            self._waiting.pop(item.owner, None)
 
     def _admit(self) -> None:
         while self._waiting:
             owner = min(self._waiting, key=self._running.__getitem__)
             item = self._waiting[owner][0]
+            if item.future.done():  # cancelled, and its task has not run since
+                self._forget(item)
+                continue
             if self._running[owner] and self._extra + item.cost > self._capacity:
                 return
             self._forget(item)

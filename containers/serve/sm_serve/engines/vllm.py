@@ -18,8 +18,8 @@ from typing import Any
 from sm_serve.artefact import ADAPTER_CONFIG, Artefact
 from sm_serve.config import Settings
 from sm_serve.engines import loading
+from sm_serve.engines.adapter_files import check_adapter
 from sm_serve.engines.generation import TextGenerator, TokenChunk
-from sm_serve.engines.lora import check_adapter
 from sm_serve.engines.protocol import ConstraintKind, GenerationRequest, Sampling, TokenLogprob
 from sm_serve.errors import (
     BadRequest,

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _MARKS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
+_PAIRED = ("chosen", "preferred_output")
+
+
 @dataclass(frozen=True)
 class KtoArguments:
     """KTO has no hyperparameters beside TRL's own."""
@@ -25,7 +28,7 @@ class KtoArguments:
 
 def clean_row(row: dict[str, Any], config: Config) -> dict[str, Any]:
     """`prompt`, `completion` and a true or false `label`, or a pair. Raises ValueError."""
-    if "completion" not in row and "chosen" in row:
+    if "completion" not in row and any(name in row for name in _PAIRED):
         return preference_row(row, config)  # TRL makes a good and a bad answer of it
     mark = _MARKS.get(str(row.get("label")).strip().lower())
     if mark is None:
@@ -47,8 +50,8 @@ def _last_answer(row: dict[str, Any]) -> dict[str, Any]:
 
 def required_columns(_config: Config) -> list[tuple[str, ...]]:
     """What every row needs: a marked answer, or a chosen and a rejected one."""
-    answers = ("completion", "output", "response", "messages", "conversations", "chosen")
-    return [answers, ("label", "rejected")]
+    answers = ("completion", "output", "response", "messages", "conversations", *_PAIRED)
+    return [answers, ("label", "rejected", "non_preferred_output")]
 
 
 def train(job: Job) -> None:

@@ -56,7 +56,7 @@ def _conversation(row: dict[str, Any], column: str) -> dict[str, Any]:
     messages, marks = marked_conversation(row[column], column)
     said = len(messages)
     messages = with_system(row, messages)
-    marks = [None] * (len(messages) - said) + marks
+    marks = [*([None] * (len(messages) - said)), *marks]
     answers = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
     if not answers:
         raise ValueError("messages has no assistant turn to learn from")
@@ -136,6 +136,7 @@ def train(job: Job) -> None:
     job, tokens = learnable(job, tokenizer, arguments)
     # The labels say it already, and TRL asks for columns that tokenised rows no longer have.
     arguments.assistant_only_loss = arguments.completion_only_loss = False
+    arguments.chat_template_path = None  # its template and tokens are in place
     model = load_model(job, "AutoModelForCausalLM")
     trainer = Grouped(
         model=model,

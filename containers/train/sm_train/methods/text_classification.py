@@ -212,6 +212,7 @@ def train(job: Job) -> None:
     from transformers import DataCollatorWithPadding
 
     from sm_train.asking import tell
+    from sm_train.learning import counted_cuts
     from sm_train.model import adapt, load_model, load_tokenizer, read_model_config
     from sm_train.preview import print_preview
     from sm_train.run import callbacks, finish, training_arguments
@@ -243,6 +244,7 @@ def train(job: Job) -> None:
         split: _tokenised(job.data.split(split), tokenizer, labels, own.max_length)
         for split in ("train", "validation", "test")
     }
+    job = counted_cuts(job, datasets, own.max_length)
     trainer = LengthGroupedTrainer(
         model=adapt(job, model, "SEQ_CLS"),
         args=arguments,
@@ -272,6 +274,7 @@ def _tokenised(
     columns["labels"] = [
         row["label"] if isinstance(row["label"], float) else ids[row["label"]] for row in rows
     ]
+    columns["cut"] = [bool(found.overflowing) for found in encoded.encodings]
     columns["length"] = [len(tokens) for tokens in encoded["input_ids"]]
     return Dataset.from_dict(columns)
 

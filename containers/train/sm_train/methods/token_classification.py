@@ -112,6 +112,7 @@ def train(job: Job) -> None:
     from transformers import DataCollatorForTokenClassification
 
     from sm_train.asking import tell
+    from sm_train.learning import counted_cuts
     from sm_train.model import adapt, load_model, load_tokenizer
     from sm_train.preview import print_preview
     from sm_train.run import callbacks, finish, training_arguments
@@ -138,6 +139,7 @@ def train(job: Job) -> None:
         split: _tokenised(job.data.split(split), tokenizer, names, job.config.own.max_length)
         for split in ("train", "validation", "test")
     }
+    job = counted_cuts(job, datasets, job.config.own.max_length)
     trainer = LengthGroupedTrainer(
         model=adapt(job, model, "TOKEN_CLS"),
         args=training_arguments(job),
@@ -172,6 +174,7 @@ def _tokenised(
         _aligned(encoded.word_ids(index), [ids[tag] for tag in row["tags"]])
         for index, row in enumerate(rows)
     ]
+    columns["cut"] = [bool(found.overflowing) for found in encoded.encodings]
     columns["length"] = [len(tokens) for tokens in encoded["input_ids"]]
     return Dataset.from_dict(columns)
 

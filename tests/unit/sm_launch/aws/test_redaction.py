@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import sm_launch.redaction
@@ -54,7 +54,7 @@ ASSIGNMENTS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(before=AROUND, token=FORMS, after=AROUND)
 @example(before="", token="sk-proj-" + "aB3-_" * 6, after="")
 def test_a_token_of_a_known_form_is_masked_anywhere(before: str, token: str, after: str) -> None:
@@ -63,7 +63,7 @@ def test_a_token_of_a_known_form_is_masked_anywhere(before: str, token: str, aft
     assert token not in redact(f"https://{token}@host/path {after}")
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(name=NAMES, value=VALUES, form=ASSIGNMENTS, before=AROUND, after=AROUND)
 def test_a_value_of_a_secret_name_is_masked(
     name: str, value: str, form: str, before: str, after: str
@@ -75,7 +75,7 @@ def test_a_value_of_a_secret_name_is_masked(
     assert redact(shown) == shown
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(user=random_text(ALNUM, 0, 8), word=VALUES, scheme=st.sampled_from(["https", "postgres"]))
 def test_passwords_of_urls_and_headers_are_masked(user: str, word: str, scheme: str) -> None:
     password = word.replace("/", "@")
@@ -99,7 +99,7 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(document=JSON, name=NAMES, value=VALUES, token=FORMS)
 def test_json_keeps_its_shape_and_loses_its_secrets(
     document: object, name: str, value: str, token: str
@@ -125,7 +125,7 @@ def test_options_of_a_command_line(option: str) -> None:
     assert redact(f"run {option}=abc-def --next 5") == f"run {option}={MASK} --next 5"
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(name=NAMES, value=random_text(ALNUM, 6, 40).map("Q7".__add__), form=ASSIGNMENTS)
 def test_pages_and_failures_are_masked(name: str, value: str, form: str) -> None:
     said = form.format(n=name, v=value)

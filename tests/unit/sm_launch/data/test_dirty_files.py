@@ -303,7 +303,38 @@ CASES = [
         [("a", "x"), ("b", "y")],
         data={"columns": {"text": "row.text"}},
     ),
+    Case(
+        "scores.csv",
+        table([(f"t{n}", f"{n % 20 / 7:.2f}") for n in range(200)]).encode(),
+        refused=("a number to predict",),
+    ),
+    Case(
+        "header_again.csv",
+        CSV + CSV.replace(b"meh", b"more"),
+        [*CLEAN, ("more", "neg")],
+        {"malformed_row": 1, "duplicate": 3},
+    ),
+    Case("excel_text.csv", b'text,label\n="001",x\nb,y\n', [("001", "x"), ("b", "y")]),
+    Case("cyrillic.csv", "text,label\nпривет,x\nмир,y\n".encode("cp1251"), refused=("cp1251",)),
+    Case(
+        "cyrillic_said.csv",
+        "text,label\nпривет,x\nмир,y\n".encode("cp1251"),
+        [("привет", "x"), ("мир", "y")],
+        data={"encoding": "cp1251"},
+    ),
+    Case(
+        "japanese.jsonl",
+        lines([("日本", "x"), ("東京都", "y")]).encode("shift_jis"),
+        refused=("shift_jis",),
+    ),
+    Case("chinese.csv", "text,label\n中国,x\n你好,y\n".encode("gb18030"), refused=("gb18030",)),
     # Compressed
+    Case("empty_member.zip", zip_of({"a.csv": b""}), refused=("empty",)),
+    Case(
+        "rows.tar.gz",
+        gzip.compress(b"a.csv".ljust(257, b"\0") + b"ustar\x0000" + b"\0" * 700),
+        refused=("tar archive",),
+    ),
     Case("rows.csv.gz", gzip.compress(CSV), CLEAN),
     Case("rows.jsonl.bz2", bz2.compress(JSONL), CLEAN),
     Case("rows.json.xz", lzma.compress(json.dumps(objects()).encode()), CLEAN),

@@ -101,6 +101,19 @@ def test_the_task_follows_from_the_method() -> None:
     assert JobConfig.model_validate(job).data.task == "messages"
 
 
+def test_numbers_to_predict(run, write) -> None:
+    hyperparameters = {"problem_type": "regression"}
+    job = {"name": "a", "data": {"input": "a"}, "training": {"hyperparameters": hyperparameters}}
+    assert JobConfig.model_validate(job).data.task == "regression"
+    write(
+        "a.csv",
+        "text,label\n" + "".join(f"t{n},{n / 7:.3f}\n" for n in range(60)) + "x,n/a\ny,much\n",
+    )
+    done = run(input="a.csv", task="regression")
+    assert done.report.rejected == {"missing_label": 1, "invalid_label": 1}
+    assert {row["label"] for row in done.all_rows} == {round(n / 7, 3) for n in range(60)}
+
+
 def test_a_pair_is_the_classifiers_too() -> None:
     columns = {"text": "premise", "text_pair": "hypothesis"}
     job = {"name": "a", "data": {"input": "a.csv", "columns": columns}}

@@ -215,7 +215,7 @@ def test_a_class_of_few_rows_is_named_with_what_it_can_say():
     found = [Prediction(i, "", "a", "a") for i in range(196)]
     found += [Prediction(196 + i, "", "rare", "rare" if i else "a") for i in range(4)]
     (warning,) = measure(CLASSIFY, found).warnings
-    assert "fewer than 20 rows" in warning
+    assert "fewer than 20 times" in warning
     assert "'rare' 4" in warning
     assert "0.75 of 'rare'" in warning
     assert measure(CLASSIFY, found[:196]).warnings == ()

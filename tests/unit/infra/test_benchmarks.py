@@ -1,0 +1,89 @@
+"""The rules that all benchmarks keep: turns, medians, a quiet machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).parents[3] / "benchmarks"
+
+
+@pytest.fixture
+def harness() -> Any:
+    specification = importlib.util.spec_from_file_location("harness", FOLDER / "harness.py")
+    assert specification
+    assert specification.loader
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch, harness: Any) -> Any:
+    monkeypatch.setattr(harness.psutil, "cpu_percent", lambda _seconds: 2.0)
+    return harness
+
+
+def test_contenders_take_turns_and_the_order_is_turned_round(harness: Any) -> None:
+    order: list[str] = []
+
+    def run(name: str) -> float:
+        order.append(name)
+        return float(len(order))
+
+    found = harness.in_turn({name: lambda name=name: run(name) for name in "abc"}, 3)
+    assert "".join(order) == "abccbaabc"
+    assert found == {"a": [1, 6, 7], "b": [2, 5, 8], "c": [3, 4, 9]}
+
+
+def test_a_headline_is_the_middle_run_and_not_the_best(harness: Any) -> None:
+    ours, theirs = [1449, 1685, 1444], [495, 494, 343.6]
+    found = harness.ratio(ours, theirs)
+    assert found == {"median": 3.411, "least": 2.927, "greatest": 4.203}
+    assert harness.spreads([{"a": 1, "b": 2}, {"a": 3}, {"a": 2}])["a"]["median"] == 2
+
+
+def options(harness: Any, *given: str) -> Any:
+    return harness.parser("What it is.\n\nMore.", "x").parse_args(given)
+
+
+def test_a_busy_machine_and_too_few_rounds_are_refused(
+    quiet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert quiet.begin(options(quiet))["busy_before"] == 0.02
+    with pytest.raises(SystemExit, match="a median needs at least 3"):
+        quiet.begin(options(quiet, "--rounds", "2"))
+    monkeypatch.setattr(quiet.psutil, "cpu_percent", lambda _seconds: 60.0)
+    with pytest.raises(SystemExit, match="the machine is busy: 60%"):
+        quiet.begin(options(quiet))
+    assert quiet.begin(options(quiet, "--force"))["forced"] is True
+
+
+def test_a_quick_run_writes_nothing(quiet: Any, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    quiet.write(path, {"machine": quiet.begin(options(quiet, "--quick"))})
+    assert not path.exists()
+    quiet.write(path, {"machine": quiet.begin(options(quiet)), "a": 1})
+    assert json.loads(path.read_text())["a"] == 1
+
+
+@pytest.mark.parametrize("script", ["data", "serving", "startup", "training_classification"])
+def test_every_benchmark_has_the_same_options(
+    script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.setattr(sys, "argv", [script, "--help"])
+    specification = importlib.util.spec_from_file_location(script, FOLDER / f"{script}.py")
+    assert specification
+    assert specification.loader
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    with pytest.raises(SystemExit):
+        module.main()
+    shown = capsys.readouterr().out
+    assert all(option in shown for option in ("--rounds", "--quick", "--force", "--output"))
