@@ -124,7 +124,9 @@ def create_model(
     `served_name` is what clients of OpenAI's routes call the model: the endpoint's name.
     """
     named = {"SM_SERVE_MODEL_NAME": served_name} if served_name else {}
-    environment = {**named, **config.endpoint.environment}
+    # A container cannot see that it has no network.
+    isolated = {"SM_SERVE_NETWORK_ISOLATION": "true"} if config.endpoint.network.isolation else {}
+    environment = {**named, **isolated, **config.endpoint.environment}
     container: Request = {"Image": image, "Environment": environment}
     if model_data.endswith(".tar.gz"):
         container["ModelDataUrl"] = model_data

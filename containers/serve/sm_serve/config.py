@@ -37,6 +37,7 @@ class Settings:
     lame_duck: float = 1.0
     stall_timeout: float = 60.0
     user_threads: int = 1
+    install_requirements: str = "false"
     task: str | None = None
     engine: str = "auto"
     engine_process: bool = True
@@ -146,6 +147,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         drain_timeout=read.number("SM_SERVE_DRAIN_TIMEOUT", default.drain_timeout, 0, 3600),
         lame_duck=read.number("SM_SERVE_LAME_DUCK", default.lame_duck, 0, 60),
         stall_timeout=read.number("SM_SERVE_STALL_TIMEOUT", default.stall_timeout, 0.1, 3600),
+        install_requirements=_read_install(read),
         user_threads=read.integer("SAGEMAKER_MODEL_SERVER_WORKERS", 1, 1, 1024),
         task=read.text("HF_TASK", "") or None,
         engine=read.choice("SM_SERVE_ENGINE", "auto", ENGINES),
@@ -167,6 +169,18 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         log_level=_log_level(read),
         served_name=read.text("SM_SERVE_MODEL_NAME", default.served_name),
     )
+
+
+def _read_install(read: _Reader) -> str:
+    """Whether a script's requirements.txt is installed at start: false, true, or with hashes."""
+    name = "SM_SERVE_INSTALL_REQUIREMENTS"
+    value = read.choice(name, "false", ("false", "true", "hashes"))
+    if value != "false" and read.flag("SM_SERVE_NETWORK_ISOLATION"):
+        raise StartupError(
+            f"{name}={value!r}: in network isolation nothing can be installed: put the packages"
+            " into the image, and unset it"
+        )
+    return value
 
 
 def _log_level(read: _Reader) -> str:

@@ -46,9 +46,6 @@ from sm_serve.scripts import ROLES, Script
 
 logger = logging.getLogger(__name__)
 
-NOT_INSTALLED = (
-    "code/requirements.txt asks for {}, and nothing is installed at start: put it into the image"
-)
 SHOWN_CHARACTERS = 300
 """Of a user's error message, this much is sent to the client."""
 
@@ -275,9 +272,13 @@ class UserHandler:
         script, folder = self._script.path, self._settings.code_dir
         sys.path[:0] = [str(place) for place in self._script.search if str(place) not in sys.path]
         _refuse_shadow(self._script.module, str(script))
-        lacking = requirements.unmet(folder)
+        wanted = self._settings.install_requirements
+        if wanted != requirements.OFF:
+            packages = requirements.install(folder, hashes=wanted == requirements.HASHES)
+            sys.path[:0] = [str(packages)] if packages is not None else []
+        lacking = requirements.unmet(folder) if wanted == requirements.OFF else []
         if lacking:
-            logger.warning("%s", NOT_INSTALLED.format(", ".join(lacking)))
+            logger.warning("%s", requirements.advice(lacking))
         hf_toolkit.provide()
         context = RequestContext(self._model_dir, {})
         try:
@@ -285,7 +286,7 @@ class UserHandler:
         except ModuleNotFoundError as error:
             if not lacking:
                 raise
-            hint = NOT_INSTALLED.format(", ".join(lacking))
+            hint = requirements.advice(lacking)
             raise StartupError(f"{script} needs the module {error.name!r}: {hint}") from error
         except SystemExit as error:
             raise StartupError(f"{script} ended the process: SystemExit: {error}") from error
