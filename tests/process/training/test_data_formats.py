@@ -116,7 +116,10 @@ def test_tool_calls_reach_the_template_with_their_own_arguments(
         turns[1]["tool_calls"] = [{"type": "function", "function": call}]
         turns += [{"role": "tool", "name": "w1", "content": "w3"}, assistant("good")]
         rows.append({"messages": turns, **({"tools": [{"name": "w1"}]} if i else {})})
-    shows = "{{ tools }}{% for m in messages %}{{ m }}{% endfor %}"
+    shows = (
+        "{{ tools }}{% for m in messages %}{{ m.role }} {{ m.tool_calls }} {{ m.content }}"
+        "{{ eos_token }}{% endfor %}"
+    )
     job = new_job({"method": "sft", **FAST, "chat_template": shows}, train=rows, model=decoder)
     job.train_here()
     text = "\n".join(rendered)
