@@ -52,9 +52,17 @@ def test_a_stopped_job_keeps_a_checkpoint_and_a_rerun_resumes(jobs):
     jobs.session.stop_training_job(TrainingJobName="first")
     assert jobs.wait("first")["TrainingJobStatus"] == "Stopped"
     assert list(checkpoints.glob("checkpoint-*"))
-    jobs.start("second", epochs=1, extra=extra)
-    assert jobs.wait("second")["TrainingJobStatus"] == "Completed", jobs.log("second")
-    assert "resum" in jobs.log("second").lower()
+    jobs.start("another", epochs=1, extra=extra)  # whose checkpoints these are not
+    refused = jobs.wait("another")
+    assert refused["TrainingJobStatus"] == "Failed", jobs.log("another")
+    assert "num_train_epochs was 200" in refused["FailureReason"]
+    jobs.start("second", epochs=200, extra=extra)
+    while "resuming from" not in (log := jobs.log("second")):
+        state = jobs.session.describe_training_job(TrainingJobName="second")
+        assert state["TrainingJobStatus"] == "InProgress", log
+        time.sleep(0.3)
+    jobs.session.stop_training_job(TrainingJobName="second")
+    assert jobs.wait("second")["TrainingJobStatus"] == "Stopped", jobs.log("second")
 
 
 def test_sft_with_lora_leaves_a_merged_model(jobs, language_model_dir):

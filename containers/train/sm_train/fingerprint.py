@@ -44,6 +44,8 @@ _WITHOUT_EFFECT = frozenset(
     }
 )
 _WITHOUT_EFFECT_PREFIXES = ("logging_", "log_", "dataloader_", "trackio_", "hub_")
+# Whoever goes on with a job may have mended the code of a reward or a script.
+_CODE = frozenset({"code", "sm_drivers"})
 _SHOWN_DIFFERENCES = 5
 _DIGITS = 12
 # Of a file that is streamed from S3, only both ends are read: it comes whole when it is trained on.
@@ -145,7 +147,7 @@ def _hyperparameters(config: Config) -> dict[str, Any]:
 def _channels(paths: Paths) -> Iterable[Path]:
     if not paths.channels.is_dir():
         return []
-    return sorted(path for path in paths.channels.iterdir() if path.is_dir())
+    return sorted(p for p in paths.channels.iterdir() if p.is_dir() and p.name not in _CODE)
 
 
 def _is_streamed(channel: Any) -> bool:
