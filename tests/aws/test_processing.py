@@ -65,11 +65,12 @@ def test_the_request_and_the_journey(
     where = {"CreateBucketConfiguration": {"LocationConstraint": "eu-central-1"}}
     store = boto3.client("s3")
     store.create_bucket(Bucket="far-bucket", **where)
+    far = {"Bucket": "far-bucket", "ExpectedBucketOwner": "123456789012"}
     command = ["data", "prepare", "-c", str(job), "--processing-job"]
     assert cli.run([*command, "--dry-run"]) == 0
     request = json.loads(capsys.readouterr().out)
     check(request)
-    assert "Contents" not in store.list_objects_v2(Bucket="far-bucket")
+    assert "Contents" not in store.list_objects_v2(**far)
     assert {i["InputName"] for i in request["ProcessingInputs"]} == {"code", "input"}
     assert request["NetworkConfig"]["VpcConfig"]["Subnets"] == ["subnet-1"]
     assert "VolumeKmsKeyId" in request["ProcessingResources"]["ClusterConfig"]
@@ -81,7 +82,7 @@ def test_the_request_and_the_journey(
         ProcessingJobName=done["processing_job"]
     )
     assert made["AppSpecification"]["ImageUri"] == IMAGE
-    keys = [o["Key"] for o in store.list_objects_v2(Bucket="far-bucket")["Contents"]]
+    keys = [o["Key"] for o in store.list_objects_v2(**far)["Contents"]]
     assert any(key.endswith("/sm_launch/__main__.py") for key in keys)
     assert any(key.endswith("/job.yaml") for key in keys)
     assert any(key.endswith("/rows.csv") for key in keys)
