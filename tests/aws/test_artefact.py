@@ -6,9 +6,9 @@ import io
 import json
 import tarfile
 
-import boto3
 import pytest
 
+from sm_launch.aws_clients import make_client
 from sm_launch.evaluation import Artefact, read_artefact
 
 CONFIG, RESULTS = {"id2label": {"0": "a"}}, {"test_accuracy": 0.5}
@@ -16,7 +16,7 @@ CONFIG, RESULTS = {"id2label": {"0": "a"}}, {"test_accuracy": 0.5}
 
 @pytest.fixture
 def bucket(aws: str) -> str:
-    client = boto3.client("s3")
+    client = make_client("s3")
     where = {"LocationConstraint": client.meta.region_name}
     client.create_bucket(Bucket="models", CreateBucketConfiguration=where)
     return "models"
@@ -24,7 +24,7 @@ def bucket(aws: str) -> str:
 
 @pytest.mark.parametrize("form", ["archive", "prefix"])
 def test_an_artefact_in_s3_is_read(form: str, bucket: str):
-    client = boto3.client("s3")
+    client = make_client("s3")
     files = {"config.json": CONFIG, "eval_results.json": RESULTS}
     texts = {name: json.dumps(value).encode() for name, value in files.items()}
     uri = f"s3://{bucket}/job/output/model"
