@@ -342,6 +342,14 @@ CALL = (
 """Our own format: what stands around `inputs`."""
 OPTIONS = labels("use_cache", "wait_for_model", "use_gpu", "dont_load_model", "compression")
 """Of Hugging Face's older inference API: about loading and its cache, no answer changes."""
+ZERO_SHOT = (
+    ADAPTER_FIELD,
+    Field("candidate_labels", shaped({"anyOf": [TEXT, array(TEXT, minItems=1)]}, ["a", "b"],
+                                     (str, list), "give labels as a list of texts"), required=True),
+    Field("hypothesis_template", text(example="It is {}.")),
+    Field("multi_label", flag()),
+    *refused("truncation", off=(True, "only_first")),
+)  # fmt: skip
 QUERY = Field("query", text(example="q"), required=True)
 ONE_OR_SEVERAL = shaped(
     {"anyOf": [TEXT, array({"type": ["string", "object"]}, minItems=1)]},
