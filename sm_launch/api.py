@@ -77,6 +77,13 @@ def inspect(job: Job = DEFAULT_JOB, *, overrides: Sequence[str] = ()) -> list[Fi
         return run(data_section(config), base_directory=config.directory, fetch=fetch)
 
 
+def preview(job: Job = DEFAULT_JOB, *, overrides: Sequence[str] = (), rows: int = 3) -> list[str]:
+    """Rows of each channel as the model sees them, as lines: `sm-launch data preview`."""
+    from sm_launch.previewing import preview as run
+
+    return run(load(job, overrides), rows)
+
+
 def upload(
     job: Job = DEFAULT_JOB,
     *,

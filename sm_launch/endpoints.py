@@ -134,6 +134,27 @@ def require_own(place: Workplace, name: str, *, adopt: bool) -> None:
         ownership.require_own(session, "endpoint", name, arn, place.config, any_job=place.any_job)
 
 
+def require_meant(place: Workplace, name: str | None) -> str:
+    """The endpoint to look at: the one that is named, else job.yaml's, which must be its own.
+
+    Raises:
+        LaunchError: another job has an endpoint of that name.
+    """
+    if name:
+        return name
+    session, config = place.session(), place.config
+    arn = str(session.describe_endpoint(EndpointName=config.endpoint_name)["EndpointArn"])
+    ownership.require_own(
+        session,
+        "endpoint",
+        config.endpoint_name,
+        arn,
+        config,
+        consent=f"name it: --endpoint {config.endpoint_name}",
+    )
+    return config.endpoint_name
+
+
 def deploy(session: Session, steps: list[tuple[str, requests.Request]]) -> None:
     """Send the three requests; what was created is taken back when a later one is refused.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sm_launch import __version__, artefacts, evaluation, report
+from sm_launch import __version__, artefacts, endpoints, evaluation, report
 from sm_launch.aws_clients import clients_for
 from sm_launch.config import JobConfig
 from sm_launch.errors import UserInputError
@@ -214,7 +214,7 @@ class _Job:
             content = artefacts.content_sha256(evaluation.local_path(request.model_data))
             return self._endpoint(session, name, model, "local artefact", identity=content)
         workplace = open_place()
-        session, name = workplace.session(), request.endpoint or self._config.endpoint_name
+        session, name = workplace.session(), endpoints.require_meant(workplace, request.endpoint)
         model = artefacts.model_uri(session, name)
         identity = artefacts.deployment(session, name)
         return self._endpoint(session, name, model, workplace.target, identity=identity)

@@ -59,9 +59,16 @@ def stranger(tags: dict[str, str], config: JobConfig, *, any_job: bool = False) 
 
 
 def require_own(
-    session: Any, kind: str, name: str, arn: str, config: JobConfig, *, any_job: bool = False
+    session: Any,
+    kind: str,
+    name: str,
+    arn: str,
+    config: JobConfig,
+    *,
+    any_job: bool = False,
+    consent: str = "take it over with --adopt",
 ) -> None:
-    """Refuse to touch what is somebody else's.
+    """Refuse to touch what is somebody else's; `consent`: how a user says that it is meant.
 
     Raises:
         LaunchError: naming the owner.
@@ -71,8 +78,7 @@ def require_own(
             f"the {kind} is not this job's: {words}",
             field="name",
             value=name,
-            fix="choose another name, work in the directory of its own job.yaml, or take it over "
-            "with --adopt",
+            fix=f"choose another name, work in the directory of its own job.yaml, or {consent}",
         )
 
 

@@ -60,12 +60,12 @@ def monitor(
     On SageMaker from CloudWatch; in processes from the servers themselves. Ctrl-C ends it, and
     writes the report where one is wanted.
     """
-    from sm_launch import monitoring
+    from sm_launch import endpoints, monitoring
 
     place = (find_workplace if endpoint else open_workplace)(config_path, overrides, target)
     config, on_aws = place.config, place.target == "sagemaker"
     session = place.session()
-    name = endpoint or config.endpoint_name
+    name = endpoints.require_meant(place, endpoint)
     source = monitoring.open_source(
         session,
         name,

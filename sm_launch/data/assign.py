@@ -196,6 +196,7 @@ def _assign(pool: Collected, config: DataConfig) -> NDArray[np.int8]:
 def _check_labels(rows: Collected, config: DataConfig) -> None:
     if config.task != "text-classification":
         return
+    files = ", ".join(config.sources.values())
     absent = sorted(set(config.labels or ()) - set(rows.names))
     if absent:
         raise UserInputError(
@@ -206,15 +207,19 @@ def _check_labels(rows: Collected, config: DataConfig) -> None:
         )
     if len(rows.names) < 2:
         raise UserInputError(
-            f"all {len(rows.keys)} usable rows have the same label; "
+            f"all {len(rows.keys)} usable rows of {files} have the same label; "
             "a classifier needs at least two",
             field="data.columns.label",
             value=rows.names[0] if rows.names else None,
             fix="check data.columns.label and data.label_map, or add rows of another label",
         )
+    _check_classes(rows, config, files)
+
+
+def _check_classes(rows: Collected, config: DataConfig, files: str) -> None:
+    """Refuse a column of numbers or of texts that is taken for the label."""
     numbers = sum(_is_fraction(name) for name in rows.names)
     if not config.labels and numbers > max(_MOST_FRACTIONS, len(rows.names) // 2):
-        files = ", ".join(config.sources.values())
         raise UserInputError(
             f"{numbers} of {len(rows.names)} labels of {files} are fractions: this looks like a "
             "number to predict, not like classes",
@@ -225,7 +230,8 @@ def _check_labels(rows: Collected, config: DataConfig) -> None:
         )
     if len(rows.names) > max(50, len(rows.keys) // 4):
         raise UserInputError(
-            f"{len(rows.names)} different labels in {len(rows.keys)} rows: this looks like text",
+            f"{len(rows.names)} different labels in {len(rows.keys)} rows of {files}: this looks "
+            "like text",
             field="data.columns.label",
             value=config.columns.label,
             fix="name the column that holds the label",

@@ -119,7 +119,10 @@ class Task:
         """
 
     def settle(self, examples: Sequence[Example]) -> list[str]:
-        """Choose what depends on all rows, before the first request; returns what to tell of it."""
+        """Choose what depends on all rows, before the first request; returns what to tell of it.
+
+        Raises UserInputError where the rows do not fit the model.
+        """
         return []
 
     def remarks(self, predictions: Sequence[Prediction]) -> list[str]:

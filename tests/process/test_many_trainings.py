@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -216,3 +217,30 @@ def test_a_job_of_another_directory_is_not_ones_own(
     monkeypatch.chdir(tmp_path)
     assert cli.run(["deploy", "--dry-run"]) == 0
     assert theirs["TrainingJobName"] in capsys.readouterr().out
+
+
+def test_an_endpoint_of_another_directory_is_not_ones_own(
+    job: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The records are there as `deploy` in another directory leaves them; no server is needed."""
+    from sm_launch.sessions.process.store import ENDPOINTS, Store
+
+    tags = [{"Key": "sm-launch:job", "Value": "mine"},
+            {"Key": "sm-launch:directory", "Value": "/some/other"}]  # fmt: skip
+    state = {"EndpointArn": "arn:aws:sagemaker:local:000000000000:endpoint/mine",
+             "EndpointStatus": "Failed", "EndpointConfigName": "c", "CreationTime": 1.0,
+             "LastModifiedTime": 1.0, "FailureReason": "it ended"}  # fmt: skip
+    store = Store(tmp_path / "state" / "process")
+    _, lock = store.create(ENDPOINTS, "mine", {"request": {"Tags": tags}}, state)
+    os.close(lock)
+    (tmp_path / "model").mkdir()
+    write(job)
+    rows = ["--data", "train.jsonl"]
+    changing = [["deploy", "--model-data", "model"], ["delete"], ["weights", "mine", "a=1"]]
+    looking = [["evaluate", *rows], ["monitor", "--once"]]
+    for command in [*changing, *looking]:
+        assert cli.run(command) == 1, command
+        assert "it belongs to the job of /some/other" in capsys.readouterr().err, command
+    Path("job.yaml").unlink()
+    assert cli.run(["delete", "mine", "--target", "process", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["deleted"] == ["endpoint mine"]

@@ -148,3 +148,15 @@ def first_of(failures: ExceptionGroup[Exception]) -> Exception:
         (failure for failure in failures.exceptions if isinstance(failure, ServeError)),
         failures.exceptions[0],
     )
+
+
+def write_failure(error: ServeError) -> tuple[str, str, str]:
+    """An error as plain values, to be sent to another process."""
+    kinds = (kind for kind in type(error).__mro__ if "__init__" not in vars(kind))
+    return next(kinds, ServeError).__name__, error.message, error.code
+
+
+def read_failure(name: str, message: str, code: str) -> ServeError:
+    """The error again, or the nearest kind that takes a message alone."""
+    kind: type[ServeError] = globals().get(name, EngineError)
+    return kind(message, code=code)

@@ -11,8 +11,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from sm_serve import errors
-from sm_serve.errors import BadRequest, ServeError
+from sm_serve.errors import BadRequest, ServeError, read_failure, write_failure
 from sm_serve.schemas import documents
 from sm_serve.schemas.documents import Document
 from sm_serve.schemas.media import MediaType
@@ -53,8 +52,7 @@ class Reader:
                 f"the body cannot be read: {error}. Send less of it at once"
             ) from error
         if failure is not None:
-            name, message, code = failure
-            raise getattr(errors, name)(message, code=code)
+            raise read_failure(*failure)
         return Document(*content)
 
     def close(self) -> None:
@@ -69,7 +67,7 @@ def read_job(job: Any) -> Any:
     try:
         document = documents.read(body, MediaType(kind, charset), items)
     except ServeError as error:
-        return (type(error).__name__, error.message, error.code), None
+        return write_failure(error), None
     except MemoryError:
         return (
             "BadRequest",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -94,7 +95,8 @@ def load_data(paths: Paths, config: Config) -> Data:
     origins: dict[str, list[Origin]] = {}
     notes: list[str] = []
     paths.output_data.mkdir(parents=True, exist_ok=True)
-    record = paths.output_data / REJECTED
+    main = os.environ.get("RANK", "0") == "0"  # other ranks would undo what it adds later
+    record = paths.output_data / REJECTED if main else Path(os.devnull)
     with record.open("w", encoding="utf-8", errors="backslashreplace") as file:
         for split, source in _sources(paths, config, notes).items():
             found = _read_split(source, config, file, notes)

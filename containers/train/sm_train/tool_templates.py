@@ -51,9 +51,9 @@ def _rendered(
 
     try:
         text: str = tokenizer.apply_chat_template(messages, tokenize=False, tools=tools, **options)
-        return text
     except (TemplateError, TypeError, ValueError, KeyError, AttributeError):
         return None
+    return text
 
 
 def _uses_tools(message: Message) -> bool:

@@ -51,6 +51,15 @@ class TextClassification(Task):
     def settle(self, examples: Sequence[Example]) -> list[str]:
         if not self._numbers:
             return []
+        strange = sorted({example.gold for example in examples} - set(self.known_labels))
+        if strange:
+            raise UserInputError(
+                f"numbers are read as the model's classes ({', '.join(self.known_labels[:20])}), "
+                "and these are none",
+                field=self.label_column,
+                value=", ".join(strange[:20]),
+                fix="write the names of the classes into the data",
+            )
         shown = ", ".join(f"{n} = {self.known_labels[n]}" for n in sorted(self._numbers))
         return [f"the labels of the data are numbers, read as the model's classes: {shown}"]
 

@@ -116,13 +116,14 @@ def test_tool_calls_reach_the_template_with_their_own_arguments(
         turns[1]["tool_calls"] = [{"type": "function", "function": call}]
         turns += [{"role": "tool", "name": "w1", "content": "w3"}, assistant("good")]
         rows.append({"messages": turns, **({"tools": [{"name": "w1"}]} if i else {})})
-    job = new_job({"method": "sft", **FAST}, train=rows, model=decoder)
+    shows = "{{ tools }}{% for m in messages %}{{ m }}{% endfor %}"
+    job = new_job({"method": "sft", **FAST, "chat_template": shows}, train=rows, model=decoder)
     job.train_here()
     text = "\n".join(rendered)
     assert '"arguments": {"x": 1}' in text
     assert '"arguments": {"y": ["w0 w1"]}' in text
     assert "null}" not in text
-    assert '[{"name": "w1"}]' in text
+    assert '[{"type": "function", "function": {"name": "w1"}}]' in text
 
 
 def test_squad_v2_with_lora(new_job: NewJob, encoders: dict[str, Path], tmp_path: Path) -> None:

@@ -135,7 +135,8 @@ def test_a_model_that_could_not_stop_is_refused(
     rows: Any = CHATS
     if settings.get("method") == "dpo":
         user, assistant = ([turn] for turn in CHATS[0]["messages"])
-        rows = [{"prompt": user, "chosen": assistant, "rejected": assistant}] * 4
+        worse = [{"role": "assistant", "content": "dull"}]
+        rows = [{"prompt": user, "chosen": assistant, "rejected": worse}] * 4
     chosen = {**SETTINGS, "chat_template": "chatml", **settings}
     job = new_job(chosen, train=rows, model=save_base(tmp_path / "base"))
     with pytest.raises(UserError, match=message):

@@ -26,9 +26,8 @@ def test_rows_as_the_model_sees_them(
     assert cli.run(["data", "preview", "--rows", "2"]) == 0
     told = capsys.readouterr().out
     shown = [line for line in told.split("\n") if line.startswith(("train", "validation", "test"))]
-    assert [line.split(" ")[0] for line in shown] == ["train"] * 2 + ["validation"] * 2 + [
-        "test"
-    ] * 2
+    splits = [line.split(" ")[0] for line in shown]
+    assert splits == ["train"] * 2 + ["validation"] * 2 + ["test"] * 2
     assert all("⟦" in line and "city" in line.partition("⟦")[2] for line in shown)
     assert all("capital" in line.partition("⟦")[0] for line in shown)
     assert sorted(tmp_path.rglob("*")) == before

@@ -235,11 +235,11 @@ def test_an_interrupted_command_says_so_in_json(
     assert capsys.readouterr().err == "interrupted\n"
 
 
-def test_deleting_what_is_gone_already_is_no_error(
+def test_deleting_what_is_not_there_fails_and_says_where_it_looked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SM_LAUNCH_HOME", str(tmp_path))
-    assert cli.run(["delete", "nothing", "--target", "process", "--json"]) == 0
+    assert cli.run(["delete", "nothing", "--target", "process", "--json"]) == 1
     told = capsys.readouterr()
-    assert json.loads(told.out) == {"deleted": [], "missing": ["nothing"]}
-    assert "there is no endpoint nothing" in told.err
+    assert json.loads(told.out) == {"deleted": [], "left": [], "missing": ["nothing"]}
+    assert "there is no endpoint nothing (process)" in told.err

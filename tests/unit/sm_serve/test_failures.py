@@ -1,21 +1,20 @@
-"""Every refusal crosses from the engine's process to the front as what it is."""
-
-import inspect
+"""Errors that cross from one process to another."""
 
 import pytest
 
 from sm_serve import errors
-from sm_serve.engines.process import read_failure, write_failure
+from sm_serve.errors import BadInput, ServeError, read_failure, write_failure
 
 KINDS = [
     kind
-    for _, kind in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(kind, errors.ServeError)
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, ServeError)
 ]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_refusal_comes_over_as_it_was(kind):
-    made = kind(3, " is empty") if kind is errors.BadInput else kind("no", code="why")
-    found = read_failure(*write_failure(made))
-    assert (found.status, found.message, found.code) == (made.status, made.message, made.code)
+def test_every_error_comes_back_with_its_status_message_and_code(kind):
+    error = BadInput(3, " is bad") if kind is BadInput else kind("why", code="mine")
+    again = read_failure(*write_failure(error))
+    assert isinstance(error, type(again))
+    assert (again.status, again.body()) == (error.status, error.body())

@@ -70,7 +70,7 @@ def test_the_sdk_s_own_keys_are_not_the_user_s(
             "save_strategy",
             "eval_strategy",
         ),
-        ({**CLASSIFY, "num_labels": "1"}, "num_labels", "at least 2"),
+        ({**CLASSIFY, "num_labels": "0"}, "num_labels", "at least 1"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_cure(

@@ -45,7 +45,16 @@ def tokenize_heads(tokenizer: Any, texts: Sequence[str], length: int) -> Any:
 def surely_over(tokenizer: Any, text: str, tokens: int) -> bool:
     """Whether the beginning of a long text has more than `tokens` tokens by itself."""
     begin = head(text, tokens)
-    return len(begin) < len(text) and len(tokenizer(begin)["input_ids"]) > tokens
+    if begin is text and len(text) > 2 * tokens * CHARACTERS_A_TOKEN and splits_words(tokenizer):
+        begin = text[: tokens * CHARACTERS_A_TOKEN]
+    return len(begin) < len(text) and len(tokenizer(begin)["input_ids"]) > tokens + MARGIN
+
+
+def splits_words(tokenizer: Any) -> bool:
+    """Whether a word without end is many tokens. To some tokenizers it is one, the unknown one."""
+    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    fused = getattr(model, "fuse_unk", False) and not getattr(model, "byte_fallback", False)
+    return type(model).__name__ == "BPE" and not fused
 
 
 def tokenize_tail(tokenizer: Any, text: str, tokens: int, **options: Any) -> list[int]:
@@ -53,7 +62,8 @@ def tokenize_tail(tokenizer: Any, text: str, tokens: int, **options: Any) -> lis
     begin = max(len(text) - tokens * CHARACTERS_A_TOKEN, 0)
     if begin > len(text) // 2:
         places = [text.find(blank, begin) for blank in BLANKS]
-        begin = min([place for place in places if place > 0], default=0)
+        inside = begin if splits_words(tokenizer) else 0
+        begin = min([place for place in places if place > 0], default=inside)
         ids: list[int] = tokenizer(text[begin:], **options)["input_ids"]
         if len(ids) > tokens + MARGIN:
             return ids[-tokens:]

@@ -19,14 +19,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-from sm_serve import errors
 from sm_serve.artefact import Artefact
 from sm_serve.background import in_thread
 from sm_serve.config import Settings
 from sm_serve.engines.frames import FrameReader, pack, receive_frame, unpack, write_frame
 from sm_serve.engines.protocol import Task
 from sm_serve.engines.turns import OWNER
-from sm_serve.errors import EngineError, NotReady, ServeError, StartupError
+from sm_serve.errors import NotReady, ServeError, StartupError, read_failure
 
 logger = logging.getLogger(__name__)
 
@@ -290,16 +289,3 @@ def start(
         child.wait()
         raise StartupError(problem)
     return child, here
-
-
-def write_failure(error: ServeError) -> tuple[str, str, str]:
-    """An error as plain values."""
-    # BadInput is made of the parts of its message.
-    kind = errors.BadRequest if isinstance(error, errors.BadInput) else type(error)
-    return kind.__name__, error.message, error.code
-
-
-def read_failure(name: str, message: str, code: str) -> ServeError:
-    """The error again."""
-    kind = getattr(errors, name, EngineError)
-    return cast(ServeError, kind(message, code=code))

@@ -23,9 +23,8 @@ from sm_serve.artefact import inspect
 from sm_serve.background import describe, in_thread
 from sm_serve.config import Settings
 from sm_serve.engines.frames import FrameReader, pack, unpack, write_frame
-from sm_serve.engines.process import write_failure
 from sm_serve.engines.turns import OWNER
-from sm_serve.errors import EngineError, ServeError, StartupError
+from sm_serve.errors import EngineError, ServeError, StartupError, write_failure
 from sm_serve.log import configure_logging
 
 logger = logging.getLogger(__name__)

@@ -54,9 +54,9 @@ def clean_row(row: dict[str, Any], config: Config) -> dict[str, Any]:
 def _conversation(row: dict[str, Any], column: str) -> dict[str, Any]:
     """A conversation with an answer to learn; its turns may say themselves whether they are."""
     messages, marks = marked_conversation(row[column], column)
-    said = len(messages)
-    messages = with_system(row, messages)
-    marks = [*([None] * (len(messages) - said)), *marks]
+    whole = with_system(row, messages)
+    marks = [*[None for _ in whole[len(messages) :]], *marks]
+    messages = whole
     answers = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
     if not answers:
         raise ValueError("messages has no assistant turn to learn from")
@@ -160,8 +160,9 @@ def batching(job: Job, arguments: Any, model: Any) -> Any:
     given = job.config.given
     if arguments.packing:
         return arguments
+    whole = arguments.parallelism_config is None  # context parallelism drops the rows' borders
     if "packing" not in given and "padding_free" not in given:
-        arguments.padding_free = has_flash_attention(model)
+        arguments.padding_free = whole and has_flash_attention(model)
     if arguments.padding_free:
         arguments.max_length = None  # the rows are cut already, and TRL would refuse both
     elif "train_sampling_strategy" not in given:

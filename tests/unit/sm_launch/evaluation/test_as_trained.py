@@ -138,6 +138,13 @@ def test_numbers_that_are_read_as_classes_are_told():
     assert result.metrics.summary["accuracy"] == 0.5
 
 
+def test_numbers_of_which_some_are_no_class_are_refused():
+    task = make_task("text-classification", known_labels=["negative", "positive"])
+    rows = [{"text": "t", "label": n} for n in range(1, 6)]
+    with pytest.raises(UserInputError, match=r"these are none.*2, 3, 4, 5"):
+        evaluate_endpoint(answering({"label": "negative"}), rows, task=task, **QUICK)
+
+
 def test_questions_without_an_answer_may_get_none():
     rows = [{"question": "q", "context": "c", "answers": []}] * 3
     seen: list[Any] = []
