@@ -31,6 +31,8 @@ TASK_BY_SUFFIX = {
 TASK_ALIASES = {
     "sentiment-analysis": Task.TEXT_CLASSIFICATION,
     "ner": Task.TOKEN_CLASSIFICATION,
+    "zero-shot-classification": Task.TEXT_CLASSIFICATION,
+    "text-ranking": Task.TEXT_CLASSIFICATION,
     "sentence-similarity": Task.EMBEDDING,
     "sentence-embeddings": Task.EMBEDDING,
     "text2text-generation": Task.TEXT_GENERATION,

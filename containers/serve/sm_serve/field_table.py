@@ -243,7 +243,6 @@ CHAT = (
     Field("parallel_tool_calls", flag(False)),
     Field("continue_final_message", flag()),
     Field("reasoning_effort", text(example="low")),
-    Field("include_reasoning", flag(False)),
     Field("chat_template_kwargs", shaped(VARIABLES, {"enable_thinking": False}, dict,
                                          'give an object such as {"enable_thinking": false}')),
     *refused("modalities", off=(["text"],)),
@@ -253,7 +252,7 @@ CHAT = (
     *refused("function_call", off=("none", "auto")),
     *refused("prompt_cache_retention", off=("in_memory", "in-memory")),
     # Its contrary is continue_final_message.
-    *refused("add_generation_prompt", off=(True,)),
+    *refused("add_generation_prompt", "include_reasoning", off=(True,)),
     *refused("functions", "audio", "prediction", "web_search_options", "documents"),
     *refused("chat_template", "mm_processor_kwargs", "media_io_kwargs", "thinking_token_budget"),
     *refused("tool_prompt"),
@@ -342,6 +341,14 @@ CALL = (
 """Our own format: what stands around `inputs`."""
 OPTIONS = labels("use_cache", "wait_for_model", "use_gpu", "dont_load_model", "compression")
 """Of Hugging Face's older inference API: about loading and its cache, no answer changes."""
+ZERO_SHOT = (
+    ADAPTER_FIELD,
+    Field("candidate_labels", shaped({"anyOf": [TEXT, array(TEXT, minItems=1)]}, ["a", "b"],
+                                     (str, list), "give labels as a list of texts"), required=True),
+    Field("hypothesis_template", text(example="It is {}.")),
+    Field("multi_label", flag()),
+    *refused("truncation", off=(True, "only_first")),
+)  # fmt: skip
 QUERY = Field("query", text(example="q"), required=True)
 ONE_OR_SEVERAL = shaped(
     {"anyOf": [TEXT, array({"type": ["string", "object"]}, minItems=1)]},

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from sm_serve import contract
+from sm_serve import contract, pipelines
 from sm_serve.answer import Answer, Incoming
 from sm_serve.background import gather
 from sm_serve.config import Settings
@@ -86,6 +86,7 @@ class EngineHandler:
         self.openai = OpenAI(engine, settings.served_name)
         default = settings.default_accept
         self._limit = settings.max_payload_bytes
+        self._items = settings.max_items
         self._default = None if default == media.JSON else default
 
     async def invoke(self, request: Incoming) -> Answer:
@@ -150,15 +151,28 @@ class EngineHandler:
     async def results(self, call: Call, adapter: str | None = None) -> list[Any]:
         """One result for each input of a call; a header's adapter goes before the body's."""
         if self._predictor is not None:
-            parameters = check_parameters(self._predictor.task, call.parameters)
-            parameters = {**parameters, ADAPTER: adapter} if adapter else parameters
-            return await self._predictor.predict(call.inputs, parameters)
+            return await self._predicted(self._predictor, call, adapter)
         if self._generator is not None:
             options = read_options(call.parameters, self._generator.defaults)
             options = replace(options, adapter=adapter or options.adapter)
             engine = self._generator
             return await gather(self._sequences(engine, p, options) for p in call.inputs)
         raise ServeError(f"the engine {type(self.engine).__name__} answers nothing")
+
+    async def _predicted(self, engine: Predictor, call: Call, adapter: str | None) -> list[Any]:
+        given, task = call.parameters, engine.task
+        chosen = {ADAPTER: adapter or given.get(ADAPTER)}
+
+        def predict(inputs: Sequence[Any], parameters: Mapping[str, Any]) -> Awaitable[list[Any]]:
+            return engine.predict(inputs, {**parameters, **chosen})
+
+        if task is Task.TEXT_CLASSIFICATION and pipelines.LABELS in given:
+            return await pipelines.classify_zero_shot(predict, call.inputs, given, self._items)
+        parameters = check_parameters(task, given)
+        if task is Task.EMBEDDING and pipelines.asks_similarity(call.inputs):
+            return await pipelines.compare_sentences(predict, call.inputs, parameters)
+        parameters = {**parameters, ADAPTER: adapter} if adapter else parameters
+        return await engine.predict(call.inputs, parameters)
 
     async def _sequences(self, engine: Generator, prompt: Any, options: Options) -> Any:
         """The answer to one prompt, or a list of several."""

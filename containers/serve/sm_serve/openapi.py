@@ -142,10 +142,13 @@ def call_schema(task: Task) -> Schema:
     if generates:
         one = {"anyOf": [table.TEXT, table.array(table.MESSAGE, minItems=1)]}
     inputs = {"anyOf": [one, table.array(one, minItems=1)]}
+    parameters = closed(table.PARAMETERS[task])
+    if task is Task.TEXT_CLASSIFICATION:
+        parameters = {"anyOf": [parameters, closed(table.ZERO_SHOT)]}
     whole = closed(table.CALL)
     whole["properties"] |= {
         "inputs": inputs,
-        "parameters": optional(closed(table.PARAMETERS[task])),
+        "parameters": optional(parameters),
         "options": optional(closed(table.OPTIONS)),
     }
     if not generates:

@@ -74,7 +74,6 @@ def test_all_scores_in_the_older_words(classifier, pipe):
 
 def test_what_other_tasks_ask_is_a_clear_400(classifier):
     for parameters, name in (
-        ({"candidate_labels": ["a", "b"]}, "candidate_labels"),
         ({"targets": ["a"]}, "targets"),
         ({"max_new_tokens": 3}, "max_new_tokens"),
     ):

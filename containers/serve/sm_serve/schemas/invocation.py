@@ -178,6 +178,10 @@ def lone(call: Call, results: list[Any]) -> Any:
     if not call.single:
         return results
     result, given = results[0], call.inputs[0]
+    if "candidate_labels" in call.parameters or (
+        isinstance(given, dict) and "source_sentence" in given
+    ):
+        return result
     if isinstance(result, list) and all(isinstance(part, dict) for part in result):
         all_scores = call.parameters.get("return_all_scores") and "top_k" not in call.parameters
         return results if all_scores and isinstance(given, str) else result

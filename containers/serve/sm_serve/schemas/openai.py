@@ -61,7 +61,6 @@ class Job:
     usage: Usage = Usage.NEVER
     tools: ToolUse | None = None
     tool_format: ToolFormat | None = None
-    reasoning: bool = True
 
     @property
     def chat(self) -> bool:
@@ -146,7 +145,6 @@ def parse_generation(route: str, body: Any, defaults: Sampling = UNTOLD) -> Job:
         fields.flag("stream"),
         usage,
         tools,
-        reasoning=fields.get("include_reasoning", True),
     )
 
 
