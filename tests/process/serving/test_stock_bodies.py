@@ -82,7 +82,7 @@ def test_what_other_tasks_ask_is_a_clear_400(classifier):
         assert f"parameters.{name} is unknown to text-classification" in answer.text
 
 
-@pytest.mark.parametrize("task", ["fill-mask", "zero-shot-classification", "summarization"])
+@pytest.mark.parametrize("task", ["fill-mask", "summarization"])
 def test_a_task_that_is_not_offered_is_named_at_the_start(classifier_dir, tmp_path, task):
     base = base_with(classifier_dir, tmp_path)
     with Server(base, wait=False, HF_TASK=task) as server:
