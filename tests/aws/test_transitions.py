@@ -12,6 +12,7 @@ from botocore.stub import Stubber
 
 from sm_launch import sweeps, traffic
 from sm_launch.commands import deploy
+from sm_launch.contract import TAG_KEY
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.sessions.aws import AwsSession
 
@@ -155,6 +156,12 @@ def test_an_endpoint_that_fails_to_start_is_explained_and_taken_away() -> None:
             "CreationTime": NOW,
         },
     )
+    model = {"ModelName": "mine-1", "ModelArn": f"{ARN}model/mine-1", "CreationTime": NOW,
+             "ExecutionRoleArn": "arn:aws:iam::123456789012:role/hosting"}  # fmt: skip
+    account.look.add_response("describe_model", model)
+    for _ in range(2):  # the configuration's and the model's
+        account.look.add_response("list_tags", {"Tags": [{"Key": TAG_KEY, "Value": "mine"}]})
+    account.look.add_response("list_endpoints", {"Endpoints": []})
     account.look.add_response("delete_endpoint", {}, {"EndpointName": "mine"})
     account.look.add_response("delete_endpoint_config", {}, {"EndpointConfigName": "mine-1"})
     account.look.add_response("delete_model", {}, {"ModelName": "mine-1"})

@@ -33,7 +33,7 @@ def test_every_name_exists_is_typed_and_documented() -> None:
 
 
 def test_names_are_those_of_commands() -> None:
-    of_data = {"prepare", "validate", "inspect", "upload"}
+    of_data = {"prepare", "preview", "validate", "inspect", "upload"}
     assert set(FUNCTIONS) - of_data - {"load"} <= set(cli.COMMANDS)
 
 

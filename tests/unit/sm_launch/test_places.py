@@ -157,6 +157,7 @@ def test_without_a_job_the_region_is_an_option(words: list[str], regions: set[st
 
 FUNCTIONS: dict[str, Callable[..., Any] | None] = {
     "load": None,
+    "preview": None,  # always a process of this machine
     "prepare": lambda **o: sm_launch.prepare(overrides=overrides_of(o)),
     "validate": lambda **o: sm_launch.validate(overrides=overrides_of(o)),
     "inspect": lambda **o: sm_launch.inspect(overrides=overrides_of(o)),
