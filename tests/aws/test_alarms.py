@@ -11,7 +11,7 @@ import pytest
 from botocore.stub import ANY, Stubber
 from pydantic import ValidationError
 
-from sm_launch import alarms, cli
+from sm_launch import alarms, cli, contract
 from sm_launch.aws_clients import make_client
 from sm_launch.config import JobConfig
 from sm_launch.endpoint_metrics import METRICS, component_queries
@@ -110,6 +110,8 @@ def test_a_topic_must_be_one() -> None:
 def test_they_come_and_go(
     aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from moto.cloudwatch.models import cloudwatch_backends
+
     monkeypatch.chdir(tmp_path)
     Path("job.yaml").write_text("name: mine\ntarget: sagemaker\n")
     cloudwatch = make_client("cloudwatch")
@@ -125,6 +127,9 @@ def test_they_come_and_go(
     assert "mine-errors" in capsys.readouterr().out
     assert cli.run(["dashboard"]) == 0
     assert "dashboard sm-launch-mine" in capsys.readouterr().out
+    backend = cloudwatch_backends["123456789012"]["eu-central-1"]
+    arn = backend.get_dashboard("sm-launch-mine").arn  # moto loses the tags of PutDashboard
+    backend.tagger.tag_resource(arn, [{"Key": contract.TAG_KEY, "Value": "mine"}])
     assert cli.run(["alarms", "--delete"]) == 0
     out = capsys.readouterr().out
     assert "deleted alarm mine-errors" in out

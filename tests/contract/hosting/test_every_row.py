@@ -121,12 +121,15 @@ def test_client_headers_are_taken(classifier):
         {"inputs": "good"},
         x_amzn_sagemaker_target_variant="blue",
         x_amzn_sagemaker_inference_component="part",
-        x_amzn_sagemaker_session_id="NEW_SESSION",
         x_amzn_sagemaker_custom_attributes="trace=1",
         x_amzn_sagemaker_inference_id="id-1",
     )
     assert answer.status_code == 200
     assert answer.headers["x-request-id"] == "id-1"
+    # No session is kept here, so none is promised.
+    session = classifier.invoke({"inputs": "a"}, x_amzn_sagemaker_session_id="NEW_SESSION")
+    assert session.status_code == 400
+    assert "session" in json.loads(session.text)["error"]["message"].lower()
     for value in ("route=/v1/nope", "trace=1,route=/v1/nope"):
         wrong = classifier.invoke({"inputs": "a"}, x_amzn_sagemaker_custom_attributes=value)
         assert wrong.status_code == 400
