@@ -17,7 +17,7 @@ from typing import Any
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback
 
 from sm_train.callbacks import print_line
-from sm_train.checkpoints import last_complete, seal, step_of, whole_steps
+from sm_train.checkpoints import seal, step_of, whole_steps
 from sm_train.errors import UserError
 from sm_train.fingerprint import carry
 from sm_train.online import keep_answers, restore_answers
@@ -139,20 +139,28 @@ def evaluation_is_due(args: Any, state: Any) -> bool:
 
 
 def finish_checkpoint(trainer: Any) -> None:
-    """Add the running metrics; when all processes have written their part, seal it."""
+    """Add the running metrics; when all processes have written their part, seal it.
+
+    Returns in no process before it is sealed in all: the first that ends takes the others with it.
+    """
+    import torch
+
     folder = Path(trainer.args.output_dir) / f"checkpoint-{trainer.state.global_step}"
     keep_answers(trainer, folder)
     _write_model_on_this_host(trainer, folder)
     loss = trainer._tr_loss.detach().clone()
     if trainer.args.world_size > 1:
-        import torch
-
         torch.distributed.all_reduce(loss)  # also the barrier that the seal needs
         loss /= trainer.args.world_size
-    if not trainer.args.should_save:
-        return
+    if trainer.args.should_save:
+        _seal_with_meters(trainer, folder, loss.item())
+    if trainer.args.world_size > 1:
+        torch.distributed.barrier()
+
+
+def _seal_with_meters(trainer: Any, folder: Path, loss: float) -> None:
     meters = {
-        "loss": loss.item(),
+        "loss": loss,
         "last_logged_step": trainer._globalstep_last_logged,
         "total_train_tokens": getattr(trainer, "_total_train_tokens", None),
         "train": _plain_metrics(trainer),
@@ -218,13 +226,8 @@ def restore_meters(trainer: Any, checkpoint: Path) -> None:
 
 def agreed_checkpoint(folder: Path, world_size: int) -> Path | None:
     """The newest checkpoint that every process finds whole; hosts may not share a disk."""
-    if world_size == 1:
-        return last_complete(folder)
-    import torch
-
-    found: list[Any] = [None] * world_size
-    torch.distributed.all_gather_object(found, whole_steps(folder))
-    common = set.intersection(*map(set, found))
+    found = _whole_steps_of_all(folder, world_size)
+    common = set.intersection(*found)
     if not common and any(found):
         raise UserError(
             "holds no checkpoint that every host has whole",
@@ -233,6 +236,22 @@ def agreed_checkpoint(folder: Path, world_size: int) -> Path | None:
             fix="give all hosts the same checkpoints, or none to start anew",
         )
     return folder / f"checkpoint-{max(common)}" if common else None
+
+
+def is_saved_everywhere(folder: Path, step: int, world_size: int) -> bool:
+    """Whether every process finds that step's checkpoint whole: all act on the same answer."""
+    return all(step in steps for steps in _whole_steps_of_all(folder, world_size))
+
+
+def _whole_steps_of_all(folder: Path, world_size: int) -> list[set[int]]:
+    own = set(whole_steps(folder))
+    if world_size == 1:
+        return [own]
+    import torch
+
+    found: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(found, own)
+    return found
 
 
 def random_state() -> Any:

@@ -19,7 +19,7 @@ from sm_train.callbacks import (
     check_weights,
     print_line,
 )
-from sm_train.checkpoints import last_complete, seal, whole_steps
+from sm_train.checkpoints import last_complete, seal
 from sm_train.end_of_turn import show_bias
 from sm_train.errors import StoppedBySignalError, UserError
 from sm_train.job import TOKENISED, Job
@@ -198,10 +198,10 @@ def _end_training(trainer: Any) -> None:
 
 def save_before_leaving(trainer: Any) -> None:
     """A stop during an evaluation comes before that step is saved; other runs never save."""
-    from sm_train.resuming import finish_checkpoint
+    from sm_train.resuming import finish_checkpoint, is_saved_everywhere
 
-    step = trainer.state.global_step
-    if step > 0 and step not in whole_steps(Path(trainer.args.output_dir)):
+    step, folder = trainer.state.global_step, Path(trainer.args.output_dir)
+    if step > 0 and not is_saved_everywhere(folder, step, trainer.args.world_size):
         check_weights(trainer.model, trainer.args, trainer.state)
         trainer._save_checkpoint(trainer.model, trial=None)
         finish_checkpoint(trainer)

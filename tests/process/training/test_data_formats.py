@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 NewJob = Callable[..., Any]
 FAST = {"max_steps": 2, "per_device_train_batch_size": 4, "logging_steps": 1, "report_to": "none"}
 PROMPTS = [f"w{i} w{i + 1}" for i in range(12)]
-PLAIN = "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}"
+PLAIN = "{% for m in messages %}{{ m.role }} {{ m.content }} {{ eos_token }}{% endfor %}"
 
 
 def user(text: str) -> dict[str, Any]:
@@ -162,6 +162,8 @@ def without_template(decoder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def test_a_template_is_given_by_name_text_or_file(
     new_job: NewJob, without_template: Path, tmp_path: Path
 ) -> None:
+    import shutil
+
     from transformers import AutoTokenizer
 
     files = tmp_path / "config"
@@ -179,6 +181,7 @@ def test_a_template_is_given_by_name_text_or_file(
     ):
         values = {key: str(value) for key, value in FAST.items()}
         settings.write_text(json.dumps({"method": "sft", **values, **chosen}))
+        shutil.rmtree(job.checkpoints, ignore_errors=True)  # each is a job of its own
         job.train_here()
         template = AutoTokenizer.from_pretrained(job.model).chat_template
         assert template.startswith(begins)

@@ -262,8 +262,8 @@ def test_sigterm_ends_two_processes_with_the_same_step(
         if line.startswith("step=14 "):
             process.send_signal(signal.SIGTERM)
             break
-    process.communicate(timeout=60)
-    assert process.returncode == 143
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, rest
     assert last_complete(job.checkpoints) is not None
 
 
