@@ -28,7 +28,8 @@ class Incoming:
         """What the body holds, its items counted. Raises BadRequest, TooManyRequests."""
         if self.reader is None:
             return documents.read(self.body, content, sys.maxsize)
-        document = await self.reader.read(self.body, content)
+        encoding = self.headers.get("content-encoding", "")
+        document = await self.reader.read(self.body, content, encoding)
         if self.ticket is not None:
             self.ticket.take_items(document.items)
         return document

@@ -89,7 +89,6 @@ def inspect(model_dir: Path, settings: Settings) -> Artefact:
         )
     config = read_json(config_path)
     _check_weights(base, settings)
-    check_sizes(config, base)
     if "auto_map" in config and not settings.trust_remote_code:
         raise StartupError(
             f"{config_path} has auto_map: the model needs its own Python code. Set"
@@ -100,6 +99,7 @@ def inspect(model_dir: Path, settings: Settings) -> Artefact:
         config, config_path, settings.task or _adapters_task(model_dir, base, adapters)
     )
     _check_tasks(adapters, task)
+    check_sizes(config, base)  # last: a model that is not for us at all has a better reason
     artefact = Artefact(model_dir, base, task, config, adapters)
     if not artefact.is_adapter:
         return artefact

@@ -142,36 +142,46 @@ async def rerank(handler: EngineHandler, request: Incoming) -> Answer:
     job = ranking.parse_rerank(await handler.read_json(request))
     pairs = [(job.query, text) for text in job.texts]
     name, adapter = handler.openai.choose(job.model, handler.wanted_adapter(request))
-    scores = await scored(handler, pairs, adapter, raw=job.raw, truncate=job.truncate)
+    places = [("query", name) for name in job.names]
+    scores = await scored(handler, pairs, places, adapter, raw=job.raw, truncate=job.truncate)
     return written(ranking.write_rerank(job, scores, request.id, name))
 
 
 async def score(handler: EngineHandler, request: Incoming) -> Answer:
     """vLLM's /score of pairs."""
-    first, second, model = ranking.parse_score(await handler.read_json(request))
+    pairs, places, model = ranking.parse_score(await handler.read_json(request))
     name, adapter = handler.openai.choose(model, handler.wanted_adapter(request))
-    scores = await scored(handler, list(zip(first, second, strict=True)), adapter)
+    scores = await scored(handler, pairs, places, adapter)
     return written(ranking.write_scores(scores, request.id, name))
 
 
 async def scored(
     handler: EngineHandler,
     pairs: list[tuple[str, str]],
+    places: list[tuple[str, str]],
     adapter: str | None,
     *,
     raw: bool = False,
     truncate: bool = True,
 ) -> list[float]:
-    """A cross-encoder's scores of pairs, or the cosine of two texts' vectors."""
+    """A cross-encoder's scores of pairs, or the cosine of two texts' vectors.
+
+    `places` are what the client calls the texts of each pair.
+    """
     if handler.engine.task is Task.EMBEDDING:
-        texts = list(dict.fromkeys(text for pair in pairs for text in pair))
-        call = wire.Call(texts, {"truncation": truncate})
-        vectors = dict(zip(texts, await handler.results(call, adapter), strict=True))
+        named = {
+            text: name
+            for pair, names in zip(reversed(pairs), reversed(places), strict=True)
+            for text, name in zip(reversed(pair), reversed(names), strict=True)
+        }
+        call = wire.Call(list(named), {"truncation": truncate}, names=list(named.values()))
+        vectors = dict(zip(named, await handler.results(call, adapter), strict=True))
         return [ranking.cosine(vectors[one], vectors[other]) for one, other in pairs]
     need(handler, Task.TEXT_CLASSIFICATION, "Reranking")
     inputs = [{"text": one, "text_pair": other} for one, other in pairs]
     options = {"top_k": None, "function_to_apply": "none", "truncation": truncate}
-    rows = await handler.results(wire.Call(inputs, options), adapter)
+    names = [f"{one} with {other}" for one, other in places]
+    rows = await handler.results(wire.Call(inputs, options, names=names), adapter)
     if any(len(row) != 1 for row in rows):
         raise BadRequest(
             f"this model has {len(rows[0])} labels: pairs are scored by a model with one"

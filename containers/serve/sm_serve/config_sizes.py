@@ -108,11 +108,21 @@ def read_header(path: Path) -> dict[str, Any]:
             if length > HEADER_BYTES:
                 raise ValueError("its header is too long")
             header = json.loads(file.read(length))
+            held = path.stat().st_size - file.tell()
         if not isinstance(header, dict):
             raise ValueError("its header is no object")
+        if (missing := _last_byte(header) - held) > 0:
+            raise ValueError(f"its last {missing} bytes are missing")
     except (OSError, ValueError, struct.error, RecursionError) as error:
         raise StartupError(f"{path} is damaged ({error}): save the model again") from error
     return header
+
+
+def _last_byte(header: Mapping[str, Any]) -> int:
+    """Where the data of the last tensor ends, counted from the header's end."""
+    places = [entry.get("data_offsets") for entry in header.values() if isinstance(entry, dict)]
+    ends = [end for place in places if isinstance(place, list) for end in place]
+    return max([0, *(end for end in ends if isinstance(end, int))])
 
 
 def _numbers(config: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, int | float]]:

@@ -7,7 +7,9 @@ message names the field, the value and the fix. Internals (paths, stack traces) 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 ADAPTER_REQUIRED = "adapter_required"
 """Code of the refusal where the base model cannot answer by itself."""
@@ -45,16 +47,19 @@ class BadRequest(ServeError):
 
 
 class BadInput(BadRequest):
-    """One input of several is bad; `fault` goes on from its name, as in " is empty"."""
+    """One input of several is bad; `fault` goes on from its name, as in " is empty".
 
-    def __init__(self, index: int, fault: str, *, name: str = "inputs") -> None:
-        super().__init__(f"{name}[{index}]{fault}")
-        self._parts = index, fault, name
+    Engines count inputs. Whoever knows how a client wrote them puts their names, by `naming`.
+    """
 
-    def moved(self, start: int) -> BadInput:
-        """The same of a list in which the input's own one began at `start`."""
-        index, fault, name = self._parts
-        return BadInput(index + start, fault, name=name)
+    def __init__(self, index: int, fault: str, *, code: str | None = None) -> None:
+        super().__init__(f"inputs[{index}]{fault}", code=code)
+        self.index = index
+        self.fault = fault
+
+
+class BadPrompt(BadRequest):
+    """A prompt cannot be answered. Where it stands among others, `naming` says."""
 
 
 class NotFound(ServeError):
@@ -139,6 +144,27 @@ def adapter_not_found(name: str, loaded: Sequence[str]) -> NotFound:
     return NotFound(f"adapter {name[:100]!r} is not loaded: {known}", code="adapter_not_found")
 
 
+@contextlib.contextmanager
+def naming(name: Callable[[int], str]) -> Iterator[None]:
+    """Errors of inputs inside get the name under which the client wrote the input."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadRequest(name(error.index) + error.fault, code=error.code) from error
+    except BadPrompt as error:
+        raise BadRequest(f"{name(0)}: {error.message}", code=error.code) from error
+
+
+@contextlib.contextmanager
+def placing(place: Callable[[int], tuple[int, str]]) -> Iterator[None]:
+    """Errors of inputs that were made of others get the place and the part of their origin."""
+    try:
+        yield
+    except BadInput as error:
+        index, part = place(error.index)
+        raise BadInput(index, part + error.fault, code=error.code) from error
+
+
 def first_of(failures: ExceptionGroup[Exception]) -> Exception:
     """The request's own error among those of a task group, else whatever came first.
 
@@ -150,13 +176,17 @@ def first_of(failures: ExceptionGroup[Exception]) -> Exception:
     )
 
 
-def write_failure(error: ServeError) -> tuple[str, str, str]:
+def write_failure(error: ServeError) -> tuple[Any, ...]:
     """An error as plain values, to be sent to another process."""
+    if isinstance(error, BadInput):
+        return BadInput.__name__, error.fault, error.code, error.index
     kinds = (kind for kind in type(error).__mro__ if "__init__" not in vars(kind))
     return next(kinds, ServeError).__name__, error.message, error.code
 
 
-def read_failure(name: str, message: str, code: str) -> ServeError:
+def read_failure(name: str, message: str, code: str, index: int | None = None) -> ServeError:
     """The error again, or the nearest kind that takes a message alone."""
+    if index is not None:
+        return BadInput(index, message, code=code)
     kind: type[ServeError] = globals().get(name, EngineError)
     return kind(message, code=code)

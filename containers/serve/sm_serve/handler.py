@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from dataclasses import replace
@@ -25,16 +26,18 @@ from sm_serve.engines.protocol import (
 )
 from sm_serve.errors import (
     ADAPTER_REQUIRED,
+    BadPrompt,
     BadRequest,
     NotAcceptable,
     ServeError,
     adapter_not_found,
+    naming,
 )
 from sm_serve.field_table import PARAMETERS
 from sm_serve.fields import Values
 from sm_serve.openai_routes import OpenAI, route_attribute
-from sm_serve.schemas import compression, media, openai
 from sm_serve.schemas import invocation as wire
+from sm_serve.schemas import media, openai
 from sm_serve.schemas.generation import Options, read_options, write_piece, write_result
 from sm_serve.schemas.invocation import Call
 
@@ -85,7 +88,6 @@ class EngineHandler:
         self._generator = engine if isinstance(engine, Generator) else None
         self.openai = OpenAI(engine, settings.served_name)
         default = settings.default_accept
-        self._limit = settings.max_payload_bytes
         self._items = settings.max_items
         self._default = None if default == media.JSON else default
 
@@ -96,7 +98,6 @@ class EngineHandler:
         route = route_attribute(request.headers.get(contract.HEADER_CUSTOM_ATTRIBUTES, ""))
         if route is not None:
             return await self.invoke_openai(route, request)
-        request = unpacked(request, self._limit)
         content = media.parse_media_type(request.content_type)
         document = await request.read(content)
         if content.type == media.JSON:
@@ -114,7 +115,7 @@ class EngineHandler:
                 raise BadRequest("stream=True takes one input: send one request for each line")
             return await self.stream(calls[0], request.accept, adapter)
         kind = wire.choose_output(request.accept, invocation, self._default)
-        if len(calls) == 1 and calls[0].fault is None:
+        if invocation.mirror != media.JSON_LINES:
             results = [await self.results(calls[0], adapter)]
         else:
             found = await gather(self._line(call, adapter) for call in calls)
@@ -151,12 +152,18 @@ class EngineHandler:
     async def results(self, call: Call, adapter: str | None = None) -> list[Any]:
         """One result for each input of a call; a header's adapter goes before the body's."""
         if self._predictor is not None:
-            return await self._predicted(self._predictor, call, adapter)
+            with naming(call.name):
+                return await self._predicted(self._predictor, call, adapter)
         if self._generator is not None:
             options = read_options(call.parameters, self._generator.defaults)
             options = replace(options, adapter=adapter or options.adapter)
             engine = self._generator
-            return await gather(self._sequences(engine, p, options) for p in call.inputs)
+
+            async def answered(index: int, prompt: Any) -> Any:
+                with naming(lambda _: call.name(index)):
+                    return await self._sequences(engine, prompt, options)
+
+            return await gather(itertools.starmap(answered, enumerate(call.inputs)))
         raise ServeError(f"the engine {type(self.engine).__name__} answers nothing")
 
     async def _predicted(self, engine: Predictor, call: Call, adapter: str | None) -> list[Any]:
@@ -200,7 +207,6 @@ class EngineHandler:
     async def read_json(self, request: Incoming) -> Any:
         """The value of a JSON body, whatever its Content-Type says."""
         refuse_sessions(request)
-        request = unpacked(request, self._limit)
         content = media.parse_media_type(request.content_type)
         return (await request.read(replace(content, type=media.JSON))).value
 
@@ -217,7 +223,8 @@ class EngineHandler:
             raise BadRequest("parameters.decoder_input_details: a stream does not tell it")
         if options.sequences > 1:
             raise BadRequest("stream: true gives one answer: leave num_return_sequences out")
-        prompt = check_prompt(call.inputs[0])
+        with naming(call.name):
+            prompt = check_prompt(call.inputs[0])
         pieces = engine.generate(
             GenerationRequest(
                 prompt,
@@ -239,7 +246,9 @@ class EngineHandler:
                 text += piece.text
                 yield frame(write_piece(piece, text))
 
-        return Answer(await started(body()), kind, on_error=lambda error: frame(error.body()))
+        with naming(call.name):
+            pieces_of_body = await started(body())
+        return Answer(pieces_of_body, kind, on_error=lambda error: frame(error.body()))
 
     async def warm_up(self) -> None:
         """See Handler."""
@@ -310,14 +319,6 @@ def gathered(value: Any) -> Any:
     return {**rest, "parameters": {**beside, **(parameters or {})}}
 
 
-def unpacked(request: Incoming, limit: int) -> Incoming:
-    """The request with its body uncompressed."""
-    encoding = request.headers.get("content-encoding", "")
-    if not encoding:
-        return request
-    return replace(request, body=compression.unpack(request.body, encoding, limit))
-
-
 async def started(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     """Waits for the first piece, so that a refusal is still a proper HTTP status."""
     try:
@@ -340,7 +341,7 @@ def check_prompt(prompt: Any) -> str | list[dict[str, Any]]:
         return prompt
     if wire.is_messages(prompt):
         return openai.read_messages(prompt)
-    raise BadRequest(
-        f'inputs must be a text or chat messages [{{"role": ..., "content": ...}}], not a'
+    raise BadPrompt(
+        f'give a text or chat messages [{{"role": ..., "content": ...}}], not a'
         f" {type(prompt).__name__}"
     )

@@ -26,7 +26,7 @@ def decode(content: Any, content_type: str = media.JSON) -> Any:
     if kind.type == media.JSON:
         return documents.parse_json(text)
     if kind.type == media.CSV:
-        return {"inputs": documents.parse_csv(text)}
+        return {"inputs": documents.parse_csv(text).value}
     raise UnsupportedMediaType(f"Content-Type {kind.type!r}: send {media.JSON} or {media.CSV}")
 
 

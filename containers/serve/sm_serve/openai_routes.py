@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncGenerator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from sm_serve.answer import Answer
@@ -21,7 +23,7 @@ from sm_serve.engines.protocol import (
     Predictor,
     Task,
 )
-from sm_serve.errors import BadRequest, NotFound, ServeError
+from sm_serve.errors import BadRequest, NotFound, ServeError, naming
 from sm_serve.schemas import embeddings, media, openai
 from sm_serve.schemas.invocation import dump, weight
 
@@ -75,7 +77,7 @@ class OpenAI:
             pieces = self._stream(self._engine, job, writer, requests)
             first = await anext(pieces)
             return Answer(_resume(first, pieces), media.EVENT_STREAM, on_error=_error_event)
-        answers = await self._collect(self._engine, requests)
+        answers = await self._collect(self._engine, job, requests)
         return Answer(dump(writer.whole(answers)), media.JSON)
 
     def choose(self, name: str, adapter: str | None) -> tuple[str, str | None]:
@@ -91,13 +93,16 @@ class OpenAI:
         # Without adapters there is nothing to choose: the name is the client's label.
         return name or self._name, name if name in others else None
 
-    async def _collect(self, engine: Generator, requests: list[GenerationRequest]) -> list[Delta]:
-        async def one(request: GenerationRequest) -> Delta:
-            async for delta in engine.generate(request):
-                return delta
+    async def _collect(
+        self, engine: Generator, job: openai.Job, requests: list[GenerationRequest]
+    ) -> list[Delta]:
+        async def one(index: int, request: GenerationRequest) -> Delta:
+            with naming(lambda _: job.name(index)):
+                async for delta in engine.generate(request):
+                    return delta
             raise ServeError("the engine gave no answer")
 
-        return await gather(one(request) for request in requests)
+        return await gather(itertools.starmap(one, enumerate(requests)))
 
     async def _stream(
         self,
@@ -113,8 +118,9 @@ class OpenAI:
         async def pump(index: int, request: GenerationRequest) -> None:
             try:
                 async with begun:
-                    async for delta in engine.generate(request):
-                        queue.put_nowait((index, delta))
+                    with naming(lambda _: job.name(index)):
+                        async for delta in engine.generate(request):
+                            queue.put_nowait((index, delta))
             except Exception as error:
                 queue.put_nowait(error)
 
@@ -150,7 +156,8 @@ class OpenAI:
             )
         texts, encoding, model, dimensions = embeddings.parse_embeddings(body)
         name, chosen = self.choose(model, adapter)
-        results = await self._engine.predict(texts, {"count_tokens": True, ADAPTER: chosen})
+        with naming(partial(embeddings.name_of, body["input"])):
+            results = await self._engine.predict(texts, {"count_tokens": True, ADAPTER: chosen})
 
         def written() -> bytes:
             vectors = [embeddings.shorten(vector, dimensions) for vector, _ in results]

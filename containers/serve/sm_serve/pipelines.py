@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from sm_serve.errors import BadRequest
+from sm_serve.errors import BadInput, BadRequest, placing
 from sm_serve.field_table import ZERO_SHOT
 from sm_serve.fields import Values
 from sm_serve.schemas.ranking import cosine
@@ -40,14 +41,15 @@ async def classify_zero_shot(
         )
     for index, text in enumerate(inputs):
         if not isinstance(text, str) or not text:
-            raise BadRequest(f"inputs[{index}]: give a text")
+            raise BadInput(index, ": give a text")
     pairs = [
         {"text": text, "text_pair": template.replace("{}", label)}
         for text in inputs
         for label in labels
     ]
     options = {"return_all_scores": True, "function_to_apply": "none", "truncation": "only_first"}
-    rows = await predict(pairs, options)
+    with placing(lambda pair: (pair // len(labels), "")):
+        rows = await predict(pairs, options)
     entails, contradicts = find_entailment([entry["label"] for entry in rows[0]])
     alone = fields.flag("multi_label") or len(labels) == 1
     results = []
@@ -113,10 +115,14 @@ async def compare_sentences(
         source, others = item.get(SOURCE), item.get(SENTENCES)
         right = isinstance(others, list) and others and set(item) == {SOURCE, SENTENCES}
         if not right or not all(isinstance(text, str) and text for text in (source, *others)):
-            raise BadRequest(
-                f'inputs[{index}]: give {{"{SOURCE}": text, "{SENTENCES}": [text, ...]}}, none'
-                " empty"
+            raise BadInput(
+                index, f': give {{"{SOURCE}": text, "{SENTENCES}": [text, ...]}}, none empty'
             )
-        first, *rest = await predict([source, *others], parameters)
+        with placing(partial(_place_of_sentence, index)):
+            first, *rest = await predict([source, *others], parameters)
         results.append([cosine(first, vector) for vector in rest])
     return results
+
+
+def _place_of_sentence(owner: int, index: int) -> tuple[int, str]:
+    return owner, f".{SENTENCES}[{index - 1}]" if index else f".{SOURCE}"

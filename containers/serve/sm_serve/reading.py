@@ -11,8 +11,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from sm_serve.errors import BadRequest, ServeError, read_failure, write_failure
-from sm_serve.schemas import documents
+from sm_serve.errors import BadRequest, PayloadTooLarge, ServeError, read_failure, write_failure
+from sm_serve.schemas import compression, documents
 from sm_serve.schemas.documents import Document
 from sm_serve.schemas.media import MediaType
 from sm_serve.worker import Worker, WorkFailedError, work
@@ -33,20 +33,32 @@ class Reader:
     """Reads bodies; `largest` is the payload limit in bytes, `items` of SM_SERVE_MAX_ITEMS."""
 
     def __init__(self, largest: int, items: int) -> None:
+        self._largest = largest
         self._items = items
         self._memory = str(max(MEMORY, largest * MEMORY_A_BYTE))
         self._lanes: tuple[Worker, Worker] | None = None
 
-    async def read(self, body: bytes, media: MediaType) -> Document:
-        """What a body holds. Raises BadRequest or UnsupportedMediaType."""
-        if len(body) <= SMALL:
+    async def read(self, body: bytes, media: MediaType, encoding: str = "") -> Document:
+        """What a body holds, once its Content-Encoding is undone.
+
+        Raises BadRequest, PayloadTooLarge or UnsupportedMediaType.
+        """
+        largest = len(body)
+        if encoding and len(body) <= SMALL:
+            try:
+                body, encoding = compression.unpack(body, encoding, SMALL), ""
+            except PayloadTooLarge:  # for here: a child process finds out what it is
+                largest = self._largest
+        elif compression.codings(encoding):
+            largest = self._largest
+        if largest <= SMALL:
             return documents.read(body, media, self._items)
         if self._lanes is None:
             self._lanes = Worker(MODULE, self._memory), Worker(MODULE, self._memory)
-        lane = self._lanes[len(body) > MIDDLE]
-        job = (body, media.type, media.charset, self._items)
+        lane = self._lanes[largest > MIDDLE]
+        job = (body, encoding, self._largest, media.type, media.charset, self._items)
         try:
-            failure, content = await lane.run(job, SECONDS + len(body) * SECONDS_A_BYTE)
+            failure, content = await lane.run(job, SECONDS + largest * SECONDS_A_BYTE)
         except WorkFailedError as error:
             raise BadRequest(
                 f"the body cannot be read: {error}. Send less of it at once"
@@ -63,8 +75,9 @@ class Reader:
 
 def read_job(job: Any) -> Any:
     """A job of Reader's: a failure as plain values, or the document."""
-    body, kind, charset, items = job
+    body, encoding, largest, kind, charset, items = job
     try:
+        body = compression.unpack(body, encoding, largest)
         document = documents.read(body, MediaType(kind, charset), items)
     except ServeError as error:
         return write_failure(error), None

@@ -110,13 +110,14 @@ def test_texts_beyond_the_models_length_are_cut_or_refused(classifier):
     ("body", "headers", "status", "message"),
     [
         ('{"inputs": ', {}, 400, "line 1, column 12"),
-        ('{"inputs": 5}', {}, 400, "inputs[0] is a int"),
+        ('{"inputs": 5}', {}, 400, "inputs is a int"),
+        ('{"inputs": ["a", 5]}', {}, 400, "inputs[1] is a int"),
         ('{"inputs": []}', {}, 400, "empty list"),
         ('{"inputs": null}', {}, 400, "inputs is null"),
         ('{"inputs": "a", "temprature": 1}', {}, 400, "'temprature' is unknown"),
         ('{"inputs": "a", "parameters": {"top_n": 1}}', {}, 400, "parameters.top_n is unknown"),
         ('{"inputs": "a", "parameters": {"top_k": 0}}', {}, 400, "parameters.top_k=0"),
-        ('{"inputs": "a", "parameters": [1]}', {}, 400, "parameters must be an object"),
+        ('{"inputs": "a", "parameters": [1]}', {}, 400, "parameters=[1]: give an object"),
         ('{"inputs": NaN}', {}, 400, "NaN is not JSON"),
         ('{"inputs": "\\ud800"}', {}, 400, "surrogate"),
         ("[" * 100_000, {}, 400, "nested"),
@@ -155,17 +156,17 @@ def test_a_bad_line_fails_alone_and_is_told_by_its_place_in_the_body(classifier)
     assert bad == classifier.invoke(lines[-1], **headers).json()
     told = [line["error"]["message"] for line in wrong[:2]] + [wrong[2][0]["error"]["message"]]
     assert [message[:7] for message in told] == ["line 3 ", "line 4:", "line 5:"]
-    assert "inputs[0] is a int" in told[1]
+    assert "inputs is a int" in told[1]
     assert "inputs[1] is a int" in told[2]
     assert "3 of 5 lines failed" in classifier.log.read_text()
 
 
-def test_a_compressed_body_is_refused_by_its_encoding(classifier):
-    import gzip
-
-    answer = classifier.invoke(gzip.compress(b'"good"'), content_encoding="gzip")
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip"])
+def test_a_body_in_another_encoding_is_refused_by_its_name(classifier, encoding):
+    answer = classifier.invoke(b'"good"', content_encoding=encoding)
     assert answer.status_code == 415
-    assert "Content-Encoding 'gzip' is not supported" in answer.json()["error"]["message"]
+    message = answer.json()["error"]["message"]
+    assert f"Content-Encoding {encoding!r} is not supported: send the body by gzip" in message
     assert classifier.invoke(b'"good"', content_encoding="identity").status_code == 200
 
 

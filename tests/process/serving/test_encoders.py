@@ -12,6 +12,8 @@ from sm_serve.artefact import inspect
 from sm_serve.config import Settings
 from sm_serve.engines.registry import load_engine
 from sm_serve.errors import BadRequest
+from sm_serve.handler import EngineHandler
+from sm_serve.schemas.invocation import Call
 
 pytestmark = pytest.mark.slow
 
@@ -98,7 +100,7 @@ def test_long_and_odd_texts_and_other_schemes_of_tags_equal_the_pipelines(tmp_pa
         ({"strides": 5}, "strides is unknown"),
     ):
         with pytest.raises(BadRequest, match=message):
-            asyncio.run(engine.predict(["a"], wrong))
+            asyncio.run(EngineHandler(engine, settings).results(Call(["a"], wrong)))
     engine.close()
 
 

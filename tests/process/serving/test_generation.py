@@ -139,10 +139,10 @@ def test_streams_come_in_pieces_that_join_to_the_whole(language_model, reference
         ({"max_new_tokens": 0}, "parameters.max_new_tokens=0"),
         ({"temperature": "hot"}, "parameters.temperature='hot'"),
         ({"top_p": 2}, "parameters.top_p=2"),
-        ({"num_beams": 4}, "does not support"),
+        ({"num_beams": 4}, "parameters.num_beams=4: this engine does not offer it"),
         ({"tempature": 1}, "parameters.tempature is unknown"),
         ({"max_new_tokens": 600}, "exceed the context of 512"),
-        ({"stop": [""]}, "parameters.stop=''"),
+        ({"stop": [""]}, "parameters.stop=['']"),
     ],
 )
 def test_what_the_engine_cannot_do_is_a_clear_400(language_model, parameters, message):

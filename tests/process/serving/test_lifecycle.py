@@ -181,7 +181,14 @@ def test_what_cannot_be_served_is_refused_at_once(tmp_path, files, environ, mess
 def test_a_broken_weights_file_never_turns_healthy(classifier_dir, tmp_path):
     base = base_with(classifier_dir, tmp_path)
     weights = base / "model" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:1000])
+    code, log = refused(base)
+    assert code == 1
+    assert "model.safetensors is damaged" in log
+    assert "Traceback" not in log
+    # A header that only looks right is found out where the tensors are read.
+    weights.write_bytes(whole.replace(b'"F32"', b'"F99"', 1))
     code, log = refused(base)
     assert code == 1
     assert "the model could not be loaded" in log

@@ -55,3 +55,17 @@ def test_a_damaged_header_is_told(tmp_path, damage):
     (tmp_path / "model.safetensors").write_bytes(damage)
     with pytest.raises(StartupError, match=r"model\.safetensors is damaged"):
         check_sizes({}, tmp_path)
+
+
+@pytest.mark.parametrize("cut", [1, 5, 16])
+def test_weights_cut_off_anywhere_are_told_with_what_is_missing(tmp_path, cut):
+    weights = tmp_path / "model.safetensors"
+    header = {name: {"dtype": "F32", "shape": [2], "data_offsets": [start, start + 8]}
+              for name, start in (("b", 8), ("a", 0))}  # fmt: skip
+    text = json.dumps(header).encode()
+    whole = struct.pack("<Q", len(text)) + text + bytes(16)
+    weights.write_bytes(whole)
+    check_sizes({}, tmp_path)
+    weights.write_bytes(whole[:-cut])
+    with pytest.raises(StartupError, match=rf"damaged \(its last {cut} bytes are missing\)"):
+        check_sizes({}, tmp_path)

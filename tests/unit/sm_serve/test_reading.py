@@ -1,16 +1,25 @@
 """Bodies of any size: read aside when they are large, the same as when they are small."""
 
 import asyncio
+import gzip
 import json
+import resource
+import zlib
 
 import pytest
 
 from sm_serve import reading
 from sm_serve.admission import Admission
 from sm_serve.config import Settings
-from sm_serve.errors import BadRequest, ServeError, TooManyRequests
+from sm_serve.errors import (
+    BadRequest,
+    PayloadTooLarge,
+    ServeError,
+    TooManyRequests,
+    UnsupportedMediaType,
+)
 from sm_serve.reading import Reader
-from sm_serve.schemas import documents, media
+from sm_serve.schemas import compression, documents, media
 from sm_serve.schemas.media import MediaType
 
 MEGABYTE = 2**20
@@ -22,9 +31,9 @@ def read():
     with asyncio.Runner() as runner:
         reader = Reader(8 * MEGABYTE, 10_000)
 
-        def one(body, kind=media.JSON, charset="utf-8"):
+        def one(body, kind=media.JSON, charset="utf-8", encoding=""):
             try:
-                return runner.run(reader.read(body, MediaType(kind, charset)))
+                return runner.run(reader.read(body, MediaType(kind, charset), encoding))
             except ServeError as error:
                 return error
 
@@ -174,3 +183,51 @@ def test_admission_bounds_a_request_and_all_of_them_and_never_refuses_a_lone_ite
     for ticket in tickets:
         ticket.close()
     assert (admission.items, admission.bytes) == (0, 0)
+
+
+def zeros(gigabytes):
+    """A body of a few MB that expands to gigabytes, as members one after the other."""
+    return gzip.compress(bytes(64 * MEGABYTE)) * (16 * gigabytes)
+
+
+SQUEEZED = {
+    "gigabytes": (zeros(4), "gzip", PayloadTooLarge),
+    "kilobytes to megabytes": (gzip.compress(bytes(16 * MEGABYTE)), "gzip", PayloadTooLarge),
+    "empty members": (gzip.compress(b"") * 200_000, "gzip", BadRequest),
+    "a million values": (gzip.compress(many("[]")), "gzip", BadRequest),
+    "no gzip": (b"x" * MEGABYTE, "gzip", BadRequest),
+    "another coding": (b"x" * MEGABYTE, "br", UnsupportedMediaType),
+}
+
+
+@pytest.mark.parametrize("name", SQUEEZED)
+def test_a_compressed_body_costs_the_event_loop_nothing_and_no_memory(monkeypatch, name):
+    """All its unpacking is a child's, but for what comes out small."""
+    body, encoding, kind = SQUEEZED[name]
+    here = []
+    unpack = compression.unpack
+    monkeypatch.setattr(
+        compression, "unpack", lambda *job: here.append(len(job[0]) + job[2]) or unpack(*job)
+    )
+
+    async def main():
+        reader = Reader(8 * MEGABYTE, 10_000)
+        try:
+            await reader.read(body, media.PLAIN_JSON, encoding)
+        finally:
+            reader.close()
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(kind):
+        asyncio.run(main())
+    assert all(work <= 2 * reading.SMALL for work in here)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 64 * 1024  # KiB: some copies of the body, never what comes out of it
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "identity", ""])
+@pytest.mark.parametrize("size", [1, reading.SMALL + 1, reading.MIDDLE + 1])
+def test_a_compressed_body_is_read_as_the_plain_one(read, encoding, size):
+    pack = {"gzip": gzip.compress, "deflate": zlib.compress}.get(encoding, bytes)
+    plain = json.dumps({"inputs": "é" * size}).encode()
+    assert read(pack(plain), encoding=encoding) == read(plain)

@@ -113,7 +113,7 @@ def test_csv_rows_come_back_as_texts(texts):
 
     stream = io.StringIO(newline="")
     csv.writer(stream).writerows([["text"], *([text] for text in texts)])
-    assert documents.parse_csv(stream.getvalue()) == texts
+    assert documents.parse_csv(stream.getvalue()).value == texts
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_long_answers_are_the_same_json():
 )
 def test_csv_is_read_by_its_header_or_refused(text, expected):
     if isinstance(expected, list):
-        assert documents.parse_csv(text) == expected
+        assert documents.parse_csv(text).value == expected
     else:
         with pytest.raises(BadRequest, match=re.escape(expected)):
             documents.parse_csv(text)

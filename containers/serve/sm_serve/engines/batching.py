@@ -215,7 +215,7 @@ class Batcher(Generic[Encoded]):
 
     def _refuse(self, raw: Raw, error: Exception) -> None:
         if isinstance(error, BadInput):
-            error = error.moved(raw.start)
+            error = BadInput(error.index + raw.start, error.fault, code=error.code)
         if not isinstance(error, ServeError):
             logger.error("could not encode a request", exc_info=error)
             error = EngineError(f"encoding failed ({type(error).__name__})")

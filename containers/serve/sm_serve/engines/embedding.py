@@ -11,7 +11,7 @@ from sm_serve.config import Settings
 from sm_serve.engines.encoder import EncoderEngine, Tokens
 from sm_serve.engines.protocol import ADAPTER, Task
 from sm_serve.engines.sentence import Recipe, begin, read_recipe
-from sm_serve.errors import BadRequest
+from sm_serve.errors import BadInput, BadRequest
 
 IDS = "ids"
 """For `encode`: the inputs are lists of token ids."""
@@ -65,14 +65,14 @@ class EmbeddingEngine(EncoderEngine):
         most = int(self.model.get_input_embeddings().num_embeddings)
         for index, ids in enumerate(inputs):
             if not isinstance(ids, list) or not 0 < len(ids) <= self.max_length:
-                raise BadRequest(
-                    f"input[{index}]: give as every other input 1 to {self.max_length} token ids"
+                raise BadInput(
+                    index, f": give as every other input 1 to {self.max_length} token ids"
                 )
             for token in ids:
                 if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < most:
-                    raise BadRequest(
-                        f"input[{index}] holds {str(token)[:20]}, which is no token id from 0 to"
-                        f" {most - 1}"
+                    raise BadInput(
+                        index,
+                        f" holds {str(token)[:20]}, which is no token id from 0 to {most - 1}",
                     )
 
     def encode(

@@ -233,7 +233,8 @@ def split_pairs(inputs: Sequence[Any]) -> tuple[list[str], list[str] | None]:
     if not second:
         return first, None
     if len(second) < len(first):
-        raise BadRequest("text_pair must be given for all inputs or for none")
+        lone = next(index for index, (_, other) in enumerate(pairs) if other is None)
+        raise BadInput(lone, ".text_pair is missing: give it for all inputs or for none")
     return first, second
 
 

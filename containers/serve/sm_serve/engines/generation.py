@@ -30,7 +30,7 @@ from sm_serve.engines.protocol import (
 from sm_serve.engines.text import IncrementalDecoder, StopMatcher
 from sm_serve.engines.token_text import TokenTexts
 from sm_serve.engines.turns import EXTRA_SHARE, Turns
-from sm_serve.errors import BadRequest, EngineError, adapter_not_found
+from sm_serve.errors import BadPrompt, BadRequest, EngineError, adapter_not_found
 
 logger = logging.getLogger(__name__)
 
@@ -188,7 +188,7 @@ class TextGenerator(ABC):
         else:
             prompt = self.encode_prompt(request)
         if not prompt:
-            raise BadRequest("the prompt is empty: give at least one token of text")
+            raise BadPrompt("the prompt is empty: give at least one token of text")
         return prompt[-request.truncate :] if request.truncate else prompt
 
     async def tokens(self, request: GenerationRequest) -> list[int]:
@@ -226,7 +226,7 @@ class TextGenerator(ABC):
                 **request.template_variables,
             )
         except Exception as error:  # templates raise whatever their authors chose
-            raise BadRequest(f"the chat template refuses these messages: {error}") from error
+            raise BadPrompt(f"the chat template refuses these messages: {error}") from error
         # As apply_chat_template itself would go on: the template writes special tokens.
         ids = self._encode_text(text, request.truncate, add_special_tokens=False)
         if request.answer_prefix:
@@ -248,13 +248,14 @@ class TextGenerator(ABC):
             raise self._too_long(str(len(prompt)))
         for index, token in enumerate(prompt):
             if not isinstance(token, int) or not 0 <= token < self.vocabulary:
-                raise BadRequest(
-                    f"prompt[{index}]={token!r} is not a token id from 0 to {self.vocabulary - 1}"
+                raise BadPrompt(
+                    f"token {index} of the prompt is {token!r}: give ids from 0 to"
+                    f" {self.vocabulary - 1}"
                 )
         return list(prompt)
 
-    def _too_long(self, tokens: str) -> BadRequest:
-        return BadRequest(
+    def _too_long(self, tokens: str) -> BadPrompt:
+        return BadPrompt(
             f"the prompt has {tokens} tokens, the model's context is {self.context}: shorten the"
             " prompt",
             code="context_length_exceeded",
@@ -283,7 +284,7 @@ class TextGenerator(ABC):
         if wanted is None:
             return replace(sampling, max_new_tokens=min(self.settings.max_new_tokens, room))
         if wanted > room:
-            raise BadRequest(
+            raise BadPrompt(
                 f"max_new_tokens={wanted} and a prompt of {prompt} tokens exceed the context of"
                 f" {self.context}: ask for at most {room}",
                 code="context_length_exceeded",

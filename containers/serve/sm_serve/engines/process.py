@@ -187,7 +187,7 @@ class ProcessPredictor(asyncio.Protocol):
             for number, failure, results in content[0]:
                 self._settle(number, failure, results)
 
-    def _settle(self, number: int, failure: tuple[str, ...] | None, results: bytes) -> None:
+    def _settle(self, number: int, failure: tuple[Any, ...] | None, results: bytes) -> None:
         future = self._waiting.pop(number, None)
         if future is None or future.done():
             return

@@ -168,7 +168,7 @@ class EngineProcess(asyncio.Protocol):
         self._finish(number, None, pack(None))
 
     def _finish(self, number: int, error: Exception | None, answer: bytes = b"") -> None:
-        failure: tuple[str, ...] | None = None
+        failure: tuple[Any, ...] | None = None
         if isinstance(error, ServeError):
             failure = write_failure(error)
         elif error is not None:

@@ -11,7 +11,7 @@ from sm_serve.engines import aside
 from sm_serve.engines.encoder import EncoderEngine, Tokens, check_keys
 from sm_serve.engines.protocol import Task
 from sm_serve.engines.spans import Span, SpanOptions, best_spans, rank
-from sm_serve.errors import BadRequest
+from sm_serve.errors import BadInput, BadRequest
 from sm_serve.field_table import PARAMETERS
 
 MAX_ANSWER_TOKENS = 15
@@ -72,18 +72,25 @@ class QuestionAnsweringEngine(EncoderEngine):
             return [
                 (index, window)
                 for index, pair in enumerate(pairs)
-                for window in self.windows(tokenizer, *pair, parameters)
+                for window in self.windows(tokenizer, *pair, parameters, index)
             ]
 
     def windows(
-        self, tokenizer: Any, question: str, context: str, parameters: Mapping[str, Any]
+        self,
+        tokenizer: Any,
+        question: str,
+        context: str,
+        parameters: Mapping[str, Any],
+        owner: int,
     ) -> list[Tokens]:
-        """The pair in overlapping windows; each token knows its place in the context or None."""
+        """A pair in overlapping windows; each token knows its place in the context or None."""
         asked = len(tokenizer(question)["input_ids"])
         longest = _bounded(parameters, "max_seq_len", self.max_length, self.max_length)
         room = longest - asked - 3
         if room < 1:
-            raise BadRequest(f"question has {asked} tokens, which leaves no room for the context")
+            raise BadInput(
+                owner, f".question has {asked} tokens, which leaves no room for the context"
+            )
         batch = tokenizer(
             question,
             context,
@@ -93,9 +100,9 @@ class QuestionAnsweringEngine(EncoderEngine):
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
         )
-        return [self._window(batch, index) for index in range(len(batch["input_ids"]))]
+        return [self._window(batch, index, owner) for index in range(len(batch["input_ids"]))]
 
-    def _window(self, batch: Any, index: int) -> Tokens:
+    def _window(self, batch: Any, index: int, owner: int) -> Tokens:
         window = {name: batch[name][index] for name in self._columns}
         parts, offsets = batch.sequence_ids(index), batch["offset_mapping"][index]
         places = [
@@ -103,7 +110,7 @@ class QuestionAnsweringEngine(EncoderEngine):
             for offset, part in zip(offsets, parts, strict=True)
         ]
         if not any(places):
-            raise BadRequest("context has no token that the model can read: give a text")
+            raise BadInput(owner, ".context has no token that the model can read: give a text")
         ids, token = window["input_ids"], self.tokenizer.cls_token_id
         window["none"] = ids.index(token) if token is not None and token in ids else None
         window["places"] = places
@@ -174,9 +181,7 @@ def read_question(item: Any, index: int) -> tuple[str, str]:
         check_keys(item, ("question", "context"), index)
         if isinstance(question, str) and isinstance(context, str) and question and context:
             return question, context
-    raise BadRequest(
-        f'inputs[{index}] must be {{"question": text, "context": text}} with neither empty'
-    )
+    raise BadInput(index, ' must be {"question": text, "context": text} with neither empty')
 
 
 def _bounded(parameters: Mapping[str, Any], name: str, default: int, limit: int) -> int:

@@ -14,7 +14,7 @@ from sm_serve.engines import aside
 from sm_serve.engines.encoder import Tokens, read_max_length
 from sm_serve.engines.labels import LabelEngine
 from sm_serve.engines.protocol import Task
-from sm_serve.errors import BadRequest
+from sm_serve.errors import BadInput, BadRequest, placing
 
 WORD_SCORES = ("first", "average", "max")
 """Strategies by which the tokens of one word agree on its label."""
@@ -67,7 +67,7 @@ class TokenClassificationEngine(LabelEngine):
             raise BadRequest(f"parameters.ignore_labels={ignored!r}: give a list of labels")
         for index, text in enumerate(inputs):
             if not isinstance(text, str):
-                raise BadRequest(f"inputs[{index}] is a {type(text).__name__}: give a text")
+                raise BadInput(index, f" is a {type(text).__name__}: give a text")
         longest = read_max_length(parameters, self.max_length)
         stride = self._stride(parameters, longest)
         labels = self.profile(adapter).labels
@@ -105,7 +105,8 @@ class TokenClassificationEngine(LabelEngine):
         owners = [index for index, text in enumerate(texts) if text]
         if stride is None:
             cut = {"max_length": longest}
-            rows = await self.submit([texts[index] for index in owners], cut, adapter)
+            with placing(lambda index: (owners[index], "")):
+                rows = await self.submit([texts[index] for index in owners], cut, adapter)
             return list(zip(owners, rows, strict=True))
         windows = await asyncio.to_thread(self._windows, texts, owners, stride, longest)
         rows = await self.submit([window for _, window in windows], {WINDOWS: True}, adapter)

@@ -8,6 +8,8 @@ from sm_serve.errors import BadRequest, PayloadTooLarge, UnsupportedMediaType
 
 WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """zlib's window bits, which say the format as well."""
+PIECE = 4096
+"""Bytes that are unpacked at a time: what is left of them after a member's end is copied."""
 
 
 def unpack(body: bytes, encoding: str, limit: int) -> bytes:
@@ -17,8 +19,7 @@ def unpack(body: bytes, encoding: str, limit: int) -> bytes:
     not of it, PayloadTooLarge where more than `limit` bytes come out: a small body must not fill
     the memory.
     """
-    names = [name.strip().lower() for name in encoding.split(",")]
-    names = [name for name in names if name not in ("", "identity")]
+    names = codings(encoding)
     if not names:
         return body
     if len(names) > 1 or names[0] not in WINDOWS:
@@ -26,23 +27,33 @@ def unpack(body: bytes, encoding: str, limit: int) -> bytes:
             f"Content-Encoding {encoding[:40]!r} is not supported: send the body by gzip,"
             " by deflate or uncompressed"
         )
-    found = bytearray()
-    rest = body
     try:
-        while rest or not found:
-            packer = zlib.decompressobj(WINDOWS[names[0]])
-            found += packer.decompress(rest, limit + 1 - len(found))
-            if len(found) > limit:
-                raise PayloadTooLarge(
-                    f"the body is over {limit} bytes once it is unpacked: split it"
-                )
-            if not packer.eof:
-                raise BadRequest(f"the body ends in the middle of its {names[0]} data")
-            rest = packer.unused_data
-            if not found and not rest:
-                break
+        return _unpack(body, names[0], limit)
     except zlib.error as error:
         raise BadRequest(
             f"the body is not {names[0]}, as Content-Encoding says: {error}"
         ) from error
+
+
+def codings(encoding: str) -> list[str]:
+    """The codings that a Content-Encoding header names, without those that change nothing."""
+    names = [name.strip().lower() for name in encoding.split(",")]
+    return [name for name in names if name not in ("", "identity")]
+
+
+def _unpack(body: bytes, name: str, limit: int) -> bytes:
+    """Member after member. Never more than `limit` bytes and one are held."""
+    found = bytearray()
+    packer = zlib.decompressobj(WINDOWS[name])
+    place = 0
+    while place < len(body):
+        if packer.eof:
+            packer = zlib.decompressobj(WINDOWS[name])
+        piece = body[place : place + PIECE]
+        found += packer.decompress(piece, limit + 1 - len(found))
+        if len(found) > limit:
+            raise PayloadTooLarge(f"the body is over {limit} bytes once it is unpacked: split it")
+        place += len(piece) - len(packer.unused_data) - len(packer.unconsumed_tail)
+    if not packer.eof:
+        raise BadRequest(f"the body ends in the middle of its {name} data")
     return bytes(found)

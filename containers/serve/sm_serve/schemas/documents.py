@@ -36,7 +36,8 @@ class Document:
     """What a body holds: a JSON value, a text, or the list of its lines' or rows' values.
 
     `items` is how many texts, messages, prompts or documents it asks about. `lines` are the numbers
-    of the lines, from 1, and `faults` message and code of those that cannot be read.
+    of the lines or rows, from 1 with the header and blank ones counted, and `faults` message and
+    code of those that cannot be read.
     """
 
     value: Any
@@ -145,8 +146,7 @@ def read(body: bytes, content: MediaType, most: int) -> Document:
             code="too_many_items",
         )
     if content.type == media.CSV:
-        rows = parse_csv(text)
-        return _bounded(Document(rows, len(rows)), most)
+        return _bounded(parse_csv(text), most)
     return _bounded(parse_json_lines(text), most)
 
 
@@ -198,7 +198,7 @@ def parse_json_lines(text: str) -> Document:
     return Document(values, sum(map(count_items, values)), faults, lines)
 
 
-def parse_csv(text: str) -> list[Any]:
+def parse_csv(text: str) -> Document:
     """A text or, where a header names several columns, an object a row.
 
     A header is a first row of names that inputs have (`inputs`, `text`, `question`, `context`, …).
@@ -225,7 +225,8 @@ def parse_csv(text: str) -> list[Any]:
                 f" {', '.join(sorted(CSV_HEADERS))}",
                 code="invalid_csv",
             )
-    return [_read_row(number, row, header or ["text"]) for number, row in rows]
+    values = [_read_row(number, row, header or ["text"]) for number, row in rows]
+    return Document(values, len(values), lines=[number for number, _ in rows])
 
 
 def _read_row(number: int, row: list[str], header: list[str]) -> Any:

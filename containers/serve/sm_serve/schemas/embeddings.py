@@ -22,14 +22,22 @@ def parse_embeddings(body: Any) -> tuple[list[Any], str, str, int | None]:
     fields = Values(EMBEDDINGS, require_object(body))
     value = fields.get("input")
     texts = [value] if isinstance(value, str) or is_ids(value) else value
-    if not texts or not (
-        all(isinstance(text, str) and text for text in texts) or all(map(is_ids, texts))
-    ):
+    if not texts:
         raise BadRequest("input: give a text, a list of token ids, or a list of these, none empty")
+    ids = is_ids(texts[0])
+    for index, text in enumerate(texts):
+        if not (is_ids(text) if ids else isinstance(text, str) and text):
+            kind = "a list of token ids" if ids else "a text"
+            raise BadRequest(f"{name_of(value, index)}: give {kind}, not empty")
     encoding = fields.get("encoding_format", "float")
     model = fields.get("model", "")
     dimensions = fields.get("dimensions")
     return texts, encoding, model, dimensions
+
+
+def name_of(value: Any, index: int) -> str:
+    """Where in a request's `input` one of its inputs stands."""
+    return "input" if isinstance(value, str) or is_ids(value) else f"input[{index}]"
 
 
 def is_ids(value: Any) -> bool:

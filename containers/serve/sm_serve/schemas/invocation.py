@@ -28,7 +28,8 @@ CALL_KEYS = {field.name for field in CALL}
 class Call:
     """One `inputs`, with its parameters. `single` tells a lone input from a list of one.
 
-    A line of JSON Lines knows its number, and what is wrong with it.
+    A line of JSON Lines knows its number, and what is wrong with it. `names` are what the client
+    calls the inputs, where they do not stand in `inputs`.
     """
 
     inputs: list[Any]
@@ -37,6 +38,13 @@ class Call:
     stream: bool = False
     line: int = 1
     fault: BadRequest | None = None
+    names: Sequence[str] = ()
+
+    def name(self, index: int) -> str:
+        """Where the client finds an input, for messages."""
+        if self.names:
+            return self.names[index]
+        return "inputs" if self.single else f"inputs[{index}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +76,8 @@ def read_invocation(document: Document, content: MediaType) -> Invocation:
         ]
         return Invocation(calls, media.JSON_LINES)
     if content.type == media.CSV:
-        return Invocation([Call(list(document.value), single=False)], media.CSV)
+        rows = [f"row {number}" for number in document.lines]
+        return Invocation([Call(list(document.value), single=False, names=rows)], media.CSV)
     return Invocation([parse_call(document.value)], media.JSON)
 
 

@@ -67,6 +67,12 @@ class Job:
         """Whether answers are messages and not bare texts."""
         return self.route == CHAT
 
+    def name(self, index: int) -> str:
+        """Where the client finds the prompt of an answer, for messages."""
+        if self.chat:
+            return "messages"
+        return f"prompt[{index // self.n}]" if len(self.requests) > 1 else "prompt"
+
     def calling(self, chat_template: str) -> Job:
         """With tool calls as the model of this template writes them."""
         if self.chat and chat_template:

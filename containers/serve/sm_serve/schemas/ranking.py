@@ -12,6 +12,8 @@ from sm_serve.field_table import RERANK, SCORE, TEI_RERANK
 from sm_serve.fields import Values
 from sm_serve.schemas.openai import require_object
 
+Pair = tuple[str, str]
+
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
@@ -25,6 +27,7 @@ class Ranking:
     told: bool = False
     most: int | None = None
     truncate: bool = True
+    names: Sequence[str] = ()
 
 
 def parse_rerank(body: Any) -> Ranking:
@@ -39,6 +42,7 @@ def parse_rerank(body: Any) -> Ranking:
             raw=fields.flag("raw_scores"),
             told=fields.flag("return_text"),
             truncate=fields.flag("truncate"),
+            names=_names(fields, "texts"),
         )
     fields = Values(RERANK, body)
     return Ranking(
@@ -47,20 +51,25 @@ def parse_rerank(body: Any) -> Ranking:
         fields.get("model", ""),
         told=fields.get("return_documents", True),
         most=fields.get("top_n"),
+        names=_names(fields, "documents"),
     )
 
 
-def parse_score(body: Any) -> tuple[list[str], list[str], str]:
-    """Pairs of texts, one against all or each against its own, and the model's name."""
+def parse_score(body: Any) -> tuple[list[Pair], list[Pair], str]:
+    """Pairs of texts, one against all or each against its own; what the client calls them; and the
+    model's name.
+    """
     fields = Values(SCORE, require_object(body))
     first, second = _texts(fields, "text_1"), _texts(fields, "text_2")
+    names, others = _names(fields, "text_1"), _names(fields, "text_2")
     if len(first) == 1:
-        first *= len(second)
+        first, names = first * len(second), names * len(second)
     if len(first) != len(second):
         raise BadRequest(
             f"text_1 has {len(first)} texts and text_2 {len(second)}: give one, or as many as there"
         )
-    return first, second, fields.get("model", "")
+    pairs = list(zip(first, second, strict=True))
+    return pairs, list(zip(names, others, strict=True)), fields.get("model", "")
 
 
 def _text(fields: Values, name: str) -> str:
@@ -79,6 +88,11 @@ def _texts(fields: Values, name: str) -> list[str]:
     if not texts or not all(isinstance(text, str) and text for text in texts):
         raise fields.wrong(name, value, 'give texts, or objects {"text": ...}, none empty')
     return texts
+
+
+def _names(fields: Values, name: str) -> list[str]:
+    value = fields[name]
+    return [name] if isinstance(value, str) else [f"{name}[{i}]" for i in range(len(value))]
 
 
 def sigmoid(logit: float) -> float:
