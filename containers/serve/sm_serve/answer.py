@@ -31,6 +31,7 @@ class Incoming:
         encoding = self.headers.get("content-encoding", "")
         document = await self.reader.read(self.body, content, encoding)
         if self.ticket is not None:
+            self.ticket.take_bytes(document.unpacked)
             self.ticket.take_items(document.items)
         return document
 

@@ -8,6 +8,7 @@ loop would answer nobody.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Any
 
@@ -43,16 +44,12 @@ class Reader:
 
         Raises BadRequest, PayloadTooLarge or UnsupportedMediaType.
         """
-        largest = len(body)
-        if encoding and len(body) <= SMALL:
-            try:
-                body, encoding = compression.unpack(body, encoding, SMALL), ""
-            except PayloadTooLarge:  # for here: a child process finds out what it is
-                largest = self._largest
-        elif compression.codings(encoding):
-            largest = self._largest
-        if largest <= SMALL:
-            return documents.read(body, media, self._items)
+        largest = self._largest if compression.codings(encoding) else len(body)
+        if len(body) <= SMALL:
+            # Of a compressed body more may come out: a child process finds out what.
+            with contextlib.suppress(PayloadTooLarge):
+                plain = compression.unpack(body, encoding, SMALL)
+                return documents.read(plain, media, self._items)
         if self._lanes is None:
             self._lanes = Worker(MODULE, self._memory), Worker(MODULE, self._memory)
         lane = self._lanes[largest > MIDDLE]
@@ -87,7 +84,8 @@ def read_job(job: Any) -> Any:
             "the body cannot be read: it needs too much memory",
             "bad_request",
         ), None
-    return None, (document.value, document.items, document.faults, document.lines)
+    unpacked = len(body) if compression.codings(encoding) else 0
+    return None, (document.value, document.items, document.faults, document.lines, unpacked)
 
 
 if __name__ == "__main__":

@@ -18,12 +18,18 @@ CLIENTS = 16
 MAX_GROWTH_MIB = 48
 
 
-def rude(port, stop):
-    """Sends half a request, or leaves without reading the answer, again and again."""
+def rude(port, stop, turns):
+    """Sends half a request, or leaves without reading the answer, as often as it gets a turn.
+
+    It waits for no answer: without turns it would send more than a busy machine can answer, and the
+    server would rightly refuse the others (429).
+    """
     body = b'{"inputs": "good movie"}'
     head = b"POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
     while not stop.is_set():
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        if not turns.acquire(timeout=0.1):
+            continue
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             connection.sendall(head + b"content-length: %d\r\n\r\n" % len(body))
             if random.random() < 0.5:
                 connection.sendall(body)
@@ -35,7 +41,7 @@ def slow(port, stop):
     request = b"POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-length: 6\r\n\r\n" + b'"good"'
     answers = 0
     while not stop.is_set():
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             for start in range(0, len(request), 10):
                 connection.sendall(request[start : start + 10])
                 time.sleep(0.01)
@@ -55,6 +61,7 @@ def test_every_request_is_answered_once_correctly_and_memory_is_flat(classifier_
     with Server(base_with(classifier_dir, tmp_path)) as server:
         expected = [server.invoke({"inputs": text}).json()[0] for text in texts]
         local = threading.local()
+        turns = threading.Semaphore(0)
 
         def ask(number):
             if not hasattr(local, "client"):
@@ -65,11 +72,12 @@ def test_every_request_is_answered_once_correctly_and_memory_is_flat(classifier_
             found = answer.json()[0]
             assert found["label"] == expected[index]["label"]
             assert found["score"] == pytest.approx(expected[index]["score"], abs=1e-4)
+            turns.release()  # one that leaves for each that stays
             return index
 
         stop = threading.Event()
         with concurrent.futures.ThreadPoolExecutor(CLIENTS + 3) as threads:
-            nuisances = [threads.submit(rude, server.port, stop) for _ in range(2)]
+            nuisances = [threads.submit(rude, server.port, stop, turns) for _ in range(2)]
             dawdler = threads.submit(slow, server.port, stop)
             for _ in threads.map(ask, range(REQUESTS // 5)):
                 pass

@@ -10,6 +10,7 @@ import pytest
 
 from sm_serve import reading
 from sm_serve.admission import Admission
+from sm_serve.answer import Incoming
 from sm_serve.config import Settings
 from sm_serve.errors import (
     BadRequest,
@@ -230,4 +231,32 @@ def test_a_compressed_body_costs_the_event_loop_nothing_and_no_memory(monkeypatc
 def test_a_compressed_body_is_read_as_the_plain_one(read, encoding, size):
     pack = {"gzip": gzip.compress, "deflate": zlib.compress}.get(encoding, bytes)
     plain = json.dumps({"inputs": "é" * size}).encode()
-    assert read(pack(plain), encoding=encoding) == read(plain)
+    found = read(pack(plain), encoding=encoding)
+    assert found.value == read(plain).value
+    # What is large once it is unpacked counts among the bodies that are held.
+    large = len(plain) > reading.SMALL and encoding in ("gzip", "deflate")
+    assert found.unpacked == (len(plain) if large else 0)
+
+
+def test_what_comes_out_of_compressed_bodies_is_held_within_the_bound_of_all():
+    admission = Admission(Settings(max_payload_bytes=MEGABYTE, max_items=10))
+    body = gzip.compress(json.dumps("a" * (MEGABYTE - 10)).encode())
+
+    admission.ticket().take_bytes(admission.most_bytes - 2 * MEGABYTE)
+
+    async def main():
+        reader = Reader(MEGABYTE, 10)
+        headers = {"content-encoding": "gzip"}
+        requests = [Incoming(body, headers, reader=reader, ticket=admission.ticket())
+                    for _ in range(3)]  # fmt: skip
+        try:
+            for request in requests:
+                request.ticket.take_bytes(len(body))
+            await requests[0].read(media.PLAIN_JSON)
+            with pytest.raises(TooManyRequests):
+                for request in requests[1:]:
+                    await request.read(media.PLAIN_JSON)
+        finally:
+            reader.close()
+
+    asyncio.run(main())

@@ -37,13 +37,14 @@ class Document:
 
     `items` is how many texts, messages, prompts or documents it asks about. `lines` are the numbers
     of the lines or rows, from 1 with the header and blank ones counted, and `faults` message and
-    code of those that cannot be read.
+    code of those that cannot be read. `unpacked` are the bytes of a body that came compressed.
     """
 
     value: Any
     items: int = 1
     faults: dict[int, tuple[str, str]] = field(default_factory=dict)
     lines: list[int] = field(default_factory=list)
+    unpacked: int = 0
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
