@@ -127,9 +127,10 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio.Protocol."""
+        """See asyncio.Protocol. A timer that goes on would keep all of the connection's memory."""
         self._stop_timer()
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # uvicorn leaves it where the client has reset
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
