@@ -9,10 +9,13 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 # Where torch's CPU wheels come from, unless a wheel folder that pip knows has them.
 TORCH_INDEX_URL ?= https://download.pytorch.org/whl/cpu
 PYTEST_ARGS ?=
+# Test files run side by side, slow ones first; one file's tests stay together.
+TEST_WORKERS ?= $(shell nproc 2>/dev/null | awk '{print ($$1 < 4) ? $$1 : 4}' || echo 1)
 FLAVOR ?= cpu
 TAG ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -n $(TEST_WORKERS) --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PROJECTS := pyproject.toml containers/train/pyproject.toml containers/serve/pyproject.toml
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
@@ -27,10 +30,10 @@ demo: setup ## Data, training, endpoint, evaluation, report: end to end on this 
 	@PATH="$(CURDIR)/$(BIN):$$PATH" examples/sentiment/demo
 
 test: setup-dev ## Everything that can run here (Docker and GPU tests skip where there is none)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 test-fast: setup-dev ## Only what needs no model, process or Docker (under a minute)
-	$(BIN)/python -m pytest -m 'not slow and not docker and not gpu' $(PYTEST_ARGS)
+	$(PYTEST) -m 'not slow and not docker and not gpu' $(PYTEST_ARGS)
 
 test-gpu-build: setup-dev ## Build both GPU images on plain Debian and run in them what needs no GPU
 	TEST_GPU_BUILD=1 $(BIN)/python -m pytest tests/local_mode/test_gpu_build.py $(PYTEST_ARGS)

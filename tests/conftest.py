@@ -5,8 +5,25 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
+
+ONE_AT_A_TIME = ("tests/local_mode/", "tests/contract/codebuild/")
+"""They share the engine, its registry, and the one port of SageMaker's local mode."""
+
+
+class FilesInTurn(LoadFileScheduling):
+    """A file's tests stay together, and so do all that use Docker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "docker" if nodeid.startswith(ONE_AT_A_TIME) else str(super()._split_scope(nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesInTurn:
+    """How `pytest -n` shares the tests out."""
+    return FilesInTurn(config, log)
 
 
 def _missing_docker() -> str | None:
