@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+
+# Test folders are no packages here: what several of them need is found by this.
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 
 def _missing_docker() -> str | None:

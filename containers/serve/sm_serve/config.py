@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,18 @@ from sm_serve.errors import StartupError
 MEBIBYTE = 1024 * 1024
 BATCH_ITEMS = 200_000
 """Lines that batch transform may send at once: its payloads are larger, and nobody waits beside."""
+HUB_ID = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
+"""As huggingface_hub's validate_repo_id has it, which alone would take a second to import."""
 ENGINES = ("auto", "transformers", "continuous", "vllm")
+
+
+@dataclass(frozen=True, slots=True)
+class HubModel:
+    """A model of the Hugging Face Hub; `commit` is known once it has been asked."""
+
+    repository: str
+    revision: str = "main"
+    commit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +50,9 @@ class Settings:
     stall_timeout: float = 60.0
     user_threads: int = 1
     install_requirements: str = "false"
+    network_isolation: bool = False
+    hub: HubModel | None = None
+    hub_path: str = ""
     task: str | None = None
     engine: str = "auto"
     engine_process: bool = True
@@ -59,14 +74,19 @@ class Settings:
     served_name: str = "model"
 
     @property
-    def model_dir(self) -> Path:
-        """The directory that holds the model; several models below it in multi-model mode."""
+    def artefact_dir(self) -> Path:
+        """Where the platform puts the artefact; several models below it in multi-model mode."""
         return self.base_dir / ("models" if self.multi_model else "model")
+
+    @property
+    def model_dir(self) -> Path:
+        """The directory that holds the model: the artefact's, or one downloaded from the Hub."""
+        return Path(self.hub_path) if self.hub_path else self.artefact_dir
 
     @property
     def code_dir(self) -> Path:
         """The directory of the user's own inference script."""
-        return self.model_dir / "code"
+        return self.artefact_dir / "code"
 
 
 class _Reader:
@@ -148,6 +168,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         lame_duck=read.number("SM_SERVE_LAME_DUCK", default.lame_duck, 0, 60),
         stall_timeout=read.number("SM_SERVE_STALL_TIMEOUT", default.stall_timeout, 0.1, 3600),
         install_requirements=_read_install(read),
+        network_isolation=read.flag("SM_SERVE_NETWORK_ISOLATION"),
+        hub=_read_hub(read),
         user_threads=read.integer("SAGEMAKER_MODEL_SERVER_WORKERS", 1, 1, 1024),
         task=read.text("HF_TASK", "") or None,
         engine=read.choice("SM_SERVE_ENGINE", "auto", ENGINES),
@@ -181,6 +203,20 @@ def _read_install(read: _Reader) -> str:
             " into the image, and unset it"
         )
     return value
+
+
+def _read_hub(read: _Reader) -> HubModel | None:
+    """The model to download at start; a path, as other containers take it, is the artefact's."""
+    identity, revision = read.text("HF_MODEL_ID", ""), read.text("HF_MODEL_REVISION", "main")
+    base = read.text("SAGEMAKER_BASE_DIR", contract.DEFAULT_BASE_DIR)
+    if not identity or identity.rstrip("/") == f"{base}/model":
+        return None
+    if not HUB_ID.fullmatch(identity) or ".." in identity or "--" in identity:
+        raise StartupError(
+            f"HF_MODEL_ID={identity!r} is no model of the Hub: give OWNER/NAME, with a revision in"
+            " HF_MODEL_REVISION; a model of another place comes by ModelDataUrl or ModelDataSource"
+        )
+    return HubModel(identity, revision)
 
 
 def _log_level(read: _Reader) -> str:

@@ -427,11 +427,15 @@ def write_completion_logprobs(entries: Sequence[TokenLogprob]) -> dict[str, Any]
     }
 
 
-def write_models(names: Sequence[str]) -> dict[str, Any]:
-    """The answer of the models route: the model first, adapters with it as their parent."""
+def write_models(names: Sequence[str], about: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The answer of the models route: the model first, adapters with it as their parent.
+
+    `about` says more of the model: where it is from (`root`, `revision`).
+    """
     data: list[dict[str, Any]] = [
         {"id": name, "object": "model", "created": 0, "owned_by": "sm-serve"} for name in names
     ]
+    data[0] |= about or {}
     for entry in data[1:]:
         entry["parent"] = names[0]
     return {"object": "list", "data": data}
