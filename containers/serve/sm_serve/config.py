@@ -16,6 +16,8 @@ BATCH_ITEMS = 200_000
 """Lines that batch transform may send at once: its payloads are larger, and nobody waits beside."""
 HUB_ID = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
 """As huggingface_hub's validate_repo_id has it, which alone would take a second to import."""
+VLLM_PREFIX = "SM_SERVE_VLLM_"
+"""Of variables that name vLLM's own engine arguments."""
 ENGINES = ("auto", "transformers", "continuous", "vllm")
 
 
@@ -42,6 +44,7 @@ class Settings:
     multi_model: bool = False
     max_payload_bytes: int = contract.MAX_PAYLOAD_BYTES
     max_in_flight: int = 256
+    max_connections: int = 0
     max_items: int = 10_000
     request_timeout: float = 55.0
     stream_timeout: float = contract.STREAM_SECONDS - 10
@@ -59,6 +62,7 @@ class Settings:
     device: str = ""
     replicas: int = 0
     max_lora_rank: int = 0
+    vllm: tuple[tuple[str, str], ...] = ()
     dtype: str = "auto"
     batch_size: int = 32
     batch_tokens: int = 8192
@@ -124,6 +128,11 @@ class _Reader:
             return True
         raise StartupError(f"{name}={raw!r}: give true or false")
 
+    def prefixed(self, prefix: str) -> tuple[tuple[str, str], ...]:
+        """Names behind the prefix, in small letters, with their values."""
+        found = [name for name in sorted(self._environ) if name.startswith(prefix)]
+        return tuple((name.removeprefix(prefix).lower(), self._environ[name]) for name in found)
+
     def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
         value = self.text(name, default)
         if value not in allowed:
@@ -156,6 +165,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         multi_model=read.flag("SAGEMAKER_MULTI_MODEL"),
         max_payload_bytes=int(megabytes * MEBIBYTE),
         max_in_flight=read.integer("SM_SERVE_MAX_IN_FLIGHT", default.max_in_flight, 1, 100_000),
+        max_connections=read.integer("SM_SERVE_MAX_CONNECTIONS", 0, 0, 1_000_000),
         max_items=read.integer("SM_SERVE_MAX_ITEMS", items, 1, 10_000_000),
         request_timeout=read.integer(
             "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS",
@@ -177,6 +187,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         device=read.text("SM_SERVE_DEVICE", ""),
         replicas=read.integer("SM_SERVE_REPLICAS", 0, 0, 64),
         max_lora_rank=read.integer("SM_SERVE_MAX_LORA_RANK", 0, 0, 512),
+        vllm=read.prefixed(VLLM_PREFIX),
         dtype=read.choice("SM_SERVE_DTYPE", "auto", ("auto", "float32", "bfloat16", "float16")),
         batch_size=read.integer("SM_SERVE_BATCH_SIZE", default.batch_size, 1, 4096),
         batch_tokens=read.integer("SM_SERVE_BATCH_TOKENS", default.batch_tokens, 1, 1 << 24),

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from sm_serve import hub
 from sm_serve.admission import Admission
@@ -139,10 +140,12 @@ class Service:
             sys.stdout.write(publisher.line(time.time(), self.stats()) + "\n")
             sys.stdout.flush()
 
-    def about(self) -> Mapping[str, str]:
-        """Where a model of the Hub is from, and at which commit, as /v1/models tells it."""
-        model = self.settings.hub
-        return {} if model is None else {"root": model.repository, "revision": model.commit}
+    def about(self) -> Mapping[str, Any]:
+        """What /v1/models tells of the model: its context, and the commit of one of the Hub."""
+        model, engine = self.settings.hub, self._handler.engine if self._handler else None
+        told = {} if model is None else {"root": model.repository, "revision": model.commit}
+        context = getattr(engine, "context", None)
+        return told if context is None else {**told, "max_model_len": context}
 
     def stats(self) -> Mapping[str, float]:
         """The engine's gauges."""
