@@ -135,3 +135,97 @@ def test_engine_processes_that_die_are_started_again(server):
     server.wait_ready(900)
     assert ask(server, "hello movie").json() == before
     assert "vLLM's engine answers again" in server.log.read_text()
+
+
+def seeing_model(path):
+    """A LLaVA of two layers over a CLIP of two, both random but fixed."""
+    import torch
+    from transformers import (
+        CLIPImageProcessor,
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+    )
+
+    torch.manual_seed(7)
+    tokenizer = serving_models.tokenizer(path, bert=False)
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    template = tokenizer.chat_template.replace(
+        "{{ m['content'] }}",
+        "{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for p in m['content'] %}"
+        "{% if p['type'] == 'image' %}<image>{% else %}{{ p['text'] }}{% endif %}{% endfor %}"
+        "{% endif %}",
+    )
+    tokenizer.chat_template = template
+    size = {"height": 28, "width": 28}
+    pictures = CLIPImageProcessor(size={"shortest_edge": 28}, crop_size=size)
+    processor = LlavaProcessor(
+        pictures, tokenizer, patch_size=14, vision_feature_select_strategy="default",
+        num_additional_image_tokens=1, chat_template=template,
+    )  # fmt: skip
+    processor.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    vision = CLIPVisionConfig(
+        hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        image_size=28, patch_size=14, projection_dim=64,
+    )  # fmt: skip
+    text = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=512,
+        initializer_range=0.5, bos_token_id=1, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    config = LlavaConfig(
+        vision_config=vision, text_config=text, vision_feature_layer=-1,
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"), image_seq_length=4,
+    )  # fmt: skip
+    LlavaForConditionalGeneration(config).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory):
+    base = tmp_path_factory.mktemp("seeing")
+    seeing_model(base / "model")
+    limits = {"SM_SERVE_VLLM_KV_CACHE_MEMORY_BYTES": str(CACHE_BYTES)}
+    with Server(base, wait=False, **STARTS, **limits) as started:
+        started.wait_ready(900)
+        yield started
+
+
+def picture(colour, size=(28, 28)):
+    import base64
+    import io
+
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.new("RGB", size, colour).save(out, "PNG")
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def look(server, url):
+    content = [
+        {"type": "text", "text": "what is "},
+        {"type": "image_url", "image_url": {"url": url}},
+        {"type": "text", "text": " this"},
+    ]
+    body = {"messages": [{"role": "user", "content": content}], "max_tokens": 12}
+    return server.client.post("/v1/chat/completions", json=body)
+
+
+def test_an_image_reaches_a_model_that_takes_them(seeing):
+    answers = {}
+    for colour in ("red", "blue", "red"):
+        answer = look(seeing, picture(colour))
+        assert answer.status_code == 200, answer.text
+        text = answer.json()["choices"][0]["message"]["content"]
+        assert answers.setdefault(colour, text) == text
+    assert answers["red"] != answers["blue"]
+    huge = look(seeing, picture("red", (8000, 6000)))
+    assert huge.status_code == 400 and "pixels" in huge.text
+    broken = look(seeing, "data:image/png;base64,AAAA")
+    assert broken.status_code == 400 and "no picture" in broken.text
+    plain = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
+    assert seeing.client.post("/v1/chat/completions", json=plain).status_code == 200

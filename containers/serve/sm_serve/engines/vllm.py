@@ -36,6 +36,7 @@ from sm_serve.engines.protocol import (
 )
 from sm_serve.engines.revival import Revival
 from sm_serve.engines.vllm_arguments import FILE, given_arguments, parse_arguments
+from sm_serve.engines.vllm_images import read_chat
 from sm_serve.errors import (
     BadRequest,
     Conflict,
@@ -45,6 +46,7 @@ from sm_serve.errors import (
     StartupError,
     adapter_not_found,
 )
+from sm_serve.schemas.images import images_in
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +146,7 @@ class VllmGenerator(TextGenerator):
             self._heard = time.monotonic()
         try:
             outputs = self._engine.generate(
-                {"prompt_token_ids": prompt},
+                await self._with_pictures(prompt, request),
                 write_sampling(sampling, self.ends(sampling), incremental=incremental),
                 f"r{next(self._ids)}",
                 lora_request=self._loras[request.adapter] if request.adapter else None,
@@ -154,10 +156,32 @@ class VllmGenerator(TextGenerator):
                 yield read_output(output.outputs[0], sampling)
         except EngineDeadError as error:
             raise NotReady(f"the model does not answer: {self.health() or DEAD}") from error
+        except BadRequest:
+            raise
         except (VLLMClientError, ValueError) as error:
             raise BadRequest(f"the engine refuses this request: {str(error)[:300]}") from error
         except Exception as error:
             raise EngineError(f"generation failed ({type(error).__name__})") from error
+
+    def check_images(self, request: GenerationRequest) -> None:
+        """See TextGenerator."""
+        if not self._engine.model_config.is_multimodal_model:
+            super().check_images(request)
+
+    def template_messages(self, request: GenerationRequest) -> Any:
+        """See TextGenerator: with the model's placeholders where images are to go."""
+        if not any(images_in(request.prompt)):
+            return request.prompt
+        return self._read_chat(request)[0]
+
+    def _read_chat(self, request: GenerationRequest) -> tuple[Any, Any]:
+        return read_chat(self._engine.model_config, self.tokenizer, request.prompt, request.tools)
+
+    async def _with_pictures(self, prompt: list[int], request: GenerationRequest) -> dict[str, Any]:
+        if not any(images_in(request.prompt)):
+            return {"prompt_token_ids": prompt}
+        _, pictures = await in_thread(self._read_chat, request)
+        return {"prompt_token_ids": prompt, "multi_modal_data": pictures}
 
     async def score(self, prompt: list[int], count: int, adapter: str | None) -> list[TokenLogprob]:
         """See TextGenerator: vLLM tells them with an answer of at least one token."""
