@@ -31,6 +31,7 @@ from sm_serve.engines.text import IncrementalDecoder, StopMatcher
 from sm_serve.engines.token_text import TokenTexts
 from sm_serve.engines.turns import EXTRA_SHARE, Turns
 from sm_serve.errors import BadPrompt, BadRequest, EngineError, adapter_not_found
+from sm_serve.schemas.images import images_in
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +121,7 @@ class TextGenerator(ABC):
 
     async def _answered(self, request: GenerationRequest) -> AsyncGenerator[Delta]:
         request = self.check_beams(request)
+        self.check_images(request)
         prompt = await self._tokenize(request)
         sampling = self._limit(bounded(request, self.prefix_length(len(prompt))), len(prompt))
         self._check(sampling)
@@ -193,6 +195,7 @@ class TextGenerator(ABC):
 
     async def tokens(self, request: GenerationRequest) -> list[int]:
         """See TokenReader."""
+        self.check_images(request)
         return await self._tokenize(request)
 
     def token_text(self, token: int) -> str:
@@ -218,13 +221,15 @@ class TextGenerator(ABC):
             )
         try:
             text = self.tokenizer.apply_chat_template(
-                prompt,
+                self.template_messages(request),
                 tools=request.tools,
                 add_generation_prompt=not request.continue_final_message,
                 continue_final_message=request.continue_final_message,
                 tokenize=False,
                 **request.template_variables,
             )
+        except BadRequest:
+            raise
         except Exception as error:  # templates raise whatever their authors chose
             raise BadPrompt(f"the chat template refuses these messages: {error}") from error
         # As apply_chat_template itself would go on: the template writes special tokens.
@@ -233,6 +238,10 @@ class TextGenerator(ABC):
             prefix = self.tokenizer(request.answer_prefix, add_special_tokens=False)
             return [*ids, *prefix["input_ids"]]
         return ids
+
+    def template_messages(self, request: GenerationRequest) -> Any:
+        """The messages as the chat template takes them."""
+        return request.prompt
 
     def _encode_text(self, text: str, truncate: int | None, **options: Any) -> list[int]:
         """A text's tokens: none of a far too long one, the last alone of one to be cut."""
@@ -270,6 +279,14 @@ class TextGenerator(ABC):
                 code="invalid_parameter",
             )
         return request
+
+    def check_images(self, request: GenerationRequest) -> None:
+        """BadRequest where messages hold an image that this model or engine does not take."""
+        for where, _ in images_in(request.prompt):
+            raise BadRequest(
+                f"{where} is an image, and this model is served with text alone: leave it out, or"
+                " serve one that takes images with SM_SERVE_ENGINE=vllm"
+            )
 
     def prefix_length(self, prompt: int) -> int:
         """What `max_length` counts beside the new tokens: of a decoder, its prompt."""
