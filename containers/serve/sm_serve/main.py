@@ -13,6 +13,7 @@ from types import FrameType
 
 import uvicorn
 
+from sm_serve.compat import start_compatibly
 from sm_serve.config import Settings, load_settings
 from sm_serve.errors import StartupError
 from sm_serve.http_protocol import HttpProtocol
@@ -146,6 +147,7 @@ def bind(settings: Settings) -> socket.socket:
 
 def main() -> int:
     """Runs the server; the exit code is 0 after a signal and 1 when it could not start."""
+    start_compatibly()
     try:
         settings = load_settings()
         configure_logging(settings.log_level)
