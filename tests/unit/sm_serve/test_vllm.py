@@ -95,14 +95,3 @@ def test_the_largest_adapter_decides_the_rank(tmp_path):
     (tmp_path / "adapter_config.json").write_text('{"r": 1024}')
     with pytest.raises(StartupError, match="rank 1024"):
         engine.engine_arguments(artefact, Settings(), config)
-
-
-def test_the_model_is_dealt_to_as_many_gpus_as_its_heads_allow(monkeypatch):
-    import torch
-
-    config = types.SimpleNamespace(
-        get_text_config=lambda: types.SimpleNamespace(num_attention_heads=12)
-    )
-    for count, expected in ((0, 1), (1, 1), (4, 4), (8, 6)):
-        monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
-        assert engine.tensor_parallel(config) == expected

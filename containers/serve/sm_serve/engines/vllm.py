@@ -21,6 +21,7 @@ from sm_serve.engines import loading
 from sm_serve.engines.adapter_files import check_adapter
 from sm_serve.engines.generation import TextGenerator, TokenChunk
 from sm_serve.engines.protocol import ConstraintKind, GenerationRequest, Sampling, TokenLogprob
+from sm_serve.engines.vllm_sizes import spread
 from sm_serve.errors import (
     BadRequest,
     Conflict,
@@ -184,7 +185,7 @@ def engine_arguments(artefact: Artefact, settings: Settings, config: Any) -> dic
     arguments: dict[str, Any] = {
         "model": str(artefact.base),
         "dtype": settings.dtype,
-        "tensor_parallel_size": tensor_parallel(config),
+        **spread(artefact, config),
         "max_num_seqs": settings.max_in_flight,
         "trust_remote_code": settings.trust_remote_code,
         "load_format": "auto" if settings.allow_pickle_weights else "safetensors",
@@ -210,15 +211,6 @@ def adapter_rank(path: Path) -> int:
     """The largest rank in an adapter."""
     config = json.loads((path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     return int(max([config.get("r", 8), *(config.get("rank_pattern") or {}).values()]))
-
-
-def tensor_parallel(config: Any) -> int:
-    """How many GPUs share the model: as many as its attention heads can be dealt to."""
-    import torch
-
-    heads = int(config.get_text_config().num_attention_heads)
-    count = max(int(torch.cuda.device_count()), 1)
-    return max(size for size in range(1, count + 1) if heads % size == 0)
 
 
 def write_sampling(sampling: Sampling, eos: frozenset[int], *, incremental: bool) -> Any:
