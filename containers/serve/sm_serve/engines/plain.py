@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from sm_serve.config import Settings
+from sm_serve.engines.devices import on_device
 from sm_serve.engines.generation import TokenChunk
 from sm_serve.engines.local import LocalGenerator
 from sm_serve.engines.sampling import Choice, choose
@@ -80,7 +81,7 @@ class PlainGenerator(LocalGenerator):
                 continue
             self._busy, self._last_token = True, time.monotonic()
             try:
-                with self._running:
+                with self._running, on_device(self.model.device):
                     self._run(job)
                 job.send(None)
             except Exception as error:
