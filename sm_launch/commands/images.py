@@ -76,14 +76,12 @@ def build(
 
 @images.command("flash-attn-wheel")
 @click.option("--base-image", help="The image's base. Default: the Dockerfile's.")
-@click.option("--devel-image", help="With nvcc and the same Python. Default: the Dockerfile's.")
 @click.option("--max-jobs", default=2, show_default=True, help="Compilers at once, 9 GB each.")
 @click.option("--index-url", help="A package index instead of PyPI.")
 @click.option("--ca-bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @json_option
 def flash_attn_wheel(
     base_image: str | None,
-    devel_image: str | None,
     max_jobs: int,
     index_url: str | None,
     ca_bundle: Path | None,
@@ -94,7 +92,6 @@ def flash_attn_wheel(
 
     made = library.build_wheel(
         base_image=base_image,
-        devel_image=devel_image,
         max_jobs=max_jobs,
         index_url=index_url,
         ca_bundle=ca_bundle,

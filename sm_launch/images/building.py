@@ -96,7 +96,7 @@ def build(
         labels = _labels(root, image, flavor, tag, lock)
         docker("buildx", "build", "--load", "--tag", uri, *_ONE_MANIFEST, *labels,
                *_cache_to(cache, image, flavor), *context, show=True)  # fmt: skip
-        materials = write_sbom(root, image, tag, flavor, context) if sbom else None
+        materials = write_sbom(root, image, tag, flavor, lock, context) if sbom else None
         built.append(Image(f"sm-{image}", uri, None, size(uri), materials))
     return built
 

@@ -21,7 +21,6 @@ def build_wheel(
     *,
     root: Path | None = None,
     base_image: str | None = None,
-    devel_image: str | None = None,
     max_jobs: int = _MAX_JOBS,
     index_url: str | None = None,
     ca_bundle: Path | None = None,
@@ -34,7 +33,6 @@ def build_wheel(
     Args:
         root: the repository; default: the one that this module is in.
         base_image: the image's base; default: the Dockerfile's.
-        devel_image: base image with nvcc and the same Python; default: the Dockerfile's.
         max_jobs: compilers at once; each takes up to 9 GB of memory.
         index_url: package index instead of PyPI.
         ca_bundle: certificates of a company proxy, for the build only; default: the system's.
@@ -45,8 +43,6 @@ def build_wheel(
     root = root or repository()
     arguments = build_arguments("gpu", base_image, "", index_url)
     arguments += ["--build-arg", f"MAX_JOBS={max_jobs}"]
-    if devel_image:
-        arguments += ["--build-arg", f"CUDA_DEVEL_IMAGE={devel_image}"]
     wheelhouse = root / "containers" / "wheelhouse" / "gpu"
     before = set(wheelhouse.glob("flash_attn-*.whl"))
     docker("buildx", "build", "--target", "flash-attn-wheel",
