@@ -56,6 +56,7 @@ def checkout(tmp_path, monkeypatch):
         (folder / "file").write_text(uuid.uuid4().hex)
         (folder / "Dockerfile").write_text(SCRATCH.format(image=image))
     monkeypatch.setattr(building, "_fill_wheelhouse", lambda root: True)
+    (tmp_path / "containers" / "bases.txt").write_text("cpu debian:bookworm-slim\n")
     (tmp_path / ".gitignore").write_text("build\n")
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", "-A")
