@@ -19,8 +19,9 @@ from sm_serve.artefact import ADAPTER_CONFIG, Artefact
 from sm_serve.config import Settings
 from sm_serve.engines import loading
 from sm_serve.engines.adapter_files import check_adapter
-from sm_serve.engines.generation import TextGenerator, TokenChunk
+from sm_serve.engines.generation import TextGenerator
 from sm_serve.engines.protocol import ConstraintKind, GenerationRequest, Sampling, TokenLogprob
+from sm_serve.engines.writing import TokenChunk
 from sm_serve.errors import (
     BadRequest,
     Conflict,
