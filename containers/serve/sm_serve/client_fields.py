@@ -12,7 +12,6 @@ from sm_serve.field_table import (
     MAX_TOKENS,
     MESSAGE,
     TEXT,
-    TOKEN_IDS,
     array,
     labels,
     refused,
@@ -86,4 +85,8 @@ TOKENIZE = (
     *refused("add_special_tokens", "add_generation_prompt", off=(True,)),
     *refused("chat_template", "mm_processor_kwargs"),
 )
-DETOKENIZE = (MODEL, Field("tokens", shaped(TOKEN_IDS, [5], list, "give token ids"), required=True))
+DETOKENIZE = (
+    MODEL,
+    Field("tokens", shaped(array({"type": "integer", "minimum": 0}), [5], list, "give token ids"),
+          required=True),
+)  # fmt: skip

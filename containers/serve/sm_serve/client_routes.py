@@ -31,6 +31,7 @@ from sm_serve.handler import EngineHandler
 from sm_serve.schemas import invocation as wire
 from sm_serve.schemas import media, ranking
 from sm_serve.schemas.openai import read_messages, read_variables, require_object
+from sm_serve.schemas.tools import read_tools
 from sm_serve.service import Service
 
 Answering = Callable[[EngineHandler, Incoming], Awaitable[Answer]]
@@ -112,15 +113,7 @@ async def tokenize(handler: EngineHandler, request: Incoming) -> Answer:
     given = [name for name in ("prompt", "messages", "inputs") if name in fields]
     if len(given) != 1:
         raise BadRequest("give one of prompt, messages and inputs")
-    prompt = fields[given[0]]
-    prompt = read_messages(prompt) if given == ["messages"] else prompt
-    asked = GenerationRequest(
-        prompt,
-        tools=fields.get("tools"),
-        continue_final_message=fields.flag("continue_final_message"),
-        template_variables=read_variables(fields),
-    )
-    ids = await engine.tokens(asked)
+    ids = await engine.tokens(read_prompt(fields, given[0]))
     names = [engine.token_text(token) for token in ids]
     if given == ["inputs"]:
         return written([{"id": i, "text": name} for i, name in zip(ids, names, strict=True)])
@@ -129,10 +122,28 @@ async def tokenize(handler: EngineHandler, request: Incoming) -> Answer:
     return written(found)
 
 
+def read_prompt(fields: Values, name: str) -> GenerationRequest:
+    """What is to be tokenized: a text, or messages with what else their template reads."""
+    if name == "messages":
+        use = read_tools(fields)
+        return GenerationRequest(
+            read_messages(fields[name]),
+            tools=use.tools if use else None,
+            continue_final_message=fields.flag("continue_final_message"),
+            template_variables=read_variables(fields),
+        )
+    for other in ("tools", "continue_final_message", "chat_template_kwargs"):
+        if fields.get(other):
+            raise fields.wrong(other, fields[other], f"it is for messages, not for {name}")
+    return GenerationRequest(fields[name])
+
+
 async def detokenize(handler: EngineHandler, request: Incoming) -> Answer:
     """vLLM's /detokenize."""
     fields = Values(DETOKENIZE, require_object(await handler.read_json(request)))
-    return written({"prompt": reader(handler).text_of(fields.get("tokens", []))})
+    if "tokens" not in fields:
+        raise BadRequest("tokens is missing: give a list of token ids")
+    return written({"prompt": reader(handler).text_of(fields["tokens"])})
 
 
 async def embed(handler: EngineHandler, request: Incoming) -> Answer:

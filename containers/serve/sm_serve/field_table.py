@@ -267,7 +267,11 @@ RESPONSE_FORMAT = shaped(
     {"type": "object", "properties": {"format": OBJECT}}, {"format": {"type": "json_object"}},
     dict, "give an object",
 )  # fmt: skip
+VLLMS = ("top_k", "min_p", "min_tokens", "stop", "seed", "ignore_eos", "repetition_penalty",
+         "frequency_penalty", "presence_penalty", "logit_bias", "chat_template_kwargs")  # fmt: skip
+"""Fields of chat that vLLM takes in the Responses API as well."""
 RESPONSES = (
+    *(field for field in CHAT if field.name in VLLMS),
     Field("input", shaped({"anyOf": [TEXT, array(OBJECT, minItems=1)]}, "x", (str, list),
                           "give a text or a list of items"), required=True),
     Field("model", text(example="mood")),

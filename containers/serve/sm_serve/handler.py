@@ -24,6 +24,7 @@ from sm_serve.engines.protocol import (
     GenerationRequest,
     Generator,
     Predictor,
+    Sampling,
     Task,
 )
 from sm_serve.errors import (
@@ -84,8 +85,8 @@ WARM_UP: Mapping[Task, Call] = {
     Task.EMBEDDING: Call(["warm up"]),
     Task.QUESTION_ANSWERING: Call([{"question": "warm?", "context": "warm up"}]),
     Task.FILL_MASK: Call(["warm [MASK] <mask>"]),  # of BERT's kin and of RoBERTa's
-    Task.TEXT_GENERATION: Call(["warm up"], {"max_new_tokens": 2}),
 }
+WARM_UP_PROMPT = GenerationRequest("warm up", Sampling(max_new_tokens=2))
 
 
 class EngineHandler:
@@ -261,6 +262,10 @@ class EngineHandler:
 
     async def warm_up(self) -> None:
         """See Handler."""
+        if self._generator is not None:
+            async for _ in self._generator.generate(WARM_UP_PROMPT):
+                pass
+            return
         call = WARM_UP.get(self.engine.task)
         if call is None:
             return

@@ -99,6 +99,7 @@ def serve(pool, language_model_dir):
                 assert isinstance(engine, kind)
                 stack.callback(engine.close)
                 made[name, task] = EngineHandler(engine, settings)
+                asyncio.run(made[name, task].warm_up())
             return made[name, task]
 
         yield handler

@@ -184,7 +184,7 @@ class TextGenerator(ABC):
             size = next((i for i, t in enumerate(tokens, 1) if t in ends), len(tokens))
             self._tokens_total += size
             yield Delta(
-                str(self.tokenizer.decode(tokens, skip_special_tokens=True)),
+                self.texts.read(tokens[:size]),
                 tokens=tuple(tokens[:size]),
                 finish_reason="stop" if size and tokens[size - 1] in ends else "length",
                 prompt_tokens=len(prompt),
@@ -305,7 +305,7 @@ class TextGenerator(ABC):
         if len(prompt) > self.context and not truncate:
             raise self._too_long(str(len(prompt)))
         for index, token in enumerate(prompt):
-            if not isinstance(token, int) or not 0 <= token < self.vocabulary:
+            if type(token) is not int or not 0 <= token < self.vocabulary:
                 raise BadPrompt(
                     f"token {index} of the prompt is {token!r}: give ids from 0 to"
                     f" {self.vocabulary - 1}"

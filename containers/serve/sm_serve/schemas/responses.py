@@ -12,6 +12,7 @@ from typing import Any
 from sm_serve.engines.protocol import UNTOLD, Sampling
 from sm_serve.errors import BadRequest
 from sm_serve.field_table import RESPONSES as FIELDS
+from sm_serve.field_table import VLLMS
 from sm_serve.fields import Values
 from sm_serve.schemas import openai
 from sm_serve.schemas.openai import Job, require_object
@@ -50,7 +51,7 @@ def parse_responses(body: Any, defaults: Sampling = UNTOLD) -> Asked:
         "tool_choice": _read_choice(fields),
         "reasoning_effort": _read_effort(fields),
     }
-    for name in ("model", "temperature", "top_p", "stream", "parallel_tool_calls"):
+    for name in ("model", "temperature", "top_p", "stream", "parallel_tool_calls", *VLLMS):
         chat[name] = fields.get(name)
     if not chat["tools"]:  # true by clients' default, of tools that are not there
         chat["parallel_tool_calls"] = None
