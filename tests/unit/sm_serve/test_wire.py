@@ -15,7 +15,7 @@ from sm_serve.errors import BadRequest, NotAcceptable, ServeError, UnsupportedMe
 from sm_serve.field_table import CHAT
 from sm_serve.fields import Values
 from sm_serve.openai_routes import route_attribute
-from sm_serve.schemas import documents, media, openai
+from sm_serve.schemas import documents, media, openai, openai_writer
 from sm_serve.schemas import invocation as wire
 from sm_serve.schemas.constraints import read_constraint
 from sm_serve.schemas.generation import read_options
@@ -262,7 +262,7 @@ def test_wrong_biases_are_named(biases):
 def test_usage_counts_each_prompt_once():
     job = openai.parse_generation(openai.CHAT, {"messages": [{"role": "user"}], "n": 2})
     answer = Delta("x", finish_reason="stop", prompt_tokens=7, completion_tokens=3)
-    whole = openai.Writer(job, "m", "id").whole([answer, answer])
+    whole = openai_writer.Writer(job, "m", "id").whole([answer, answer])
     assert whole["usage"] == {"prompt_tokens": 7, "completion_tokens": 6, "total_tokens": 13}
 
 

@@ -20,6 +20,7 @@ ENGINES = {
     "token-classification": "sm_serve.engines.token_classification:TokenClassificationEngine",
     "question-answering": "sm_serve.engines.question_answering:QuestionAnsweringEngine",
     "feature-extraction": "sm_serve.engines.embedding:EmbeddingEngine",
+    "fill-mask": "sm_serve.engines.mask_filling:MaskFillingEngine",
     "continuous": "sm_serve.engines.continuous:ContinuousGenerator",
     "vllm": "sm_serve.engines.vllm:VllmGenerator",
     "transformers": "sm_serve.engines.plain:PlainGenerator",

@@ -25,7 +25,7 @@ from sm_serve.background import in_thread
 from sm_serve.config import VLLM_PREFIX, Settings
 from sm_serve.engines import loading
 from sm_serve.engines.adapter_files import check_adapter
-from sm_serve.engines.generation import TextGenerator, TokenChunk
+from sm_serve.engines.generation import TextGenerator
 from sm_serve.engines.grammar import REMEMBERED, Grammars
 from sm_serve.engines.protocol import (
     Constraint,
@@ -38,6 +38,7 @@ from sm_serve.engines.revival import Revival
 from sm_serve.engines.vllm_arguments import FILE, given_arguments, parse_arguments
 from sm_serve.engines.vllm_images import read_chat
 from sm_serve.engines.vllm_sizes import PARALLEL, spread
+from sm_serve.engines.writing import TokenChunk
 from sm_serve.errors import (
     BadRequest,
     Conflict,
