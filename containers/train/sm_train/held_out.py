@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-_LOSS = "loss"
+_LOSS, _NLL, _REST = "loss", "eval_nll_loss", "loss of rows"
 Weigh = Callable[[Mapping[str, Any]], float]
 
 
@@ -34,8 +34,8 @@ _KINDS = {
     "sft": _Kind(1, "labels", dict.fromkeys((_LOSS, "entropy", "mean_token_accuracy"), (0,))),
     "dpo": _Kind(2, "completion_mask", {**_PAIR, "logits/rejected": (1,)}),
     "reward": _Kind(2),
-    "cpo": _Kind(1),
-    "orpo": _Kind(1),
+    "cpo": _Kind(1, "chosen_labels", {_NLL: (0,)}),
+    "orpo": _Kind(1, "chosen_attention_mask", {_NLL: (0,)}),
 }
 """Not those whose loss compares the rows of a batch, nor those that sample answers."""
 _EXTREMES = {"min_reward": min, "max_reward": max}
@@ -77,6 +77,8 @@ class _Scores:
             found = self._step(model, inputs, *rest, **named)
         values = {name: listed[-1] for name, listed in self._kept().items() if listed}
         values[_LOSS] = float(found[0].mean())
+        if _NLL in values:
+            values[_REST] = values.pop(_LOSS) - self._nll_share() * values[_NLL]
         self._batches.append((values, weights))
         return found
 
@@ -87,12 +89,18 @@ class _Scores:
         self._batches.clear()
         output = self._loop(*arguments, **named)
         together = weighed(gather_object(list(self._batches)))
+        if _NLL in together:
+            together[_LOSS] = together.pop(_REST) + self._nll_share() * together[_NLL]
         prefix = named.get("metric_key_prefix", "eval")
         if f"{prefix}_{_LOSS}" in output.metrics:
             output.metrics[f"{prefix}_{_LOSS}"] = together[_LOSS]
         kept = self._kept()
         kept.update({name: [value] for name, value in together.items() if name != _LOSS})
         return output
+
+    def _nll_share(self) -> float:
+        """How much of the chosen answers' loss, a mean of tokens, is in the loss."""
+        return float(getattr(self._trainer, "cpo_alpha", 1.0))
 
     def _kept(self) -> Any:
         """Where the trainer itself lists what it measures, by name."""
@@ -116,7 +124,7 @@ class _Scores:
         if not self._kind.of_tokens:
             return weights
         mask = inputs[self._kind.mask][..., 1:]
-        learnt = (mask != -100) if self._kind.mask == "labels" else mask
+        learnt = (mask != -100) if self._kind.mask.endswith("labels") else mask
         counts = [float(part.sum()) for part in learnt.chunk(self._kind.sequences)]
         for name, places in self._kind.of_tokens.items():
             weights[name] = sum(counts[place] for place in places) if real else 0.0
