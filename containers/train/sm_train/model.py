@@ -280,10 +280,18 @@ class Attention:
     why: str
 
 
+# FlashAttention's versions by the GPU's compute capability, the best first: 3 is made for Hopper
+# alone, 4 for Blackwell of the data centre and Hopper (a beta: on Hopper behind the others).
+_FLASH_VERSIONS = {8: (2,), 9: (3, 2, 4), 10: (4, 2), 12: (2,)}
+
+
 def choose_attention(options: ModelArguments) -> Attention:
-    """The one that was asked for, else the fastest that this GPU and what is installed allow."""
+    """The one that was asked for, else the fastest that this GPU and what is installed allow.
+
+    Nothing is fetched for it: Hub kernels are taken where attn_implementation names them.
+    """
     import torch
-    from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
+    import transformers.utils as library
 
     if options.attn_implementation:
         return Attention(options.attn_implementation, "as attn_implementation says")
@@ -292,11 +300,11 @@ def choose_attention(options: ModelArguments) -> Attention:
     major = torch.cuda.get_device_capability()[0]
     if major < 8:
         return Attention(None, f"FlashAttention needs compute capability 8, this GPU has {major}")
-    if major == 9 and is_flash_attn_3_available():
-        return Attention("flash_attention_3", "Hopper GPU, flash-attn 3 is installed")
-    if is_flash_attn_2_available():
-        return Attention("flash_attention_2", "flash-attn is installed")
-    return Attention(None, "flash-attn is not installed")
+    for version in _FLASH_VERSIONS.get(major, ()):
+        if getattr(library, f"is_flash_attn_{version}_available")():
+            return Attention(f"flash_attention_{version}", f"flash-attn {version} is installed")
+    fitting = " or ".join(f"flash-attn {v}" for v in _FLASH_VERSIONS.get(major, ())) or "none known"
+    return Attention(None, f"not installed: {fitting}, for compute capability {major}")
 
 
 def _quantization(options: ModelArguments) -> Any:

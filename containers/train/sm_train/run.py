@@ -22,6 +22,7 @@ from sm_train.callbacks import (
 from sm_train.checkpoints import last_complete, seal
 from sm_train.end_of_turn import show_bias
 from sm_train.errors import StoppedBySignalError, UserError
+from sm_train.held_out import score_by_rows
 from sm_train.job import TOKENISED, Job
 from sm_train.memory import halvings, smaller_batch
 from sm_train.model import mixed_precision, widen_trained
@@ -164,6 +165,7 @@ def fit(job: Job, trainer: Any) -> None:
     widen_trained(trainer.model, trainer.args)
     check_sampling(trainer)
     evaluate_in_order(trainer)
+    score_by_rows(trainer, job.config.method.name)
     show_bias(trainer.model)
     trainer.remove_callback(PrinterCallback)  # it would print every event a second time
     checkpoint = agreed_checkpoint(job.paths.checkpoints, trainer.args.world_size)

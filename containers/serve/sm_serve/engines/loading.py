@@ -23,6 +23,7 @@ MODEL_CLASSES = {
     "token-classification": "AutoModelForTokenClassification",
     "question-answering": "AutoModelForQuestionAnswering",
     "feature-extraction": "AutoModel",
+    "fill-mask": "AutoModelForMaskedLM",
     "text-generation": "AutoModelForCausalLM",
 }
 TOKENIZER_FILES = (

@@ -7,6 +7,9 @@ from typing import Any
 
 from sm_serve.artefact import Artefact
 
+PARALLEL = frozenset(
+    f"{kind}_parallel_size" for kind in ("tensor", "data", "pipeline", "prefill_context")
+)
 SHARE = 0.4
 """Of a GPU's memory that weights may take: the cache of keys and values wants the rest."""
 VOCABULARY_STEP = 64  # vLLM pads the vocabulary to a multiple (VocabParallelEmbedding)
