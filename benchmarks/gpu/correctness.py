@@ -29,6 +29,7 @@ from jobs import (
 
 _FEW = {"max_steps": 4, "per_device_train_batch_size": 4, "save_strategy": "no"}
 _LEARNS = {"max_steps": 12, "learning_rate": 1e-3, "warmup_steps": 0}
+_ROOM = 30 << 30  # bytes that are left for a batch which wants twice as much
 _LEAST_SAME = 0.5
 """Of answers in half precision: random weights have near ties, which rounding decides."""
 
@@ -111,7 +112,7 @@ def memory() -> dict[str, Any]:
     import torch
 
     free, _ = torch.cuda.mem_get_info()
-    held = torch.empty(max(0, free - (8 << 30)), dtype=torch.uint8, device="cuda")
+    held = torch.empty(max(0, free - _ROOM), dtype=torch.uint8, device="cuda")
     settings = {"max_steps": 2, "per_device_train_batch_size": 256, "save_strategy": "no"}
     done = train("memory", "sft", auto_find_batch_size=True, activation_checkpointing=False,
                  **settings)  # fmt: skip

@@ -49,7 +49,7 @@ STEPS = (
     Step("vllm", 180, (*_TRAIN, *_SERVE, "vllm"), gpu_only="a GPU for vLLM"),
     Step("continuous", 120, (*_TRAIN, *_SERVE)),
     Step("preferences", 90),
-    Step("memory", 75, gpu_only="a GPU's memory"),
+    Step("memory", 90, gpu_only="a GPU's memory"),
     Step("resume", 75),
     Step("mfu-1b-lora", 60),
     Step("mfu-1b-full", 60, gpu_only=_SAME),
