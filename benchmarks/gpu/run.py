@@ -35,6 +35,8 @@ sys.path += [str(ROOT / "containers" / name) for name in ("train", "serve")]
 
 from steps import STEPS, Step, perform  # noqa: E402
 
+from sm_train.devices import gpu_count  # noqa: E402
+
 BUDGET_SECONDS = 690
 _LEAST_SECONDS = 20  # no step is worth beginning with less
 _SLOWER = 4  # a busy CPU of a test machine
@@ -53,6 +55,8 @@ def main() -> int:
                 f"{step.name:14} {step.limit:4} s  {_reason(step, options, environment) or 'runs'}"
             )
         return 0
+    if not options.cpu and not gpu_count():
+        raise SystemExit("the driver shows no GPU: look at nvidia-smi, or give --cpu for a dry run")
     out.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + options.budget
     failed = 0
@@ -98,7 +102,7 @@ def _reason(step: Step, options: argparse.Namespace, environment: dict[str, str]
     missing = [name for name in wanted if not _is_there(name, environment)]
     if missing:
         return f"{', '.join(missing)} not installed"
-    if step.gpus > 1 and not options.cpu and _gpus() < step.gpus:
+    if step.gpus > 1 and not options.cpu and gpu_count() < step.gpus:
         return f"needs {step.gpus} GPUs"
     return None
 
@@ -108,11 +112,6 @@ def _is_there(name: str, environment: dict[str, str]) -> bool:
     return importlib.util.find_spec(name) is not None or any(
         (Path(place) / name).exists() for place in places
     )
-
-
-def _gpus() -> int:
-    found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return found.stdout.count("GPU ")
 
 
 def _environment(options: argparse.Namespace, work: Path) -> dict[str, str]:
