@@ -43,7 +43,9 @@ def main() -> None:
     _pip("download", options.out, _pinned(_BINARY, versions), "--only-binary=:all:",
          f"--python-version={options.python}",
          *(f"--platform={name}" for name in _PLATFORMS))  # fmt: skip
-    _pip("wheel", options.out, _pinned(_SOURCE, versions))
+    # Our own for their versions; the code that runs is the checkout's.
+    ours = [str(ROOT / "containers" / name) for name in ("train", "serve")]
+    _pip("wheel", options.out, [*_pinned(_SOURCE, versions), *ours])
     for wheel in options.out.glob("bitsandbytes-*.whl"):
         keep_one_cuda(wheel, options.cuda)
     size = sum(path.stat().st_size for path in options.out.glob("*.whl"))
