@@ -24,7 +24,7 @@ PROJECTS := pyproject.toml containers/train/pyproject.toml containers/serve/pypr
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--override locks/overrides.txt --custom-compile-command 'make lock'
 
-.PHONY: help demo test test-fast test-vllm test-gpu-build lint format build push flash-attn-wheel bases audit lock schemas setup setup-docker setup-dev clean
+.PHONY: help demo test test-fast test-vllm test-gpu test-gpu-build lint format build push flash-attn-wheel bases audit lock schemas setup setup-docker setup-dev clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -44,6 +44,9 @@ test-vllm: .venv-vllm/.installed ## The engine of vLLM for real, by its CPU buil
 
 test-gpu-build: setup-dev ## Build both GPU images on plain Debian and run in them what needs no GPU
 	TEST_GPU_BUILD=1 $(BIN)/python -m pytest tests/local_mode/test_gpu_build.py $(PYTEST_ARGS)
+
+test-gpu: setup-dev ## Both GPU images on this machine's GPUs (BASE_IMAGE=… for another base)
+	TEST_GPU=1 $(BIN)/python -m pytest tests/local_mode/test_gpu.py $(PYTEST_ARGS)
 
 lint: setup-dev ## Format, lint, strict types, import rules
 	$(BIN)/ruff format --check .

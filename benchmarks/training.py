@@ -18,6 +18,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,7 @@ from harness import begin, in_turn, parser, ratio, spreads, write
 SHAPES = {
     "tiny": (2, 64, 128, 4, 2, 1000),
     "small": (6, 320, 1024, 5, 5, 4000),
+    "0.5b": (24, 896, 4864, 14, 2, 32000),
     "1b": (16, 2048, 8192, 32, 8, 32000),
     "8b": (32, 4096, 14336, 32, 8, 32000),
 }
@@ -92,19 +94,24 @@ def write_model(folder: Path, shape: str, dtype: str) -> int:
     )
     set_seed(0)
     torch.set_default_dtype(getattr(torch, dtype))
-    model = LlamaForCausalLM(config)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):  # billions of numbers
+        model = LlamaForCausalLM(config)
     torch.set_default_dtype(torch.float32)
     model.save_pretrained(folder)
     return int(model.num_parameters())
 
 
-def write_rows(file: Path, count: int, longest: int, words: int) -> None:
-    """Texts of log-normal length: half are under a tenth of the longest, few are near it."""
+def write_rows(file: Path, count: int, longest: int, words: int, *, full: bool = False) -> None:
+    """Texts of log-normal length: half are under a tenth of the longest, few are near it.
+
+    `full`: all of them are as long as the longest.
+    """
     chance = random.Random(11)
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w") as out:
         for _ in range(count):
-            length = min(longest - 1, max(8, int(chance.lognormvariate(0, 1) * longest / 12)))
+            drawn = longest if full else int(chance.lognormvariate(0, 1) * longest / 12)
+            length = min(longest - 1, max(8, drawn))
             text = " ".join(f"w{chance.randrange(3, words)}" for _ in range(length))
             out.write(json.dumps({"text": text}) + "\n")
 
@@ -173,8 +180,8 @@ class Watch:
 
 
 def gpu_memory() -> float:
-    """GB in use on the first GPU; 0 without one."""
-    if not Path("/dev/nvidia0").exists():
+    """GB in use on the first GPU; 0 without one. The driver is asked: WSL2 has none in /dev."""
+    if not shutil.which("nvidia-smi"):
         return 0.0
     command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "-i", "0"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout
@@ -249,9 +256,11 @@ def run_ours(work: Path, options: argparse.Namespace, **others: str) -> Run:
     (base / "input" / "data").mkdir()
     (base / "input" / "data" / "train").symlink_to(work / "data")
     module = "sm_train.entry:main"
-    train = str(Path(sys.executable).with_name("train"))
+    train = Path(sys.executable).with_name("train")
+    # On a machine that has but our code, the toolkit's command is not there.
+    command = [str(train)] if train.exists() else [sys.executable, "-m", "sm_train.entry"]
     return Watch(
-        [train], base, SAGEMAKER_BASE_DIR=str(base), SAGEMAKER_TRAINING_MODULE=module
+        command, base, SAGEMAKER_BASE_DIR=str(base), SAGEMAKER_TRAINING_MODULE=module
     ).result()
 
 

@@ -40,8 +40,16 @@ def jobs(tmp_path, built, model):
     return Jobs(tmp_path, built["sm-train"].uri, model)
 
 
+@pytest.fixture
+def new_jobs(tmp_path):
+    """Jobs of another image, on a model of the caller's."""
+    return lambda image, model: Jobs(tmp_path, image, model)
+
+
 class Jobs:
     """Training jobs on a few rows of generated text."""
+
+    instance = "ml.m5.large"
 
     def __init__(self, root: Path, image: str, model: Path) -> None:
         self.session = DockerSession(root / "home")
@@ -81,7 +89,7 @@ class Jobs:
             ],
             OutputDataConfig={"S3OutputPath": (self.root / "out").as_uri()},
             ResourceConfig={
-                "InstanceType": "ml.m5.large",
+                "InstanceType": self.instance,
                 "InstanceCount": hosts,
                 "VolumeSizeInGB": 10,
             },

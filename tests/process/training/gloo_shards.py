@@ -1,6 +1,6 @@
 """`train` with shards on CPUs: accelerate knows them on accelerators only, FSDP2 itself does not.
 
-Run by torchrun in place of `sm_train.entry`.
+Each rank runs it in place of `sm_train.entry`.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from sm_train.checkpoints import (
     read_seals,
     remove_partial,
     seal,
+    stored_type,
     stored_weights,
     whole_steps,
 )
@@ -177,3 +178,26 @@ def test_disk_need_is_estimated_and_checked(tmp_path: Path) -> None:
     check_disk(Paths(tmp_path), 1)
     with pytest.raises(UserError, match=r"not enough disk: about 1000000\.00 GB"):
         check_disk(Paths(tmp_path), 10**15)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "found"),
+    [
+        ([("BF16", [8, 8]), ("F32", [8])], "bfloat16"),  # norms are often wider
+        ([("F32", [8, 8]), ("F16", [8])], "float32"),
+        ([("F16", [2])], "float16"),
+        ([("U8", [64]), ("F32", [8])], None),  # quantised
+        ([], None),
+    ],
+)
+def test_the_type_that_a_base_model_was_stored_in(
+    tensors: list[tuple[str, list[int]]], found: str | None, tmp_path: Path
+) -> None:
+    for number, (kind, shape) in enumerate(tensors):
+        header = json.dumps(
+            {"__metadata__": {}, "w": {"dtype": kind, "shape": shape, "data_offsets": [0, 0]}}
+        ).encode()
+        whole = len(header).to_bytes(8, "little") + header
+        (tmp_path / f"model-{number}.safetensors").write_bytes(whole)
+    assert stored_type(str(tmp_path)) == found
+    assert stored_type("owner/name") is None

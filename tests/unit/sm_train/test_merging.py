@@ -185,3 +185,18 @@ def test_a_base_model_is_read_again_and_not_as_the_gpu_had_it(tmp_path: Path, dt
     found = answers(AutoModelForCausalLM.from_pretrained(tmp_path / "out"))
     near = 1e-4 if dtype == "float32" else 0.05
     assert float((found - expected).abs().max()) < near * float(expected.abs().max())
+
+
+def test_a_base_that_is_quantised_in_its_files_exports_its_adapter_alone() -> None:
+    from torch import nn
+
+    from sm_train.arguments import ModelArguments
+    from sm_train.lora import check_mergeable
+
+    model = nn.Linear(2, 2)
+    model.is_quantized = True
+    lora = ModelArguments(use_peft=True)
+    with pytest.raises(UserError, match=r"export = 'merged': cannot be merged: .* quantised"):
+        check_mergeable(model, lora, "merged")
+    check_mergeable(model, lora, "adapter")
+    check_mergeable(model, replace(lora, load_in_4bit=True), "both")  # its files are whole
