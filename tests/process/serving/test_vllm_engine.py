@@ -22,8 +22,6 @@ CONTEXT = 1_000_000
 STARTS = {
     "SM_SERVE_ENGINE": "vllm",
     "SM_SERVE_VLLM_ENFORCE_EAGER": "true",
-    "SM_SERVE_VLLM_DISTRIBUTED_EXECUTOR_BACKEND": "uni",
-    "SM_SERVE_STALL_TIMEOUT": "30",
 }
 
 
@@ -89,7 +87,7 @@ def test_answers_are_those_of_generate_together_and_streamed(server):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda text: ask(server, text).json(), prompts))
     assert [each[0]["generated_text"] for each in answers] == list(map(generated, prompts))
-    body = {"prompt": prompts[0], "max_tokens": 12, "stream": True}
+    body = {"prompt": prompts[0], "max_tokens": 12, "temperature": 0, "stream": True}
     lines = server.client.post("/v1/completions", json=body).text.splitlines()
     pieces = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
     text = "".join(each["choices"][0]["text"] for each in pieces if each["choices"])
@@ -103,7 +101,7 @@ def test_a_constraint_is_held_and_an_endless_one_spoils_nobody(server):
     body = {"prompt": "hello", "max_tokens": 40, "structured_outputs": {"json": schema}}
     answer = server.client.post("/v1/completions", json=body).json()
     assert json.loads(answer["choices"][0]["text"])["a"] in (1, 2)
-    endless = {**body, "structured_outputs": {"regex": "((a{1,300}b){1,300}c){1,300}d"}}
+    endless = {**body, "structured_outputs": {"regex": "(((a{100}){100}){100}){100}"}}
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         refused = pool.submit(server.client.post, "/v1/completions", json=endless)
         time.sleep(0.2)

@@ -46,10 +46,16 @@ LENGTHS = {"max_length", "min_length"}
 
 @dataclass(frozen=True, slots=True)
 class TokenChunk:
-    """Tokens that a backend produced since the last chunk."""
+    """Tokens that a backend produced since the last chunk.
+
+    `prompt` is the prompt's length where images made it longer than its text; `full` says that
+    there is no room for more.
+    """
 
     tokens: tuple[int, ...]
     logprobs: tuple[TokenLogprob, ...] = ()
+    prompt: int = 0
+    full: bool = False
 
 
 class TextGenerator(ABC):
@@ -366,8 +372,9 @@ class _Writer:
         reason = None
         if chunk.tokens and chunk.tokens[-1] in self._eos:
             reason = "stop"
-        elif self._count >= self._limit:
+        elif self._count >= self._limit or chunk.full:
             reason = "length"
+        self._prompt = chunk.prompt or self._prompt
         text, logprobs = self._decode(chunk, last=reason is not None)
         self._pending = TokenChunk(
             self._pending.tokens + chunk.tokens, self._pending.logprobs + logprobs
