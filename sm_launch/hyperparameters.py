@@ -6,6 +6,7 @@ The container checks the same again. Here a typo costs milliseconds instead of a
 from __future__ import annotations
 
 import json
+import re
 from difflib import get_close_matches
 from importlib.resources import files
 from typing import Any
@@ -15,7 +16,8 @@ from sm_launch.config import HyperparameterValue
 from sm_launch.errors import UserInputError
 
 FIELD = "training.hyperparameters"
-_NO_METHODS = ("metric_definitions.json", "channels.json")
+_NO_METHODS = ("metric_definitions.json", "channels.json", "packages.json")
+_OUR_IMAGE = re.compile(r"(^|/)sm-train(?!:process)([:@]|$)")
 
 
 def methods() -> list[str]:
@@ -56,6 +58,30 @@ def check_hyperparameters(method: str, values: dict[str, HyperparameterValue]) -
             + "\n".join(f"  {problem}" for problem in problems),
             field=FIELD,
         )
+
+
+def check_image_has(image: str, values: dict[str, HyperparameterValue]) -> None:
+    """Refuse what needs a package that no training image of ours has, such as vLLM.
+
+    An image made from ours may have it: one whose repository has another name is taken to know.
+
+    Raises:
+        UserInputError: naming the key, the package and what to do instead.
+    """
+    if not _OUR_IMAGE.search(image):
+        return
+    text = (files("sm_launch.schemas") / "packages.json").read_text(encoding="utf-8")
+    for need in json.loads(text):
+        value = values.get(need["key"])
+        shown = value if isinstance(value, str) else json.dumps(value)
+        off = value is None or value is False
+        if not off and re.fullmatch(need["values"], shown, re.DOTALL | re.IGNORECASE):
+            raise UserInputError(
+                f"needs the package {need['modules'][0]}, which the image {image} does not have",
+                field=f"{FIELD}.{need['key']}",
+                value=value,
+                fix=f"{need['fix']}; or add it to an image made from this one, under another name",
+            )
 
 
 def is_integer(method: str, name: str) -> bool:

@@ -15,7 +15,11 @@ from sm_launch.aws_errors import LISTING, is_missing
 from sm_launch.causes import LAST_LOG_LINES, explain_failure
 from sm_launch.config import JobConfig
 from sm_launch.errors import LaunchError
-from sm_launch.hyperparameters import check_hyperparameters, metric_definitions
+from sm_launch.hyperparameters import (
+    check_hyperparameters,
+    check_image_has,
+    metric_definitions,
+)
 from sm_launch.paging import every
 from sm_launch.sessions.protocol import Session
 from sm_launch.staging import Stage, resolve_channels, resolve_model
@@ -65,6 +69,7 @@ def build_request(
         UserInputError: bad hyperparameters, missing data or a missing base model.
     """
     check_hyperparameters(config.training.method, config.training.hyperparameters)
+    check_image_has(image, config.training.hyperparameters)
     model = resolve_model(config)
     locations = resolve_channels(config)
     if model.location:

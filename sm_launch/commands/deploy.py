@@ -19,6 +19,7 @@ from sm_launch import (
 from sm_launch.commands.options import (
     Workplace,
     adopt_option,
+    announce_image,
     dry_run_option,
     echo_json,
     job_options,
@@ -153,6 +154,7 @@ def carry_out(workplace: Workplace, planned: Plan, *, adopt: bool = False) -> di
         endpoints.require_own(workplace, planned.endpoint, adopt=adopt)
     if on_aws:
         _check(config, [*planned.steps, *_components(config, planned)])
+    announce_image(workplace, workplace.serving_image)
     if config.endpoint.components:
         description = _deploy_components(session, config, planned)
     else:

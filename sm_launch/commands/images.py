@@ -74,16 +74,28 @@ def build(
         click.echo(f"{image.uri}  {image.size / 1e9:.2f} GB")
 
 
+@images.command("pin-bases")
+@json_option
+def pin_bases(as_json: bool) -> None:
+    """Record the digests that the base images' tags have now, for the next builds."""
+    from sm_launch import images as library
+
+    pinned = library.pin_bases()
+    if as_json:
+        echo_json(pinned)
+        return
+    for name, digest in pinned.items():
+        click.echo(f"{name}  {digest}")
+
+
 @images.command("flash-attn-wheel")
 @click.option("--base-image", help="The image's base. Default: the Dockerfile's.")
-@click.option("--devel-image", help="With nvcc and the same Python. Default: the Dockerfile's.")
 @click.option("--max-jobs", default=2, show_default=True, help="Compilers at once, 9 GB each.")
 @click.option("--index-url", help="A package index instead of PyPI.")
 @click.option("--ca-bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @json_option
 def flash_attn_wheel(
     base_image: str | None,
-    devel_image: str | None,
     max_jobs: int,
     index_url: str | None,
     ca_bundle: Path | None,
@@ -94,7 +106,6 @@ def flash_attn_wheel(
 
     made = library.build_wheel(
         base_image=base_image,
-        devel_image=devel_image,
         max_jobs=max_jobs,
         index_url=index_url,
         ca_bundle=ca_bundle,
@@ -152,6 +163,39 @@ def push(
         return
     for image in pushed:
         click.echo(image.digest)
+
+
+@images.command()
+@_flavor
+@_tag
+@click.option(
+    "--fail-on", type=click.Choice(["CRITICAL", "HIGH", "none"]), default="CRITICAL",
+    show_default=True, help="The severity from which a finding is a failure.",
+)  # fmt: skip
+@job_options
+@json_option
+def scan(
+    flavor: str,
+    tag: str | None,
+    fail_on: str,
+    config_path: Path,
+    overrides: tuple[str, ...],
+    target: Target | None,
+    as_json: bool,
+) -> None:
+    """Wait for ECR's scan of the pushed images, and fail where it found something severe."""
+    from sm_launch import images as library
+    from sm_launch.images.scanning import at_least
+
+    region = find_workplace(config_path, overrides, "sagemaker").config.aws.region
+    found = library.scan(flavor, tag, region=region)
+    if as_json:
+        echo_json(found)
+    for name, counts in found.items() if not as_json else ():
+        words = ", ".join(f"{count} {severity}" for severity, count in sorted(counts.items()))
+        click.echo(f"{name}: {words or 'nothing found'}")
+    if fail_on != "none" and any(at_least(counts, fail_on) for counts in found.values()):
+        raise click.exceptions.Exit(1)
 
 
 @images.command("list")

@@ -118,6 +118,12 @@ def check_early(workplace: Workplace) -> None:
         click.echo(f"warning: {words}", err=True)
 
 
+def announce_image(place: Workplace, image: str) -> None:
+    """Say which image is taken: in Docker it may be one that was built here and nobody named."""
+    if place.target != "process":
+        click.echo(f"image: {image}", err=True)
+
+
 def require_sagemaker(place: Workplace, what: str) -> None:
     """Refuse what only AWS has.
 

@@ -11,6 +11,7 @@ import click
 from sm_launch import matrix, requests, training
 from sm_launch.commands.options import (
     Workplace,
+    announce_image,
     check_early,
     dry_run_option,
     echo_json,
@@ -73,6 +74,7 @@ def train(
             echo_json(request)
             return
         session.create_training_job(**request)
+        announce_image(workplace, request["AlgorithmSpecification"]["TrainingImage"])
         click.echo(f"training job {name} started ({workplace.target})", err=True)
     assert session is not None
     if detach:
@@ -125,6 +127,7 @@ def _train_matrix(
     if dry_run:
         echo_json(list(built.values()))
         return
+    announce_image(workplace, workplace.training_image)
     most = workplace.config.matrix.max_parallel_jobs
     try:
         matrix.run(

@@ -10,6 +10,7 @@ import click
 from sm_launch import requests, served_models
 from sm_launch.commands.options import (
     Workplace,
+    announce_image,
     dry_run_option,
     echo_json,
     job_options,
@@ -85,6 +86,7 @@ def transform(
         return
     if workplace.target == "sagemaker" and (words := transforms.warning(workplace.config)):
         click.echo(f"warning: {words}", err=True)
+    announce_image(workplace, workplace.serving_image)
     transforms.start(session, steps)
     click.echo(f"transform job {name} started ({workplace.target})", err=True)
     if detach:

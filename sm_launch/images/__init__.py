@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sm_launch.images.audit import audit
+from sm_launch.images.bases import base_image, pin_bases
 from sm_launch.images.building import TORCH_CPU_INDEX, build
 from sm_launch.images.checkout import (
     FLAVORS,
@@ -17,6 +18,7 @@ from sm_launch.images.engine import Image
 from sm_launch.images.flash_attn import build_wheel
 from sm_launch.images.listing import list_images
 from sm_launch.images.pushing import push
+from sm_launch.images.scanning import scan
 
 __all__ = [
     "FLAVORS",
@@ -24,6 +26,7 @@ __all__ = [
     "TORCH_CPU_INDEX",
     "Image",
     "audit",
+    "base_image",
     "build",
     "build_wheel",
     "checked_tag",
@@ -31,6 +34,8 @@ __all__ = [
     "is_dirty",
     "list_images",
     "locked_versions",
+    "pin_bases",
     "push",
     "repository",
+    "scan",
 ]

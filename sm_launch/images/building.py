@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sm_launch.errors import UserInputError
+from sm_launch.images import bases
 from sm_launch.images.checkout import (
     IMAGES,
     checked_flavor,
@@ -22,7 +23,6 @@ from sm_launch.images.checkout import (
 from sm_launch.images.engine import Image, docker, size
 from sm_launch.images.sbom import write_sbom
 
-_CPU_BASE = "debian:bookworm-slim"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 _SYSTEM_CA = Path("/etc/ssl/certs/ca-certificates.crt")
 PLATFORM = "linux/amd64"
@@ -59,7 +59,7 @@ def build(
         flavor: `cpu` or `gpu`.
         tag: default: the commit, with `-dirty` where the tree has changes.
         root: the repository; default: the one that this module is in.
-        base_image: default: Debian for cpu, the Dockerfile's pinned NVIDIA base for gpu.
+        base_image: default: what containers/bases.txt names for the flavour.
         torch_index_url: where torch's CPU wheels come from.
         index_url: package index instead of PyPI; credentials belong into ~/.netrc.
         ca_bundle: certificates of a company proxy, for the build only; default: the system's.
@@ -83,22 +83,28 @@ def build(
     if flavor == "cpu" and _fill_wheelhouse(root):
         torch_index_url = ""  # an index that cannot be reached would fail the build
     secrets = build_secrets(ca_bundle)
+    base = base_image or bases.base_image(root, flavor)
     built = []
     for image in images:
         uri = f"sm-{image}:{tag}-{flavor}"
         lock = "gpu-no-vllm" if vllm is False and image == "serve" and flavor == "gpu" else flavor
-        arguments = build_arguments(flavor, base_image, torch_index_url, index_url, lock=lock)
+        arguments = build_arguments(flavor, base, torch_index_url, index_url, lock=lock)
         arguments += ["--build-arg", f"UPDATES={updates or _updates()}", "--platform", platform]
-        own = ["--build-arg", "EFA=on"] if efa and image == "train" else []
+        own = _efa(root) if efa and image == "train" else []
         context = ["--file", str(root / "containers" / image / "Dockerfile"), *arguments, *own,
                    *secrets, *_cache_from(cache, image, flavor),
                    str(root / "containers")]  # fmt: skip
         labels = _labels(root, image, flavor, tag, lock)
         docker("buildx", "build", "--load", "--tag", uri, *_ONE_MANIFEST, *labels,
                *_cache_to(cache, image, flavor), *context, show=True)  # fmt: skip
-        materials = write_sbom(root, image, tag, flavor, context) if sbom else None
+        materials = write_sbom(root, image, tag, flavor, lock, context) if sbom else None
         built.append(Image(f"sm-{image}", uri, None, size(uri), materials))
     return built
+
+
+def _efa(root: Path) -> list[str]:
+    values = {"EFA": "on", "CUDA_DEVEL_IMAGE": bases.base_image(root, "efa")}
+    return [part for key, value in values.items() for part in ("--build-arg", f"{key}={value}")]
 
 
 def _check_options(flavor: str, platform: str, **gpu_only: bool) -> None:
@@ -123,17 +129,14 @@ def _updates() -> str:
 
 def build_arguments(
     flavor: str,
-    base_image: str | None,
+    base_image: str,
     torch_index_url: str,
     index_url: str | None,
     *,
     lock: str | None = None,
 ) -> list[str]:
     """What the Dockerfiles' ARGs are set to."""
-    values = {"LOCK": lock or flavor, "TORCH_LOCK": flavor}
-    base = base_image or (_CPU_BASE if flavor == "cpu" else None)
-    if base:
-        values["BASE_IMAGE"] = base
+    values = {"LOCK": lock or flavor, "TORCH_LOCK": flavor, "BASE_IMAGE": base_image}
     if flavor == "cpu":
         values["TORCH_INDEX_URL"] = torch_index_url
     if index_url:

@@ -10,6 +10,8 @@ from sm_launch.errors import LaunchError, UserInputError
 
 IMAGES = ("train", "serve")
 FLAVORS = ("cpu", "gpu")
+_PIN = re.compile(r"^([a-z0-9.-]+)==([^\s;]+)((?:.*\\\n)*.*)$", re.MULTILINE)
+_HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -74,16 +76,40 @@ def checked_flavor(flavor: str) -> None:
         raise UserInputError("is not a flavour", field="flavor", value=flavor, fix="cpu or gpu")
 
 
-def locked_versions(root: Path, image: str, flavor: str, lock: str | None = None) -> dict[str, str]:
-    """Package name to version, from an image's lock files; `lock`: another than the flavour's."""
+def normalized(name: str) -> str:
+    """A Python package's name as the package index compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def lock_files(root: Path, image: str, flavor: str, lock: str | None = None) -> list[Path]:
+    """The lock files that an image is installed from; `lock`: another than the flavour's."""
     containers = root / "containers"
-    locks = (
+    return [
         containers / "torch" / f"{flavor}.txt",
         containers / image / "locks" / "sdist.txt",
         containers / image / "locks" / f"{lock or flavor}.txt",
-    )
+    ]
+
+
+def locked_hashes(
+    root: Path, image: str, flavor: str, lock: str
+) -> dict[tuple[str, str], list[str]]:
+    """Package name and version to the hashes that an image's lock files allow."""
+    files = lock_files(root, image, flavor, lock)
+    if image == "train" and flavor == "gpu":
+        folder = root / "containers" / "flash-attn"
+        files += [folder / "wheels.txt", folder / "build.txt"]
+    hashes: dict[tuple[str, str], list[str]] = {}
+    for path in files:
+        for name, version, rest in _PIN.findall(path.read_text(encoding="utf-8")):
+            hashes.setdefault((name, version), []).extend(_HASH.findall(rest))
+    return hashes
+
+
+def locked_versions(root: Path, image: str, flavor: str, lock: str | None = None) -> dict[str, str]:
+    """Package name to version, from an image's lock files; `lock`: another than the flavour's."""
     pins: dict[str, str] = {}
-    for path in locks:
+    for path in lock_files(root, image, flavor, lock):
         # Where markers split a package, pip's choice depends on the image's Python: none is named.
         found = re.findall(r"^([a-z0-9.-]+)==([^\s;]+)", path.read_text(), re.MULTILINE)
         names = [name for name, _ in found]

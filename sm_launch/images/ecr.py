@@ -8,6 +8,7 @@ from typing import Any
 
 from sm_launch.images.checkout import IMAGES
 from sm_launch.images.engine import docker
+from sm_launch.images.sbom import TAG_SUFFIX
 
 LIFECYCLE_POLICY = {
     "rules": [
@@ -24,12 +25,12 @@ LIFECYCLE_POLICY = {
         },
         {
             "rulePriority": 2,
-            "description": "the newest 50 tagged images stay",
+            "description": "the newest 50 tagged images stay, each with its bill of materials",
             "selection": {
                 "tagStatus": "tagged",
                 "tagPatternList": ["*"],
                 "countType": "imageCountMoreThan",
-                "countNumber": 50,
+                "countNumber": 100,
             },
             "action": {"type": "expire"},
         },
@@ -80,6 +81,8 @@ def images(region: str | None) -> list[dict[str, Any]]:
             continue
         for detail in (detail for page in pages for detail in page["imageDetails"]):
             for tag in detail.get("imageTags", ["<none>"]):
+                if tag.endswith(TAG_SUFFIX):
+                    continue
                 found.append({"repository": name, "tag": tag, "digest": detail["imageDigest"],
                               "size": detail.get("imageSizeInBytes")})  # fmt: skip
     return found

@@ -23,6 +23,7 @@ class Image:
         digest: `repository@sha256:…` once pushed, else None.
         size: uncompressed, in bytes.
         sbom: its bill of materials (CycloneDX), where the build wrote one.
+        sbom_digest: `repository@sha256:…` of that in the registry, once pushed.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Image:
     digest: str | None
     size: int
     sbom: Path | None = None
+    sbom_digest: str | None = None
 
 
 def inspect(uri: str) -> dict[str, Any]:
@@ -39,6 +41,12 @@ def inspect(uri: str) -> dict[str, Any]:
     )
     found: list[dict[str, Any]] = json.loads(answer.stdout or "[]")
     return found[0] if found else {}
+
+
+def image_id(uri: str) -> str:
+    """By which this machine's engine knows an image."""
+    found: str = inspect(uri)["Id"]
+    return found
 
 
 def size(uri: str) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sm_launch.errors import LaunchError
+from sm_launch.images import bases
 from sm_launch.images.building import build_arguments, build_secrets
 from sm_launch.images.checkout import repository
 from sm_launch.images.engine import docker
@@ -21,7 +22,6 @@ def build_wheel(
     *,
     root: Path | None = None,
     base_image: str | None = None,
-    devel_image: str | None = None,
     max_jobs: int = _MAX_JOBS,
     index_url: str | None = None,
     ca_bundle: Path | None = None,
@@ -33,8 +33,7 @@ def build_wheel(
 
     Args:
         root: the repository; default: the one that this module is in.
-        base_image: the image's base; default: the Dockerfile's.
-        devel_image: base image with nvcc and the same Python; default: the Dockerfile's.
+        base_image: the image's base; default: what containers/bases.txt names.
         max_jobs: compilers at once; each takes up to 9 GB of memory.
         index_url: package index instead of PyPI.
         ca_bundle: certificates of a company proxy, for the build only; default: the system's.
@@ -43,10 +42,9 @@ def build_wheel(
         LaunchError: docker or the compilation failed.
     """
     root = root or repository()
-    arguments = build_arguments("gpu", base_image, "", index_url)
+    base = base_image or bases.base_image(root, "gpu")
+    arguments = build_arguments("gpu", base, "", index_url)
     arguments += ["--build-arg", f"MAX_JOBS={max_jobs}"]
-    if devel_image:
-        arguments += ["--build-arg", f"CUDA_DEVEL_IMAGE={devel_image}"]
     wheelhouse = root / "containers" / "wheelhouse" / "gpu"
     before = set(wheelhouse.glob("flash_attn-*.whl"))
     docker("buildx", "build", "--target", "flash-attn-wheel",

@@ -10,6 +10,8 @@ from sm_launch import json_lines
 from sm_launch.images import ecr
 from sm_launch.images.checkout import IMAGES
 from sm_launch.images.engine import docker, size
+from sm_launch.images.manifest import is_plain_http
+from sm_launch.images.sbom import TAG_SUFFIX
 
 
 def list_images(*, registry: str | None = None, region: str | None = None) -> list[dict[str, Any]]:
@@ -45,7 +47,7 @@ def _registry_images(registry: str, name: str) -> list[dict[str, Any]]:
 
     host, _, prefix = registry.partition("/")
     path = f"{prefix}/{name}" if prefix else name
-    scheme = "http" if host.startswith(("127.", "localhost")) else "https"
+    scheme = "http" if is_plain_http(host) else "https"
     answer = httpx.get(f"{scheme}://{host}/v2/{path}/tags/list")
     if answer.status_code == httpx.codes.NOT_FOUND:
         return []
@@ -53,6 +55,8 @@ def _registry_images(registry: str, name: str) -> list[dict[str, Any]]:
     accept = "application/vnd.docker.distribution.manifest.v2+json"
     found = []
     for tag in sorted(answer.json().get("tags") or []):
+        if tag.endswith(TAG_SUFFIX):
+            continue
         head = httpx.head(
             f"{scheme}://{host}/v2/{path}/manifests/{tag}", headers={"Accept": accept}
         )

@@ -22,11 +22,13 @@ class Manifest:
     Attributes:
         media_type: of the manifest.
         digest: of the manifest: `sha256:…`, by which the image is pulled.
+        size: of the manifest, in bytes.
         image_id: digest of the image's configuration; None for an index.
     """
 
     media_type: str
     digest: str
+    size: int
     image_id: str | None
 
     def is_of(self, image_id: str) -> bool:
@@ -50,6 +52,11 @@ def remote(uri: str) -> Manifest | None:
     raise LaunchError(f"the registry does not say what it has: {reason}", value=uri)
 
 
+def is_plain_http(host: str) -> bool:
+    """Whether a registry is asked without TLS: one of this machine, as Docker does it."""
+    return host.startswith(("127.", "localhost"))
+
+
 def require_docker_v2(media_type: str, uri: str) -> None:
     """Refuse what SageMaker would refuse when the first job starts.
 
@@ -71,4 +78,4 @@ def _parsed(raw: bytes) -> Manifest:
     kind = "index" if "manifests" in manifest else "manifest"
     media_type = manifest.get("mediaType", f"application/vnd.oci.image.{kind}.v1+json")
     digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
-    return Manifest(media_type, digest, manifest.get("config", {}).get("digest"))
+    return Manifest(media_type, digest, len(raw), manifest.get("config", {}).get("digest"))

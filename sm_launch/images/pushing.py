@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sm_launch.images.checkout import (
     repository,
 )
 from sm_launch.images.engine import Image, docker, inspect, size
+from sm_launch.images.sbom import is_of, push_sbom, sbom_path
 
 
 def push(
@@ -64,10 +66,13 @@ def push(
             )
     if registry is None:
         registry = ecr.open_registry(region, [uri.partition(":")[0] for uri in local])
-    return [_push(uri, registry.rstrip("/")) for uri in local]
+    materials = [sbom_path(root, image, tag, flavor) for image in images]
+    return [
+        _push(uri, registry.rstrip("/"), path) for uri, path in zip(local, materials, strict=True)
+    ]
 
 
-def _push(local: str, registry: str) -> Image:
+def _push(local: str, registry: str, materials: Path) -> Image:
     """Push one image, unless the registry has it: a tag is written once (ECR refuses more)."""
     uri = f"{registry}/{local}"
     name = local.partition(":")[0]
@@ -87,7 +92,17 @@ def _push(local: str, registry: str) -> Image:
     if known is None:
         raise LaunchError("the registry does not know an image that was just pushed", value=uri)
     manifest.require_docker_v2(known.media_type, uri)
-    return Image(name, uri, f"{registry}/{name}@{known.digest}", size(local))
+    listed = _push_materials(materials, uri, known, found["Id"])
+    return Image(name, uri, f"{registry}/{name}@{known.digest}", size(local), sbom_digest=listed)
+
+
+def _push_materials(path: Path, uri: str, image: manifest.Manifest, identity: str) -> str | None:
+    """The bill of materials to the image's side, if the one that is here is this image's."""
+    if not path.is_file() or not is_of(path, identity):
+        has = "is of another build" if path.is_file() else "was not written"
+        sys.stderr.write(f"no bill of materials is pushed with {uri}: {path.name} {has}\n")
+        return None
+    return push_sbom(path, uri, image)
 
 
 def _check_pushable(local: str, found: dict[str, Any]) -> None:

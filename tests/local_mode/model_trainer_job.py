@@ -1,27 +1,24 @@
 """One job through the SDK's ModelTrainer; a program, for the SDK reads its settings when imported.
 
-python model_trainer_job.py '{"image": …, "root": …, "script": …, "settings": …, "channels": …}'
+python model_trainer_job.py '{"image": …, "root": …, "script": …, "hosts": …, "settings": …,
+    "channels": …}'
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-import yaml
+from sdk_settings import quiet_sdk
 
 
 def main(plan: dict) -> None:
     root = Path(plan["root"])
-    quiet = {"SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}}}
-    (root / "sagemaker.yaml").write_text(yaml.safe_dump({"SchemaVersion": "1.0", **quiet}))
-    for name in ("USER", "ADMIN"):
-        os.environ[f"SAGEMAKER_{name}_CONFIG_OVERRIDE"] = str(root / "sagemaker.yaml")
-    os.environ |= {"AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+    quiet_sdk(root)
     from sagemaker.train.configs import Compute, InputData, SourceCode
+    from sagemaker.train.distributed import Torchrun
     from sagemaker.train.model_trainer import Mode, ModelTrainer
 
     (root / "container").mkdir()
@@ -30,7 +27,8 @@ def main(plan: dict) -> None:
         training_mode=Mode.LOCAL_CONTAINER,
         training_image=plan["image"],
         source_code=source if plan["script"] else None,
-        compute=Compute(instance_type="local_cpu", instance_count=1),
+        distributed=Torchrun(process_count_per_node=1) if plan["script"] else None,
+        compute=Compute(instance_type="local_cpu", instance_count=plan["hosts"]),
         hyperparameters=plan["settings"],
         base_job_name="trainer",
         local_container_root=str(root / "container"),

@@ -53,8 +53,9 @@ def test_prepare_train_deploy_invoke(launch, tmp_path):
     failed = launch("train", "--target", "docker", "--set",
                     "training.hyperparameters.max_steps=0.5", code=2)  # fmt: skip
     assert "max_steps" in failed
-    launch("train", "--target", "docker")
-    launch("deploy", "--target", "docker")
+    for command, image in (("train", "sm-train"), ("deploy", "sm-serve")):
+        said = launch(command, "--target", "docker")
+        assert f"image: {image}:local-mode-cpu" in said
     answer = launch("invoke", "tiny", "--target", "docker", "--text", "good")
     assert json.loads(answer[answer.index("[") :])[0]["label"] in {"good", "bad"}
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sm_launch import images
+from sm_launch.images.engine import size
 
 pytestmark = [
     pytest.mark.docker,
@@ -30,6 +31,10 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module", params=images.IMAGES)
 def image(request):
+    """Built here, or the one that was built before under the tag TEST_GPU_TAG."""
+    if tag := os.environ.get("TEST_GPU_TAG"):
+        uri = f"sm-{request.param}:{tag}-gpu"
+        return images.Image(f"sm-{request.param}", uri, None, size(uri))
     (made,) = images.build("gpu", "gpu-build", base_image=BASE, images=(request.param,))
     return made
 

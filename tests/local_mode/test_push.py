@@ -13,14 +13,24 @@ import pytest
 
 from sm_launch import images
 from sm_launch.errors import LaunchError
-from sm_launch.images import building, manifest
+from sm_launch.images import building, manifest, sbom
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 REGISTRY = "127.0.0.1:5000"
 KINDS = (manifest.DOCKER_V2, "application/vnd.oci.image.index.v1+json",
          "application/vnd.oci.image.manifest.v1+json")  # fmt: skip
-SCRATCH = "FROM scratch AS final\nCOPY {image}/file /\n"
+SCRATCH = "FROM scratch AS sbom\nCOPY {image}/sbom/ /\nFROM scratch AS final\nCOPY {image}/file /\n"
+TORCH, BASH = "1" * 64, "2" * 64
+SCANNED = {
+    "bomFormat": "CycloneDX",
+    "serialNumber": "urn:uuid:00000000-0000-4000-8000-000000000000",
+    "metadata": {"timestamp": "2026-01-01T00:00:00Z", "component": {"name": "an image"}},
+    "components": [
+        {"name": "torch", "version": "1", "purl": "pkg:pypi/torch@1"},
+        {"name": "bash", "version": "5.2-2+b7", "purl": "pkg:deb/debian/bash@5.2-2%2Bb7"},
+    ],
+}
 
 
 def git(root: Path, *arguments: str) -> None:
@@ -37,10 +47,17 @@ def checkout(tmp_path, monkeypatch):
         (folder.parent / "torch").mkdir(exist_ok=True)
         for lock in (folder / "locks" / "sdist.txt", folder / "locks" / "cpu.txt",
                      folder.parent / "torch" / "cpu.txt"):  # fmt: skip
-            lock.write_text("torch==1\n")
+            lock.write_text(f"torch==1 \\\n    --hash=sha256:{TORCH}\n")
+        (folder / "sbom").mkdir()
+        (folder / "sbom" / f"sm-{image}.cdx.json").write_text(json.dumps(SCANNED))
+        (folder / "sbom" / f"sm-{image}.deb.txt").write_text(
+            f"Package: bash\nVersion: 5.2-2+b7\nSHA256: {BASH}\n\n"
+        )
         (folder / "file").write_text(uuid.uuid4().hex)
         (folder / "Dockerfile").write_text(SCRATCH.format(image=image))
     monkeypatch.setattr(building, "_fill_wheelhouse", lambda root: True)
+    (tmp_path / "containers" / "bases.txt").write_text("cpu debian:bookworm-slim\n")
+    (tmp_path / ".gitignore").write_text("build\n")
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", "-A")
     git(tmp_path, "commit", "-qm", "first")
@@ -70,7 +87,7 @@ def in_registry(name: str, tag: str) -> httpx.Response:
 
 def test_the_registry_holds_what_sagemaker_takes(checkout, engine):
     tag = f"t{uuid.uuid4().hex[:8]}"
-    images.build("cpu", tag, root=checkout, sbom=False)
+    images.build("cpu", tag, root=checkout)
     first = images.push("cpu", tag, registry=REGISTRY, root=checkout)
     for image in first:
         answer = in_registry(image.name, f"{tag}-cpu")
@@ -79,9 +96,41 @@ def test_the_registry_holds_what_sagemaker_takes(checkout, engine):
             f"{REGISTRY}/{image.name}@{answer.headers['Docker-Content-Digest']}"
         )
     # An interrupted push is taken up where it ended, and the same commit built again is the same.
-    images.build("cpu", tag, root=checkout, sbom=False)
-    again = images.push("cpu", tag, registry=REGISTRY, root=checkout)
-    assert [image.digest for image in again] == [image.digest for image in first]
+    images.build("cpu", tag, root=checkout)
+    assert images.push("cpu", tag, registry=REGISTRY, root=checkout) == first
+    for image in first:
+        check_materials(image, tag)
+
+
+def check_materials(image, tag: str) -> None:
+    """The bill of materials lies beside the image, refers to it, and holds hashes."""
+    answer = in_registry(image.name, f"{tag}-cpu.sbom")
+    artefact = answer.json()
+    assert answer.headers["Content-Type"] == "application/vnd.oci.image.manifest.v1+json"
+    assert image.sbom_digest.endswith(answer.headers["Docker-Content-Digest"])
+    assert artefact["subject"]["digest"] == image.digest.partition("@")[2]
+    assert artefact["subject"]["mediaType"] == manifest.DOCKER_V2
+    assert artefact["config"]["mediaType"] == sbom.MEDIA_TYPE
+    (layer,) = artefact["layers"]
+    assert layer["mediaType"] == sbom.MEDIA_TYPE
+    document = httpx.get(f"http://{REGISTRY}/v2/{image.name}/blobs/{layer['digest']}").json()
+    torch, bash = document["components"]
+    assert torch["externalReferences"][0]["hashes"][0]["content"] == TORCH
+    assert bash["hashes"] == [{"alg": "SHA-256", "content": BASH}]
+    listed = images.list_images(registry=REGISTRY)
+    assert not [each for each in listed if each["tag"].endswith(".sbom")]
+
+
+def test_the_bill_of_materials_of_another_build_stays_here(checkout, engine, capfd):
+    tag = f"t{uuid.uuid4().hex[:8]}"
+    images.build("cpu", tag, root=checkout, images=("train",))
+    (checkout / "containers" / "train" / "file").write_text("changed")
+    images.build("cpu", tag, root=checkout, sbom=False, images=("train",))
+    (pushed,) = images.push("cpu", tag, registry=REGISTRY, root=checkout, allow_dirty=True,
+                            images=("train",))  # fmt: skip
+    assert pushed.sbom_digest is None
+    assert "is of another build" in capfd.readouterr().err
+    assert in_registry("sm-train", f"{tag}-cpu.sbom").status_code == httpx.codes.NOT_FOUND
 
 
 def test_another_image_takes_nobodys_tag(checkout, engine):

@@ -93,34 +93,59 @@ def test_a_script_of_the_users_own_runs_with_its_arguments(jobs):
         assert [name for name in artefact.getnames() if name.endswith("mine")]
 
 
-@pytest.mark.parametrize("script", [True, False])
-def test_the_sdks_model_trainer_runs_in_the_image(jobs, tmp_path, script):
-    """SDK v3's ModelTrainer in local mode: a script as source_code, and none for our methods."""
-    pytest.importorskip("sagemaker.train.model_trainer", reason="sagemaker-train is not installed")
-    source = (
-        "import json, os\n"
-        "import torch\n"
-        "values = json.loads(os.environ['SM_HPS'])\n"
-        "print('rows in', os.environ['SM_CHANNEL_TRAIN'], 'rate', values['learning_rate'])\n"
-        "open(os.path.join(os.environ['SM_MODEL_DIR'], 'mine'), 'w').write(torch.__version__)\n"
-    )
-    jobs.write("code", "mine.py", source)
-    settings = {"learning_rate": 0.1} if script else {
-        "method": "text-classification", "max_steps": 2, "bf16": False}  # fmt: skip
-    plan = {"image": jobs.image, "root": str(tmp_path), "script": script, "settings": settings,
-            "channels": {"train": str(tmp_path / "train"), "model": str(jobs.model)}}  # fmt: skip
-    program = [sys.executable, str(Path(__file__).with_name("model_trainer_job.py"))]
-    answer = subprocess.run(
-        [*program, json.dumps(plan)], capture_output=True, text=True, check=False
-    )
+SDK_SCRIPT = """
+import json, os
+import torch
+import torch.distributed as dist
+values = json.loads(os.environ["SM_HPS"])
+print("rows in", os.environ["SM_CHANNEL_TRAIN"], "rate", values["learning_rate"])
+dist.init_process_group("gloo")
+total = torch.ones(1)
+dist.all_reduce(total)
+print("hosts that added up:", int(total))
+open(os.path.join(os.environ["SM_MODEL_DIR"], "mine"), "w").write(torch.__version__)
+"""
+SDK_METHOD = {"method": "text-classification", "max_steps": 2, "bf16": False}
+
+
+def run_program(name: str, plan: dict, **environment: str) -> str:
+    """What a program beside this file prints, which runs one job through an SDK."""
+    command = [sys.executable, str(Path(__file__).with_name(name)), json.dumps(plan)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False,
+                            env={**os.environ, **environment})  # fmt: skip
     log = answer.stdout + answer.stderr
     assert answer.returncode == 0, log[-3000:]
+    return log
+
+
+@pytest.mark.parametrize(("script", "hosts"), [(True, 2), (False, 2), (False, 1)])
+def test_the_sdks_model_trainer_runs_in_the_image(jobs, tmp_path, script, hosts):
+    """SDK v3's ModelTrainer in local mode: a script as source_code, and none for our methods."""
+    pytest.importorskip("sagemaker.train.model_trainer", reason="sagemaker-train is not installed")
+    jobs.write("code", "mine.py", SDK_SCRIPT)
+    plan = {"image": jobs.image, "root": str(tmp_path), "script": script, "hosts": hosts,
+            "settings": {"learning_rate": 0.1} if script else SDK_METHOD,
+            "channels": {"train": str(tmp_path / "train"), "model": str(jobs.model)}}  # fmt: skip
+    log = run_program("model_trainer_job.py", plan)
     if script:
         assert "rows in /opt/ml/input/data/train rate 0.1" in log
+        assert f"hosts that added up: {hosts}" in log
     artefact = tmp_path / "container" / "compressed_artifacts" / "model.tar.gz"
     with tarfile.open(artefact) as archive:
         names = {Path(name).name for name in archive.getnames()}
     assert ({"mine"} if script else {"config.json", "model.safetensors"}) <= names
+
+
+def test_sdk_v2s_estimator_runs_in_the_image(jobs, tmp_path):
+    folder = Path(sys.prefix) / "sdk-v2"
+    if not folder.is_dir():
+        pytest.skip("SDK v2 is not installed (`make setup-dev` puts it into .venv/sdk-v2)")
+    plan = {"image": jobs.image, "root": str(tmp_path), "settings": SDK_METHOD,
+            "channels": {"train": str(tmp_path / "train"), "model": str(jobs.model)}}  # fmt: skip
+    log = run_program("estimator_job.py", plan, PYTHONPATH=str(folder))
+    path = Path(log.rpartition("artefact file://")[2].split()[0])
+    with tarfile.open(path) as archive:
+        assert {"config.json", "model.safetensors"} <= set(archive.getnames())
 
 
 def test_training_needs_neither_root_nor_a_home(tmp_path, built, language_model_dir):

@@ -17,9 +17,12 @@ source = Path(driver.__file__).with_name("driver.c").read_text()
 names = sorted(set(re.findall(r"\bcu[A-Z]\w+", source)))
 (folder / "stub.c").write_text("".join(f"int {name}(void) {{ return 0; }}\n" for name in names))
 compiler = os.environ.get("CC", "gcc")
+# By this name the loader knows what is loaded already.
+named = "-Wl,-soname,libcuda.so.1"
 for library in ("libcuda.so.1", "libcuda.so"):
     subprocess.run(
-        [compiler, "-shared", "-fPIC", "-o", folder / library, folder / "stub.c"], check=True
+        [compiler, "-shared", "-fPIC", named, "-o", folder / library, folder / "stub.c"],
+        check=True,
     )
 os.environ |= {"TRITON_LIBCUDA_PATH": str(folder), "TRITON_CACHE_DIR": str(folder / "cache")}
 ctypes.CDLL(str(folder / "libcuda.so.1"), mode=ctypes.RTLD_GLOBAL)

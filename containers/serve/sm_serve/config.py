@@ -69,6 +69,7 @@ class Settings:
     batch_delay: float = 0.0
     max_new_tokens: int = 256
     kv_cache_tokens: int = 0
+    reasoning_parser: str = "auto"
     max_models: int = 16
     max_adapters: int = 32
     allow_pickle_weights: bool = False
@@ -194,6 +195,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         batch_delay=read.number("SM_SERVE_BATCH_DELAY_MS", default.batch_delay * 1e3, 0, 1e4) / 1e3,
         max_new_tokens=read.integer("SM_SERVE_MAX_NEW_TOKENS", default.max_new_tokens, 1, 1 << 20),
         kv_cache_tokens=read.integer("SM_SERVE_KV_CACHE_TOKENS", 0, 0, 1 << 30),
+        reasoning_parser=read.choice(
+            "SM_SERVE_REASONING_PARSER", "auto", ("auto", "think", "none")
+        ),
         max_models=read.integer("SM_SERVE_MAX_MODELS", default.max_models, 1, 10_000),
         max_adapters=read.integer("SM_SERVE_MAX_ADAPTERS", default.max_adapters, 0, 10_000),
         allow_pickle_weights=read.flag("SM_SERVE_ALLOW_PICKLE_WEIGHTS"),

@@ -15,6 +15,7 @@ from typing import Any
 
 import uvicorn
 
+from sm_serve.compat import start_compatibly
 from sm_serve.config import Settings, load_settings
 from sm_serve.connections import Waiting, most_connections
 from sm_serve.errors import StartupError
@@ -156,6 +157,7 @@ def bind(settings: Settings) -> socket.socket:
 
 def main() -> int:
     """Runs the server; the exit code is 0 after a signal and 1 when it could not start."""
+    start_compatibly()
     try:
         settings = load_settings()
         configure_logging(settings.log_level)

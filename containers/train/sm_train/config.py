@@ -20,6 +20,7 @@ from sm_train.contract import RESERVED_PREFIXES, Paths, read_json
 from sm_train.decoding import decode, unquote
 from sm_train.errors import UserError
 from sm_train.methods import METHODS, Method, load_method
+from sm_train.packages import check_packages
 from sm_train.parallelism import check_parallelism
 from sm_train.prompts import check_prompt_template
 from sm_train.report import check_reporters
@@ -228,6 +229,7 @@ def check_contradictions(config: Config) -> None:
     _check_scoring(config)
     check_prompt_template(config)
     check_parallelism(config)
+    check_packages(config)
     check_reporters(config)
     config.method.check_arguments(config)
 

@@ -5,11 +5,11 @@ One key chooses; the libraries' own `fsdp`, `fsdp_config` and `deepspeed` pass t
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sm_train import packages
 from sm_train.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _OWN_KEYS = ("fsdp", "deepspeed")
 
 
 def check_parallelism(config: Config) -> None:
-    """Refuse contradictions and what is not installed, before torch is imported."""
+    """Refuse contradictions, before torch is imported."""
     chosen, training = config.job.parallelism, config.training
     others = {key: training.get(key) for key in _OWN_KEYS}
     for key, value in {**others, "accelerate_config": config.job.accelerate_config}.items():
@@ -32,13 +32,6 @@ def check_parallelism(config: Config) -> None:
                 fix=f"set only one of parallelism and {key}",
             )
     _check_deepspeed(training.get("deepspeed"))
-    if (chosen in _ZERO_STAGES or training.get("deepspeed")) and not _installed("deepspeed"):
-        raise UserError(
-            "needs the package deepspeed, which is not installed",
-            field="parallelism" if chosen else "deepspeed",
-            value=chosen,
-            fix="set parallelism to fsdp, or add deepspeed to an image made from this one",
-        )
 
 
 def _check_deepspeed(value: Any) -> None:
@@ -84,7 +77,7 @@ def check_hardware(config: Config, gpus: int) -> None:
                 value=True,
                 fix="use a GPU instance type, or set it to false",
             )
-        if not _installed("bitsandbytes"):
+        if not packages.installed("bitsandbytes"):
             raise UserError(
                 "needs the package bitsandbytes, which is not installed",
                 field=key,
@@ -100,10 +93,6 @@ def check_hardware(config: Config, gpus: int) -> None:
             value=chosen,
             fix="use a GPU instance type, or set parallelism to ddp",
         )
-
-
-def _installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
 
 
 def uses_shards(config: Config) -> bool:

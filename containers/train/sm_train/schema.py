@@ -20,6 +20,7 @@ from typing import Any
 from sm_train.contract import RESERVED_PREFIXES, SPLIT_CHANNELS
 from sm_train.methods import METHODS, load_method
 from sm_train.metrics import METRIC_DEFINITIONS
+from sm_train.packages import missing_in_images
 
 FOLDER = Path(__file__).parent / "schemas"
 
@@ -180,6 +181,7 @@ def rendered() -> dict[str, str]:
     texts = {name: _dump(value) for name, value in files.items()}
     texts["metric_definitions.json"] = _dump(METRIC_DEFINITIONS)
     texts["channels.json"] = _dump({"splits": SPLIT_CHANNELS})
+    texts["packages.json"] = _dump(missing_in_images())
     return texts
 
 

@@ -184,6 +184,8 @@ def seeing_model(path):
 
 @pytest.fixture(scope="module")
 def seeing(tmp_path_factory):
+    # Its CPU build is on PyTorch's own index alone, and transformers reads no picture without it.
+    pytest.importorskip("torchvision", reason="torchvision's CPU build is not installed")
     base = tmp_path_factory.mktemp("seeing")
     seeing_model(base / "model")
     limits = {"SM_SERVE_VLLM_KV_CACHE_MEMORY_BYTES": str(CACHE_BYTES)}

@@ -21,6 +21,7 @@ VARIABLES = {
     "REGISTRY": "127.0.0.1:5000",
     "TAG": "abc-b1",
     "flavor": "cpu",
+    "options": "",
 }
 
 
@@ -71,7 +72,7 @@ def test_the_shell_is_valid(phase):
 
 def test_lint_and_tests_come_before_the_push():
     targets = [next(word for word in call if not word.startswith("-")) for call in calls("make")]
-    assert targets == ["setup-dev", "lint", "test-fast", "test", "push"]
+    assert targets == ["setup-dev", "lint", "test-fast", "test", "test-gpu-build", "push"]
 
 
 @pytest.mark.parametrize("call", calls("make"), ids=" ".join)
@@ -87,12 +88,57 @@ def test_make_knows_the_target(call):
 
 
 def test_the_launcher_knows_its_command():
-    (call,) = calls(".venv/bin/sm-launch")
-    assert call == ["images", "build", "--flavor", "cpu", "--tag", "abc-b1", "--cache", ""]
-    group = cli.cli.get_command(click.Context(cli.cli), call[0])
-    assert isinstance(group, click.Group)
-    context = group.commands[call[1]].make_context(call[1], call[2:])
-    assert (context.params["flavor"], context.params["tag"]) == ("cpu", "abc-b1")
+    built, scanned = calls(".venv/bin/sm-launch")
+    assert built[:6] == ["images", "build", "--flavor", "cpu", "--tag", "abc-b1"]
+    assert scanned[-2:] == ["--fail-on", "none"]
+    for call in (built, scanned):
+        group = cli.cli.get_command(click.Context(cli.cli), call[0])
+        assert isinstance(group, click.Group)
+        context = group.commands[call[1]].make_context(call[1], call[2:])
+        assert (context.params["flavor"], context.params["tag"]) == ("cpu", "abc-b1")
+
+
+@pytest.mark.parametrize(
+    ("vllm", "efa", "options"),
+    [("yes", "no", ""), ("no", "no", "--no-vllm"), ("yes", "yes", "--efa"),
+     ("no", "yes", "--no-vllm --efa")],
+)  # fmt: skip
+def test_vllm_and_efa_are_the_gpu_flavours(tmp_path, vllm, efa, options):
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    program = tmp_path / ".venv" / "bin" / "sm-launch"
+    program.write_text('#!/bin/bash\necho "$@"\n')
+    program.chmod(0o755)
+    (build,) = commands("build")
+    answer = bash(build, tmp_path, FLAVORS="cpu gpu", TAG="v1", VLLM=vllm, EFA=efa)
+    assert [" ".join(line.split()) for line in answer.stdout.splitlines()] == [
+        "images build --flavor cpu --tag v1",
+        f"images build --flavor gpu --tag v1 {options}".strip(),
+    ]
+
+
+def test_the_builder_pulls_through_the_cache_where_there_is_one(tmp_path):
+    docker = tmp_path / "docker"
+    docker.write_text(
+        '#!/bin/bash\n[ "$2" = create ] || exit 1\necho "$@"\n'
+        'while [ "$1" != --config ]; do shift; done\ngrep mirrors "$2"\n'
+    )
+    docker.chmod(0o755)
+    path = f"{tmp_path}:/usr/bin:/bin"
+    plain = bash("infra/builder b ''", PATH=path).stdout
+    assert 'mirrors = ["public.ecr.aws/docker"]' in plain
+    assert "--driver-opt" not in plain
+    mirror = "1.dkr.ecr.eu-west-1.amazonaws.com/images-hub"
+    cached = bash(f"infra/builder b {mirror}", PATH=path).stdout
+    assert f'mirrors = ["{mirror}"]' in cached
+    assert f"--driver-opt image={mirror}/moby/buildkit:" in cached
+
+
+def test_the_gpu_run_takes_the_images_that_were_pushed():
+    spec = yaml.safe_load((ROOT / "infra" / "gpu.buildspec.yml").read_text())
+    script = "\n".join(each for phase in spec["phases"].values() for each in phase["commands"])
+    assert bash(f"bash -n <<'SCRIPT'\n{script}\nSCRIPT").stderr == ""
+    assert 'TAG="$TAG"' in script
+    assert "name=TAG,value=$TAG" in "\n".join(commands("post_build"))
 
 
 def test_the_tag_names_commit_and_build():
@@ -132,7 +178,7 @@ def test_digests_are_exported(tmp_path):
 
 def test_reports_and_artefacts_are_where_the_commands_write():
     script = "\n".join(command for phase in PHASES for command in commands(phase))
-    assert script.count(f"--junitxml={SPEC['reports']['tests']['base-directory']}/") == 2
+    assert script.count(f"--junitxml={SPEC['reports']['tests']['base-directory']}/") == 3
     assert f'> "{SPEC["artifacts"]["base-directory"]}/$flavor.txt"' in script
     for folder in (SPEC["reports"]["tests"], SPEC["artifacts"]):
         ignored = ["git", "check-ignore", "--quiet", f"{folder['base-directory']}/file"]

@@ -43,7 +43,14 @@ def test_the_default_build_needs_no_optional_stage(dockerfile):
         needed.add(stage)
         todo += [each for each in stages.get(stage, ()) if each not in needed]
     assert {"final", "venv", "torch", "code", "tools", "python"} <= needed
-    assert not needed & {"flash-attn", "flash-attn-wheel", "efa", "runtime-on", "sbom"}
+    assert not needed & {
+        "flash-attn",
+        "flash-attn-compiler",
+        "flash-attn-wheel",
+        "efa",
+        "runtime-on",
+        "sbom",
+    }
 
 
 def test_the_scripts_of_the_stages_are_valid_shell():

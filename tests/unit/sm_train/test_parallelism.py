@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sm_train import parallelism
+from sm_train import packages
 from sm_train.config import Config, parse_config
 from sm_train.contract import Cluster
 from sm_train.errors import UserError
@@ -46,7 +46,7 @@ def test_copies_need_no_settings() -> None:
 def test_zero_takes_the_rest_from_the_training_arguments(
     name: str, stage: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallelism, "_installed", lambda package: True)
+    monkeypatch.setattr(packages, "installed", lambda package: True)
     settings = parallel_settings(config(parallelism=name), recompute=True)["deepspeed"]
     assert settings["zero_optimization"]["stage"] == stage
     gathers = settings["zero_optimization"].get("stage3_gather_16bit_weights_on_model_save")
@@ -68,7 +68,7 @@ def test_zero_takes_the_rest_from_the_training_arguments(
 def test_what_cannot_be_is_refused(
     settings: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallelism, "_installed", lambda package: False)
+    monkeypatch.setattr(packages, "installed", lambda package: False)
     with pytest.raises(UserError) as caught:
         config(**settings)
     assert str(caught.value).startswith(message)
@@ -86,7 +86,7 @@ def test_quantised_weights_without_a_gpu_or_the_package_are_refused(
     given = config(load_in_4bit=True, use_peft=True)
     with pytest.raises(UserError, match="load_in_4bit = True: quantised training needs an NVIDIA"):
         check_hardware(given, gpus=0)
-    monkeypatch.setattr(parallelism, "_installed", lambda package: False)
+    monkeypatch.setattr(packages, "installed", lambda package: False)
     with pytest.raises(UserError, match="load_in_4bit = True: needs the package bitsandbytes"):
         check_hardware(given, gpus=1)
 

@@ -14,6 +14,7 @@ from sm_serve.config import Settings
 from sm_serve.engines import loading
 from sm_serve.engines.batching import Batcher
 from sm_serve.engines.conversations import rendered
+from sm_serve.engines.devices import on_device
 from sm_serve.engines.encoder_bank import EncoderBank
 from sm_serve.engines.flows import BatchLimits
 from sm_serve.engines.hosting import BankHost
@@ -128,7 +129,7 @@ class EncoderEngine(BankHost):
 
     def _run(self, items: list[Tokens]) -> list[Any]:
         adapter = items[0][ADAPTER]
-        with self._running, self.bank.through(adapter):
+        with self._running, self.bank.through(adapter), on_device(self.model.device):
             results = self._forward(items)
         if adapter is not None and self.bank.spoilt(adapter):
             raise EngineError(SPOILT)

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from sm_serve.artefact import Artefact
 from sm_serve.config import VLLM_PREFIX, Settings
+from sm_serve.engines.devices import on_device
 from sm_serve.engines.protocol import Engine, Generator, Task
 from sm_serve.errors import StartupError
 
@@ -19,6 +20,7 @@ ENGINES = {
     "token-classification": "sm_serve.engines.token_classification:TokenClassificationEngine",
     "question-answering": "sm_serve.engines.question_answering:QuestionAnsweringEngine",
     "feature-extraction": "sm_serve.engines.embedding:EmbeddingEngine",
+    "fill-mask": "sm_serve.engines.mask_filling:MaskFillingEngine",
     "continuous": "sm_serve.engines.continuous:ContinuousGenerator",
     "vllm": "sm_serve.engines.vllm:VllmGenerator",
     "transformers": "sm_serve.engines.plain:PlainGenerator",
@@ -53,7 +55,10 @@ def load_engine(artefact: Artefact, settings: Settings) -> Engine:
     if name == "vllm":  # spreads one model over all GPUs by itself
         return cast(Engine, engine.load(artefact, settings))
     devices = choose_devices(settings)
-    loaded = [engine.load(artefact, replace(settings, device=device)) for device in devices]
+    loaded = []
+    for device in devices:
+        with on_device(device):  # its cache is sized by the current GPU
+            loaded.append(engine.load(artefact, replace(settings, device=device)))
     return cast(Engine, loaded[0] if len(loaded) == 1 else replicate(loaded))
 
 

@@ -26,7 +26,7 @@ from sm_serve.background import in_thread
 from sm_serve.config import VLLM_PREFIX, Settings
 from sm_serve.engines import loading
 from sm_serve.engines.adapter_files import check_adapter
-from sm_serve.engines.generation import TextGenerator, TokenChunk
+from sm_serve.engines.generation import TextGenerator
 from sm_serve.engines.grammar import REMEMBERED, Grammars
 from sm_serve.engines.protocol import (
     Constraint,
@@ -38,6 +38,8 @@ from sm_serve.engines.protocol import (
 from sm_serve.engines.revival import Revival
 from sm_serve.engines.vllm_arguments import FILE, given_arguments, parse_arguments
 from sm_serve.engines.vllm_images import read_chat
+from sm_serve.engines.vllm_sizes import PARALLEL, spread
+from sm_serve.engines.writing import TokenChunk
 from sm_serve.errors import (
     BadRequest,
     Conflict,
@@ -111,7 +113,9 @@ class VllmGenerator(TextGenerator):
         except OSError:  # there is none: the model's config says where a sequence ends
             generation = None
         given = parse_arguments(given_arguments(artefact.path, settings), settings)
-        arguments = engine_arguments(artefact, settings, config) | given
+        # Who says one of the parallel sizes says them all.
+        spreading = {} if given.keys() & PARALLEL else spread(artefact, config)
+        arguments = engine_arguments(artefact, settings) | spreading | given
         # llguidance, as behind the other backends: the same grammars, and JSON without the blank
         # lines that a model may write for ever.
         grammars = StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True)
@@ -339,12 +343,11 @@ def start_engine(arguments: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
     return engine
 
 
-def engine_arguments(artefact: Artefact, settings: Settings, config: Any) -> dict[str, Any]:
+def engine_arguments(artefact: Artefact, settings: Settings) -> dict[str, Any]:
     """AsyncEngineArgs' keywords."""
     arguments: dict[str, Any] = {
         "model": str(artefact.base),
         "dtype": choose_dtype(settings),
-        "tensor_parallel_size": tensor_parallel(config),
         "max_num_seqs": settings.max_in_flight,
         # The model's own context, or the longest that fits the memory beside the weights.
         "max_model_len": AUTO_LENGTH,
@@ -381,15 +384,6 @@ def adapter_rank(path: Path) -> int:
     """The largest rank in an adapter."""
     config = json.loads((path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     return int(max([config.get("r", 8), *(config.get("rank_pattern") or {}).values()]))
-
-
-def tensor_parallel(config: Any) -> int:
-    """How many GPUs share the model: as many as its attention heads can be dealt to."""
-    import torch
-
-    heads = int(config.get_text_config().num_attention_heads)
-    count = max(int(torch.cuda.device_count()), 1)
-    return max(size for size in range(1, count + 1) if heads % size == 0)
 
 
 def write_sampling(sampling: Sampling, eos: frozenset[int], *, incremental: bool) -> Any:
