@@ -228,7 +228,8 @@ def look(server, url):
         {"type": "image_url", "image_url": {"url": url}},
         {"type": "text", "text": " this"},
     ]
-    body = {"messages": [{"role": "user", "content": content}], "max_tokens": 12}
+    messages = [{"role": "user", "content": content}]
+    body = {"messages": messages, "max_tokens": 12, "temperature": 0}
     return server.client.post("/v1/chat/completions", json=body)
 
 
