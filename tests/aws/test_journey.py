@@ -117,6 +117,32 @@ def test_components_are_shown_before_they_are_made(
     assert cli.run([*command, "--target", "process"]) == 2
 
 
+def test_a_base_model_is_deployed_from_a_directory_or_the_hub(
+    job: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("base").mkdir()
+    Path("base/config.json").write_text("{}")
+    objects = make_client("s3").list_objects_v2
+    directory, hub = ["--set", "endpoint.model=base"], ["--set", "endpoint.model=org/base@v1"]
+    assert cli.run(["deploy", "--dry-run", *directory]) == 0
+    planned = answer(capsys)["create_model"]["PrimaryContainer"]["ModelDataSource"]
+    assert objects(Bucket="my-bucket")["KeyCount"] == 0
+    assert cli.run(["deploy", "--json", *directory]) == 0
+    capsys.readouterr()
+    (sent,) = objects(Bucket="my-bucket")["Contents"]
+    assert f"s3://my-bucket/{sent['Key']}" == planned["S3DataSource"]["S3Uri"] + "config.json"
+
+    assert cli.run(["deploy", "--json", "--name", "second", *hub]) == 0
+    assert "not pinned" in capsys.readouterr().err
+    sagemaker = make_client("sagemaker")
+    models = [found["ModelName"] for found in sagemaker.list_models()["Models"]]
+    (name,) = [found for found in models if found.startswith("second")]
+    container = sagemaker.describe_model(ModelName=name)["PrimaryContainer"]
+    assert container["Environment"]["HF_MODEL_ID"] == "org/base"
+    assert container["Environment"]["HF_MODEL_REVISION"] == "v1"
+    assert "ModelDataUrl" not in container and "ModelDataSource" not in container
+
+
 def test_a_missing_bucket_names_the_fix(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["train", "--set", "aws.bucket=nobody-has-this"]) == 2
     err = capsys.readouterr().err

@@ -96,8 +96,14 @@ def read_shapes(base: Path) -> Shapes | None:
             largest = max([largest, *(side for side in shape or () if isinstance(side, int))])
             numbers = [int(part) for part in name.split(".") if part.isdecimal() and len(part) < 9]
             layers = max([layers, *(number + 1 for number in numbers)])
-            learned |= "wpe" in name or "position" in name
+            learned |= ("wpe" in name or "position" in name) and not _of_tower(name)
     return Shapes(largest, layers, learned) if files else None
+
+
+def _of_tower(name: str) -> bool:
+    """Whether a tensor belongs to the part that reads images or sound: the positions of the text,
+    which are as many as its longest prompt, are another table, or computed."""
+    return any(part in name for part in ("vision", "visual", "image", "audio"))
 
 
 def read_header(path: Path) -> dict[str, Any]:

@@ -48,6 +48,19 @@ def test_computed_positions_may_be_more_than_any_side(tmp_path):
         check_sizes({"max_position_embeddings": 2**31}, tmp_path)
 
 
+def test_positions_of_an_images_parts_are_not_those_of_the_text(tmp_path):
+    lay(
+        tmp_path,
+        {},
+        vision_tower__embeddings__position_embedding__weight=[577, 64],
+        language_model__embed_tokens__weight=[128_256, 64],
+    )
+    check_sizes({"text_config": {"max_position_embeddings": 131_072}}, tmp_path)
+    lay(tmp_path, {}, text_model__position_embedding__weight=[577, 64])
+    with pytest.raises(StartupError, match="max_position_embeddings=131072"):
+        check_sizes({"max_position_embeddings": 131_072}, tmp_path)
+
+
 @pytest.mark.parametrize(
     "damage", [b"", b"123", struct.pack("<Q", 2**60), b"\x02" + 7 * b"\0" + b"[]"]
 )

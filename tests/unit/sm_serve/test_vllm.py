@@ -5,7 +5,10 @@ import types
 
 import pytest
 
+from sm_serve.config import VLLM_PREFIX, load_settings
+from sm_serve.engines import registry
 from sm_serve.engines import vllm as engine
+from sm_serve.engines import vllm_arguments as arguments
 from sm_serve.engines.protocol import Constraint, ConstraintKind, Sampling
 from sm_serve.errors import StartupError
 
@@ -91,3 +94,56 @@ def test_the_largest_adapter_decides_the_rank(tmp_path):
     (tmp_path / "adapter_config.json").write_text('{"r": 1024}')
     with pytest.raises(StartupError, match="rank 1024"):
         engine.engine_arguments(artefact, Settings())
+
+
+def given(tmp_path, text=None, **environ):
+    """What vLLM's arguments come to, of a file and of variables."""
+    if text is not None:
+        (tmp_path / arguments.FILE).write_text(text)
+    named = {f"{VLLM_PREFIX}{name}": value for name, value in environ.items()}
+    settings = load_settings({"SAGEMAKER_BASE_DIR": str(tmp_path), **named})
+    return arguments.parse_arguments(arguments.given_arguments(tmp_path, settings), settings)
+
+
+def test_arguments_are_read_by_vllms_own_parser_and_variables_go_first(parameters, tmp_path):
+    text = "max_model_len: 8k\nenforce-eager: true\nlimit_mm_per_prompt: {image: 2}\n"
+    found = given(
+        tmp_path, text, MAX_MODEL_LEN="4096", ENABLE_PREFIX_CACHING="false",
+        SPECULATIVE_CONFIG='{"method": "ngram"}', CUDAGRAPH_CAPTURE_SIZES="1 2 4",
+        GPU_MEMORY_UTILIZATION="0.5",
+    )  # fmt: skip
+    assert found == {
+        "max_model_len": 4096, "enforce_eager": True, "limit_mm_per_prompt": {"image": 2},
+        "enable_prefix_caching": False, "speculative_config": {"method": "ngram"},
+        "cudagraph_capture_sizes": [1, 2, 4], "gpu_memory_utilization": 0.5,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "said"),
+    [
+        ("max_model_lenght: 5", {}, "vllm.yaml: max_model_lenght.*did you mean max_model_len?"),
+        (None, {"MAX_MODEL_LEN": "abc"}, "SM_SERVE_VLLM_MAX_MODEL_LEN='abc'.*max-model-len"),
+        (None, {"ENFORCE_EAGER": "perhaps"}, "ENFORCE_EAGER='perhaps'.*true or false"),
+        (None, {"DTYPE": "half"}, "DTYPE='half'.*set SM_SERVE_DTYPE"),
+        (None, {"MODEL": "x"}, "MODEL='x'.*the artefact's"),
+        ("load_format: pt", {}, "load_format='pt'.*SM_SERVE_ALLOW_PICKLE_WEIGHTS"),
+        ("worker_cls: a.b", {}, "worker_cls='a.b' names code"),
+        ("[1, 2]", {}, "must hold vLLM's arguments by name"),
+        ("a: [", {}, "is no YAML"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused_by_name(parameters, tmp_path, text, environ, said):
+    with pytest.raises(StartupError, match=said):
+        given(tmp_path, text, **environ)
+
+
+def test_arguments_of_vllm_are_refused_for_another_engine(tmp_path, caplog):
+    settings = load_settings({"SAGEMAKER_BASE_DIR": str(tmp_path), "SM_SERVE_VLLM_SEED": "1"})
+    with pytest.raises(StartupError, match=r"SM_SERVE_VLLM_SEED='1'.*SM_SERVE_ENGINE=vllm"):
+        registry.refuse_vllm_settings("continuous", settings)
+    settings = load_settings({"SAGEMAKER_BASE_DIR": str(tmp_path)})
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / arguments.FILE).touch()
+    registry.refuse_vllm_settings("continuous", settings)
+    assert "vllm.yaml changes nothing here" in caplog.text

@@ -64,7 +64,7 @@ def load_engine(artefact: Artefact, settings: Settings) -> Engine:
 
 def refuse_vllm_settings(engine: str, settings: Settings) -> None:
     """Settings of vLLM for another engine: the operator's are refused, the artefact's are said."""
-    if settings.vllm:
+    if settings.vllm and not settings.multi_model:
         name = f"{VLLM_PREFIX}{settings.vllm[0][0].upper()}"
         raise StartupError(
             f"{name}={settings.vllm[0][1]!r} is an argument of vLLM, and the engine is {engine}:"

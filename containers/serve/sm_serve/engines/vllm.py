@@ -16,6 +16,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,9 +84,9 @@ class VllmGenerator(TextGenerator):
     ) -> None:
         super().__init__(config, generation_config, tokenizer, settings)
         self._start = start
-        self._engine = engine = start()
+        self._heard, self._asked = time.monotonic(), 0
+        self._engine = engine = self._watched(start())
         self._revival = Revival("vLLM's engine", self._start_again)
-        self._heard = time.monotonic()
         self.grammars = Grammars(tokenizer, self.vocabulary, self._closing)
         self._followed: OrderedDict[Constraint, None] = OrderedDict()
         self.context = int(engine.model_config.max_model_len)
@@ -111,7 +112,7 @@ class VllmGenerator(TextGenerator):
             )
         except OSError:  # there is none: the model's config says where a sequence ends
             generation = None
-        given = parse_arguments(given_arguments(settings), settings)
+        given = parse_arguments(given_arguments(artefact.path, settings), settings)
         # Who says one of the parallel sizes says them all.
         spreading = {} if given.keys() & PARALLEL else spread(artefact, config)
         arguments = engine_arguments(artefact, settings) | spreading | given
@@ -146,8 +147,7 @@ class VllmGenerator(TextGenerator):
         if sampling.constraint is not None:
             await self._try_constraint(sampling.constraint)
         incremental = request.stream or bool(sampling.stop)
-        if self._active == 1:
-            self._heard = time.monotonic()
+        self._begin()
         try:
             outputs = self._engine.generate(
                 await self._with_pictures(prompt, request),
@@ -156,8 +156,12 @@ class VllmGenerator(TextGenerator):
                 lora_request=self._loras[request.adapter] if request.adapter else None,
             )
             async for output in outputs:
-                self._heard = time.monotonic()
-                yield read_output(output.outputs[0], sampling)
+                chunk = read_output(output.outputs[0], sampling)
+                yield replace(
+                    chunk,
+                    prompt=len(output.prompt_token_ids or ()),
+                    full=output.outputs[0].finish_reason == "length",
+                )
         except EngineDeadError as error:
             raise NotReady(f"the model does not answer: {self.health() or DEAD}") from error
         except BadRequest:
@@ -166,6 +170,14 @@ class VllmGenerator(TextGenerator):
             raise BadRequest(f"the engine refuses this request: {str(error)[:300]}") from error
         except Exception as error:
             raise EngineError(f"generation failed ({type(error).__name__})") from error
+        finally:
+            self._asked -= 1
+
+    def _begin(self) -> None:
+        """A request goes to vLLM: from now on its steps are waited for."""
+        if not self._asked:
+            self._heard = time.monotonic()
+        self._asked += 1
 
     def check_images(self, request: GenerationRequest) -> None:
         """See TextGenerator."""
@@ -201,6 +213,8 @@ class VllmGenerator(TextGenerator):
                 if output.prompt_logprobs:
                     return read_prompt(prompt, output.prompt_logprobs, count)
         except Exception as error:
+            if (reason := self.health()) is not None:
+                raise NotReady(f"the model does not answer: {reason}") from error
             raise EngineError(f"scoring failed ({type(error).__name__})") from error
         raise EngineError("vLLM told no log probabilities of the prompt")
 
@@ -248,25 +262,39 @@ class VllmGenerator(TextGenerator):
             self._followed.popitem(last=False)
 
     def health(self) -> str | None:
-        """Broken when vLLM's processes have died, until they run again, or tell no token for long
+        """Broken when vLLM's processes have died, until they run again, or make no step for long
         while requests wait; then they are ended and started again too."""
         if self._revival.lost is not None:
             return self._revival.lost
         if self._engine.errored:
             self._revival.begin(DEAD)
             return DEAD
-        silent = time.monotonic() - self._heard if self._active else 0.0
+        silent = time.monotonic() - self._heard if self._asked else 0.0
         if silent <= self.settings.stall_timeout:
             return None
-        stuck = f"vLLM's engine has told no token for over {self.settings.stall_timeout:g} s"
+        stuck = f"vLLM's engine has made no step for over {self.settings.stall_timeout:g} s"
         if silent > self.settings.stall_timeout + BROKEN_SECONDS:
             self._revival.begin(stuck)
         return stuck
 
     async def _start_again(self) -> None:
         await in_thread(end_processes, self._engine)
-        self._engine = await in_thread(self._start)
+        self._engine = self._watched(await in_thread(self._start))
+        self.context = int(self._engine.model_config.max_model_len)
         self._heard = time.monotonic()
+
+    def _watched(self, engine: Any) -> Any:
+        """The engine, with each of its steps noted: an answer in one piece says nothing before."""
+        client = engine.engine_core
+        receive = client.get_output_async
+
+        async def hear() -> Any:
+            outputs = await receive()
+            self._heard = time.monotonic()
+            return outputs
+
+        client.get_output_async = hear
+        return engine
 
     def close(self) -> None:
         """See the protocol."""
@@ -328,7 +356,8 @@ def engine_arguments(artefact: Artefact, settings: Settings) -> dict[str, Any]:
         # Requests say how they sample; what a model's author prefers must not come on top.
         "generation_config": "vllm",
         "enable_log_requests": False,
-        "disable_log_stats": True,
+        # With them each step is told, also one that gives no token: see _watched.
+        "disable_log_stats": False,
     }
     rank = max([settings.max_lora_rank, *map(adapter_rank, artefact.adapters.values())])
     if rank:

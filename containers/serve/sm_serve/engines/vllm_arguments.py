@@ -42,7 +42,7 @@ OWN: Mapping[str, str] = {
     "max_cpu_loras": "set SM_SERVE_MAX_ADAPTERS",
     "lora_modules": "adapters are loaded over /adapters",
     "enable_log_requests": "bodies are never logged",
-    "disable_log_stats": "/metrics tells this server's own",
+    "disable_log_stats": "they are the signs of life by which a stuck engine is known",
     "allowed_local_media_path": "files of the container are not read for clients",
     "allowed_media_domains": "nothing is fetched for clients: they send images as data: URLs",
 }
@@ -69,14 +69,17 @@ class Given:
     trusted: bool
 
 
-def given_arguments(settings: Settings) -> list[Given]:
-    """What was set, the artefact's file first: the environment goes before it.
+def given_arguments(model: Path, settings: Settings) -> list[Given]:
+    """What was set, the file beside the model first: the environment goes before it.
+
+    Of a model of the Hub the file is the artefact's.
 
     Raises StartupError where the file is no YAML of names and values.
     """
+    folder = settings.artefact_dir if settings.hub_path else model
     found = [
         Given(f"{FILE}: {name}", str(name).replace("-", "_"), value, settings.trust_remote_code)
-        for name, value in read_file(settings.artefact_dir / FILE).items()
+        for name, value in read_file(folder / FILE).items()
     ]
     named = {name for name, _ in settings.vllm}
     kept = [each for each in found if each.name not in named]

@@ -11,10 +11,16 @@ from sm_serve.engines.text import IncrementalDecoder, StopMatcher
 
 @dataclass(frozen=True, slots=True)
 class TokenChunk:
-    """Tokens that a backend produced since the last chunk."""
+    """Tokens that a backend produced since the last chunk.
+
+    `prompt` is the prompt's length where images made it longer than its text; `full` says that
+    there is no room for more.
+    """
 
     tokens: tuple[int, ...]
     logprobs: tuple[TokenLogprob, ...] = ()
+    prompt: int = 0
+    full: bool = False
 
 
 class Vocabulary(Protocol):
@@ -64,8 +70,9 @@ class AnswerWriter:
         reason = None
         if chunk.tokens and chunk.tokens[-1] in self._eos:
             reason = "stop"
-        elif self._count >= self._limit:
+        elif self._count >= self._limit or chunk.full:
             reason = "length"
+        self._prompt = chunk.prompt or self._prompt
         text, logprobs = self._decode(chunk, last=reason is not None)
         self._pending = TokenChunk(
             self._pending.tokens + chunk.tokens, self._pending.logprobs + logprobs
