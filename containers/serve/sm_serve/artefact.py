@@ -84,7 +84,8 @@ def inspect(model_dir: Path, settings: Settings) -> Artefact:
     if not model_dir.is_dir() or not any(model_dir.iterdir()):
         raise StartupError(
             f"no model in {model_dir}: the endpoint's ModelDataUrl must hold a Hugging Face model"
-            " directory (config.json, model.safetensors, tokenizer files)"
+            " directory (config.json, model.safetensors, tokenizer files), or HF_MODEL_ID name a"
+            " model of the Hub"
         )
     check_links(model_dir)
     base = _base_of(model_dir)

@@ -160,6 +160,7 @@ GENERATION = (
     Field("truncate", integer(1, MAX_TOKENS, 7)),
     Field("truncation", TRUNCATION),
     *labels("use_cache", "pad_token_id"),  # speed and padding: no answer changes
+    *labels("sagemaker_base_url"),  # litellm's own: where it sends to
     *refused("best_of", "num_beam_groups", off=(1,)),
     *refused("watermark", "return_tensors", "clean_up_tokenization_spaces", off=(False,)),
     *refused("output_scores", "renormalize_logits", "remove_invalid_values", off=(False,)),
@@ -198,6 +199,7 @@ OPENAI = (
     Field("ignore_eos", flag()),
     Field("truncate_prompt_tokens", integer(1, MAX_TOKENS, 7)),
     *labels("user", "metadata", "request_id", "safety_identifier", "prompt_cache_key"),
+    *labels("sagemaker_base_url"),
     *refused("best_of", off=(1,)),
     *refused("use_beam_search", "include_stop_str_in_output", "return_token_ids", off=(False,)),
     *refused("return_tokens_as_token_ids", "logprobs_token_ids", off=(False,)),

@@ -17,6 +17,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Any
 
 from sm_serve.artefact import Artefact
+from sm_serve.background import in_thread
 from sm_serve.config import Settings
 from sm_serve.engines import trial
 from sm_serve.engines.defaults import build_processors
@@ -24,6 +25,7 @@ from sm_serve.engines.generation import context_length
 from sm_serve.engines.local import LocalGenerator
 from sm_serve.engines.plain import PlainGenerator
 from sm_serve.engines.protocol import GenerationRequest, Sampling
+from sm_serve.engines.revival import Revival
 from sm_serve.engines.sampling import REQUEST_CHOICE, Choice, build_processor
 from sm_serve.engines.search import BEAMS, Search, SearchCancelledError
 from sm_serve.engines.turns import EXTRA_SHARE, Turns
@@ -37,6 +39,8 @@ CPU_CACHE_TOKENS = (8_192, 16_384)
 """Least and most on CPU: the cache is taken at once, a smaller one is faster, RAM is shared."""
 CPU_BATCH_TOKENS = 512
 STOP_SECONDS = 10.0
+LOOKS, LOOK_SECONDS = 5, 0.02
+"""How often to look whether the loop has died with a request."""
 OWN_CACHE = "adapter-"
 """Requests so named share no cached prefixes: keys and values differ from adapter to adapter."""
 
@@ -55,6 +59,7 @@ class ContinuousGenerator(LocalGenerator):
         self._step_began: float | None = None
         self._ids = itertools.count()
         self._progress = (-1, time.monotonic())
+        self._revival = Revival("the generation loop", self._start_again)
         self._manager = self._start(settings)
         self.context = min(self.context, self._cache_tokens())
         # A list must not fill the cache: who comes after would wait for its whole answers.
@@ -226,7 +231,7 @@ class ContinuousGenerator(LocalGenerator):
                 finished = output.is_finished()
                 if output.error:
                     logger.error("generation failed: %s", output.error)
-                    raise EngineError("the engine failed on this request")
+                    raise await self._why_failed()
                 tokens = output.generated_tokens
                 yield TokenChunk(tuple(tokens[sent:]), tuple(choice.logprobs[sent : len(tokens)]))
                 sent = len(tokens)
@@ -235,14 +240,25 @@ class ContinuousGenerator(LocalGenerator):
                 manager.cancel_request(name)
                 manager.output_router.result_handlers.pop(name, None)
 
+    async def _why_failed(self) -> ServeError:
+        """The error of a failed request: a loop that dies fails its requests, and then says so."""
+        for _ in range(LOOKS):
+            if (reason := self.health()) is not None:
+                return NotReady(f"the model does not answer: {reason}")
+            await asyncio.sleep(LOOK_SECONDS)
+        return EngineError("the engine failed on this request")
+
     def health(self) -> str | None:
-        """Broken when the loop has died, or makes no step while requests wait."""
+        """Broken when the loop has died, until it runs again, or makes no step while requests
+        wait. A loop that is stuck cannot be ended: the platform must replace the container."""
+        if self._revival.lost is not None:
+            return self._revival.lost
         manager = self._manager
         fatal = manager.background_thread_status.fatal_error
-        if fatal is not None:
-            return f"the generation loop died ({type(fatal).__name__})"
-        if not manager.is_running():
-            return "the generation loop is not running"
+        if fatal is not None or not manager.is_running():
+            words = f"died ({type(fatal).__name__})" if fatal else "is not running"
+            self._revival.begin(f"the generation loop {words}")
+            return self._revival.lost
         step, since = self._progress
         current = getattr(manager, "current_batch", 0)
         now = time.monotonic()
@@ -255,6 +271,18 @@ class ContinuousGenerator(LocalGenerator):
             return f"no step of the generation loop for over {self.settings.stall_timeout:g} s"
         return None
 
+    async def _start_again(self) -> None:
+        """A new loop over the same model, with a new cache; adapters stay as they are."""
+        await in_thread(self._renew)
+
+    def _renew(self) -> None:
+        self._hook.remove()
+        # The old cache must be gone before there is memory for a new one.
+        self._manager.stop(block=True, timeout=STOP_SECONDS, hard_stop=True)
+        self._manager.batch_processor = None
+        self._progress = (-1, time.monotonic())
+        self._manager = self._start(self.settings)
+
     def stats(self) -> dict[str, float]:
         """See the protocol."""
         manager = self._manager
@@ -266,6 +294,7 @@ class ContinuousGenerator(LocalGenerator):
 
     def close(self) -> None:
         """See the protocol."""
+        self._revival.close()
         self.grammars.close()
         self._hook.remove()
         self._manager.stop(block=True, timeout=STOP_SECONDS, hard_stop=True)

@@ -33,6 +33,7 @@ from sm_serve.engines.token_text import TokenTexts
 from sm_serve.engines.turns import EXTRA_SHARE, Turns
 from sm_serve.engines.writing import AnswerWriter, TokenChunk
 from sm_serve.errors import BadPrompt, BadRequest, EngineError, adapter_not_found
+from sm_serve.schemas.images import images_in
 from sm_serve.thoughts import is_open, knows_thoughts, opens_thought
 
 logger = logging.getLogger(__name__)
@@ -125,6 +126,7 @@ class TextGenerator(ABC):
 
     async def _answered(self, request: GenerationRequest) -> AsyncGenerator[Delta]:
         request = self.check_beams(request)
+        self.check_images(request)
         prompt = await self._tokenize(request)
         sampling = self._limit(bounded(request, self.prefix_length(len(prompt))), len(prompt))
         self._check(sampling)
@@ -247,6 +249,7 @@ class TextGenerator(ABC):
 
     async def tokens(self, request: GenerationRequest) -> list[int]:
         """See TokenReader."""
+        self.check_images(request)
         return await self._tokenize(request)
 
     def token_text(self, token: int) -> str:
@@ -272,13 +275,15 @@ class TextGenerator(ABC):
             )
         try:
             text = self.tokenizer.apply_chat_template(
-                prompt,
+                self.template_messages(request),
                 tools=request.tools,
                 add_generation_prompt=not request.continue_final_message,
                 continue_final_message=request.continue_final_message,
                 tokenize=False,
                 **request.template_variables,
             )
+        except BadRequest:
+            raise
         except Exception as error:  # templates raise whatever their authors chose
             raise BadPrompt(f"the chat template refuses these messages: {error}") from error
         # As apply_chat_template itself would go on: the template writes special tokens.
@@ -291,6 +296,10 @@ class TextGenerator(ABC):
     def encode_text(self, text: str, request: GenerationRequest) -> list[int]:
         """The tokens of a text that is the whole prompt."""
         return self._encode_text(text, request.truncate)
+
+    def template_messages(self, request: GenerationRequest) -> Any:
+        """The messages as the chat template takes them."""
+        return request.prompt
 
     def _encode_text(self, text: str, truncate: int | None, **options: Any) -> list[int]:
         """A text's tokens: none of a far too long one, the last alone of one to be cut."""
@@ -332,6 +341,14 @@ class TextGenerator(ABC):
         if request.cut:
             raise BadRequest("parameters.truncation: a decoder's prompts are cut by truncate")
         return replace(request, beams=_lengths_of(request.beams))
+
+    def check_images(self, request: GenerationRequest) -> None:
+        """BadRequest where messages hold an image that this model or engine does not take."""
+        for where, _ in images_in(request.prompt):
+            raise BadRequest(
+                f"{where} is an image, and this model is served with text alone: leave it out, or"
+                " serve one that takes images with SM_SERVE_ENGINE=vllm"
+            )
 
     def prefix_length(self, prompt: int) -> int:
         """What `max_length` counts beside the new tokens: of a decoder, its prompt."""

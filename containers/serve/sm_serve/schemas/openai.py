@@ -16,6 +16,7 @@ from sm_serve.field_table import CHAT as CHAT_FIELDS
 from sm_serve.field_table import COMPLETIONS as COMPLETION_FIELDS
 from sm_serve.field_table import MAX_VARIABLES, TEMPLATE_OWN
 from sm_serve.fields import Values
+from sm_serve.schemas import images
 from sm_serve.schemas.parameters import read_penalties
 from sm_serve.schemas.tools import (
     PLAIN,
@@ -233,7 +234,7 @@ def require_object(body: Any) -> Mapping[str, Any]:
 
 
 def read_messages(value: Any) -> list[dict[str, Any]]:
-    """Messages with content flattened to text, as chat templates expect it."""
+    """Messages; content without an image becomes a text, as chat templates expect it."""
     if not isinstance(value, list) or not value:
         raise BadRequest('messages: give a list of {"role": ..., "content": ...}')
     messages = []
@@ -246,20 +247,32 @@ def read_messages(value: Any) -> list[dict[str, Any]]:
     return messages
 
 
-def _content(content: Any, where: str) -> str:
+def _content(content: Any, where: str) -> str | list[dict[str, Any]]:
+    """A text; with images among its parts a list of both."""
     if content is None:
         return ""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
         raise BadRequest(f"{where}.content must be a text or a list of text parts")
-    for part in content:
-        kinds = (None, "text", "input_text", "output_text")
-        right = isinstance(part, dict) and part.get("type") in kinds
-        if not right or not isinstance(part.get("text"), str):
-            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-            raise BadRequest(f"{where}.content holds a part of type {kind!r}: only text is served")
-    return "".join(part["text"] for part in content)
+    parts = [_part(part, f"{where}.content", number) for number, part in enumerate(content)]
+    if any(part["type"] == images.KIND for part in parts):
+        return parts
+    return "".join(part["text"] for part in parts)
+
+
+def _part(part: Any, where: str, number: int) -> dict[str, Any]:
+    kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+    if isinstance(part, dict) and kind == images.KIND:
+        return images.read_image(part, f"{where}[{number}]")
+    text_kinds = (None, "text", "input_text", "output_text")
+    right = isinstance(part, dict) and kind in text_kinds
+    if not right or not isinstance(part.get("text"), str):
+        raise BadRequest(
+            f"{where} holds a part of type {kind!r}: only text is served, and images as"
+            f" {images.KIND} by models that take them"
+        )
+    return {"type": "text", "text": part["text"]}
 
 
 def read_prompts(value: Any) -> list[Any]:
@@ -282,11 +295,15 @@ def _is_token(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def write_models(names: Sequence[str]) -> dict[str, Any]:
-    """The answer of the models route: the model first, adapters with it as their parent."""
+def write_models(names: Sequence[str], about: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The answer of the models route: the model first, adapters with it as their parent.
+
+    `about` says more of the model: where it is from (`root`, `revision`).
+    """
     data: list[dict[str, Any]] = [
         {"id": name, "object": "model", "created": 0, "owned_by": "sm-serve"} for name in names
     ]
+    data[0] |= about or {}
     for entry in data[1:]:
         entry["parent"] = names[0]
     return {"object": "list", "data": data}
