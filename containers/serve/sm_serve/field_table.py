@@ -17,6 +17,7 @@ from sm_serve.fields import (
     flag,
     integer,
     number,
+    optional,
     shaped,
     text,
     texts,
@@ -213,7 +214,7 @@ NAMED_FUNCTION: Schema = {"type": "object", "properties": {"name": TEXT}, "requi
 NAMED_TOOL: Schema = {
     "type": "object",
     "properties": {"type": {"const": "function"}, "function": NAMED_FUNCTION},
-    "required": ["type", "function"],
+    "required": ["function"],
 }
 TOOL: Schema = {
     "type": "object",
@@ -228,7 +229,7 @@ TOOL: Schema = {
             "required": ["name"],
         },
     },
-    "required": ["type", "function"],
+    "required": ["function"],
 }
 VARIABLES: Schema = {
     "type": "object",
@@ -266,8 +267,8 @@ CHAT = (
     *refused("tool_prompt"),
 )  # fmt: skip
 RESPONSE_FORMAT = shaped(
-    {"type": "object", "properties": {"format": OBJECT}}, {"format": {"type": "json_object"}},
-    dict, "give an object",
+    {"type": "object", "properties": {"format": optional(OBJECT)}},
+    {"format": {"type": "json_object"}}, dict, "give an object",
 )  # fmt: skip
 VLLMS = ("top_k", "min_p", "min_tokens", "stop", "seed", "ignore_eos", "repetition_penalty",
          "frequency_penalty", "presence_penalty", "logit_bias", "chat_template_kwargs")  # fmt: skip
