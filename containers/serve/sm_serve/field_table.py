@@ -17,6 +17,7 @@ from sm_serve.fields import (
     flag,
     integer,
     number,
+    optional,
     shaped,
     text,
     texts,
@@ -160,6 +161,7 @@ GENERATION = (
     Field("truncate", integer(1, MAX_TOKENS, 7)),
     Field("truncation", TRUNCATION),
     *labels("use_cache", "pad_token_id"),  # speed and padding: no answer changes
+    *labels("sagemaker_base_url"),  # litellm's own: where it sends to
     *refused("best_of", "num_beam_groups", off=(1,)),
     *refused("watermark", "return_tensors", "clean_up_tokenization_spaces", off=(False,)),
     *refused("output_scores", "renormalize_logits", "remove_invalid_values", off=(False,)),
@@ -198,6 +200,7 @@ OPENAI = (
     Field("ignore_eos", flag()),
     Field("truncate_prompt_tokens", integer(1, MAX_TOKENS, 7)),
     *labels("user", "metadata", "request_id", "safety_identifier", "prompt_cache_key"),
+    *labels("sagemaker_base_url"),
     *refused("best_of", off=(1,)),
     *refused("use_beam_search", "include_stop_str_in_output", "return_token_ids", off=(False,)),
     *refused("return_tokens_as_token_ids", "logprobs_token_ids", off=(False,)),
@@ -211,7 +214,7 @@ NAMED_FUNCTION: Schema = {"type": "object", "properties": {"name": TEXT}, "requi
 NAMED_TOOL: Schema = {
     "type": "object",
     "properties": {"type": {"const": "function"}, "function": NAMED_FUNCTION},
-    "required": ["type", "function"],
+    "required": ["function"],
 }
 TOOL: Schema = {
     "type": "object",
@@ -226,7 +229,7 @@ TOOL: Schema = {
             "required": ["name"],
         },
     },
-    "required": ["type", "function"],
+    "required": ["function"],
 }
 VARIABLES: Schema = {
     "type": "object",
@@ -264,8 +267,8 @@ CHAT = (
     *refused("tool_prompt"),
 )  # fmt: skip
 RESPONSE_FORMAT = shaped(
-    {"type": "object", "properties": {"format": OBJECT}}, {"format": {"type": "json_object"}},
-    dict, "give an object",
+    {"type": "object", "properties": {"format": optional(OBJECT)}},
+    {"format": {"type": "json_object"}}, dict, "give an object",
 )  # fmt: skip
 VLLMS = ("top_k", "min_p", "min_tokens", "stop", "seed", "ignore_eos", "repetition_penalty",
          "frequency_penalty", "presence_penalty", "logit_bias", "chat_template_kwargs")  # fmt: skip

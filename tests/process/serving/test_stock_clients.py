@@ -144,3 +144,40 @@ def test_reranking_by_other_models(classifier, embedder):
     assert "3 labels" in post(classifier, "/rerank", body, status=400).text
     best = post(embedder, "/rerank", body).json()[0]
     assert (best["index"], best["score"]) == (0, pytest.approx(1, abs=1e-5))
+
+
+GUIDELLM = {
+    "/v1/chat/completions": {
+        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+        "max_completion_tokens": 4,
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}],
+    },
+    "/v1/responses": {
+        "max_output_tokens": 4,
+        "input": [{"role": "user", "content": [{"type": "input_text", "text": "hi"}]}],
+    },
+}
+
+
+@pytest.mark.parametrize("path", GUIDELLM)
+def test_guidellm_measures_streams(language_model, path):
+    """Its requests as recorded; it asks /health and /v1/models first."""
+    name = language_model.client.get("/v1/models").json()["data"][0]["id"]
+    body = {"model": name, "stream": True, "ignore_eos": True, **GUIDELLM[path]}
+    lines = post(language_model, path, body).text.splitlines()
+    events = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    usage = events[-1].get("usage") or events[-1]["response"]["usage"]
+    assert usage.get("completion_tokens", usage.get("output_tokens")) == 4
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_litellm_asks_endpoints_in_both_formats(language_model, stream):
+    """Bodies of `sagemaker_chat/` and `sagemaker/` as recorded, with its own address in them."""
+    own = {"sagemaker_base_url": "http://127.0.0.1/endpoints/e/invocations"}
+    chat = {"model": "e", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.5,
+            "max_tokens": 4, "stream": stream, **own}  # fmt: skip
+    answer = post(language_model, "/invocations", chat, accept="*/*")
+    assert ("data: [DONE]" in answer.text) == stream
+    plain = {"inputs": "hi", "parameters": {"temperature": 0.5, "max_new_tokens": 4, **own}}
+    answer = post(language_model, "/invocations", {**plain, **({"stream": True} if stream else {})})
+    assert "generated_text" in answer.text

@@ -68,7 +68,8 @@ class Search:
                 generation_config=config,
                 logits_processor=LogitsProcessorList([_check_numbers]),
             )
-        start = 0 if model.config.is_encoder_decoder else len(self.prompt)
+        # An encoder-decoder's answer begins with a token that is not its own.
+        start = 1 if model.config.is_encoder_decoder else len(self.prompt)
         return [row[start:] for row in output.tolist()]
 
 
