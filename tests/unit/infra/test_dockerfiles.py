@@ -55,7 +55,7 @@ def test_the_default_build_needs_no_optional_stage(dockerfile):
 
 def test_the_scripts_of_the_stages_are_valid_shell():
     scripts = [ROOT / "containers" / each for each in ("trim", "lock", "efa/build",
-                                                       "flash-attn/install")]  # fmt: skip
+                                                       "flash-attn/install", "cuda-home")]  # fmt: skip
     for script in scripts:
         assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
 
