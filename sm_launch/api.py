@@ -197,8 +197,8 @@ def deploy(
         target: process, docker or sagemaker; default: job.yaml's.
         region: of AWS; default: job.yaml's.
         overrides: `key=value`, as --set takes them.
-        training_job: whose model; default: the newest that completed.
-        model_data: an artefact instead: a path, file:// or s3:// URI.
+        training_job: whose model; default: endpoint.model, else the newest that completed.
+        model_data: an artefact instead: a path, file://, s3:// or hf:// URI.
         name: of the endpoint; default: job.yaml's.
         adopt: update an endpoint of that name although it is not this job's, and take it over.
 
@@ -211,6 +211,8 @@ def deploy(
 
     place = open_workplace(load(job, overrides), target, region)
     planned = plan(place, job=training_job, model_data=model_data, name=name)
+    for words in planned.warnings:
+        warnings.warn(words, stacklevel=2)
     return carry_out(place, planned, adopt=adopt)
 
 

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+from sm_launch import hub_models
 from sm_launch.sessions.protocol import Session
 
 TRAINING_LOG = "training_log.jsonl"
 
 
 def model_uri(session: Session, endpoint: str) -> str:
-    """Where the model of an endpoint's first variant comes from."""
+    """Where the model of an endpoint's first variant comes from: hf:// where it is of the Hub, and
+    empty where nothing says."""
     description = session.describe_endpoint(EndpointName=endpoint)
     endpoint_config = session.describe_endpoint_config(
         EndpointConfigName=description["EndpointConfigName"]
@@ -24,6 +26,9 @@ def model_uri(session: Session, endpoint: str) -> str:
     container: dict[str, Any] = session.describe_model(ModelName=name)["PrimaryContainer"]
     if "ModelDataUrl" in container:
         return str(container["ModelDataUrl"])
+    if "ModelDataSource" not in container:
+        model = hub_models.of_environment(container.get("Environment", {}))
+        return model.uri if model else ""
     return str(container["ModelDataSource"]["S3DataSource"]["S3Uri"])
 
 

@@ -143,6 +143,9 @@ class Endpoint(Section):
 
     name: str | None = None
     """Endpoint name; default: the job's name."""
+    model: str | None = None
+    """A base model to serve in place of a trained one, as the baseline: a Hub id with @REVISION
+    behind it if wanted, a directory, an s3:// URI or package:NAME/PATH."""
     image: str | None = None
     """URI of the serving image; needed for the target sagemaker. Default with docker: what `make
     build` built on this machine."""

@@ -30,7 +30,11 @@ USABLE = 0.9
 ACTIVATION_BYTES = 0.35
 # LoRA of rank 16 on every linear layer adds about so many of the base model's parameters.
 LORA_SHARE = 0.01
-FULL_PRECISION_BYTES, HALF_PRECISION_BYTES, FOUR_BIT_BYTES = 4.0, 2.0, 0.55
+FULL_PRECISION_BYTES, HALF_PRECISION_BYTES = 4.0, 2.0
+# Quantised weights with their scales, and what stays in half precision (embeddings, head).
+EIGHT_BIT_BYTES, FOUR_BIT_BYTES = 1.1, 0.55
+# Methods that compare with the base model; TRL's default for GRPO is without (beta 0).
+_WITH_REFERENCE = ("dpo", "kto", "grpo", "rloo")
 # Gradients 4, AdamW's two moments 8 bytes a trained parameter.
 TRAINED_BYTES = 12.0
 _SIZE = re.compile(r"(?<![a-z0-9])(\d+(?:[._]\d+)?)\s?([bm])(?![a-z0-9])", re.IGNORECASE)
@@ -98,25 +102,55 @@ def memory(parameters: float, hyperparameters: dict[str, HyperparameterValue]) -
 
     Args:
         parameters: of the base model.
-        hyperparameters: use_peft, load_in_4bit, dtype, per_device_train_batch_size, max_length.
+        hyperparameters: method, use_peft, load_in_4bit, load_in_8bit, dtype,
+            per_device_train_batch_size, max_length; as values or as text.
     """
-    peft, four_bit = bool(hyperparameters.get("use_peft")), hyperparameters.get("load_in_4bit")
-    half = hyperparameters.get("dtype") in {"bfloat16", "float16"}
-    width = HALF_PRECISION_BYTES if half else FULL_PRECISION_BYTES
-    width = FOUR_BIT_BYTES if four_bit else width
+    peft = _is_on(hyperparameters, "use_peft")
+    width, kind = _weight_bytes(hyperparameters, peft)
     trained = parameters * LORA_SHARE if peft else parameters
     batch = float(str(hyperparameters.get("per_device_train_batch_size") or 8))
     length = float(str(hyperparameters.get("max_length") or 1024))
     parts = {
-        f"weights      {_short(parameters)} x {width:g} bytes": parameters * width,
+        f"weights      {_short(parameters)} x {width:g} bytes{kind}": parameters * width,
         f"training     {_short(trained)} x {TRAINED_BYTES:g} bytes (gradients, AdamW)"
         + (" (LoRA)" if peft else ""): trained * TRAINED_BYTES,
         f"activations  {_short(parameters)} x {batch:g} rows x {length:g}/1024 x "
         f"{ACTIVATION_BYTES:g} bytes": parameters * batch * length / 1024 * ACTIVATION_BYTES,
     }
+    if _has_reference(hyperparameters, peft):
+        # The adapter is switched off for it; a model that trains in full needs a copy.
+        parts[f"reference    {_short(parameters)} x {width:g} bytes"] = parameters * width
     total = sum(parts.values()) / GIB
     lines = [f"{text:<62} {size / GIB:8.1f} GiB" for text, size in parts.items()]
     return Memory(total, (*lines, f"{'together':<62} {total:8.1f} GiB"))
+
+
+def _is_on(hyperparameters: dict[str, HyperparameterValue], name: str) -> bool:
+    """A flag as the container reads it: it arrives as text there."""
+    return str(hyperparameters.get(name)).strip().strip('"').lower() in {"true", "1", "yes", "on"}
+
+
+def _weight_bytes(hyperparameters: dict[str, HyperparameterValue], peft: bool) -> tuple[float, str]:
+    """Bytes a parameter of the base model, as it is loaded on a GPU, and why."""
+    if _is_on(hyperparameters, "load_in_4bit"):
+        return FOUR_BIT_BYTES, " (4 bits)"
+    if _is_on(hyperparameters, "load_in_8bit"):
+        return EIGHT_BIT_BYTES, " (8 bits)"
+    asked = str(hyperparameters.get("dtype") or "").strip('"')
+    if asked in {"bfloat16", "float16", "auto"} or (peft and asked != "float32"):
+        return HALF_PRECISION_BYTES, " (half precision)"
+    return FULL_PRECISION_BYTES, ""
+
+
+def _has_reference(hyperparameters: dict[str, HyperparameterValue], peft: bool) -> bool:
+    """Whether a frozen copy of the base model is in memory beside the one that is trained."""
+    method = str(hyperparameters.get("method") or "").strip('"').lower()
+    if peft or method not in _WITH_REFERENCE:
+        return False
+    if method in {"grpo", "rloo"}:
+        beta = hyperparameters.get("beta")
+        return float(str(beta)) > 0 if beta is not None else method == "rloo"
+    return not _is_on(hyperparameters, "precompute_ref_log_probs")
 
 
 def suggest(needed_gib: float) -> Instance:

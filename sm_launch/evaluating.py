@@ -18,6 +18,7 @@ from sm_launch.config import JobConfig
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation.judge import Judge
 from sm_launch.evaluation.judgements import Judgements
+from sm_launch.hub_models import SCHEME
 from sm_launch.progress import progress
 from sm_launch.report import ReportPaths
 from sm_launch.sessions.protocol import Session
@@ -211,7 +212,10 @@ class _Job:
 
             session, name = stack.enter_context(served(self._config, request.model_data))
             model = artefacts.model_uri(session, name)
-            content = artefacts.content_sha256(evaluation.local_path(request.model_data))
+            if model.startswith(SCHEME):
+                content = artefacts.deployment(session, name)
+            else:
+                content = artefacts.content_sha256(evaluation.local_path(request.model_data))
             return self._endpoint(session, name, model, "local artefact", identity=content)
         workplace = open_place()
         session, name = workplace.session(), endpoints.require_meant(workplace, request.endpoint)
@@ -241,7 +245,10 @@ class _Job:
             # An interrupted run is continued, but never with another deployment's answers.
             store=evaluation.PredictionStore(self._directory / "predictions.jsonl", identity),
             info=self._info(
-                target=target, endpoint=shown, training_job=artefacts.training_job_of(model)
+                target=target,
+                endpoint=shown,
+                training_job=artefacts.training_job_of(model),
+                base=model if model.startswith(SCHEME) else "",
             ),
         )
         result = replace(result, warnings=(*self._notes, *result.warnings))
@@ -268,12 +275,14 @@ class _Job:
         kept = Judgements(self._directory / "judgements.jsonl.partial", settings.base_url)
         return Judge(settings, judgements=kept)
 
-    def _info(self, *, target: str, endpoint: str, training_job: str = "") -> evaluation.RunInfo:
+    def _info(
+        self, *, target: str, endpoint: str, training_job: str = "", base: str = ""
+    ) -> evaluation.RunInfo:
         return evaluation.RunInfo(
             endpoint=endpoint,
             training_job=training_job,
             target=target,
-            model=self._config.training.model or "",
+            model=base or self._config.training.model or "",
             data=_held_out(self._config, self._request.data),
             command=self._request.command,
             versions={"sm-launch": __version__, "python": platform.python_version()},

@@ -15,6 +15,7 @@ EvaluationTask = Literal[
     "text-generation",
     "token-classification",
     "embedding",
+    "reward",
 ]
 
 

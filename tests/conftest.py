@@ -5,8 +5,30 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+
+ONE_AT_A_TIME = ("tests/local_mode/", "tests/contract/codebuild/")
+"""They share the engine, its registry, and the one port of SageMaker's local mode."""
+
+# Test folders are no packages here: what several of them need is found by this.
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """How `pytest -n` shares tests out: a file's stay together, and so do all that use Docker."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class FilesInTurn(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            docker = nodeid.startswith(ONE_AT_A_TIME)
+            return "docker" if docker else str(super()._split_scope(nodeid))
+
+    return FilesInTurn(config, log)
 
 
 def _missing_docker() -> str | None:

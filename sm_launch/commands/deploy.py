@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 
-from sm_launch import autoscaling, component_requests, components, endpoints, requests
+from sm_launch import (
+    autoscaling,
+    component_requests,
+    components,
+    endpoints,
+    requests,
+    served_models,
+)
 from sm_launch.commands.options import (
     Workplace,
     adopt_option,
@@ -29,7 +36,11 @@ from sm_launch.sessions.protocol import Session
 @click.command()
 @job_options
 @click.option("--job", metavar="JOB", help="Training job to deploy. Default: the newest completed.")
-@click.option("--model-data", metavar="URI", help="model.tar.gz, model directory or s3:// URI.")
+@click.option(
+    "--model-data",
+    metavar="URI",
+    help="model.tar.gz, model directory, s3:// URI, or hf://OWNER/NAME[@REVISION].",
+)
 @click.option("--name", help="Endpoint name. Default: job.yaml's.")
 @adopt_option
 @dry_run_option
@@ -45,9 +56,11 @@ def deploy(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Put a trained model behind an endpoint and wait until it answers."""
+    """Put a trained model, or endpoint.model, behind an endpoint and wait until it answers."""
     workplace = open_workplace(config_path, overrides, target)
-    planned = plan(workplace, job=job, model_data=model_data, name=name)
+    planned = plan(workplace, job=job, model_data=model_data, name=name, upload=not dry_run)
+    for words in planned.warnings:
+        click.echo(f"warning: {words}", err=True)
     if dry_run:
         config, on_aws = workplace.config, workplace.target == "sagemaker"
         scaling = autoscaling.build_requests(config, planned.endpoint) if on_aws else []
@@ -64,10 +77,12 @@ class Plan:
     Attributes:
         steps: the requests, in order: method name and arguments.
         model_bytes: size of the artefact, where it is known.
+        warnings: what is good to know about the model.
     """
 
     steps: list[tuple[str, requests.Request]]
     model_bytes: int | None
+    warnings: tuple[str, ...] = ()
 
     @property
     def endpoint(self) -> str:
@@ -86,31 +101,39 @@ def plan(
     job: str | None = None,
     model_data: str | None = None,
     name: str | None = None,
+    upload: bool = True,
 ) -> Plan:
     """What a deployment will ask for.
+
+    Args:
+        workplace: the job and where it is deployed.
+        job: whose model; default: endpoint.model, else the newest that completed.
+        model_data: an artefact instead.
+        name: of the endpoint; default: job.yaml's.
+        upload: on SageMaker send a directory of endpoint.model; False only names its place.
 
     Raises:
         UserInputError: there is no such model, or the target has no such endpoint.
     """
     config, on_aws = workplace.config, workplace.target == "sagemaker"
-    artefact = endpoints.artefact_of(workplace.session(), config, job, model_data)
+    served = served_models.find(workplace, job=job, model_data=model_data, upload=upload)
     if config.endpoint.components and not on_aws:
         raise UserInputError(
             "inference components are on SageMaker only",
             field="endpoint.components",
             fix="leave it out here; the serving image loads adapters over its /adapters route",
         )
-    size = _size(config, artefact) if on_aws else None
+    size = served.size or (_size(config, served.uri) if on_aws else None)
     steps = endpoints.build_requests(
         config,
-        model_data=artefact,
+        model_data=served.uri,
         image=workplace.serving_image,
         role=workplace.hosting_role,
         name=name,
         output=workplace.stage(upload=False).output("endpoints"),
         model_bytes=size,
     )
-    return Plan(steps, size)
+    return Plan(steps, size, served.warnings)
 
 
 def carry_out(workplace: Workplace, planned: Plan, *, adopt: bool = False) -> dict[str, Any]:

@@ -40,7 +40,8 @@ def estimate(
             value=config.training.model,
             fix="give the number of parameters, such as --parameters 7e9",
         )
-    needed = estimates.memory(count, config.training.hyperparameters)
+    settings = {"method": config.training.method, **config.training.hyperparameters}
+    needed = estimates.memory(count, settings)
     instance = estimates.suggest(needed.total_gib)
     priced = estimates.cost(config)
     if as_json:

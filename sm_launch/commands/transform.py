@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sm_launch import endpoints, requests
+from sm_launch import requests, served_models
 from sm_launch.commands.options import (
     Workplace,
     announce_image,
@@ -69,12 +69,14 @@ def transform(
         return
     if source is None:
         raise UserInputError("is needed", field="INPUT", fix="name a file, directory or s3:// URI")
-    artefact = endpoints.artefact_of(session, workplace.config, job, model_data)
+    served = served_models.find(workplace, job=job, model_data=model_data, upload=not dry_run)
+    for words in served.warnings:
+        click.echo(f"warning: {words}", err=True)
     name = requests.unique_name(workplace.config.name)
     steps = transforms.build_requests(
         workplace.config,
         name,
-        model_data=artefact,
+        model_data=served.uri,
         image=workplace.serving_image,
         role=workplace.hosting_role,
         inputs=_inputs(workplace, name, source, output, content_type, upload=not dry_run),

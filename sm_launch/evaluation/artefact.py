@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlparse
 
+from sm_launch.hub_models import SCHEME, HubModel
+
 CONFIG, RESULTS = "config.json", "eval_results.json"
 MOST_READ = 512 * 1024**2
 """Bytes of a compressed archive in S3 that are read in search of these two files."""
@@ -53,13 +55,18 @@ def read_artefact(uri: str, clients: Callable[[str], Any] | None = None) -> Arte
     """The artefact behind a path, a file:// or an s3:// URI; None where it holds no config.json.
 
     Args:
-        uri: a model directory or prefix, or an archive of one.
+        uri: a model directory or prefix, an archive of one, or hf://OWNER/NAME[@REVISION].
         clients: makes clients of AWS services; default: by boto3's configuration.
 
     Raises:
         OSError, EOFError, tarfile.TarError, zlib.error: it cannot be read.
     """
-    found = _from_s3(uri, clients) if uri.startswith("s3://") else _from_path(_path(uri))
+    if not uri:  # nothing says what the endpoint serves
+        return None
+    if uri.startswith(SCHEME):
+        found = _from_hub(HubModel.of(uri, "model"))
+    else:
+        found = _from_s3(uri, clients) if uri.startswith("s3://") else _from_path(_path(uri))
     if CONFIG not in found:
         return None
     return Artefact(found[CONFIG], found.get(RESULTS, {}))
@@ -75,6 +82,19 @@ def _from_path(path: Path) -> dict[str, dict[str, Any]]:
         return {name: _object(file.read_bytes()) for name, file in texts if file.is_file()}
     with tarfile.open(path) as archive:
         return _from_members(archive)
+
+
+def _from_hub(model: HubModel) -> dict[str, dict[str, Any]]:
+    """The base model's own config.json; what training measured, it cannot have."""
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError as error:
+        raise OSError("it needs pip install 'sm-launch[hub]'") from error
+    try:
+        path = hf_hub_download(model.repository, CONFIG, revision=model.revision or None)
+    except Exception as error:  # the library's own, those of its HTTP client
+        raise OSError(str(error).strip().partition("\n")[0][:200]) from error
+    return {CONFIG: _object(Path(path).read_bytes())}
 
 
 def _from_members(archive: tarfile.TarFile) -> dict[str, dict[str, Any]]:

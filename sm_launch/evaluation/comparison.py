@@ -13,7 +13,7 @@ from sm_launch.evaluation.intervals import LEAST_ROWS, RESAMPLES
 from sm_launch.evaluation.likelihood import LOG_LIKELIHOOD
 from sm_launch.evaluation.paired import holm, paired_differences
 from sm_launch.evaluation.result import Interval, Prediction
-from sm_launch.evaluation.scales import LOWER_IS_BETTER, UNBOUNDED
+from sm_launch.evaluation.scales import LOWER_IS_BETTER, SIGNED, UNBOUNDED
 from sm_launch.evaluation.task import Task
 
 SIGNIFICANT = 0.05
@@ -230,7 +230,7 @@ def _differences(
 
 def _rows_with(name: str, predictions: Sequence[Prediction]) -> int:
     """Rows that a metric is made of: all, unless it is the mean of a value that some lack."""
-    value = LOG_LIKELIHOOD if name in UNBOUNDED else name
+    value = LOG_LIKELIHOOD if name in UNBOUNDED - SIGNED else name
     return sum(value in p.values for p in predictions) or len(predictions)
 
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from sm_launch.evaluation.result import Interval, Prediction
-from sm_launch.evaluation.scales import UNBOUNDED, metric_range, share_of_rows
+from sm_launch.evaluation.scales import SIGNED, UNBOUNDED, metric_range, share_of_rows
 from sm_launch.evaluation.task import Statistic, Task
 
 LEVEL = 0.95
@@ -50,6 +50,9 @@ def confidence_intervals(
         if share is not None:
             known = share[~np.isnan(share)]
             found[name] = share_interval(float(known.mean()), len(known))
+        elif name in SIGNED:
+            spread = quantile(rows) * math.sqrt(_variance(drawn.get(name, []), rows))
+            found[name] = Interval(value - spread, value + spread)
         elif name in UNBOUNDED:
             found[name] = _positive(value, drawn.get(name, []), rows)
         else:

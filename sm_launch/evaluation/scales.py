@@ -11,9 +11,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-UNBOUNDED = frozenset({"loss", "perplexity", "word_perplexity", "byte_perplexity", "mse", "mae"})
-"""From 0 up without an end; the others lie in a range."""
-LOWER_IS_BETTER = UNBOUNDED | {"brier", "ece", "ece_debiased"}
+_ERRORS = frozenset({"loss", "perplexity", "word_perplexity", "byte_perplexity", "mse", "mae"})
+"""From 0 up without an end."""
+SIGNED = frozenset({"margin", "mean_reward"})
+"""Without an end on either side."""
+UNBOUNDED = _ERRORS | SIGNED
+"""The others lie in a range."""
+LOWER_IS_BETTER = _ERRORS | {"brier", "ece", "ece_debiased"}
 _RANGES = {
     "mcc": (-1.0, 1.0),
     "brier": (0.0, 2.0),
@@ -29,7 +33,7 @@ _OF_ALL_ROWS = frozenset({"accuracy", "recall_weighted"})
 """Shares of rows whose label was named right: the weighted mean of recalls is the accuracy."""
 _OF_VALUES = frozenset(
     {"exact_match", "HasAns_exact", "NoAns_exact", "cosine_accuracy@1", "cosine_accuracy@10"}
-    | {"cosine_accuracy"}
+    | {"cosine_accuracy", "accuracy"}
 )
 
 
@@ -45,9 +49,7 @@ def share_of_rows(name: str, predictions: Sequence[Prediction]) -> NDArray[np.fl
     """
     import numpy as np
 
-    if name in _OF_ALL_ROWS:
-        if any(p.values for p in predictions):
-            return None
+    if name in _OF_ALL_ROWS and not any(p.values for p in predictions):
         return np.array([float(p.gold == p.predicted) for p in predictions])
     if name not in _OF_VALUES:
         return None

@@ -38,6 +38,7 @@ HEADLINES = {
     "cosine_ap": "average precision (cosine)",
     "spearman_cosine": "Spearman (cosine)",
     "pearson_cosine": "Pearson (cosine)",
+    "margin": "margin of the chosen answer",
     "rouge1": "ROUGE-1",
     "rouge2": "ROUGE-2",
     "rougeL": "ROUGE-L",

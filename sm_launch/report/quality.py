@@ -30,6 +30,7 @@ TITLES: dict[str, tuple[str, str]] = {
     "exact_match": ("Exact match", "share of answers"),
     "precision": ("Precision", "of whole entities"),
     "recall": ("Recall", "of whole entities"),
+    "margin": ("Margin", "chosen above rejected"),
     "rouge1": ("ROUGE-1", "words in common"),
     "rouge2": ("ROUGE-2", "word pairs in common"),
     "rougeL": ("ROUGE-L", "longest common sequence"),

@@ -11,6 +11,8 @@ import pytest
 from sm_launch.aws_clients import make_client
 from sm_launch.evaluation import Artefact, read_artefact
 
+pytestmark = pytest.mark.slow
+
 CONFIG, RESULTS = {"id2label": {"0": "a"}}, {"test_accuracy": 0.5}
 
 

@@ -11,6 +11,8 @@ import pytest
 from sm_launch import cli
 from sm_launch.aws_clients import make_client
 
+pytestmark = pytest.mark.slow
+
 JOB = """
 name: mine
 target: sagemaker

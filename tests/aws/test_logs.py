@@ -14,6 +14,8 @@ from sm_launch.aws_clients import make_client
 from sm_launch.errors import LaunchError
 from sm_launch.sessions.aws import TRAINING_LOGS, AwsSession
 
+pytestmark = pytest.mark.slow
+
 TRAINING_JOB: dict[str, Any] = {
     "TrainingJobName": "mine-1",
     "AlgorithmSpecification": {"TrainingImage": "i", "TrainingInputMode": "File"},

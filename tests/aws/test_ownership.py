@@ -17,6 +17,8 @@ from sm_launch.aws_clients import clients_for, make_client
 from sm_launch.captured import captured_lines
 from sm_launch.config import Aws
 
+pytestmark = pytest.mark.slow
+
 JOB = """
 name: mine
 target: sagemaker

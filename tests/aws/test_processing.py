@@ -21,6 +21,8 @@ from sm_launch import cli, processing
 from sm_launch.config import load_config
 from sm_launch.errors import LaunchError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/sm-train:1"
 ROLE = "arn:aws:iam::123456789012:role/sm-launch-training"

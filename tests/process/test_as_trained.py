@@ -55,17 +55,48 @@ def entities(chance: random.Random) -> dict[str, Any]:
     return {"tokens": words, "tags": tags}
 
 
-def questions(chance: random.Random) -> dict[str, Any]:
-    """Contexts are longer than a window; a part of the questions has no answer."""
+def answerable(chance: random.Random) -> dict[str, Any]:
+    """Contexts are longer than a window."""
     words = chance.choices(FILL, k=30)
     at = chance.randrange(29)
     words[at] = "Lincoln"
     context = " ".join(words)
-    if chance.random() < 0.4:
-        empty: dict[str, Any] = {"text": [], "answer_start": []}
-        return {"question": "home ?", "context": context, "answers": empty}
     answer = {"text": [words[at + 1]], "answer_start": [len(" ".join(words[: at + 1])) + 1]}
     return {"question": "who ?", "context": context, "answers": answer}
+
+
+def questions(chance: random.Random) -> dict[str, Any]:
+    """A part of the questions has no answer."""
+    row = answerable(chance)
+    if chance.random() < 0.4:
+        row |= {"question": "home ?", "answers": {"text": [], "answer_start": []}}
+    return row
+
+
+def judged(chance: random.Random) -> dict[str, Any]:
+    """The answer with more rivers is the better one, to most judges."""
+    told = [" ".join(chance.choices(FILL[:6], k=chance.randint(1, 6))) for _ in range(3)]
+    better, worse = f"{told[1]} river", told[2] + " to"
+    if chance.random() < 0.2:
+        better, worse = worse, better
+    turns = [{"role": "user", "content": told[0]}]
+    answers = {"chosen": better, "rejected": worse}
+    return {"prompt": turns} | {
+        name: [{"role": "assistant", "content": text}] for name, text in answers.items()
+    }
+
+
+def judged_texts(chance: random.Random) -> dict[str, Any]:
+    """The same as plain texts, behind which training puts the end of the sequence."""
+    row = judged(chance)
+    return {name: turns[0]["content"] + " " for name, turns in row.items()}
+
+
+def likeness(chance: random.Random) -> dict[str, Any]:
+    """Two texts and how many of their words they share."""
+    one, other = (chance.choices(FILL, k=chance.randint(2, 6)) for _ in range(2))
+    score = len({*one} & {*other}) / len({*one} | {*other})
+    return {"sentence1": " ".join(one), "sentence2": " ".join(other), "score": score}
 
 
 CASES: dict[str, tuple[str, Callable[[random.Random], dict[str, Any]], dict[str, Any]]] = {
@@ -85,12 +116,20 @@ CASES: dict[str, tuple[str, Callable[[random.Random], dict[str, Any]], dict[str,
         questions,
         {"max_length": 20, "doc_stride": 6, "max_answer_length": 4},
     ),
+    "answerable": ("question-answering", answerable, {"max_length": 20, "doc_stride": 6}),
+    "judged": ("reward", judged, {}),
+    "judged texts": ("reward", judged_texts, {}),
+    "likeness": ("embedding", likeness, {}),
 }
 METRICS = {
     "pairs": ("accuracy", "f1_macro"),
     "measures": ("mse", "mae", "pearson"),
     "entities": ("precision", "recall", "f1"),
-    "questions": ("exact_match", "f1"),
+    "questions": ("exact_match", "f1", "HasAns_f1", "NoAns_f1"),
+    "answerable": ("exact_match", "f1"),
+    "judged": ("accuracy", "margin", "mean_reward"),
+    "judged texts": ("accuracy", "margin", "mean_reward"),
+    "likeness": ("spearman_cosine", "pearson_cosine"),
 }
 
 
@@ -114,6 +153,8 @@ def make_base(path: Path) -> None:
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         model_max_length=64,
+        eos_token="[SEP]",
+        chat_template="{% for m in messages %}[CLS]{{ m.content }}[SEP]{% endfor %}",
         **dict(zip(names, special, strict=True)),
     )
     fast.save_pretrained(path)
@@ -172,5 +213,5 @@ def test_evaluate_measures_what_training_measured(
     assert set(METRICS[case]) <= set(document["training"])
     for metric in METRICS[case]:
         assert document["metrics"][metric] == pytest.approx(document["training"][metric], abs=1e-5)
-        assert 0 < document["metrics"][metric] < 1 or case == "pairs"
+        assert document["metrics"][metric] not in (0, 1) or case == "pairs"
     assert not [w for w in document["warnings"] if "beyond the interval" in w]

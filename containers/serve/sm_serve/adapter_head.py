@@ -27,6 +27,7 @@ SUFFIXES = {
     Task.TEXT_CLASSIFICATION: "ForSequenceClassification",
     Task.TOKEN_CLASSIFICATION: "ForTokenClassification",
     Task.QUESTION_ANSWERING: "ForQuestionAnswering",
+    Task.FILL_MASK: "ForMaskedLM",
 }
 HEADS = ("out_proj.weight", "classifier.weight", "score.weight", "qa_outputs.weight")
 """Last layers of heads; that of a RoBERTa is classifier.out_proj."""
@@ -69,7 +70,7 @@ def head_options(path: Path, config: dict[str, Any], task: Task) -> dict[str, An
 
     Raises StartupError where neither has one, as a random one would answer.
     """
-    if task not in SUFFIXES:
+    if task not in SUFFIXES or task is Task.FILL_MASK:
         return {}
     headed = is_headed(config, task)
     size = head_size(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ TASK_BY_SUFFIX = {
     "ForSequenceClassification": Task.TEXT_CLASSIFICATION,
     "ForTokenClassification": Task.TOKEN_CLASSIFICATION,
     "ForQuestionAnswering": Task.QUESTION_ANSWERING,
+    "ForMaskedLM": Task.FILL_MASK,
     "ForCausalLM": Task.TEXT_GENERATION,
     "LMHeadModel": Task.TEXT_GENERATION,
     "ForConditionalGeneration": Task.TEXT_GENERATION,
@@ -36,8 +38,13 @@ TASK_ALIASES = {
     "sentence-similarity": Task.EMBEDDING,
     "sentence-embeddings": Task.EMBEDDING,
     "text2text-generation": Task.TEXT_GENERATION,
+    "summarization": Task.TEXT_GENERATION,
+    "translation": Task.TEXT_GENERATION,
     "conversational": Task.TEXT_GENERATION,
 }
+PAIR_TASKS = ("summarization", "translation")
+TRANSLATION = re.compile("translation_(?P<source>.+)_to_(?P<target>.+)")
+"""A translation's task may name its languages, as in translation_en_to_fr."""
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTERS_FOLDER = "adapters"
 """Adapters to choose from by request, each in a folder named as it is asked for."""
@@ -77,7 +84,8 @@ def inspect(model_dir: Path, settings: Settings) -> Artefact:
     if not model_dir.is_dir() or not any(model_dir.iterdir()):
         raise StartupError(
             f"no model in {model_dir}: the endpoint's ModelDataUrl must hold a Hugging Face model"
-            " directory (config.json, model.safetensors, tokenizer files)"
+            " directory (config.json, model.safetensors, tokenizer files), or HF_MODEL_ID name a"
+            " model of the Hub"
         )
     check_links(model_dir)
     base = _base_of(model_dir)
@@ -99,6 +107,7 @@ def inspect(model_dir: Path, settings: Settings) -> Artefact:
         config, config_path, settings.task or _adapters_task(model_dir, base, adapters)
     )
     _check_tasks(adapters, task)
+    _check_kind(config, config_path, settings.task)
     check_sizes(config, base)  # last: a model that is not for us at all has a better reason
     artefact = Artefact(model_dir, base, task, config, adapters)
     if not artefact.is_adapter:
@@ -109,11 +118,13 @@ def inspect(model_dir: Path, settings: Settings) -> Artefact:
 def find_task(config: dict[str, Any], source: Path, wanted: str | None) -> Task:
     """The task that HF_TASK names, else the one that the architecture's name tells."""
     if wanted is not None:
-        name = TASK_ALIASES.get(wanted, wanted)
+        family = "translation" if TRANSLATION.fullmatch(wanted) else wanted
+        name = TASK_ALIASES.get(family, family)
         known = [task.value for task in Task if task is not Task.CUSTOM]
         if name not in known:
             raise StartupError(
-                f"HF_TASK={wanted!r} is not supported: give one of {', '.join(known)}"
+                f"HF_TASK={wanted!r} is not supported: give one of"
+                f" {', '.join([*known, *TASK_ALIASES])}"
             )
         return Task(name)
     architectures = config.get("architectures") or []
@@ -125,6 +136,16 @@ def find_task(config: dict[str, Any], source: Path, wanted: str | None) -> Task:
         f"{source}: architectures={architectures!r} is not supported; serve a model whose"
         f" architecture ends in {', '.join(TASK_BY_SUFFIX)}, set HF_TASK, or add code/inference.py"
     )
+
+
+def _check_kind(config: Mapping[str, Any], source: Path, wanted: str | None) -> None:
+    """A decoder would go on with the text instead of summing it up."""
+    pairs = wanted in PAIR_TASKS or TRANSLATION.fullmatch(wanted or "")
+    if pairs and not config.get("is_encoder_decoder"):
+        raise StartupError(
+            f"HF_TASK={wanted!r} is for encoder-decoders (T5, BART, Marian), and {source} is of"
+            f" {config.get('architectures')}: correct HF_TASK, or leave it out"
+        )
 
 
 def _adapters_task(model_dir: Path, base: Path, adapters: Mapping[str, Path]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from typing import Any
@@ -13,18 +14,31 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from sm_serve.answer import Answer, Incoming
+from sm_serve.client_fields import (
+    DETOKENIZE,
+    RERANK,
+    SCORE,
+    TEI_EMBED,
+    TEI_RERANK,
+    TGI,
+    TOKENIZE,
+)
 from sm_serve.engines.protocol import GenerationRequest, Task, TokenReader
 from sm_serve.errors import BadRequest, NotFound
-from sm_serve.field_table import DETOKENIZE, TEI_EMBED, TOKENIZE
-from sm_serve.fields import Values
+from sm_serve.fields import Field, Values
 from sm_serve.gate import respond
 from sm_serve.handler import EngineHandler
 from sm_serve.schemas import invocation as wire
 from sm_serve.schemas import media, ranking
 from sm_serve.schemas.openai import read_messages, read_variables, require_object
+from sm_serve.schemas.tools import read_tools
 from sm_serve.service import Service
 
 Answering = Callable[[EngineHandler, Incoming], Awaitable[Answer]]
+GENERATING = frozenset({Task.TEXT_GENERATION})
+EMBEDDING = frozenset({Task.EMBEDDING})
+SCORING = frozenset({Task.EMBEDDING, Task.TEXT_CLASSIFICATION})
+EVERY = frozenset(Task) - {Task.CUSTOM}
 
 
 class ClientRoute:
@@ -52,25 +66,12 @@ def client_routes(service: Service) -> list[Route]:
     async def version(request: Request) -> Response:
         return JSONResponse({"version": metadata.version("sm-serve")})
 
-    posts = {
-        "/": invoke,
-        "/generate": generate,
-        "/generate_stream": generate_stream,
-        "/tokenize": tokenize,
-        "/detokenize": detokenize,
-        "/embed": embed,
-        "/rerank": rerank,
-        "/v1/rerank": rerank,
-        "/v2/rerank": rerank,
-        "/score": score,
-        "/v1/score": score,
-    }
     return [
         Route("/health", health, methods=["GET"]),
         Route("/version", version, methods=["GET"]),
         *(
-            Route(path, ClientRoute(service, post), methods=["POST"])
-            for path, post in posts.items()
+            Route(post.path, ClientRoute(service, post.answering), methods=["POST"])
+            for post in POSTS
         ),
     ]
 
@@ -82,17 +83,26 @@ async def invoke(handler: EngineHandler, request: Incoming) -> Answer:
 
 async def generate(handler: EngineHandler, request: Incoming) -> Answer:
     """TGI's /generate: one answer without a list around it."""
-    call = wire.parse_call(await handler.read_json(request))
-    if call.stream or not call.single:
-        raise BadRequest("/generate gives one answer to one input: /generate_stream streams")
-    need(handler, Task.TEXT_GENERATION, "/generate")
+    call = await read_tgi(handler, request, "/generate")
     return written((await handler.results(call))[0])
 
 
 async def generate_stream(handler: EngineHandler, request: Incoming) -> Answer:
     """TGI's /generate_stream."""
-    need(handler, Task.TEXT_GENERATION, "/generate_stream")
-    return await handler.stream(wire.parse_call(await handler.read_json(request)), request.accept)
+    call = await read_tgi(handler, request, "/generate_stream")
+    return await handler.stream(call, request.accept)
+
+
+async def read_tgi(handler: EngineHandler, request: Incoming, path: str) -> wire.Call:
+    """A body of text-generation-inference: one input and its parameters."""
+    need(handler, Task.TEXT_GENERATION, path)
+    fields = Values(TGI, require_object(await handler.read_json(request)))
+    if path == "/generate" and fields.flag("stream"):
+        raise fields.wrong("stream", True, "/generate_stream streams")
+    call = wire.parse_call({name: fields[name] for name in fields if name != "stream"})
+    if not call.single:
+        raise BadRequest(f"{path} gives one answer to one input: send one request for each")
+    return call
 
 
 async def tokenize(handler: EngineHandler, request: Incoming) -> Answer:
@@ -103,15 +113,7 @@ async def tokenize(handler: EngineHandler, request: Incoming) -> Answer:
     given = [name for name in ("prompt", "messages", "inputs") if name in fields]
     if len(given) != 1:
         raise BadRequest("give one of prompt, messages and inputs")
-    prompt = fields[given[0]]
-    prompt = read_messages(prompt) if given == ["messages"] else prompt
-    asked = GenerationRequest(
-        prompt,
-        tools=fields.get("tools"),
-        continue_final_message=fields.flag("continue_final_message"),
-        template_variables=read_variables(fields),
-    )
-    ids = await engine.tokens(asked)
+    ids = await engine.tokens(read_prompt(fields, given[0]))
     names = [engine.token_text(token) for token in ids]
     if given == ["inputs"]:
         return written([{"id": i, "text": name} for i, name in zip(ids, names, strict=True)])
@@ -120,10 +122,28 @@ async def tokenize(handler: EngineHandler, request: Incoming) -> Answer:
     return written(found)
 
 
+def read_prompt(fields: Values, name: str) -> GenerationRequest:
+    """What is to be tokenized: a text, or messages with what else their template reads."""
+    if name == "messages":
+        use = read_tools(fields)
+        return GenerationRequest(
+            read_messages(fields[name]),
+            tools=use.tools if use else None,
+            continue_final_message=fields.flag("continue_final_message"),
+            template_variables=read_variables(fields),
+        )
+    for other in ("tools", "continue_final_message", "chat_template_kwargs"):
+        if fields.get(other):
+            raise fields.wrong(other, fields[other], f"it is for messages, not for {name}")
+    return GenerationRequest(fields[name])
+
+
 async def detokenize(handler: EngineHandler, request: Incoming) -> Answer:
     """vLLM's /detokenize."""
     fields = Values(DETOKENIZE, require_object(await handler.read_json(request)))
-    return written({"prompt": reader(handler).text_of(fields.get("tokens", []))})
+    if "tokens" not in fields:
+        raise BadRequest("tokens is missing: give a list of token ids")
+    return written({"prompt": reader(handler).text_of(fields["tokens"])})
 
 
 async def embed(handler: EngineHandler, request: Incoming) -> Answer:
@@ -205,3 +225,34 @@ def reader(handler: EngineHandler) -> TokenReader:
 def written(value: Any) -> Answer:
     """A JSON answer."""
     return Answer(wire.dump(value), media.JSON)
+
+
+@dataclass(frozen=True)
+class Post:
+    """A path that clients of another server post to, the tasks that answer it, and its body.
+
+    `bodies` are the tables of the fields that a body may have; without one it is as that of
+    /invocations. `answer` is the type of the JSON answer; None for a stream.
+    """
+
+    path: str
+    answering: Answering
+    summary: str
+    tasks: frozenset[Task]
+    bodies: tuple[tuple[Field, ...], ...] = ()
+    answer: str | None = "object"
+
+
+RERANKS = (RERANK, TEI_RERANK)
+POSTS = (
+    Post("/", invoke, "As /invocations", EVERY),
+    Post("/generate", generate, "As of text-generation-inference", GENERATING, (TGI,)),
+    Post("/generate_stream", generate_stream, "As of text-generation-inference", GENERATING,
+         (TGI,), None),
+    Post("/tokenize", tokenize, "A text's tokens", GENERATING, (TOKENIZE,), ""),
+    Post("/detokenize", detokenize, "Tokens' text", GENERATING, (DETOKENIZE,)),
+    Post("/embed", embed, "As of text-embeddings-inference", EMBEDDING, (TEI_EMBED,), "array"),
+    *(Post(path, rerank, "Texts by their scores against a query", SCORING, RERANKS, "")
+      for path in ("/rerank", "/v1/rerank", "/v2/rerank")),
+    *(Post(path, score, "Scores of pairs", SCORING, (SCORE,)) for path in ("/score", "/v1/score")),
+)  # fmt: skip

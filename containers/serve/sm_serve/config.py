@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,20 @@ from sm_serve.errors import StartupError
 MEBIBYTE = 1024 * 1024
 BATCH_ITEMS = 200_000
 """Lines that batch transform may send at once: its payloads are larger, and nobody waits beside."""
+HUB_ID = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
+"""As huggingface_hub's validate_repo_id has it, which alone would take a second to import."""
+VLLM_PREFIX = "SM_SERVE_VLLM_"
+"""Of variables that name vLLM's own engine arguments."""
 ENGINES = ("auto", "transformers", "continuous", "vllm")
+
+
+@dataclass(frozen=True, slots=True)
+class HubModel:
+    """A model of the Hugging Face Hub; `commit` is known once it has been asked."""
+
+    repository: str
+    revision: str = "main"
+    commit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +44,7 @@ class Settings:
     multi_model: bool = False
     max_payload_bytes: int = contract.MAX_PAYLOAD_BYTES
     max_in_flight: int = 256
+    max_connections: int = 0
     max_items: int = 10_000
     request_timeout: float = 55.0
     stream_timeout: float = contract.STREAM_SECONDS - 10
@@ -38,18 +53,23 @@ class Settings:
     stall_timeout: float = 60.0
     user_threads: int = 1
     install_requirements: str = "false"
+    network_isolation: bool = False
+    hub: HubModel | None = None
+    hub_path: str = ""
     task: str | None = None
     engine: str = "auto"
     engine_process: bool = True
     device: str = ""
     replicas: int = 0
     max_lora_rank: int = 0
+    vllm: tuple[tuple[str, str], ...] = ()
     dtype: str = "auto"
     batch_size: int = 32
     batch_tokens: int = 8192
     batch_delay: float = 0.0
     max_new_tokens: int = 256
     kv_cache_tokens: int = 0
+    reasoning_parser: str = "auto"
     max_models: int = 16
     max_adapters: int = 32
     allow_pickle_weights: bool = False
@@ -59,14 +79,19 @@ class Settings:
     served_name: str = "model"
 
     @property
-    def model_dir(self) -> Path:
-        """The directory that holds the model; several models below it in multi-model mode."""
+    def artefact_dir(self) -> Path:
+        """Where the platform puts the artefact; several models below it in multi-model mode."""
         return self.base_dir / ("models" if self.multi_model else "model")
+
+    @property
+    def model_dir(self) -> Path:
+        """The directory that holds the model: the artefact's, or one downloaded from the Hub."""
+        return Path(self.hub_path) if self.hub_path else self.artefact_dir
 
     @property
     def code_dir(self) -> Path:
         """The directory of the user's own inference script."""
-        return self.model_dir / "code"
+        return self.artefact_dir / "code"
 
 
 class _Reader:
@@ -104,6 +129,11 @@ class _Reader:
             return True
         raise StartupError(f"{name}={raw!r}: give true or false")
 
+    def prefixed(self, prefix: str) -> tuple[tuple[str, str], ...]:
+        """Names behind the prefix, in small letters, with their values."""
+        found = [name for name in sorted(self._environ) if name.startswith(prefix)]
+        return tuple((name.removeprefix(prefix).lower(), self._environ[name]) for name in found)
+
     def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
         value = self.text(name, default)
         if value not in allowed:
@@ -136,6 +166,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         multi_model=read.flag("SAGEMAKER_MULTI_MODEL"),
         max_payload_bytes=int(megabytes * MEBIBYTE),
         max_in_flight=read.integer("SM_SERVE_MAX_IN_FLIGHT", default.max_in_flight, 1, 100_000),
+        max_connections=read.integer("SM_SERVE_MAX_CONNECTIONS", 0, 0, 1_000_000),
         max_items=read.integer("SM_SERVE_MAX_ITEMS", items, 1, 10_000_000),
         request_timeout=read.integer(
             "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS",
@@ -148,6 +179,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         lame_duck=read.number("SM_SERVE_LAME_DUCK", default.lame_duck, 0, 60),
         stall_timeout=read.number("SM_SERVE_STALL_TIMEOUT", default.stall_timeout, 0.1, 3600),
         install_requirements=_read_install(read),
+        network_isolation=read.flag("SM_SERVE_NETWORK_ISOLATION"),
+        hub=_read_hub(read),
         user_threads=read.integer("SAGEMAKER_MODEL_SERVER_WORKERS", 1, 1, 1024),
         task=read.text("HF_TASK", "") or None,
         engine=read.choice("SM_SERVE_ENGINE", "auto", ENGINES),
@@ -155,12 +188,16 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         device=read.text("SM_SERVE_DEVICE", ""),
         replicas=read.integer("SM_SERVE_REPLICAS", 0, 0, 64),
         max_lora_rank=read.integer("SM_SERVE_MAX_LORA_RANK", 0, 0, 512),
+        vllm=read.prefixed(VLLM_PREFIX),
         dtype=read.choice("SM_SERVE_DTYPE", "auto", ("auto", "float32", "bfloat16", "float16")),
         batch_size=read.integer("SM_SERVE_BATCH_SIZE", default.batch_size, 1, 4096),
         batch_tokens=read.integer("SM_SERVE_BATCH_TOKENS", default.batch_tokens, 1, 1 << 24),
         batch_delay=read.number("SM_SERVE_BATCH_DELAY_MS", default.batch_delay * 1e3, 0, 1e4) / 1e3,
         max_new_tokens=read.integer("SM_SERVE_MAX_NEW_TOKENS", default.max_new_tokens, 1, 1 << 20),
         kv_cache_tokens=read.integer("SM_SERVE_KV_CACHE_TOKENS", 0, 0, 1 << 30),
+        reasoning_parser=read.choice(
+            "SM_SERVE_REASONING_PARSER", "auto", ("auto", "think", "none")
+        ),
         max_models=read.integer("SM_SERVE_MAX_MODELS", default.max_models, 1, 10_000),
         max_adapters=read.integer("SM_SERVE_MAX_ADAPTERS", default.max_adapters, 0, 10_000),
         allow_pickle_weights=read.flag("SM_SERVE_ALLOW_PICKLE_WEIGHTS"),
@@ -181,6 +218,20 @@ def _read_install(read: _Reader) -> str:
             " into the image, and unset it"
         )
     return value
+
+
+def _read_hub(read: _Reader) -> HubModel | None:
+    """The model to download at start; a path, as other containers take it, is the artefact's."""
+    identity, revision = read.text("HF_MODEL_ID", ""), read.text("HF_MODEL_REVISION", "main")
+    base = read.text("SAGEMAKER_BASE_DIR", contract.DEFAULT_BASE_DIR)
+    if not identity or identity.rstrip("/") == f"{base}/model":
+        return None
+    if not HUB_ID.fullmatch(identity) or ".." in identity or "--" in identity:
+        raise StartupError(
+            f"HF_MODEL_ID={identity!r} is no model of the Hub: give OWNER/NAME, with a revision in"
+            " HF_MODEL_REVISION; a model of another place comes by ModelDataUrl or ModelDataSource"
+        )
+    return HubModel(identity, revision)
 
 
 def _log_level(read: _Reader) -> str:

@@ -124,6 +124,10 @@ CONSTRAINTS = (
     *refused("guided_decoding_backend", off=("auto",)),
     *refused("guided_whitespace_pattern", "structural_tag"),
 )  # fmt: skip
+TRUNCATION = shaped(
+    {"enum": [True, False, "longest_first", "only_first", "only_second", "do_not_truncate"]},
+    "only_first", (bool, str), "give true, false or what to cut",
+)  # fmt: skip
 BEAMS = (
     Field("num_beams", integer(1, 16, 3)),
     Field("length_penalty", number(-10, 10, 2.0)),
@@ -154,6 +158,7 @@ GENERATION = (
     Field("top_n_tokens", integer(0, MAX_TOP_LOGPROBS, 3)),
     Field("num_return_sequences", integer(1, MAX_SEQUENCES, 2)),
     Field("truncate", integer(1, MAX_TOKENS, 7)),
+    Field("truncation", TRUNCATION),
     *labels("use_cache", "pad_token_id"),  # speed and padding: no answer changes
     *refused("best_of", "num_beam_groups", off=(1,)),
     *refused("watermark", "return_tensors", "clean_up_tokenization_spaces", off=(False,)),
@@ -252,10 +257,50 @@ CHAT = (
     *refused("function_call", off=("none", "auto")),
     *refused("prompt_cache_retention", off=("in_memory", "in-memory")),
     # Its contrary is continue_final_message.
-    *refused("add_generation_prompt", "include_reasoning", off=(True,)),
+    *refused("add_generation_prompt", off=(True,)),
+    Field("include_reasoning", flag(False)),
     *refused("functions", "audio", "prediction", "web_search_options", "documents"),
     *refused("chat_template", "mm_processor_kwargs", "media_io_kwargs", "thinking_token_budget"),
     *refused("tool_prompt"),
+)  # fmt: skip
+RESPONSE_FORMAT = shaped(
+    {"type": "object", "properties": {"format": OBJECT}}, {"format": {"type": "json_object"}},
+    dict, "give an object",
+)  # fmt: skip
+VLLMS = ("top_k", "min_p", "min_tokens", "stop", "seed", "ignore_eos", "repetition_penalty",
+         "frequency_penalty", "presence_penalty", "logit_bias", "chat_template_kwargs")  # fmt: skip
+"""Fields of chat that vLLM takes in the Responses API as well."""
+RESPONSES = (
+    *(field for field in CHAT if field.name in VLLMS),
+    Field("input", shaped({"anyOf": [TEXT, array(OBJECT, minItems=1)]}, "x", (str, list),
+                          "give a text or a list of items"), required=True),
+    Field("model", text(example="mood")),
+    Field("instructions", text(example="be brief")),
+    Field("max_output_tokens", integer(1, MAX_TOKENS, 7)),
+    Field("temperature", number(0, 100, 0.7)),
+    Field("top_p", number(0, 1, 0.5)),
+    Field("stream", flag()),
+    Field("text", RESPONSE_FORMAT),
+    Field("tools", shaped(array(OBJECT, maxItems=MAX_TOOLS), [{"type": "function", "name": "f"}],
+                          list, f"give a list of at most {MAX_TOOLS} tools")),
+    Field("tool_choice", shaped({"anyOf": [{"enum": ["auto", "none", "required"]}, OBJECT]},
+                                "required")),
+    Field("parallel_tool_calls", flag(False)),
+    Field("reasoning", shaped(OBJECT, {"effort": "low"}, dict, "give an object")),
+    Field("user", text(example="me")),
+    Field("metadata", shaped(OBJECT, {"a": "b"}, dict, "give an object")),
+    *labels("safety_identifier", "prompt_cache_key"),
+    *refused("store", off=(False,), refusal="nothing is kept here: give false, or leave it out"),
+    *refused("background", off=(False,)),
+    *refused("truncation", off=("disabled",)),
+    *refused("service_tier", off=("auto", "default")),
+    *refused("top_logprobs", off=(0,)),
+    *refused("prompt_cache_retention", off=("in_memory", "in-memory")),
+    *refused("stream_options", off=({"include_obfuscation": False},)),
+    *refused("previous_response_id", "conversation", refusal="nothing is kept here: send the"
+             " conversation's items as input"),
+    *refused("include", "max_tool_calls", "prompt", "context_management", "moderation", "image"),
+    *refused("access_programs", "background_options", "prompt_cache_options"),
 )  # fmt: skip
 TOKEN_IDS = array({"type": "integer", "minimum": 0}, minItems=1)
 PROMPT: Schema = {"anyOf": [TEXT, TOKEN_IDS, array({"anyOf": [TEXT, TOKEN_IDS]}, minItems=1)]}
@@ -285,7 +330,7 @@ EMBEDDINGS = (
 
 # Parameters of the encoders' pipelines.
 TOKENIZING = (
-    Field("truncation", shaped({}, "only_first", (bool, str), "give true, false or what to cut")),
+    Field("truncation", TRUNCATION),
     Field("max_length", integer(1, MAX_TOKENS, 7)),
     *labels("padding"),  # the batch's own business: no answer changes
 )
@@ -320,6 +365,13 @@ PARAMETERS: dict[Task, tuple[Field, ...]] = {
         *refused("max_question_len", off=(64,)),
         *labels("padding"),
     ),
+    Task.FILL_MASK: (
+        ADAPTER_FIELD,
+        Field("top_k", integer(1, MAX_TOKENS, 2)),
+        Field("targets", texts(MAX_CHOICE_TEXTS, 256)),
+        Field("tokenizer_kwargs", shaped(OBJECT, {"truncation": True}, dict, "give an object")),
+        *TOKENIZING,
+    ),
     Task.EMBEDDING: (
         ADAPTER_FIELD,
         Field("normalize", flag(False)),
@@ -349,67 +401,11 @@ ZERO_SHOT = (
     Field("multi_label", flag()),
     *refused("truncation", off=(True, "only_first")),
 )  # fmt: skip
-QUERY = Field("query", text(example="q"), required=True)
-ONE_OR_SEVERAL = shaped(
-    {"anyOf": [TEXT, array({"type": ["string", "object"]}, minItems=1)]},
-    ["x"],
-    (str, list),
-    "give a text or a list of texts",
+SIMILARITY = (
+    Field("source_sentence", text(example="x"), required=True),
+    Field("sentences", shaped(array(TEXT, minItems=1), ["x"], list, "give texts"), required=True),
 )
-MODEL = Field("model", text(example="mood"))
-RERANK = (
-    QUERY,
-    Field("documents", ONE_OR_SEVERAL, required=True),
-    MODEL,
-    Field("top_n", integer(1, MAX_TOKENS, 1)),
-    Field("return_documents", flag(False)),
-    *labels("user"),
-    *refused("rank_fields", "max_chunks_per_doc", "max_tokens_per_doc", "truncate_prompt_tokens"),
-    *refused("priority", off=(0,)),
-)
-TEI_RERANK = (
-    QUERY,
-    Field("texts", ONE_OR_SEVERAL, required=True),
-    Field("raw_scores", flag()),
-    Field("return_text", flag()),
-    Field("truncate", flag()),
-    *refused("truncation_direction", off=("Right", "right")),
-)
-SCORE = (
-    Field("text_1", ONE_OR_SEVERAL, required=True),
-    Field("text_2", ONE_OR_SEVERAL, required=True),
-    MODEL,
-    *refused("truncate_prompt_tokens"),
-    *refused("priority", off=(0,)),
-)
-TEI_EMBED = (
-    Field("inputs", ONE_OR_SEVERAL, required=True),
-    Field("normalize", flag(False)),
-    Field("truncate", flag()),
-    Field("prompt_name", text(example="query")),
-    *refused("truncation_direction", off=("Right", "right")),
-    *refused("dimensions"),
-)
-TOKENIZE = (
-    MODEL,
-    Field("prompt", text(example="x")),
-    Field("inputs", text(example="x")),
-    *(field for field in CHAT if field.name in ("tools", "continue_final_message")),
-    *(field for field in CHAT if field.name in ("chat_template_kwargs",)),
-    Field(
-        "messages",
-        shaped(
-            array(MESSAGE, minItems=1),
-            [{"role": "user", "content": "x"}],
-            list,
-            "give a list of messages",
-        ),
-    ),
-    Field("return_token_strs", flag()),
-    *refused("add_special_tokens", "add_generation_prompt", off=(True,)),
-    *refused("chat_template", "mm_processor_kwargs"),
-)
-DETOKENIZE = (MODEL, Field("tokens", shaped(TOKEN_IDS, [5], list, "give token ids"), required=True))
+"""An input of sentence similarity."""
 ADAPTER_LOADING = (
     Field("name", text(most=256, example="mood"), required=True),
     Field("src", text(example="adapters/mood"), required=True),

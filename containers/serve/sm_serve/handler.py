@@ -17,11 +17,14 @@ from sm_serve.config import Settings
 from sm_serve.engines import aside
 from sm_serve.engines.protocol import (
     ADAPTER,
+    NO_MASK,
     AdapterHost,
+    Delta,
     Engine,
     GenerationRequest,
     Generator,
     Predictor,
+    Sampling,
     Task,
 )
 from sm_serve.errors import (
@@ -38,7 +41,14 @@ from sm_serve.fields import Values
 from sm_serve.openai_routes import OpenAI, route_attribute
 from sm_serve.schemas import invocation as wire
 from sm_serve.schemas import media, openai
-from sm_serve.schemas.generation import Options, read_options, write_piece, write_result
+from sm_serve.schemas.generation import (
+    BEAMS,
+    Options,
+    answer_key,
+    read_options,
+    write_piece,
+    write_result,
+)
 from sm_serve.schemas.invocation import Call
 
 logger = logging.getLogger(__name__)
@@ -74,8 +84,9 @@ WARM_UP: Mapping[Task, Call] = {
     Task.TOKEN_CLASSIFICATION: Call(["warm up"]),
     Task.EMBEDDING: Call(["warm up"]),
     Task.QUESTION_ANSWERING: Call([{"question": "warm?", "context": "warm up"}]),
-    Task.TEXT_GENERATION: Call(["warm up"], {"max_new_tokens": 2}),
+    Task.FILL_MASK: Call(["warm [MASK] <mask>"]),  # of BERT's kin and of RoBERTa's
 }
+WARM_UP_PROMPT = GenerationRequest("warm up", Sampling(max_new_tokens=2))
 
 
 class EngineHandler:
@@ -89,6 +100,7 @@ class EngineHandler:
         self.openai = OpenAI(engine, settings.served_name)
         default = settings.default_accept
         self._items = settings.max_items
+        self._key = answer_key(settings.task)
         self._default = None if default == media.JSON else default
 
     async def invoke(self, request: Incoming) -> Answer:
@@ -104,6 +116,8 @@ class EngineHandler:
             if self.engine.task is Task.EMBEDDING:
                 document = replace(document, value=gathered(document.value))
             route = openai.route_of(document.value)
+            if route == openai.EMBEDDINGS and self._generator is not None:
+                route = openai.RESPONSES  # its input has the same name
             if route is not None:
                 return await self.openai.answer(route, document.value, request.id, adapter)
         invocation = wire.read_invocation(document, content)
@@ -183,26 +197,30 @@ class EngineHandler:
 
     async def _sequences(self, engine: Generator, prompt: Any, options: Options) -> Any:
         """The answer to one prompt, or a list of several."""
-        if options.sequences == 1:
+        if options.sequences == 1 or options.beams.get(BEAMS, 1) > 1:
             return await self._generate(engine, prompt, options)
+        options = replace(options, beams={**options.beams, BEAMS: 1})
         drawn = [
             replace(options, sampling=options.sampling.nth(n)) for n in range(options.sequences)
         ]
         return await gather(self._generate(engine, prompt, one) for one in drawn)
 
     async def _generate(self, engine: Generator, prompt: Any, options: Options) -> Any:
-        request = GenerationRequest(
-            check_prompt(prompt),
-            options.sampling,
-            adapter=options.adapter,
-            truncate=options.truncate,
-            beams=options.beams,
-        )
-        pieces = [piece async for piece in engine.generate(request)]
-        text = "".join(piece.text for piece in pieces)
-        if options.full_text and isinstance(prompt, str):
-            text = prompt + text
-        return write_result(text, pieces, details=options.details)
+        request = as_request(check_prompt(prompt), options)
+        answers: dict[int, list[Delta]] = {}
+        async for piece in engine.generate(request):
+            answers.setdefault(piece.index, []).append(piece)
+        begin = prompt if options.full_text and isinstance(prompt, str) else ""
+        results = [
+            write_result(
+                begin + "".join(piece.text for piece in pieces),
+                pieces,
+                details=options.details,
+                key=self._key,
+            )
+            for pieces in answers.values()
+        ]
+        return results[0] if request.sequences == 1 else results
 
     async def read_json(self, request: Incoming) -> Any:
         """The value of a JSON body, whatever its Content-Type says."""
@@ -225,16 +243,8 @@ class EngineHandler:
             raise BadRequest("stream: true gives one answer: leave num_return_sequences out")
         with naming(call.name):
             prompt = check_prompt(call.inputs[0])
-        pieces = engine.generate(
-            GenerationRequest(
-                prompt,
-                options.sampling,
-                stream=True,
-                adapter=adapter or options.adapter,
-                truncate=options.truncate,
-                beams=options.beams,
-            )
-        )
+        options = replace(options, adapter=adapter or options.adapter)
+        pieces = engine.generate(replace(as_request(prompt, options), stream=True))
 
         def frame(value: Any) -> bytes:
             data = wire.dump(value)
@@ -252,12 +262,18 @@ class EngineHandler:
 
     async def warm_up(self) -> None:
         """See Handler."""
+        if self._generator is not None:
+            async for _ in self._generator.generate(WARM_UP_PROMPT):
+                pass
+            return
         call = WARM_UP.get(self.engine.task)
         if call is None:
             return
         try:
             results = await self.results(call)
         except BadRequest as error:
+            if error.code == NO_MASK:  # the model has another word for it
+                return
             if error.code != ADAPTER_REQUIRED or not isinstance(self.engine, AdapterHost):
                 raise
             results = await self.results(call, self.engine.adapters()[0])
@@ -270,6 +286,20 @@ class EngineHandler:
     def close(self) -> None:
         """See Handler."""
         self.engine.close()
+
+
+def as_request(prompt: Any, options: Options) -> GenerationRequest:
+    """A prompt with its parameters. Of several answers, those that are not drawn are searched."""
+    return GenerationRequest(
+        prompt,
+        options.sampling,
+        adapter=options.adapter,
+        truncate=options.truncate,
+        beams=options.beams,
+        as_pipeline=True,
+        sequences=options.sequences if options.beams.get(BEAMS, 1) > 1 else 1,
+        cut=options.cut,
+    )
 
 
 def check_parameters(task: Task, parameters: Mapping[str, Any]) -> dict[str, Any]:

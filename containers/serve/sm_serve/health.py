@@ -21,7 +21,12 @@ class Health:
     def __init__(self) -> None:
         self.phase = Phase.LOADING
         self._reason: str | None = None
+        self._doing = "the model is loading"
         self._probe: Callable[[], str | None] = lambda: None
+
+    def tell(self, doing: str) -> None:
+        """What is being done while the model loads, in words."""
+        self._doing = doing
 
     def ready(self, probe: Callable[[], str | None]) -> None:
         """Loading ended well; `probe` tells from now on why the engine is broken, or None."""
@@ -42,7 +47,7 @@ class Health:
         if self.phase is Phase.READY:
             return self._probe()
         if self.phase is Phase.LOADING:
-            return "the model is loading"
+            return self._doing
         if self.phase is Phase.DRAINING:
             return "the server is stopping"
         return self._reason or "the server has failed"

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from sm_serve.connections import Waiting
 from sm_serve.errors import BadRequest
 from sm_serve.http_upgrades import Parser, without_offer
 
@@ -75,13 +76,29 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol. A client that says nothing is left as one that says no more."""
         super().connection_made(cast(asyncio.Transport, JoinedWrites(transport, self.loop)))
+        self._waiting.add(self)
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, waiting: Waiting, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._waiting = waiting
         self._renew_parser()
+
+    def _place(self) -> None:
+        """Among those that wait, unless the request has come whole and is being answered."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or cycle.more_body:
+            if not self.transport.is_closing():
+                self._waiting.add(self)
+        else:
+            self._waiting.remove(self)
+
+    def leave(self) -> None:
+        """See connections.Connection."""
+        if not self.transport.is_closing():
+            self.transport.close()
 
     def _renew_parser(self) -> None:
         self.parser = Parser(self)
@@ -123,12 +140,14 @@ class HttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """See uvicorn."""
         super().on_response_complete()
+        self._place()
         if self._no_more and self.cycle.response_complete and not self.transport.is_closing():
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol. A timer that goes on would keep all of the connection's memory."""
         self._stop_timer()
+        self._waiting.remove(self)
         super().connection_lost(exc)
         self._unset_keepalive_if_required()  # uvicorn leaves it where the client has reset
 
@@ -147,6 +166,7 @@ class HttpProtocol(HttpToolsProtocol):
         """See httptools."""
         super().on_message_begin()
         self._in_head, self._head_bytes = True, 0
+        self._place()
 
     def on_url(self, url: bytes) -> None:
         """See httptools: a piece of it."""
@@ -180,6 +200,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_bytes, self._loose = 0, 0
         if not self.transport.is_closing():
             super().on_message_complete()
+            self._place()
 
     def _counted(self, size: int) -> bool:
         """Counts a part of a head or of trailers; whether it may be kept."""

@@ -9,11 +9,15 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
+from sm_serve.compat import start_compatibly
 from sm_serve.config import Settings, load_settings
+from sm_serve.connections import Waiting, most_connections
 from sm_serve.errors import StartupError
 from sm_serve.http_protocol import HttpProtocol
 from sm_serve.log import configure_logging
@@ -33,6 +37,8 @@ OpenMP's own 300,000 is for a machine of its own. Here the event loop needs proc
 the scheduler puts two of torch's threads on one of them, each waits out a whole time slice for the
 other, dozens of times in a forward pass.
 """
+KEEP_ALIVE_SECONDS = 75
+"""How long a connection may ask for nothing."""
 LATE_REQUEST_SECONDS = 0.3
 """How long connections may take to send a request after the last were accepted."""
 FIRST_REQUEST_SECONDS = 1.5
@@ -121,6 +127,11 @@ def _accept_all(descriptor: int) -> list[socket.socket]:
             waiting.append(connection)
 
 
+def _protocol_with(most: int) -> Any:
+    """The protocol, whose connections share one bound; uvicorn calls it as it would a class."""
+    return partial(HttpProtocol, waiting=Waiting(most))
+
+
 def bind(settings: Settings) -> socket.socket:
     """The listening socket. StartupError names the port when it is taken."""
     # asyncio sets TCP_NODELAY only where the protocol is named; without it every answer would
@@ -146,6 +157,7 @@ def bind(settings: Settings) -> socket.socket:
 
 def main() -> int:
     """Runs the server; the exit code is 0 after a signal and 1 when it could not start."""
+    start_compatibly()
     try:
         settings = load_settings()
         configure_logging(settings.log_level)
@@ -165,14 +177,14 @@ def main() -> int:
         # Named, not "auto": draining takes connections over from the loop, and a parser in C halves
         # what a request costs.
         loop="asyncio",
-        http=HttpProtocol,
+        http=_protocol_with(most_connections(settings.max_connections, settings.max_in_flight)),
         proxy_headers=False,
         log_config=None,
         access_log=False,
         lifespan="off",
         backlog=BACKLOG,
         server_header=False,
-        timeout_keep_alive=75,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=2,
     )
     logger.info("listening on port %d", settings.port)

@@ -24,8 +24,10 @@ from sm_serve.engines.protocol import (
     Task,
 )
 from sm_serve.errors import BadRequest, NotFound, ServeError, naming
-from sm_serve.schemas import embeddings, media, openai
+from sm_serve.schemas import embeddings, media, openai, responses
 from sm_serve.schemas.invocation import dump, weight
+from sm_serve.schemas.openai_writer import Writer
+from sm_serve.schemas.response_events import ResponseWriter
 
 
 def route_attribute(attributes: str) -> str | None:
@@ -64,10 +66,12 @@ class OpenAI:
             return await self._embeddings(body, adapter)
         if not isinstance(self._engine, Generator):
             raise BadRequest(f"{route} needs a language model: this is {self._engine.task}")
+        if route == openai.RESPONSES:
+            return await self._respond(self._engine, body, request_id, adapter)
         job = openai.parse_generation(route, body, self._engine.defaults)
         job = job.calling(self._engine.chat_template)
         name, chosen = self.choose(job.model, adapter)
-        writer = openai.Writer(job, name, request_id)
+        writer = Writer(job, name, request_id)
         requests = [
             replace(request, sampling=request.sampling.nth(n), adapter=chosen)
             for request in job.requests
@@ -79,6 +83,41 @@ class OpenAI:
             return Answer(_resume(first, pieces), media.EVENT_STREAM, on_error=_error_event)
         answers = await self._collect(self._engine, job, requests)
         return Answer(dump(writer.whole(answers)), media.JSON)
+
+    async def _respond(
+        self, engine: Generator, body: Any, request_id: str, adapter: str | None
+    ) -> Answer:
+        """OpenAI's Responses API; without a stream the whole is what its last event tells."""
+        asked = responses.parse_responses(body, engine.defaults)
+        try:
+            job = asked.job.calling(engine.chat_template)
+        except BadRequest as error:
+            raise responses.renamed(error) from error
+        name, chosen = self.choose(job.model, adapter)
+        writer = ResponseWriter(replace(asked, job=job), name, request_id)
+        request = replace(job.requests[0], adapter=chosen, stream=True)
+
+        async def events() -> AsyncGenerator[bytes]:
+            begun = False
+            with naming(lambda _: "input"):
+                async for delta in engine.generate(request):
+                    # What is refused is refused before anything is told.
+                    told = writer.push(delta) if begun else writer.begin(delta)
+                    begun = True
+                    for each in told:
+                        yield named_event(each)
+
+        if job.stream:
+            pieces = events()
+            first = await anext(pieces)
+            return Answer(
+                _resume(first, pieces),
+                media.EVENT_STREAM,
+                on_error=lambda error: named_event(writer.fail(error)),
+            )
+        async for _ in events():
+            pass
+        return Answer(dump(writer.response), media.JSON)
 
     def choose(self, name: str, adapter: str | None) -> tuple[str, str | None]:
         """The model's name for the answer, and the adapter that gives it."""
@@ -108,7 +147,7 @@ class OpenAI:
         self,
         engine: Generator,
         job: openai.Job,
-        writer: openai.Writer,
+        writer: Writer,
         requests: list[GenerationRequest],
     ) -> AsyncGenerator[bytes]:
         """Events of all choices as they come, then usage, then the end."""
@@ -178,6 +217,11 @@ async def _resume(first: bytes, pieces: AsyncGenerator[bytes]) -> AsyncGenerator
 def event(value: Any) -> bytes:
     """A server-sent event."""
     return b"data: " + dump(value) + b"\n\n"
+
+
+def named_event(value: dict[str, Any]) -> bytes:
+    """A server-sent event with the name of its type, as OpenAI's Responses API has them."""
+    return f"event: {value['type']}\n".encode() + event(value)
 
 
 def _error_event(error: ServeError) -> bytes:

@@ -5,10 +5,11 @@ Bodies are described by the table that they are read with (`field_table.py`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
+from sm_serve import client_routes
 from sm_serve import field_table as table
 from sm_serve.config import Settings
 from sm_serve.engines.protocol import Task
@@ -73,7 +74,7 @@ def build_document(task: Task, settings: Settings) -> Schema:
     else:
         operations.append(invocations(task))
     if task is not Task.CUSTOM and not settings.multi_model:
-        operations += openai_operations(task) + ADAPTERS
+        operations += openai_operations(task) + client_operations(task) + ADAPTERS
     paths: Schema = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method] = describe(operation)
@@ -91,7 +92,7 @@ def describe(operation: Operation) -> Schema:
     for status in operation.failures:
         content = in_json({"$ref": "#/components/schemas/Error"})
         responses[str(status)] = {"description": FAILURES[status], "content": content}
-    if operation.path == "/ping":
+    if operation.path in ("/ping", "/health"):
         responses["503"] = {"description": FAILURES[503], "content": {media.JSON: {}}}
     parameters: list[Schema] = [
         {"name": name, "in": "header", "schema": table.TEXT, "description": HEADERS[name]}
@@ -141,6 +142,8 @@ def call_schema(task: Task) -> Schema:
     one: Schema = {"type": ["string", "object"]}
     if generates:
         one = {"anyOf": [table.TEXT, table.array(table.MESSAGE, minItems=1)]}
+    elif task is Task.EMBEDDING:
+        one = {"anyOf": [one, closed(table.SIMILARITY)]}
     inputs = {"anyOf": [one, table.array(one, minItems=1)]}
     parameters = closed(table.PARAMETERS[task])
     if task is Task.TEXT_CLASSIFICATION:
@@ -156,6 +159,25 @@ def call_schema(task: Task) -> Schema:
     return {"anyOf": [whole, inputs]}
 
 
+def client_operations(task: Task) -> list[Operation]:
+    """Other servers' paths that this task answers."""
+    found = []
+    for post in client_routes.POSTS:
+        if task not in post.tasks:
+            continue
+        if not post.bodies:
+            found.append(replace(invocations(task), path=post.path, summary=post.summary))
+            continue
+        bodies = [closed(fields) for fields in post.bodies]
+        body = in_json(bodies[0] if len(bodies) == 1 else {"anyOf": bodies})
+        answer: Schema = in_json({"type": post.answer} if post.answer else {})
+        if post.answer is None:
+            answer = {media.EVENT_STREAM: {}, media.JSON_LINES: {}}
+        headers = tuple(HEADERS)[:1]
+        found.append(Operation(post.path, "post", post.summary, answer, ANSWERING, body, headers))
+    return found
+
+
 def openai_operations(task: Task) -> list[Operation]:
     """The /v1 routes that this task answers."""
     listed = holding(object={"const": "list"}, data=table.array(OBJECT))
@@ -168,6 +190,7 @@ def openai_operations(task: Task) -> list[Operation]:
         Task.TEXT_GENERATION: (
             (openai.CHAT, "chat.completion", table.CHAT),
             (openai.COMPLETIONS, "text_completion", table.COMPLETIONS),
+            (openai.RESPONSES, "response", table.RESPONSES),
         ),
     }
     for path, kind, fields in bodies.get(task, ()):
@@ -182,6 +205,8 @@ def openai_operations(task: Task) -> list[Operation]:
 COUNT: Schema = {"type": "integer", "minimum": 0}
 WATCHING = (
     Operation("/ping", "get", "Health", {media.JSON: {}}),
+    Operation("/health", "get", "Health, by the name that other servers have", {media.JSON: {}}),
+    Operation("/version", "get", "The server's version", holding(version=table.TEXT)),
     Operation("/execution-parameters", "get", "Batch transform's parameters",
               holding(MaxConcurrentTransforms=COUNT, BatchStrategy={"const": "MULTI_RECORD"},
                       MaxPayloadInMB=COUNT)),

@@ -81,14 +81,16 @@ def build_app(service: Service) -> ASGIApp:
         return JSONResponse(openapi.build_document(service.task, service.settings))
 
     async def models(request: Request) -> Response:
-        return JSONResponse(openai.write_models(engine_handler(service).openai.names))
+        names = engine_handler(service).openai.names
+        return JSONResponse(openai.write_models(names, service.about()))
 
     async def model(request: Request) -> Response:
         names = engine_handler(service).openai.names
         name = request.path_params["name"]
         if name not in names:
             raise NotFound(f"model {name!r} does not exist: give one of {', '.join(names)}")
-        return JSONResponse(openai.write_models(names)["data"][names.index(name)])
+        listed = openai.write_models(names, service.about())["data"]
+        return JSONResponse(listed[names.index(name)])
 
     routes = [
         *(Route(route, OpenAIRoute(service, route), methods=["POST"]) for route in openai.ROUTES),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
+from sm_serve import hub
 from sm_serve.admission import Admission
 from sm_serve.artefact import inspect
 from sm_serve.background import describe, in_thread
@@ -58,14 +61,16 @@ class Service:
         Raises StartupError.
         """
         settings = self.settings
+        hub.check(settings, os.environ)
         if settings.multi_model:
             return
-        self.script = find_script(settings.model_dir, settings.program, settings.submit_directory)
+        folder = settings.artefact_dir
+        self.script = find_script(folder, settings.program, settings.submit_directory)
         if self.script is not None:
             check_functions(self.script)
-        else:
-            self.task = inspect(settings.model_dir, settings).task
-            if files := not_run(settings.model_dir):
+        elif settings.hub is None:
+            self.task = inspect(folder, settings).task
+            if files := not_run(folder):
                 logger.warning("not run, as none is %s: %s", DEFAULT_PROGRAM, ", ".join(files))
 
     @property
@@ -105,6 +110,8 @@ class Service:
         """Loads user code or the engine, on a thread of its own."""
         if self.settings.multi_model:
             return ModelStore(self.settings)
+        if self.settings.hub is not None:
+            self.settings = hub.download(self.settings, self.health.tell)
         if self.script is not None:
             from sm_serve.toolkit import UserHandler
 
@@ -116,6 +123,7 @@ class Service:
         from sm_serve.engines.registry import start_engine
 
         artefact = inspect(self.settings.model_dir, self.settings)
+        self.task = artefact.task
         logger.info("loading a %s model from %s", artefact.task, artefact.path)
         return EngineHandler(start_engine(artefact, self.settings), self.settings)
 
@@ -131,6 +139,13 @@ class Service:
             await asyncio.sleep(PUBLISH_SECONDS)
             sys.stdout.write(publisher.line(time.time(), self.stats()) + "\n")
             sys.stdout.flush()
+
+    def about(self) -> Mapping[str, Any]:
+        """What /v1/models tells of the model: its context, and the commit of one of the Hub."""
+        model, engine = self.settings.hub, self._handler.engine if self._handler else None
+        told = {} if model is None else {"root": model.repository, "revision": model.commit}
+        context = getattr(engine, "context", None)
+        return told if context is None else {**told, "max_model_len": context}
 
     def stats(self) -> Mapping[str, float]:
         """The engine's gauges."""

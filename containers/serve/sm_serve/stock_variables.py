@@ -11,15 +11,11 @@ from collections.abc import Iterator, Mapping
 from sm_serve.config import Settings
 from sm_serve.scripts import unheeded_folder
 
-NOTHING_FETCHED = (
-    "nothing is downloaded at start: the model is what ModelDataUrl or ModelDataSource brings"
-)
+OTHER_TOKEN = "set HF_TOKEN to the token that may read the model"  # noqa: S105 (advice)
 OWN_BATCHING = "requests are batched anyway: SM_SERVE_BATCH_SIZE and the like bound it"
 ADVICE: Mapping[str, str] = {
-    "HF_MODEL_ID": NOTHING_FETCHED,
-    "HF_MODEL_REVISION": NOTHING_FETCHED,
-    "HF_API_TOKEN": NOTHING_FETCHED,
-    "HF_HUB_TOKEN": NOTHING_FETCHED,
+    "HF_API_TOKEN": OTHER_TOKEN,
+    "HF_HUB_TOKEN": OTHER_TOKEN,
     "HF_MODEL_TRUST_REMOTE_CODE": "set SM_SERVE_TRUST_REMOTE_CODE=true if you trust the model",
     "HF_TRUST_REMOTE_CODE": "set SM_SERVE_TRUST_REMOTE_CODE=true if you trust the model",
     "SAGEMAKER_MODEL_SERVER_TIMEOUT": "it is minutes in one stock container and seconds in another:"
@@ -63,6 +59,8 @@ def unheeded(environ: Mapping[str, str], settings: Settings) -> Iterator[str]:
             advice = None if prefix is None else f"{PREFIXES[prefix]}: see docs/serving.md"
         if advice is not None:
             yield f"{name} changes nothing here: {advice}"
+    if environ.get("HF_MODEL_REVISION") and settings.hub is None:
+        yield "HF_MODEL_REVISION changes nothing here: it is the revision of HF_MODEL_ID's model"
     if unheeded_folder(environ, settings.code_dir):
         yield (
             "SAGEMAKER_SUBMIT_DIRECTORY changes nothing here, as it is no directory: put the script"

@@ -23,6 +23,8 @@ _SUM = "checksum"  # of the seal itself
 _OPTIMIZERS = ("optimizer.pt", "optimizer.bin")
 _HEADER_BYTES = 8
 _ADAPTER_SHARE = 0.02
+WEIGHT_TYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+"""safetensors' names of the types that a model can be trained and saved in, and torch's."""
 
 
 def step_of(checkpoint: Path) -> int:
@@ -168,10 +170,11 @@ def _difference(folder: Path, seals: list[dict[str, Any]], content: bool) -> str
 def _looks_complete(checkpoint: Path) -> bool:
     """As well as one can tell without a seal, which other tools and a late kill leave out."""
     weights = list(checkpoint.glob("*.safetensors"))
+    whole = weights or list(checkpoint.glob("pytorch_model_fsdp*.bin"))
     archives = [*checkpoint.glob("*.pt"), *checkpoint.glob("*.bin"), *checkpoint.glob("*.pth")]
     sharded = any(p.is_dir() for p in checkpoint.iterdir())  # FSDP's and DeepSpeed's own formats
     optimizer = any((checkpoint / name).is_file() for name in _OPTIMIZERS)
-    if not sharded and not (weights and optimizer):
+    if not sharded and not (whole and optimizer):
         return False
     # torch.save writes zip archives, whose directory comes last; training_args.bin is one too.
     return all(map(_whole_safetensors, weights)) and all(map(zipfile.is_zipfile, archives))
@@ -247,13 +250,26 @@ def stored_weights(source: str) -> tuple[int, int]:
                 value=str(path),
                 fix="copy the base model's files again (a Git LFS pointer is not the file)",
             )
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(_HEADER_BYTES), "little")
-            header = json.loads(file.read(length))
-        tensors = [value for key, value in header.items() if key != "__metadata__"]
-        parameters += sum(math.prod(tensor["shape"]) for tensor in tensors)
+        parameters += sum(math.prod(tensor["shape"]) for tensor in _tensors(path))
         size += path.stat().st_size
     return parameters, size
+
+
+def stored_type(source: str) -> str | None:
+    """The type that most weights of a local model have, by torch's name; None where not known."""
+    folder, counts = Path(source), dict.fromkeys(WEIGHT_TYPES, 0)
+    for path in [*folder.glob("*.safetensors")] if folder.is_dir() else []:
+        for tensor in _tensors(path):
+            counts[tensor["dtype"]] = counts.get(tensor["dtype"], 0) + math.prod(tensor["shape"])
+    return WEIGHT_TYPES.get(max(counts, key=counts.__getitem__)) if any(counts.values()) else None
+
+
+def _tensors(path: Path) -> list[dict[str, Any]]:
+    """What the header of a safetensors file says of its tensors."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(_HEADER_BYTES), "little")
+        header = json.loads(file.read(length))
+    return [value for name, value in header.items() if name != "__metadata__"]
 
 
 def needed_bytes(

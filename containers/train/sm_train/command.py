@@ -9,6 +9,7 @@ import re
 import sys
 from pathlib import Path
 
+from sm_train.compat import start_compatibly
 from sm_train.contract import FAILURE_CHARACTERS, Paths, check_input_modes, read_cluster, read_json
 from sm_train.errors import UserError
 from sm_train.failure import reserve, write_failure
@@ -24,6 +25,7 @@ _TOOLKIT_FAILURE = "Framework Error:"
 
 def main() -> None:
     """Run the job; exits non-zero unless it succeeded."""
+    start_compatibly()
     paths = Paths.from_environment()
     reserve(paths)
     try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sm_train.errors import UserError
 
 if TYPE_CHECKING:
-    from sm_train.job import Job
+    from sm_train.job import Job, NewTokens
 
 _ANSWER = "An answer to look for."
 _MARK = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
@@ -224,12 +224,9 @@ def teach(job: Job, model: Any) -> None:
     new = job.new_tokens
     if not new.ids:
         return
-    rows = model.get_input_embeddings().weight.shape[0]
-    if max(new.ids) >= rows:
+    if max(new.ids) >= model.get_input_embeddings().weight.shape[0]:
         _check_export(job)
-        model.resize_token_embeddings(max(new.ids) + 1, mean_resizing=False)
-        new.rows_before = rows
-        _set_to_mean(model, [number for number in new.ids if number >= rows], rows)
+    make_room(new, model)
     new.modules = _modules_with_a_row_each(model)
     config = model.generation_config
     if not new.ends:
@@ -237,6 +234,15 @@ def teach(job: Job, model: Any) -> None:
     ends = config.eos_token_id
     ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
     config.eos_token_id = [*new.ends, *(end for end in ends if end not in new.ends)]
+
+
+def make_room(new: NewTokens, model: Any) -> None:
+    """A row for each new token that has none yet."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    if new.ids and max(new.ids) >= rows:
+        model.resize_token_embeddings(max(new.ids) + 1, mean_resizing=False)
+        new.rows_before = rows
+        _set_to_mean(model, [number for number in new.ids if number >= rows], rows)
 
 
 def _modules_with_a_row_each(model: Any) -> list[str]:

@@ -31,12 +31,12 @@ from sm_train.contract import (
     read_cluster,
 )
 from sm_train.data import Data, load_data
-from sm_train.devices import check_devices, check_torch_sees_gpus
+from sm_train.devices import check_devices, check_torch_sees_gpus, gpu_count
 from sm_train.errors import StoppedBySignalError, UserError, WorkerFailedError
 from sm_train.failure import give_back, reserve, write_failure
 from sm_train.fingerprint import settle
 from sm_train.job import TOKENISED, Job
-from sm_train.launch import gpu_count, is_worker, launch_workers, process_count
+from sm_train.launch import is_worker, launch_workers, process_count
 from sm_train.memory import (
     HALVINGS,
     can_shrink,
@@ -111,22 +111,23 @@ def checked_job(paths: Paths, stop: StopRequest, started: float) -> Job:
 def run(paths: Paths, stop: StopRequest, started: float) -> None:
     """Check everything, then train here or in worker processes."""
     cluster = read_cluster(paths)
-    check_devices(load_config(paths), cluster, gpu_count())
+    gpus = gpu_count()
+    check_devices(load_config(paths), cluster, gpus)
     job = checked_job(paths, stop, started)
     config, source = job.config, job.model_source
-    check_hardware(config, gpu_count())
+    check_hardware(config, gpus)
     if not is_worker():
         _discard_what_is_damaged(paths)
         settle(paths, config, source)
         check_disk(paths, _disk_need(config, source))
-        processes = process_count(config.job.num_processes)
+        processes = process_count(config)
         if processes * len(cluster.hosts) > 1:
             _launch(paths, config, cluster, processes, stop)
             return
     from sm_train.banner import print_banner, quiet_libraries
 
     quiet_libraries()
-    check_torch_sees_gpus(config, cluster, gpu_count())
+    check_torch_sees_gpus(config, cluster, gpus)
     print_banner(job)
     try:
         config.method.train(job)

@@ -12,16 +12,18 @@ from typing import Any
 
 from sm_train.asking import identity_of_test
 from sm_train.callbacks import print_line
-from sm_train.end_of_turn import teach
+from sm_train.checkpoints import WEIGHT_TYPES, stored_type
 from sm_train.errors import UserError
 from sm_train.job import Job
+from sm_train.lora import is_quantised, tied_names
+from sm_train.merging import cast, merge, narrowed
 from sm_train.metrics import finite_or_none
+from sm_train.reloading import SHARD_SIZE, merge_anew
 from sm_train.report import write_report
 from sm_train.staging import staged
 
 EVAL_RESULTS = "eval_results.json"
 SUMMARY = "training_summary.json"
-_LOGITS_TOLERANCE = 1e-2  # of the largest logit: merging rounds, a wrong merge is far off
 _PIPELINES = {
     "text-classification": "text-classification",
     "token-classification": "token-classification",
@@ -55,31 +57,78 @@ def export(job: Job, trainer: Any, tokenizer: Any, results: dict[str, float]) ->
 def _save_weights(job: Job, model: Any, tokenizer: Any, target: Path, weights: Any) -> None:
     """`weights`: the whole state, where the model itself holds only this process's shards."""
     options, kind = job.config.model, job.config.job.export
+    dtype = _artefact_type(job, model)
     if not options.use_peft:
-        whole = {} if weights is None else {"state_dict": weights}
-        _plain(model).save_pretrained(target, **whole)
+        _save_whole(model, target, weights, dtype)
         return
     adapter = target if kind == "adapter" else target / "adapter"
     model.save_pretrained(adapter, state_dict=weights)
     _name_labels(model, adapter)
     if kind == "adapter":
         return
-    if weights is not None or options.load_in_4bit or options.load_in_8bit:
-        model = reloaded(job, model, adapter)
-    _merged_or_kept(job, model, tokenizer, adapter).save_pretrained(target)
-    if kind == "merged":
-        shutil.rmtree(adapter)
-
-
-def _merged_or_kept(job: Job, model: Any, tokenizer: Any, adapter: Path) -> Any:
-    """The merged model. Where it would answer otherwise, what was trained stays as output."""
     try:
-        return _merge(job, model, tokenizer)
+        if weights is not None or is_quantised(model):
+            merge_anew(job, model, tokenizer, adapter, dtype)
+        else:
+            merged = _merge(job, model, tokenizer, dtype)
+            merged.save_pretrained(target, max_shard_size=SHARD_SIZE)
     except UserError:
         kept = job.paths.output_data / "adapter"
         shutil.copytree(adapter, kept, dirs_exist_ok=True)
         print_line(f"the adapter, which could not be merged, is in {kept}")
         raise
+    if kind == "merged":
+        shutil.rmtree(adapter)
+
+
+def _artefact_type(job: Job, model: Any) -> Any:
+    """The base model's own type, unless `dtype` names another: training may need a wider one."""
+    import torch
+
+    asked = job.config.model.dtype
+    if asked not in (None, "auto"):
+        return getattr(torch, asked)
+    stored = stored_type(job.model_source) or _described_type(job)
+    return getattr(torch, stored) if stored else next(model.parameters()).dtype
+
+
+def _described_type(job: Job) -> str | None:
+    """The type that config.json names, for a model whose files do not lie in a directory here."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(
+        job.model_source,
+        revision=job.config.model.model_revision,
+        trust_remote_code=job.config.model.trust_remote_code,
+    )
+    named = getattr(config.get_text_config(), "dtype", None) or getattr(config, "dtype", None)
+    found = str(named).removeprefix("torch.")
+    return found if found in WEIGHT_TYPES.values() else None
+
+
+def _save_whole(model: Any, target: Path, weights: Any, dtype: Any) -> None:
+    """A model that was trained in full. `weights`: see `_save_weights`."""
+    if weights is None:
+        cast(model, dtype)
+        _plain(model).save_pretrained(target, **_shards(model))
+        return
+    for name in tied_names(model):
+        weights.pop(name, None)  # gathered apart from the one that it shares its weights with
+    for name, value in weights.items():
+        if value.is_floating_point():
+            weights[name] = narrowed(value, dtype)
+    _plain(model).save_pretrained(target, state_dict=weights, **_shards(model))
+    path = target / "config.json"
+    described = json.loads(path.read_text(encoding="utf-8"))
+    described["dtype"] = str(dtype).removeprefix("torch.")  # not that of the shards
+    path.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+
+def _shards(model: Any) -> dict[str, str]:
+    """How large a file of weights may be; sentence-transformers does not ask."""
+    from transformers import PreTrainedModel
+
+    return {"max_shard_size": SHARD_SIZE} if isinstance(model, PreTrainedModel) else {}
 
 
 def _name_labels(model: Any, adapter: Path) -> None:
@@ -93,60 +142,10 @@ def _name_labels(model: Any, adapter: Path) -> None:
     config.save_pretrained(adapter)
 
 
-def reloaded(job: Job, model: Any, adapter: Path) -> Any:
-    """The base model anew with the adapter: shards and 4-bit weights cannot be merged into."""
-    from peft import PeftModel
-
-    base = model.get_base_model()
-    # FSDP2 makes a class of its own from the model's.
-    kind: Any = next(cls for cls in type(base).__mro__ if not cls.__name__.startswith("FSDP"))
-    config = copy.deepcopy(base.config)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    if job.new_tokens.rows_before:
-        config.get_text_config().vocab_size = job.new_tokens.rows_before
-    whole = kind.from_pretrained(
-        job.model_source,
-        config=config,
-        dtype=config.dtype,
-        revision=job.config.model.model_revision,
-        trust_remote_code=job.config.model.trust_remote_code,
-    )
-    teach(job, whole)
-    return PeftModel.from_pretrained(whole, adapter)
-
-
-def _merge(job: Job, model: Any, tokenizer: Any) -> Any:
-    """Fold the adapter into the weights, and check on one input that the answers stay the same."""
-    import torch
-
-    model.eval()
-    sample = tokenizer("A short text to compare the answers on.", return_tensors="pt")
-    sample = {key: value.to(model.device) for key, value in sample.items()}
-    with torch.no_grad():
-        before = _logits(model(**sample))
-        merged = _plain(model.merge_and_unload())
-        after = _logits(merged(**sample))
-    difference = float((before - after).abs().max())
-    limit = _LOGITS_TOLERANCE * max(1.0, float(before.abs().max()))
-    if not difference <= limit * (10 if job.config.model.dtype == "bfloat16" else 1):
-        raise UserError(
-            f"merging the adapter changed the logits by {difference:.3g}",
-            field="export",
-            value=job.config.job.export,
-            fix="set export to adapter, or train with dtype float32",
-        )
-    print_line(f"merged the adapter: largest change of a logit {difference:.2g}")
-    return merged
-
-
-def _logits(output: Any) -> Any:
-    """A model's logits; a span model gives two sets of them."""
-    import torch
-
-    if "logits" in output:
-        return output.logits.float()
-    return torch.stack([output.start_logits, output.end_logits]).float()
+def _merge(job: Job, model: Any, tokenizer: Any, dtype: Any = None) -> Any:
+    """The model with its adapter in its weights; `dtype`: theirs, or None to leave it."""
+    loaded = next(model.get_base_model().parameters()).dtype
+    return _plain(merge(model, tokenizer, dtype or loaded, job.config.job.export))
 
 
 def _plain(model: Any) -> Any:

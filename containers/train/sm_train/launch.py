@@ -8,9 +8,10 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+from sm_train.config import Config
 from sm_train.contract import Cluster
+from sm_train.devices import gpu_count
 from sm_train.errors import StoppedBySignalError, UserError, WorkerFailedError
 from sm_train.network import with_present_interface
 from sm_train.stopping import StopRequest, children
@@ -25,14 +26,22 @@ def is_worker() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def gpu_count() -> int:
-    """GPUs of this host, counted without importing torch."""
-    return len(list(Path("/dev").glob("nvidia[0-9]*")))
+def process_count(config: Config) -> int:
+    """Training processes of this host: as asked for, else one a GPU, else one.
 
-
-def process_count(asked: int | None) -> int:
-    """Training processes of this host: as asked for, else one a GPU, else one."""
-    return asked or max(1, gpu_count())
+    Raises UserError for more processes than GPUs, which would share one and fail.
+    """
+    gpus = 0 if config.training.get("use_cpu") else gpu_count()
+    asked = config.job.num_processes
+    if asked and gpus and asked > gpus:
+        raise UserError(
+            f"is more than the {gpus} GPUs that this job may use",
+            field="num_processes",
+            value=asked,
+            fix="leave it out (one process a GPU), use an instance type with more GPUs, or look "
+            "at CUDA_VISIBLE_DEVICES",
+        )
+    return asked or max(1, gpus)
 
 
 def launch_workers(cluster: Cluster, processes: int, stop: StopRequest) -> None:

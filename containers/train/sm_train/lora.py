@@ -66,12 +66,21 @@ def _hits(target: str, name: str, targets: Any) -> bool:
 
 
 def check_mergeable(model: Any, options: ModelArguments, export: str) -> None:
-    """Raise UserError for LoRA on weights that two modules share, where it is to be merged.
+    """Raise UserError for LoRA that cannot be merged, where it is to be.
 
-    The adapter changes one of them, and the merged weights would change both.
+    Weights that two modules share: the adapter changes one of them, and the merged weights would
+    change both. Weights that are quantised in the files already: there are no others to merge into.
     """
     if not options.use_peft or export == "adapter":
         return
+    if is_quantised(model) and not (options.load_in_4bit or options.load_in_8bit):
+        raise UserError(
+            "cannot be merged: the base model's files hold quantised weights",
+            field="export",
+            value=export,
+            fix="set export to adapter, or use the base model that is not quantised (with "
+            "load_in_4bit it takes as little memory)",
+        )
     targets, saved = lora_targets(options), options.lora_modules_to_save or []
     for names in _tied_modules(model):
         plain = [name.rsplit(".", 1)[0] for name in names]
@@ -102,3 +111,14 @@ def _tied_modules(model: Any) -> list[list[str]]:
     for name, weight in model.named_parameters(remove_duplicate=False):
         groups.setdefault(id(weight), []).append(name)
     return [names for names in groups.values() if len(names) > 1]
+
+
+def is_quantised(model: Any) -> bool:
+    """Whether the loaded weights are packed in fewer bits, by the settings or in their files."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return bool(getattr(base, "is_quantized", False))
+
+
+def tied_names(model: Any) -> list[str]:
+    """Names of the weights that are another one's, by which they are loaded."""
+    return list(getattr(model, "all_tied_weights_keys", None) or ())

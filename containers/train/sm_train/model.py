@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from sm_train.contract import Paths
 from sm_train.end_of_turn import taught_by_lora, teach
 from sm_train.errors import StoppedBySignalError, UserError, shorten
 from sm_train.job import Job
-from sm_train.lora import check_lora_targets, check_mergeable, lora_targets
+from sm_train.lora import check_lora_targets, check_mergeable, is_quantised, lora_targets
 
 _SEED = 42  # transformers' own default
 _ENCODERS = (
@@ -217,27 +218,58 @@ def loaded(load: Any, source: str, **options: Any) -> Any:
 
 
 def weight_type(options: ModelArguments) -> str:
-    """bfloat16 halves the memory of frozen weights; trained weights lose small steps in it."""
+    """Half precision halves the memory of frozen weights; trained ones lose small steps in it."""
     if options.dtype is not None:
         return options.dtype
     import torch
 
-    halved = options.use_peft and torch.cuda.is_available() and has_bf16()
-    return "bfloat16" if halved else "float32"
+    if not (options.use_peft and torch.cuda.is_available()):
+        return "float32"
+    return "bfloat16" if has_bf16() else "float16"
 
 
 def has_bf16() -> bool:
     """Whether the GPU, or the CPU where there is none, multiplies bfloat16 matrices itself.
 
     On a CPU (AVX-512 BF16, AMX) a step is then 1.4 times as fast and more; other CPUs emulate it,
-    slower than float32. GPUs have it from compute capability 8.0.
+    slower than float32. GPUs have it from compute capability 8.0; older ones emulate it, too.
     """
     import torch
 
     if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     able = torch.cpu.get_capabilities()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def mixed_precision(given: Mapping[str, Any]) -> dict[str, bool]:
+    """What the machine computes in where the settings leave it open: bf16, else fp16 on a GPU."""
+    import torch
+
+    native = has_bf16()
+    return {
+        "bf16": native and not given.get("fp16"),
+        "fp16": torch.cuda.is_available() and not native and not given.get("bf16"),
+    }
+
+
+def widen_trained(model: Any, arguments: Any) -> int:
+    """Weights that are trained, in float32 where the computing is in half precision by autocast.
+
+    They lose small steps otherwise, and float16's loss scaling refuses them. How many were widened.
+    """
+    import torch
+
+    if not (arguments.bf16 or arguments.fp16):
+        return 0
+    half = [torch.float16]
+    # In full training bfloat16 was asked for; TRL trains adapters of quantised models in it.
+    if arguments.fp16 or (hasattr(model, "peft_config") and not is_quantised(model)):
+        half.append(torch.bfloat16)
+    narrow = [p for p in model.parameters() if p.requires_grad and p.dtype in half]
+    for parameter in narrow:
+        parameter.data = parameter.data.float()
+    return len(narrow)
 
 
 @dataclass(frozen=True)

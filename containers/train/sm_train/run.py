@@ -22,14 +22,16 @@ from sm_train.callbacks import (
 from sm_train.checkpoints import last_complete, seal
 from sm_train.end_of_turn import show_bias
 from sm_train.errors import StoppedBySignalError, UserError
+from sm_train.held_out import score_by_rows
 from sm_train.job import TOKENISED, Job
 from sm_train.memory import halvings, smaller_batch
-from sm_train.model import has_bf16
+from sm_train.model import mixed_precision, widen_trained
 from sm_train.online import restore_order
 from sm_train.parallelism import parallel_settings
 from sm_train.report import reporters
 from sm_train.sampling import check_sampling, evaluate_in_order
 from sm_train.schema import load_training_config
+from sm_train.shards import exact_shards, shards_settled
 
 TRAINING_LOG = "training_log.jsonl"
 
@@ -52,7 +54,7 @@ def training_arguments(job: Job, **method_settings: Any) -> Any:
         "logging_first_step": True,
         # Filtering would hide the very thing that DivergenceCallback looks for.
         "logging_nan_inf_filter": False,
-        "bf16": has_bf16() and "fp16" not in job.config.given,
+        **mixed_precision(job.config.training),
         "dataloader_pin_memory": on_gpu,
         # Without it accelerate takes each worker of a CPU job for a job of its own.
         "use_cpu": not on_gpu,
@@ -120,9 +122,13 @@ def _save_strategy(job: Job, settings: dict[str, Any]) -> Any:
 
 def _built(name: str, settings: dict[str, Any]) -> Any:
     try:
-        return load_training_config(name)(**settings)
+        made = load_training_config(name)(**settings)
     except (ValueError, TypeError) as error:
         raise UserError(f"the settings do not fit together: {error}", field=name) from error
+    # With several GPUs in view of one process the trainer would take all of them, by DataParallel.
+    made._n_gpu = min(made.n_gpu, 1)
+    exact_shards(made)
+    return made
 
 
 def callbacks(job: Job) -> list[Any]:
@@ -156,8 +162,10 @@ def fit(job: Job, trainer: Any) -> None:
             value=getattr(trainer.args, "max_length", None),
             fix="raise max_length, or shorten the prompts",
         )
+    widen_trained(trainer.model, trainer.args)
     check_sampling(trainer)
     evaluate_in_order(trainer)
+    score_by_rows(trainer, job.config.method.name)
     show_bias(trainer.model)
     trainer.remove_callback(PrinterCallback)  # it would print every event a second time
     checkpoint = agreed_checkpoint(job.paths.checkpoints, trainer.args.world_size)
@@ -176,7 +184,8 @@ def fit(job: Job, trainer: Any) -> None:
         trainer.add_callback(callback)
     job.stop.defer()
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with shards_settled(trainer):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except AlreadyTrainedError:
         _end_training(trainer)
     except StoppedBySignalError:

@@ -39,19 +39,27 @@ def explode(*args, **kwargs):
     raise RuntimeError("CUDA error: device-side assert triggered at /opt/secret")
 
 
-def test_a_dead_generation_loop(language_model_dir, tmp_path):
+def test_a_dead_generation_loop_is_started_again(language_model_dir, tmp_path):
     async def run():
         service, client = await started(language_model_dir, tmp_path)
         engine = service.handler.engine
         body = {"inputs": "hello", "parameters": {"max_new_tokens": 400, "ignore_eos_token": True}}
+        short = {"inputs": "hello movie", "parameters": {"max_new_tokens": 8}}
+        before = await client.post("/invocations", json=short)
         waiting = asyncio.create_task(client.post("/invocations", json=body))
         await asyncio.sleep(0.2)
-        engine.model.forward = explode
+        forward, engine.model.forward = engine.model.forward, explode
         assert "loop died" in await turns_unhealthy(client)
         answer = await asyncio.wait_for(waiting, 2)
-        assert answer.status_code == 500
+        assert answer.status_code == 503
         assert "secret" not in answer.text
         assert (await client.post("/invocations", json=body)).status_code == 503
+        engine.model.forward = forward  # it is started again with what it had
+        async with asyncio.timeout(60):
+            while (await client.get("/ping")).status_code != 200:
+                await asyncio.sleep(0.1)
+        again = await client.post("/invocations", json=short)
+        assert again.json() == before.json()
         service.close()
 
     asyncio.run(run())

@@ -139,7 +139,7 @@ def test_streams_come_in_pieces_that_join_to_the_whole(language_model, reference
         ({"max_new_tokens": 0}, "parameters.max_new_tokens=0"),
         ({"temperature": "hot"}, "parameters.temperature='hot'"),
         ({"top_p": 2}, "parameters.top_p=2"),
-        ({"num_beams": 4}, "parameters.num_beams=4: this engine does not offer it"),
+        ({"length_penalty": 4}, "parameters.length_penalty=4 is for a search"),
         ({"tempature": 1}, "parameters.tempature is unknown"),
         ({"max_new_tokens": 600}, "exceed the context of 512"),
         ({"stop": [""]}, "parameters.stop=['']"),

@@ -168,8 +168,8 @@ def test_the_chat_template_gets_the_clients_variables(language_model_dir, tmp_pa
 
 
 def test_routes_that_are_not_there_name_those_that_are(client):
-    with pytest.raises(openai.NotFoundError, match="no route /v1/responses: of OpenAI's there"):
-        client.responses.create(model="model", input="hello")
+    with pytest.raises(openai.NotFoundError, match="no route /v1/moderations: of OpenAI's there"):
+        client.moderations.create(input="hello")
 
 
 def test_the_same_bodies_work_through_invocations(language_model, reference):  # noqa: F811

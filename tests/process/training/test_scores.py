@@ -116,6 +116,48 @@ def test_scores_do_not_depend_on_how_rows_are_batched_or_shared(
     assert [pytest.approx(found[0], abs=1e-4)] * len(WAYS) == found[1:]
 
 
+def answers(count: int) -> Rows:
+    """Answers of very different lengths, of which some are hardly learnt."""
+    chance = random.Random(6)
+    rows = []
+    for number in range(count):
+        told = [" ".join(chance.choices(WORDS, k=chance.randint(1, 30))) for _ in range(2)]
+        row = {"prompt": f"w{number % 9}", "chosen": f" {told[0]}", "rejected": f" {told[1]}"}
+        rows.append(row)
+    return rows
+
+
+WORDS = ["w1", "w2", "w3", "w4"]
+
+
+@pytest.mark.parametrize("method", ["sft", "dpo", "reward", "cpo", "orpo"])
+def test_scores_of_language_models_count_rows_and_tokens_not_batches(
+    method: str, session_job: Callable[..., Any], decoder: Path
+) -> None:
+    rows = answers(11)
+    if method == "sft":
+        rows = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in rows]
+    settings = {**COMMON, "method": method, "learning_rate": 1e-12, "max_steps": 1}
+    found = []
+    for batch, processes in [(1, 1), (64, 1), (5, 1), (3, 2)]:
+        told = {"per_device_eval_batch_size": batch, "num_processes": processes}
+        channels = {"train": rows[:4], "validation": rows[:9], "test": rows}
+        job = session_job(settings | told, **channels, model=decoder)
+        if processes == 1:
+            job.train_here()
+        else:
+            code, output = job.train()
+            assert code == 0, output
+        found.append(scores(job, method))
+        # Tokens are those of training; CPO and ORPO take the mean of all logits, of padding too.
+        skipped = [name for name in found[-1] if name.endswith("num_tokens")]
+        skipped += [name for name in found[-1] if "logits/" in name and method != "dpo"]
+        for name in skipped:
+            del found[-1][name]
+    assert {"test_loss", "eval_loss"} <= set(found[0])
+    assert [pytest.approx(found[0], abs=1e-4)] * 3 == found[1:]
+
+
 def test_an_order_by_length_is_refused_where_rows_have_no_length(
     new_job: Callable[..., Any], encoders: dict[str, Path]
 ) -> None:

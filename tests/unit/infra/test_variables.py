@@ -21,6 +21,8 @@ from sm_launch.sessions.docker.sdk import ISOLATED
 from sm_launch.sessions.offline import OFFLINE
 from sm_launch.sessions.process import environment
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 NAME = re.compile(r"[A-Za-z][A-Z0-9a-z]*(_[A-Z0-9a-z]+)+|TMPDIR|PATH")
 

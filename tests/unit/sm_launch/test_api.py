@@ -47,6 +47,7 @@ def test_importing_it_imports_nothing_heavy() -> None:
     assert finished.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_prepare_and_evaluate_without_a_server(tmp_path: Path) -> None:
     lines = [f"review {n},{'good' if n % 2 else 'bad'}" for n in range(60)]
     (tmp_path / "rows.csv").write_text("\n".join(["text,label", *lines]) + "\n")

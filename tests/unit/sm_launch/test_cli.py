@@ -134,6 +134,7 @@ def test_every_command_has_json() -> None:
     assert set(without) <= {"completion", "chat"}
 
 
+@pytest.mark.slow
 def test_colour_only_on_a_terminal_and_never_with_no_color() -> None:
     import os
     import pty
@@ -188,6 +189,7 @@ def test_an_unknown_name_gets_a_fix(
     assert words in fix
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "code", "expected"),
     [

@@ -78,6 +78,7 @@ def report(folder: Path, text: str, wrong: int, *, rows: int = 200) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("character", BREAKS)
 def test_no_character_opens_the_gate(character: str, tmp_path: Path, capsys):
     good, bad = report(tmp_path / "a", character, 5), report(tmp_path / "b", character, 65)

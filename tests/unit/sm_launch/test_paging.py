@@ -70,6 +70,7 @@ def test_the_look_at_the_source_sees_a_first_page() -> None:
     assert not list(first_pages("every(client.list_endpoints, 'Endpoints')"))
 
 
+@pytest.mark.slow
 def test_nothing_reads_a_first_page_only() -> None:
     found = [
         f"{path.relative_to(SOURCE)}:{call}"

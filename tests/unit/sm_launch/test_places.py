@@ -17,6 +17,8 @@ import pytest
 import sm_launch
 from sm_launch import cli
 
+pytestmark = pytest.mark.slow
+
 JOB = """
 name: m
 target: sagemaker

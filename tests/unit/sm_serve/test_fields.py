@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sm_serve import client_fields
 from sm_serve import field_table as table
 from sm_serve.engines.protocol import Task
 from sm_serve.errors import BadRequest
 from sm_serve.fields import EMPTY, Values, closed
 from sm_serve.handler import check_parameters
-from sm_serve.schemas import embeddings, openai, ranking
+from sm_serve.schemas import embeddings, openai, ranking, responses
 from sm_serve.schemas import invocation as wire
 from sm_serve.schemas.generation import read_options
 
@@ -24,10 +25,15 @@ READERS = {
         {"prompt": "hi"},
         lambda body: openai.parse_generation(openai.COMPLETIONS, body),
     ),
+    "responses": (table.RESPONSES, {"input": "hi"}, responses.parse_responses),
     "embeddings": (table.EMBEDDINGS, {"input": "hi"}, embeddings.parse_embeddings),
-    "rerank": (table.RERANK, {"query": "q", "documents": ["a", "b"]}, ranking.parse_rerank),
-    "rerank of TEI": (table.TEI_RERANK, {"query": "q", "texts": ["a", "b"]}, ranking.parse_rerank),
-    "score": (table.SCORE, {"text_1": "q", "text_2": "q"}, ranking.parse_score),
+    "rerank": (client_fields.RERANK, {"query": "q", "documents": ["a", "b"]}, ranking.parse_rerank),
+    "rerank of TEI": (
+        client_fields.TEI_RERANK,
+        {"query": "q", "texts": ["a", "b"]},
+        ranking.parse_rerank,
+    ),
+    "score": (client_fields.SCORE, {"text_1": "q", "text_2": "q"}, ranking.parse_score),
     "call": (table.CALL, {"inputs": "hi"}, wire.parse_call),
 }
 CASES = [

@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import gzip
 import zlib
+from functools import partial
 
 import pytest
 import uvicorn
 
+from sm_serve.connections import Waiting, most_connections
 from sm_serve.errors import BadRequest, PayloadTooLarge, UnsupportedMediaType
 from sm_serve.http_protocol import HttpProtocol
 from sm_serve.schemas.compression import unpack
@@ -43,10 +45,10 @@ async def echo(scope, receive, send):
 
 
 @contextlib.asynccontextmanager
-async def serving():
+async def serving(most=100):
     config = uvicorn.Config(
         echo,
-        http=HttpProtocol,
+        http=partial(HttpProtocol, waiting=Waiting(most)),
         lifespan="off",
         log_config=None,
         port=0,
@@ -142,3 +144,47 @@ def test_compressed_bodies_are_unpacked_within_the_limit():
     for encoding in ("br", "gzip, gzip", "zstd"):
         with pytest.raises(UnsupportedMediaType):
             unpack(BODY, encoding, 1000)
+
+
+def test_idle_connections_over_the_bound_make_room_and_busy_ones_stay():
+    async def run():
+        async with serving(most=20) as port:
+            busy = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+            for _, writer in busy:
+                writer.write(b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n")
+                await writer.drain()
+            slow = await asyncio.open_connection("127.0.0.1", port)
+            slow[1].write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab")
+            await asyncio.sleep(0.2)
+            idle = []
+            for _ in range(300):
+                idle.append(await asyncio.open_connection("127.0.0.1", port))
+                if len(idle) % 50 == 0:  # as the platform's /ping, on a connection of its own
+                    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                    writer.write(PLAIN + LENGTH)
+                    answer = await asyncio.wait_for(reader.readuntil(BODY), 5)
+                    assert answer.startswith(b"HTTP/1.1 200")
+                    idle.append((reader, writer))
+            await asyncio.sleep(0.3)
+            closed = [reader.at_eof() for reader, _ in idle]
+            assert sum(not each for each in closed) == 20
+            assert not any(closed[-20:])  # the oldest have gone
+            assert slow[0].at_eof()
+            assert not any(reader.at_eof() for reader, _ in busy)
+            for _, writer in (*idle, *busy, slow):
+                writer.close()
+            await asyncio.sleep(0.1)
+
+    asyncio.run(run())
+
+
+def test_the_bound_fits_the_limit_of_open_files(monkeypatch):
+    import resource
+
+    set_to = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4096))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: set_to.append(limits))
+    assert most_connections(0, 256) == (4096 - 256 - 512) // 2
+    assert most_connections(100, 256) == 100
+    assert most_connections(9000, 256) == (4096 - 256 - 512) // 2
+    assert set_to == [(4096, 4096)] * 3

@@ -89,6 +89,7 @@ FREEZING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FREEZING)
 def test_bodies_that_take_long_leave_the_event_loop_free(read, name):
     body, kind = FREEZING[name]
@@ -201,6 +202,7 @@ SQUEEZED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SQUEEZED)
 def test_a_compressed_body_costs_the_event_loop_nothing_and_no_memory(monkeypatch, name):
     """All its unpacking is a child's, but for what comes out small."""

@@ -11,6 +11,8 @@ from sm_serve import requirements
 from sm_serve.config import load_settings
 from sm_serve.errors import StartupError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def wheels(tmp_path, monkeypatch):

@@ -54,7 +54,8 @@ def test_variables_of_stock_containers_that_change_nothing_are_named_with_what_d
     told = list(
         unheeded(
             {
-                "HF_MODEL_ID": "org/model",
+                "HF_API_TOKEN": "hf_secret",
+                "HF_MODEL_REVISION": "main",
                 "HF_TASK": "text-classification",
                 "OPTION_ROLLING_BATCH": "auto",
                 "SAGEMAKER_MODEL_SERVER_WORKERS": "2",
@@ -64,10 +65,10 @@ def test_variables_of_stock_containers_that_change_nothing_are_named_with_what_d
             load_settings({}),
         )
     )
-    names = ["HF_MODEL_ID", "OPTION_ROLLING_BATCH", "TS_MAX_REQUEST_SIZE"]
+    names = ["HF_API_TOKEN", "OPTION_ROLLING_BATCH", "TS_MAX_REQUEST_SIZE", "HF_MODEL_REVISION"]
     assert [line.split()[0] for line in told] == names
     assert "SAGEMAKER_MAX_PAYLOAD_IN_MB" in told[2]
-    assert "org/model" not in told[0]
+    assert "hf_secret" not in told[0]
     elsewhere = {"SAGEMAKER_SUBMIT_DIRECTORY": "s3://bucket/code.tar.gz"}
     assert "/opt/ml/model/code" in next(unheeded(elsewhere, load_settings({})))
 

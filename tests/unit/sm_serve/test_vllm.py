@@ -81,28 +81,13 @@ def test_the_largest_adapter_decides_the_rank(tmp_path):
     from sm_serve.config import Settings
     from sm_serve.engines.protocol import Task
 
-    config = types.SimpleNamespace(
-        get_text_config=lambda: types.SimpleNamespace(num_attention_heads=12)
-    )
     (tmp_path / "adapter_config.json").write_text('{"r": 8, "rank_pattern": {"q": 20}}')
     artefact = Artefact(tmp_path, tmp_path, Task.TEXT_GENERATION, {}, {"a": tmp_path})
-    found = engine.engine_arguments(artefact, Settings(), config)
+    found = engine.engine_arguments(artefact, Settings())
     assert (found["enable_lora"], found["max_lora_rank"]) == (True, 32)
     assert found["load_format"] == "safetensors"
-    assert found["tensor_parallel_size"] >= 1
     plain = dataclasses.replace(artefact, adapters={})
-    assert "enable_lora" not in engine.engine_arguments(plain, Settings(), config)
+    assert "enable_lora" not in engine.engine_arguments(plain, Settings())
     (tmp_path / "adapter_config.json").write_text('{"r": 1024}')
     with pytest.raises(StartupError, match="rank 1024"):
-        engine.engine_arguments(artefact, Settings(), config)
-
-
-def test_the_model_is_dealt_to_as_many_gpus_as_its_heads_allow(monkeypatch):
-    import torch
-
-    config = types.SimpleNamespace(
-        get_text_config=lambda: types.SimpleNamespace(num_attention_heads=12)
-    )
-    for count, expected in ((0, 1), (1, 1), (4, 4), (8, 6)):
-        monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
-        assert engine.tensor_parallel(config) == expected
+        engine.engine_arguments(artefact, Settings())

@@ -15,7 +15,7 @@ from sm_serve.errors import BadRequest, NotAcceptable, ServeError, UnsupportedMe
 from sm_serve.field_table import CHAT
 from sm_serve.fields import Values
 from sm_serve.openai_routes import route_attribute
-from sm_serve.schemas import documents, media, openai
+from sm_serve.schemas import documents, media, openai, openai_writer
 from sm_serve.schemas import invocation as wire
 from sm_serve.schemas.constraints import read_constraint
 from sm_serve.schemas.generation import read_options
@@ -63,6 +63,7 @@ def test_any_body_is_parsed_or_refused_properly(body, kind, charset):
         assert all(call.inputs for call in invocation.calls)
 
 
+@pytest.mark.slow
 @given(JSON_VALUES)
 def test_any_json_value_is_a_call_or_a_bad_request(value):
     try:
@@ -73,6 +74,7 @@ def test_any_json_value_is_a_call_or_a_bad_request(value):
     assert isinstance(call.parameters, dict)
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(st.sampled_from(OPENAI_FIELDS), JSON_VALUES),
     st.sampled_from([openai.CHAT, openai.COMPLETIONS]),
@@ -85,6 +87,7 @@ def test_any_openai_body_is_parsed_or_refused(body, route):
     assert job.requests
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(PARAMETERS), JSON_VALUES))
 def test_any_parameters_are_read_or_refused(parameters):
     try:
@@ -131,6 +134,7 @@ def test_content_types(header, expected):
     assert (found.type, found.charset) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("charset", sorted({*aliases, *aliases.values(), "utf-8-sig", "x" * 9999}))
 def test_a_charset_is_on_the_list_or_refused_with_it(charset):
     """Of all that Python knows: what is taken means what Python means by it."""
@@ -258,7 +262,7 @@ def test_wrong_biases_are_named(biases):
 def test_usage_counts_each_prompt_once():
     job = openai.parse_generation(openai.CHAT, {"messages": [{"role": "user"}], "n": 2})
     answer = Delta("x", finish_reason="stop", prompt_tokens=7, completion_tokens=3)
-    whole = openai.Writer(job, "m", "id").whole([answer, answer])
+    whole = openai_writer.Writer(job, "m", "id").whole([answer, answer])
     assert whole["usage"] == {"prompt_tokens": 7, "completion_tokens": 6, "total_tokens": 13}
 
 

@@ -12,8 +12,9 @@ import pytest
 from sm_train import devices
 from sm_train.config import parse_config
 from sm_train.contract import Cluster
-from sm_train.devices import check_devices, check_torch_sees_gpus, torch_cuda
+from sm_train.devices import check_devices, check_torch_sees_gpus, gpu_count, torch_cuda
 from sm_train.errors import UserError
+from sm_train.launch import process_count
 from sm_train.network import with_present_interface
 
 CONFIG = parse_config({"method": "sft"})
@@ -24,14 +25,15 @@ def cluster(kind: str) -> Cluster:
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, int], Path]:
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A libcuda that says what it is told to."""
 
-    def compiled(version: int, code: int) -> Path:
+    def compiled(version: int, code: int, count: int = 1) -> Path:
         folder = tmp_path_factory.mktemp("driver")
         (folder / "cuda.c").write_text(
             f"int cuInit(unsigned flags) {{ return {code}; }}\n"
             f"int cuDriverGetVersion(int *v) {{ *v = {version}; return 0; }}\n"
+            f"int cuDeviceGetCount(int *n) {{ *n = {count}; return 0; }}\n"
         )
         library = folder / "libcuda.so.1"
         subprocess.run(
@@ -77,7 +79,13 @@ def test_a_neuron_instance_is_refused() -> None:
 @pytest.mark.parametrize(
     ("version", "code", "message"),
     [
-        (12020, 0, "the NVIDIA driver is made for CUDA 12, and PyTorch wants CUDA 13.0"),
+        (
+            12020,
+            0,
+            r"the NVIDIA driver is made for CUDA 12.2, and PyTorch wants CUDA 13.0; CUDA's forward "
+            r"compatibility \(/usr/local/cuda/compat\) is not in this image\. Fix: use a host with",
+        ),
+        (13000, 804, "cannot run it by CUDA's forward compatibility .*data centre GPUs alone"),
         (13000, 100, r"finds no GPU \(cuInit returns 100\); CUDA_VISIBLE_DEVICES is ''"),
         (13000, 0, None),
         (13010, 0, None),
@@ -87,7 +95,7 @@ def test_the_driver_is_asked(
     version: int,
     code: int,
     message: str | None,
-    driver: Callable[[int, int], Path],
+    driver: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     library = ctypes.CDLL(str(driver(version, code)))
@@ -99,6 +107,40 @@ def test_the_driver_is_asked(
         return
     with pytest.raises(UserError, match=message):
         check_devices(CONFIG, cluster("ml.g5.xlarge"), gpus=1)
+
+
+@pytest.mark.parametrize(
+    ("count", "code", "settings", "processes"),
+    [
+        (2, 0, {}, 2),
+        (2, 0, {"num_processes": 1}, 1),
+        (2, 0, {"use_cpu": "true"}, 1),
+        (2, 0, {"use_cpu": "true", "num_processes": 3}, 3),
+        (0, 100, {}, 1),  # CUDA_VISIBLE_DEVICES hides all: the driver refuses
+        (0, 100, {"num_processes": 2}, 2),
+    ],
+)
+def test_a_process_for_each_gpu_that_the_driver_shows(
+    count: int,
+    code: int,
+    settings: dict[str, str],
+    processes: int,
+    driver: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    library = ctypes.CDLL(str(driver(13000, code, count)))
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: library)
+    assert gpu_count() == (0 if code else count)
+    assert process_count(parse_config({"method": "sft", **settings})) == processes
+
+
+def test_more_processes_than_gpus_are_refused(
+    driver: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = ctypes.CDLL(str(driver(13000, 0, 2)))
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: library)
+    with pytest.raises(UserError, match="num_processes = 4: is more than the 2 GPUs"):
+        process_count(parse_config({"method": "sft", "num_processes": "4"}))
 
 
 def test_no_driver_in_the_container(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,7 @@ def settle(made: Job, tokenizer: Any) -> None:
 
 
 # llava_next renders no content that is text: the look at the first rows refuses it before.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in template_names() if name != "llava_next"])
 def test_the_end_of_turn_becomes_one_token_that_stops(name: str, tmp_path: Path) -> None:
     tokenizer = bytes_tokenizer()

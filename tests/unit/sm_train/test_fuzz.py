@@ -112,6 +112,7 @@ def test_hyperparameters(paths: Paths, method: str, values: dict[str, Any]) -> N
         assert str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @quickly
 @given(rows=ROWS)

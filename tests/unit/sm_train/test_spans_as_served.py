@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,7 +35,7 @@ def cases(draw: Any) -> tuple[list[int], list[list[Any]], list[list[float]], lis
             end = draw(st.integers(begin + 1, len(pieces)))
             places = [None, None, None, *pieces[begin:end], None]
             # Distinct numbers: equal sums would leave the answer to chance.
-            chance = np.random.default_rng(draw(st.integers(0, 10_000)))
+            chance = np.random.default_rng([draw(st.integers(0, 10_000)), len(owners)])
             owners.append(owner)
             all_places.append(places)
             starts.append((chance.normal(size=len(places)) * 4).tolist())
@@ -42,6 +43,7 @@ def cases(draw: Any) -> tuple[list[int], list[list[Any]], list[list[float]], lis
     return owners, all_places, starts, ends
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(case=cases(), longest=st.integers(1, 12), may_be_none=st.booleans())
 def test_the_answer_is_the_one_that_is_served(case, longest: int, may_be_none: bool):

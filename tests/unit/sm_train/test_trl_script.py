@@ -213,6 +213,7 @@ def test_what_is_refused(
         load_config(paths)
 
 
+@pytest.mark.slow
 def test_data_sets_by_name_where_there_is_no_train_channel(
     paths: Paths, hyperparameters: Write, tmp_path: Path
 ) -> None:

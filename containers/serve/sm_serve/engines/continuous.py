@@ -8,24 +8,29 @@ request's own, a dead or stuck loop is noticed, cancelled requests are forgotten
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
+import threading
 import time
-from collections.abc import AsyncGenerator
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Any
 
 from sm_serve.artefact import Artefact
+from sm_serve.background import in_thread
 from sm_serve.config import Settings
 from sm_serve.engines import trial
 from sm_serve.engines.defaults import build_processors
-from sm_serve.engines.generation import TokenChunk, context_length
+from sm_serve.engines.generation import context_length
 from sm_serve.engines.local import LocalGenerator
 from sm_serve.engines.plain import PlainGenerator
 from sm_serve.engines.protocol import GenerationRequest, Sampling
+from sm_serve.engines.revival import Revival
 from sm_serve.engines.sampling import REQUEST_CHOICE, Choice, build_processor
+from sm_serve.engines.search import BEAMS, Search, SearchCancelledError
 from sm_serve.engines.turns import EXTRA_SHARE, Turns
-from sm_serve.errors import EngineError, NotReady, StartupError
+from sm_serve.engines.writing import TokenChunk
+from sm_serve.errors import BadPrompt, EngineError, NotReady, ServeError, StartupError
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +39,8 @@ CPU_CACHE_TOKENS = (8_192, 16_384)
 """Least and most on CPU: the cache is taken at once, a smaller one is faster, RAM is shared."""
 CPU_BATCH_TOKENS = 512
 STOP_SECONDS = 10.0
+LOOKS, LOOK_SECONDS = 5, 0.02
+"""How often to look whether the loop has died with a request."""
 OWN_CACHE = "adapter-"
 """Requests so named share no cached prefixes: keys and values differ from adapter to adapter."""
 
@@ -44,8 +51,15 @@ class ContinuousGenerator(LocalGenerator):
     def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
         super().__init__(model, tokenizer, settings)
         self._own = build_processors(model, self.generation_config)
+        self._any_own = bool(self._own(1, 1, {}))
+        self._between = threading.Lock()
+        self._searching = asyncio.Lock()
+        self._searchers = Turns(0)
+        self._searches = 0
+        self._step_began: float | None = None
         self._ids = itertools.count()
         self._progress = (-1, time.monotonic())
+        self._revival = Revival("the generation loop", self._start_again)
         self._manager = self._start(settings)
         self.context = min(self.context, self._cache_tokens())
         # A list must not fill the cache: who comes after would wait for its whole answers.
@@ -106,7 +120,7 @@ class ContinuousGenerator(LocalGenerator):
         base = GenerationConfig(
             do_sample=False,
             eos_token_id=sorted(self.eos) or [-1],
-            pad_token_id=self.tokenizer.pad_token_id or min(self.eos, default=0),
+            pad_token_id=self.padding,
         )
         manager = self.model.init_continuous_batching(
             generation_config=base, continuous_batching_config=config
@@ -132,16 +146,53 @@ class ContinuousGenerator(LocalGenerator):
             routed.append((choice.adapter if choice else None, request.query_length))
         self.bank.route(routed)
 
-    def processors(self, prompt: list[int], sampling: Sampling) -> Any:
+    def processors(self, prompt: list[int], sampling: Sampling, options: Mapping[str, Any]) -> Any:
         """See LocalGenerator."""
-        if self._own is None:
+        if not self._any_own and not options:
             return None
-        return self._own(len(prompt), sampling.max_new_tokens or 0)
+        return self._own(len(prompt), sampling.max_new_tokens or 0, options)
 
-    def paused(self) -> AbstractContextManager[Any]:
-        """See LocalGenerator: between two steps."""
-        pause: AbstractContextManager[Any] = self._manager.pause()
-        return pause
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """See LocalGenerator: between two steps, one thread at a time."""
+        with self._between, self._manager.pause():
+            yield
+
+    async def run_search(self, search: Search) -> list[list[int]]:
+        """See LocalGenerator: one after the other, each owner in turn."""
+        beams = search.options[BEAMS]
+        cost = (len(search.prompt) + search.options["max_new_tokens"]) * beams
+        if cost > (most := self._all_cache_tokens()):
+            raise BadPrompt(
+                f"num_beams={beams} with prompt and answer takes {cost} tokens of memory, and there"
+                f" are {most}: ask for fewer beams or tokens, or raise SM_SERVE_KV_CACHE_TOKENS",
+                code="context_length_exceeded",
+            )
+        self._searches += 1
+        try:
+            async with self._searchers.turn(), self._searching:
+                return await asyncio.to_thread(self._find, search)
+        finally:
+            self._searches -= 1
+
+    def _find(self, search: Search) -> list[list[int]]:
+        try:
+            return search.run(self.model, lambda: self._step_of(search))
+        except (ServeError, SearchCancelledError):
+            raise
+        except Exception as error:
+            logger.exception("a search failed")
+            raise EngineError(f"generation failed ({type(error).__name__})") from error
+
+    @contextlib.contextmanager
+    def _step_of(self, search: Search) -> Iterator[None]:
+        """Between two steps of the batch."""
+        try:
+            with self.paused(), self.bank.all_through(search.adapter):
+                self._step_began = time.monotonic()
+                yield
+        finally:
+            self._step_began = None
 
     def _cache_tokens(self) -> int:
         """Tokens that one request can have in an otherwise empty cache."""
@@ -180,7 +231,7 @@ class ContinuousGenerator(LocalGenerator):
                 finished = output.is_finished()
                 if output.error:
                     logger.error("generation failed: %s", output.error)
-                    raise EngineError("the engine failed on this request")
+                    raise await self._why_failed()
                 tokens = output.generated_tokens
                 yield TokenChunk(tuple(tokens[sent:]), tuple(choice.logprobs[sent : len(tokens)]))
                 sent = len(tokens)
@@ -189,22 +240,48 @@ class ContinuousGenerator(LocalGenerator):
                 manager.cancel_request(name)
                 manager.output_router.result_handlers.pop(name, None)
 
+    async def _why_failed(self) -> ServeError:
+        """The error of a failed request: a loop that dies fails its requests, and then says so."""
+        for _ in range(LOOKS):
+            if (reason := self.health()) is not None:
+                return NotReady(f"the model does not answer: {reason}")
+            await asyncio.sleep(LOOK_SECONDS)
+        return EngineError("the engine failed on this request")
+
     def health(self) -> str | None:
-        """Broken when the loop has died, or makes no step while requests wait."""
+        """Broken when the loop has died, until it runs again, or makes no step while requests
+        wait. A loop that is stuck cannot be ended: the platform must replace the container."""
+        if self._revival.lost is not None:
+            return self._revival.lost
         manager = self._manager
         fatal = manager.background_thread_status.fatal_error
-        if fatal is not None:
-            return f"the generation loop died ({type(fatal).__name__})"
-        if not manager.is_running():
-            return "the generation loop is not running"
+        if fatal is not None or not manager.is_running():
+            words = f"died ({type(fatal).__name__})" if fatal else "is not running"
+            self._revival.begin(f"the generation loop {words}")
+            return self._revival.lost
         step, since = self._progress
         current = getattr(manager, "current_batch", 0)
         now = time.monotonic()
-        if self._active == 0 or current != step:
+        began = self._step_began
+        if began is not None and now - began > self.settings.stall_timeout:
+            return f"a search has been in one step for over {self.settings.stall_timeout:g} s"
+        if self._active <= self._searches or current != step:
             self._progress = (current, now)
         elif now - since > self.settings.stall_timeout:
             return f"no step of the generation loop for over {self.settings.stall_timeout:g} s"
         return None
+
+    async def _start_again(self) -> None:
+        """A new loop over the same model, with a new cache; adapters stay as they are."""
+        await in_thread(self._renew)
+
+    def _renew(self) -> None:
+        self._hook.remove()
+        # The old cache must be gone before there is memory for a new one.
+        self._manager.stop(block=True, timeout=STOP_SECONDS, hard_stop=True)
+        self._manager.batch_processor = None
+        self._progress = (-1, time.monotonic())
+        self._manager = self._start(self.settings)
 
     def stats(self) -> dict[str, float]:
         """See the protocol."""
@@ -217,6 +294,7 @@ class ContinuousGenerator(LocalGenerator):
 
     def close(self) -> None:
         """See the protocol."""
+        self._revival.close()
         self.grammars.close()
         self._hook.remove()
         self._manager.stop(block=True, timeout=STOP_SECONDS, hard_stop=True)

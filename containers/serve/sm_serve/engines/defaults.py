@@ -8,27 +8,32 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sm_serve.engines.protocol import Sampling
 
 logger = logging.getLogger(__name__)
 
-Processors = Callable[[int, int], Any]
-"""From the lengths of prompt and answer to the logits processors of one request."""
+Processors = Callable[[int, int, Mapping[str, Any]], Any]
+"""From the lengths of prompt and answer, and what a request says otherwise than the checkpoint, to
+the logits processors of the request."""
 
 
-def read_defaults(generation_config: Any) -> Sampling:
-    """The checkpoint's own sampling parameters; 1.0 is the temperature of one that names none."""
+def read_defaults(generation_config: Any, *, searches: bool) -> Sampling:
+    """The checkpoint's own sampling parameters; 1.0 is the temperature of one that names none.
+
+    The log says when its beams are not obeyed everywhere; an engine `searches` or has none at all.
+    """
 
     def value(name: str, otherwise: float) -> float:
         found = getattr(generation_config, name, None)
         return otherwise if found is None else found
 
     if (beams := int(value("num_beams", 1))) > 1:
-        logger.warning("generation_config.json asks for num_beams=%d, which is not offered: answers"
-                       " are those of num_beams=1", beams)  # fmt: skip
+        where = "streams and in OpenAI's formats" if searches else "this engine"
+        logger.warning("generation_config.json asks for num_beams=%d, which is not offered in %s:"
+                       " answers there are those of num_beams=1", beams, where)  # fmt: skip
     return Sampling(
         temperature=float(value("temperature", 1.0)) or 1.0,
         top_k=int(value("top_k", 0)),
@@ -71,11 +76,12 @@ def decoder_start(model: Any) -> list[int] | None:
     return list(start) if isinstance(start, list) else [start]
 
 
-def build_processors(model: Any, config: Any) -> Processors | None:
-    """What `generate` would do to logits because of `config`; None where that is nothing."""
+def build_processors(model: Any, config: Any) -> Processors:
+    """What `generate` would do to logits because of `config`."""
 
-    def build(prompt: int, answer: int) -> Any:
+    def build(prompt: int, answer: int, options: Mapping[str, Any]) -> Any:
         own = copy.deepcopy(config)
+        own.update(**options)
         own.max_length = prompt + answer
         if own.min_new_tokens is not None:
             own.min_length = prompt + own.min_new_tokens
@@ -84,4 +90,15 @@ def build_processors(model: Any, config: Any) -> Processors | None:
             own, input_ids_seq_length=prompt, device=model.device, model_kwargs={}
         )
 
-    return build if build(1, 1) else None
+    return build
+
+
+def answer_tokens(generation_config: Any, start: int) -> int | None:
+    """Most tokens of an encoder-decoder's answer by its checkpoint; None where that says nothing.
+
+    `start` is how many tokens the answer begins with.
+    """
+    if generation_config.max_new_tokens:
+        return int(generation_config.max_new_tokens)
+    longest = generation_config.max_length
+    return max(int(longest) - start, 1) if longest else None

@@ -13,6 +13,8 @@ from sm_serve.artefact import Artefact
 from sm_serve.config import Settings
 from sm_serve.engines import loading
 from sm_serve.engines.batching import Batcher
+from sm_serve.engines.conversations import rendered
+from sm_serve.engines.devices import on_device
 from sm_serve.engines.encoder_bank import EncoderBank
 from sm_serve.engines.flows import BatchLimits
 from sm_serve.engines.hosting import BankHost
@@ -127,7 +129,7 @@ class EncoderEngine(BankHost):
 
     def _run(self, items: list[Tokens]) -> list[Any]:
         adapter = items[0][ADAPTER]
-        with self._running, self.bank.through(adapter):
+        with self._running, self.bank.through(adapter), on_device(self.model.device):
             results = self._forward(items)
         if adapter is not None and self.bank.spoilt(adapter):
             raise EngineError(SPOILT)
@@ -136,15 +138,21 @@ class EncoderEngine(BankHost):
     def encode(
         self, inputs: Sequence[Any], parameters: Mapping[str, Any]
     ) -> list[tuple[int, Tokens]]:
-        """Tokenizes texts or text pairs, cut to the model's length unless truncation is off."""
-        first, second = split_pairs(inputs)
+        """Tokenizes texts, text pairs or conversations, cut to the model's length unless
+        truncation is off."""
+        conversations = rendered(self.tokenizer, inputs)
+        first, second = (conversations, None) if conversations else split_pairs(inputs)
+        # A chat template writes special tokens itself.
+        options = {"add_special_tokens": False} if conversations else {}
         truncation = read_truncation(parameters)
         longest = read_max_length(parameters, self.max_length)
         try:
             if second is None and truncation is True:
-                batch = tokenize_heads(self.tokenizer, first, longest)
+                batch = tokenize_heads(self.tokenizer, first, longest, **options)
             else:
-                batch = self.tokenizer(first, second, truncation=truncation, max_length=longest)
+                batch = self.tokenizer(
+                    first, second, truncation=truncation, max_length=longest, **options
+                )
         except Exception as error:
             if "Truncation error" not in str(error):
                 raise

@@ -11,13 +11,14 @@ import contextlib
 import logging
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sm_serve.config import Settings
 from sm_serve.engines import loading
 from sm_serve.engines.defaults import read_defaults
+from sm_serve.engines.languages import SOURCE
 from sm_serve.engines.long_text import surely_over, tokenize_tail
 from sm_serve.engines.protocol import (
     Delta,
@@ -27,10 +28,13 @@ from sm_serve.engines.protocol import (
     Task,
     TokenLogprob,
 )
-from sm_serve.engines.text import IncrementalDecoder, StopMatcher
+from sm_serve.engines.search import BEAMS, OFF
 from sm_serve.engines.token_text import TokenTexts
 from sm_serve.engines.turns import EXTRA_SHARE, Turns
+from sm_serve.engines.writing import AnswerWriter, TokenChunk
 from sm_serve.errors import BadPrompt, BadRequest, EngineError, adapter_not_found
+from sm_serve.schemas.images import images_in
+from sm_serve.thoughts import is_open, knows_thoughts, opens_thought
 
 logger = logging.getLogger(__name__)
 
@@ -41,20 +45,18 @@ longer than a client of /ping waits."""
 
 LENGTHS = {"max_length", "min_length"}
 """Of what only `generate` knows, what every engine can do."""
-
-
-@dataclass(frozen=True, slots=True)
-class TokenChunk:
-    """Tokens that a backend produced since the last chunk."""
-
-    tokens: tuple[int, ...]
-    logprobs: tuple[TokenLogprob, ...] = ()
+TAIL_TOKENS = 16
+"""Of a prompt, enough to hold the tag that opens a thought."""
+RELATIVE_CONTEXT = 4096
+"""Tokens for models whose positions are relative (T5): they have no end of their own."""
 
 
 class TextGenerator(ABC):
     """A language model's tokenizer, and what turns prompts into tokens and tokens into answers."""
 
     task = Task.TEXT_GENERATION
+    searches = False
+    """Whether the engine searches with several beams."""
 
     def __init__(
         self, config: Any, generation_config: Any, tokenizer: Any, settings: Settings
@@ -63,7 +65,7 @@ class TextGenerator(ABC):
         self.texts = TokenTexts(tokenizer)
         self.settings = settings
         self.eos = end_tokens(generation_config, config)
-        self.defaults = read_defaults(generation_config)
+        self.defaults = read_defaults(generation_config, searches=self.searches)
         self._closing = self.eos or end_tokens(tokenizer)
         if self._closing and not self.eos:
             logger.warning(
@@ -71,8 +73,12 @@ class TextGenerator(ABC):
                 " generate, answers end at max_new_tokens alone. The tokenizer's is %s",
                 sorted(self._closing),
             )
+        self._thinks = settings.reasoning_parser == "think" or (
+            settings.reasoning_parser == "auto" and knows_thoughts(self.chat_template, tokenizer)
+        )
         self.context = context_length(config, tokenizer)
         self.vocabulary = int(config.get_text_config().vocab_size)
+        self.answer_tokens = settings.max_new_tokens
         self._tokenizing = asyncio.Semaphore(1)  # each takes much memory
         self._places = Turns(int(settings.max_in_flight * EXTRA_SHARE))
         self._room = Turns(sys.maxsize)  # in tokens
@@ -120,30 +126,79 @@ class TextGenerator(ABC):
 
     async def _answered(self, request: GenerationRequest) -> AsyncGenerator[Delta]:
         request = self.check_beams(request)
+        self.check_images(request)
         prompt = await self._tokenize(request)
         sampling = self._limit(bounded(request, self.prefix_length(len(prompt))), len(prompt))
         self._check(sampling)
         self._active += 1
+        answered = self._search if request.beams.get(BEAMS, 1) > 1 else self._write
         try:
-            echo = await self._echo(prompt, request)
-            if sampling.max_new_tokens == 0:
-                yield Delta("", finish_reason="length", prompt_tokens=len(prompt), echo=echo)
-                return
-            writer = _Writer(self, sampling, request, len(prompt), echo)
-            sampling = replace(sampling, prompt_logprobs=None)
-            chunks = self.answer(prompt, sampling, request)
-            cost = len(prompt) + (sampling.max_new_tokens or 0)
-            async with self._room.turn(cost), contextlib.aclosing(chunks):
-                async for chunk in chunks:
-                    self._tokens_total += len(chunk.tokens)
-                    delta = writer.write(chunk)
-                    if delta is not None:
-                        yield delta
-                    if writer.finished:
-                        return
-            raise EngineError("the engine ended the answer too early")
+            async with contextlib.aclosing(answered(prompt, sampling, request)) as deltas:
+                async for delta in deltas:
+                    yield delta
         finally:
             self._active -= 1
+
+    async def _write(
+        self, prompt: list[int], sampling: Sampling, request: GenerationRequest
+    ) -> AsyncGenerator[Delta]:
+        """An answer token by token."""
+        echo = await self._echo(prompt, request)
+        if sampling.max_new_tokens == 0:
+            yield Delta("", finish_reason="length", prompt_tokens=len(prompt), echo=echo)
+            return
+        inside = self._inside_thought(prompt, request)
+        writer = AnswerWriter(self, sampling, request, len(prompt), echo, inside)
+        sampling = replace(sampling, prompt_logprobs=None)
+        chunks = self.answer(prompt, sampling, request)
+        cost = len(prompt) + (sampling.max_new_tokens or 0)
+        async with self._room.turn(cost), contextlib.aclosing(chunks):
+            async for chunk in chunks:
+                self._tokens_total += len(chunk.tokens)
+                delta = writer.write(chunk)
+                if delta is not None:
+                    yield delta
+                if writer.finished:
+                    return
+        raise EngineError("the engine ended the answer too early")
+
+    def _inside_thought(self, prompt: list[int], request: GenerationRequest) -> bool | None:
+        """Whether a chat's prompt has opened a thought; None where there are no thoughts.
+
+        What is held to a constraint is the answer alone.
+        """
+        chat = bool(request.prompt) and isinstance(request.prompt[0], dict)
+        if not (self._thinks and chat) or request.sampling.constraint is not None:
+            return None
+        if request.continue_final_message:
+            return is_open(str(request.prompt[-1].get("content")))  # type: ignore[union-attr]
+        return opens_thought(str(self.tokenizer.decode(prompt[-TAIL_TOKENS:])))
+
+    async def _search(
+        self, prompt: list[int], sampling: Sampling, request: GenerationRequest
+    ) -> AsyncGenerator[Delta]:
+        """The best answers of a search, whole."""
+        ends = self.ends(sampling)
+        cost = (len(prompt) + (sampling.max_new_tokens or 0)) * request.beams[BEAMS]
+        async with self._room.turn(cost):
+            found = await self.search(prompt, sampling, request)
+        for index, tokens in enumerate(found):
+            size = next((i for i, t in enumerate(tokens, 1) if t in ends), len(tokens))
+            self._tokens_total += size
+            yield Delta(
+                self.texts.read(tokens[:size]),
+                tokens=tuple(tokens[:size]),
+                finish_reason="stop" if size and tokens[size - 1] in ends else "length",
+                prompt_tokens=len(prompt),
+                completion_tokens=size,
+                index=index,
+            )
+
+    async def search(
+        self, prompt: list[int], sampling: Sampling, request: GenerationRequest
+    ) -> list[list[int]]:
+        """The new tokens of the best answers, best first, for an engine that `searches`."""
+        raise EngineError("this engine does not search")
 
     async def _echo(self, prompt: list[int], request: GenerationRequest) -> Echo | None:
         """What the request wants to know of its prompt."""
@@ -182,7 +237,8 @@ class TextGenerator(ABC):
             )
 
     async def _tokenize(self, request: GenerationRequest) -> list[int]:
-        if size_of(request.prompt) >= LONG_PROMPT:
+        # A tokenizer of languages is changed by each request: one at a time.
+        if size_of(request.prompt) >= LONG_PROMPT or SOURCE in request.beams:
             async with self._tokenizing:
                 prompt = await asyncio.to_thread(self.encode_prompt, request)
         else:
@@ -193,6 +249,7 @@ class TextGenerator(ABC):
 
     async def tokens(self, request: GenerationRequest) -> list[int]:
         """See TokenReader."""
+        self.check_images(request)
         return await self._tokenize(request)
 
     def token_text(self, token: int) -> str:
@@ -207,7 +264,7 @@ class TextGenerator(ABC):
         """Token ids of a text, of chat messages by the chat template, or those given."""
         prompt = request.prompt
         if isinstance(prompt, str):
-            return self._encode_text(prompt, request.truncate)
+            return self.encode_text(prompt, request)
         if prompt and isinstance(prompt[0], int):
             return self._check_ids(prompt, request.truncate)
         if not self.tokenizer.chat_template:
@@ -218,13 +275,15 @@ class TextGenerator(ABC):
             )
         try:
             text = self.tokenizer.apply_chat_template(
-                prompt,
+                self.template_messages(request),
                 tools=request.tools,
                 add_generation_prompt=not request.continue_final_message,
                 continue_final_message=request.continue_final_message,
                 tokenize=False,
                 **request.template_variables,
             )
+        except BadRequest:
+            raise
         except Exception as error:  # templates raise whatever their authors chose
             raise BadPrompt(f"the chat template refuses these messages: {error}") from error
         # As apply_chat_template itself would go on: the template writes special tokens.
@@ -233,6 +292,14 @@ class TextGenerator(ABC):
             prefix = self.tokenizer(request.answer_prefix, add_special_tokens=False)
             return [*ids, *prefix["input_ids"]]
         return ids
+
+    def template_messages(self, request: GenerationRequest) -> Any:
+        """The messages as the chat template takes them."""
+        return request.prompt
+
+    def encode_text(self, text: str, request: GenerationRequest) -> list[int]:
+        """The tokens of a text that is the whole prompt."""
+        return self._encode_text(text, request.truncate)
 
     def _encode_text(self, text: str, truncate: int | None, **options: Any) -> list[int]:
         """A text's tokens: none of a far too long one, the last alone of one to be cut."""
@@ -247,7 +314,7 @@ class TextGenerator(ABC):
         if len(prompt) > self.context and not truncate:
             raise self._too_long(str(len(prompt)))
         for index, token in enumerate(prompt):
-            if not isinstance(token, int) or not 0 <= token < self.vocabulary:
+            if type(token) is not int or not 0 <= token < self.vocabulary:
                 raise BadPrompt(
                     f"token {index} of the prompt is {token!r}: give ids from 0 to"
                     f" {self.vocabulary - 1}"
@@ -264,25 +331,41 @@ class TextGenerator(ABC):
     def check_beams(self, request: GenerationRequest) -> GenerationRequest:
         """The request as the engine can serve it. BadRequest for what only beam search has."""
         for name in sorted(set(request.beams) - LENGTHS):
+            if request.beams[name] == OFF.get(name):
+                continue
             raise BadRequest(
                 f"parameters.{name}={request.beams[name]!r}: this engine does not offer it: leave"
                 " it out, or serve the model with SM_SERVE_ENGINE=transformers",
                 code="invalid_parameter",
             )
-        return request
+        if request.cut:
+            raise BadRequest("parameters.truncation: a decoder's prompts are cut by truncate")
+        return replace(request, beams=_lengths_of(request.beams))
+
+    def check_images(self, request: GenerationRequest) -> None:
+        """BadRequest where messages hold an image that this model or engine does not take."""
+        for where, _ in images_in(request.prompt):
+            raise BadRequest(
+                f"{where} is an image, and this model is served with text alone: leave it out, or"
+                " serve one that takes images with SM_SERVE_ENGINE=vllm"
+            )
 
     def prefix_length(self, prompt: int) -> int:
         """What `max_length` counts beside the new tokens: of a decoder, its prompt."""
         return prompt
 
+    def room(self, prompt: int) -> int:
+        """Most tokens of an answer to a prompt of so many."""
+        return self.context - prompt
+
     def _limit(self, sampling: Sampling, prompt: int) -> Sampling:
         """Resolves max_new_tokens and refuses what does not fit into the context."""
-        room = self.context - prompt
+        room = self.room(prompt)
         if room < (0 if sampling.max_new_tokens == 0 else 1):
             raise self._too_long(str(prompt))
         wanted = sampling.max_new_tokens
         if wanted is None:
-            return replace(sampling, max_new_tokens=min(self.settings.max_new_tokens, room))
+            return replace(sampling, max_new_tokens=min(self.answer_tokens, room))
         if wanted > room:
             raise BadPrompt(
                 f"max_new_tokens={wanted} and a prompt of {prompt} tokens exceed the context of"
@@ -298,6 +381,10 @@ class TextGenerator(ABC):
             "generated_tokens_total": self._tokens_total,
             "adapters": len(self.adapters()),
         }
+
+
+def _lengths_of(beams: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in beams.items() if name in LENGTHS}
 
 
 def bounded(request: GenerationRequest, prefix: int) -> Sampling:
@@ -316,76 +403,6 @@ def bounded(request: GenerationRequest, prefix: int) -> Sampling:
         least = max(beams["min_length"] - prefix, sampling.min_new_tokens)
         sampling = replace(sampling, min_new_tokens=least)
     return sampling
-
-
-class _Writer:
-    """Turns the token chunks of one answer into deltas."""
-
-    def __init__(
-        self,
-        engine: TextGenerator,
-        sampling: Sampling,
-        request: GenerationRequest,
-        prompt: int,
-        echo: Echo | None,
-    ) -> None:
-        self._engine = engine
-        self._decoder = IncrementalDecoder(engine.tokenizer)
-        self._stop = StopMatcher(sampling.stop)
-        self._limit = sampling.max_new_tokens or 0
-        self._eos = engine.ends(sampling)
-        self._prompt = prompt
-        self._echo = echo
-        self._offset = len(echo.text) if echo else 0
-        self._stream = request.stream
-        self._count = 0
-        self._pending = TokenChunk(())
-        self._text = ""
-        self.finished = False
-
-    def write(self, chunk: TokenChunk) -> Delta | None:
-        """The delta to send for a chunk, None while there is nothing to send yet."""
-        self._count += len(chunk.tokens)
-        reason = None
-        if chunk.tokens and chunk.tokens[-1] in self._eos:
-            reason = "stop"
-        elif self._count >= self._limit:
-            reason = "length"
-        text, logprobs = self._decode(chunk, last=reason is not None)
-        self._pending = TokenChunk(
-            self._pending.tokens + chunk.tokens, self._pending.logprobs + logprobs
-        )
-        text = self._stop.push(text, last=reason is not None)
-        if self._stop.matched:
-            reason = "stop"
-        self.finished = reason is not None
-        self._text += text
-        if not self.finished and not (self._stream and self._text):
-            return None
-        delta = Delta(
-            text=self._text,
-            tokens=self._pending.tokens,
-            logprobs=self._pending.logprobs,
-            finish_reason=reason,
-            prompt_tokens=self._prompt,
-            completion_tokens=self._count,
-            echo=self._echo,
-            cut=self._stop.matched,
-        )
-        self._pending, self._text, self._echo = TokenChunk(()), "", None
-        return delta
-
-    def _decode(self, chunk: TokenChunk, *, last: bool) -> tuple[str, tuple[TokenLogprob, ...]]:
-        """A chunk's text, and its log probabilities with each token's text and place."""
-        if not chunk.logprobs:
-            return self._decoder.push(chunk.tokens, last=last), ()
-        texts, entries = [], []
-        for index, entry in enumerate(chunk.logprobs, start=1):
-            entries.append(self._engine.named(entry, self._offset))
-            final = last and index == len(chunk.logprobs)
-            texts.append(self._decoder.push([entry.token], last=final))
-            self._offset += len(texts[-1])
-        return "".join(texts), tuple(entries)
 
 
 def size_of(prompt: Any) -> int:
@@ -409,6 +426,8 @@ def end_tokens(*sources: Any) -> frozenset[int]:
 def context_length(config: Any, tokenizer: Any) -> int:
     """Tokens of prompt and answer together that the model can take."""
     text_config = config.get_text_config()
+    if hasattr(text_config, "relative_attention_num_buckets"):
+        return RELATIVE_CONTEXT
     for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
         value = getattr(text_config, name, None)
         if isinstance(value, int) and value > 0:

@@ -11,6 +11,7 @@ from typing import Any
 from sm_serve.artefact import Artefact
 from sm_serve.config import Settings
 from sm_serve.engines.adapter_files import check_numbers
+from sm_serve.engines.devices import best_device, computed_type
 from sm_serve.engines.gaps import gaps_of
 from sm_serve.engines.packing import pack_linears
 from sm_serve.errors import BadRequest, StartupError
@@ -22,6 +23,7 @@ MODEL_CLASSES = {
     "token-classification": "AutoModelForTokenClassification",
     "question-answering": "AutoModelForQuestionAnswering",
     "feature-extraction": "AutoModel",
+    "fill-mask": "AutoModelForMaskedLM",
     "text-generation": "AutoModelForCausalLM",
 }
 TOKENIZER_FILES = (
@@ -76,7 +78,7 @@ def load_with_gaps(
         name = "AutoModelForSeq2SeqLM"
     if name == "AutoModel" and is_half_of_pair(artefact):
         name = "AutoModelForTextEncoding"
-    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device(settings)
     if device == "cpu":
         torch.set_num_threads(available_cpus())
     logger.info("loading %s from %s on %s", name, artefact.base, device)
@@ -93,6 +95,9 @@ def load_with_gaps(
     gaps = gaps_of(model, artefact, found)
     if artefact.is_adapter:
         model = _merge_adapter(model, artefact.path)
+    if settings.dtype == "auto" and not getattr(model, "is_quantized", False):
+        narrow = name == "AutoModelForCausalLM"
+        model = model.to(computed_type(model.dtype, device, narrow=narrow))
     model = model.to(device).eval()
     if device == "cpu":
         if not artefact.encoder_decoder:
@@ -167,12 +172,15 @@ def _merge_adapter(model: Any, path: Path) -> Any:
 
 
 def choose_dtype(settings: Settings, device: str) -> Any:
-    """float32 on CPU, where its answers are the most exact; else what the model was saved in."""
+    """float32 on CPU, where its answers are the most exact; else what the model was saved in.
+
+    An adapter is merged in that type; `computed_type` says what the GPU then computes in.
+    """
     import torch
 
     if settings.dtype != "auto":
         return getattr(torch, settings.dtype)
-    return torch.float32 if device == "cpu" else "auto"
+    return torch.float32 if torch.device(device).type == "cpu" else "auto"
 
 
 def available_cpus() -> int:

@@ -24,19 +24,19 @@ def head(text: str, tokens: int) -> str:
     return text[:place] if place > 0 else text
 
 
-def tokenize_heads(tokenizer: Any, texts: Sequence[str], length: int) -> Any:
+def tokenize_heads(tokenizer: Any, texts: Sequence[str], length: int, **options: Any) -> Any:
     """The texts' tokens cut to `length`, as the tokenizer cuts them."""
     if tokenizer.truncation_side != "right":
-        return tokenizer(list(texts), truncation=True, max_length=length)
+        return tokenizer(list(texts), truncation=True, max_length=length, **options)
     heads = [head(text, length) for text in texts]
-    batch = tokenizer(heads, truncation=True, max_length=length)
+    batch = tokenizer(heads, truncation=True, max_length=length, **options)
     unfilled = [
         index
         for index, text in enumerate(texts)
         if len(heads[index]) < len(text) and len(batch["input_ids"][index]) < length
     ]
     for index in unfilled:
-        whole = tokenizer([texts[index]], truncation=True, max_length=length)
+        whole = tokenizer([texts[index]], truncation=True, max_length=length, **options)
         for name in batch:
             batch[name][index] = whole[name][0]
     return batch

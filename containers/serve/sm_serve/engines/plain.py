@@ -8,15 +8,18 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, cast
 
 from sm_serve.config import Settings
-from sm_serve.engines.generation import TokenChunk
+from sm_serve.engines.devices import on_device
 from sm_serve.engines.local import LocalGenerator
+from sm_serve.engines.protocol import Sampling
 from sm_serve.engines.sampling import Choice, choose
+from sm_serve.engines.search import Search, SearchCancelledError
 from sm_serve.engines.turns import Turns
+from sm_serve.engines.writing import TokenChunk
 from sm_serve.errors import EngineError, NotReady
 
 logger = logging.getLogger(__name__)
@@ -74,15 +77,29 @@ class PlainGenerator(LocalGenerator):
         finally:
             job.cancelled = True
 
+    async def run_search(self, search: Search) -> list[list[int]]:
+        """See LocalGenerator."""
+        job = _Job(search.prompt, Choice(Sampling()), search.adapter, search)
+        self._jobs.put(job)
+        found = await job.output.get()
+        if isinstance(found, Exception):
+            raise found
+        return cast("list[list[int]]", found)
+
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            if job.cancelled:
+            if job.gone:
                 continue
             self._busy, self._last_token = True, time.monotonic()
             try:
-                with self._running:
-                    self._run(job)
+                with self._running, on_device(self.model.device):
+                    self.bank.route_all(job.adapter)
+                    self._find(job, job.search) if job.search else self._run(job)
                 job.send(None)
+            except SearchCancelledError:
+                logger.debug("a search was given up")
+            except EngineError as error:
+                job.send(error)
             except Exception as error:
                 logger.exception("generation failed")
                 job.send(EngineError(f"generation failed ({type(error).__name__})"))
@@ -94,7 +111,6 @@ class PlainGenerator(LocalGenerator):
         from transformers import LogitsProcessorList, StoppingCriteriaList
 
         sampling = job.choice.sampling
-        self.bank.route_all(job.adapter)
         ids = torch.tensor([job.prompt], device=self.model.device)
         with torch.inference_mode():
             self.model.generate(
@@ -102,12 +118,21 @@ class PlainGenerator(LocalGenerator):
                 attention_mask=torch.ones_like(ids),
                 streamer=_Streamer(job, self),
                 stopping_criteria=StoppingCriteriaList([_Cancelled(job)]),
-                pad_token_id=self.tokenizer.pad_token_id or min(self.eos, default=0),
+                pad_token_id=self.padding,
                 max_new_tokens=sampling.max_new_tokens,
                 generation_config=self.generation_config,
                 logits_processor=LogitsProcessorList([_choosing(job.choice)]),
                 eos_token_id=sorted(self.ends(sampling)) or -1,
+                **job.choice.options,
             )
+
+    def _find(self, job: _Job, search: Search) -> None:
+        @contextlib.contextmanager
+        def step() -> Iterator[None]:
+            yield
+            self.heard()
+
+        job.send(search.run(self.model, step))
 
     def heard(self) -> None:
         """A token came: the thread is alive."""
@@ -117,16 +142,28 @@ class PlainGenerator(LocalGenerator):
 class _Job:
     """One request of the generation thread."""
 
-    def __init__(self, prompt: list[int], choice: Choice, adapter: str | None) -> None:
+    def __init__(
+        self,
+        prompt: list[int],
+        choice: Choice,
+        adapter: str | None,
+        search: Search | None = None,
+    ) -> None:
         self.prompt = prompt
         self.choice = choice
         self.adapter = adapter
+        self.search = search
         self.cancelled = False
-        self.output: asyncio.Queue[int | Exception | None] = asyncio.Queue()
+        self.output: asyncio.Queue[Any] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
 
-    def send(self, item: int | Exception | None) -> None:
-        """Hands a token, an error or the end to the event loop."""
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for it."""
+        return self.cancelled or (self.search is not None and self.search.cancelled)
+
+    def send(self, item: Any) -> None:
+        """Hands a token, what a search has found, an error or the end to the event loop."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
             self._loop.call_soon_threadsafe(self.output.put_nowait, item)
 

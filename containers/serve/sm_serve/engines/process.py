@@ -24,16 +24,12 @@ from sm_serve.background import in_thread
 from sm_serve.config import Settings
 from sm_serve.engines.frames import FrameReader, pack, receive_frame, unpack, write_frame
 from sm_serve.engines.protocol import Task
+from sm_serve.engines.revival import Revival
 from sm_serve.engines.turns import OWNER
-from sm_serve.errors import NotReady, ServeError, StartupError, read_failure
+from sm_serve.errors import NotReady, StartupError, read_failure
 
 logger = logging.getLogger(__name__)
 
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 60.0
-"""Before an engine's process that has ended is started again; each time that it ends, twice as
-long."""
-LASTING_SECONDS = 120.0
-"""A process that has lived so long has lasted."""
 SILENCE_SECONDS = 10.0
 """A process that lives tells its state four times a second, however busy its engine is."""
 
@@ -62,13 +58,11 @@ class ProcessPredictor(asyncio.Protocol):
         self._problem: str | None = None
         self._stats: Mapping[str, float] = {}
         self._adapters: list[str] = []
-        self._heard = self._began = time.monotonic()
-        self._lost: str | None = None
+        self._heard = time.monotonic()
         self._closed = False
-        self._deaths = 0
+        self._revival = Revival("the engine's process", self._start_again)
         self._loaded: dict[str, str] = {}
         self._unloaded: set[str] = set()
-        self._restarting: asyncio.Task[None] | None = None
 
     @classmethod
     def load(cls, artefact: Artefact, settings: Settings) -> ProcessPredictor:
@@ -132,8 +126,8 @@ class ProcessPredictor(asyncio.Protocol):
         """A number for a request and the future of its answer. NotReady without a process."""
         if self._transport is None:
             await self._connect()
-        if self._lost is not None:
-            raise NotReady(f"the model does not answer: {self._lost}")
+        if self._revival.lost is not None:
+            raise NotReady(f"the model does not answer: {self._revival.lost}")
         return self._number()
 
     def _number(self) -> tuple[int, asyncio.Future[Any]]:
@@ -198,53 +192,42 @@ class ProcessPredictor(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The process has ended: what it was asked is not answered, and another is started."""
-        self._lost = "the engine's process has ended"
+        lost = "the engine's process has ended"
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._lost += f" with code {self._child.wait(0.5)}"
+            lost += f" with code {self._child.wait(0.5)}"
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(NotReady(f"the model does not answer: {self._lost}"))
+                future.set_exception(NotReady(f"the model does not answer: {lost}"))
         self._waiting.clear()
         self._requests.clear()
-        if not self._closed and (self._restarting is None or self._restarting.done()):
-            self._restarting = asyncio.ensure_future(self._restart())
-
-    async def _restart(self) -> None:
-        """Starts the process again, after a longer wait each time that it does not last."""
-        logger.error("%s: starting it again", self._lost)
-        if time.monotonic() - self._began > LASTING_SECONDS:
-            self._deaths = 0
-        while not self._closed:
-            await asyncio.sleep(min(FIRST_WAIT_SECONDS * 2**self._deaths, LONGEST_WAIT_SECONDS))
-            self._deaths += 1
-            try:
-                await self._start_again()
-            except (StartupError, ServeError, OSError) as error:
-                self._child.kill()
-                logger.error("the engine's process cannot be started again: %s", error)
-            else:
-                logger.warning("the engine's process answers again")
-                return
+        self._revival.begin(lost)
 
     async def _start_again(self) -> None:
+        try:
+            await self._reconnect()
+        except BaseException:
+            self._child.kill()
+            raise
+
+    async def _reconnect(self) -> None:
         self._child, self._socket = await in_thread(start, self.command, self._settings)
         if self._closed:
             self._child.kill()
             return
         self._frames, self._transport, self._connecting = FrameReader(), None, None
-        self._heard = self._began = time.monotonic()
+        self._heard = time.monotonic()
         await self._connect()
         # As its clients knew it: with the adapters that came and without those that went.
         for name in self._unloaded:
             await self._ask(*self._number(), "unload_adapter", (name,))
         for name, path in self._loaded.items():
             await self._ask(*self._number(), "load_adapter", (name, path))
-        self._problem = self._lost = None
+        self._problem = None
 
     def health(self) -> str | None:
         """See the protocol."""
-        if self._lost is not None:
-            return self._lost
+        if self._revival.lost is not None:
+            return self._revival.lost
         if self._transport is not None and time.monotonic() - self._heard > self._silence:
             return f"the engine's process has told nothing for over {self._silence:g} s"
         return self._problem
@@ -256,7 +239,8 @@ class ProcessPredictor(asyncio.Protocol):
     def close(self) -> None:
         """See the protocol."""
         self._closed = True
-        self._lost = self._lost or "the server is stopping"
+        self._revival.close()
+        self._revival.lost = self._revival.lost or "the server is stopping"
         self._child.kill()
         self._child.wait()
 

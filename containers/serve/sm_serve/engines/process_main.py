@@ -79,6 +79,7 @@ class EngineProcess(asyncio.Protocol):
             if kind == "settings":
                 settings = content[0]
                 settings["base_dir"] = Path(settings["base_dir"])
+                settings["hub"] = None  # downloaded already: hub_path says where
                 self._loading = asyncio.ensure_future(self._load(Settings(**settings)))
             elif kind == "predict":
                 self._gather(*content)

@@ -16,6 +16,7 @@ class Task(StrEnum):
     TOKEN_CLASSIFICATION = "token-classification"  # noqa: S105 - not a password
     QUESTION_ANSWERING = "question-answering"
     EMBEDDING = "feature-extraction"
+    FILL_MASK = "fill-mask"
     TEXT_GENERATION = "text-generation"
     CUSTOM = "custom"
 
@@ -42,6 +43,8 @@ class Engine(Protocol):
         ...
 
 
+NO_MASK = "no_mask_token"
+"""Code of the refusal of a text in which nothing is to be filled in."""
 ADAPTER = "adapter_id"
 """The parameter that names the adapter to answer with."""
 
@@ -124,7 +127,10 @@ class GenerationRequest:
     """One prompt: a text, chat messages, or token ids.
 
     `beams` are parameters of `generate` alone, by its names, and `src_lang` and `tgt_lang` of a
-    translation. `template_variables` are for the chat template. `echo` asks for the prompt's text
+    translation. What they leave open is, `as_pipeline`, as Hugging Face's pipeline of the task has
+    it: the model's own `num_beams`, prefix and languages. Of a search the best `sequences` are
+    told. `cut` keeps the beginning of what is longer than the model reads. `template_variables`
+    are for the chat template. `echo` asks for the prompt's text
     as well; `answer_prefix` is what the answer to messages begins with already; of a longer prompt
     only the last `truncate` tokens are read.
     """
@@ -140,6 +146,9 @@ class GenerationRequest:
     answer_prefix: str = ""
     truncate: int | None = None
     beams: Mapping[str, Any] = field(default_factory=dict)
+    as_pipeline: bool = False
+    sequences: int = 1
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +180,8 @@ class Delta:
     """A piece of the answer. The last piece, and only it, has a finish reason; the first, the echo.
 
     `finish_reason` is `stop` (end of sequence, or with `cut` a stop string) or `length`, as in
-    OpenAI's API.
+    OpenAI's API. A search gives whole answers, the best one first, each with its `index`. Of a
+    model that thinks before it answers, `inside` says whether the prompt has opened the thought.
     """
 
     text: str
@@ -182,6 +192,8 @@ class Delta:
     completion_tokens: int = 0
     echo: Echo | None = None
     cut: bool = False
+    index: int = 0
+    inside: bool | None = None
 
 
 @runtime_checkable

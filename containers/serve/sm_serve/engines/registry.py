@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from dataclasses import replace
 from typing import Any, cast
 
 from sm_serve.artefact import Artefact
-from sm_serve.config import Settings
+from sm_serve.config import VLLM_PREFIX, Settings
+from sm_serve.engines.devices import on_device
 from sm_serve.engines.protocol import Engine, Generator, Task
 from sm_serve.errors import StartupError
+
+logger = logging.getLogger(__name__)
 
 ENGINES = {
     "text-classification": "sm_serve.engines.classification:ClassificationEngine",
     "token-classification": "sm_serve.engines.token_classification:TokenClassificationEngine",
     "question-answering": "sm_serve.engines.question_answering:QuestionAnsweringEngine",
     "feature-extraction": "sm_serve.engines.embedding:EmbeddingEngine",
+    "fill-mask": "sm_serve.engines.mask_filling:MaskFillingEngine",
     "continuous": "sm_serve.engines.continuous:ContinuousGenerator",
     "vllm": "sm_serve.engines.vllm:VllmGenerator",
     "transformers": "sm_serve.engines.plain:PlainGenerator",
@@ -41,6 +46,8 @@ def load_engine(artefact: Artefact, settings: Settings) -> Engine:
     Raises StartupError where no engine serves the artefact.
     """
     name = choose_engine(artefact, settings)
+    if name != "vllm":
+        refuse_vllm_settings(name, settings)
     if name not in ENGINES:
         raise StartupError(f"{name} is not served by this container: add code/inference.py")
     module, _, attribute = ENGINES[name].partition(":")
@@ -48,8 +55,23 @@ def load_engine(artefact: Artefact, settings: Settings) -> Engine:
     if name == "vllm":  # spreads one model over all GPUs by itself
         return cast(Engine, engine.load(artefact, settings))
     devices = choose_devices(settings)
-    loaded = [engine.load(artefact, replace(settings, device=device)) for device in devices]
+    loaded = []
+    for device in devices:
+        with on_device(device):  # its cache is sized by the current GPU
+            loaded.append(engine.load(artefact, replace(settings, device=device)))
     return cast(Engine, loaded[0] if len(loaded) == 1 else replicate(loaded))
+
+
+def refuse_vllm_settings(engine: str, settings: Settings) -> None:
+    """Settings of vLLM for another engine: the operator's are refused, the artefact's are said."""
+    if settings.vllm:
+        name = f"{VLLM_PREFIX}{settings.vllm[0][0].upper()}"
+        raise StartupError(
+            f"{name}={settings.vllm[0][1]!r} is an argument of vLLM, and the engine is {engine}:"
+            " set SM_SERVE_ENGINE=vllm, or unset it"
+        )
+    if (file := settings.artefact_dir / "vllm.yaml").is_file():
+        logger.warning("%s changes nothing here: the engine is %s", file, engine)
 
 
 def start_engine(artefact: Artefact, settings: Settings) -> Engine:

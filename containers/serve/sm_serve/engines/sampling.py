@@ -9,7 +9,7 @@ gives the same answer, however the batch is mixed and whichever backend runs it.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sm_serve.engines.grammar import TOO_COMPLEX
@@ -39,6 +39,7 @@ class Choice:
     ) -> None:
         self.sampling = sampling
         self.adapter: str | None = None
+        self.options: Mapping[str, Any] = {}
         self.logprobs: list[TokenLogprob] = []
         self.failure: str | None = None
         self.count = 0

@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
+from sm_serve.engines.devices import on_device
 from sm_serve.engines.lora import AdapterBank
 from sm_serve.engines.protocol import TokenLogprob
 from sm_serve.engines.sampling import LEAST_LOGPROB, NOT_NUMBERS
@@ -166,6 +167,7 @@ class Scorer:
             except RuntimeError as error:
                 raise NotReady("the model does not answer: its loop is not running") from error
             stack.enter_context(self._bank.all_through(adapter))
+            stack.enter_context(on_device(self._model.device))
             yield
 
 

@@ -7,20 +7,38 @@ strings and decoding are shared with the other backends.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import itertools
 import json
+import logging
 import os
-from collections.abc import AsyncGenerator
+import time
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sm_serve.artefact import ADAPTER_CONFIG, Artefact
-from sm_serve.config import Settings
+from sm_serve.background import in_thread
+from sm_serve.config import VLLM_PREFIX, Settings
 from sm_serve.engines import loading
 from sm_serve.engines.adapter_files import check_adapter
-from sm_serve.engines.generation import TextGenerator, TokenChunk
-from sm_serve.engines.protocol import ConstraintKind, GenerationRequest, Sampling, TokenLogprob
+from sm_serve.engines.generation import TextGenerator
+from sm_serve.engines.grammar import REMEMBERED, Grammars
+from sm_serve.engines.protocol import (
+    Constraint,
+    ConstraintKind,
+    GenerationRequest,
+    Sampling,
+    TokenLogprob,
+)
+from sm_serve.engines.revival import Revival
+from sm_serve.engines.vllm_arguments import FILE, given_arguments, parse_arguments
+from sm_serve.engines.vllm_images import read_chat
+from sm_serve.engines.vllm_sizes import PARALLEL, spread
+from sm_serve.engines.writing import TokenChunk
 from sm_serve.errors import (
     BadRequest,
     Conflict,
@@ -30,10 +48,17 @@ from sm_serve.errors import (
     StartupError,
     adapter_not_found,
 )
+from sm_serve.schemas.images import images_in
+
+logger = logging.getLogger(__name__)
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Values of max_lora_rank that vLLM takes."""
 LORAS_IN_A_BATCH = 8
+AUTO_LENGTH = -1
+DEAD = "vLLM's engine has died"
+BROKEN_SECONDS, STOP_SECONDS = 10.0, 10.0
+"""An engine that has been stuck for so long does not come back; it gets so long to end."""
 
 
 def supported(artefact: Artefact) -> bool:
@@ -49,10 +74,20 @@ class VllmGenerator(TextGenerator):
     """A language model in vLLM's own processes."""
 
     def __init__(
-        self, engine: Any, config: Any, generation_config: Any, tokenizer: Any, settings: Settings
+        self,
+        start: Callable[[], Any],
+        config: Any,
+        generation_config: Any,
+        tokenizer: Any,
+        settings: Settings,
     ) -> None:
         super().__init__(config, generation_config, tokenizer, settings)
-        self._engine = engine
+        self._start = start
+        self._engine = engine = start()
+        self._revival = Revival("vLLM's engine", self._start_again)
+        self._heard = time.monotonic()
+        self.grammars = Grammars(tokenizer, self.vocabulary, self._closing)
+        self._followed: OrderedDict[Constraint, None] = OrderedDict()
         self.context = int(engine.model_config.max_model_len)
         self._ids = itertools.count()
         self._lora_ids = itertools.count(1)
@@ -62,9 +97,7 @@ class VllmGenerator(TextGenerator):
     def load(cls, artefact: Artefact, settings: Settings) -> VllmGenerator:
         """Starts vLLM on all GPUs. Adapters of the artefact are read when they are first used."""
         import transformers
-        from vllm import AsyncEngineArgs
         from vllm.config.structured_outputs import StructuredOutputsConfig
-        from vllm.v1.engine.async_llm import AsyncLLM
 
         # A forked child of a process with threads and CUDA could hang.
         os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
@@ -78,14 +111,15 @@ class VllmGenerator(TextGenerator):
             )
         except OSError:  # there is none: the model's config says where a sequence ends
             generation = None
-        arguments = engine_arguments(artefact, settings, config)
+        given = parse_arguments(given_arguments(settings), settings)
+        # Who says one of the parallel sizes says them all.
+        spreading = {} if given.keys() & PARALLEL else spread(artefact, config)
+        arguments = engine_arguments(artefact, settings) | spreading | given
         # llguidance, as behind the other backends: the same grammars, and JSON without the blank
         # lines that a model may write for ever.
         grammars = StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True)
-        engine = AsyncLLM.from_engine_args(
-            AsyncEngineArgs(**arguments, structured_outputs_config=grammars)
-        )
-        found = cls(engine, config, generation, tokenizer, settings)
+        start = partial(start_engine, {**arguments, "structured_outputs_config": grammars}, given)
+        found = cls(start, config, generation, tokenizer, settings)
         for name, path in artefact.adapters.items():
             try:
                 check_adapter(path)
@@ -105,23 +139,53 @@ class VllmGenerator(TextGenerator):
     ) -> AsyncGenerator[TokenChunk]:
         """See TextGenerator. Closing the iterator makes vLLM abort the request."""
         from vllm.exceptions import VLLMClientError
+        from vllm.v1.engine.exceptions import EngineDeadError
 
         if (reason := self.health()) is not None:
             raise NotReady(f"the model does not answer: {reason}")
+        if sampling.constraint is not None:
+            await self._try_constraint(sampling.constraint)
         incremental = request.stream or bool(sampling.stop)
+        if self._active == 1:
+            self._heard = time.monotonic()
         try:
             outputs = self._engine.generate(
-                {"prompt_token_ids": prompt},
+                await self._with_pictures(prompt, request),
                 write_sampling(sampling, self.ends(sampling), incremental=incremental),
                 f"r{next(self._ids)}",
                 lora_request=self._loras[request.adapter] if request.adapter else None,
             )
             async for output in outputs:
+                self._heard = time.monotonic()
                 yield read_output(output.outputs[0], sampling)
+        except EngineDeadError as error:
+            raise NotReady(f"the model does not answer: {self.health() or DEAD}") from error
+        except BadRequest:
+            raise
         except (VLLMClientError, ValueError) as error:
             raise BadRequest(f"the engine refuses this request: {str(error)[:300]}") from error
         except Exception as error:
             raise EngineError(f"generation failed ({type(error).__name__})") from error
+
+    def check_images(self, request: GenerationRequest) -> None:
+        """See TextGenerator."""
+        if not self._engine.model_config.is_multimodal_model:
+            super().check_images(request)
+
+    def template_messages(self, request: GenerationRequest) -> Any:
+        """See TextGenerator: with the model's placeholders where images are to go."""
+        if not any(images_in(request.prompt)):
+            return request.prompt
+        return self._read_chat(request)[0]
+
+    def _read_chat(self, request: GenerationRequest) -> tuple[Any, Any]:
+        return read_chat(self._engine.model_config, self.tokenizer, request.prompt, request.tools)
+
+    async def _with_pictures(self, prompt: list[int], request: GenerationRequest) -> dict[str, Any]:
+        if not any(images_in(request.prompt)):
+            return {"prompt_token_ids": prompt}
+        _, pictures = await in_thread(self._read_chat, request)
+        return {"prompt_token_ids": prompt, "multi_modal_data": pictures}
 
     async def score(self, prompt: list[int], count: int, adapter: str | None) -> list[TokenLogprob]:
         """See TextGenerator: vLLM tells them with an answer of at least one token."""
@@ -170,22 +234,95 @@ class VllmGenerator(TextGenerator):
             raise adapter_not_found(name, self.adapters())
         await self._engine.remove_lora(request.lora_int_id)
 
+    async def _try_constraint(self, constraint: Constraint) -> None:
+        """Compiles a constraint aside first: in vLLM nothing ends what takes for ever.
+
+        Raises BadRequest for a malformed one and a too complex one.
+        """
+        if constraint in self._followed:
+            self._followed.move_to_end(constraint)
+            return
+        (await self.grammars.matcher(constraint)).close()
+        self._followed[constraint] = None
+        if len(self._followed) > REMEMBERED:
+            self._followed.popitem(last=False)
+
     def health(self) -> str | None:
-        """See the protocol."""
-        return "vLLM's engine has died" if self._engine.errored else None
+        """Broken when vLLM's processes have died, until they run again, or tell no token for long
+        while requests wait; then they are ended and started again too."""
+        if self._revival.lost is not None:
+            return self._revival.lost
+        if self._engine.errored:
+            self._revival.begin(DEAD)
+            return DEAD
+        silent = time.monotonic() - self._heard if self._active else 0.0
+        if silent <= self.settings.stall_timeout:
+            return None
+        stuck = f"vLLM's engine has told no token for over {self.settings.stall_timeout:g} s"
+        if silent > self.settings.stall_timeout + BROKEN_SECONDS:
+            self._revival.begin(stuck)
+        return stuck
+
+    async def _start_again(self) -> None:
+        await in_thread(end_processes, self._engine)
+        self._engine = await in_thread(self._start)
+        self._heard = time.monotonic()
 
     def close(self) -> None:
         """See the protocol."""
+        self._revival.close()
+        self.grammars.close()
         self._engine.shutdown()
 
 
-def engine_arguments(artefact: Artefact, settings: Settings, config: Any) -> dict[str, Any]:
+def end_processes(engine: Any) -> None:
+    """Ends vLLM's processes, also stuck ones; what waits for them gets vLLM's error."""
+    import psutil
+
+    manager = engine.engine_core.resources.engine_manager
+    family = []
+    for process in manager.processes if manager is not None else ():
+        with contextlib.suppress(psutil.Error):
+            found = psutil.Process(process.pid)
+            family += [found, *found.children(recursive=True)]
+    for found in family:
+        with contextlib.suppress(psutil.Error):
+            found.kill()
+    psutil.wait_procs(family, STOP_SECONDS)
+    engine.shutdown(STOP_SECONDS)
+
+
+def start_engine(arguments: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+    """vLLM's engine, in processes of its own. Blocks for as long as the model takes.
+
+    Raises StartupError where vLLM refuses its arguments; `given` are the operator's among them.
+    """
+    from vllm import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    try:
+        chosen = AsyncEngineArgs(**arguments)
+        chosen.create_engine_config()  # as from_engine_args begins: nothing is loaded yet
+    except (ValueError, TypeError, NotImplementedError) as error:
+        told = ", ".join(f"{name}={value!r}" for name, value in given.items())
+        reason = " ".join(str(error).split())[:500]
+        raise StartupError(
+            f"vLLM refuses its arguments{f' ({told})' if told else ''}: {reason}. They are set by"
+            f" {VLLM_PREFIX}NAME and {FILE}"
+        ) from error
+    engine = AsyncLLM.from_engine_args(chosen)
+    logger.info("vLLM serves a context of %d tokens", engine.model_config.max_model_len)
+    return engine
+
+
+def engine_arguments(artefact: Artefact, settings: Settings) -> dict[str, Any]:
     """AsyncEngineArgs' keywords."""
     arguments: dict[str, Any] = {
         "model": str(artefact.base),
-        "dtype": settings.dtype,
-        "tensor_parallel_size": tensor_parallel(config),
+        "dtype": choose_dtype(settings),
         "max_num_seqs": settings.max_in_flight,
+        # The model's own context, or the longest that fits the memory beside the weights.
+        "max_model_len": AUTO_LENGTH,
         "trust_remote_code": settings.trust_remote_code,
         "load_format": "auto" if settings.allow_pickle_weights else "safetensors",
         # Requests say how they sample; what a model's author prefers must not come on top.
@@ -206,19 +343,18 @@ def engine_arguments(artefact: Artefact, settings: Settings, config: Any) -> dic
     return arguments
 
 
+def choose_dtype(settings: Settings) -> str:
+    """float32 on CPU, as of the other engines; vLLM itself would take bfloat16."""
+    import torch
+
+    exact = settings.dtype == "auto" and not torch.cuda.is_available()
+    return "float32" if exact else settings.dtype
+
+
 def adapter_rank(path: Path) -> int:
     """The largest rank in an adapter."""
     config = json.loads((path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     return int(max([config.get("r", 8), *(config.get("rank_pattern") or {}).values()]))
-
-
-def tensor_parallel(config: Any) -> int:
-    """How many GPUs share the model: as many as its attention heads can be dealt to."""
-    import torch
-
-    heads = int(config.get_text_config().num_attention_heads)
-    count = max(int(torch.cuda.device_count()), 1)
-    return max(size for size in range(1, count + 1) if heads % size == 0)
 
 
 def write_sampling(sampling: Sampling, eos: frozenset[int], *, incremental: bool) -> Any:

@@ -8,15 +8,21 @@ from typing import Any
 
 from sm_serve.engines.protocol import ADAPTER, UNTOLD, Delta, Sampling, TokenLogprob
 from sm_serve.errors import BadRequest
-from sm_serve.field_table import BEAMS, GENERATION
+from sm_serve.field_table import BEAMS as BEAM_FIELDS
+from sm_serve.field_table import GENERATION
 from sm_serve.fields import Values
 from sm_serve.schemas.parameters import read_penalties
 
-BEAM_NAMES = tuple(field.name for field in BEAMS)
-BEAM_OFF = {
-    **{"num_beams": 1, "length_penalty": 1.0, "early_stopping": False},
-    **{"no_repeat_ngram_size": 0, "min_length": 0},
-}
+BEAMS = "num_beams"
+BEAM_NAMES = tuple(field.name for field in BEAM_FIELDS)
+UNCUT = (False, "do_not_truncate")
+ANSWER_KEYS = {"summarization": "summary_text", "translation": "translation_text"}
+"""What pipelines of these tasks call an answer; of others `generated_text`."""
+
+
+def answer_key(task: str | None) -> str:
+    """What the pipeline of a task calls its answers; of translation_en_to_fr as of translation."""
+    return ANSWER_KEYS.get((task or "").split("_")[0], "generated_text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,7 @@ class Options:
     sequences: int = 1
     truncate: int | None = None
     beams: Mapping[str, Any] = field(default_factory=dict)
+    cut: bool = False
 
 
 def read_options(parameters: Mapping[str, Any], defaults: Sampling = UNTOLD) -> Options:
@@ -48,10 +55,11 @@ def read_options(parameters: Mapping[str, Any], defaults: Sampling = UNTOLD) -> 
         if not details:
             raise BadRequest("parameters.decoder_input_details: set details to true as well")
         sampling = replace(sampling, prompt_logprobs=0)
-    beams = read_beams(fields)
+    beams = {name: fields[name] for name in BEAM_NAMES if name in fields}
     sequences = fields.get("num_return_sequences", 1)
-    if sequences > beams.get("num_beams", 1) and sampling.greedy:
-        raise fields.wrong("num_return_sequences", sequences, "set do_sample to true as well")
+    if sequences > 1 and beams.get("num_beams", 1) == 1 and sampling.greedy:
+        fix = "set do_sample to true, or num_beams to as many, as well"
+        raise fields.wrong("num_return_sequences", sequences, fix)
     return Options(
         sampling,
         fields.flag("return_full_text"),
@@ -60,13 +68,8 @@ def read_options(parameters: Mapping[str, Any], defaults: Sampling = UNTOLD) -> 
         sequences,
         fields.get("truncate"),
         beams,
+        fields.get("truncation", False) not in UNCUT,
     )
-
-
-def read_beams(fields: Values) -> dict[str, Any]:
-    """What only `generate` itself does, where it is not as `generate` does by itself."""
-    found = {name: fields[name] for name in BEAM_NAMES if name in fields}
-    return {name: value for name, value in found.items() if value != BEAM_OFF.get(name)}
 
 
 def read_sampling(fields: Values, defaults: Sampling) -> Sampling:
@@ -86,9 +89,11 @@ def read_sampling(fields: Values, defaults: Sampling) -> Sampling:
     )
 
 
-def write_result(text: str, pieces: Iterable[Delta], *, details: bool) -> dict[str, Any]:
-    """The answer to one prompt."""
-    result: dict[str, Any] = {"generated_text": text}
+def write_result(
+    text: str, pieces: Iterable[Delta], *, details: bool, key: str = "generated_text"
+) -> dict[str, Any]:
+    """The answer to one prompt, its text under `key`."""
+    result: dict[str, Any] = {key: text}
     deltas = list(pieces)
     if details and deltas:
         tokens = [entry for delta in deltas for entry in delta.logprobs]

@@ -183,7 +183,10 @@ def lone(call: Call, results: list[Any]) -> Any:
 
     What one input gives a list of (labels, entities, answers, texts) stands alone, and so does the
     result of an object (a question, a pair of texts). A text's one label or text stays in a list.
+    Of a filled mask a list of one is undone as well.
     """
+    if len(results) == 1 and _is_filled(results[0]):
+        return results[0]
     if not call.single:
         return results
     result, given = results[0], call.inputs[0]
@@ -195,6 +198,13 @@ def lone(call: Call, results: list[Any]) -> Any:
         all_scores = call.parameters.get("return_all_scores") and "top_k" not in call.parameters
         return results if all_scores and isinstance(given, str) else result
     return result if isinstance(result, dict) and isinstance(given, dict) else results
+
+
+def _is_filled(result: Any) -> bool:
+    """Whether a result is what may stand in a mask, or in several."""
+    while isinstance(result, list) and result:
+        result = result[0]
+    return isinstance(result, dict) and "token_str" in result
 
 
 def to_row(item: Any) -> list[Any]:

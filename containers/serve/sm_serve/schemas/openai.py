@@ -5,20 +5,19 @@ Fields that an engine cannot honour are refused by name instead of being ignored
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from sm_serve.engines.protocol import UNTOLD, Delta, GenerationRequest, Sampling, TokenLogprob
+from sm_serve.engines.protocol import UNTOLD, GenerationRequest, Sampling
 from sm_serve.errors import BadRequest
 from sm_serve.field_table import CHAT as CHAT_FIELDS
 from sm_serve.field_table import COMPLETIONS as COMPLETION_FIELDS
 from sm_serve.field_table import MAX_VARIABLES, TEMPLATE_OWN
 from sm_serve.fields import Values
+from sm_serve.schemas import images
 from sm_serve.schemas.parameters import read_penalties
-from sm_serve.schemas.tool_calls import CallReader, Found
 from sm_serve.schemas.tools import (
     PLAIN,
     ToolFormat,
@@ -32,8 +31,9 @@ from sm_serve.schemas.tools import (
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
+RESPONSES = "/v1/responses"
 MODELS = "/v1/models"
-ROUTES = (CHAT, COMPLETIONS, EMBEDDINGS)
+ROUTES = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS)
 DEFAULT_COMPLETION_TOKENS = 16
 """What OpenAI's completions API takes for an absent max_tokens."""
 LEAST_TOP_P = 1e-6
@@ -61,6 +61,8 @@ class Job:
     usage: Usage = Usage.NEVER
     tools: ToolUse | None = None
     tool_format: ToolFormat | None = None
+    thoughts: bool = True
+    """Whether the client wants to know what the model thought."""
 
     @property
     def chat(self) -> bool:
@@ -151,6 +153,7 @@ def parse_generation(route: str, body: Any, defaults: Sampling = UNTOLD) -> Job:
         fields.flag("stream"),
         usage,
         tools,
+        thoughts=fields.get("include_reasoning", True),
     )
 
 
@@ -231,7 +234,7 @@ def require_object(body: Any) -> Mapping[str, Any]:
 
 
 def read_messages(value: Any) -> list[dict[str, Any]]:
-    """Messages with content flattened to text, as chat templates expect it."""
+    """Messages; content without an image becomes a text, as chat templates expect it."""
     if not isinstance(value, list) or not value:
         raise BadRequest('messages: give a list of {"role": ..., "content": ...}')
     messages = []
@@ -244,20 +247,32 @@ def read_messages(value: Any) -> list[dict[str, Any]]:
     return messages
 
 
-def _content(content: Any, where: str) -> str:
+def _content(content: Any, where: str) -> str | list[dict[str, Any]]:
+    """A text; with images among its parts a list of both."""
     if content is None:
         return ""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
         raise BadRequest(f"{where}.content must be a text or a list of text parts")
-    for part in content:
-        kinds = (None, "text", "input_text", "output_text")
-        right = isinstance(part, dict) and part.get("type") in kinds
-        if not right or not isinstance(part.get("text"), str):
-            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-            raise BadRequest(f"{where}.content holds a part of type {kind!r}: only text is served")
-    return "".join(part["text"] for part in content)
+    parts = [_part(part, f"{where}.content", number) for number, part in enumerate(content)]
+    if any(part["type"] == images.KIND for part in parts):
+        return parts
+    return "".join(part["text"] for part in parts)
+
+
+def _part(part: Any, where: str, number: int) -> dict[str, Any]:
+    kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+    if isinstance(part, dict) and kind == images.KIND:
+        return images.read_image(part, f"{where}[{number}]")
+    text_kinds = (None, "text", "input_text", "output_text")
+    right = isinstance(part, dict) and kind in text_kinds
+    if not right or not isinstance(part.get("text"), str):
+        raise BadRequest(
+            f"{where} holds a part of type {kind!r}: only text is served, and images as"
+            f" {images.KIND} by models that take them"
+        )
+    return {"type": "text", "text": part["text"]}
 
 
 def read_prompts(value: Any) -> list[Any]:
@@ -280,158 +295,15 @@ def _is_token(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-class Writer:
-    """Writes one job's answer, whole or as server-sent events."""
+def write_models(names: Sequence[str], about: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The answer of the models route: the model first, adapters with it as their parent.
 
-    def __init__(self, job: Job, model: str, request_id: str) -> None:
-        self._job = job
-        self._base = {
-            "id": f"{'chatcmpl' if job.chat else 'cmpl'}-{request_id}",
-            "created": int(time.time()),
-            "model": model,
-        }
-        self._readers: dict[int, CallReader] = {}
-
-    def whole(self, answers: Sequence[Delta]) -> dict[str, Any]:
-        """The complete answer; `answers` holds n deltas for each prompt, in order."""
-        choices = []
-        for index, answer in enumerate(answers):
-            choice: dict[str, Any] = {"index": index, "finish_reason": answer.finish_reason}
-            choice["logprobs"] = self._logprobs(answer)
-            if self._job.chat:
-                found, choice["finish_reason"] = self._read(index, answer)
-                choice["message"] = write_message(found)
-            else:
-                choice["text"] = echoed(answer) + answer.text
-            choices.append(choice)
-        kind = "chat.completion" if self._job.chat else "text_completion"
-        return {**self._base, "object": kind, "choices": choices, "usage": self.usage(answers)}
-
-    def first(self, index: int) -> dict[str, Any]:
-        """The chunk that tells a message's role."""
-        return self._chunk([self._choice(index, {"role": "assistant", "content": ""}, None)])
-
-    def piece(self, index: int, delta: Delta) -> dict[str, Any] | None:
-        """A chunk; None while what may be a tool call is held back."""
-        if not self._job.chat:
-            choice = {
-                "index": index,
-                "text": echoed(delta) + delta.text,
-                "logprobs": self._logprobs(delta),
-                "finish_reason": delta.finish_reason,
-            }
-            return self._counted(self._chunk([choice]), delta)
-        found, reason = self._read(index, delta)
-        content: dict[str, Any] = {"content": found.text} if found.text else {}
-        if found.calls:
-            content["tool_calls"] = found.calls
-        choice = {**self._choice(index, content, reason), "logprobs": self._logprobs(delta)}
-        if not (content or reason or choice["logprobs"]):
-            return None
-        return self._counted(self._chunk([choice]), delta)
-
-    def _counted(self, chunk: dict[str, Any], delta: Delta) -> dict[str, Any]:
-        """With what the answer took so far, where the client wants to know it all the time."""
-        if self._job.usage is not Usage.EACH:
-            return chunk
-        return {**chunk, "usage": write_usage(delta.prompt_tokens, delta.completion_tokens)}
-
-    def _read(self, index: int, delta: Delta) -> tuple[Found, str | None]:
-        """Text and tool calls of a piece of a message, and why the message ended."""
-        form, tools = self._job.tool_format, self._job.tools
-        if form is None or tools is None:
-            return Found(delta.text), delta.finish_reason
-        if index not in self._readers:
-            self._readers[index] = CallReader(
-                form, tools.names, forced=bool(tools.forced), single=not tools.parallel
-            )
-        reader = self._readers[index]
-        found = reader.push(delta.text, last=delta.finish_reason is not None)
-        called = reader.count and delta.finish_reason == "stop"
-        return found, "tool_calls" if called else delta.finish_reason
-
-    def _logprobs(self, delta: Delta) -> dict[str, Any] | None:
-        entries = (*(delta.echo.logprobs if delta.echo else ()), *delta.logprobs)
-        if not entries:
-            return None
-        write = write_chat_logprobs if self._job.chat else write_completion_logprobs
-        return write(entries)
-
-    def last(self, answers: Sequence[Delta]) -> dict[str, Any]:
-        """The chunk that tells the usage, when the client asked for it."""
-        return {**self._chunk([]), "usage": self.usage(answers)}
-
-    def usage(self, answers: Sequence[Delta]) -> dict[str, int]:
-        """Tokens of the prompts, each once, and of all answers."""
-        prompt = sum(answer.prompt_tokens for answer in answers[:: self._job.n])
-        completion = sum(answer.completion_tokens for answer in answers)
-        return write_usage(prompt, completion)
-
-    @staticmethod
-    def _choice(index: int, delta: dict[str, Any], reason: str | None) -> dict[str, Any]:
-        return {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
-
-    def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        kind = "chat.completion.chunk" if self._job.chat else "text_completion"
-        return {**self._base, "object": kind, "choices": choices}
-
-
-def write_usage(prompt: int, completion: int) -> dict[str, int]:
-    """Tokens of prompt and answer."""
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-    }
-
-
-def write_message(found: Found) -> dict[str, Any]:
-    """A whole answer; the content is null where there are calls and nothing else."""
-    message: dict[str, Any] = {"role": "assistant", "content": found.text, "refusal": None}
-    if found.calls:
-        message["content"] = found.text or None
-        message["tool_calls"] = [
-            {name: value for name, value in call.items() if name != "index"} for call in found.calls
-        ]
-    return message
-
-
-def echoed(delta: Delta) -> str:
-    """The prompt's text, where the request asked for it and this is the first piece."""
-    return delta.echo.text if delta.echo else ""
-
-
-def write_chat_logprobs(entries: Sequence[TokenLogprob]) -> dict[str, Any]:
-    """Log probabilities as chat completions have them."""
-
-    def token(entry: TokenLogprob) -> dict[str, Any]:
-        whole = "\ufffd" not in entry.text  # a token may hold a part of a character only
-        data = list(entry.text.encode()) if whole else None
-        return {"token": entry.text, "logprob": entry.logprob, "bytes": data}
-
-    content = [{**token(e), "top_logprobs": [token(other) for other in e.top]} for e in entries]
-    return {"content": content, "refusal": None}
-
-
-def write_completion_logprobs(entries: Sequence[TokenLogprob]) -> dict[str, Any]:
-    """Log probabilities as completions have them; a prompt's first token has none."""
-    return {
-        "tokens": [entry.text for entry in entries],
-        "token_logprobs": [entry.logprob for entry in entries],
-        # Of tokens that read alike (parts of characters) the most probable one is told.
-        "top_logprobs": [
-            None if e.logprob is None else {o.text: o.logprob for o in (e, *reversed(e.top))}
-            for e in entries
-        ],
-        "text_offset": [entry.offset for entry in entries],
-    }
-
-
-def write_models(names: Sequence[str]) -> dict[str, Any]:
-    """The answer of the models route: the model first, adapters with it as their parent."""
+    `about` says more of the model: where it is from (`root`, `revision`).
+    """
     data: list[dict[str, Any]] = [
         {"id": name, "object": "model", "created": 0, "owned_by": "sm-serve"} for name in names
     ]
+    data[0] |= about or {}
     for entry in data[1:]:
         entry["parent"] = names[0]
     return {"object": "list", "data": data}

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sm_serve.client_fields import RERANK, SCORE, TEI_RERANK
 from sm_serve.errors import BadRequest
-from sm_serve.field_table import RERANK, SCORE, TEI_RERANK
 from sm_serve.fields import Values
 from sm_serve.schemas.openai import require_object
 

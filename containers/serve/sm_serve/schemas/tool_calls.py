@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sm_serve.schemas.tools import ToolFormat
+from sm_serve.thoughts import overlap
 
 HEADER = re.compile(
     r'\s*\{\s*"name"\s*:\s*"(?P<name>[^"\\]+)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
@@ -100,7 +101,7 @@ class CallReader:
             self._buffer = self._buffer[place + len(opening) :]
             self._step = self._call
             return True
-        keep = 0 if last else _overlap(self._buffer, opening)
+        keep = 0 if last else overlap(self._buffer, opening)
         self._say(self._buffer[: len(self._buffer) - keep])
         self._buffer = self._buffer[len(self._buffer) - keep :]
         return False
@@ -225,11 +226,3 @@ def _load(text: str) -> tuple[str, str] | None:
     if isinstance(arguments, str):
         return call["name"], arguments
     return call["name"], json.dumps(arguments, ensure_ascii=False)
-
-
-def _overlap(text: str, mark: str) -> int:
-    """Length of the longest end of `text` with which `mark` begins."""
-    for size in range(min(len(text), len(mark) - 1), 0, -1):
-        if mark.startswith(text[-size:]):
-            return size
-    return 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from sm_train.asking import tell
 from sm_train.errors import UserError
 from sm_train.formats import check_one_format, preference_columns, preference_row
 from sm_train.methods import Method
@@ -61,6 +62,8 @@ def train(job: Job) -> None:
     job, _ = learnable(job, tokenizer, arguments)
     model = load_model(job, "AutoModelForSequenceClassification", num_labels=1)
     model.config.pad_token_id = tokenizer.pad_token_id
+    asked = {"eos_token": tokenizer.eos_token, "truncation": False}
+    tell(model, job.config, asked, {"text": "prompt", "label": "chosen"})
     trainer = RewardTrainer(
         model=model,
         args=arguments,

@@ -158,6 +158,8 @@ def batching(job: Job, arguments: Any, model: Any) -> Any:
     length share a batch instead. A batch holds as many rows as the settings say either way.
     """
     given = job.config.given
+    if (arguments.packing or arguments.padding_free) and not has_flash_attention(model):
+        _warn_of_dense_mask(job, arguments)
     if arguments.packing:
         return arguments
     whole = arguments.parallelism_config is None  # context parallelism drops the rows' borders
@@ -168,6 +170,20 @@ def batching(job: Job, arguments: Any, model: Any) -> Any:
     elif "train_sampling_strategy" not in given:
         arguments.train_sampling_strategy = "group_by_length"
     return arguments
+
+
+def _warn_of_dense_mask(job: Job, arguments: Any) -> None:
+    """Asked for, so it is done; a mask over the whole sequence makes it slow."""
+    if not job.is_main:
+        return
+    from sm_train.callbacks import print_line
+
+    name = "packing" if arguments.packing else "padding_free"
+    length = arguments.max_length or "all"
+    print_line(
+        f"warning: {name} without FlashAttention: each step masks {length} x {length} positions of "
+        f"a sequence, which is several times slower than {name}: false"
+    )
 
 
 def has_flash_attention(model: Any) -> bool:

@@ -125,6 +125,7 @@ def test_options_of_a_command_line(option: str) -> None:
     assert redact(f"run {option}=abc-def --next 5") == f"run {option}={MASK} --next 5"
 
 
+@pytest.mark.slow
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(name=NAMES, value=random_text(ALNUM, 6, 40).map("Q7".__add__), form=ASSIGNMENTS)
 def test_pages_and_failures_are_masked(name: str, value: str, form: str) -> None:
@@ -138,6 +139,7 @@ LONG_PARTS = ["a-b.", "x", "://", "M1.5-2", "password=", "token=", "eyJ-", "sk-"
               "bearer ", '\\"secret\\": ', "hf_"]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", LONG_PARTS)
 def test_no_text_takes_quadratic_time(part: str) -> None:
     started = time.process_time()

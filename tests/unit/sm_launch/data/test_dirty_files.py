@@ -445,6 +445,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_a_dirty_file_is_read_exactly_or_refused(run, tmp_path: Path, case: Case) -> None:
     (tmp_path / case.name).write_bytes(case.content)

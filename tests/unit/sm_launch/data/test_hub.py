@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from local_hub import LocalHub, running
 
-COMMIT = "c" * 40
 TABLE = "text,label\n" + "".join(f"row {n},{'ab'[n % 2]}\n" for n in range(40))
 FILES = {
     "all.csv": TABLE.encode(),
@@ -25,54 +22,11 @@ FILES = {
 }
 
 
-class _Hub(BaseHTTPRequestHandler):
-    def do_HEAD(self) -> None:
-        self._answer(with_body=False)
-
-    def do_GET(self) -> None:
-        self._answer(with_body=True)
-
-    def log_message(self, *_: object) -> None: ...
-
-    def _answer(self, *, with_body: bool) -> None:
-        path = self.path.partition("?")[0]
-        resolve, tree = "/datasets/me/set/resolve/main/", "/api/datasets/me/set"
-        headers, status, body = {"X-Repo-Commit": COMMIT}, 200, b""
-        if path.startswith(resolve) and path.removeprefix(resolve) in FILES:
-            body = FILES[path.removeprefix(resolve)]
-            headers["ETag"] = f'"{hashlib.sha256(body).hexdigest()}"'
-        elif path.startswith(tree):
-            files = [
-                {"type": "file", "path": name, "size": len(content), "oid": "0" * 40}
-                for name, content in FILES.items()
-            ]
-            info = {"id": "me/set", "sha": COMMIT, "siblings": [{"rfilename": n} for n in FILES]}
-            body = json.dumps(files if "/tree/" in path else info).encode()
-            headers["Content-Type"] = "application/json"
-        else:
-            status = 404
-            code = "EntryNotFound" if "me/set" in path else "RepoNotFound"
-            headers["X-Error-Code"] = code
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if with_body:
-            self.wfile.write(body)
-
-
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of a machine whose Hub is this server."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    home = str(tmp_path / "hf")
-    settings = {"HF_ENDPOINT": endpoint, "HF_HOME": home, "HF_HUB_OFFLINE": "0"}
-    yield os.environ | settings | {"HF_HUB_DISABLE_XET": "1"}
-    server.shutdown()
-    server.server_close()
+    """The environment of a machine whose Hub is a server of ours."""
+    with running(LocalHub({"datasets/me/set": FILES})) as server:
+        yield os.environ | server.environment(tmp_path / "hf")
 
 
 _SCRIPT = """

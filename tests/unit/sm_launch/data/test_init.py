@@ -30,6 +30,7 @@ def run(*arguments: str) -> None:
     assert cli.run(list(arguments)) == 0, arguments
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_and_a_file_are_all_that_has_to_be_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, method: str

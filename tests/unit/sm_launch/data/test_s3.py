@@ -9,6 +9,8 @@ from moto import mock_aws
 from sm_launch.data.s3 import fetcher
 from sm_launch.errors import LaunchError, UserInputError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def client(monkeypatch):

@@ -69,6 +69,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_gets_its_columns(run, tmp_path: Path, method: str, suffix: str) -> None:

@@ -25,6 +25,7 @@ def with_values(count: int, values: dict[str, list[float | None]]) -> list[Predi
     return rows
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     data=st.lists(

@@ -367,6 +367,7 @@ def test_thresholds_are_sentence_transformers_s(pairs: list[tuple[int, bool]]):
         assert 2 * precision * recall / (precision + recall) == pytest.approx(f1)
 
 
+@pytest.mark.slow
 def test_rows_of_embeddings_that_cannot_be_used_are_named():
     rows = [{"sentence1": "a", "sentence2": "b", "label": mark} for mark in (0, "true", "maybe", 1)]
     task = make_task("embedding", columns=list(rows[0]))

@@ -66,6 +66,7 @@ def test_scores_are_resampled_as_scikit_learn_would_measure_them():
     assert "roc_auc_macro" not in one_label(np.arange(100))
 
 
+@pytest.mark.slow
 def test_a_lower_perplexity_is_an_improvement():
     words = [
         "the",

@@ -122,6 +122,7 @@ class TestModels:
         with pytest.raises(ClientError, match=message):
             self.create(session, tmp_path, **container)
 
+    @pytest.mark.slow
     def test_a_configuration_needs_its_model(self, session, tmp_path):
         variant = {
             "VariantName": "v",

@@ -44,6 +44,7 @@ def test_fifty_tags_are_the_most(session, model_arn):
         session.add_tags(ResourceArn=model_arn, Tags=many)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arn",
     [
