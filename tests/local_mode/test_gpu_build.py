@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from sm_launch import images
-from sm_launch.images.engine import size
+from sm_launch.images.building import build_arguments, build_secrets
+from sm_launch.images.engine import docker, size
 
 pytestmark = [
     pytest.mark.docker,
@@ -69,6 +71,13 @@ def test_torch_compile_has_a_compiler_that_works(image):
     assert run(image, script) == "compiled"
 
 
+def test_flashinfer_compiles_its_kernels(image):
+    """What vLLM calls of it is compiled when it is first called, by nvcc."""
+    if image.name != "sm-serve":
+        pytest.skip("flashinfer is vLLM's")
+    assert run(image, (HERE / "flashinfer_kernel.py").read_text()).endswith("compiled")
+
+
 def test_dependencies_fit(image):
     script = (
         "import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-m', 'pip', 'check']))"
@@ -79,7 +88,8 @@ def test_dependencies_fit(image):
 def test_everything_can_be_imported(image):
     """But for what asks for a GPU's driver when it is imported."""
     answer = json.loads(run(image, (HERE / "import_all.py").read_text()).splitlines()[-1])
-    no_driver = ("libcuda.so", "No CUDA", "no NVIDIA", "CUDA driver", "NVIDIA driver")
+    no_driver = ("libcuda.so", "No CUDA", "no NVIDIA", "CUDA driver", "NVIDIA driver",
+                 "libnvidia-encode.so")  # fmt: skip
     failed = {
         name: error
         for name, error in answer["failed"].items()
@@ -94,3 +104,19 @@ def test_what_the_flavour_is_for_is_there(image):
     names = wanted[image.name]
     script = f"import importlib.util as u\nprint([n for n in {names!r} if u.find_spec(n) is None])"
     assert run(image, script) == "[]"
+
+
+@pytest.mark.skipif(not os.environ.get("TEST_FLASH_ATTN"), reason="compiles for ten minutes")
+def test_flash_attn_compiles_from_the_package_indexs_compiler():
+    """One head size, forward, for Hopper; the whole takes hours."""
+    dockerfile = images.repository() / "containers" / "train" / "Dockerfile"
+    tag = "sm-flash-attn:compiler"
+    docker("buildx", "build", "--load", "--tag", tag, "--target", "flash-attn-compiler", "--file",
+           str(dockerfile), *build_arguments("gpu", BASE, "", None), *build_secrets(None),
+           str(dockerfile.parents[1]), show=True)  # fmt: skip
+    script = (HERE / "flash_attn_subset.sh").read_text()
+    command = ["docker", "run", "--rm", "-i", "--network", "none", tag, "bash", "-s",
+               r"flash_fwd_hdim64_bf16(_causal)?_sm80"]  # fmt: skip
+    answer = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout[-3000:] + answer.stderr[-3000:]
+    assert re.search(r"imported 2\.\S+\+cu130torch", answer.stdout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import uuid
 from pathlib import Path
 
@@ -179,3 +180,23 @@ def test_labels_are_the_commits_and_hold_no_token(checkout):
 def test_a_platform_without_locks_is_refused(checkout, platform):
     with pytest.raises(LaunchError, match=f"(?s)no lock files.*{platform}"):
         images.build("cpu", "t1", root=checkout, platform=platform)
+
+
+def test_what_two_builds_do_not_share_is_named(checkout):
+    def made(tag: str) -> str:
+        (image,) = images.build("cpu", tag, root=checkout, sbom=False, images=("train",))
+        return image.uri
+
+    def differences(*pair: str) -> subprocess.CompletedProcess[str]:
+        program = [sys.executable, images.repository() / "containers" / "differences"]
+        return subprocess.run([*program, *pair], capture_output=True, text=True, check=False)
+
+    tag = f"t{uuid.uuid4().hex[:8]}"
+    file = checkout / "containers" / "train" / "file"
+    first, again = made(tag), made(f"{tag}b")
+    assert "1 of 1 layers are equal" in differences(first, again).stdout
+    file.write_text("changed")
+    answer = differences(first, made(f"{tag}c"))
+    assert answer.returncode == 1
+    assert "file: content" in answer.stdout
+    assert "0 of 1 layers are equal" in answer.stdout

@@ -103,6 +103,7 @@ dist.init_process_group("gloo")
 total = torch.ones(1)
 dist.all_reduce(total)
 print("hosts that added up:", int(total))
+dist.destroy_process_group()
 open(os.path.join(os.environ["SM_MODEL_DIR"], "mine"), "w").write(torch.__version__)
 """
 SDK_METHOD = {"method": "text-classification", "max_steps": 2, "bf16": False}
