@@ -50,7 +50,10 @@ TRAININGS = {
 
 @pytest.fixture(scope="module")
 def gpu_images():
-    """Short name to image, of the GPU flavour."""
+    """Short name to image: built here, or before under the tag TEST_GPU_TAG."""
+    if tag := os.environ.get("TEST_GPU_TAG"):
+        names = [f"sm-{name}" for name in images.IMAGES]
+        return {name: images.Image(name, f"{name}:{tag}-gpu", None, 0) for name in names}
     base = os.environ.get("BASE_IMAGE")
     return {image.name: image for image in images.build("gpu", "gpu-test", base_image=base)}
 
