@@ -105,7 +105,6 @@ def _folder(place: Place, uri: str, directory: Path) -> Path:
 @contextmanager
 def _explained(uri: str) -> Iterator[None]:
     try:
-        import httpx
         from huggingface_hub import errors
     except ImportError:
         raise LaunchError(
@@ -116,6 +115,8 @@ def _explained(uri: str) -> Iterator[None]:
         ) from None
     try:
         yield
+    except LaunchError:
+        raise
     except errors.GatedRepoError as error:
         raise _refused(uri, "is gated", "ask for access on its page, and set HF_TOKEN") from error
     except errors.RepositoryNotFoundError as error:
@@ -123,12 +124,7 @@ def _explained(uri: str) -> Iterator[None]:
         raise _refused(uri, words, "correct the name, or set HF_TOKEN") from error
     except errors.RevisionNotFoundError as error:
         raise _refused(uri, "no such revision", "correct what stands behind @") from error
-    except (
-        errors.HfHubHTTPError,
-        errors.LocalEntryNotFoundError,
-        httpx.HTTPError,
-        OSError,
-    ) as error:
+    except Exception as error:  # the library's own, those of its HTTP client, the disk's
         raise LaunchError(
             f"the Hub cannot be read: {_first_line(error)}",
             field="data",
