@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from sm_train.chat_templates import template_names
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "serving"))
 
 from serving_process import Server
@@ -35,6 +37,8 @@ SETTINGS = {
 }
 LORA = {"use_peft": True, "lora_r": 16, "lora_dropout": 0}
 NewJob = Callable[..., Any]
+UNFIT = ("chatml", "glm4moe", "idefics3", "smolvlm", "llava_next")
+"""Refused, for images alone, or served above."""
 
 
 def save_base(folder: Path, *, tied: bool = False, spare_rows: int = 0, known: str = "") -> Path:
@@ -106,6 +110,14 @@ def test_an_answer_ends_by_itself(
     ends = json.loads((job.model / "generation_config.json").read_text())["eos_token_id"]
     assert len(ends) == 2
     assert 1 in ends  # the base model's own
+
+
+@pytest.mark.parametrize("name", [name for name in template_names() if name not in UNFIT])
+def test_every_named_template_ends_its_answers(name: str, new_job: NewJob, tmp_path: Path) -> None:
+    job = new_job(SETTINGS | {"chat_template": name}, train=CHATS, model=save_base(tmp_path / "m"))
+    job.train_here()
+    text, reason = answer(job.path)
+    assert (text.strip(), reason) == ("fine", "stop")
 
 
 @pytest.mark.parametrize(
