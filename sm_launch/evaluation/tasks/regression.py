@@ -7,12 +7,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sm_launch.errors import UserInputError
 from sm_launch.evaluation.examples import Example, Row, UnusableRow
 from sm_launch.evaluation.result import Metrics, Prediction, TextMetrics
 from sm_launch.evaluation.task import Statistic, Task
 from sm_launch.evaluation.tasks.classification import text_example
-from sm_launch.evaluation.wire import WireError, read_scores
+from sm_launch.evaluation.tasks.single_score import check_no_classes, read_score
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,12 +46,8 @@ class TextRegression(Task):
         return text_example(self, index, row, repr(number))
 
     def read(self, example: Example, answer: Any) -> Prediction:
-        scores = list(read_scores(answer).scores.values())
-        if len(scores) != 1:
-            raise WireError(f"{len(scores)} scores instead of one: {str(answer)[:120]}")
-        return Prediction(
-            example.index, example.text, example.gold, repr(scores[0]), slices=example.slices
-        )
+        number = repr(read_score(answer))
+        return Prediction(example.index, example.text, example.gold, number, slices=example.slices)
 
     def score(self, prediction: Prediction) -> Prediction:
         error = float(prediction.predicted) - float(prediction.gold)
@@ -60,19 +55,7 @@ class TextRegression(Task):
         return replace(prediction, values=values)
 
     def check_first(self, answers: Sequence[Any], golds: Collection[str]) -> None:
-        for answer in answers:
-            try:
-                found = read_scores(answer)
-            except WireError:
-                continue  # its row fails, and is named
-            if len(found.scores) > 1:
-                raise UserInputError(
-                    f"the model has the classes {', '.join(sorted(found.scores)[:20])}, and gives "
-                    "no single number",
-                    field="evaluation.task",
-                    value=self.name,
-                    fix="set it to text-classification",
-                )
+        check_no_classes(answers, self.name)
 
     def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
         import numpy as np

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sm_launch.errors import UserInputError
 from sm_launch.evaluation.examples import Example, Row, UnusableRow, missing
 from sm_launch.evaluation.result import Metrics, Prediction, TextMetrics
 from sm_launch.evaluation.task import Statistic, Task, mean_of_values, read_list
-from sm_launch.evaluation.wire import WireError, read_scores
+from sm_launch.evaluation.tasks.single_score import check_no_classes, read_score
 
 CHOSEN, REJECTED = "chosen", "rejected"
 _BEFORE_ANSWERS = ("system", "developer", "user")
@@ -78,7 +78,7 @@ class Reward(Task):
         return [scores[at : at + 2] for at in range(0, len(scores), 2)]
 
     def read(self, example: Example, answer: Any) -> Prediction:
-        chosen, rejected = map(_score, answer)
+        chosen, rejected = map(read_score, answer)
         return Prediction(
             example.index, example.text, CHOSEN, CHOSEN if chosen > rejected else REJECTED,
             slices=example.slices,
@@ -90,20 +90,7 @@ class Reward(Task):
         )  # fmt: skip
 
     def check_first(self, answers: Sequence[Any], golds: Collection[str]) -> None:
-        for answer in answers:
-            for one in answer:
-                try:
-                    found = read_scores(one)
-                except WireError:
-                    continue  # its row fails, and is named
-                if len(found.scores) > 1:
-                    raise UserInputError(
-                        f"the model has the classes {', '.join(sorted(found.scores)[:20])}, and "
-                        "gives no single score",
-                        field="evaluation.task",
-                        value=self.name,
-                        fix="set it to text-classification",
-                    )
+        check_no_classes(itertools.chain.from_iterable(answers), self.name)
 
     def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
         import numpy as np
@@ -112,13 +99,6 @@ class Reward(Task):
 
     def statistic(self, predictions: Sequence[Prediction]) -> Statistic:
         return mean_of_values(predictions)
-
-
-def _score(answer: Any) -> float:
-    scores = list(read_scores(answer).scores.values())
-    if len(scores) != 1:
-        raise WireError(f"{len(scores)} scores instead of one: {str(answer)[:120]}")
-    return scores[0]
 
 
 def _shown(value: Any) -> str:

@@ -86,5 +86,5 @@ def test_scores_become_the_share_of_pairs_in_order_and_their_margin() -> None:
 
 
 def test_a_classifier_is_no_reward_model() -> None:
-    with pytest.raises(UserInputError, match="gives no single score"):
+    with pytest.raises(UserInputError, match="gives no single number"):
         evaluated(lambda text: [{"label": "a", "score": 0.1}, {"label": "b", "score": 0.9}])
