@@ -125,7 +125,7 @@ METRICS = {
     "pairs": ("accuracy", "f1_macro"),
     "measures": ("mse", "mae", "pearson"),
     "entities": ("precision", "recall", "f1"),
-    "questions": ("exact_match", "f1", "HasAns_f1", "NoAns_f1"),
+    "questions": ("exact_match", "f1"),
     "answerable": ("exact_match", "f1"),
     "judged": ("accuracy", "margin", "mean_reward"),
     "judged texts": ("accuracy", "margin", "mean_reward"),
