@@ -44,7 +44,7 @@ GENERATING = [
 
 
 FROZEN_SECONDS = 5.0
-"""What these once did to a server took a minute; a busy machine's processor is waited for as well."""
+"""These once held a server for a minute; a busy machine's processor is waited for as well."""
 
 
 def sampled(server, bodies):

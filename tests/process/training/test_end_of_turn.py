@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from sm_train.chat_templates import template_names
-
 sys.path.insert(0, str(Path(__file__).parents[1] / "serving"))
 
 from serving_process import Server
@@ -37,8 +35,6 @@ SETTINGS = {
 }
 LORA = {"use_peft": True, "lora_r": 16, "lora_dropout": 0}
 NewJob = Callable[..., Any]
-UNFIT = ("chatml", "glm4moe", "idefics3", "smolvlm", "llava_next")
-"""Refused, for images alone, or served above."""
 
 
 def save_base(folder: Path, *, tied: bool = False, spare_rows: int = 0, known: str = "") -> Path:
@@ -52,7 +48,7 @@ def save_base(folder: Path, *, tied: bool = False, spare_rows: int = 0, known: s
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     tokenizer = tf.PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token="<s>", eos_token="</s>", model_max_length=4096
+        tokenizer_object=core, bos_token="<s>", eos_token="</s>", model_max_length=512
     )
     if known:
         tokenizer.add_special_tokens({"additional_special_tokens": [known]})
@@ -64,7 +60,7 @@ def save_base(folder: Path, *, tied: bool = False, spare_rows: int = 0, known: s
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=4096,  # of bytes: some templates begin with a page of text
+        max_position_embeddings=512,
         bos_token_id=0,
         eos_token_id=1,
         tie_word_embeddings=tied,
@@ -86,9 +82,7 @@ def answer(job: Path) -> tuple[str, str]:
         response = server.client.post("/v1/chat/completions", json=body)
     assert response.status_code == 200, response.text
     choice = response.json()["choices"][0]
-    message = choice["message"]
-    # Of a template that begins each answer with a thought, all may be the thought.
-    return message["content"] or message["reasoning_content"], choice["finish_reason"]
+    return choice["message"]["content"], choice["finish_reason"]
 
 
 @pytest.mark.parametrize(
@@ -114,10 +108,10 @@ def test_an_answer_ends_by_itself(
     assert 1 in ends  # the base model's own
 
 
-@pytest.mark.parametrize("name", [name for name in template_names() if name not in UNFIT])
-def test_every_named_template_ends_its_answers(name: str, new_job: NewJob, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["cohere", "gemma3", "lfm2"])
+def test_a_named_template_ends_its_answers(name: str, new_job: NewJob, tmp_path: Path) -> None:
     job = new_job(
-        SETTINGS | {"chat_template": name, "max_length": 4096},
+        SETTINGS | {"chat_template": name},
         train=CHATS,
         model=save_base(tmp_path / "m"),
     )
