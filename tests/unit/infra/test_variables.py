@@ -72,6 +72,8 @@ ELSEWHERE = {
     "DOCKER_CONTEXT": "docker's CLI reference, Environment variables",
     "DOCKER_HOST": "docker's CLI reference, Environment variables",
     "DOCKER_TLS_VERIFY": "docker's CLI reference, Environment variables",
+    "FLASH_ATTENTION_FORCE_BUILD": "flash-attn's setup.py",
+    "NVCC_THREADS": "flash-attn's setup.py",
     "NVIDIA_DRIVER_CAPABILITIES": "NVIDIA Container Toolkit, Specialized Configurations",
     "NVIDIA_VISIBLE_DEVICES": "NVIDIA Container Toolkit, Specialized Configurations",
     "SAGEMAKER_BATCH": "our serving image, as AWS sets it: Batch Transform's developer guide",

@@ -25,7 +25,9 @@ SERVICES = ("sagemaker", "s3", "cloudwatch", "logs", "ecr", "iam", "ec2", "cloud
 TOKENS = {"NextToken", "nextToken", "NextMarker", "Marker", "NextContinuationToken"}
 # Calls that name each thing they want; the last yields a position, not a page.
 BOUNDED = {"describe_stacks": "StackName", "describe_subnets": "SubnetIds",
-           "describe_security_groups": "GroupIds", "describe_images": "imageIds"}  # fmt: skip
+           "describe_security_groups": "GroupIds", "describe_images": "imageIds",
+           # The counts by severity are whole on its first page.
+           "describe_image_scan_findings": "imageId"}  # fmt: skip
 OUR_OWN = {"list_images"}  # of sm_launch.images; the service has one of that name too
 
 

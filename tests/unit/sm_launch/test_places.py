@@ -39,6 +39,7 @@ NO_IMAGES = ["--set", "training.image=null", "--set", "endpoint.image=null"]
 # What each command is given; None: it never looks at a place.
 COMMANDS: dict[str, list[str] | None] = {
     "init": None, "completion": None, "images build": None, "images audit": None,
+    "images pin-bases": None,
     "images flash-attn-wheel": None, "estimate": None, "data preview": None,
     "data prepare": [], "data validate": [], "data inspect": [], "data upload": [],
     "train": [], "sweep": [], "deploy": [], "weights": ["m", "a=1"], "transform": ["s3://b/x.csv"],
@@ -46,7 +47,7 @@ COMMANDS: dict[str, list[str] | None] = {
     "compare": ["one", "two", "--data", "rows.jsonl"], "monitor": ["--once"], "alarms": [],
     "dashboard": [], "list": [], "logs": ["m"], "stop": ["m"], "delete": ["m", "--yes"],
     "setup": ["--yes"], "doctor": NO_IMAGES, "gc": ["--dry-run"], "images push": [],
-    "images list": ["--registry", "ecr"],
+    "images list": ["--registry", "ecr"], "images scan": [],
 }  # fmt: skip
 
 
