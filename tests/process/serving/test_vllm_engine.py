@@ -8,14 +8,17 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import time
+from importlib.util import find_spec
 
 import psutil
 import pytest
 import serving_models
 from serving_process import Server
 
-pytest.importorskip("vllm")
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not find_spec("vllm"), reason="vllm is not installed: `make test-vllm`"),
+]
 
 CACHE_BYTES = 32 * 2**20
 CONTEXT = 1_000_000
