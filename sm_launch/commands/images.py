@@ -21,6 +21,11 @@ def images() -> None:
     """Build, push and list the container images."""
 
 
+def _region(config_path: Path, overrides: tuple[str, ...]) -> str | None:
+    """Where ECR is looked for."""
+    return find_workplace(config_path, overrides, "sagemaker").config.aws.region
+
+
 @images.command()
 @_flavor
 @_tag
@@ -156,7 +161,7 @@ def push(
     """Push both images and print by which digest they can be pulled."""
     from sm_launch import images as library
 
-    region = find_workplace(config_path, overrides, "sagemaker").config.aws.region
+    region = _region(config_path, overrides)
     pushed = library.push(flavor, tag, registry=registry, region=region, allow_dirty=allow_dirty)
     if as_json:
         echo_json([asdict(image) for image in pushed])
@@ -187,7 +192,7 @@ def scan(
     from sm_launch import images as library
     from sm_launch.images.scanning import at_least
 
-    region = find_workplace(config_path, overrides, "sagemaker").config.aws.region
+    region = _region(config_path, overrides)
     found = library.scan(flavor, tag, region=region)
     if as_json:
         echo_json(found)
@@ -212,7 +217,7 @@ def list_(
     """List our images, here or in a registry."""
     from sm_launch import images as library
 
-    region = find_workplace(config_path, overrides, "sagemaker").config.aws.region
+    region = _region(config_path, overrides)
     entries = library.list_images(registry=registry, region=region)
     if as_json:
         echo_json(entries)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sm_launch.evaluation.examples import Example, Row
-from sm_launch.evaluation.result import Metrics, Prediction
+from sm_launch.evaluation.result import Metrics, Prediction, TextMetrics
 from sm_launch.evaluation.wire import WireError, excerpt
 
 if TYPE_CHECKING:
@@ -134,8 +134,10 @@ class Task:
         return {"task": self.name, "parameters": self.parameters, "columns": self.columns}
 
     def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
-        """Quality over `predictions`, of which there is at least one."""
-        raise NotImplementedError
+        """Quality over `predictions`, at least one: the statistic of all rows."""
+        import numpy as np
+
+        return TextMetrics(self.statistic(predictions)(np.arange(len(predictions))))
 
     def may_lack(self, name: str) -> bool:
         """Whether a row without the value `name` is one on which it is not known.

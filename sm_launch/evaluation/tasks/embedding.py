@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sm_launch.evaluation.examples import Example, Row, UnusableRow, required_text
-from sm_launch.evaluation.result import Metrics, Prediction, TextMetrics
+from sm_launch.evaluation.result import Prediction
 from sm_launch.evaluation.similarity import cosine, labelled_pairs, retrieval
 from sm_launch.evaluation.task import Statistic, Task, mean_of_values, read_list
 from sm_launch.evaluation.wire import WireError
@@ -123,11 +123,6 @@ class Embedding(Task):
             values = {**p.values, **found.pop(p.text, {})}
             completed.append(replace(p, values=values, vectors=()))
         return completed
-
-    def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
-        import numpy as np
-
-        return TextMetrics(self.statistic(predictions)(np.arange(len(predictions))))
 
     def statistic(self, predictions: Sequence[Prediction]) -> Statistic:
         """By what the predictions hold: those of a report come without the data's columns."""

@@ -12,7 +12,7 @@ from sm_launch.evaluation.examples import Example, Row, UnusableRow, missing, re
 from sm_launch.evaluation.final_answer import check_pattern, same_answer
 from sm_launch.evaluation.likelihood import LOG_LIKELIHOOD, TOKENS, likelihood_statistic
 from sm_launch.evaluation.overlap import Overlap, needs
-from sm_launch.evaluation.result import Metrics, Prediction, TextMetrics
+from sm_launch.evaluation.result import Prediction
 from sm_launch.evaluation.task import Statistic, Task, mean_of_values
 from sm_launch.evaluation.wire import WireError
 
@@ -105,11 +105,6 @@ class TextGeneration(Task):
     @cached_property
     def _overlap(self) -> Overlap:
         return Overlap()
-
-    def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
-        import numpy as np
-
-        return TextMetrics(self.statistic(predictions)(np.arange(len(predictions))))
 
     def statistic(self, predictions: Sequence[Prediction]) -> Statistic:
         """Means of the rows' values, BLEU and chrF of all rows as one text.

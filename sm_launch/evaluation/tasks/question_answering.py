@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from sm_launch.evaluation.examples import Example, Row, UnusableRow, missing, required_text
-from sm_launch.evaluation.result import Metrics, Prediction, TextMetrics
+from sm_launch.evaluation.result import Prediction
 from sm_launch.evaluation.task import Statistic, Task, mean_of_values
 from sm_launch.evaluation.wire import WireError
 
@@ -74,11 +74,6 @@ class QuestionAnswering(Task):
         kind = HAS_ANSWER if prediction.references else NO_ANSWER
         parts = {f"{kind}_exact": values["exact_match"], f"{kind}_f1": values["f1"]}
         return replace(prediction, values=values | parts)
-
-    def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
-        import numpy as np
-
-        return TextMetrics(self.statistic(predictions)(np.arange(len(predictions))))
 
     def statistic(self, predictions: Sequence[Prediction]) -> Statistic:
         """Means of all questions and, where there are both kinds, of those with an answer alone."""

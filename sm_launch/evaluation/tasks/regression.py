@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sm_launch.evaluation.examples import Example, Row, UnusableRow
-from sm_launch.evaluation.result import Metrics, Prediction, TextMetrics
+from sm_launch.evaluation.result import Prediction
 from sm_launch.evaluation.task import Statistic, Task
 from sm_launch.evaluation.tasks.classification import text_example
 from sm_launch.evaluation.tasks.single_score import check_no_classes, read_score
@@ -56,11 +56,6 @@ class TextRegression(Task):
 
     def check_first(self, answers: Sequence[Any], golds: Collection[str]) -> None:
         check_no_classes(answers, self.name)
-
-    def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
-        import numpy as np
-
-        return TextMetrics(self.statistic(predictions)(np.arange(len(predictions))))
 
     def statistic(self, predictions: Sequence[Prediction]) -> Statistic:
         import numpy as np

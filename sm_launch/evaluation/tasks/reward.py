@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from sm_launch.evaluation.examples import Example, Row, UnusableRow, missing
-from sm_launch.evaluation.result import Metrics, Prediction, TextMetrics
+from sm_launch.evaluation.result import Prediction
 from sm_launch.evaluation.task import Statistic, Task, mean_of_values, read_list
 from sm_launch.evaluation.tasks.single_score import check_no_classes, read_score
 
@@ -91,11 +91,6 @@ class Reward(Task):
 
     def check_first(self, answers: Sequence[Any], golds: Collection[str]) -> None:
         check_no_classes(itertools.chain.from_iterable(answers), self.name)
-
-    def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
-        import numpy as np
-
-        return TextMetrics(self.statistic(predictions)(np.arange(len(predictions))))
 
     def statistic(self, predictions: Sequence[Prediction]) -> Statistic:
         return mean_of_values(predictions)

@@ -88,6 +88,15 @@ def scores(job: Any, method: str) -> dict[str, float]:
     }
 
 
+def train(job: Any, processes: int) -> None:
+    """Several processes are started by `train` alone."""
+    if processes == 1:
+        job.train_here()
+        return
+    code, output = job.train()
+    assert code == 0, output
+
+
 @pytest.mark.parametrize("method", ROWS)
 def test_scores_do_not_depend_on_how_rows_are_batched_or_shared(
     method: str, session_job: Callable[..., Any], encoders: dict[str, Path]
@@ -105,11 +114,7 @@ def test_scores_do_not_depend_on_how_rows_are_batched_or_shared(
         if method != "embedding":  # which knows no order by length
             settings["train_sampling_strategy"] = strategy
         job = session_job(settings, **channels, model=trained.model)
-        if processes == 1:
-            job.train_here()
-        else:
-            code, output = job.train()
-            assert code == 0, output
+        train(job, processes)
         found.append(scores(job, method))
     # It has learnt: scores of other rows would be those of guessing.
     assert found[0].get("test_f1", 1.0) > 0.5
@@ -143,11 +148,7 @@ def test_scores_of_language_models_count_rows_and_tokens_not_batches(
         told = {"per_device_eval_batch_size": batch, "num_processes": processes}
         channels = {"train": rows[:4], "validation": rows[:9], "test": rows}
         job = session_job(settings | told, **channels, model=decoder)
-        if processes == 1:
-            job.train_here()
-        else:
-            code, output = job.train()
-            assert code == 0, output
+        train(job, processes)
         found.append(scores(job, method))
         # Tokens are those of training; CPO and ORPO take the mean of all logits, of padding too.
         skipped = [name for name in found[-1] if name.endswith("num_tokens")]
