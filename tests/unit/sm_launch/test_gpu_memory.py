@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sm_launch.estimate import memory
+from sm_launch.job.estimate import memory
 
 SIZE = 7e9
 

@@ -13,8 +13,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from sm_launch import streaming
-from sm_launch.chat import Conversation
 from sm_launch.errors import LaunchError
+from sm_launch.hosting.chat import Conversation
 from sm_launch.sessions.aws import AwsSession
 
 CHAT = [
