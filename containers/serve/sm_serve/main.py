@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import uvicorn
 
+from sm_serve import renewal
 from sm_serve.compat import start_compatibly
 from sm_serve.config import Settings, load_settings
 from sm_serve.connections import Waiting, most_connections
@@ -58,7 +59,7 @@ class Server(uvicorn.Server):
         """Listens first and loads then, so that /ping answers 503 in the meantime."""
         await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
-        self._service.start(on_failure=self._stop)
+        self._service.start(on_failure=self._stop, on_broken=renewal.hand_on)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """On the first SIGTERM or SIGINT drain, on the second end at once."""
@@ -159,6 +160,14 @@ def bind(settings: Settings) -> socket.socket:
     return listener
 
 
+def take_over(descriptor: int) -> socket.socket | None:
+    """The listening socket of the server before, which began anew as this one."""
+    if descriptor < 0:
+        return None
+    os.set_inheritable(descriptor, False)
+    return socket.socket(fileno=descriptor)
+
+
 def main() -> int:
     """Runs the server; the exit code is 0 after a signal and 1 when it could not start."""
     start_compatibly()
@@ -168,9 +177,10 @@ def main() -> int:
         ensure_temporary_directory()
         for line in unheeded(os.environ, settings):
             logger.warning("%s", line)
-        service = Service(settings)
+        service = Service(settings, renewal.received(os.environ))
         service.check()
-        listener = bind(settings)
+        listener = take_over(service.handed.listener) or bind(settings)
+        service.handed.listener = listener.fileno()
         if "OMP_WAIT_POLICY" not in os.environ:
             os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)  # read when torch is loaded
     except StartupError as error:
