@@ -28,7 +28,11 @@ print(
     json.dumps(
         {
             "python": platform.python_version(),
-            "versions": {each.name: each.version for each in found if each.name in NAMED},
+            "versions": {
+                name: each.version
+                for each in found
+                if (name := each.name.replace("_", "-")) in NAMED
+            },
             "packages": len(found),
             "megabytes": round(total / MEGABYTE),
             "largest_megabytes": {name: round(sizes[name]) for name in largest},
