@@ -11,7 +11,7 @@ import socket
 import sys
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 
@@ -41,8 +41,9 @@ KEEP_ALIVE_SECONDS = 75
 """How long a connection may ask for nothing."""
 LATE_REQUEST_SECONDS = 0.3
 """How long connections may take to send a request after the last were accepted."""
-FIRST_REQUEST_SECONDS = 1.5
-"""The same for those that have sent none yet: on a busy machine a client is slow to."""
+SLOW_REQUEST_SECONDS = 1.5
+"""The same for those that have sent none yet, and how soon after an answer a client in a loop sends
+its next one: on a busy machine it is slow to."""
 
 
 class Server(uvicorn.Server):
@@ -93,13 +94,16 @@ class Server(uvicorn.Server):
                     await self._loop.connect_accepted_socket(self._protocol, connection)
         began = self._loop.time()
         await asyncio.sleep(LATE_REQUEST_SECONDS)
-        while self._anybody_silent() and self._loop.time() - began < FIRST_REQUEST_SECONDS:
+        while self._anybody_sends() and self._loop.time() - began < SLOW_REQUEST_SECONDS:
             await asyncio.sleep(0.02)
 
-    def _anybody_silent(self) -> bool:
-        """Whether a connection has not sent its first request yet."""
-        connections = self.server_state.connections
-        return any(getattr(connection, "cycle", None) is None for connection in connections)
+    def _anybody_sends(self) -> bool:
+        """Whether a request may be on its way: a client's first, or the next of one in a loop."""
+        lately = self._loop.time() - SLOW_REQUEST_SECONDS
+        connections = cast("set[HttpProtocol]", self.server_state.connections)
+        return any(
+            connection.cycle is None or connection.answered > lately for connection in connections
+        )
 
     def _protocol(self) -> asyncio.Protocol:
         protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]

@@ -5,7 +5,7 @@ import json
 import math
 
 import pytest
-from serving_models import encoder
+from serving_models import embedding_model, encoder
 
 pytestmark = pytest.mark.slow
 
@@ -14,13 +14,16 @@ PARAMETERS = {"max_new_tokens": 4}
 
 @pytest.fixture(scope="module")
 def embedder(pool):
-    return pool.server("embedder", pool.model("embedder", lambda p: encoder(p, "BertModel", ["a"])))
+    return pool.server(pool.model("embedder", embedding_model))
+
+
+def make_cross_encoder(path):
+    return encoder(path, "BertForSequenceClassification", ["a"])
 
 
 @pytest.fixture(scope="module")
 def cross_encoder(pool):
-    make = lambda p: encoder(p, "BertForSequenceClassification", ["a"])  # noqa: E731
-    return pool.server("cross-encoder", pool.model("cross-encoder", make))
+    return pool.server(pool.model("cross-encoder", make_cross_encoder))
 
 
 def post(server, path, body, status=200, **headers):
@@ -112,7 +115,7 @@ def test_reranking_equals_the_cross_encoder(cross_encoder, pool):
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    path = pool.model("cross-encoder", lambda p: p)
+    path = pool.model("cross-encoder", make_cross_encoder)
     tokenizer = AutoTokenizer.from_pretrained(path)
     model = AutoModelForSequenceClassification.from_pretrained(path)
     texts = ["good movie", "bad plot", "the acting was great"]

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 import sm_train.metrics
 import sm_train.rewards
-import sm_train.spans
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation import LatencyPlan, evaluate_endpoint, make_task
 from sm_launch.evaluation.entities import answered_spans, spans
@@ -165,9 +164,12 @@ def squad_f1(gold: str, given_answer: str) -> float:
 ANSWER = st.sampled_from(["", "the", "The.", "?", "a cat", "cat", "the cat sat", "Paris, France"])
 
 
+@pytest.mark.slow  # imports torch
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(ANSWER, st.lists(ANSWER.filter(bool), max_size=3)), min_size=1))
 def test_answers_are_scored_as_squad_2_does(rows: list[tuple[str, list[str]]]):
+    import sm_train.spans
+
     task = make_task("question-answering")
     found = []
     for index, (given_answer, answers) in enumerate(rows):

@@ -180,6 +180,7 @@ def test_other_rows_are_not_compared():
         compare(some(10, 0.9), [Prediction(0, "other", "a", "a")] * 1, CLASSIFY)
 
 
+@pytest.mark.slow
 def test_comparison_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     from sm_launch import cli
     from sm_launch.evaluation.store import write_predictions
