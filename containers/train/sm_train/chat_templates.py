@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _CHECKED_ROWS = 100
 _SUFFIXES = (".jinja", ".j2")
+_END_TEXTS = ("sft", "dpo", "kto", "orpo", "cpo", "reward")  # the others sample their texts
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # keys beside an answer's content
 
 # OpenAI's ChatML with the marks that assistant_only_loss needs; the end mark belongs to the answer.
 CHATML = (
@@ -100,6 +102,8 @@ def settle_chat_template(job: Job, tokenizer: Any) -> None:
         if generates:
             job.new_tokens.ids.extend(added)
     chats = [row for row in job.data.train if is_conversational(row)]
+    if len(chats) < len(job.data.train):
+        _check_texts_end(job, tokenizer)
     if not chats:
         return
     if not tokenizer.chat_template:
@@ -114,7 +118,23 @@ def settle_chat_template(job: Job, tokenizer: Any) -> None:
         _check_assistant_marks(tokenizer)
     for messages in conversations(chats[0])[:1] if generates else ():
         stops = base_stops(job, own_end)
-        settle_end_of_turn(job, tokenizer, stops, messages, **_options(chats[0]))
+        settle_end_of_turn(job, tokenizer, stops, messages, **template_options(chats[0]))
+
+
+def _check_texts_end(job: Job, tokenizer: Any) -> None:
+    """Text ends with the tokenizer's end of sequence, which a few tokenizers do not have."""
+    method = job.config.method.name
+    ends = tokenizer.eos_token or job.config.training.get("eos_token")
+    if ends or method not in _END_TEXTS or "input_ids" in job.data.train[0]:
+        return
+    known = [token for token in tokenizer.all_special_tokens if token != tokenizer.unk_token]
+    named = "eos_token in the base model's tokenizer_config.json"
+    raise UserError(
+        "the tokenizer names no end of sequence, so the model would never learn to stop",
+        field="eos_token",
+        fix=f"set {'eos_token' if method == 'sft' else named} to a token of its own"
+        + (f", such as {known[0]}" if known else ""),
+    )
 
 
 def _check_token(tokenizer: Any, field: str, token: Any) -> None:
@@ -167,11 +187,13 @@ def _examples() -> list[str]:
 def _try(job: Job, tokenizer: Any) -> None:
     from jinja2 import TemplateError
 
+    hidden = 0
     for split in ("train", "validation", "test"):
         for number, row in enumerate(islice(job.data.split(split) or (), _CHECKED_ROWS), 1):
             try:
                 for messages in conversations(row):
-                    _render(tokenizer, messages, row)
+                    text = _render(tokenizer, messages, row)
+                    hidden += split == "train" and _hides_thought(messages, text)
             except (TemplateError, TypeError, ValueError, KeyError) as error:
                 raise UserError(
                     f"refuses conversation {number} of {split}: {shorten(str(error), 300)}",
@@ -179,6 +201,22 @@ def _try(job: Job, tokenizer: Any) -> None:
                     value=job.config.job.chat_template,
                     fix="change the messages to what the template takes, or set another template",
                 ) from error
+    if hidden and job.is_main and not job.config.training.get("assistant_only_loss"):
+        from sm_train.callbacks import print_line
+
+        print_line(
+            f"warning: the chat template leaves out the thought before the answer in {hidden} of "
+            f"the first {min(_CHECKED_ROWS, len(job.data.train))} rows, so it is not learnt"
+        )
+
+
+def _hides_thought(messages: list[dict[str, Any]], text: str) -> bool:
+    """Whether the last answer comes with a thought, in it or beside it, that is not rendered."""
+    last = messages[-1]
+    beside = next((last[name] for name in _THOUGHTS if isinstance(last.get(name), str)), "")
+    before, closed, _ = str(last["content"]).rpartition("</think>")
+    thought = (before.rpartition("<think>")[2] if closed else beside).strip()
+    return last["role"] == "assistant" and bool(thought) and thought not in text
 
 
 def conversations(row: dict[str, Any]) -> list[list[dict[str, Any]]]:
@@ -192,16 +230,18 @@ def conversations(row: dict[str, Any]) -> list[list[dict[str, Any]]]:
     return [prompt + answer for answer in answers] or [prompt]
 
 
-def _render(tokenizer: Any, messages: list[dict[str, Any]], row: dict[str, Any]) -> None:
-    tokenizer.apply_chat_template(
-        messages,
-        tokenize=False,
-        add_generation_prompt=messages[-1]["role"] != "assistant",
-        **_options(row),
+def _render(tokenizer: Any, messages: list[dict[str, Any]], row: dict[str, Any]) -> str:
+    return str(
+        tokenizer.apply_chat_template(
+            messages,
+            tokenize=False,
+            add_generation_prompt=messages[-1]["role"] != "assistant",
+            **template_options(row),
+        )
     )
 
 
-def _options(row: dict[str, Any]) -> dict[str, Any]:
+def template_options(row: dict[str, Any]) -> dict[str, Any]:
     """What else a conversation is rendered with."""
     return {"tools": row.get("tools"), **(row.get("chat_template_kwargs") or {})}
 

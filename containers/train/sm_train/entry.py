@@ -38,12 +38,11 @@ from sm_train.fingerprint import settle
 from sm_train.job import TOKENISED, Job
 from sm_train.launch import is_worker, launch_workers, process_count
 from sm_train.memory import (
-    HALVINGS,
-    can_shrink,
-    halvings,
+    follow_note,
     is_out_of_memory,
     note_for_launcher,
     out_of_memory_message,
+    retry,
     set_mark,
     start_again,
 )
@@ -132,13 +131,14 @@ def run(paths: Paths, stop: StopRequest, started: float) -> None:
     try:
         config.method.train(job)
     except Exception as error:
-        if not (is_out_of_memory(error) and can_shrink(config)):
+        chosen = retry(config, error)
+        if chosen is None:
             raise
-        sys.stderr.write(f"out of memory ({error}); trying again with a smaller batch\n")
+        sys.stderr.write(f"out of memory ({error}); trying again {chosen.said}\n")
         if is_worker():
-            note_for_launcher()
+            note_for_launcher(chosen)
             leave(EXIT_FAILED)
-        start_again()
+        start_again(chosen)
 
 
 def _discard_what_is_damaged(paths: Paths) -> None:
@@ -152,7 +152,7 @@ def _discard_what_is_damaged(paths: Paths) -> None:
 def _launch(
     paths: Paths, config: Config, cluster: Cluster, processes: int, stop: StopRequest
 ) -> None:
-    """Worker processes; once more with a smaller batch when their memory did not suffice."""
+    """Worker processes; once more, with what takes less, when their memory did not suffice."""
     mark = paths.failure.with_name("out_of_memory")
     mark.parent.mkdir(parents=True, exist_ok=True)
     while True:
@@ -161,11 +161,9 @@ def _launch(
             launch_workers(cluster, processes, stop)
             return
         except WorkerFailedError:
-            if not mark.exists() or len(cluster.hosts) > 1:
+            if len(cluster.hosts) > 1 or not follow_note(mark):
                 raise
-            mark.unlink()
             paths.failure.unlink(missing_ok=True)  # the other workers' view of it
-            os.environ[HALVINGS] = str(halvings() + 1)
 
 
 def _disk_need(config: Config, source: str) -> int:

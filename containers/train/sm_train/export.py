@@ -14,6 +14,7 @@ from sm_train.asking import identity_of_test
 from sm_train.callbacks import print_line
 from sm_train.checkpoints import WEIGHT_TYPES, stored_type
 from sm_train.errors import UserError
+from sm_train.generation_prompt import settle_generation_prompt
 from sm_train.job import Job
 from sm_train.lora import is_quantised, tied_names
 from sm_train.merging import cast, merge, narrowed
@@ -41,6 +42,7 @@ def export(job: Job, trainer: Any, tokenizer: Any, results: dict[str, float]) ->
     # Without its autocast: what is compared and written is the weights' own, not rounded by it.
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     summary = _summary(job, trainer, results)
+    settle_generation_prompt(job, tokenizer)
     with staged(job.paths.model) as folder:
         _save_weights(job, model, tokenizer, folder, weights)
         tokenizer.save_pretrained(folder)
@@ -57,7 +59,7 @@ def export(job: Job, trainer: Any, tokenizer: Any, results: dict[str, float]) ->
 def _save_weights(job: Job, model: Any, tokenizer: Any, target: Path, weights: Any) -> None:
     """`weights`: the whole state, where the model itself holds only this process's shards."""
     options, kind = job.config.model, job.config.job.export
-    dtype = _artefact_type(job, model)
+    dtype = artefact_type(job, model)
     if not options.use_peft:
         _save_whole(model, target, weights, dtype)
         return
@@ -81,7 +83,7 @@ def _save_weights(job: Job, model: Any, tokenizer: Any, target: Path, weights: A
         shutil.rmtree(adapter)
 
 
-def _artefact_type(job: Job, model: Any) -> Any:
+def artefact_type(job: Job, model: Any) -> Any:
     """The base model's own type, unless `dtype` names another: training may need a wider one."""
     import torch
 

@@ -8,17 +8,16 @@ mean is made of.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-_LOSS, _NLL, _REST = "loss", "eval_nll_loss", "loss of rows"
-Weigh = Callable[[Mapping[str, Any]], float]
+LOSS, _NLL, _REST = "loss", "eval_nll_loss", "loss of rows"
 
 
 @dataclass(frozen=True)
-class _Kind:
+class Kind:
     """How a trainer's batches are made."""
 
     sequences: int
@@ -29,30 +28,23 @@ class _Kind:
     """Means over tokens: to which of a row's sequences their tokens belong."""
 
 
-_PAIR = {"entropy": (0, 1), "mean_token_accuracy": (0,), "logits/chosen": (0,)}
-_KINDS = {
-    "sft": _Kind(1, "labels", dict.fromkeys((_LOSS, "entropy", "mean_token_accuracy"), (0,))),
-    "dpo": _Kind(2, "completion_mask", {**_PAIR, "logits/rejected": (1,)}),
-    "reward": _Kind(2),
-    "cpo": _Kind(1, "chosen_labels", {_NLL: (0,)}),
-    "orpo": _Kind(1, "chosen_attention_mask", {_NLL: (0,)}),
+_LEAST = ("min_reward", "clip_ratio/low_min", "sampling/importance_sampling_ratio/min")
+_MOST = ("max_reward", "clip_ratio/high_max", "sampling/importance_sampling_ratio/max")
+_LENGTHS = ("completions/{}_length", "completions/{}_terminated_length")
+_EXTREMES = {
+    **dict.fromkeys((*_LEAST, *(name.format("min") for name in _LENGTHS)), min),
+    **dict.fromkeys((*_MOST, *(name.format("max") for name in _LENGTHS)), max),
+    "sampling/sampling_logp_difference/max": max,
 }
-"""Not those whose loss compares the rows of a batch, nor those that sample answers."""
-_EXTREMES = {"min_reward": min, "max_reward": max}
 
 
-def score_by_rows(trainer: Any, method: str) -> None:
-    """Let a trainer of TRL weigh what it measures on held-out rows; leaves other trainers alone."""
-    if method in _KINDS:
-        _Scores(trainer, _KINDS[method]).install()
-
-
-class _Scores:
+class Scores:
     """What is measured in one evaluation, batch by batch."""
 
-    def __init__(self, trainer: Any, kind: _Kind) -> None:
+    def __init__(self, trainer: Any, kind: Kind) -> None:
         self._trainer = trainer
         self._kind = kind
+        self._last_rows = 0  # of all processes in the last batch, where it is not full
         self._batches: list[tuple[dict[str, float], dict[str, float]]] = []
         self._measuring = False
 
@@ -68,35 +60,53 @@ class _Scores:
         """None while rows are measured: a loss is then the mean of this process's own batch."""
         return None if self._measuring else self._items(*arguments, **named)
 
-    def step(self, model: Any, inputs: dict[str, Any], *rest: Any, **named: Any) -> Any:
+    def step(self, model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
         """One batch, without the rows that only fill it up."""
-        inputs, real = self._without_filling(inputs)
-        weights = self._weights(inputs, real)
         self._kept().clear()
+        own, real = self._own(inputs)
+        weights = self._weights(own, real)
         with self._alone():
-            found = self._step(model, inputs, *rest, **named)
+            found = self._step(model, own, *rest, **named)
         values = {name: listed[-1] for name, listed in self._kept().items() if listed}
-        values[_LOSS] = float(found[0].mean())
+        values[LOSS] = float(found[0].mean())
         if _NLL in values:
-            values[_REST] = values.pop(_LOSS) - self._nll_share() * values[_NLL]
+            values[_REST] = values.pop(LOSS) - self._nll_share() * values[_NLL]
         self._batches.append((values, weights))
         return found
 
-    def loop(self, *arguments: Any, **named: Any) -> Any:
+    def loop(self, dataloader: Any, *arguments: Any, **named: Any) -> Any:
         """An evaluation, whose figures are put together from all processes at its end."""
         from accelerate.utils import gather_object
 
         self._batches.clear()
-        output = self._loop(*arguments, **named)
-        together = weighed(gather_object(list(self._batches)))
-        if _NLL in together:
-            together[_LOSS] = together.pop(_REST) + self._nll_share() * together[_NLL]
+        self._begin(dataloader)
+        output = self._loop(dataloader, *arguments, **named)
+        together = self._settled(weighed(gather_object(list(self._batches))))
         prefix = named.get("metric_key_prefix", "eval")
-        if f"{prefix}_{_LOSS}" in output.metrics:
-            output.metrics[f"{prefix}_{_LOSS}"] = together[_LOSS]
+        if f"{prefix}_{LOSS}" in output.metrics:
+            output.metrics[f"{prefix}_{LOSS}"] = together[LOSS]
         kept = self._kept()
-        kept.update({name: [value] for name, value in together.items() if name != _LOSS})
+        kept.update({name: [value] for name, value in together.items() if name != LOSS})
         return output
+
+    def _begin(self, dataloader: Any) -> None:
+        """See how many rows the last batch has; accelerate counts those of the data set alone."""
+        rows = len(dataloader.dataset) * self._repeats()
+        self._last_rows = rows % (getattr(dataloader, "total_batch_size", 0) or rows or 1)
+
+    def _repeats(self) -> int:
+        """How often each row comes."""
+        return 1
+
+    def _own(self, inputs: Any) -> tuple[dict[str, Any], int]:
+        """What this process measures of a batch, and how many rows that are not filling."""
+        return self._without_filling(inputs)
+
+    def _settled(self, together: dict[str, float]) -> dict[str, float]:
+        """The figures of all rows, with those that follow from others."""
+        if _NLL in together:
+            together[LOSS] = together.pop(_REST) + self._nll_share() * together[_NLL]
+        return together
 
     def _nll_share(self) -> float:
         """How much of the chosen answers' loss, a mean of tokens, is in the loss."""
@@ -110,37 +120,44 @@ class _Scores:
     def _without_filling(self, inputs: dict[str, Any]) -> tuple[dict[str, Any], int]:
         """The batch's own rows, but one at least, and how many they are."""
         rows = _length(inputs) // self._kind.sequences
-        state = self._trainer.accelerator.gradient_state
-        if self._trainer.args.world_size == 1 or not state.end_of_dataloader or state.remainder < 1:
+        if self._trainer.args.world_size == 1 or not self._in_short_batch():
             return inputs, rows
         before = self._trainer.accelerator.process_index * rows
-        real = min(max(state.remainder - before, 0), rows)
+        real = min(max(self._last_rows - before, 0), rows)
         sequences, own = self._kind.sequences * rows, max(real, 1)
         return {name: _first(value, sequences, rows, own) for name, value in inputs.items()}, real
+
+    def _in_short_batch(self) -> bool:
+        state = self._trainer.accelerator.gradient_state
+        return bool(self._last_rows and state.end_of_dataloader)
 
     def _weights(self, inputs: Mapping[str, Any], real: int) -> dict[str, float]:
         """What each mean of tokens is made of; `rows` goes for all others."""
         weights = {"rows": float(real)}
         if not self._kind.of_tokens:
             return weights
-        mask = inputs[self._kind.mask][..., 1:]
-        learnt = (mask != -100) if self._kind.mask.endswith("labels") else mask
-        counts = [float(part.sum()) for part in learnt.chunk(self._kind.sequences)]
+        counts = [float(part.sum()) for part in self._learnt(inputs).chunk(self._kind.sequences)]
         for name, places in self._kind.of_tokens.items():
             weights[name] = sum(counts[place] for place in places) if real else 0.0
         return weights
+
+    def _learnt(self, inputs: Mapping[str, Any]) -> Any:
+        """Of each sequence, which of the tokens that follow another one are learnt."""
+        mask = inputs[self._kind.mask][..., 1:]
+        return (mask != -100) if self._kind.mask.endswith("labels") else mask
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """What is measured is that of this process: the others' is added at the end."""
         accelerator = self._trainer.accelerator
-        accelerator.gather = accelerator.gather_for_metrics = lambda value, *_, **__: value
+        own = lambda value, *_, **__: value  # noqa: E731 - stands in for three methods
+        accelerator.gather = accelerator.gather_for_metrics = accelerator.reduce = own
         self._measuring = True
         try:
             yield
         finally:
             self._measuring = False
-            del accelerator.gather, accelerator.gather_for_metrics
+            del accelerator.gather, accelerator.gather_for_metrics, accelerator.reduce
 
 
 def _length(inputs: Mapping[str, Any]) -> int:

@@ -37,7 +37,7 @@ def merge(model: Any, tokenizer: Any, dtype: Any, export: str, keep: Keep | None
     from sm_train.callbacks import print_line
 
     model.eval()
-    difference = _check_answers(model, tokenizer, export)
+    difference = check_merge(model, tokenizer, export)
     for layer in _tuned_layers(model):
         own = _floating(layer.get_base_layer())
         for parameter in own:
@@ -98,20 +98,23 @@ def _tuned_layers(model: Any) -> list[Any]:
     return [part for part in model.modules() if isinstance(part, BaseTunerLayer)]
 
 
-def _check_answers(model: Any, tokenizer: Any, export: str) -> float:
-    """The largest change of a logit when every layer is merged. UserError where it is too large."""
+def check_merge(model: Any, tokenizer: Any, export: str) -> float:
+    """The largest change of a logit when every layer is merged, which none stays.
+
+    Raises UserError where it is too large.
+    """
     sample = tokenizer(_SAMPLE, return_tensors="pt")
     sample = {key: value.to(model.device) for key, value in sample.items()}
     loaded = str(next(model.get_base_model().parameters()).dtype).removeprefix("torch.")
     tolerance, least = _TOLERANCE.get(loaded, 0.01), _LEAST_LOGIT
-    _use_plain_attention(model.get_base_model())
-    try:
-        before, after = (_logits(model, sample, merged=merged) for merged in (False, True))
-    except (RuntimeError, TypeError, ValueError):  # a model that insists on its weights' type
-        before, after = (
-            _logits(model, sample, merged=merged, widen=False) for merged in (False, True)
-        )
-        tolerance, least = tolerance * _ROUGHER, 1.0
+    with _plain_attention(model.get_base_model()):
+        try:
+            before, after = (_logits(model, sample, merged=merged) for merged in (False, True))
+        except (RuntimeError, TypeError, ValueError):  # a model that insists on its weights' type
+            before, after = (
+                _logits(model, sample, merged=merged, widen=False) for merged in (False, True)
+            )
+            tolerance, least = tolerance * _ROUGHER, 1.0
     difference, largest = float((before - after).abs().max()), float(before.abs().max())
     if not difference <= tolerance * max(least, largest):
         raise UserError(
@@ -124,14 +127,21 @@ def _check_answers(model: Any, tokenizer: Any, export: str) -> float:
     return difference
 
 
-def _use_plain_attention(base: Any) -> None:
+@contextmanager
+def _plain_attention(base: Any) -> Iterator[None]:
     """FlashAttention takes half precision alone, and would round what is compared."""
-    if "flash" not in str(getattr(base.config, "_attn_implementation", "")):
+    chosen = str(getattr(base.config, "_attn_implementation", ""))
+    if "flash" not in chosen:
+        yield
         return
     try:
         base.set_attn_implementation("sdpa")
     except ValueError:
         base.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        base.set_attn_implementation(chosen)
 
 
 def _logits(model: Any, sample: dict[str, Any], *, merged: bool, widen: bool = True) -> Any:

@@ -15,6 +15,7 @@ from sm_train.config import Config
 from sm_train.contract import Paths
 from sm_train.end_of_turn import taught_by_lora, teach
 from sm_train.errors import StoppedBySignalError, UserError, shorten
+from sm_train.generation_prompt import as_made, learns_answers
 from sm_train.job import Job
 from sm_train.lora import check_lora_targets, check_mergeable, is_quantised, lora_targets
 
@@ -154,6 +155,8 @@ def load_tokenizer(job: Job) -> Any:
     )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if learns_answers(job):
+        tokenizer.chat_template = as_made(tokenizer.chat_template)
     settle_chat_template(job, tokenizer)
     return tokenizer
 

@@ -55,7 +55,7 @@ def merge_anew(job: Job, model: Any, tokenizer: Any, adapter: Path, dtype: Any) 
     """
     options = job.config.model
     with tempfile.TemporaryDirectory() as described:
-        architecture = _describe(model.get_base_model(), tokenizer, Path(described))
+        architecture = describe(model.get_base_model(), tokenizer, Path(described))
         plan = Plan(
             source=job.model_source,
             revision=options.model_revision,
@@ -74,7 +74,7 @@ def merge_anew(job: Job, model: Any, tokenizer: Any, adapter: Path, dtype: Any) 
         _run(path)
 
 
-def _describe(base: Any, tokenizer: Any, folder: Path) -> str:
+def describe(base: Any, tokenizer: Any, folder: Path) -> str:
     """What the base model's files do not say: labels, ends of answers. The class's name."""
     config = copy.deepcopy(base.config)
     if hasattr(config, "quantization_config"):
@@ -138,14 +138,13 @@ def merge_planned(plan: Plan) -> None:
 
 def _base(plan: Plan) -> Any:
     """The base model in the type of its files, which are then mapped and not copied."""
-    import transformers
     from transformers import AutoConfig, GenerationConfig
 
     config = AutoConfig.from_pretrained(plan.described, trust_remote_code=plan.trust_remote_code)
     config.dtype = None
     if plan.rows_before:
         config.get_text_config().vocab_size = plan.rows_before
-    kind = getattr(transformers, plan.architecture, None) or _own_code(plan, config)
+    kind = model_class(plan.architecture, config, plan.source, plan.revision)
     model = kind.from_pretrained(
         plan.source,
         config=config,
@@ -159,13 +158,21 @@ def _base(plan: Plan) -> Any:
     return model
 
 
-def _own_code(plan: Plan, config: Any) -> Any:
-    """The class of a base model that brings its own code."""
+def model_class(architecture: str, config: Any, source: str, revision: str) -> Any:
+    """A model's class by its name, maybe of a base model that brings its own code.
+
+    Raises ValueError for one that is in neither place.
+    """
+    import transformers
     from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
-    places = getattr(config, "auto_map", None) or {}
-    place = next(p for p in places.values() if str(p).endswith(f".{plan.architecture}"))
-    return get_class_from_dynamic_module(place, plan.source, revision=plan.revision)
+    if own := getattr(transformers, architecture, None):
+        return own
+    places = (getattr(config, "auto_map", None) or {}).values()
+    place = next((p for p in places if str(p).endswith(f".{architecture}")), None)
+    if place is None:
+        raise ValueError(f"no class {architecture} in transformers or in the base model's code")
+    return get_class_from_dynamic_module(place, source, revision=revision)
 
 
 class FileBacked:

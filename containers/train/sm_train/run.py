@@ -22,9 +22,16 @@ from sm_train.callbacks import (
 from sm_train.checkpoints import last_complete, seal
 from sm_train.end_of_turn import show_bias
 from sm_train.errors import StoppedBySignalError, UserError
-from sm_train.held_out import score_by_rows
+from sm_train.held_out_kinds import score_by_rows
 from sm_train.job import TOKENISED, Job
-from sm_train.memory import halvings, smaller_batch
+from sm_train.memory import (
+    RECOMPUTE,
+    WHILE_TRAINING,
+    halvings,
+    is_out_of_memory,
+    recomputes,
+    smaller_batch,
+)
 from sm_train.model import mixed_precision, widen_trained
 from sm_train.online import restore_order
 from sm_train.parallelism import parallel_settings
@@ -100,15 +107,27 @@ def _speed(job: Job, on_gpu: bool) -> dict[str, Any]:
 def _recomputation(job: Job, settings: dict[str, Any], on_gpu: bool) -> dict[str, Any]:
     """Activations anew in the backward pass (TRL's default), and how processes share the model.
 
-    On a CPU memory is plenty and time is not, so there it happens only when asked for.
+    It costs time and no result, so it happens only when asked for or where memory wants it: on a
+    GPU that would not hold them, and after a try that ran out of memory.
     """
     former = settings.pop("gradient_checkpointing", None)  # the name that transformers gives up
     asked = settings.get("activation_checkpointing", former)
     trl = job.config.method.training_config.startswith("trl")
-    recompute = (trl and on_gpu) if asked is None else bool(asked)
+    wanted = trl and (recomputes() or (on_gpu and not _keeps_activations(job, settings)))
+    recompute = wanted if asked is None else bool(asked)
     if trl or asked is not None:
         settings["activation_checkpointing"] = recompute
+    if asked is None and recompute:
+        os.environ[RECOMPUTE] = "1"  # for a second try: it is done already
     return parallel_settings(job.config, recompute)
+
+
+def _keeps_activations(job: Job, settings: dict[str, Any]) -> bool:
+    """Several hosts do not start again, where the estimate errs, so they do not try."""
+    from sm_train.activations import fit
+
+    one_host = os.environ.get("WORLD_SIZE", "1") == os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return one_host and fit(job, settings)
 
 
 def _save_strategy(job: Job, settings: dict[str, Any]) -> Any:
@@ -192,6 +211,10 @@ def fit(job: Job, trainer: Any) -> None:
         resume.rewind()
         save_before_leaving(trainer)
         raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            error.add_note(WHILE_TRAINING)
+        raise
 
 
 def _end_training(trainer: Any) -> None:
@@ -250,7 +273,9 @@ def _best_validation(state: Any) -> dict[str, float]:
 def finish(job: Job, trainer: Any, tokenizer: Any, test: Any) -> None:
     """The end of every method: train, score on the test rows, write the model directory."""
     from sm_train.export import export
+    from sm_train.rehearsal import rehearse_export
 
+    rehearse_export(job, trainer, tokenizer)
     fit(job, trainer)
     try:
         job.stop.check("after the last step")

@@ -20,10 +20,7 @@ def staged(target: Path) -> Iterator[Path]:
     After an error, on a full disk too, nothing of it stays; after a kill `discard_half_written`
     removes it. What an earlier run left in `target` is replaced.
     """
-    discard_half_written(target)
-    folder = _aside(target)
-    folder.mkdir(parents=True)
-    try:
+    with scratch(target) as folder:
         yield folder
         for path in folder.rglob("*.safetensors"):
             # safetensors lets the owner alone read its files; the server may be another user.
@@ -32,6 +29,16 @@ def staged(target: Path) -> Iterator[Path]:
             _move_into(folder, target)
         else:
             _swap(folder, target)
+
+
+@contextmanager
+def scratch(target: Path) -> Iterator[Path]:
+    """A folder on the disk of `target`, of which nothing stays. Raises OSError without one."""
+    discard_half_written(target)
+    folder = _aside(target)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -34,6 +34,7 @@ SETTINGS = {
     "report_to": "none",
 }
 LORA = {"use_peft": True, "lora_r": 16, "lora_dropout": 0}
+CONTEXT = 1024  # bytes; gpt-oss's template says much before the first turn
 NewJob = Callable[..., Any]
 
 
@@ -48,7 +49,7 @@ def save_base(folder: Path, *, tied: bool = False, spare_rows: int = 0, known: s
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     tokenizer = tf.PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token="<s>", eos_token="</s>", model_max_length=512
+        tokenizer_object=core, bos_token="<s>", eos_token="</s>", model_max_length=CONTEXT
     )
     if known:
         tokenizer.add_special_tokens({"additional_special_tokens": [known]})
@@ -60,7 +61,7 @@ def save_base(folder: Path, *, tied: bool = False, spare_rows: int = 0, known: s
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=512,
+        max_position_embeddings=CONTEXT,
         bos_token_id=0,
         eos_token_id=1,
         tie_word_embeddings=tied,
@@ -93,10 +94,10 @@ def answer(job: Path) -> tuple[str, str]:
         ({"tied": True}, {"chat_template": "llama3", **LORA}),
         ({"spare_rows": 8, "known": "<end_of_turn>"}, {"chat_template": "gemma", **LORA}),
         ({}, {"chat_template": "cohere"}),
-        ({}, {"chat_template": "gemma3"}),
-        ({}, {"chat_template": "lfm2"}),
+        ({}, {"chat_template": "gptoss"}),
+        ({}, {"chat_template": "deepseek_r1_distill"}),
     ],
-    ids=["full", "lora", "lora-tied", "lora-known", "cohere", "gemma3", "lfm2"],
+    ids=["full", "lora", "lora-tied", "lora-known", "cohere", "gptoss", "deepseek"],
 )
 def test_an_answer_ends_by_itself(
     base: dict[str, Any], settings: dict[str, Any], new_job: NewJob, tmp_path: Path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -215,12 +216,12 @@ def test_a_full_disk_ends_with_a_clear_cause_and_the_last_checkpoint(
     shutil.rmtree(sorted(job.checkpoints.glob("checkpoint-*"), key=step_of)[0])
 
 
-def test_too_little_memory_halves_the_batch_and_doubles_the_accumulation(
+def test_too_little_memory_drops_activations_then_halves_the_batch(
     new_job: NewJob, decoder: Path, tmp_path: Path
 ) -> None:
     code = tmp_path / "code"
     code.mkdir()
-    # As many rows at once as no GPU of this job can hold; the second process has fewer.
+    # As many rows at once as no GPU of this job can hold; the third process has fewer.
     (code / "mine.py").write_text(
         "import torch\n"
         "def greedy(completions, **_):\n"
@@ -242,7 +243,8 @@ def test_too_little_memory_halves_the_batch_and_doubles_the_accumulation(
     job = new_job(settings, train=rows, model=decoder, code=code)
     exit_code, output = job.train()
     assert exit_code == 0, output
-    assert "trying again with a smaller batch" in output
+    tries = re.findall("trying again with (.*)", output)
+    assert tries == ["activations computed anew", "a smaller batch"]
     summary = json.loads((job.path / "output" / "data" / "training_summary.json").read_text())
     assert summary["batch"] == {"per_device": 2, "accumulation": 2, "processes": 1}
 

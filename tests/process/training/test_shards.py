@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from two_ranks import run_in_two
 
 pytestmark = pytest.mark.slow
 
@@ -43,35 +44,6 @@ def tied(tmp_path_factory: pytest.TempPathFactory, tied_decoder: Path) -> Path:
     return folder
 
 
-def train_in_two(job: Any) -> None:
-    """Both ranks, as torchrun would start them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {
-        **os.environ,
-        "SAGEMAKER_BASE_DIR": str(job.path),
-        "OMP_NUM_THREADS": "1",
-        "TORCHELASTIC_RUN_ID": "two",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        **{"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
-    }
-    command = [sys.executable, str(Path(__file__).with_name("gloo_shards.py"))]
-    ranks = [
-        subprocess.Popen(
-            command,
-            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    outputs = [rank.communicate(timeout=500)[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], outputs
-
-
 def test_shards_are_as_exact_as_the_whole(session_job: Callable[..., Any], tied: Path) -> None:
     import torch
     from safetensors.torch import load_file
@@ -80,7 +52,8 @@ def test_shards_are_as_exact_as_the_whole(session_job: Callable[..., Any], tied:
     whole = session_job({**SETTINGS, "per_device_train_batch_size": 4}, train=ROWS, model=tied)
     whole.train_here()
     shards = session_job({**SETTINGS, "parallelism": "fsdp"}, train=ROWS, model=tied)
-    train_in_two(shards)
+    script = Path(__file__).with_name("gloo_shards.py")
+    run_in_two(script, SAGEMAKER_BASE_DIR=str(shards.path))
     # A DPO loss begins at ln 2 where policy and reference answer alike: bfloat16 gave 0.6914.
     assert whole.log[0]["loss"] == pytest.approx(0.693147, abs=1e-5)
     assert shards.log[0]["loss"] == pytest.approx(0.693147, abs=3e-4)
