@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from engine_images import forget
 from local_containers import containers_of, docker
 from local_hub import LocalHub, files_of, running
 
@@ -97,21 +98,32 @@ def test_a_model_of_the_hub_is_deployed_as_it_is(tmp_path, built, classifier_dir
         time.sleep(0.2)
 
 
-def test_a_pushed_image_can_be_pulled_by_its_digest_and_runs(built):
+@pytest.fixture
+def tag(built):
+    """The built images under a tag that no registry has yet: a tag is written once."""
+    made = f"pushed-{time.time_ns()}"
+    for name in built:
+        docker("tag", f"{name}:local-mode-cpu", f"{name}:{made}-cpu")
+    yield made
+    forget(f":{made}-")
+
+
+def test_a_pushed_image_can_be_pulled_by_its_digest_and_runs(tag):
     host, _, port = REGISTRY.partition(":")
     with socket.socket() as probe:
         if probe.connect_ex((host, int(port))):
             pytest.skip(f"no registry answers at {REGISTRY} (.ci/docker-engine starts one)")
-    command = [PROGRAM, "images", "push", "--tag", "local-mode", "--registry", REGISTRY,
+    command = [PROGRAM, "images", "push", "--tag", tag, "--registry", REGISTRY,
                "--allow-dirty", "--json"]  # fmt: skip
-    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
     pushed = json.loads(answer.stdout)
     assert [each["name"] for each in pushed] == ["sm-train", "sm-serve"]
     listing = [PROGRAM, "images", "list", "--registry", REGISTRY, "--json"]
     entries = json.loads(subprocess.run(listing, capture_output=True, check=True).stdout)
     for image in pushed:
         digest = image["digest"]
-        assert [each for each in entries if each["tag"] == "local-mode-cpu"
+        assert [each for each in entries if each["tag"] == f"{tag}-cpu"
                 and each["digest"] == digest.partition("@")[2]]  # fmt: skip
         docker("rmi", image["uri"])
         docker("pull", "--quiet", digest)
