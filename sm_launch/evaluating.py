@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sm_launch import __version__, artefacts, endpoints, evaluation, report
-from sm_launch.aws_clients import clients_for
+from sm_launch.aws_clients import clients_for, raw_data_clients
 from sm_launch.config import JobConfig
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation.judge import Judge
@@ -72,7 +72,7 @@ def run(open_place: Callable[[], Workplace], config: JobConfig, request: Request
     _check(request)
     with ExitStack() as stack:
         held_out = _held_out(config, request.data)
-        clients = clients_for(config.aws)
+        clients = raw_data_clients(config.aws)
         fetch = functools.partial(evaluation.fetch_any, stack=stack, clients=clients)
         source = fetch(held_out)
         rows = evaluation.read_rows(source)

@@ -41,7 +41,7 @@ def estimate(
             fix="give the number of parameters, such as --parameters 7e9",
         )
     settings = {"method": config.training.method, **config.training.hyperparameters}
-    needed = estimates.memory(count, settings)
+    needed = estimates.memory(count, settings, estimates.other_models(config))
     instance = estimates.suggest(needed.total_gib)
     priced = estimates.cost(config)
     if as_json:
