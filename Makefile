@@ -11,6 +11,8 @@ TORCH_INDEX_URL ?= https://download.pytorch.org/whl/cpu
 PYTEST_ARGS ?=
 # Test files run side by side, slow ones first; one file's tests stay together.
 TEST_WORKERS ?= $(shell nproc 2>/dev/null | awk '{print ($$1 < 4) ? $$1 : 4}' || echo 1)
+# Where `make test-gpu-build` writes what it found.
+GPU_RESULT ?= benchmarks/results/gpu_images.json
 FLAVOR ?= cpu
 TAG ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 
@@ -43,7 +45,7 @@ test-vllm: .venv-vllm/.installed ## The engine of vLLM for real, by its CPU buil
 		tests/process/serving/test_vllm_engine.py $(PYTEST_ARGS)
 
 test-gpu-build: setup-dev ## Build both GPU images on plain Debian and run in them what needs no GPU
-	TEST_GPU_BUILD=1 $(BIN)/python -m pytest tests/local_mode/test_gpu_build.py $(PYTEST_ARGS)
+	TEST_GPU_BUILD=1 TEST_GPU_RESULT=$(GPU_RESULT) $(BIN)/python -m pytest tests/local_mode/test_gpu_build.py $(PYTEST_ARGS)
 
 test-gpu: setup-dev ## Both GPU images on this machine's GPUs (BASE_IMAGE=… for another base)
 	TEST_GPU=1 $(BIN)/python -m pytest tests/local_mode/test_gpu.py $(PYTEST_ARGS)

@@ -131,12 +131,15 @@ def processor() -> str:
     return platform.processor()
 
 
-def environment(folder: Path, *packages: str, beside: bool = False) -> Path:
+def environment(
+    folder: Path, *packages: str, without: Sequence[str] = (), beside: bool = False
+) -> Path:
     """The python of an environment with these packages, made where it is not there yet.
 
     Args:
         folder: of the environment.
         packages: for pip.
+        without: what goes again of what pip installed for them.
         beside: it sees this environment's packages as well.
     """
     python = folder / "bin" / "python"
@@ -148,4 +151,6 @@ def environment(folder: Path, *packages: str, beside: bool = False) -> Path:
         path = folder / "lib" / version / "site-packages" / "beside.pth"
         path.write_text(sysconfig.get_path("purelib") + "\n")
     subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
+    if without:
+        subprocess.run([python, "-m", "pip", "uninstall", "-q", "-y", *without], check=True)
     return python

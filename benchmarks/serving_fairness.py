@@ -5,16 +5,15 @@
 
 One small client sends a short request again and again, first alone, then while another client has
 a list of many texts (prompts) in the server. Both are measured in each round, in one server. The
-median, the 99th percentile and their ratios are written as JSON, with their spread over the rounds.
+median, the 99th percentile and the seconds of the list are written as JSON, with their spread over
+the rounds.
 """
 
 from __future__ import annotations
 
-import argparse
 import concurrent.futures
 import json
 import os
-import platform
 import socket
 import statistics
 import subprocess
@@ -27,6 +26,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from harness import begin, parser, spread, write
 
 SMALL_TEXT = "good film"
 LISTED_TEXT = "we loved the plot of a very good film and never the bad one again " * 4
@@ -105,7 +106,6 @@ def measure(url: str, items: int, *, generates: bool) -> dict[str, Any]:
         "alone": summary(alone),
         "beside": {**summary(beside), "requests": len(beside)},
         "list_seconds": round(seconds, 2),
-        "p99_ratio": round(summary(beside)["p99_ms"] / summary(alone)["p99_ms"], 2),
     }
 
 
@@ -121,30 +121,29 @@ def summary(seconds: list[float]) -> dict[str, float]:
 
 def main() -> None:
     """Measures and writes JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--items", type=int, default=5000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
+    made = parser(__doc__, "serving_fairness")
+    made.add_argument("--model", type=Path, required=True)
+    made.add_argument("--items", type=int, default=5000)
+    options = made.parse_args()
+    machine = begin(options)
     config = json.loads((options.model / "config.json").read_text())
     generates = str(config["architectures"][0]).endswith("LM")
+    items = 8 if options.quick else options.items
     with serving(options.model) as url:
-        measure(url, min(options.items, 200), generates=generates)  # warms up
-        rounds = [measure(url, options.items, generates=generates) for _ in range(options.rounds)]
-    ratios = sorted(each["p99_ratio"] for each in rounds)
-    result = {
-        "model": options.model.name,
-        "items": options.items,
-        "cpus": os.cpu_count(),
-        "machine": platform.processor() or platform.machine(),
-        "p99_ratio": {"median": statistics.median(ratios), "least": ratios[0], "most": ratios[-1]},
-        "rounds": rounds,
-    }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if options.out is not None:
-        options.out.write_text(text + "\n")
+        measure(url, min(items, 200), generates=generates)  # warms up
+        rounds = [measure(url, items, generates=generates) for _ in range(options.rounds)]
+    output = options.output
+    if output == made.get_default("output"):
+        output = output.with_name(f"serving_fairness_{options.model.resolve().name}.json")
+    write(output, {
+        "machine": machine,
+        "model": options.model.resolve().name,
+        "items": items,
+        **{name: {place: spread([each[name][place] for each in rounds])
+                  for place in ("median_ms", "p99_ms")} for name in ("alone", "beside")},
+        "list_seconds": spread([each["list_seconds"] for each in rounds]),
+        "small_requests": spread([each["beside"]["requests"] for each in rounds]),
+    })  # fmt: skip
 
 
 if __name__ == "__main__":

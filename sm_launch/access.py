@@ -9,9 +9,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from sm_launch.errors import LaunchError
+from sm_launch.aws_clients import account_id, make_client
+from sm_launch.errors import LaunchError, UserInputError
+from sm_launch.progress import progress
+from sm_launch.target.context import JobContext
 
 STACK = "sm-launch"
 REPOSITORIES = ("sm-train", "sm-serve")
@@ -54,6 +58,52 @@ def template(
             "HostingRole": {"Value": {"Fn::GetAtt": ["HostingRole", "Arn"]}},
         },
     }
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What was made: where, and its outputs Bucket, TrainingRole and HostingRole."""
+
+    region: str
+    outputs: dict[str, str]
+
+
+def set_up(
+    context: JobContext,
+    *,
+    bucket: str | None = None,
+    prefix: str = "sm-launch",
+    kms_key: str | None = None,
+    vpc: bool = False,
+    confirm: Callable[[str], None] = lambda bucket: None,
+) -> Stack:
+    """Make what an AWS account needs once; doing it again changes nothing.
+
+    Args:
+        context: whose region it is for.
+        bucket: name of the bucket; default: sm-launch-<account>-<region>.
+        prefix: of the keys that the roles may reach.
+        kms_key: ARN of the key that encrypts bucket and volumes.
+        vpc: let the roles run containers in a VPC's subnets.
+        confirm: gets the bucket's name, and raises where nothing is to be made.
+
+    Raises:
+        UserInputError: the key is no ARN.
+        LaunchError: CloudFormation could not make it.
+    """
+    require_key_arn(kms_key)
+    region = str(make_client("s3", context.region).meta.region_name)
+    named = bucket or f"sm-launch-{account_id(context.region)}-{region}"
+    confirm(named)
+    with progress(f"CloudFormation stack {STACK}"):
+        made = create(named, prefix, context.region, make_client, kms_key=kms_key, vpc=vpc)
+    return Stack(region, made)
+
+
+def require_key_arn(kms_key: str | None) -> None:
+    """Raise UserInputError for an alias: a policy takes none, and would quietly allow nothing."""
+    if kms_key and not kms_key.startswith("arn:"):
+        raise UserInputError("must be the key's ARN", field="--kms-key", value=kms_key)
 
 
 def create(

@@ -16,6 +16,8 @@ from urllib.parse import unquote, urlparse
 
 from sm_launch import json_lines
 from sm_launch.drift import Drift, compare_labels, compare_lengths, count_labels
+from sm_launch.errors import UserInputError
+from sm_launch.target.context import JobContext
 
 # So many rows of each side are enough for any bin.
 MOST_ROWS = 50_000
@@ -41,6 +43,36 @@ class Sample:
         """Take in the inputs and labels of one request or row."""
         self.lengths += [len(text) for text in map(_plain, inputs) if text]
         self.labels.update(count_labels(labels))
+
+
+def drifts(context: JobContext, endpoint: str) -> list[Drift]:
+    """What an endpoint captured, held against the training set of the job.
+
+    Raises:
+        UserInputError: the endpoint captures nothing.
+    """
+    from sm_launch.evaluation import read_rows
+
+    config = context.config
+    described = context.session.describe_endpoint(EndpointName=endpoint)
+    settings = described.get("DataCaptureConfig")
+    if not settings:
+        raise UserInputError(
+            "the endpoint keeps no requests to compare",
+            field="endpoint.data_capture",
+            fix="add endpoint.data_capture: {percentage: 20} and deploy again",
+        )
+    named = config.training.channels.get("train")
+    channel = config.path(named) if named else config.prepared_path / "train"
+    training = read_training(read_rows(channel, limit=MOST_ROWS))
+    seen = Sample()
+    for variant in described["ProductionVariants"]:
+        root = settings["DestinationS3Uri"].rstrip("/")
+        location = f"{root}/{endpoint}/{variant['VariantName']}"
+        found = read_captured(captured_lines(location, context.clients))
+        seen.lengths += found.lengths
+        seen.labels.update(found.labels)
+    return compare(training, seen, config.monitoring.drift_threshold)
 
 
 def compare(training: Sample, captured: Sample, threshold: float) -> list[Drift]:

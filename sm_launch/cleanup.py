@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sm_launch import alarms, autoscaling, components, contract
+from sm_launch import autoscaling, components, contract, endpoint_alarms
+from sm_launch.aws_clients import make_client
 from sm_launch.aws_errors import is_missing
+from sm_launch.errors import UserInputError
 from sm_launch.instances import (
     ALARM_DOLLARS,
     DASHBOARD_DOLLARS,
@@ -16,6 +18,8 @@ from sm_launch.instances import (
     HOURS_A_MONTH,
     table,
 )
+from sm_launch.sessions.aws import AwsSession
+from sm_launch.target.context import JobContext
 
 Clients = Callable[[str, str | None], Any]
 
@@ -62,6 +66,70 @@ class Leftover:
     created: datetime
     status: str
     dollars_an_hour: float | None
+
+
+def collect(
+    context: JobContext,
+    *,
+    job: str | None = None,
+    older_than: timedelta | None = None,
+    tags: dict[str, str] | None = None,
+    unused: bool = False,
+    delete: bool = False,
+    confirm: Callable[[list[Any]], None] = lambda found: None,
+    on_deleted: Callable[[Any], None] = lambda item: None,
+) -> list[Any]:
+    """What jobs left behind, found or deleted: `Leftover`s of AWS, `Garbage` of this machine.
+
+    Only what bears our tag is touched. Data and models on S3 stay, and so do artefacts here.
+
+    Args:
+        context: where to look.
+        job: only what belongs to the job.yaml of this name.
+        older_than: only what is older.
+        tags: only what bears all of these too.
+        unused: on SageMaker only configurations, models, alarms and dashboards without an endpoint.
+        delete: else only look.
+        confirm: gets what was found on SageMaker, and raises where it is to stay.
+        on_deleted: gets each resource of SageMaker that is gone.
+
+    Raises:
+        UserInputError: the target has no such thing.
+    """
+    if not context.on_aws:
+        return _collect_here(context, job, older_than, tags, unused=unused, delete=delete)
+    region = context.region
+    found = find(make_client, region, job=job, older_than=older_than, tags=tags, unused=unused)
+    confirm(found)
+    if not delete:
+        return list(found)
+    deleted = []
+    for item in found:
+        if delete_one(make_client, item, region):
+            deleted.append(item)
+            on_deleted(item)
+    return deleted
+
+
+def _collect_here(
+    context: JobContext,
+    job: str | None,
+    older_than: timedelta | None,
+    tags: dict[str, str] | None,
+    *,
+    unused: bool,
+    delete: bool,
+) -> list[Any]:
+    if unused:
+        raise UserInputError("is for SageMaker only", field="--unused", fix="leave it out")
+    if context.target != "process":
+        raise UserInputError("keeps nothing to collect", field="--target", value=context.target)
+    session: Any = context.session
+    wanted = {**(tags or {}), **({contract.TAG_KEY: job} if job else {})}
+    found: list[Any] = session.collect_garbage(
+        older_than or timedelta(), dry_run=not delete, tags=wanted
+    )
+    return found
 
 
 def find(
@@ -121,14 +189,14 @@ def _watchers(
         )
 
     client = clients("cloudwatch", region)
-    for alarm, endpoint in alarms.all_of_ours(region, clients):
+    for alarm, endpoint in endpoint_alarms.all_of_ours(region, clients):
         changed = alarm["AlarmConfigurationUpdatedTimestamp"]
-        owned = alarms.tags_of(client, alarm["AlarmArn"])
+        owned = endpoint_alarms.tags_of(client, alarm["AlarmArn"])
         if fits(endpoint, changed, owned):
             name, state = alarm["AlarmName"], alarm["StateValue"]
             price = ALARM_DOLLARS / HOURS_A_MONTH
             yield Leftover("alarm", name, owned[contract.TAG_KEY], changed, state, price)
-    boards, count = alarms.dashboards_of_ours(region, clients)
+    boards, count = endpoint_alarms.dashboards_of_ours(region, clients)
     for entry, endpoint, owned in boards:
         changed = entry["LastModified"]
         if fits(endpoint, changed, owned):
@@ -139,7 +207,7 @@ def _watchers(
             yield Leftover("dashboard", name, owned[contract.TAG_KEY], changed, "", price)
 
 
-def delete(clients: Clients, leftover: Leftover, region: str | None = None) -> bool:
+def delete_one(clients: Clients, leftover: Leftover, region: str | None = None) -> bool:
     """Delete one; False where it was gone already."""
     if leftover.kind == "alarm":
         # One that went with its endpoint is no error.
@@ -152,7 +220,7 @@ def delete(clients: Clients, leftover: Leftover, region: str | None = None) -> b
         autoscaling.remove(leftover.name, region, clients)
         client = clients("sagemaker", region)
         if any("ModelName" not in variant for variant in _variants(client, leftover.name)[1]):
-            components.remove(client, leftover.name)
+            components.remove(AwsSession(region, clients=clients), leftover.name)
     try:
         getattr(clients("sagemaker", region), kind.delete)(**{kind.name: leftover.name})
     except Exception as error:
@@ -160,7 +228,7 @@ def delete(clients: Clients, leftover: Leftover, region: str | None = None) -> b
             raise
         return False
     if leftover.kind == "endpoint":
-        alarms.try_remove(leftover.name, region, clients)
+        endpoint_alarms.try_remove(leftover.name, region, clients)
     return True
 
 

@@ -13,7 +13,7 @@ from sm_launch.evaluation import Comparison, Prediction
 from sm_launch.evaluation.comparison import SIGNIFICANT
 from sm_launch.evaluation.paired import holm
 from sm_launch.report.comparison import write_comparison
-from sm_launch.workplace import Workplace
+from sm_launch.target.context import JobContext
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -23,7 +23,7 @@ PREDICTIONS, EVALUATION = "predictions.jsonl", "evaluation.json"
 
 def run(
     names: tuple[str, str],
-    open_place: Callable[[], Workplace],
+    open_context: Callable[[], JobContext],
     *,
     data: str | None = None,
     output: Path,
@@ -33,7 +33,7 @@ def run(
 
     Args:
         names: for each model a report directory, a predictions.jsonl or an endpoint's name.
-        open_place: settles the target; called only where an endpoint is measured.
+        open_context: finds the job; called only where an endpoint is measured.
         data: held-out rows for endpoints.
         output: directory of the report.
         min_shared: share of the rows (0 to 1) that both must have answered.
@@ -41,7 +41,7 @@ def run(
     Raises:
         UserInputError: neither a report nor an endpoint, or of different tasks or rows.
     """
-    (first, task), (second, other) = (_side(name, open_place, data, output) for name in names)
+    (first, task), (second, other) = (_side(name, open_context, data, output) for name in names)
     if task != other:
         raise UserInputError(
             f"{names[0]} is {task} and {names[1]} is {other}",
@@ -54,14 +54,12 @@ def run(
 
 
 def _side(
-    name: str, open_place: Callable[[], Workplace], data: str | None, output: Path
+    name: str, open_context: Callable[[], JobContext], data: str | None, output: Path
 ) -> tuple[list[Prediction], str]:
     path = Path(name)
     if not path.exists():
-        place = open_place()
-        directory = output / name
-        request = evaluating.Request(endpoint=name, data=data, output=directory)
-        done = evaluating.run(lambda: place, place.config, request)
+        request = evaluating.Request(endpoint=name, data=data, output=output / name)
+        done = evaluating.run(open_context(), request)
         return list(done.result.predictions), done.result.task
     file = path / PREDICTIONS if path.is_dir() else path
     task, rows = _said_of(file)

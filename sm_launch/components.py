@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +11,8 @@ from sm_launch.causes import explain_failure
 from sm_launch.config import JobConfig
 from sm_launch.errors import LaunchError
 from sm_launch.paging import every
+from sm_launch.sessions.watching import watch
 
-SECONDS_BETWEEN_LOOKS = 5.0
 _FINAL = frozenset({"InService", "Failed"})
 Show = Callable[[str, str], None]
 
@@ -73,17 +72,16 @@ def wait(session: Any, endpoint: str, name: str, show: Show) -> dict[str, Any]:
     Raises:
         LaunchError: it failed.
     """
-    while True:
-        described: dict[str, Any] = session.describe_inference_component(
-            InferenceComponentName=name
-        )
-        status = described["InferenceComponentStatus"]
-        show(name, status)
-        if status == "Failed":
-            raise _failure(session, endpoint, name, described)
-        if status in _FINAL:
-            return described
-        time.sleep(getattr(session, "seconds_between_looks", SECONDS_BETWEEN_LOOKS))
+    described: dict[str, Any]
+    for described in watch(
+        lambda: session.describe_inference_component(InferenceComponentName=name),
+        lambda seen: seen["InferenceComponentStatus"] in _FINAL,
+        session.seconds_between_looks,
+    ):
+        show(name, described["InferenceComponentStatus"])
+    if described["InferenceComponentStatus"] == "Failed":
+        raise _failure(session, endpoint, name, described)
+    return described
 
 
 def _failure(
@@ -120,21 +118,30 @@ def specifications(client: Any, endpoint: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def remove(client: Any, endpoint: str, sleep: Callable[[float], None] = time.sleep) -> list[str]:
+def remove(session: Any, endpoint: str) -> list[str]:
     """Delete every component, adapters first, and wait: an endpoint must have none to be deleted.
 
     Returns:
         The names of the models that they ran.
     """
-    found = specifications(client, endpoint)
+    found = specifications(session, endpoint)
     bases = [name for name, each in found.items() if "BaseInferenceComponentName" not in each]
     for names in ([name for name in found if name not in bases], bases):
-        for name in names:
-            if _exists(client, name):
-                client.delete_inference_component(InferenceComponentName=name)
-        while any(_exists(client, name) for name in names):
-            sleep(getattr(client, "seconds_between_looks", SECONDS_BETWEEN_LOOKS))
+        _delete(session, names)
     return [each["ModelName"] for each in found.values() if "ModelName" in each]
+
+
+def _delete(session: Any, names: list[str]) -> None:
+    """Delete components and wait until the last is gone."""
+    for name in names:
+        if _exists(session, name):
+            session.delete_inference_component(InferenceComponentName=name)
+
+    def left() -> list[str]:
+        return [name for name in names if _exists(session, name)]
+
+    for _ in watch(left, lambda names: not names, session.seconds_between_looks):
+        pass
 
 
 def _exists(client: Any, name: str) -> bool:

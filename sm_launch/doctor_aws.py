@@ -9,9 +9,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import unquote
 
+from sm_launch.account.checks import Check, Clients, State
 from sm_launch.aws_errors import explain
 from sm_launch.config import JobConfig, Network
-from sm_launch.doctor import Check, Clients, State
 
 SERVICE = "sagemaker.amazonaws.com"
 _SETUP = "run `sm-launch setup`"

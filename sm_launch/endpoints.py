@@ -2,67 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sm_launch import components, contract, ownership, requests, training
+from sm_launch import components, contract, ownership, training
 from sm_launch.aws_errors import is_missing
 from sm_launch.causes import explain_failure
 from sm_launch.config import JobConfig
 from sm_launch.errors import LaunchError, UserInputError
-from sm_launch.hosting_requests import HostingInputs
 from sm_launch.paging import every
 from sm_launch.sessions.protocol import Session
-from sm_launch.workplace import Workplace
-
-SECONDS_BETWEEN_LOOKS = 0.3
-
-
-def build_requests(
-    config: JobConfig,
-    *,
-    model_data: str,
-    image: str,
-    role: str,
-    name: str | None = None,
-    output: str = "",
-    model_bytes: int | None = None,
-) -> list[tuple[str, requests.Request]]:
-    """The requests of a deployment, in order, each with its client method's name.
-
-    Args:
-        config: what to deploy and how.
-        model_data: URI of the artefact.
-        image: serving image.
-        role: ARN of the execution role.
-        name: endpoint name, where it is not job.yaml's.
-        output: URI below which captured data and asynchronous answers go.
-        model_bytes: size of the artefact, where it is known.
-    """
-    endpoint = name or config.endpoint_name
-    version = requests.unique_name(endpoint)
-    models = {version: model_data}
-    for variant in config.endpoint.variants:
-        models[requests.unique_name(f"{endpoint}-{variant.name}")] = variant.model_data
-    inputs = HostingInputs(output, model_bytes, tuple(models)[1:], role)
-    created = [
-        (
-            "create_model",
-            requests.create_model(
-                config, model, model_data=data, image=image, role=role, served_name=endpoint
-            ),
-        )
-        for model, data in models.items()
-    ]
-    described = requests.create_endpoint_config(config, version, version, inputs=inputs)
-    return [
-        *created,
-        ("create_endpoint_config", described),
-        ("create_endpoint", requests.create_endpoint(config, endpoint, version)),
-    ]
+from sm_launch.sessions.watching import watch
+from sm_launch.target.context import JobContext
 
 
 def model_data_uri(location: str) -> str:
@@ -120,21 +73,23 @@ def exists(session: Session, name: str) -> bool:
     )
 
 
-def require_own(place: Workplace, name: str, *, adopt: bool) -> None:
+def require_own(context: JobContext, name: str, *, adopt: bool) -> None:
     """Refuse to change an endpoint that is not this job's, or take it over.
 
     Raises:
         LaunchError: it is somebody else's; the message names the owner.
     """
-    session = place.session()
+    session = context.session
     arn = str(session.describe_endpoint(EndpointName=name)["EndpointArn"])
-    if adopt and not place.any_job:
-        ownership.adopt(session, arn, place.config)
+    if adopt and not context.any_job:
+        ownership.adopt(session, arn, context.config)
     elif not adopt:
-        ownership.require_own(session, "endpoint", name, arn, place.config, any_job=place.any_job)
+        ownership.require_own(
+            session, "endpoint", name, arn, context.config, any_job=context.any_job
+        )
 
 
-def require_meant(place: Workplace, name: str | None) -> str:
+def require_meant(context: JobContext, name: str | None) -> str:
     """The endpoint to look at: the one that is named, else job.yaml's, which must be its own.
 
     Raises:
@@ -142,7 +97,7 @@ def require_meant(place: Workplace, name: str | None) -> str:
     """
     if name:
         return name
-    session, config = place.session(), place.config
+    session, config = context.session, context.config
     arn = str(session.describe_endpoint(EndpointName=config.endpoint_name)["EndpointArn"])
     ownership.require_own(
         session,
@@ -155,43 +110,10 @@ def require_meant(place: Workplace, name: str | None) -> str:
     return config.endpoint_name
 
 
-def deploy(session: Session, steps: list[tuple[str, requests.Request]]) -> None:
-    """Send the three requests; what was created is taken back when a later one is refused.
-
-    An endpoint that exists already is updated in place: it goes on answering with its old model
-    until the new one is ready.
-    """
-    created: list[tuple[str, requests.Request]] = []
-    for method, request in steps:
-        try:
-            if method == "create_endpoint" and exists(session, request["EndpointName"]):
-                _update(session, request)
-            else:
-                getattr(session, method)(**request)
-        except BaseException:
-            take_back(session, created)
-            raise
-        created.append((method, request))
-
-
-def _update(session: Session, request: requests.Request) -> None:
-    keys = ("EndpointName", "EndpointConfigName", "DeploymentConfig")
-    session.update_endpoint(**{key: request[key] for key in keys if key in request})
-
-
-def take_back(session: Session, created: list[tuple[str, requests.Request]]) -> None:
-    """Delete the models and the endpoint configuration of a deployment that did not come about."""
-    for method, request in reversed(created):
-        if method == "create_endpoint_config":
-            session.delete_endpoint_config(EndpointConfigName=request["EndpointConfigName"])
-        elif method == "create_model":
-            session.delete_model(ModelName=request["ModelName"])
-
-
 def wait(
     session: Session,
     name: str,
-    on_description: Callable[[dict[str, Any]], None],
+    on_description: Callable[[dict[str, Any]], None] = lambda seen: None,
     *,
     expected: str | None = None,
 ) -> dict[str, Any]:
@@ -207,15 +129,16 @@ def wait(
         LaunchError: it failed, or went back to its old configuration; the message holds the
             server's own words, its last log lines and the likely cause.
     """
-    while True:
-        description = session.describe_endpoint(EndpointName=name)
+    for description in watch(
+        lambda: session.describe_endpoint(EndpointName=name),
+        lambda seen: seen["EndpointStatus"] in contract.ENDPOINT_FINAL_STATUSES,
+        session.seconds_between_looks,
+    ):
         on_description(description)
-        status = description["EndpointStatus"]
-        if status == "InService" and expected in (None, description["EndpointConfigName"]):
-            return description
-        if status in contract.ENDPOINT_FINAL_STATUSES:
-            raise _failure(session, name, description)
-        time.sleep(getattr(session, "seconds_between_looks", SECONDS_BETWEEN_LOOKS))
+    running = expected in (None, description["EndpointConfigName"])
+    if description["EndpointStatus"] != "InService" or not running:
+        raise _failure(session, name, description)
+    return description
 
 
 def _failure(session: Session, name: str, description: dict[str, Any]) -> LaunchError:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sm_launch import __version__, artefacts, endpoints, evaluation, report
-from sm_launch.aws_clients import clients_for, raw_data_clients
+from sm_launch.aws_clients import raw_data_clients
 from sm_launch.config import JobConfig
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation.judge import Judge
@@ -22,7 +22,7 @@ from sm_launch.hub_models import SCHEME
 from sm_launch.progress import progress
 from sm_launch.report import ReportPaths
 from sm_launch.sessions.protocol import Session
-from sm_launch.workplace import Workplace
+from sm_launch.target.context import JobContext
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,11 @@ class Evaluated:
     paths: ReportPaths
 
 
-def run(open_place: Callable[[], Workplace], config: JobConfig, request: Request) -> Evaluated:
+def run(context: JobContext, request: Request) -> Evaluated:
     """Evaluate and write the report. Gates are judged, not enforced: see `require_gates`.
 
     Args:
-        open_place: settles the target; called only where an endpoint is measured.
-        config: the job.
+        context: the job, and where its endpoint is.
         request: what to evaluate.
 
     Raises:
@@ -70,6 +69,7 @@ def run(open_place: Callable[[], Workplace], config: JobConfig, request: Request
         EvaluationFailedError: too many rows failed; the report holds which and why.
     """
     _check(request)
+    config = context.config
     with ExitStack() as stack:
         held_out = _held_out(config, request.data)
         clients = raw_data_clients(config.aws)
@@ -77,9 +77,9 @@ def run(open_place: Callable[[], Workplace], config: JobConfig, request: Request
         source = fetch(held_out)
         rows = evaluation.read_rows(source)
         sha256 = evaluation.files_sha256(evaluation.data_files(source))
-        job = _Job(config, request, rows, sha256)
+        job = _Job(context, request, rows, sha256)
         try:
-            result = job.measure(open_place, fetch, stack)
+            result = job.measure(fetch, stack)
         except evaluation.EvaluationFailedError as failed:
             job.write(failed.result)  # the rows that failed, and why
             raise
@@ -177,12 +177,13 @@ class _Job:
 
     def __init__(
         self,
-        config: JobConfig,
+        context: JobContext,
         request: Request,
         rows: list[dict[str, Any]],
         sha256: str,
     ) -> None:
-        self._config = config
+        self._context = context
+        self._config = config = context.config
         self._request = request
         self._rows = rows
         self._sha256 = sha256
@@ -192,21 +193,13 @@ class _Job:
         self._slices = tuple(dict.fromkeys([*config.evaluation.slices, *request.slices]))
 
     def measure(
-        self, open_place: Callable[[], Workplace], fetch: Callable[[str], Path], stack: ExitStack
+        self, fetch: Callable[[str], Path], stack: ExitStack
     ) -> evaluation.EvaluationResult:
         request = self._request
         if request.transform_output:
             outputs = evaluation.read_outputs(fetch(request.transform_output), len(self._rows))
-            return evaluation.evaluate_outputs(
-                outputs,
-                self._rows,
-                task=_task(self._config, self._rows, None),
-                slices=self._slices,
-                judge=self._judge(),
-                max_failed_share=self._config.evaluation.max_failed_share,
-                info=self._info(target="batch transform", endpoint=request.transform_output),
-                progress=progress,
-            )
+            info = self._info(target="batch transform", endpoint=request.transform_output)
+            return evaluation.evaluate_outputs(outputs, self._rows, self._plan(None, info))
         if request.model_data:
             from sm_launch.evaluation.local import served
 
@@ -217,23 +210,40 @@ class _Job:
             else:
                 content = artefacts.content_sha256(evaluation.local_path(request.model_data))
             return self._endpoint(session, name, model, "local artefact", identity=content)
-        workplace = open_place()
-        session, name = workplace.session(), endpoints.require_meant(workplace, request.endpoint)
+        context = self._context
+        session, name = context.session, endpoints.require_meant(context, request.endpoint)
         model = artefacts.model_uri(session, name)
         identity = artefacts.deployment(session, name)
-        return self._endpoint(session, name, model, workplace.target, identity=identity)
+        return self._endpoint(session, name, model, context.target, identity=identity)
 
     def _endpoint(
         self, session: Session, name: str, model: str, target: str, *, identity: str
     ) -> evaluation.EvaluationResult:
-        wanted = self._config.evaluation
         artefact = self._read_artefact(model)
-        task = _task(self._config, self._rows, artefact)
         self._training_log = artefacts.extract_training_log(model, self._directory)
         shown = model if target == "local artefact" else name
+        info = self._info(
+            target=target,
+            endpoint=shown,
+            training_job=artefacts.training_job_of(model),
+            base=model if model.startswith(SCHEME) else "",
+        )
+        # An interrupted run is continued, but never with another deployment's answers.
+        store = evaluation.PredictionStore(self._directory / "predictions.jsonl", identity)
         result = evaluation.evaluate_endpoint(
             evaluation.session_invoker(session, name),
             self._rows,
+            replace(self._plan(artefact, info), store=store),
+        )
+        result = replace(result, warnings=(*self._notes, *result.warnings))
+        return evaluation.beside_training(result, artefact, self._sha256) if artefact else result
+
+    def _plan(
+        self, artefact: evaluation.Artefact | None, info: evaluation.RunInfo
+    ) -> evaluation.EvaluationPlan:
+        wanted = self._config.evaluation
+        task = _task(self._config, self._rows, artefact)
+        return evaluation.EvaluationPlan(
             task=task,
             slices=self._slices,
             judge=self._judge(),
@@ -241,22 +251,13 @@ class _Job:
             batch_size=wanted.batch_size,
             concurrency=wanted.concurrency,
             max_failed_share=wanted.max_failed_share,
+            info=info,
             progress=progress,
-            # An interrupted run is continued, but never with another deployment's answers.
-            store=evaluation.PredictionStore(self._directory / "predictions.jsonl", identity),
-            info=self._info(
-                target=target,
-                endpoint=shown,
-                training_job=artefacts.training_job_of(model),
-                base=model if model.startswith(SCHEME) else "",
-            ),
         )
-        result = replace(result, warnings=(*self._notes, *result.warnings))
-        return evaluation.beside_training(result, artefact, self._sha256) if artefact else result
 
     def _read_artefact(self, model: str) -> evaluation.Artefact | None:
         try:
-            found = evaluation.read_artefact(model, clients_for(self._config.aws))
+            found = evaluation.read_artefact(model, self._context.clients)
             problem = "" if found else "there is none"
         except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
             found, problem = None, str(error)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sm_launch.errors import LaunchError
-from sm_launch.monitoring import VariantSeries
+from sm_launch.monitoring_series import VariantSeries
 
 TIMEOUT_SECONDS = 5.0
 _REQUESTS = re.compile(r'sm_serve_requests_total\{route="([^"]*)",status="(\d+)"\} (\S+)')
@@ -88,14 +88,12 @@ class LocalSource:
     """Looks at the servers of an endpoint; a point is what happened since the last look.
 
     Args:
-        session: a process session.
+        session: of processes or of Docker on this machine.
         endpoint: its name.
         variants: names of its variants.
     """
 
     def __init__(self, session: Any, endpoint: str, variants: list[str]) -> None:
-        if not hasattr(session, "endpoint_url"):
-            raise LaunchError("endpoints of this target cannot be watched", value=endpoint)
         self._session = session
         self._endpoint = endpoint
         self._series = {variant: VariantSeries(variant) for variant in variants}

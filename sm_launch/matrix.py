@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,10 +14,8 @@ from sm_launch.causes import LAST_LOG_LINES
 from sm_launch.config import JobConfig, with_overrides
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.sessions.protocol import Session
-from sm_launch.staging import Stage
-from sm_launch.workplace import Workplace
-
-SECONDS_BETWEEN_LOOKS = 0.5
+from sm_launch.sessions.watching import watch
+from sm_launch.target.context import JobContext
 
 
 @dataclass
@@ -32,6 +29,7 @@ class Job:
         status: TrainingJobStatus; Waiting until it is started.
         description: the last DescribeTrainingJob answer.
         error: why it failed, or was not started; empty otherwise.
+        request: its CreateTrainingJob request.
     """
 
     name: str
@@ -40,6 +38,7 @@ class Job:
     status: str = "Waiting"
     description: dict[str, Any] = field(default_factory=dict)
     error: str = ""
+    request: requests.Request = field(default_factory=dict)
     tail: list[str] = field(default_factory=list)
     cursor: Any = None
 
@@ -90,11 +89,32 @@ def refuse_resuming(job: str | None) -> None:
         )
 
 
-def requests_of(place: Workplace, stage: Stage, jobs: list[Job]) -> dict[str, requests.Request]:
-    """Every job's request by its name; a mistake in the last one shows before the first starts."""
-    return {
-        job.name: training.request_of(place, stage, job.name, config=job.config) for job in jobs
-    }
+def prepare(
+    context: JobContext,
+    *,
+    resume: str | None = None,
+    max_cost: float | None = None,
+    upload: bool = True,
+) -> list[Job]:
+    """Check, price and stage every job: a mistake in the last one must not cost the others.
+
+    Takes the arguments of `training.prepare` and raises its errors.
+    """
+    refuse_resuming(resume)
+    jobs = expand(context.config)
+    for job in jobs:
+        training.check_early(replace(context, config=job.config))
+    context.warn(*dict.fromkeys(w for job in jobs for w in training.data_warnings(job.config)))
+    if context.on_aws:
+        from sm_launch.job.estimate import require_cost_of_all
+
+        limit = max_cost or context.config.training.max_cost_usd
+        line = require_cost_of_all([job.config for job in jobs], limit)
+        context.notify(f"price: {line}")
+    stage = context.stage(upload=upload)
+    for job in jobs:
+        job.request = training.request_of(context, stage, job.name, config=job.config)
+    return jobs
 
 
 def require_completed(jobs: list[Job]) -> None:
@@ -106,35 +126,37 @@ def require_completed(jobs: list[Job]) -> None:
 
 
 def run(
-    session: Session,
+    context: JobContext,
     jobs: list[Job],
-    build: Callable[[Job], requests.Request],
-    most: int,
-    on_change: Callable[[Job], None],
+    on_change: Callable[[Job], None] = lambda job: None,
     *,
     follow: bool = True,
 ) -> None:
     """Start the jobs and follow them to their ends; one that fails does not hold up the others.
 
     Args:
-        session: where they run.
-        jobs: get their status, description and error.
-        build: makes the CreateTrainingJob request of a job.
-        most: so many run at a time.
+        context: where they run; its `matrix` says how many at a time.
+        jobs: what `prepare` made; they get their status, description and error.
         on_change: gets a job whenever its status has changed.
         follow: False starts all of them at once and returns.
     """
+    assert context.config.matrix is not None, "the caller looks"
+    session, most = context.session, context.config.matrix.max_parallel_jobs
+    context.announce_image(context.training_image)
     waiting = iter(jobs)
-    while True:
-        for job in itertools.islice(waiting, None if not follow else most - len(_running(jobs))):
-            _start(session, job, build)
-            on_change(job)
-        if not follow or not (_running(jobs) or any(job.status == "Waiting" for job in jobs)):
-            return
+
+    def turn() -> bool:
+        """Look at what runs and start what may; whether nothing is left to do."""
         for job in _running(jobs):
             if _look(session, job):
                 on_change(job)
-        time.sleep(getattr(session, "seconds_between_looks", SECONDS_BETWEEN_LOOKS))
+        for job in itertools.islice(waiting, None if not follow else most - len(_running(jobs))):
+            _start(session, job)
+            on_change(job)
+        return not follow or not (_running(jobs) or any(job.status == "Waiting" for job in jobs))
+
+    for _ in watch(turn, bool, session.seconds_between_looks):
+        pass
 
 
 def _running(jobs: list[Job]) -> list[Job]:
@@ -142,9 +164,9 @@ def _running(jobs: list[Job]) -> list[Job]:
     return [job for job in jobs if job.status not in over]
 
 
-def _start(session: Session, job: Job, build: Callable[[Job], requests.Request]) -> None:
+def _start(session: Session, job: Job) -> None:
     try:
-        session.create_training_job(**build(job))
+        session.create_training_job(**job.request)
         job.status = "InProgress"
     except Exception as error:
         from sm_launch.aws_errors import explain

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sm_launch.monitoring import VariantSeries
+from sm_launch.monitoring_series import VariantSeries
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -2,67 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
+from sm_launch import captured, components, endpoints, local_metrics
 from sm_launch.aws_clients import make_client
-from sm_launch.endpoint_metrics import BY_KEY, METRICS, Metric, component_queries, queries
-from sm_launch.monitoring_config import Monitoring
+from sm_launch.drift import Drift
+from sm_launch.endpoint_metrics import BY_KEY, component_queries, queries
+from sm_launch.errors import QualityGateError
+from sm_launch.monitoring_series import Source, VariantSeries, problems
 from sm_launch.sessions.protocol import Session
-
-Points = list[tuple[datetime, float]]
-# So many looks are kept of a local endpoint.
-KEPT_POINTS = 2000
-
-
-@dataclass
-class VariantSeries:
-    """The points of every metric of a variant, oldest first; without a value there is no point.
-
-    Attributes:
-        variant: its name.
-        points: metric key to points.
-    """
-
-    variant: str
-    points: dict[str, Points] = field(default_factory=dict)
-
-    def add(self, when: datetime, values: Mapping[str, float]) -> None:
-        """Append one look."""
-        for key, value in values.items():
-            if math.isfinite(value):
-                self.points.setdefault(key, []).append((when, value))
-                del self.points[key][:-KEPT_POINTS]
-
-    def rows(self) -> list[tuple[Metric, Points]]:
-        """The metrics that have points, in the order of the table."""
-        return [
-            (metric, self.points[metric.key]) for metric in METRICS if metric.key in self.points
-        ]
-
-    def summary(self) -> dict[str, dict[str, float]]:
-        """Metric key to last value, mean and maximum; of counts the sum."""
-        found = {}
-        for metric, points in self.rows():
-            values = [value for _, value in points]
-            found[metric.key] = {
-                "last": values[-1],
-                "mean": sum(values) / len(values),
-                "max": max(values),
-            }
-            if metric.statistic == "Sum":
-                found[metric.key]["sum"] = sum(values)
-        return found
-
-
-class Source(Protocol):
-    """Where metrics come from."""
-
-    def look(self) -> list[VariantSeries]:
-        """Everything known by now, a series for each variant and component."""
+from sm_launch.target.context import JobContext
 
 
 class CloudWatchSource:
@@ -118,67 +73,134 @@ class CloudWatchSource:
         return series
 
 
-def open_source(
-    session: Session,
-    endpoint: str,
+@dataclass(frozen=True)
+class Monitored:
+    """What was seen of an endpoint.
+
+    Attributes:
+        endpoint: its name.
+        series: of each variant and component.
+        drifts: comparisons of captured data with training; empty where not asked for.
+        problems: what is beyond job.yaml's limits, in words.
+        source: where the metrics come from, in words.
+    """
+
+    endpoint: str
+    series: list[VariantSeries]
+    drifts: list[Drift]
+    problems: list[str]
+    source: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "endpoint": self.endpoint,
+            "variants": {each.variant: each.summary() for each in self.series},
+            "drift": [drift.as_dict() for drift in self.drifts],
+            "problems": self.problems,
+        }
+
+    def write(self, path: Path) -> None:
+        """The HTML report."""
+        from sm_launch.report.monitoring import write_monitoring
+
+        write_monitoring(
+            self.endpoint, self.series, self.drifts, self.problems, path, source=self.source
+        )
+
+    def require_no_drift(self) -> None:
+        """Raise QualityGateError where something drifted from the training set."""
+        drifted = [drift.what for drift in self.drifts if drift.state == "drift"]
+        if drifted:
+            raise QualityGateError(f"the {' and the '.join(drifted)} drifted from the training set")
+
+
+Looks = Iterator[list[VariantSeries]]
+
+
+def last(name: str, looks: Looks) -> list[VariantSeries]:
+    """What was seen at the end of the looks."""
+    return deque(looks, maxlen=1)[0]
+
+
+def monitor(
+    context: JobContext,
+    endpoint: str | None = None,
     *,
-    on_aws: bool,
-    since: timedelta,
-    period: int,
-    region: str | None,
-) -> Source:
+    since: timedelta = timedelta(hours=1),
+    interval: float | None = None,
+    duration: float | None = None,
+    once: bool = False,
+    drift: bool = False,
+    show: Callable[[str, Looks], list[VariantSeries]] = last,
+) -> Monitored:
+    """Watch an endpoint: from CloudWatch, or from the servers on this machine.
+
+    Args:
+        context: where the endpoint is; its `monitoring` has the limits.
+        endpoint: its name; default: job.yaml's.
+        since: how far back to look on CloudWatch.
+        interval: seconds between looks; default: 30 on SageMaker, 2 here.
+        duration: seconds until the end; None goes on for ever.
+        once: one look (two, a second apart, where shares of the CPU need them).
+        drift: compare captured data with training too.
+        show: gets the name and every look, and returns the last one.
+
+    Raises:
+        LaunchError: there is no such endpoint, or it cannot be watched.
+        UserInputError: the endpoint captures no data to compare.
+    """
+    name = endpoints.require_meant(context, endpoint)
+    source = open_source(context, name, since)
+    if once:
+        interval = duration = 0.0 if context.on_aws else 1.0
+    pause = interval or (30.0 if context.on_aws else 2.0)
+    series = show(name, _looks(source, pause, duration))
+    return Monitored(
+        endpoint=name,
+        series=series,
+        drifts=captured.drifts(context, name) if drift else [],
+        problems=[w for each in series for w in problems(each, context.config.monitoring)],
+        source="CloudWatch" if context.on_aws else "the servers on this machine",
+    )
+
+
+def _looks(source: Source, pause: float, duration: float | None) -> Looks:
+    ends = None if duration is None else time.monotonic() + duration
+    while True:
+        yield source.look()
+        left = pause if ends is None else min(pause, ends - time.monotonic())
+        if left <= 0:
+            return
+        time.sleep(left)
+
+
+def open_source(context: JobContext, endpoint: str, since: timedelta) -> Source:
     """The source that fits the target.
 
     Args:
-        session: where the endpoint runs.
+        context: where the endpoint is.
         endpoint: its name.
-        on_aws: CloudWatch knows it.
         since: how far back to look on CloudWatch.
-        period: seconds that a point of CloudWatch stands for.
-        region: of CloudWatch.
     """
+    session = context.session
     described = session.describe_endpoint(EndpointName=endpoint)
     variants = [each["VariantName"] for each in described.get("ProductionVariants", [])]
-    if on_aws:
-        return CloudWatchSource(
-            endpoint,
-            variants,
-            since=since,
-            period=period,
-            components=_components(session, described),
-            region=region,
-        )
-    from sm_launch.local_metrics import LocalSource
-
-    return LocalSource(session, endpoint, variants)
+    if not context.on_aws:
+        return local_metrics.LocalSource(session, endpoint, variants)
+    return CloudWatchSource(
+        endpoint,
+        variants,
+        since=since,
+        period=context.config.monitoring.period_seconds,
+        components=_components(session, described),
+        region=context.region,
+    )
 
 
 def _components(session: Session, described: dict[str, Any]) -> list[str]:
     """The inference components of an endpoint whose variants have no model of their own."""
-    from sm_launch.components import list_names
-
     config = session.describe_endpoint_config(EndpointConfigName=described["EndpointConfigName"])
     if all("ModelName" in variant for variant in config["ProductionVariants"]):
         return []
-    return list_names(session, described["EndpointName"])
-
-
-def problems(series: VariantSeries, limits: Monitoring) -> list[str]:
-    """What is beyond job.yaml's limits over the whole window, in words."""
-    found, totals = [], series.summary()
-    calls = totals.get("invocations", {}).get("sum", 0.0)
-    failed = totals.get("errors_5xx", {}).get("sum", 0.0)
-    if calls and 100 * failed / calls > limits.error_percent:
-        found.append(
-            f"{100 * failed / calls:.1f} % of the requests were answered with 5xx "
-            f"(limit {limits.error_percent:g} %)"
-        )
-    p99 = totals.get("model_p99", {}).get("last", 0.0)
-    if p99 > limits.latency_p99_ms:
-        found.append(f"model latency p99 is {p99:.0f} ms (limit {limits.latency_p99_ms:g} ms)")
-    for key in ("memory", "gpu_memory", "disk"):
-        last = totals.get(key, {}).get("last", 0.0)
-        if last > limits.memory_percent:
-            label = BY_KEY[key].label
-            found.append(f"{label} is at {last:.0f} % (limit {limits.memory_percent:g} %)")
-    return found
+    return components.list_names(session, described["EndpointName"])

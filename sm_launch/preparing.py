@@ -5,18 +5,23 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sm_launch import processing, requests
 from sm_launch.aws_clients import raw_data_clients
 from sm_launch.config import JobConfig
+from sm_launch.data import inspection, pipeline
 from sm_launch.data.config import DataConfig
+from sm_launch.data.inspection import FileReport
 from sm_launch.data.pipeline import fetch_by_default
+from sm_launch.data.report import PreparationReport
 from sm_launch.data.sources import Fetch
 from sm_launch.errors import UserInputError
 from sm_launch.progress import progress
-from sm_launch.workplace import Workplace
+from sm_launch.target.context import JobContext
 
 
 def data_section(config: JobConfig) -> DataConfig:
@@ -37,6 +42,38 @@ def data_section(config: JobConfig) -> DataConfig:
     location = str(config.path(named)) if named else _of_the_model(config)
     tokens = config.data.tokens.model_copy(update={"tokenizer": location})
     return config.data.model_copy(update={"tokens": tokens})
+
+
+def prepare(config: JobConfig) -> PreparationReport:
+    """Clean and split the raw data of a job into channels."""
+    with fetching(config) as fetch:
+        return pipeline.prepare(
+            data_section(config), config.prepared_path, base_directory=config.directory, fetch=fetch
+        )
+
+
+def validate(config: JobConfig) -> PreparationReport:
+    """What `prepare` would do, without writing."""
+    with fetching(config) as fetch:
+        return pipeline.validate(
+            data_section(config), config.prepared_path, base_directory=config.directory, fetch=fetch
+        )
+
+
+def inspect(config: JobConfig) -> list[FileReport]:
+    """What the raw files hold."""
+    with fetching(config) as fetch:
+        return inspection.inspect(
+            data_section(config), base_directory=config.directory, fetch=fetch
+        )
+
+
+def upload(context: JobContext, *, send: bool = True) -> dict[str, str]:
+    """Send the prepared channels to S3; channel name to URI. `send=False` only names them."""
+    from sm_launch.buckets import s3_stage
+    from sm_launch.data.upload import upload as send_channels
+
+    return send_channels(s3_stage(context.config, upload=send), context.config.prepared_path)
 
 
 @contextmanager
@@ -60,16 +97,34 @@ def _of_the_model(config: JobConfig) -> str:
     return location
 
 
-def processing_request(place: Workplace, *, upload: bool) -> tuple[str, requests.Request, str]:
-    """Name and request of a processing job, and where it will write; its inputs are on S3 then.
+@dataclass(frozen=True)
+class Processing:
+    """A processing job that has not begun.
+
+    Attributes:
+        request: CreateProcessingJob.
+        output: URI below which it will write.
+    """
+
+    request: requests.Request
+    output: str
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+        return str(self.request["ProcessingJobName"])
+
+
+def prepare_processing(context: JobContext, *, upload: bool = True) -> Processing:
+    """Stage what a processing job needs; its inputs are on S3 then.
 
     Args:
-        place: the job, for the target sagemaker.
+        context: the job, for the target sagemaker.
         upload: False names the URIs without sending anything.
     """
-    config = place.config
+    config = context.config
     section = data_section(config)
-    stage = place.stage(upload=upload)
+    stage = context.stage(upload=upload)
     uris = {
         split: stage.channel(f"raw-{split}", _absolute(config, location))
         for split, location in section.sources.items()
@@ -79,14 +134,16 @@ def processing_request(place: Workplace, *, upload: bool) -> tuple[str, requests
         file = found / "tokenizer.json" if found.is_dir() else found
         uris[processing.TOKENIZER] = stage.channel(processing.TOKENIZER, str(file))
     with tempfile.TemporaryDirectory(prefix="sm-launch-code-") as directory:
-        processing.write_code(config, Path(directory))
-        uris[processing.CODE] = stage.channel(processing.CODE, directory)
+        # The directory's name is part of the key: a random one would be sent anew each time.
+        code = Path(directory) / processing.CODE
+        processing.write_code(config, code)
+        uris[processing.CODE] = stage.channel(processing.CODE, str(code))
     name = requests.unique_name(config.name)
     output = stage.output(f"prepared/{name}")
     inputs = processing.ProcessingInputs(
-        uris=uris, output=output, image=place.training_image, role=place.training_role
+        uris=uris, output=output, image=context.training_image, role=context.training_role
     )
-    return name, processing.build_request(config, name, inputs), output
+    return Processing(processing.build_request(config, name, inputs), output)
 
 
 def _absolute(config: JobConfig, location: str) -> str:
@@ -105,21 +162,19 @@ def _absolute(config: JobConfig, location: str) -> str:
     return str(path)
 
 
-def run_processing_job(config: JobConfig, name: str, request: requests.Request) -> None:
-    """Start a processing job and wait for its end.
+def run_processing(context: JobContext, job: Processing) -> dict[str, str]:
+    """Start a processing job and wait for its end; channel name to URI.
 
     Raises:
         LaunchError: it failed.
     """
-    from sm_launch.aws_clients import make_client
-
-    client = make_client("sagemaker", config.aws.region)
-    client.create_processing_job(**request)
-    with progress(f"Processing job {name}") as bar:
+    session: Any = context.session
+    session.create_processing_job(**job.request)
+    title = f"Processing job {job.name}"
+    with progress(title) as bar:
         processing.wait(
-            client,
-            name,
-            lambda seen: bar.update(
-                description=f"Processing job {name}: {seen['ProcessingJobStatus']}"
-            ),
+            session,
+            job.name,
+            lambda seen: bar.update(description=f"{title}: {seen['ProcessingJobStatus']}"),
         )
+    return processing.channels(context.config, job.output)

@@ -7,7 +7,6 @@ together with the few pure-Python packages that the image lacks.
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -21,11 +20,11 @@ from sm_launch.config import JobConfig
 from sm_launch.data.config import DataConfig
 from sm_launch.data.split import SPLITS
 from sm_launch.errors import LaunchError, UserInputError
+from sm_launch.sessions.watching import watch
 
 BASE = "/opt/ml/processing"
 CODE, TOKENIZER = "code", "tokenizer"
 JOB_FILE = "job.yaml"
-SECONDS_BETWEEN_LOOKS = 10.0
 _FINAL = frozenset({"Completed", "Failed", "Stopped"})
 _ALWAYS = ("ftfy", "wcwidth")
 """Pure-Python packages that every preparation needs and the training image lacks."""
@@ -112,6 +111,7 @@ def write_code(config: JobConfig, directory: Path, base: str = BASE) -> None:
         UserInputError: a step needs a package that is not installed here.
     """
     section = _section(config)
+    directory.mkdir(exist_ok=True)
     for package in ("sm_launch", *_packages(section)):
         shutil.copytree(
             _source(package), directory / package, ignore=shutil.ignore_patterns("__pycache__")
@@ -176,25 +176,26 @@ def channels(config: JobConfig, output: str) -> dict[str, str]:
 
 
 def wait(
-    client: Any, name: str, on_description: Callable[[dict[str, Any]], None]
+    session: Any, name: str, on_description: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
     """Look at a processing job until it has ended.
 
     Raises:
         LaunchError: it failed or was stopped; with the reasons that SageMaker and the job gave.
     """
-    while True:
-        description: dict[str, Any] = client.describe_processing_job(ProcessingJobName=name)
+    description: dict[str, Any]
+    for description in watch(
+        lambda: session.describe_processing_job(ProcessingJobName=name),
+        lambda seen: seen["ProcessingJobStatus"] in _FINAL,
+        session.seconds_between_looks,
+    ):
         on_description(description)
-        status = description["ProcessingJobStatus"]
-        if status == "Completed":
-            return description
-        if status in _FINAL:
-            reasons = [description.get(key, "") for key in ("FailureReason", "ExitMessage")]
-            told = "; ".join(filter(None, reasons)) or "no reason given"
-            raise LaunchError(
-                f"processing job {name}: {status}: {told}",
-                fix="see its log in CloudWatch, group /aws/sagemaker/ProcessingJobs; "
-                "`sm-launch data validate` checks the same data here",
-            )
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+    if description["ProcessingJobStatus"] == "Completed":
+        return description
+    reasons = [description.get(key, "") for key in ("FailureReason", "ExitMessage")]
+    told = "; ".join(filter(None, reasons)) or "no reason given"
+    raise LaunchError(
+        f"processing job {name}: {description['ProcessingJobStatus']}: {told}",
+        fix="see its log in CloudWatch, group /aws/sagemaker/ProcessingJobs; "
+        "`sm-launch data validate` checks the same data here",
+    )

@@ -9,7 +9,7 @@ from sm_launch import endpoints
 from sm_launch.errors import UserInputError
 from sm_launch.hub_models import SCHEME, HubModel, look_up
 from sm_launch.staging import find_model
-from sm_launch.workplace import Workplace
+from sm_launch.target.context import JobContext
 
 FIELD = "endpoint.model"
 # Time enough for most models, where nobody has told the size.
@@ -31,11 +31,13 @@ class ServedModel:
     warnings: tuple[str, ...] = ()
 
 
-def find(place: Workplace, *, job: str | None, model_data: str | None, upload: bool) -> ServedModel:
+def find(
+    context: JobContext, *, job: str | None, model_data: str | None, upload: bool
+) -> ServedModel:
     """The model of a deployment.
 
     Args:
-        place: the job and where it is deployed.
+        context: the job and where it is deployed.
         job: a training job's model; goes before job.yaml's.
         model_data: an artefact's URI or path, or hf://…; likewise.
         upload: on SageMaker send a directory that endpoint.model names; False only names its place.
@@ -43,25 +45,25 @@ def find(place: Workplace, *, job: str | None, model_data: str | None, upload: b
     Raises:
         UserInputError, LaunchError: there is no such model or job.
     """
-    named = place.config.endpoint.model
+    named = context.config.endpoint.model
     if model_data and model_data.startswith(SCHEME):
         return _of_hub(HubModel.of(model_data, "--model-data"))
     if job or model_data or named is None:
-        uri = endpoints.artefact_of(place.session(), place.config, job, model_data)
+        uri = endpoints.artefact_of(context.session, context.config, job, model_data)
         option = "--job" if job and not model_data else "--model-data"
         words = f"{FIELD} ({named}) is passed over: {option} names another model"
         return ServedModel(uri, warnings=(words,) if named else ())
     if named.startswith(SCHEME):
         return _of_hub(HubModel.of(named, FIELD))
-    source = find_model(place.config, named, FIELD)
+    source = find_model(context.config, named, FIELD)
     if source.hub_id is not None:
         return _of_hub(HubModel.of(source.hub_id, FIELD))
-    return ServedModel(_staged(place, str(source.location), upload=upload))
+    return ServedModel(_staged(context, str(source.location), upload=upload))
 
 
-def _staged(place: Workplace, location: str, *, upload: bool) -> str:
+def _staged(context: JobContext, location: str, *, upload: bool) -> str:
     """A prefix, with a slash at its end, that the target can read."""
-    if location.startswith("s3://") and place.target != "sagemaker":
+    if location.startswith("s3://") and context.target != "sagemaker":
         raise UserInputError(
             "local targets cannot read S3",
             field=FIELD,
@@ -77,7 +79,7 @@ def _staged(place: Workplace, location: str, *, upload: bool) -> str:
             value=location,
             fix="correct the path; relative paths start at the directory of job.yaml",
         )
-    uri = place.stage(upload=upload).channel("endpoint-model", location)
+    uri = context.stage(upload=upload).channel("endpoint-model", location)
     return uri if uri.endswith("/") else f"{uri}/"
 
 

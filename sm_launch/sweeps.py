@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sm_launch import contract
+from sm_launch import contract, requests, sweep_requests, training
 from sm_launch.causes import explain_failure
 from sm_launch.errors import LaunchError
 from sm_launch.paging import every
 from sm_launch.sessions.protocol import Session
+from sm_launch.sessions.watching import watch
+from sm_launch.target.context import JobContext
 
-SECONDS_BETWEEN_LOOKS = 1.0
 Description = dict[str, Any]
 
 
@@ -63,8 +63,33 @@ class SweepResult:
         return asdict(self)
 
 
+def prepare(
+    context: JobContext, *, max_cost: float | None = None, upload: bool = True
+) -> requests.Request:
+    """Check, price and stage a sweep; its CreateHyperParameterTuningJob request under a new name.
+
+    Takes the arguments of `training.prepare` and raises its errors.
+    """
+    settings = sweep_requests.require_sweep(context.config)
+    training.check_early(context)
+    training.tell_price(context, max_cost, settings.job_count)
+    name = sweep_requests.unique_name(context.config.name)
+    single = training.request_of(context, context.stage(upload=upload), name)
+    return sweep_requests.create_tuning_job(context.config, name, single)
+
+
+def start(context: JobContext, request: requests.Request) -> str:
+    """Send what `prepare` made; the sweep's name."""
+    context.session.create_hyper_parameter_tuning_job(**request)
+    name: str = request["HyperParameterTuningJobName"]
+    context.notify(f"sweep {name} started ({context.target})")
+    return name
+
+
 def wait(
-    session: Session, name: str, on_look: Callable[[Description, list[Trial]], None]
+    session: Session,
+    name: str,
+    on_look: Callable[[Description, list[Trial]], None] = lambda seen, found: None,
 ) -> SweepResult:
     """Follow a tuning job to its end.
 
@@ -76,13 +101,16 @@ def wait(
     Raises:
         LaunchError: it failed; the message holds the first failed trial's own words.
     """
-    while True:
-        description = session.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
-        found = trials(session, name)
+
+    def look() -> tuple[Description, list[Trial]]:
+        described = session.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+        return described, trials(session, name)
+
+    def final(seen: tuple[Description, list[Trial]]) -> bool:
+        return seen[0]["HyperParameterTuningJobStatus"] in contract.TUNING_FINAL_STATUSES
+
+    for description, found in watch(look, final, session.seconds_between_looks):
         on_look(description, found)
-        if description["HyperParameterTuningJobStatus"] in contract.TUNING_FINAL_STATUSES:
-            break
-        time.sleep(getattr(session, "seconds_between_looks", SECONDS_BETWEEN_LOOKS))
     if description["HyperParameterTuningJobStatus"] == "Failed":
         raise _failure(session, name, description, found)
     return _result(name, description, found)

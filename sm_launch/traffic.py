@@ -9,16 +9,58 @@ from difflib import get_close_matches
 from typing import Any
 
 from sm_launch.causes import explain_failure
+from sm_launch.endpoints import require_own
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.sessions.protocol import Session
+from sm_launch.sessions.watching import watch
+from sm_launch.target.context import JobContext
 
 Request = dict[str, Any]
 Look = Callable[[dict[str, Any]], None]
 
-SECONDS_BETWEEN_LOOKS = 0.3
 # DescribeEndpoint may tell of the old state for a moment after the change was taken.
 PATIENCE_SECONDS = 120.0
 _TRANSITIONS = frozenset({"Updating", "SystemUpdating", "RollingBack"})
+
+
+def share(
+    context: JobContext,
+    endpoint: str,
+    weights: Mapping[str, float],
+    instances: Mapping[str, int],
+    *,
+    adopt: bool = False,
+    on_description: Look = lambda _: None,
+) -> list[dict[str, Any]]:
+    """Give variants new weights or instance counts; `shares` of what is then. Without any: of now.
+
+    Takes the arguments of `change` and raises its errors, and LaunchError where the endpoint is not
+    this job's and `adopt` does not take it over.
+    """
+    _require_takes(context, instances)
+    if weights or instances:
+        require_own(context, endpoint, adopt=adopt)
+    return shares(change(context.session, endpoint, weights, instances, on_description))
+
+
+def prepare(
+    context: JobContext, endpoint: str, weights: Mapping[str, float], instances: Mapping[str, int]
+) -> list[Request]:
+    """What `share` will ask for."""
+    _require_takes(context, instances)
+    described = context.session.describe_endpoint(EndpointName=endpoint)
+    return build_requests(described, weights, instances)
+
+
+def _require_takes(context: JobContext, instances: Mapping[str, int]) -> None:
+    if instances and not context.on_aws:
+        variant, count = next(iter(instances.items()))
+        raise UserInputError(
+            "a variant has one server here",
+            field="--instances",
+            value=f"{variant}={count}",
+            fix="leave it out",
+        )
 
 
 def change(
@@ -137,17 +179,25 @@ def _wait(session: Session, request: Request, on_description: Look) -> dict[str,
     """Look until every variant has what the request asks for."""
     name, wanted = request["EndpointName"], request["DesiredWeightsAndCapacities"]
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        described = session.describe_endpoint(EndpointName=name)
-        on_description(described)
-        status = described["EndpointStatus"]
-        if status == "InService" and _reached(described, wanted):
-            return described
-        if status in _TRANSITIONS:
+
+    def reached(seen: dict[str, Any]) -> bool:
+        return seen["EndpointStatus"] == "InService" and _reached(seen, wanted)
+
+    def over(seen: dict[str, Any]) -> bool:
+        nonlocal deadline
+        if seen["EndpointStatus"] in _TRANSITIONS:
             deadline = time.monotonic() + PATIENCE_SECONDS
-        elif status != "InService" or time.monotonic() >= deadline:
-            raise _failure(session, described)
-        time.sleep(getattr(session, "seconds_between_looks", SECONDS_BETWEEN_LOOKS))
+            return False
+        late = time.monotonic() >= deadline
+        return late or seen["EndpointStatus"] != "InService" or reached(seen)
+
+    for described in watch(
+        lambda: session.describe_endpoint(EndpointName=name), over, session.seconds_between_looks
+    ):
+        on_description(described)
+    if not reached(described):
+        raise _failure(session, described)
+    return described
 
 
 def _reached(described: dict[str, Any], wanted: list[dict[str, Any]]) -> bool:

@@ -22,10 +22,9 @@ from sm_launch.hyperparameters import (
 )
 from sm_launch.paging import every
 from sm_launch.sessions.protocol import Session
+from sm_launch.sessions.watching import watch
 from sm_launch.staging import Stage, resolve_channels, resolve_model
-from sm_launch.workplace import Workplace
-
-SECONDS_BETWEEN_LOOKS = 0.5
+from sm_launch.target.context import JobContext
 
 
 @dataclass(frozen=True)
@@ -88,22 +87,83 @@ def build_request(
 
 
 def request_of(
-    place: Workplace,
+    context: JobContext,
     stage: Stage,
     name: str,
     *,
     config: JobConfig | None = None,
     checkpoints: str | None = None,
 ) -> requests.Request:
-    """The CreateTrainingJob request of a job, or of another `config` at the same place."""
+    """The CreateTrainingJob request of a job, or of another `config` for the same target."""
     return build_request(
-        config or place.config,
+        config or context.config,
         stage,
         name=name,
-        image=place.training_image,
-        role=place.training_role,
+        image=context.training_image,
+        role=context.training_role,
         checkpoints=checkpoints,
     )
+
+
+def prepare(
+    context: JobContext,
+    *,
+    resume: str | None = None,
+    max_cost: float | None = None,
+    upload: bool = True,
+) -> requests.Request:
+    """Check, price and stage a job; its CreateTrainingJob request under a new name.
+
+    Args:
+        context: the job and where it runs.
+        resume: a training job that has ended, to go on from its checkpoints.
+        max_cost: US dollars; default: job.yaml's limit, if it has one.
+        upload: False names the URIs on S3 without sending anything.
+
+    Raises:
+        LaunchError: a value that SageMaker does not take, missing data, or a price above the limit.
+    """
+    check_early(context)
+    context.warn(*data_warnings(context.config))
+    tell_price(context, max_cost)
+    kept = checkpoints_of(context.session, resume) if resume else None
+    name = requests.unique_name(context.config.name)
+    return request_of(context, context.stage(upload=upload), name, checkpoints=kept)
+
+
+def start(context: JobContext, request: requests.Request) -> str:
+    """Send what `prepare` made; the job's name."""
+    context.session.create_training_job(**request)
+    context.announce_image(request["AlgorithmSpecification"]["TrainingImage"])
+    name: str = request["TrainingJobName"]
+    context.notify(f"training job {name} started ({context.target})")
+    return name
+
+
+def check_early(context: JobContext) -> None:
+    """What SageMaker would refuse is refused now, before data is uploaded.
+
+    Raises:
+        LaunchError: a value that SageMaker does not take.
+    """
+    if context.on_aws:
+        image, role = context.training_image, context.training_role
+        context.warn(*check_request(context.config, image=image, role=role))
+
+
+def tell_price(context: JobContext, max_cost: float | None, jobs: int = 1) -> None:
+    """Say what the jobs may cost on SageMaker.
+
+    Raises:
+        UserInputError: more than the limit: `max_cost`, else job.yaml's.
+    """
+    if not context.on_aws:
+        return
+    from sm_launch.job.estimate import require_cost
+
+    limit = max_cost or context.config.training.max_cost_usd
+    if estimated := require_cost(context.config, limit, jobs):
+        context.notify(f"price: {estimated.line}")
 
 
 def check_request(config: JobConfig, *, image: str, role: str) -> list[str]:
@@ -115,7 +175,7 @@ def check_request(config: JobConfig, *, image: str, role: str) -> list[str]:
     Raises:
         RequestError, ServiceError: a value that SageMaker does not take.
     """
-    from sm_launch.sessions.process.validation import RequestValidator
+    from sm_launch.sessions.validation import RequestValidator
 
     inputs = requests.TrainingInputs(
         channels={"train": "s3://bucket/train/"},
@@ -214,25 +274,29 @@ def resume_hint(description: dict[str, Any]) -> str:
 def follow(session: Session, name: str) -> Iterator[Observation]:
     """Look at a job until it has ended, with the log lines as they come."""
     cursor: Any = None
-    while True:
+
+    def look() -> Observation:
+        nonlocal cursor
         # Describe first: lines written before the status changed are then never missed.
         description = session.describe_training_job(TrainingJobName=name)
         lines, cursor = session.training_log_lines(name, cursor)
         status = description["TrainingJobStatus"]
-        lag = getattr(session, "log_lag_seconds", 0.0)
-        if status == "Failed" and lag:
+        if status == "Failed" and session.log_lag_seconds:
             # The last lines, which say why, come later than the status.
-            time.sleep(lag)
+            time.sleep(session.log_lag_seconds)
             late, cursor = session.training_log_lines(name, cursor)
             lines = [*lines, *late]
-        yield Observation(status, description.get("SecondaryStatus", ""), lines, description)
-        if status in contract.TRAINING_FINAL_STATUSES:
-            return
-        time.sleep(getattr(session, "seconds_between_looks", SECONDS_BETWEEN_LOOKS))
+        return Observation(status, description.get("SecondaryStatus", ""), lines, description)
+
+    return watch(
+        look,
+        lambda seen: seen.status in contract.TRAINING_FINAL_STATUSES,
+        session.seconds_between_looks,
+    )
 
 
 def wait(
-    session: Session, name: str, on_observation: Callable[[Observation], None]
+    session: Session, name: str, on_observation: Callable[[Observation], None] = lambda seen: None
 ) -> dict[str, Any]:
     """Follow a job and return its last description.
 

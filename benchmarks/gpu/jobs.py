@@ -174,6 +174,11 @@ def redirect(descriptor: int) -> None:
 
 def run_and_leave(function: Callable[[], None]) -> NoReturn:
     """Call it in a forked child, and end the child without its parent's clean-up."""
+    import torch
+
+    # A fork leaves torch's pool of threads broken. It is made anew at its next use: here, while
+    # there is one thread, for two at once would find none ("Invalid thread pool!").
+    torch.set_num_threads(1)
     code = 1
     try:
         function()

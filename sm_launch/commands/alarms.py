@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from sm_launch.commands.options import (
+    JobOptions,
     dry_run_option,
     echo_json,
     endpoint_option,
     job_options,
     json_option,
-    open_workplace,
-    require_sagemaker,
 )
-from sm_launch.config import Target
 
 
 @click.command()
@@ -26,9 +22,7 @@ from sm_launch.config import Target
 @dry_run_option
 @json_option
 def alarms(
-    config_path: Path,
-    overrides: tuple[str, ...],
-    target: Target | None,
+    options: JobOptions,
     endpoint: str | None,
     show: bool,
     deleting: bool,
@@ -39,25 +33,23 @@ def alarms(
 
     job.yaml's `monitoring` has the limits. They go when the endpoint is deleted.
     """
-    from sm_launch import alarms as watch
+    from sm_launch import endpoint_alarms
 
-    place = open_workplace(config_path, overrides, target)
-    config = place.config
-    name = endpoint or config.endpoint_name
+    context = options.open()
+    config, name = context.config, endpoint or context.config.endpoint_name
     if dry_run:
-        echo_json(watch.alarm_requests(config, name))
+        echo_json(endpoint_alarms.alarm_requests(config, name))
         return
-    require_sagemaker(place, "alarms")
+    context.require_aws("alarms")
     if deleting:
-        removed = watch.remove(name, config.aws.region)
+        removed = endpoint_alarms.remove(name, context.region)
         _print([f"deleted {line}" for line in removed], removed, as_json=as_json)
     elif show:
-        found = watch.states(name, config.aws.region)
-        lines = [f"{alarm['AlarmName']:<50} {alarm['StateValue']}" for alarm in found]
-        states = [{"name": each["AlarmName"], "state": each["StateValue"]} for each in found]
-        _print(lines or ["there are no alarms"], states, as_json=as_json)
+        found = endpoint_alarms.short_states(name, context.region)
+        lines = [f"{alarm['name']:<50} {alarm['state']}" for alarm in found]
+        _print(lines or ["there are no alarms"], found, as_json=as_json)
     else:
-        made = watch.put(config, name)
+        made = endpoint_alarms.put(config, name)
         lines = [f"alarm {alarm}" for alarm in made]
         lines.append(f"  roll bad updates back with them: endpoint.update.alarms: [{made[0]}]")
         _print(lines, made, as_json=as_json)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from sm_launch.commands.options import find_workplace, job_options
-from sm_launch.config import Target
+from sm_launch.commands.options import JobOptions, job_options
 from sm_launch.errors import LaunchError
 
 if TYPE_CHECKING:
-    from sm_launch.chat import Conversation
+    from sm_launch.hosting.chat import Conversation
 
 HELP = "/reset forgets the conversation, /system TEXT sets the system message, /exit ends it"
 
@@ -31,23 +29,23 @@ def chat(
     max_tokens: int,
     temperature: float | None,
     component: str | None,
-    config_path: Path,
-    overrides: tuple[str, ...],
-    target: Target | None,
+    options: JobOptions,
 ) -> None:
     """Talk to an endpoint; answers are streamed.
 
     Ctrl-C breaks an answer off, Ctrl-D or /exit ends the conversation. Without a terminal every
     line of standard input is a turn.
     """
-    from sm_launch.chat import Conversation
+    from sm_launch.hosting.chat import begin
 
-    parameters: dict[str, Any] = {"max_tokens": max_tokens}
-    if temperature is not None:
-        parameters["temperature"] = temperature
-    session = find_workplace(config_path, overrides, target).session()
-    session.describe_endpoint(EndpointName=endpoint)  # an unknown name fails before the first turn
-    talk = Conversation(session, endpoint, parameters, system, component)
+    talk = begin(
+        options.find(),
+        endpoint,
+        system=system,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        component=component,
+    )
     terminal = sys.stdin.isatty()
     if terminal:
         _allow_editing()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import click
 
 from sm_launch.commands.evaluate import print_summary
-from sm_launch.commands.options import echo_json, job_options, json_option, open_workplace
-from sm_launch.config import Target
+from sm_launch.commands.options import JobOptions, echo_json, job_options, json_option
 
 
 @click.command()
@@ -41,9 +39,7 @@ from sm_launch.config import Target
 def compare(
     first: str,
     second: str,
-    config_path: Path,
-    overrides: tuple[str, ...],
-    target: Target | None,
+    options: JobOptions,
     data: str | None,
     output: Path,
     min_shared: float,
@@ -59,7 +55,7 @@ def compare(
 
     found, page = comparing.run(
         (first, second),
-        partial(open_workplace, config_path, overrides, target),
+        options.open,
         data=data,
         output=output,
         min_shared=min_shared,

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import click
 
 from sm_launch.commands.options import (
+    JobOptions,
     dry_run_option,
     echo_json,
     endpoint_option,
     job_options,
     json_option,
-    open_workplace,
-    require_sagemaker,
 )
-from sm_launch.config import Target
 
 
 @click.command()
@@ -24,26 +19,17 @@ from sm_launch.config import Target
 @endpoint_option
 @dry_run_option
 @json_option
-def dashboard(
-    config_path: Path,
-    overrides: tuple[str, ...],
-    target: Target | None,
-    endpoint: str | None,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+def dashboard(options: JobOptions, endpoint: str | None, dry_run: bool, as_json: bool) -> None:
     """Make the CloudWatch dashboard of an endpoint; it goes when the endpoint is deleted."""
-    from sm_launch import alarms
+    from sm_launch import endpoint_alarms
 
-    place = open_workplace(config_path, overrides, target)
-    config = place.config
-    name = endpoint or config.endpoint_name
+    context = options.open()
+    name = endpoint or context.config.endpoint_name
     if dry_run:
-        request = alarms.dashboard_request(config, name, config.aws.region or "REGION")
-        echo_json({**request, "DashboardBody": json.loads(request["DashboardBody"])})
+        echo_json(endpoint_alarms.dashboard(context.config, name, context.region or "REGION"))
         return
-    require_sagemaker(place, "a dashboard")
-    made = alarms.put_dashboard(config, name)
+    context.require_aws("a dashboard")
+    made = endpoint_alarms.put_dashboard(context.config, name)
     if as_json:
         echo_json(made)
         return

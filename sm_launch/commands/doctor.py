@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
-from pathlib import Path
 
 import click
 
-from sm_launch.commands.options import echo_json, find_workplace, job_options, json_option
-from sm_launch.config import Target
+from sm_launch.commands.options import JobOptions, echo_json, job_options, json_option
 
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
@@ -17,25 +14,17 @@ COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 @click.command()
 @job_options
 @json_option
-def doctor(
-    config_path: Path, overrides: tuple[str, ...], target: Target | None, as_json: bool
-) -> int:
+def doctor(options: JobOptions, as_json: bool) -> int:
     """Check the machine and the AWS account; name the fix of everything that is missing.
 
     Works without job.yaml, credentials or Docker. Exit code 1 when the wanted target cannot work.
     """
-    from sm_launch.aws_clients import make_client
-    from sm_launch.doctor import examine
+    from sm_launch.account.doctor import examine_job
 
-    place = find_workplace(config_path, overrides, target)
-    config = place.config
-    wants_aws = (target or config.target) == "sagemaker"
-    # A doctor should not keep anybody waiting.
-    clients = partial(make_client, attempts=2, owners=config.aws.bucket_owners)
+    context = options.find()
+    wants_aws = (options.target or context.config.target) == "sagemaker"
     checks = []
-    known = None if place.any_job else config
-    region = config.aws.region
-    for check in examine(known, wants_aws=wants_aws, clients=clients, region=region):
+    for check in examine_job(context, wants_aws=wants_aws):
         checks.append(check)
         if not as_json:
             state = click.style(f"{check.state:<8}", fg=COLOURS[check.state])

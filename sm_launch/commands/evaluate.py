@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sm_launch.commands.options import (
-    echo_json,
-    job_options,
-    json_option,
-    next_command,
-    open_workplace,
-)
-from sm_launch.config import Target, load_config
+from sm_launch.commands.options import JobOptions, echo_json, job_options, json_option
 
 
 @click.command()
@@ -56,9 +48,7 @@ from sm_launch.config import Target, load_config
 )
 @json_option
 def evaluate(
-    config_path: Path,
-    overrides: tuple[str, ...],
-    target: Target | None,
+    options: JobOptions,
     endpoint: str | None,
     model_data: str | None,
     transform_output: str | None,
@@ -85,10 +75,9 @@ def evaluate(
         output=output,
         fail_under=evaluation.parse_gates(fail_under),
         fail_over=evaluation.parse_gates(fail_over, field="fail_over"),
-        command=next_command("evaluate", config_path=config_path),
+        command=options.next_command("evaluate"),
     )
-    config = load_config(config_path, overrides)
-    done = evaluating.run(partial(open_workplace, config_path, overrides, target), config, request)
+    done = evaluating.run(options.open(), request)
     if as_json:
         gates = [evaluation.gate_dict(gate) for gate in done.gates]
         echo_json(done.result.to_dict() | {"gates": gates})

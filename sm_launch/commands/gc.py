@@ -5,20 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import asdict
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sm_launch import contract
-from sm_launch.commands.options import (
-    Workplace,
-    echo_json,
-    find_workplace,
-    job_options,
-    json_option,
-)
-from sm_launch.config import Target
+from sm_launch.commands.options import JobOptions, echo_json, job_options, json_option
 from sm_launch.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -47,9 +38,7 @@ def gc(
     unused: bool,
     dry_run: bool,
     yes: bool,
-    config_path: Path,
-    overrides: tuple[str, ...],
-    target: Target | None,
+    options: JobOptions,
     as_json: bool,
 ) -> None:
     """Find and delete what sm-launch made on AWS.
@@ -59,37 +48,32 @@ def gc(
     Only what bears its tag is ever touched. Data and models on S3 stay. In processes: the records
     and logs of finished jobs, failed endpoints, and models that none runs; artefacts stay.
     """
-    place = find_workplace(config_path, overrides, target)
-    if place.target != "sagemaker":
-        _local(place, job, _age(older_than), _pairs(tags), unused, dry_run or not yes, as_json)
-        return
     from sm_launch import cleanup
-    from sm_launch.aws_clients import make_client
 
-    region = place.config.aws.region
-    found = cleanup.find(
-        make_client,
-        region,
+    context = options.find()
+
+    def confirm(found: list[Leftover]) -> None:
+        if as_json and (dry_run or not found):
+            return
+        _show(found)
+        if found and not dry_run and not yes:
+            click.confirm(f"Delete these {len(found)}?", abort=True, err=True)
+
+    found: list[Any] = cleanup.collect(
+        context,
         job=job,
         older_than=_age(older_than),
         tags=_pairs(tags),
         unused=unused,
+        # Here nothing is asked: without --yes it only shows what would go.
+        delete=not dry_run and (yes or context.on_aws),
+        confirm=confirm,
+        on_deleted=lambda item: click.echo(f"deleted {item.kind} {item.name}", err=True),
     )
-    if as_json and (dry_run or not found):
-        echo_json([asdict(item) for item in found])
-        return
-    _show(found)
-    if not found or dry_run:
-        return
-    if not yes:
-        click.confirm(f"Delete these {len(found)}?", abort=True, err=True)
-    deleted: list[dict[str, Any]] = []
-    for item in found:
-        if cleanup.delete(make_client, item, region):
-            deleted.append(asdict(item))
-            click.echo(f"deleted {item.kind} {item.name}", err=True)
     if as_json:
-        echo_json(deleted)
+        echo_json([asdict(item) for item in found])
+    elif not context.on_aws:
+        _show_local(found, only_look=dry_run or not yes)
 
 
 def _show(found: list[Leftover]) -> None:
@@ -113,26 +97,7 @@ def _show(found: list[Leftover]) -> None:
     click.echo(f"{len(found)} found{cost}", err=True)
 
 
-def _local(
-    place: Workplace,
-    job: str | None,
-    older_than: timedelta | None,
-    tags: dict[str, str],
-    unused: bool,
-    only_look: bool,
-    as_json: bool,
-) -> None:
-    """The same for this machine; without --yes it only shows what would go."""
-    if unused:
-        raise UserInputError("is for SageMaker only", field="--unused", fix="leave it out")
-    session: Any = place.session()
-    if not hasattr(session, "collect_garbage"):
-        raise UserInputError("keeps nothing to collect", field="--target", value=place.target)
-    wanted = {**tags, **({contract.TAG_KEY: job} if job else {})}
-    found = session.collect_garbage(older_than or timedelta(), dry_run=only_look, tags=wanted)
-    if as_json:
-        echo_json([asdict(item) for item in found])
-        return
+def _show_local(found: list[Any], *, only_look: bool) -> None:
     word = "found" if only_look else "deleted"
     for item in found:
         size = f"{item.size / 1e6:.1f} MB"

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from sm_launch.commands.options import echo_json, find_workplace, job_options, json_option
-from sm_launch.config import Target
+from sm_launch.commands.options import JobOptions, echo_json, job_options, json_option
 
 _flavor = click.option(
     "--flavor", type=click.Choice(["cpu", "gpu"]), default="cpu", show_default=True
@@ -21,9 +20,9 @@ def images() -> None:
     """Build, push and list the container images."""
 
 
-def _region(config_path: Path, overrides: tuple[str, ...]) -> str | None:
+def _region(options: JobOptions) -> str | None:
     """Where ECR is looked for."""
-    return find_workplace(config_path, overrides, "sagemaker").config.aws.region
+    return options.find("sagemaker").region
 
 
 @images.command()
@@ -153,15 +152,13 @@ def push(
     tag: str | None,
     registry: str | None,
     allow_dirty: bool,
-    config_path: Path,
-    overrides: tuple[str, ...],
-    target: Target | None,
+    options: JobOptions,
     as_json: bool,
 ) -> None:
     """Push both images and print by which digest they can be pulled."""
     from sm_launch import images as library
 
-    region = _region(config_path, overrides)
+    region = _region(options)
     pushed = library.push(flavor, tag, registry=registry, region=region, allow_dirty=allow_dirty)
     if as_json:
         echo_json([asdict(image) for image in pushed])
@@ -183,16 +180,14 @@ def scan(
     flavor: str,
     tag: str | None,
     fail_on: str,
-    config_path: Path,
-    overrides: tuple[str, ...],
-    target: Target | None,
+    options: JobOptions,
     as_json: bool,
 ) -> None:
     """Wait for ECR's scan of the pushed images, and fail where it found something severe."""
     from sm_launch import images as library
     from sm_launch.images.scanning import at_least
 
-    region = _region(config_path, overrides)
+    region = _region(options)
     found = library.scan(flavor, tag, region=region)
     if as_json:
         echo_json(found)
@@ -209,15 +204,13 @@ def scan(
 @json_option
 def list_(
     registry: str | None,
-    config_path: Path,
-    overrides: tuple[str, ...],
-    target: Target | None,
+    options: JobOptions,
     as_json: bool,
 ) -> None:
     """List our images, here or in a registry."""
     from sm_launch import images as library
 
-    region = _region(config_path, overrides)
+    region = _region(options)
     entries = library.list_images(registry=registry, region=region)
     if as_json:
         echo_json(entries)

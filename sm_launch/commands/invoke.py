@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sm_launch.commands.options import echo_json, find_workplace, job_options, json_option
-from sm_launch.config import Target
+from sm_launch import streaming
+from sm_launch.commands.options import JobOptions, echo_json, job_options, json_option
 from sm_launch.errors import UserInputError
-
-CONTENT_TYPES = {
-    ".json": "application/json",
-    ".jsonl": "application/jsonlines",
-    ".csv": "text/csv",
-    ".txt": "text/plain",
-}
+from sm_launch.hosting import invocation
+from sm_launch.hosting.invocation import CONTENT_TYPES, Invocation
 
 
 @click.command()
@@ -58,9 +54,7 @@ def invoke(
     component: str | None,
     asynchronous: bool,
     timeout: float,
-    config_path: Path,
-    overrides: tuple[str, ...],
-    target: Target | None,
+    options: JobOptions,
     as_json: bool,
 ) -> None:
     """Send one request to an endpoint and print its answer.
@@ -71,35 +65,19 @@ def invoke(
         raise UserInputError("give --stream or --async, not both", field="--stream")
     body, guessed = _body(text, file, parameters, stream=stream)
     content_type = content_type or guessed
-    place = find_workplace(config_path, overrides, target)
-    session = place.session()
-    request: dict[str, Any] = {"EndpointName": endpoint, "Body": body, "ContentType": content_type}
-    if variant:
-        request["TargetVariant"] = variant
-    if component:
-        request["InferenceComponentName"] = component
+    context = options.find()
+    sent = Invocation(endpoint, body, content_type, variant, component)
     if stream:
-        _stream(session, request, raw=raw, as_json=as_json)
+        _stream(invocation.stream(context, sent), endpoint, raw=raw, as_json=as_json)
         return
     if asynchronous:
-        from sm_launch import asynchronous as queue
-
-        answer = queue.invoke(
-            session,
-            endpoint,
-            body,
-            content_type=content_type,
-            accept=accept,
-            timeout=timeout,
-            objects=queue.Objects(place.clients),
-        )
+        answer = invocation.invoke_queued(context, sent, accept, timeout)
     else:
-        answer = session.invoke_endpoint(**request, Accept=accept)["Body"].read()
-    decoded = answer.decode("utf-8", errors="replace")
+        answer = invocation.invoke(context, sent, accept)
     if as_json:
-        echo_json({"endpoint": endpoint, "answer": _decoded(decoded)})
+        echo_json({"endpoint": endpoint, "answer": _decoded(answer.text)})
     else:
-        click.echo(decoded)
+        click.echo(answer.text)
 
 
 def _decoded(answer: str) -> Any:
@@ -110,13 +88,9 @@ def _decoded(answer: str) -> Any:
         return answer
 
 
-def _stream(session: Any, request: dict[str, Any], *, raw: bool, as_json: bool) -> None:
-    from sm_launch import streaming
-
-    reply = session.invoke_endpoint_with_response_stream(**request, Accept="*/*")
-    pieces = streaming.chunks(reply["Body"])
+def _stream(pieces: Iterator[bytes], endpoint: str, *, raw: bool, as_json: bool) -> None:
     if as_json:
-        echo_json({"endpoint": request["EndpointName"], "answer": "".join(streaming.texts(pieces))})
+        echo_json({"endpoint": endpoint, "answer": "".join(streaming.texts(pieces))})
         return
     if raw:
         for piece in pieces:

@@ -2,59 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import click
 
-from sm_launch.commands.options import echo_json, find_workplace, job_options, json_option
-from sm_launch.config import Target
-from sm_launch.paging import every
+from sm_launch.account import listing
+from sm_launch.commands.options import JobOptions, echo_json, job_options, json_option
 
 
 @click.command("list")
 @click.option("--name", default="", help="Only names that contain this.")
 @job_options
 @json_option
-def list_(
-    name: str,
-    config_path: Path,
-    overrides: tuple[str, ...],
-    target: Target | None,
-    as_json: bool,
-) -> None:
+def list_(name: str, options: JobOptions, as_json: bool) -> None:
     """List training jobs, sweeps, transform jobs and endpoints, newest first."""
-    session = find_workplace(config_path, overrides, target).session()
-    query: dict[str, Any] = {"SortBy": "CreationTime", "SortOrder": "Descending"}
-    if name:
-        query["NameContains"] = name
-    jobs = list(every(session.list_training_jobs, "TrainingJobSummaries", **query))
-    sweeps = list(
-        every(session.list_hyper_parameter_tuning_jobs, "HyperParameterTuningJobSummaries", **query)
-    )
-    transforms = list(every(session.list_transform_jobs, "TransformJobSummaries", **query))
-    endpoints = list(every(session.list_endpoints, "Endpoints", **query))
+    found = listing.summaries(options.find(), name)
     if as_json:
-        echo_json(
-            {
-                "TrainingJobs": jobs,
-                "HyperParameterTuningJobs": sweeps,
-                "TransformJobs": transforms,
-                "Endpoints": endpoints,
-            }
-        )
+        echo_json(found)
         return
-    _table("Training jobs", jobs, "TrainingJobName", "TrainingJobStatus")
-    if sweeps:
-        name_key = "HyperParameterTuningJobName"
-        _table("Sweeps", sweeps, name_key, "HyperParameterTuningJobStatus")
-    if transforms:
-        _table("Transform jobs", transforms, "TransformJobName", "TransformJobStatus")
-    _table("Endpoints", endpoints, "EndpointName", "EndpointStatus")
+    _table("Training jobs", found["TrainingJobs"], "TrainingJob")
+    for title, kind in (("Sweeps", "HyperParameterTuningJob"), ("Transform jobs", "TransformJob")):
+        if found[f"{kind}s"]:
+            _table(title, found[f"{kind}s"], kind)
+    _table("Endpoints", found["Endpoints"], "Endpoint")
 
 
-def _table(title: str, rows: list[dict[str, Any]], name: str, status: str) -> None:
+def _table(title: str, rows: listing.Summaries, kind: str) -> None:
     click.secho(f"{title} ({len(rows)})", bold=True)
     for row in rows:
         created = row["CreationTime"].strftime("%Y-%m-%d %H:%M:%S")
-        click.echo(f"  {row[name]:<64} {row[status]:<11} {created}")
+        click.echo(f"  {row[f'{kind}Name']:<64} {row[f'{kind}Status']:<11} {created}")

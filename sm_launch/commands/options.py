@@ -1,51 +1,94 @@
-"""The options that commands share, and what they open: a job.yaml, a session, a stage."""
+"""The options that commands share, and what they open: a job.yaml, or a place without one."""
 
 from __future__ import annotations
 
 import functools
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
 
-from sm_launch import workplace
-from sm_launch.config import Target, load_config
-from sm_launch.errors import UserInputError
+from sm_launch.config import JobConfig, Target, load_config
 from sm_launch.redaction import redact_value
-from sm_launch.workplace import Workplace, find_workplace
-
-__all__ = [
-    "Workplace",
-    "adopt_option",
-    "dry_run_option",
-    "echo_json",
-    "endpoint_option",
-    "find_workplace",
-    "job_options",
-    "json_option",
-    "next_command",
-    "open_workplace",
-    "require_sagemaker",
-]
+from sm_launch.target.context import DEFAULT_JOB, JobContext, find_config, open_context
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 TARGETS = ("process", "docker", "sagemaker")
 
 
-def job_options(command: Command) -> Command:
+@dataclass(frozen=True)
+class JobOptions:
     """--config, --set, --target and --region; the last one is an override of aws.region."""
 
-    @functools.wraps(command)
-    def with_region(*arguments: Any, region: str | None, **options: Any) -> Any:
-        if region:
-            options["overrides"] = (*options["overrides"], f"aws.region={region}")
-        return command(*arguments, **options)
+    path: Path
+    overrides: tuple[str, ...]
+    target: Target | None
 
-    wrapped = cast("Command", with_region)
+    def load(self) -> JobConfig:
+        """The job.yaml.
+
+        Raises:
+            UserInputError: there is none, or it is wrong.
+        """
+        return load_config(self.path, self.overrides)
+
+    def open(self, target: Target | None = None) -> JobContext:
+        """The job.yaml at its target."""
+        return open_context(self.load(), target or self.target, notify=say)
+
+    def find(self, target: Target | None = None) -> JobContext:
+        """The same where job.yaml is not needed: what is meant has a name."""
+        config = find_config(self.path, self.overrides)
+        return open_context(config, target or self.target, notify=say)
+
+    def next_command(self, *words: str, context: JobContext | None = None) -> str:
+        """A command line that a user can paste; with `context` it looks where this one did."""
+        config = ["-c", str(self.path)] if self.path != DEFAULT_JOB else []
+        return shlex.join(["sm-launch", *words, *config, *(context.options if context else [])])
+
+    @contextmanager
+    def detachable(self, context: JobContext, command: str, name: str) -> Iterator[None]:
+        """Ctrl-C leaves a job running; say how to come back to it and how to end it."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            again = self.next_command(command, "--attach", name, context=context)
+            click.echo(
+                f"\ndetached: {name} goes on\n  come back:  {again}\n"
+                f"  stop it:    {stop_command(context, name)}",
+                err=True,
+            )
+            raise
+
+
+def stop_command(context: JobContext, *names: str) -> str:
+    """The command line that ends jobs."""
+    return shlex.join(["sm-launch", "stop", *names, *context.options])
+
+
+def job_options(command: Command) -> Command:
+    """Add the options that say which job is meant and where; the command gets `options`."""
+
+    @functools.wraps(command)
+    def with_options(
+        *arguments: Any,
+        config_path: Path,
+        overrides: tuple[str, ...],
+        target: Target | None,
+        region: str | None,
+        **given: Any,
+    ) -> Any:
+        if region:
+            overrides = (*overrides, f"aws.region={region}")
+        return command(*arguments, options=JobOptions(config_path, overrides, target), **given)
+
+    wrapped = cast("Command", with_options)
     for option in (
         click.option(
             "--region", help="AWS region. Default: job.yaml's, else the AWS configuration's."
@@ -69,7 +112,7 @@ def job_options(command: Command) -> Command:
             "-c",
             "config_path",
             type=click.Path(path_type=Path, dir_okay=False),
-            default=Path("job.yaml"),
+            default=DEFAULT_JOB,
             show_default=True,
             help="The job to work on.",
         ),
@@ -90,53 +133,9 @@ json_option = click.option(
 )
 
 
-def open_workplace(
-    config_path: Path, overrides: tuple[str, ...], target: Target | None
-) -> Workplace:
-    """Read job.yaml and settle what the target needs.
-
-    Raises:
-        UserInputError: job.yaml is wrong, or lacks what the target needs.
-    """
-    return workplace.open_workplace(load_config(config_path, overrides), target)
-
-
-def check_early(workplace: Workplace) -> None:
-    """What SageMaker would refuse is refused now, before data is uploaded.
-
-    Raises:
-        LaunchError: a value that SageMaker does not take.
-    """
-    if workplace.target != "sagemaker":
-        return
-    from sm_launch import training
-
-    config = workplace.config
-    for words in training.check_request(
-        config, image=workplace.training_image, role=workplace.training_role
-    ):
-        click.echo(f"warning: {words}", err=True)
-
-
-def announce_image(place: Workplace, image: str) -> None:
-    """Say which image is taken: in Docker it may be one that was built here and nobody named."""
-    if place.target != "process":
-        click.echo(f"image: {image}", err=True)
-
-
-def require_sagemaker(place: Workplace, what: str) -> None:
-    """Refuse what only AWS has.
-
-    Raises:
-        UserInputError: the target is another one.
-    """
-    if place.target != "sagemaker":
-        raise UserInputError(
-            f"{what}: only SageMaker endpoints have that",
-            field="--target",
-            value=place.target,
-            fix="give --target sagemaker; `sm-launch monitor` watches local endpoints",
-        )
+def say(words: str, *, warning: bool = False) -> None:
+    """What a user is told besides the result, on standard error."""
+    click.echo(f"warning: {words}" if warning else words, err=True)
 
 
 def echo_json(value: Any) -> None:
@@ -145,9 +144,9 @@ def echo_json(value: Any) -> None:
     click.echo(json.dumps(redact_value(shown), indent=2))
 
 
-def next_command(
-    *words: str, config_path: Path | None = None, place: Workplace | None = None
-) -> str:
-    """A command line that a user can paste; with `place` it looks where this one did."""
-    config = ["-c", str(config_path)] if config_path and config_path != Path("job.yaml") else []
-    return shlex.join(["sm-launch", *words, *config, *(place.options if place else [])])
+def echo_name(key: str, name: str, *, as_json: bool) -> None:
+    """Print the name of a job that goes on by itself."""
+    if as_json:
+        echo_json({key: name})
+    else:
+        click.echo(name)

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sm_launch import training
 from sm_launch.commands.options import (
-    Workplace,
-    check_early,
+    JobOptions,
     dry_run_option,
     echo_json,
+    echo_name,
     job_options,
     json_option,
-    next_command,
-    open_workplace,
 )
-from sm_launch.config import Target
 from sm_launch.errors import LaunchError
 from sm_launch.progress import ProgressBar, progress
 
@@ -34,9 +29,7 @@ if TYPE_CHECKING:
 @dry_run_option
 @json_option
 def sweep(
-    config_path: Path,
-    overrides: tuple[str, ...],
-    target: Target | None,
+    options: JobOptions,
     detach: bool,
     attach: str | None,
     max_cost: float | None,
@@ -48,56 +41,31 @@ def sweep(
     On SageMaker it is a hyperparameter tuning job, in processes the same search on this machine.
     Ctrl-C detaches, `sm-launch stop SWEEP` ends it.
     """
-    from sm_launch import sweep_requests, sweeps
+    from sm_launch import sweeps
 
-    workplace = open_workplace(config_path, overrides, target)
-    name = attach or sweep_requests.unique_name(workplace.config.name)
-    if not attach:
-        request = _request(workplace, name, max_cost, upload=not dry_run)
+    context = options.open()
+    if attach:
+        name = attach
+    else:
+        request = sweeps.prepare(context, max_cost=max_cost, upload=not dry_run)
         if dry_run:
             echo_json(request)
             return
-    session = workplace.session()
-    if not attach:
-        session.create_hyper_parameter_tuning_job(**request)
-        click.echo(f"sweep {name} started ({workplace.target})", err=True)
+        name = sweeps.start(context, request)
     if detach:
-        if as_json:
-            echo_json({"HyperParameterTuningJobName": name})
-        else:
-            click.echo(name)
+        echo_name("HyperParameterTuningJobName", name, as_json=as_json)
         return
-    try:
-        with progress(f"Sweep {name}") as bar:
-            result = sweeps.wait(session, name, lambda seen, found: _show(seen, found, bar))
-    except KeyboardInterrupt:
-        again = next_command("sweep", "--attach", name, config_path=config_path, place=workplace)
-        stop = next_command("stop", name, place=workplace)
-        click.echo(
-            f"\ndetached: {name} goes on\n  come back:  {again}\n  stop it:    {stop}", err=True
-        )
-        raise
-    _report(result, config_path, workplace, as_json=as_json)
-
-
-def _request(
-    workplace: Workplace, name: str, max_cost: float | None, *, upload: bool
-) -> dict[str, Any]:
-    from sm_launch import sweep_requests
-
-    config = workplace.config
-    settings = sweep_requests.require_sweep(config)
-    check_early(workplace)
-    if workplace.target == "sagemaker":
-        from sm_launch.estimate import require_cost
-
-        estimated = require_cost(
-            config, max_cost or config.training.max_cost_usd, settings.job_count
-        )
-        if estimated:
-            click.echo(f"price: {estimated.line}", err=True)
-    single = training.request_of(workplace, workplace.stage(upload=upload), name)
-    return sweep_requests.create_tuning_job(config, name, single)
+    with options.detachable(context, "sweep", name), progress(f"Sweep {name}") as bar:
+        result = sweeps.wait(context.session, name, lambda seen, found: _show(seen, found, bar))
+    if as_json:
+        echo_json(result.as_dict())
+    else:
+        _print_table(result)
+        if result.best_job:
+            deploy = options.next_command("deploy", "--job", result.best_job, context=context)
+            click.echo(f"best: {result.best_job}\n  deploy it:  {deploy}")
+    if result.status == "Stopped":
+        raise LaunchError(f"sweep {result.name} was stopped before its end")
 
 
 def _show(seen: dict[str, Any], found: list[Trial], bar: ProgressBar) -> None:
@@ -116,29 +84,15 @@ def _show(seen: dict[str, Any], found: list[Trial], bar: ProgressBar) -> None:
     )
 
 
-def _report(result: SweepResult, config_path: Path, place: Workplace, *, as_json: bool) -> None:
-    if as_json:
-        echo_json(result.as_dict())
-    else:
-        _print_table(result)
-        if result.best_job:
-            deploy = next_command(
-                "deploy", "--job", result.best_job, config_path=config_path, place=place
-            )
-            click.echo(f"best: {result.best_job}\n  deploy it:  {deploy}")
-    if result.status == "Stopped":
-        raise LaunchError(f"sweep {result.name} was stopped before its end")
-
-
 def _print_table(result: SweepResult) -> None:
     click.echo(f"sweep {result.name}: {result.status} ({result.direction} {result.metric})")
     names = sorted({name for trial in result.trials for name in trial.values})
     rows = [["", result.metric, *names, "status", "time", "training job"]]
-    for place, trial in enumerate(result.trials, start=1):
+    for context, trial in enumerate(result.trials, start=1):
         objective = "-" if trial.objective is None else f"{trial.objective:.4f}"
         values = [_short(trial.values.get(name, "")) for name in names]
         time = "-" if trial.seconds is None else f"{trial.seconds:.0f} s"
-        rows.append([str(place), objective, *values, trial.status, time, trial.job])
+        rows.append([str(context), objective, *values, trial.status, time, trial.job])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))

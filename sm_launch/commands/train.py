@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
 
-from sm_launch import matrix, requests, training
+from sm_launch import matrix, training
 from sm_launch.commands.options import (
-    Workplace,
-    announce_image,
-    check_early,
+    JobOptions,
     dry_run_option,
     echo_json,
+    echo_name,
     job_options,
     json_option,
-    next_command,
-    open_workplace,
+    stop_command,
 )
-from sm_launch.config import JobConfig, Target
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.redaction import redact
+from sm_launch.target.context import JobContext
 
 
 @click.command()
@@ -35,9 +31,7 @@ from sm_launch.redaction import redact
 @dry_run_option
 @json_option
 def train(
-    config_path: Path,
-    overrides: tuple[str, ...],
-    target: Target | None,
+    options: JobOptions,
     raw: bool,
     detach: bool,
     attach: str | None,
@@ -51,116 +45,49 @@ def train(
     Ctrl-C detaches: the job goes on, `sm-launch train --attach JOB` comes back to it and
     `sm-launch stop JOB` ends it. With `matrix` in job.yaml one job runs for each combination.
     """
-    workplace = open_workplace(config_path, overrides, target)
+    context = options.open()
     if resume and attach:
         raise UserInputError("give --resume or --attach, not both", field="--resume", value=resume)
-    if workplace.config.matrix and not attach:
-        matrix.refuse_resuming(resume)
-        jobs = matrix.expand(workplace.config)
-        _train_matrix(workplace, jobs, max_cost, dry_run=dry_run, detach=detach, as_json=as_json)
+    if context.config.matrix and not attach:
+        jobs = matrix.prepare(context, resume=resume, max_cost=max_cost, upload=not dry_run)
+        if dry_run:
+            echo_json([job.request for job in jobs])
+        else:
+            _run_matrix(context, jobs, detach=detach, as_json=as_json)
         return
-    session = workplace.session() if not dry_run else None
-    name = attach or requests.unique_name(workplace.config.name)
-    if not attach:
-        check_early(workplace)
-        for words in training.data_warnings(workplace.config):
-            click.echo(f"warning: {words}", err=True)
-        if workplace.target == "sagemaker":
-            _price(workplace.config, max_cost)
-        kept = training.checkpoints_of(workplace.session(), resume) if resume else None
-        stage = workplace.stage(upload=not dry_run)
-        request = training.request_of(workplace, stage, name, checkpoints=kept)
-        if session is None:
+    if attach:
+        name = attach
+    else:
+        request = training.prepare(context, resume=resume, max_cost=max_cost, upload=not dry_run)
+        if dry_run:
             echo_json(request)
             return
-        session.create_training_job(**request)
-        announce_image(workplace, request["AlgorithmSpecification"]["TrainingImage"])
-        click.echo(f"training job {name} started ({workplace.target})", err=True)
-    assert session is not None
+        name = training.start(context, request)
     if detach:
-        if as_json:
-            echo_json({"TrainingJobName": name})
-        else:
-            click.echo(name)
+        echo_name("TrainingJobName", name, as_json=as_json)
         return
-    try:
-        description = _follow(session, name, raw=raw)
-    except KeyboardInterrupt:
-        click.echo(
-            f"\ndetached: {name} goes on\n"
-            f"  come back:  "
-            f"{next_command('train', '--attach', name, config_path=config_path, place=workplace)}\n"
-            f"  stop it:    {next_command('stop', name, place=workplace)}",
-            err=True,
-        )
-        raise
+    with options.detachable(context, "train", name):
+        description = _follow(context, name, raw=raw)
     _report(description, as_json=as_json)
 
 
-def _price(config: JobConfig, max_cost: float | None) -> None:
-    from sm_launch.estimate import require_cost
-
-    estimated = require_cost(config, max_cost or config.training.max_cost_usd)
-    if estimated:
-        click.echo(f"price: {estimated.line}", err=True)
-
-
-def _train_matrix(
-    workplace: Workplace,
-    jobs: list[matrix.Job],
-    max_cost: float | None,
-    *,
-    dry_run: bool,
-    detach: bool,
-    as_json: bool,
+def _run_matrix(
+    context: JobContext, jobs: list[matrix.Job], *, detach: bool, as_json: bool
 ) -> None:
-    assert workplace.config.matrix is not None
-    for job in jobs:
-        check_early(replace(workplace, config=job.config))
-    for words in dict.fromkeys(w for job in jobs for w in training.data_warnings(job.config)):
-        click.echo(f"warning: {words}", err=True)
-    if workplace.target == "sagemaker":
-        _price_all([job.config for job in jobs], max_cost)
-    stage = workplace.stage(upload=not dry_run)
-    # All are built before the first starts: a mistake in the last must not cost the others.
-    built = matrix.requests_of(workplace, stage, jobs)
-    if dry_run:
-        echo_json(list(built.values()))
-        return
-    announce_image(workplace, workplace.training_image)
-    most = workplace.config.matrix.max_parallel_jobs
     try:
         matrix.run(
-            workplace.session(),
+            context,
             jobs,
-            lambda job: built[job.name],
-            most,
             lambda job: click.echo(f"{job.name}: {job.status}  {_values(job)}", err=True),
             follow=not detach,
         )
     except KeyboardInterrupt:
         going = [job.name for job in jobs if job.status == "InProgress"]
         left = sum(job.status == "Waiting" for job in jobs)
-        stop = next_command("stop", *going, place=workplace)
+        stop = stop_command(context, *going)
         click.echo(f"\ndetached: {len(going)} jobs go on, {left} were not started\n"
                    f"  stop them:  {stop}", err=True)  # fmt: skip
         raise
-    _report_matrix(jobs, as_json=as_json)
-
-
-def _values(job: matrix.Job) -> str:
-    return " ".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in job.values.items())
-
-
-def _price_all(configs: list[JobConfig], max_cost: float | None) -> None:
-    from sm_launch.estimate import require_cost_of_all
-
-    limit = max_cost or configs[0].training.max_cost_usd
-    line = require_cost_of_all(configs, limit)
-    click.echo(f"price: {line}", err=True)
-
-
-def _report_matrix(jobs: list[matrix.Job], *, as_json: bool) -> None:
     if as_json:
         echo_json([job.as_dict() for job in jobs])
     else:
@@ -169,13 +96,17 @@ def _report_matrix(jobs: list[matrix.Job], *, as_json: bool) -> None:
     matrix.require_completed(jobs)
 
 
-def _follow(session: Any, name: str, *, raw: bool) -> dict[str, Any]:
+def _values(job: matrix.Job) -> str:
+    return " ".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in job.values.items())
+
+
+def _follow(context: JobContext, name: str, *, raw: bool) -> dict[str, Any]:
     if raw:
-        return training.wait(session, name, _print_lines)
+        return training.wait(context.session, name, _print_lines)
     from sm_launch.live import follow_view
 
     with follow_view(name) as show:
-        return training.wait(session, name, show)
+        return training.wait(context.session, name, show)
 
 
 def _print_lines(seen: training.Observation) -> None:

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from sm_launch import requests, served_models
+from sm_launch import transforms
 from sm_launch.commands.options import (
-    Workplace,
-    announce_image,
+    JobOptions,
     dry_run_option,
     echo_json,
+    echo_name,
     job_options,
     json_option,
-    next_command,
-    open_workplace,
 )
-from sm_launch.config import Target
 from sm_launch.errors import LaunchError, UserInputError
-from sm_launch.hosting_requests import TransformInputs
 from sm_launch.progress import progress
-
-CONTENT_TYPES = {
-    ".jsonl": "application/jsonlines",
-    ".json": "application/json",
-    ".csv": "text/csv",
-    ".txt": "text/plain",
-}
 
 
 @click.command()
@@ -44,9 +32,7 @@ CONTENT_TYPES = {
 @json_option
 def transform(
     source: str | None,
-    config_path: Path,
-    overrides: tuple[str, ...],
-    target: Target | None,
+    options: JobOptions,
     output: str | None,
     content_type: str | None,
     job: str | None,
@@ -60,108 +46,36 @@ def transform(
 
     INPUT is a path or an s3:// URI; every file x gets an answer x.out.
     """
-    from sm_launch import transforms
-
-    workplace = open_workplace(config_path, overrides, target)
-    session = workplace.session()
+    context = options.open()
     if attach:
-        _report(_follow(workplace, attach, config_path), as_json=as_json)
-        return
-    if source is None:
-        raise UserInputError("is needed", field="INPUT", fix="name a file, directory or s3:// URI")
-    served = served_models.find(workplace, job=job, model_data=model_data, upload=not dry_run)
-    for words in served.warnings:
-        click.echo(f"warning: {words}", err=True)
-    name = requests.unique_name(workplace.config.name)
-    steps = transforms.build_requests(
-        workplace.config,
-        name,
-        model_data=served.uri,
-        image=workplace.serving_image,
-        role=workplace.hosting_role,
-        inputs=_inputs(workplace, name, source, output, content_type, upload=not dry_run),
-    )
-    if dry_run:
-        echo_json(dict(steps))
-        return
-    if workplace.target == "sagemaker" and (words := transforms.warning(workplace.config)):
-        click.echo(f"warning: {words}", err=True)
-    announce_image(workplace, workplace.serving_image)
-    transforms.start(session, steps)
-    click.echo(f"transform job {name} started ({workplace.target})", err=True)
-    if detach:
-        if as_json:
-            echo_json({"TransformJobName": name})
-        else:
-            click.echo(name)
-        return
-    description = _follow(workplace, name, config_path)
+        name = attach
+    else:
+        if source is None:
+            fix = "name a file, directory or s3:// URI"
+            raise UserInputError("is needed", field="INPUT", fix=fix)
+        planned = transforms.prepare(
+            context,
+            source,
+            output=output,
+            content_type=content_type,
+            job=job,
+            model_data=model_data,
+            upload=not dry_run,
+        )
+        if dry_run:
+            echo_json(planned.by_method())
+            return
+        name = transforms.start(context, planned)
+        if detach:
+            echo_name("TransformJobName", name, as_json=as_json)
+            return
+    with options.detachable(context, "transform", name), progress(f"Transform {name}") as bar:
+        description = transforms.finish(
+            context.session,
+            name,
+            lambda seen: bar.update(description=f"Transform: {seen['TransformJobStatus']}"),
+        )
     _report(description, as_json=as_json)
-
-
-def _follow(workplace: Workplace, name: str, config_path: Path) -> dict[str, Any]:
-    from sm_launch import transforms
-
-    session = workplace.session()
-    try:
-        with progress(f"Transform {name}") as bar:
-            description = transforms.wait(
-                session,
-                name,
-                lambda seen: bar.update(description=f"Transform: {seen['TransformJobStatus']}"),
-            )
-    except KeyboardInterrupt:
-        again = next_command(
-            "transform", "--attach", name, config_path=config_path, place=workplace
-        )
-        click.echo(
-            f"\ndetached: {name} goes on\n  come back:  {again}\n"
-            f"  stop it:    {next_command('stop', name, place=workplace)}",
-            err=True,
-        )
-        raise
-    except LaunchError:
-        transforms.remove_model(session, name)
-        raise
-    transforms.remove_model(session, name)
-    return description
-
-
-def _inputs(
-    workplace: Workplace,
-    name: str,
-    source: str,
-    output: str | None,
-    content_type: str | None,
-    *,
-    upload: bool,
-) -> TransformInputs:
-    stage = workplace.stage(upload=upload)
-    if not source.startswith("s3://"):
-        path = Path(source).expanduser().resolve()
-        if not path.exists():
-            raise UserInputError("no such file or directory", field="INPUT", value=source)
-        source = str(path)
-    kind = content_type or _guess(source)
-    if output is None:
-        output = f"{stage.output('transforms')}/{name}"
-    elif "://" not in output:
-        output = Path(output).expanduser().resolve().as_uri()
-    return TransformInputs(stage.channel("transform", source), output, kind)
-
-
-def _guess(source: str) -> str:
-    path = Path(source)
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    endings = {file.suffix for file in files if file.suffix in CONTENT_TYPES}
-    if len(endings) != 1:
-        raise UserInputError(
-            "the content type of the input is not clear",
-            field="--content-type",
-            value=source,
-            fix=f"name it, such as --content-type {CONTENT_TYPES['.jsonl']}",
-        )
-    return CONTENT_TYPES[endings.pop()]
 
 
 def _report(description: dict[str, Any], *, as_json: bool) -> None:

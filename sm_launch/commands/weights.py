@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from sm_launch.commands.options import (
+    JobOptions,
     adopt_option,
     dry_run_option,
     echo_json,
-    find_workplace,
     job_options,
     json_option,
 )
-from sm_launch.config import Target
 from sm_launch.errors import UserInputError
 from sm_launch.progress import progress
 
@@ -40,9 +38,7 @@ def weights(
     counts: tuple[str, ...],
     adopt: bool,
     dry_run: bool,
-    config_path: Path,
-    overrides: tuple[str, ...],
-    target: Target | None,
+    options: JobOptions,
     as_json: bool,
 ) -> None:
     """Share an endpoint's traffic out anew, without a deployment.
@@ -50,38 +46,30 @@ def weights(
     A variant's share is its weight over the sum of all; variants that are not named keep theirs.
     Without any it shows how the traffic is shared now.
     """
-    from sm_launch import endpoints, traffic
+    from sm_launch import traffic
 
     wanted = {name: _number(name, text) for name, text in _split(pairs)}
     instances = {name: _count(name, text) for name, text in _split(counts, "--instances")}
-    place = find_workplace(config_path, overrides, target)
-    if instances and place.target != "sagemaker":
-        raise UserInputError(
-            "a variant has one server here",
-            field="--instances",
-            value=counts[0],
-            fix="leave it out",
-        )
-    session = place.session()
+    context = options.find()
     if dry_run:
-        described = session.describe_endpoint(EndpointName=endpoint)
-        requests = traffic.build_requests(described, wanted, instances)
+        requests = traffic.prepare(context, endpoint, wanted, instances)
         echo_json({"update_endpoint_weights_and_capacities": requests})
         return
-    if wanted or instances:
-        endpoints.require_own(place, endpoint, adopt=adopt)
     with progress(f"Endpoint {endpoint}") as bar:
-        described = traffic.change(
-            session,
+        shares = traffic.share(
+            context,
             endpoint,
             wanted,
             instances,
-            lambda seen: bar.update(description=f"Endpoint {endpoint}: {_words(seen)}"),
+            adopt=adopt,
+            on_description=lambda seen: bar.update(
+                description=f"Endpoint {endpoint}: {_words(seen)}"
+            ),
         )
     if as_json:
-        echo_json({"endpoint": endpoint, "variants": traffic.shares(described)})
+        echo_json({"endpoint": endpoint, "variants": shares})
         return
-    for each in traffic.shares(described):
+    for each in shares:
         machines = f"{each['instances']} instance(s)" if each["instances"] else ""
         share = f"{100 * each['share']:.1f} %"
         click.echo(f"{each['variant']:<32} {each['weight']:>8g} {share:>8}  {machines}".rstrip())

@@ -12,6 +12,7 @@ from sm_launch.evaluation.gates import (
     require_gates,
 )
 from sm_launch.evaluation.latency import LatencyPlan
+from sm_launch.evaluation.plan import EvaluationPlan
 from sm_launch.evaluation.result import EvaluationResult, Prediction, RowFailure, RunInfo
 from sm_launch.evaluation.rows import data_files, fetch_any, local_path, read_rows
 from sm_launch.evaluation.runner import (
@@ -32,6 +33,7 @@ __all__ = [
     "Artefact",
     "Comparison",
     "EvaluationFailedError",
+    "EvaluationPlan",
     "EvaluationResult",
     "GateResult",
     "Invoke",

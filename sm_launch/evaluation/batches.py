@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 from sm_launch.evaluation.client import Sender, Sent
-from sm_launch.evaluation.examples import Example
+from sm_launch.evaluation.example import Example
 from sm_launch.evaluation.result import Prediction, RowFailure
 from sm_launch.evaluation.task import Task
 from sm_launch.evaluation.wire import MAX_PAYLOAD_BYTES, WireError, error_message

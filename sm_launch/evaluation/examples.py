@@ -3,38 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 
 from sm_launch.errors import UserInputError
+from sm_launch.evaluation.example import Example, Row, UnusableRow, missing
 from sm_launch.evaluation.result import RowFailure
-
-if TYPE_CHECKING:
-    from sm_launch.evaluation.task import Task
-
-Row = Mapping[str, Any]
-
-
-class UnusableRow(ValueError):  # noqa: N818 - a verdict on a row, not a failure of the program
-    """The row has no input or no expected answer; the text says what is missing."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """A row fit for evaluation; `index` is its position among all rows, from 0.
-
-    `payload` is what is sent as one input, where that is not `text` itself. `references` are the
-    accepted answers where there may be several.
-    """
-
-    index: int
-    text: str
-    gold: str
-    payload: Any = None
-    references: tuple[str, ...] = ()
-    slices: Mapping[str, str] = field(default_factory=dict)
+from sm_launch.evaluation.task import Task
 
 
 def collect_examples(
@@ -80,18 +55,3 @@ def _check_characters(example: Example) -> None:
         json.dumps(asdict(example), ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError:
         raise UnusableRow("half a character (a lone surrogate)") from None
-
-
-def required_text(row: Row, column: str, what: str) -> str:
-    """The cell as text. Raises UnusableRow where it is empty."""
-    value = row.get(column)
-    if missing(value):
-        raise UnusableRow(f"no {what} in column {column!r}")
-    return str(value)
-
-
-def missing(value: Any) -> bool:
-    """None, NaN (how Parquet and pandas spell a gap), or nothing but white space."""
-    if isinstance(value, float) and math.isnan(value):
-        return True
-    return value is None or not str(value).strip()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sm_launch.evaluation.client import Sender
-from sm_launch.evaluation.examples import Example
+from sm_launch.evaluation.example import Example
 from sm_launch.evaluation.result import LatencyStats
 from sm_launch.evaluation.task import Task
 

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sm_launch.evaluation.client import Sender
-from sm_launch.evaluation.examples import Example
+from sm_launch.evaluation.example import Example
 from sm_launch.evaluation.result import Prediction
 from sm_launch.evaluation.task import Statistic
 from sm_launch.evaluation.wire import error_message

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from sm_launch import endpoints, requests
 from sm_launch.config import Endpoint, JobConfig
+from sm_launch.hosting import deployment
 from sm_launch.progress import progress
 from sm_launch.sessions import open_session
 from sm_launch.sessions.protocol import Session
@@ -28,17 +29,17 @@ def served(config: JobConfig, model_data: str) -> Iterator[tuple[Session, str]]:
     # What scaling, variants or networks the real endpoint has is of no use here.
     bare = config.model_copy(update={"endpoint": Endpoint(environment=config.endpoint.environment)})
     name = requests.unique_name(f"{config.name}-evaluate"[:40].rstrip("-"))
-    steps = endpoints.build_requests(
+    planned = deployment.build(
         bare,
         model_data=endpoints.model_data_uri(model_data),
         image=requests.LOCAL_SERVING_IMAGE,
         role=requests.LOCAL_ROLE,
         name=name,
     )
-    endpoints.deploy(session, steps)
+    deployment.send(session, planned)
     try:
         with progress("Starting the server"):
-            endpoints.wait(session, name, lambda description: None)
+            endpoints.wait(session, name)
         yield session, name
     finally:
         endpoints.delete(session, name)

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from sm_launch import __version__, json_lines
 from sm_launch.errors import UserInputError
-from sm_launch.evaluation.examples import Example
+from sm_launch.evaluation.example import Example
 from sm_launch.evaluation.result import Prediction
 
 

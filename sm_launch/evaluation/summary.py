@@ -57,7 +57,7 @@ def render_summary(result: EvaluationResult, gates: Sequence[GateResult] = ()) -
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[Table | Text] = [_headline(result)]
+    parts: list[Table | Text] = [_metrics(result), _load(result)]
     if result.metrics is not None and result.metrics.per_class:
         parts.append(_classes(result))
     if result.slices:
@@ -67,22 +67,35 @@ def render_summary(result: EvaluationResult, gates: Sequence[GateResult] = ()) -
     return Group(*parts)
 
 
-def _headline(result: EvaluationResult) -> Table:
+def _metrics(result: EvaluationResult) -> Table:
+    """A line per headline metric; it fits a terminal of 80 columns."""
+    from rich.table import Table
+
+    summary = result.metrics.summary if result.metrics is not None else {}
+    table = Table(box=None, padding=(0, 2))
+    table.add_column("metric")
+    table.add_column("", justify="right", style="bold")
+    table.add_column("95 % interval", style="dim")
+    if result.training:
+        table.add_column("training", style="dim", justify="right")
+    for name, title in HEADLINES.items():
+        if name in summary:
+            trained = result.training.get(name)
+            more = [] if trained is None else [f"{trained:.4f}"]
+            table.add_row(
+                title, f"{summary[name]:.4f}", _interval(result.intervals.get(name)), *more
+            )
+    return table
+
+
+def _load(result: EvaluationResult) -> Table:
+    """How many rows were asked, and how fast they were answered."""
     from rich.table import Table
 
     table = Table(box=None, show_header=False, padding=(0, 2))
-    table.add_column(style="dim")
+    table.add_column()
     table.add_column(justify="right", style="bold")
     table.add_column(style="dim")
-    table.add_column(style="dim")
-    summary = result.metrics.summary if result.metrics is not None else {}
-    for name, title in HEADLINES.items():
-        if name in summary:
-            trained = (
-                f"training {value:.4f}" if (value := result.training.get(name)) is not None else ""
-            )
-            interval = _interval(result.intervals.get(name))
-            table.add_row(title, f"{summary[name]:.4f}", interval, trained)
     table.add_row("rows", f"{len(result.predictions)} of {result.rows_total}")
     if result.failures:
         table.add_row("failed rows", f"[red]{len(result.failures)}[/red]")
@@ -102,7 +115,7 @@ def _repeated(stats: LatencyStats) -> str:
 
 
 def _interval(interval: Interval | None) -> str:
-    return f"95 %: {interval.low:.4f} to {interval.high:.4f}" if interval else ""
+    return f"{interval.low:.4f} to {interval.high:.4f}" if interval else ""
 
 
 def _slices(result: EvaluationResult) -> Table:
@@ -111,7 +124,8 @@ def _slices(result: EvaluationResult) -> Table:
 
     table = Table(box=None, padding=(0, 2))
     table.add_column("slice")
-    for title in (HEADLINES.get(result.main_metric, result.main_metric), "", "rows"):
+    headline = HEADLINES.get(result.main_metric, result.main_metric)
+    for title in (headline, "95 % interval", "rows"):
         table.add_column(title, justify="right")
     for part in result.slices:
         value = part.metrics.get(result.main_metric)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sm_launch.evaluation.examples import Example, Row
+from sm_launch.evaluation.example import Example, Row
 from sm_launch.evaluation.result import Metrics, Prediction, TextMetrics
 from sm_launch.evaluation.wire import WireError, excerpt
 

@@ -10,7 +10,7 @@ from typing import Any
 from sm_launch import json_lines
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation.batches import Outcome, read_pairs
-from sm_launch.evaluation.examples import Example
+from sm_launch.evaluation.example import Example
 from sm_launch.evaluation.task import Task
 
 SUFFIX = ".out"

@@ -88,8 +88,8 @@ def build(
     for image in images:
         uri = f"sm-{image}:{tag}-{flavor}"
         lock = "gpu-no-vllm" if vllm is False and image == "serve" and flavor == "gpu" else flavor
-        arguments = build_arguments(flavor, base, torch_index_url, index_url, lock=lock)
-        arguments += ["--build-arg", f"UPDATES={updates or _updates()}", "--platform", platform]
+        arguments = build_arguments(flavor, base, torch_index_url, index_url,
+                                    lock=lock, updates=updates)  # fmt: skip
         own = _efa(root) if efa and image == "train" else []
         context = ["--file", str(root / "containers" / image / "Dockerfile"), *arguments, *own,
                    *secrets, *_cache_from(cache, image, flavor),
@@ -134,14 +134,17 @@ def build_arguments(
     index_url: str | None,
     *,
     lock: str | None = None,
+    updates: str | None = None,
 ) -> list[str]:
-    """What the Dockerfiles' ARGs are set to."""
-    values = {"LOCK": lock or flavor, "TORCH_LOCK": flavor, "BASE_IMAGE": base_image}
+    """What the Dockerfiles' ARGs are set to, and the platform; alike where stages are shared."""
+    values = {"LOCK": lock or flavor, "TORCH_LOCK": flavor, "BASE_IMAGE": base_image,
+              "UPDATES": updates or _updates()}  # fmt: skip
     if flavor == "cpu":
         values["TORCH_INDEX_URL"] = torch_index_url
     if index_url:
         values["PIP_INDEX_URL"] = index_url
-    return [part for key, value in values.items() for part in ("--build-arg", f"{key}={value}")]
+    given = [part for key, value in values.items() for part in ("--build-arg", f"{key}={value}")]
+    return [*given, "--platform", PLATFORM]
 
 
 def build_secrets(ca_bundle: Path | None) -> list[str]:

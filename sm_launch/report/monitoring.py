@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sm_launch.drift import Drift
 from sm_launch.endpoint_metrics import Metric
-from sm_launch.monitoring import Points, VariantSeries
+from sm_launch.monitoring_series import Points, VariantSeries
 from sm_launch.report import charts
 from sm_launch.report.html import Markup, el, figure, page, section, table
 from sm_launch.report.pairs import pair_chart

@@ -46,8 +46,8 @@ class AwsSession:
         sleep: waits between two tries.
     """
 
-    seconds_between_looks = SECONDS_BETWEEN_LOOKS
-    log_lag_seconds = LOG_LAG_SECONDS
+    seconds_between_looks: float = SECONDS_BETWEEN_LOOKS
+    log_lag_seconds: float = LOG_LAG_SECONDS
 
     def __init__(
         self,

@@ -13,7 +13,15 @@ Response = dict[str, Any]
 
 
 class Session(Protocol):
-    """The methods by which training jobs and endpoints are made, watched and removed."""
+    """The methods by which training jobs and endpoints are made, watched and removed.
+
+    Attributes:
+        seconds_between_looks: how often its answers may be asked for while something is awaited.
+        log_lag_seconds: until a line that was written is shown.
+    """
+
+    seconds_between_looks: float
+    log_lag_seconds: float
 
     def create_training_job(self, **request: Any) -> Response:
         """Start a training job; it runs on after the call."""

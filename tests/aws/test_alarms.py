@@ -11,12 +11,13 @@ import pytest
 from botocore.stub import ANY, Stubber
 from pydantic import ValidationError
 
-from sm_launch import alarms, cli, contract
+from sm_launch import cli, contract
+from sm_launch import endpoint_alarms as alarms
 from sm_launch.aws_clients import make_client
 from sm_launch.config import JobConfig
 from sm_launch.endpoint_metrics import METRICS, component_queries
 from sm_launch.monitoring import CloudWatchSource
-from sm_launch.sessions.process.validation import RequestValidator
+from sm_launch.sessions.validation import RequestValidator
 
 TOPIC = "arn:aws:sns:eu-central-1:123456789012:pager"
 ENDPOINTS: dict[str, dict[str, Any]] = {

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from sm_launch import alarms, cli, contract
+from sm_launch import cli, contract
+from sm_launch import endpoint_alarms as alarms
 from sm_launch.aws_clients import make_client
 from sm_launch.config import JobConfig
 

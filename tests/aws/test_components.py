@@ -15,7 +15,7 @@ from sm_launch.config import Endpoint, JobConfig
 from sm_launch.errors import LaunchError
 from sm_launch.hosting_requests import HostingInputs
 from sm_launch.sessions.aws import AwsSession
-from sm_launch.sessions.process.validation import RequestValidator
+from sm_launch.sessions.validation import RequestValidator
 
 ROLE = "arn:aws:iam::123456789012:role/hosting"
 ADAPTERS = {"polite": "s3://b/polite.tar.gz"}

@@ -17,7 +17,7 @@ from sm_launch.hosting_requests import (
     TransformInputs,
     startup_timeout,
 )
-from sm_launch.sessions.process.validation import RequestValidator
+from sm_launch.sessions.validation import RequestValidator
 
 ROLE = "arn:aws:iam::123456789012:role/hosting"
 OUTPUT = "s3://bucket/sm-launch/mine"
@@ -107,12 +107,12 @@ def test_transform_jobs_are_valid(validator: RequestValidator, transform: dict[s
         {"name": "mine", "transform": transform, "aws": {"kms_key": "alias/mine"}}
     )
     inputs = TransformInputs("s3://b/in/", "s3://b/out", "application/jsonlines")
-    steps = transforms.build_requests(
+    planned = transforms.build(
         config, "mine-1", model_data="s3://b/m/", image="i", role=ROLE, inputs=inputs
     )
-    for method, request in steps:
-        validator.check("".join(word.title() for word in method.split("_")), request)
-    assert ("DataProcessing" in steps[1][1]) is bool(transform.get("join_input"))
+    validator.check("CreateModel", planned.model)
+    validator.check("CreateTransformJob", planned.job)
+    assert ("DataProcessing" in planned.job) is bool(transform.get("join_input"))
     assert bool(transforms.warning(config)) is ("ami_version" in transform)
 
 

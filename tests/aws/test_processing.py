@@ -20,6 +20,7 @@ from botocore.validate import ParamValidator
 from sm_launch import cli, processing
 from sm_launch.config import load_config
 from sm_launch.errors import LaunchError
+from sm_launch.sessions.aws import AwsSession
 
 pytestmark = pytest.mark.slow
 
@@ -142,8 +143,7 @@ def test_the_code_runs_with_what_the_image_has(job: Path, tmp_path: Path) -> Non
     assert (prepared / "data_card.html").is_file()
 
 
-def test_a_failed_job_tells_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processing, "SECONDS_BETWEEN_LOOKS", 0.0)
+def test_a_failed_job_tells_why() -> None:
     client = boto3.client(
         "sagemaker", region_name="x", aws_access_key_id="x", aws_secret_access_key="x"
     )
@@ -161,6 +161,8 @@ def test_a_failed_job_tells_why(monkeypatch: pytest.MonkeyPatch) -> None:
         "ProcessingJobArn": arn,
         "CreationTime": 0,
     }
+    session = AwsSession(clients=lambda *_: client)
+    session.seconds_between_looks = 0.0
     seen: list[str] = []
     with Stubber(client) as stub:
         for status, more in (
@@ -171,5 +173,5 @@ def test_a_failed_job_tells_why(monkeypatch: pytest.MonkeyPatch) -> None:
                 "describe_processing_job", {**base, "ProcessingJobStatus": status, **more}
             )
         with pytest.raises(LaunchError, match="AlgorithmError; no such column"):
-            processing.wait(client, "far", lambda found: seen.append(found["ProcessingJobStatus"]))
+            processing.wait(session, "far", lambda found: seen.append(found["ProcessingJobStatus"]))
     assert seen == ["InProgress", "Failed"]

@@ -11,9 +11,9 @@ import pytest
 from botocore.stub import Stubber
 
 from sm_launch import sweeps, traffic
-from sm_launch.commands import deploy
 from sm_launch.contract import TAG_KEY
 from sm_launch.errors import LaunchError, UserInputError
+from sm_launch.hosting.deployment import Deployment, deploy
 from sm_launch.sessions.aws import AwsSession
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -165,20 +165,17 @@ def test_an_endpoint_that_fails_to_start_is_explained_and_taken_away() -> None:
     account.look.add_response("delete_endpoint", {}, {"EndpointName": "mine"})
     account.look.add_response("delete_endpoint_config", {}, {"EndpointConfigName": "mine-1"})
     account.look.add_response("delete_model", {}, {"ModelName": "mine-1"})
-    steps: list[tuple[str, dict[str, Any]]] = [
-        ("create_model", {"ModelName": "mine-1"}),
-        (
-            "create_endpoint_config",
-            {
-                "EndpointConfigName": "mine-1",
-                "ProductionVariants": [{"VariantName": "AllTraffic", "ModelName": "mine-1"}],
-            },
-        ),
-        ("create_endpoint", {"EndpointName": "mine", "EndpointConfigName": "mine-1"}),
-    ]
+    planned = Deployment(
+        models=({"ModelName": "mine-1"},),
+        endpoint_config={
+            "EndpointConfigName": "mine-1",
+            "ProductionVariants": [{"VariantName": "AllTraffic", "ModelName": "mine-1"}],
+        },
+        endpoint={"EndpointName": "mine", "EndpointConfigName": "mine-1"},
+    )
     session: Any = account.session
     with pytest.raises(LaunchError) as caught:
-        deploy._deploy(session, deploy.Plan(steps, None))
+        deploy(session, planned)
     assert "ping health check" in str(caught.value)
     assert "No module named 'peft'" in str(caught.value)
     assert "a Python package is missing" in str(caught.value)  # the log tells more than the status

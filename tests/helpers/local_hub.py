@@ -22,14 +22,20 @@ class LocalHub(ThreadingHTTPServer):
         repositories: the files of each.
         token: what a client must bring, if anything.
         pause: seconds between pieces of a file.
+        host: an address of this machine.
     """
 
     daemon_threads = True
 
     def __init__(
-        self, repositories: Mapping[str, Mapping[str, bytes]], token: str = "", pause: float = 0
+        self,
+        repositories: Mapping[str, Mapping[str, bytes]],
+        token: str = "",
+        pause: float = 0,
+        host: str = "127.0.0.1",
     ) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__((host, 0), _Handler)
+        self.host = host
         self.repositories = repositories
         self.token = token
         self.pause = pause
@@ -38,7 +44,7 @@ class LocalHub(ThreadingHTTPServer):
     def environment(self, home: Path) -> dict[str, str]:
         """The variables of a machine whose Hub is this server."""
         return {
-            "HF_ENDPOINT": f"http://127.0.0.1:{self.server_port}",
+            "HF_ENDPOINT": f"http://{self.host}:{self.server_port}",
             "HF_HOME": str(home),
             "HF_HUB_OFFLINE": "0",
             "HF_HUB_DISABLE_XET": "1",

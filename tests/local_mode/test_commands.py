@@ -7,11 +7,13 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 from local_containers import containers_of, docker
+from local_hub import LocalHub, files_of, running
 
 # The first test of a run builds the images too.
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -58,6 +60,41 @@ def test_prepare_train_deploy_invoke(launch, tmp_path):
         assert f"image: {image}:local-mode-cpu" in said
     answer = launch("invoke", "tiny", "--target", "docker", "--text", "good")
     assert json.loads(answer[answer.index("[") :])[0]["label"] in {"good", "bad"}
+
+
+def test_a_model_of_the_hub_is_deployed_as_it_is(tmp_path, built, classifier_dir):
+    bridge = ["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]
+    host = docker(*bridge).strip()  # this machine, as containers see it
+    token = "hf_a_secret_of_mine"
+    with running(LocalHub({"me/tiny": files_of(classifier_dir)}, token, host=host)) as hub:
+        own = hub.environment(tmp_path / "hf") | {"HF_TOKEN": token}
+        endpoint = {
+            "image": built["sm-serve"].uri,
+            "model": "me/tiny",
+            "environment": {**own, "HF_HOME": "/tmp/hf", "HF_TOKEN": "env:HF_TOKEN"},
+        }
+        job = {"name": "baseline", "target": "docker", "endpoint": endpoint}
+        (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+
+        def run(*arguments: str) -> str:
+            answer = subprocess.run(
+                [PROGRAM, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False,
+                env={**os.environ, **own, "HOME": str(tmp_path), "NO_PROXY": host},
+            )  # fmt: skip
+            assert answer.returncode == 0, answer.stdout + answer.stderr
+            return answer.stdout + answer.stderr
+
+        try:
+            assert "is not pinned" not in run("deploy")
+            answer = run("invoke", "baseline", "--text", "good")
+            assert json.loads(answer[answer.index("[") :])[0]["label"]
+            assert token not in run("logs", "baseline")
+        finally:
+            run("delete", "baseline", "--yes")
+    deadline = time.monotonic() + 30
+    while containers_of(tmp_path):
+        assert time.monotonic() < deadline, "deleting an endpoint leaves its container behind"
+        time.sleep(0.2)
 
 
 def test_a_pushed_image_can_be_pulled_by_its_digest_and_runs(built):

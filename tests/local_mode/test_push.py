@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from engine_images import forget
 
 from sm_launch import images
 from sm_launch.errors import LaunchError
@@ -81,13 +82,20 @@ def engine(request, monkeypatch):
     return request.param
 
 
+@pytest.fixture
+def tag():
+    """One that no other test has; the engine forgets what was built under it."""
+    made = f"t{uuid.uuid4().hex[:8]}"
+    yield made
+    forget(f":{made}")
+
+
 def in_registry(name: str, tag: str) -> httpx.Response:
     return httpx.get(f"http://{REGISTRY}/v2/{name}/manifests/{tag}",
                      headers={"Accept": ", ".join(KINDS)})  # fmt: skip
 
 
-def test_the_registry_holds_what_sagemaker_takes(checkout, engine):
-    tag = f"t{uuid.uuid4().hex[:8]}"
+def test_the_registry_holds_what_sagemaker_takes(checkout, engine, tag):
     images.build("cpu", tag, root=checkout)
     first = images.push("cpu", tag, registry=REGISTRY, root=checkout)
     for image in first:
@@ -122,8 +130,7 @@ def check_materials(image, tag: str) -> None:
     assert not [each for each in listed if each["tag"].endswith(".sbom")]
 
 
-def test_the_bill_of_materials_of_another_build_stays_here(checkout, engine, capfd):
-    tag = f"t{uuid.uuid4().hex[:8]}"
+def test_the_bill_of_materials_of_another_build_stays_here(checkout, engine, capfd, tag):
     images.build("cpu", tag, root=checkout, images=("train",))
     (checkout / "containers" / "train" / "file").write_text("changed")
     images.build("cpu", tag, root=checkout, sbom=False, images=("train",))
@@ -134,8 +141,7 @@ def test_the_bill_of_materials_of_another_build_stays_here(checkout, engine, cap
     assert in_registry("sm-train", f"{tag}-cpu.sbom").status_code == httpx.codes.NOT_FOUND
 
 
-def test_another_image_takes_nobodys_tag(checkout, engine):
-    tag = f"t{uuid.uuid4().hex[:8]}"
+def test_another_image_takes_nobodys_tag(checkout, engine, tag):
     images.build("cpu", tag, root=checkout, sbom=False, images=("train",))
     (first,) = images.push("cpu", tag, registry=REGISTRY, root=checkout, images=("train",))
     (checkout / "containers" / "train" / "file").write_text("changed")
@@ -147,11 +153,10 @@ def test_another_image_takes_nobodys_tag(checkout, engine):
     assert first.digest.endswith(digest)
 
 
-def test_an_image_with_attestations_is_refused(checkout, engine):
+def test_an_image_with_attestations_is_refused(checkout, engine, tag):
     """As `docker buildx build` makes it by itself where the engine can."""
     if engine == "overlay2":
         pytest.skip("that store holds no index")
-    tag = f"t{uuid.uuid4().hex[:8]}"
     subprocess.run(
         ["docker", "buildx", "build", "-q", "--provenance=mode=min", "--tag",
          f"sm-train:{tag}-cpu", "--file", str(checkout / "containers/train/Dockerfile"),
@@ -162,8 +167,7 @@ def test_an_image_with_attestations_is_refused(checkout, engine):
         images.push("cpu", tag, registry=REGISTRY, root=checkout, images=("train",))
 
 
-def test_labels_are_the_commits_and_hold_no_token(checkout):
-    tag = f"t{uuid.uuid4().hex[:8]}"
+def test_labels_are_the_commits_and_hold_no_token(checkout, tag):
     (image,) = images.build("cpu", tag, root=checkout, sbom=False, images=("train",))
     inspected = subprocess.run(["docker", "image", "inspect", image.uri], capture_output=True,
                                text=True, check=True)  # fmt: skip
@@ -182,7 +186,7 @@ def test_a_platform_without_locks_is_refused(checkout, platform):
         images.build("cpu", "t1", root=checkout, platform=platform)
 
 
-def test_what_two_builds_do_not_share_is_named(checkout):
+def test_what_two_builds_do_not_share_is_named(checkout, tag):
     def made(tag: str) -> str:
         (image,) = images.build("cpu", tag, root=checkout, sbom=False, images=("train",))
         return image.uri
@@ -191,7 +195,6 @@ def test_what_two_builds_do_not_share_is_named(checkout):
         program = [sys.executable, images.repository() / "containers" / "differences"]
         return subprocess.run([*program, *pair], capture_output=True, text=True, check=False)
 
-    tag = f"t{uuid.uuid4().hex[:8]}"
     file = checkout / "containers" / "train" / "file"
     first, again = made(tag), made(f"{tag}b")
     assert "1 of 1 layers are equal" in differences(first, again).stdout

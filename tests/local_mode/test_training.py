@@ -109,11 +109,20 @@ open(os.path.join(os.environ["SM_MODEL_DIR"], "mine"), "w").write(torch.__versio
 SDK_METHOD = {"method": "text-classification", "max_steps": 2, "bf16": False}
 
 
+HELPERS = Path(__file__).parents[1] / "helpers"
+
+
 def run_program(name: str, plan: dict, **environment: str) -> str:
     """What a program beside this file prints, which runs one job through an SDK."""
     command = [sys.executable, str(Path(__file__).with_name(name)), json.dumps(plan)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False,
-                            env={**os.environ, **environment})  # fmt: skip
+    path = [str(HELPERS), *filter(None, [environment.get("PYTHONPATH")])]
+    answer = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(path)},
+    )
     log = answer.stdout + answer.stderr
     assert answer.returncode == 0, log[-3000:]
     return log

@@ -40,11 +40,13 @@ def adapter_routes(service: Service) -> list[Route]:
         path = read_path(fields, service.settings.base_dir)
         # A client that leaves must not stop the model half changed.
         await asyncio.shield(asyncio.ensure_future(engine.load_adapter(name, path)))
+        service.handed.changes.load(name, path)
         return JSONResponse({"message": f"Adapter {name} registered", "name": name})
 
     async def unload(request: Request) -> Response:
         name = request.path_params["name"]
         await asyncio.shield(asyncio.ensure_future(host(service).unload_adapter(name)))
+        service.handed.changes.unload(name)
         return JSONResponse({"message": f"Adapter {name} unregistered", "name": name})
 
     return [

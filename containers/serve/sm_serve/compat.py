@@ -12,6 +12,8 @@ import re
 import sys
 from pathlib import Path
 
+from sm_serve.renewal import start_anew
+
 FOLDER = Path("/usr/local/cuda/compat")
 _LIBRARY = "libcuda.so.1"
 _DRIVER = Path("/proc/driver/nvidia/version")
@@ -52,5 +54,4 @@ def start_compatibly() -> None:
         return
     os.environ["LD_LIBRARY_PATH"] = ":".join([str(FOLDER), *paths])
     sys.stdout.write(f"NVIDIA driver {driver}: using the libraries of {library} in {FOLDER}\n")
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+    start_anew()

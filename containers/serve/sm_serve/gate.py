@@ -262,8 +262,8 @@ async def respond(
 ) -> None:
     """Reads a request, has it answered within the request timeout, and writes the answer."""
     request = await read_request(scope, receive, service)
-    answer = await until_gone(invoke(request), receive, service.settings.request_timeout)
-    await send_answer(answer, receive, send, service.settings.stream_timeout)
+    answer = await until_gone(invoke(request), receive, service, service.settings.request_timeout)
+    await send_answer(answer, receive, send, service)
 
 
 def _too_large(limit: int) -> PayloadTooLarge:
@@ -273,9 +273,18 @@ def _too_large(limit: int) -> PayloadTooLarge:
     )
 
 
-async def until_gone(work: Coroutine[Any, Any, T], receive: Receive, seconds: float) -> T:
-    """The result of `work`, which is cancelled when the client leaves or time is up."""
+async def until_gone(
+    work: Coroutine[Any, Any, T], receive: Receive, service: Service, seconds: float
+) -> T:
+    """The result of `work`, which is cancelled when the client leaves or time is up.
+
+    Raises NotReady where the service gives its engine up.
+    """
+    if (failure := service.failure_of_engine()) is not None:
+        work.close()
+        raise failure
     task = cast("asyncio.Task[Any]", asyncio.current_task())
+    service.working.add(task)
     gone = False
 
     async def watch() -> None:
@@ -293,6 +302,8 @@ async def until_gone(work: Coroutine[Any, Any, T], receive: Receive, seconds: fl
     except asyncio.CancelledError:
         if gone and task.uncancel() == 0:
             raise ClientGoneError from None
+        if (failure := service.failure_of_engine()) is not None and task.uncancel() == 0:
+            raise failure from None
         raise
     except TimeoutError:
         if deadline.expired():
@@ -301,11 +312,12 @@ async def until_gone(work: Coroutine[Any, Any, T], receive: Receive, seconds: fl
             ) from None
         raise
     finally:
+        service.working.discard(task)
         watcher.cancel()
 
 
-async def send_answer(answer: Answer, receive: Receive, send: Send, seconds: float) -> None:
-    """Writes a response; `seconds` bounds a streamed one."""
+async def send_answer(answer: Answer, receive: Receive, send: Send, service: Service) -> None:
+    """Writes a response; a streamed one within the stream timeout."""
     headers = [(b"content-type", answer.media_type.encode("latin-1"))]
     headers += [
         (name.lower().encode("latin-1"), value.encode("latin-1"))
@@ -318,19 +330,23 @@ async def send_answer(answer: Answer, receive: Receive, send: Send, seconds: flo
         return
     headers.append((b"cache-control", b"no-cache"))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await until_gone(_send_pieces(answer, answer.body, send), receive, seconds)
-
-
-async def _send_pieces(answer: Answer, pieces: AsyncIterator[bytes], send: Send) -> None:
     try:
-        async for piece in pieces:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        pieces = _send_pieces(answer.body, send)
+        await until_gone(pieces, receive, service, service.settings.stream_timeout)
+    except TimedOut:
+        raise
     except ServeError as error:
         if answer.on_error is not None:
             body = answer.on_error(error)
             await send({"type": "http.response.body", "body": body, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _send_pieces(pieces: AsyncIterator[bytes], send: Send) -> None:
+    try:
+        async for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
     finally:
         close = getattr(pieces, "aclose", None)
         if close is not None:
             await close()
-    await send({"type": "http.response.body", "body": b"", "more_body": False})

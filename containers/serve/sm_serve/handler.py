@@ -14,6 +14,7 @@ from sm_serve import contract, pipelines
 from sm_serve.answer import Answer, Incoming
 from sm_serve.background import gather
 from sm_serve.config import Settings
+from sm_serve.encoder_fields import PARAMETERS
 from sm_serve.engines import aside
 from sm_serve.engines.protocol import (
     ADAPTER,
@@ -36,7 +37,6 @@ from sm_serve.errors import (
     adapter_not_found,
     naming,
 )
-from sm_serve.field_table import PARAMETERS
 from sm_serve.fields import Values
 from sm_serve.openai_routes import OpenAI, route_attribute
 from sm_serve.schemas import invocation as wire

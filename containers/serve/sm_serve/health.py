@@ -24,6 +24,11 @@ class Health:
         self._doing = "the model is loading"
         self._probe: Callable[[], str | None] = lambda: None
 
+    @property
+    def draining(self) -> bool:
+        """Whether the server was asked to stop."""
+        return self.phase is Phase.DRAINING
+
     def tell(self, doing: str) -> None:
         """What is being done while the model loads, in words."""
         self._doing = doing

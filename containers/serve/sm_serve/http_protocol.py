@@ -65,6 +65,8 @@ class JoinedWrites:
 class HttpProtocol(HttpToolsProtocol):
     """A connection."""
 
+    answered = float("-inf")
+    """When the last answer was complete, by the loop's clock."""
     _in_head = False
     _head_bytes = 0
     _no_more = False
@@ -140,6 +142,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """See uvicorn."""
         super().on_response_complete()
+        self.answered = self.loop.time()
         self._place()
         if self._no_more and self.cycle.response_complete and not self.transport.is_closing():
             self.transport.close()

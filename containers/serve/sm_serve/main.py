@@ -11,10 +11,11 @@ import socket
 import sys
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 
+from sm_serve import renewal
 from sm_serve.compat import start_compatibly
 from sm_serve.config import Settings, load_settings
 from sm_serve.connections import Waiting, most_connections
@@ -41,8 +42,9 @@ KEEP_ALIVE_SECONDS = 75
 """How long a connection may ask for nothing."""
 LATE_REQUEST_SECONDS = 0.3
 """How long connections may take to send a request after the last were accepted."""
-FIRST_REQUEST_SECONDS = 1.5
-"""The same for those that have sent none yet: on a busy machine a client is slow to."""
+SLOW_REQUEST_SECONDS = 1.5
+"""The same for those that have sent none yet, and how soon after an answer a client in a loop sends
+its next one: on a busy machine it is slow to."""
 
 
 class Server(uvicorn.Server):
@@ -57,7 +59,7 @@ class Server(uvicorn.Server):
         """Listens first and loads then, so that /ping answers 503 in the meantime."""
         await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
-        self._service.start(on_failure=self._stop)
+        self._service.start(on_failure=self._stop, on_broken=renewal.hand_on)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """On the first SIGTERM or SIGINT drain, on the second end at once."""
@@ -93,13 +95,16 @@ class Server(uvicorn.Server):
                     await self._loop.connect_accepted_socket(self._protocol, connection)
         began = self._loop.time()
         await asyncio.sleep(LATE_REQUEST_SECONDS)
-        while self._anybody_silent() and self._loop.time() - began < FIRST_REQUEST_SECONDS:
+        while self._anybody_sends() and self._loop.time() - began < SLOW_REQUEST_SECONDS:
             await asyncio.sleep(0.02)
 
-    def _anybody_silent(self) -> bool:
-        """Whether a connection has not sent its first request yet."""
-        connections = self.server_state.connections
-        return any(getattr(connection, "cycle", None) is None for connection in connections)
+    def _anybody_sends(self) -> bool:
+        """Whether a request may be on its way: a client's first, or the next of one in a loop."""
+        lately = self._loop.time() - SLOW_REQUEST_SECONDS
+        connections = cast("set[HttpProtocol]", self.server_state.connections)
+        return any(
+            connection.cycle is None or connection.answered > lately for connection in connections
+        )
 
     def _protocol(self) -> asyncio.Protocol:
         protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
@@ -155,6 +160,14 @@ def bind(settings: Settings) -> socket.socket:
     return listener
 
 
+def take_over(descriptor: int) -> socket.socket | None:
+    """The listening socket of the server before, which began anew as this one."""
+    if descriptor < 0:
+        return None
+    os.set_inheritable(descriptor, False)
+    return socket.socket(fileno=descriptor)
+
+
 def main() -> int:
     """Runs the server; the exit code is 0 after a signal and 1 when it could not start."""
     start_compatibly()
@@ -164,9 +177,10 @@ def main() -> int:
         ensure_temporary_directory()
         for line in unheeded(os.environ, settings):
             logger.warning("%s", line)
-        service = Service(settings)
+        service = Service(settings, renewal.received(os.environ))
         service.check()
-        listener = bind(settings)
+        listener = take_over(service.handed.listener) or bind(settings)
+        service.handed.listener = listener.fileno()
         if "OMP_WAIT_POLICY" not in os.environ:
             os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)  # read when torch is loaded
     except StartupError as error:

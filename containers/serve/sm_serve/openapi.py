@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
-from sm_serve import client_routes
+from sm_serve import client_routes, encoder_fields
 from sm_serve import field_table as table
 from sm_serve.config import Settings
 from sm_serve.engines.protocol import Task
@@ -143,11 +143,11 @@ def call_schema(task: Task) -> Schema:
     if generates:
         one = {"anyOf": [table.TEXT, table.array(table.MESSAGE, minItems=1)]}
     elif task is Task.EMBEDDING:
-        one = {"anyOf": [one, closed(table.SIMILARITY)]}
+        one = {"anyOf": [one, closed(encoder_fields.SIMILARITY)]}
     inputs = {"anyOf": [one, table.array(one, minItems=1)]}
-    parameters = closed(table.PARAMETERS[task])
+    parameters = closed(encoder_fields.PARAMETERS[task])
     if task is Task.TEXT_CLASSIFICATION:
-        parameters = {"anyOf": [parameters, closed(table.ZERO_SHOT)]}
+        parameters = {"anyOf": [parameters, closed(encoder_fields.ZERO_SHOT)]}
     whole = closed(table.CALL)
     whole["properties"] |= {
         "inputs": inputs,
@@ -186,7 +186,7 @@ def openai_operations(task: Task) -> list[Operation]:
         Operation(openai.MODELS + "/{name}", "get", "A model", in_json(OBJECT), LOOKING),
     ]
     bodies = {
-        Task.EMBEDDING: ((openai.EMBEDDINGS, "list", table.EMBEDDINGS),),
+        Task.EMBEDDING: ((openai.EMBEDDINGS, "list", encoder_fields.EMBEDDINGS),),
         Task.TEXT_GENERATION: (
             (openai.CHAT, "chat.completion", table.CHAT),
             (openai.COMPLETIONS, "text_completion", table.COMPLETIONS),

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from sm_serve.encoder_fields import ZERO_SHOT
 from sm_serve.errors import BadInput, BadRequest, placing
-from sm_serve.field_table import ZERO_SHOT
 from sm_serve.fields import Values
 from sm_serve.schemas.ranking import cosine
 

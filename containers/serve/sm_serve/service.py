@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
 from typing import Any
 
 from sm_serve import hub
@@ -16,13 +18,15 @@ from sm_serve.artefact import inspect
 from sm_serve.background import describe, in_thread
 from sm_serve.config import Settings
 from sm_serve.emf import Publisher
-from sm_serve.engines.protocol import Task
-from sm_serve.errors import NotReady, StartupError
+from sm_serve.engines.protocol import AdapterHost, Task, is_mending
+from sm_serve.engines.revival import FIRST_WAIT_SECONDS, LASTING_SECONDS, LONGEST_WAIT_SECONDS
+from sm_serve.errors import NotReady, ServeError, StartupError
 from sm_serve.handler import EngineHandler, Handler
 from sm_serve.health import Health, Phase
 from sm_serve.metrics import Metrics
 from sm_serve.model_store import ModelStore
 from sm_serve.reading import Reader
+from sm_serve.renewal import BROKEN_SECONDS, HandedOn
 from sm_serve.scripts import (
     DEFAULT_PROGRAM,
     Script,
@@ -38,22 +42,28 @@ PUBLISH_SECONDS = 10.0
 """Interval of CloudWatch metrics."""
 PROGRESS_SECONDS = 5.0
 """While a model loads, the log says so this often."""
+WATCH_SECONDS = 0.5
+CLOSE_SECONDS = 2.0
+"""What a broken engine's own end may take."""
 
 
 class Service:
     """Settings, health, metrics and, once loaded, the handler."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, handed: HandedOn | None = None) -> None:
         self.settings = settings
         self.health = Health()
         self.metrics = Metrics()
         self.admission = Admission(settings)
         self.reader = Reader(settings.max_payload_bytes, settings.max_items)
         self.failure: str | None = None
+        self.handed = handed or HandedOn()
+        self.working: set[asyncio.Task[Any]] = set()
+        self._given_up: str | None = None
         self.task = Task.CUSTOM
         self.script: Script | None = None
         self._handler: Handler | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def check(self) -> None:
         """Refuses a model that cannot be served, in milliseconds and without torch.
@@ -81,17 +91,35 @@ class Service:
             raise NotReady(f"not ready: {problem or 'the model is loading'}")
         return self._handler
 
-    def start(self, on_failure: Callable[[], None]) -> None:
-        """Begins to load in the background; `on_failure` is called when that fails."""
-        self._task = asyncio.get_running_loop().create_task(self._load(on_failure))
+    def start(
+        self,
+        on_failure: Callable[[], None],
+        on_broken: Callable[[HandedOn], None] | None = None,
+    ) -> None:
+        """Begins to load in the background.
 
-    async def _load(self, on_failure: Callable[[], None]) -> None:
+        Args:
+            on_failure: called when that fails.
+            on_broken: starts the server anew, where that is to be done with an engine that stays
+                broken.
+        """
+        self._begin(self._load(on_failure, on_broken))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(work))
+
+    async def _load(
+        self,
+        on_failure: Callable[[], None],
+        on_broken: Callable[[HandedOn], None] | None,
+    ) -> None:
         began = time.monotonic()
         progress = asyncio.create_task(self._report(began))
         try:
             handler = await in_thread(self._build, asyncio.get_running_loop())
             self._handler = handler
             await handler.warm_up()
+            await self._restore(handler)
         except Exception as error:
             self.failure = describe(error)
             self.health.fail("the model could not be loaded")
@@ -103,7 +131,9 @@ class Service:
             progress.cancel()
         self.health.ready(handler.health)
         if self.settings.emf:
-            self._task = asyncio.create_task(self._publish())
+            self._begin(self._publish())
+        if on_broken is not None:
+            self._begin(self._watch(handler, on_broken))
         logger.info("ready after %.1f s", time.monotonic() - began)
 
     def _build(self, loop: asyncio.AbstractEventLoop) -> Handler:
@@ -126,6 +156,57 @@ class Service:
         self.task = artefact.task
         logger.info("loading a %s model from %s", artefact.task, artefact.path)
         return EngineHandler(start_engine(artefact, self.settings), self.settings)
+
+    async def _restore(self, handler: Handler) -> None:
+        """What clients had loaded and unloaded in the server before this one."""
+        changes = self.handed.changes
+        work: list[tuple[str, Coroutine[Any, Any, None]]] = []
+        if isinstance(handler, ModelStore):
+            work += [(name, handler.load(name, url)) for name, url in self.handed.models]
+        if isinstance(handler, EngineHandler) and isinstance(handler.engine, AdapterHost):
+            engine = handler.engine
+            work += [(name, engine.unload_adapter(name)) for name in changes.unloaded]
+            work += [(n, engine.load_adapter(n, Path(p))) for n, p in changes.loaded.items()]
+        for name, each in work:
+            try:
+                await each
+            except ServeError as error:
+                logger.error("%r is not as it was before: %s", name, error.message)
+
+    async def _watch(self, handler: Handler, on_broken: Callable[[HandedOn], None]) -> None:
+        """Starts the server anew when its engine stays broken and nothing mends it."""
+        began, broken = time.monotonic(), 0.0
+        while broken <= BROKEN_SECONDS:
+            await asyncio.sleep(WATCH_SECONDS)
+            if self.health.draining:
+                return
+            mended = handler.health() is None or is_mending(handler.engine)
+            broken = 0.0 if mended else broken + WATCH_SECONDS
+        if time.monotonic() - began > LASTING_SECONDS:
+            self.handed.deaths = 0
+        self.give_up(handler.health() or "it was broken for long")
+        await asyncio.sleep(min(FIRST_WAIT_SECONDS * 2**self.handed.deaths, LONGEST_WAIT_SECONDS))
+        self.handed.deaths += 1
+        if isinstance(handler, ModelStore):
+            self.handed.models = handler.names()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await in_thread(self.close)
+        if not self.health.draining:
+            on_broken(self.handed)
+
+    def failure_of_engine(self) -> NotReady | None:
+        """What is answered once the engine has been given up."""
+        reason = self._given_up
+        return None if reason is None else NotReady(f"the model does not answer: {reason}")
+
+    def give_up(self, reason: str) -> None:
+        """Whoever waits for an answer gets a 503."""
+        logger.error("the engine stays broken (%s): starting anew", reason)
+        self._given_up = reason
+        self.health.fail(reason)
+        for task in list(self.working):
+            task.cancel()
 
     async def _report(self, began: float) -> None:
         while True:

@@ -18,6 +18,14 @@ def knows_thoughts(chat_template: str, tokenizer: Any) -> bool:
     )
 
 
+def special_tags(tokenizer: Any) -> dict[int, str]:
+    """The tags that are special tokens of a tokenizer: decoding leaves them out, by their ids."""
+    special = {*tokenizer.all_special_ids}
+    special |= {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    ids = {tokenizer.get_added_vocab().get(tag): tag for tag in (OPENING, CLOSING)}
+    return {token: tag for token, tag in ids.items() if token in special}
+
+
 def opens_thought(prompt: str) -> bool:
     """Whether a prompt ends within a thought."""
     return prompt.rstrip().endswith(OPENING)
@@ -26,6 +34,11 @@ def opens_thought(prompt: str) -> bool:
 def is_open(text: str) -> bool:
     """Whether a text breaks off within a thought."""
     return text.rfind(OPENING) > text.rfind(CLOSING)
+
+
+def breaks_off(answer: str) -> bool:
+    """Whether an answer, its opening tag included, is a thought without an end."""
+    return answer.lstrip().startswith(OPENING) and CLOSING not in answer
 
 
 def overlap(text: str, mark: str) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from sm_launch.errors import UserInputError
-from sm_launch.evaluation.examples import Example, Row, required_text
+from sm_launch.evaluation.example import Example, Row, required_text
 from sm_launch.evaluation.metrics import classification_metrics, classification_statistic
 from sm_launch.evaluation.result import Metrics, Prediction
 from sm_launch.evaluation.task import Statistic, Task

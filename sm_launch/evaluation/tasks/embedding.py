@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sm_launch.evaluation.examples import Example, Row, UnusableRow, required_text
+from sm_launch.evaluation.example import Example, Row, UnusableRow, required_text
 from sm_launch.evaluation.result import Prediction
 from sm_launch.evaluation.similarity import cosine, labelled_pairs, retrieval
 from sm_launch.evaluation.task import Statistic, Task, mean_of_values, read_list

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sm_launch.evaluation.examples import Example, Row, UnusableRow, missing, required_text
+from sm_launch.evaluation.example import Example, Row, UnusableRow, missing, required_text
 from sm_launch.evaluation.final_answer import check_pattern, same_answer
 from sm_launch.evaluation.likelihood import LOG_LIKELIHOOD, TOKENS, likelihood_statistic
 from sm_launch.evaluation.overlap import Overlap, needs

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sm_launch.evaluation.examples import Example, Row, UnusableRow, missing, required_text
+from sm_launch.evaluation.example import Example, Row, UnusableRow, missing, required_text
 from sm_launch.evaluation.result import Prediction
 from sm_launch.evaluation.task import Statistic, Task, mean_of_values
 from sm_launch.evaluation.wire import WireError

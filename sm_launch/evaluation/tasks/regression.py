@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sm_launch.evaluation.examples import Example, Row, UnusableRow
+from sm_launch.evaluation.example import Example, Row, UnusableRow
 from sm_launch.evaluation.result import Prediction
 from sm_launch.evaluation.task import Statistic, Task
 from sm_launch.evaluation.tasks.classification import text_example

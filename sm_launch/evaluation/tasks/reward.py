@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sm_launch.evaluation.examples import Example, Row, UnusableRow, missing
+from sm_launch.evaluation.example import Example, Row, UnusableRow, missing
 from sm_launch.evaluation.result import Prediction
 from sm_launch.evaluation.task import Statistic, Task, mean_of_values, read_list
 from sm_launch.evaluation.tasks.single_score import check_no_classes, read_score

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sm_launch.evaluation.entities import OUTSIDE, Span, answered_spans, spans, within
-from sm_launch.evaluation.examples import Example, Row, UnusableRow
+from sm_launch.evaluation.example import Example, Row, UnusableRow
 from sm_launch.evaluation.result import ClassMetrics, Metrics, Prediction, TextMetrics
 from sm_launch.evaluation.task import Statistic, Task
 from sm_launch.evaluation.wire import WireError

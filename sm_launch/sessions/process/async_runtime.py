@@ -6,10 +6,10 @@ import time
 import uuid
 from typing import Any
 
+from sm_launch.sessions.errors import ServiceError
 from sm_launch.sessions.process import uris
 from sm_launch.sessions.process.async_run import enqueue
 from sm_launch.sessions.process.base import Request, Response
-from sm_launch.sessions.process.errors import ServiceError
 from sm_launch.sessions.process.runtime import Runtime
 
 _DEFAULT_TTL_SECONDS = 6 * 3600

@@ -13,12 +13,12 @@ from typing import Any
 from sm_launch import contract
 from sm_launch.errors import LaunchError
 from sm_launch.redaction import redact
+from sm_launch.sessions.errors import ServiceError
 from sm_launch.sessions.process import environment
 from sm_launch.sessions.process.artefacts import last_lines
 from sm_launch.sessions.process.children import kill_processes_below
-from sm_launch.sessions.process.errors import ServiceError
 from sm_launch.sessions.process.store import Record, State, Store
-from sm_launch.sessions.process.validation import RequestValidator
+from sm_launch.sessions.validation import RequestValidator
 
 Request = dict[str, Any]
 Response = dict[str, Any]
@@ -55,6 +55,9 @@ class Settings:
 
 class SessionBase:
     """Validation, records and listings."""
+
+    seconds_between_looks: float = 0.3
+    log_lag_seconds: float = 0.0
 
     def __init__(self, home: Path, settings: Settings | None = None) -> None:
         self._store = Store(home.expanduser().resolve())

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from sm_launch.sessions.errors import ServiceError
 from sm_launch.sessions.process import uris
 from sm_launch.sessions.process.capture import summary
-from sm_launch.sessions.process.errors import ServiceError
 
 Document = dict[str, Any]
 

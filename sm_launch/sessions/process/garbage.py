@@ -10,10 +10,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from sm_launch.sessions.errors import ServiceError
 from sm_launch.sessions.process import store
 from sm_launch.sessions.process.async_runtime import AsyncRuntime
 from sm_launch.sessions.process.base import Response
-from sm_launch.sessions.process.errors import ServiceError
 from sm_launch.sessions.process.hosting_run import PENDING_UPDATE
 from sm_launch.sessions.process.runs import POLL_SECONDS
 from sm_launch.sessions.process.store import Record, State

@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sm_launch.sessions.errors import ServiceError
 from sm_launch.sessions.log_file import read_lines
-from sm_launch.sessions.process import supervisor
+from sm_launch.sessions.process import detached
 from sm_launch.sessions.process.base import (
     Request,
     Response,
@@ -27,7 +28,6 @@ from sm_launch.sessions.process.deployment import (
     refuse_model,
     snapshot,
 )
-from sm_launch.sessions.process.errors import ServiceError
 from sm_launch.sessions.process.hosting_run import (
     PENDING_UPDATE,
     WEIGHTS,
@@ -127,7 +127,7 @@ class Hosting(SessionBase):
             record, lock = self._store.create(ENDPOINTS, name, contents, state)
         except FileExistsError:
             raise existing("endpoint", arn("endpoint", name), operation) from None
-        supervisor.start(record, lock)
+        detached.start(record, lock)
         return {"EndpointArn": arn("endpoint", name)}
 
     def update_endpoint(self, **request: Any) -> Response:

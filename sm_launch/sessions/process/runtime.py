@@ -13,11 +13,11 @@ from typing import Any
 
 from botocore.response import StreamingBody
 
+from sm_launch.sessions.errors import ModelError, ServiceError
 from sm_launch.sessions.process.base import Request, Response
 from sm_launch.sessions.process.capture import Capture, Exchange
-from sm_launch.sessions.process.errors import ModelError, ServiceError
 from sm_launch.sessions.process.hosting import Hosting
-from sm_launch.sessions.process.validation import RequestValidator
+from sm_launch.sessions.validation import RequestValidator
 
 _CHUNK_BYTES = 65_536
 

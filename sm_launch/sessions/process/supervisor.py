@@ -8,23 +8,17 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-import sm_launch
-from sm_launch.errors import LaunchError
 from sm_launch.sessions.process import children, store
 
 
 def _runner(kind: str) -> Callable[[store.Record, Termination], None]:
-    """What runs a record of this kind; imported late, so that each run loads no more than its own.
-
-    Tuning jobs start training jobs, and so import this module in turn.
-    """
+    """What runs a record of this kind; imported late: each run loads no more than its own."""
     if kind == store.TRAINING_JOBS:
         from sm_launch.sessions.process.training_run import run_training_job
 
@@ -53,38 +47,6 @@ class Termination:
 
     def _request(self, signum: int, frame: FrameType | None) -> None:
         self.requested = True
-
-
-def start(record: store.Record, lock: int) -> None:
-    """Start the supervisor of a new record and hand it the lock.
-
-    Returns once it has detached; `lock` is closed here.
-
-    Raises:
-        LaunchError: the supervisor did not start.
-    """
-    source = str(Path(sm_launch.__file__).resolve().parent.parent)
-    try:
-        with (record.path / "supervisor.log").open("ab") as log:
-            finished = subprocess.run(
-                [sys.executable, "-m", __name__, str(record.path), str(lock)],
-                env={**os.environ, "PYTHONPATH": source},
-                cwd=record.path,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=[lock],
-                start_new_session=True,
-                check=False,
-            )
-    finally:
-        os.close(lock)
-    if finished.returncode != 0:
-        raise LaunchError(
-            f"the process that watches over {record.name} did not start",
-            value=finished.returncode,
-            fix=f"see {record.path / 'supervisor.log'}",
-        )
 
 
 def main(arguments: list[str]) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from sm_launch.sessions.errors import ServiceError
 from sm_launch.sessions.process import store
 from sm_launch.sessions.process.base import ARN_PREFIX, Response, SessionBase
-from sm_launch.sessions.process.errors import ServiceError
 from sm_launch.sessions.process.store import Record
 
 KINDS = {

@@ -7,8 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sm_launch.sessions.errors import RESOURCE_IN_USE, ServiceError
 from sm_launch.sessions.log_file import read_lines
-from sm_launch.sessions.process import supervisor, uris
+from sm_launch.sessions.process import detached, uris
 from sm_launch.sessions.process.base import (
     Request,
     Response,
@@ -18,7 +19,6 @@ from sm_launch.sessions.process.base import (
     page,
     require_command,
 )
-from sm_launch.sessions.process.errors import RESOURCE_IN_USE, ServiceError
 from sm_launch.sessions.process.metrics import MetricScan
 from sm_launch.sessions.process.store import TRAINING_JOBS, Record, State
 from sm_launch.sessions.process.training_run import (
@@ -59,7 +59,7 @@ class TrainingJobs(SessionBase):
         self._check_training_request(request, operation)
         require_command(self._settings.train_command, operation)
         record, lock = self._new_job(request, state, operation)
-        supervisor.start(record, lock)
+        detached.start(record, lock)
         return arn("training-job", record.name)
 
     def _check_training_request(self, request: Request, operation: str) -> None:

@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sm_launch.sessions.errors import RESOURCE_IN_USE, ServiceError
 from sm_launch.sessions.log_file import read_lines
-from sm_launch.sessions.process import supervisor, uris
+from sm_launch.sessions.process import detached, uris
 from sm_launch.sessions.process.base import Request, Response, arn, described, page, require_command
-from sm_launch.sessions.process.errors import RESOURCE_IN_USE, ServiceError
 from sm_launch.sessions.process.hosting import Hosting
 from sm_launch.sessions.process.store import TRANSFORM_JOBS, Record, State
 from sm_launch.sessions.process.transform_run import failure_of_dead_supervisor, input_files
@@ -50,7 +50,7 @@ class TransformJobs(Hosting):
                 operation,
                 code=RESOURCE_IN_USE,
             ) from None
-        supervisor.start(record, lock)
+        detached.start(record, lock)
         return {"TransformJobArn": resource}
 
     def describe_transform_job(self, **request: Any) -> Response:

@@ -6,9 +6,9 @@ import time
 from collections import Counter
 from typing import Any
 
-from sm_launch.sessions.process import search, supervisor
+from sm_launch.sessions.errors import RESOURCE_IN_USE, ServiceError
+from sm_launch.sessions.process import detached, search
 from sm_launch.sessions.process.base import Request, Response, arn, described, page, require_command
-from sm_launch.sessions.process.errors import RESOURCE_IN_USE, ServiceError
 from sm_launch.sessions.process.store import TUNING_JOBS, Record, State
 from sm_launch.sessions.process.training import TrainingJobs
 from sm_launch.sessions.process.tuning_run import failure_of_dead_supervisor, trial_request
@@ -53,7 +53,7 @@ class TuningJobs(TrainingJobs):
                 operation,
                 code=RESOURCE_IN_USE,
             ) from None
-        supervisor.start(record, lock)
+        detached.start(record, lock)
         return {"HyperParameterTuningJobArn": resource}
 
     def describe_hyper_parameter_tuning_job(self, **request: Any) -> Response:

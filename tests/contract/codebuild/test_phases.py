@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -13,13 +14,17 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
+from engine_images import forget
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 ROOT = Path(__file__).resolve().parents[3]
 REGISTRY = os.environ.get("REGISTRY_ADDR", "127.0.0.1:5000")
-# One test of each kind, for all of them run beside this one.
-SELECTED = "test_the_locks_pin_the_stack or test_a_failure_tells"
+# One test of each kind, for all of them run beside this one; the other files are not even read.
+SELECTED = (
+    "tests/unit/sm_launch/images/test_images.py tests/local_mode/test_training.py "
+    "-k 'test_the_locks_pin_the_stack or test_a_failure_tells'"
+)
 
 
 @pytest.fixture
@@ -35,11 +40,20 @@ def checkout(tmp_path):
     return clone
 
 
+@pytest.fixture
+def number():
+    """Of the build, and part of its images' tags: the engine forgets these images afterwards."""
+    made = str(time.time_ns())
+    yield made
+    forget(f"-b{made}-")
+
+
 def _environment(checkout: Path) -> dict[str, str]:
     packages = (checkout, checkout / "containers" / "train", checkout / "containers" / "serve")
     return os.environ | {
         "PYTHONPATH": os.pathsep.join(map(str, packages)),
-        "PYTEST_ADDOPTS": f"-k '{SELECTED}'",
+        "PYTEST_ADDOPTS": SELECTED,
+        "TEST_WORKERS": "0",  # so few tests need no processes of their own
         "REGISTRY": REGISTRY,
         # The types of all packages take a minute to read; `make lint` here has done it.
         "MYPY_CACHE_DIR": str(ROOT / ".mypy_cache"),
@@ -50,7 +64,6 @@ def _environment(checkout: Path) -> dict[str, str]:
         "CACHE": "",
         # As the other tests build: their layers are taken again.
         "IMAGE_UPDATES": f"{datetime.now(UTC):%G-W%V}",
-        "CODEBUILD_BUILD_NUMBER": str(int(time.time())),
         "CODEBUILD_BUILD_SUCCEEDING": "1",
     }
 
@@ -61,19 +74,28 @@ def _registry_answers() -> bool:
         return probe.connect_ex((host, int(port))) == 0
 
 
-def test_the_phases_end_with_images_that_can_be_pulled(checkout):
+def test_the_phases_end_with_images_that_can_be_pulled(checkout, number, capsys):
     if not _registry_answers():
         pytest.skip(f"no registry answers at {REGISTRY} (.ci/docker-engine starts one)")
     spec = yaml.safe_load((checkout / "buildspec.yml").read_text())
-    environment = {**spec["env"]["variables"], **_environment(checkout)}
-    commands = [command for phase in spec["phases"].values() for command in phase["commands"]]
-    steps = [f"{{ {command.rstrip()}\n}} || exit 1" for command in commands]
+    build = {"CODEBUILD_BUILD_NUMBER": number}
+    environment = {**spec["env"]["variables"], **_environment(checkout), **build}
+    steps = [
+        step
+        for name, phase in spec["phases"].items()
+        for step in (
+            *(f"{{ {command.rstrip()}\n}} || exit 1" for command in phase["commands"]),
+            f'echo "SINCE THE START: {name} $SECONDS s"',
+        )
+    ]
     exported = [f'echo "EXPORTED {name}=${name}"' for name in spec["env"]["exported-variables"]]
     answer = subprocess.run(
         ["bash", "-c", "\n".join([*steps, *exported])],
         cwd=checkout, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert answer.returncode == 0, answer.stdout[-4000:] + answer.stderr[-4000:]
+    with capsys.disabled():
+        print("\n" + "\n".join(re.findall("^SINCE THE START: .*", answer.stdout, re.MULTILINE)))
 
     values = dict(
         line.removeprefix("EXPORTED ").partition("=")[::2]

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from serving_models import encoder
+from serving_models import embedding_model
 
 pytestmark = pytest.mark.slow
 
@@ -21,10 +21,9 @@ def server(request, pool, language_model_dir):
         return request.getfixturevalue("classifier")
     if request.param == "embedder":
         return pool.server(
-            "embedder",
-            pool.model("embedder", lambda path: encoder(path, "BertModel", ["a"])),
+            pool.model("embedder", embedding_model),
         )
-    return pool.server("short-answers", language_model_dir, SM_SERVE_MAX_NEW_TOKENS="2")
+    return pool.server(language_model_dir, SM_SERVE_MAX_NEW_TOKENS="2")
 
 
 def test_schemathesis_finds_nothing(server):

@@ -15,26 +15,28 @@ POOL = pytest.StashKey["Pool"]()
 
 
 class Pool:
-    """Models and running servers by name."""
+    """Models by test file and name, and running servers of them."""
 
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
         self.root = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
-        self._models: dict[str, Path] = {}
-        self._servers: dict[str, Server] = {}
+        self._models: dict[tuple[str, str], Path] = {}
+        self._servers: dict[tuple[object, ...], Server] = {}
 
     def model(self, name: str, make: Callable[[Path], Path]) -> Path:
-        """The directory of a model, made on first use."""
-        if name not in self._models:
-            self._models[name] = make(self.root / "models" / name)
-        return self._models[name]
+        """The directory of a model, made on first use; each test file has names of its own."""
+        owner = make.__module__
+        if (owner, name) not in self._models:
+            self._models[owner, name] = make(self.root / "models" / owner / name)
+        return self._models[owner, name]
 
-    def server(self, name: str, model: Path, **environ: str) -> Server:
-        """A running server, started on first use."""
-        if name not in self._servers:
-            base = base_with(model, self.root / "servers" / name)
-            self._servers[name] = self._stack.enter_context(Server(base, **environ))
-        return self._servers[name]
+    def server(self, model: Path, **environ: str) -> Server:
+        """A running server of a model, started on first use."""
+        key = (model, *sorted(environ.items()))
+        if key not in self._servers:
+            base = base_with(model, self.root / "servers" / str(len(self._servers)))
+            self._servers[key] = self._stack.enter_context(Server(base, **environ))
+        return self._servers[key]
 
     def close(self) -> None:
         """Ends servers, removes files."""
@@ -63,9 +65,9 @@ def language_model_dir(pool: Pool) -> Path:
 
 @pytest.fixture(scope="session")
 def classifier(pool: Pool, classifier_dir: Path) -> Server:
-    return pool.server("classifier", classifier_dir)
+    return pool.server(classifier_dir)
 
 
 @pytest.fixture(scope="session")
 def language_model(pool: Pool, language_model_dir: Path) -> Server:
-    return pool.server("language-model", language_model_dir)
+    return pool.server(language_model_dir)

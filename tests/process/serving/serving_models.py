@@ -86,6 +86,11 @@ def classifier(path: Path) -> Path:
     return encoder(path, "BertForSequenceClassification", ["negative", "neutral", "positive"])
 
 
+def embedding_model(path: Path) -> Path:
+    """An encoder without a head."""
+    return encoder(path, "BertModel", ["a"])
+
+
 def language_model(path: Path) -> Path:
     """A Llama of two layers. Large initial weights make its greedy answers varied."""
     import torch

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -26,6 +27,11 @@ def free_port() -> int:
 
 class Server:
     """`with Server(model_dir) as server:` serves a copy of a model and waits until it is ready."""
+
+    @property
+    def command(self) -> Sequence[str]:
+        """What is started."""
+        return SERVE
 
     def __init__(
         self, base: Path, *, wait: bool = True, port: int | None = None, **environ: str
@@ -47,7 +53,7 @@ class Server:
         }
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                SERVE, env=environ, stdout=log, stderr=subprocess.STDOUT, cwd=self.base
+                self.command, env=environ, stdout=log, stderr=subprocess.STDOUT, cwd=self.base
             )
         self.client = httpx.Client(base_url=self.url, timeout=60)
         if self._wait:
@@ -94,6 +100,33 @@ class Server:
         if isinstance(body, bytes | str):
             return self.client.post("/invocations", content=body, headers=named)
         return self.client.post("/invocations", json=body, headers=named)
+
+
+HASTE = """
+import sys
+from sm_serve import service
+service.BROKEN_SECONDS = 0.5
+from sm_serve.main import main
+"""
+
+
+class Hasty(Server):
+    """A server that gives a broken engine up soon. `trouble` is what a subclass brings about."""
+
+    trouble = ""
+
+    @property
+    def command(self) -> Sequence[str]:
+        """The `serve` command, with its trouble."""
+        return (sys.executable, "-c", f"{HASTE}{self.trouble}\nsys.exit(main())")
+
+    def wait_anew(self, seconds: float = 30) -> None:
+        """Waits until it has started anew."""
+        deadline = time.monotonic() + seconds
+        while "starting anew" not in self.log.read_text():
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.05)
+        self.wait_ready()
 
 
 def base_with(model: Path, base: Path) -> Path:

@@ -1,10 +1,14 @@
 """When the engine breaks /ping says so within two seconds, and nobody is left waiting."""
 
 import asyncio
+import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from serving_adapters import make_adapter
+from serving_process import Hasty, base_with
 
 from sm_serve.config import Settings
 from sm_serve.server import build_app
@@ -65,22 +69,50 @@ def test_a_dead_generation_loop_is_started_again(language_model_dir, tmp_path):
     asyncio.run(run())
 
 
-def test_a_stuck_generation_loop(language_model_dir, tmp_path):
-    async def run():
-        service, client = await started(language_model_dir, tmp_path, stall_timeout=0.5)
-        forward = service.handler.engine.model.forward
+class Wedged(Hasty):
+    """A server whose generation loop hangs for ever once a file `wedge` is there."""
 
-        def stuck(*args, **kwargs):
-            time.sleep(3)
-            return forward(*args, **kwargs)
+    trouble = """
+import time
+from pathlib import Path
+from sm_serve.engines.continuous import ContinuousGenerator
 
-        service.handler.engine.model.forward = stuck
-        waiting = asyncio.create_task(client.post("/invocations", json={"inputs": "hello"}))
-        assert "no step" in await turns_unhealthy(client, 2.5)
-        waiting.cancel()
-        service.close()
+route = ContinuousGenerator._route
 
-    asyncio.run(run())
+def wedge(self, manager):
+    while Path("wedged").exists() or Path("wedge").exists() and Path("wedge").rename("wedged"):
+        time.sleep(0.1)
+    route(self, manager)
+
+ContinuousGenerator._route = wedge
+"""
+
+
+def test_a_server_whose_loop_is_stuck_starts_anew(language_model_dir, tmp_path):
+    base = base_with(language_model_dir, tmp_path / "base")
+    make_adapter(base / "model", base / "later", "CAUSAL_LM", 1)
+    short = {"inputs": "hello movie", "parameters": {"max_new_tokens": 8}}
+    long = {"inputs": "a", "parameters": {"max_new_tokens": 400, "ignore_eos_token": True}}
+    with Wedged(base, SM_SERVE_STALL_TIMEOUT="0.5") as server, ThreadPoolExecutor(2) as pool:
+        before = server.invoke(short).json()
+        assert server.client.post("/adapters", json={"name": "x", "src": "later"}).is_success
+        streamed = pool.submit(server.invoke, {**long, "stream": True})
+        time.sleep(0.1)
+        (base / "wedge").touch()
+        waiting = pool.submit(server.invoke, short)
+        deadline = time.monotonic() + 3
+        while server.ping() != 503:
+            assert time.monotonic() < deadline
+        assert "no step" in server.client.get("/ping").json()["reason"]
+        assert waiting.result(5).status_code == 503
+        *_, last, _ = streamed.result(5).text.split("\n\n")
+        assert json.loads(last.removeprefix("data:"))["error"]["code"] == "not_ready"
+        (base / "wedged").unlink()
+        server.wait_anew()
+        assert server.log.read_text().count("starting anew") == 1
+        assert server.invoke(short).json() == before
+        assert server.client.get("/adapters").json() == {"adapters": ["x"]}
+        assert server.stop() == 0
 
 
 def test_a_classifier_that_fails_every_batch(classifier_dir, tmp_path):

@@ -23,13 +23,13 @@ LABELS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 @pytest.fixture(scope="module")
 def tagger(pool):
     make = lambda path: encoder(path, "BertForTokenClassification", LABELS)  # noqa: E731
-    return pool.server("tagger", pool.model("tagger", make))
+    return pool.server(pool.model("tagger", make))
 
 
 @pytest.fixture(scope="module")
 def answerer(pool):
     make = lambda path: encoder(path, "BertForQuestionAnswering", ["a", "b"])  # noqa: E731
-    return pool.server("answerer", pool.model("answerer", make))
+    return pool.server(pool.model("answerer", make))
 
 
 def test_tags_equal_the_pipelines(tagger):

@@ -4,9 +4,10 @@ import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 from serving_adapters import make_adapter
-from serving_process import Server
+from serving_process import Hasty, Server
 
 pytestmark = pytest.mark.slow
 
@@ -120,7 +121,7 @@ def test_members_run_their_own_scripts_apart(tmp_path):
         (folder / "code" / "helper.py").write_text(f"def word():\n    return '{name}'\n")
     (tmp_path / "models" / "bad" / "code").mkdir(parents=True)
     (tmp_path / "models" / "bad" / "code" / "inference.py").write_text("def handle(d, c): ...\n")
-    with Server(tmp_path, SAGEMAKER_MULTI_MODEL="true") as server:
+    with Hasty(tmp_path, SAGEMAKER_MULTI_MODEL="true") as server:
 
         def load(name, folder):
             body = {"model_name": name, "url": str(tmp_path / "models" / folder)}
@@ -137,3 +138,13 @@ def test_members_run_their_own_scripts_apart(tmp_path):
         assert server.client.delete("/models/b").status_code == 200
         assert server.client.post("/models/b/invoke", json=1).status_code == 404
         assert server.client.post("/models/a/invoke", json=2).text == "a:2"
+        # A member that dies is there again, and no other.
+        (member,) = [
+            child
+            for child in psutil.Process(server.process.pid).children()
+            if "sm_serve.member_main" in child.cmdline()
+        ]
+        member.kill()
+        server.wait_anew()
+        assert server.client.post("/models/a/invoke", json=3).text == "a:3"
+        assert server.client.post("/models/b/invoke", json=1).status_code == 404

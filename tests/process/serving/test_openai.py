@@ -7,7 +7,7 @@ import math
 import numpy as np
 import openai
 import pytest
-from serving_models import encoder
+from serving_models import embedding_model
 from serving_process import Server, base_with
 from test_generation import reference  # noqa: F401
 
@@ -23,8 +23,7 @@ def client(language_model):
 
 @pytest.fixture(scope="module")
 def embedder(pool):
-    model = pool.model("embedder", lambda path: encoder(path, "BertModel", ["a"]))
-    return pool.server("embedder", model)
+    return pool.server(pool.model("embedder", embedding_model))
 
 
 def test_chat_equals_generate(client, reference):  # noqa: F811

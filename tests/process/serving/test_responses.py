@@ -64,9 +64,13 @@ class Scripted(TextGenerator):
 @pytest.fixture(scope="module")
 def connect(tmp_path_factory):
     """A client of an application whose model says what is given."""
-    tokenizer = make_tokenizer(tmp_path_factory.mktemp("tokenizer"), bert=False)
+    plain, knowing = (
+        make_tokenizer(tmp_path_factory.mktemp("tokenizer"), bert=False) for _ in range(2)
+    )
+    knowing.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
 
-    def make(script, template=THINKING, **more):
+    def make(script, template=THINKING, special=False, **more):
+        tokenizer = knowing if special else plain
         tokenizer.chat_template = template
         settings = Settings(**more)
         service = Service(settings)
@@ -261,6 +265,36 @@ def test_a_thought_may_be_opened_by_the_prompt_and_end_with_the_answer(connect):
     cut = asyncio.run(chat(client, max_tokens=1, **opened)).choices[0]
     assert (cut.message.content, cut.finish_reason) == (None, "length")
     assert cut.message.reasoning_content
+
+
+def test_an_answer_that_never_ends_its_thought_is_all_thought_and_counted(connect):
+    client, engine = connect("hm")
+    opened = {"extra_body": {"chat_template_kwargs": {"opened": True}}}
+    whole = asyncio.run(chat(client, **opened)).choices[0]
+    assert (whole.message.reasoning_content, whole.message.content) == ("hm", None)
+    assert whole.finish_reason == "stop"
+    asyncio.run(chat(client, max_tokens=1, **opened))  # cut off: it may have ended
+    asyncio.run(chat(client))
+    assert engine.stats()["open_thoughts_total"] == 1
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_tags_may_be_special_tokens(connect, opened):
+    script = "hm < 3</think>\n\nyes" if opened else "<think>hm < 3</think>\n\nyes"
+    template = {"extra_body": {"chat_template_kwargs": {"opened": opened}}}
+    client, _ = connect(script, special=True)
+    message = asyncio.run(chat(client, **template)).choices[0].message
+    assert (message.reasoning_content, message.content) == ("hm < 3", "yes")
+
+    async def streamed():
+        chunks = [chunk async for chunk in await chat(client, stream=True, **template)]
+        deltas = [chunk.choices[0].delta for chunk in chunks]
+        names = ("reasoning_content", "content")
+        return ["".join(getattr(d, name, None) or "" for d in deltas) for name in names]
+
+    assert asyncio.run(streamed()) == ["hm < 3", "yes"]
+    client, _ = connect(script, special=True, reasoning_parser="none")
+    assert asyncio.run(chat(client, **template)).choices[0].message.content == "hm < 3\n\nyes"
 
 
 def test_thoughts_are_told_apart_where_the_model_knows_them_or_the_variable_says_so(connect):

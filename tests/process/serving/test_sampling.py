@@ -28,7 +28,7 @@ def server(request, pool, language_model_dir, language_model):
     """The same model behind either backend: both must answer alike."""
     if request.param == "continuous":
         return language_model
-    return pool.server("plain-generation", language_model_dir, SM_SERVE_ENGINE="transformers")
+    return pool.server(language_model_dir, SM_SERVE_ENGINE="transformers")
 
 
 @pytest.fixture(scope="module")

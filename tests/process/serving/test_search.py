@@ -12,6 +12,7 @@ from sm_serve.artefact import inspect
 from sm_serve.config import Settings
 from sm_serve.engines.continuous import ContinuousGenerator
 from sm_serve.engines.plain import PlainGenerator
+from sm_serve.engines.turns import OWNER
 from sm_serve.errors import BadRequest, EngineError, StartupError
 from sm_serve.handler import EngineHandler
 from sm_serve.schemas import invocation as wire
@@ -268,6 +269,71 @@ def test_a_search_is_not_streamed(serve):
     last = asyncio.run(streamed()).decode().rstrip().split("\n\n")[-1]
     expected = expect(serve("bart"), num_beams=1, length_penalty=1.0, early_stopping=False)
     assert json.loads(last.removeprefix("data:"))["generated_text"] == expected[0]["generated_text"]
+
+
+@pytest.fixture
+def batches(serve, monkeypatch):
+    """Sizes of the batches that a handler's `generate` gets."""
+    sizes = []
+
+    def watch(handler):
+        model = handler.engine.model
+        generate = model.generate
+
+        def counted(ids, **options):
+            sizes.append(len(ids))
+            return generate(ids, **options)
+
+        monkeypatch.setattr(model, "generate", counted)
+        return sizes
+
+    return watch
+
+
+MIXED = [TEXT, "good", "the movie was", "good plot", "acting " * 30, "bad", "i loved the movie"]
+
+
+@pytest.mark.parametrize("name", ["bart", "t5", "mbart"])
+def test_requests_of_an_encoder_decoder_share_batches_and_answer_as_if_alone(serve, batches, name):
+    handler, wanted = serve(name), {"num_beams": 1, "max_new_tokens": 16}
+    expected = [expect(handler, text, **wanted)[0] for text in MIXED]
+    drawn = {**wanted, "temperature": 1.0, "seed": 5}
+    alone = [ask(handler, text, **drawn)[0] for text in MIXED]
+    sizes = batches(handler)
+
+    async def together():
+        calls = [
+            wire.parse_call({"inputs": text, "parameters": parameters})
+            for text in MIXED
+            for parameters in (wanted, drawn, {**wanted, "max_new_tokens": 4})
+        ]
+        return [found[0] for found in await asyncio.gather(*map(handler.results, calls))]
+
+    found = asyncio.run(together())
+    assert found[::3] == expected
+    assert found[1::3] == alone
+    assert sum(sizes) == len(found) and len(sizes) <= 6
+
+
+def test_a_lone_request_waits_for_a_batch_of_a_list_at_most(serve, batches):
+    handler = serve("t5")
+    sizes, wanted = batches(handler), {"num_beams": 1, "max_new_tokens": 30}
+    call = wire.parse_call({"inputs": [f"good {n}" for n in range(200)], "parameters": wanted})
+    lone = wire.parse_call({"inputs": TEXT, "parameters": {**wanted, "max_new_tokens": 9}})
+
+    async def run():
+        OWNER.set(1)
+        listed = asyncio.create_task(handler.results(call))
+        while len(sizes) < 2:
+            await asyncio.sleep(0.001)
+        OWNER.set(2)
+        began = len(sizes)
+        await handler.results(lone)
+        waited = len(sizes) - began
+        listed.cancel()
+        return waited
+
+    assert asyncio.run(run()) <= 3  # the next one may have begun when its answer is read
 
 
 def test_other_requests_go_on_while_a_search_runs_and_all_are_right(serve):

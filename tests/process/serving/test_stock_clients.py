@@ -3,9 +3,14 @@
 import gzip
 import json
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from serving_models import encoder
+from endpoint_runtime import runtime_of
+from serving_models import embedding_model, encoder
 
 pytestmark = pytest.mark.slow
 
@@ -14,13 +19,16 @@ PARAMETERS = {"max_new_tokens": 4}
 
 @pytest.fixture(scope="module")
 def embedder(pool):
-    return pool.server("embedder", pool.model("embedder", lambda p: encoder(p, "BertModel", ["a"])))
+    return pool.server(pool.model("embedder", embedding_model))
+
+
+def make_cross_encoder(path):
+    return encoder(path, "BertForSequenceClassification", ["a"])
 
 
 @pytest.fixture(scope="module")
 def cross_encoder(pool):
-    make = lambda p: encoder(p, "BertForSequenceClassification", ["a"])  # noqa: E731
-    return pool.server("cross-encoder", pool.model("cross-encoder", make))
+    return pool.server(pool.model("cross-encoder", make_cross_encoder))
 
 
 def post(server, path, body, status=200, **headers):
@@ -63,6 +71,34 @@ def test_a_stream_comes_whatever_a_predictor_accepts(language_model, accept):
     chat = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2, "stream": True}
     answer = post(language_model, "/invocations", {**chat, "model": "my-endpoint"}, Accept=accept)
     assert answer.text.endswith("data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("sdk", ["v2", "v3"])
+def test_the_predictors_of_sagemakers_sdk_answer_and_stream(language_model, tmp_path, sdk):
+    folder, here = Path(sys.prefix) / "sdk-v2", Path(__file__).parent
+    if sdk == "v2" and not folder.is_dir():
+        pytest.skip("SDK v2 is not installed (`make setup-dev` puts it into .venv/sdk-v2)")
+    path = [str(here.parents[1] / "helpers"), *([str(folder)] if sdk == "v2" else [])]
+    body = {"inputs": "the movie", "parameters": PARAMETERS}
+    command = [sys.executable, here / "sdk_predictors.py", sdk, tmp_path, json.dumps(body)]
+    with runtime_of(language_model.port) as (url, seen):
+        environ = {
+            "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": url, "AWS_ACCESS_KEY_ID": "none",
+            "AWS_SECRET_ACCESS_KEY": "none", "PYTHONPATH": os.pathsep.join(path),
+            "NO_PROXY": "127.0.0.1",
+        }  # fmt: skip
+        told = subprocess.run(
+            command, env={**os.environ, **environ}, capture_output=True, text=True, timeout=120
+        )
+    assert told.returncode == 0, told.stderr[-3000:]
+    plain, streamed = json.loads(told.stdout.splitlines()[-1])
+    assert {call["path"].rpartition("/")[2] for call in seen} == {
+        "invocations", "invocations-response-stream"
+    }  # fmt: skip
+    assert {call["accept"] for call in seen} == {"application/json"}
+    assert plain == post(language_model, "/invocations", body).json()
+    last = json.loads(streamed.strip().split("data:")[-1])
+    assert last["generated_text"] == plain[0]["generated_text"]
 
 
 def test_health_version_and_tokens(language_model):
@@ -112,7 +148,7 @@ def test_reranking_equals_the_cross_encoder(cross_encoder, pool):
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    path = pool.model("cross-encoder", lambda p: p)
+    path = pool.model("cross-encoder", make_cross_encoder)
     tokenizer = AutoTokenizer.from_pretrained(path)
     model = AutoModelForSequenceClassification.from_pretrained(path)
     texts = ["good movie", "bad plot", "the acting was great"]

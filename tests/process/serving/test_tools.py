@@ -50,7 +50,7 @@ def hermes(pool, language_model_dir):
         (path / "chat_template.jinja").write_text(TEMPLATE)
         return path
 
-    return connect(pool.server("tools", pool.model("tools", make)))
+    return connect(pool.server(pool.model("tools", make)))
 
 
 @pytest.fixture(scope="module", params=["hermes", "without"])

@@ -89,7 +89,7 @@ def test_weights_can_be_changed(session, two_variants):
 
 
 def test_the_command_moves_the_traffic(session, two_variants, monkeypatch, capsys):
-    monkeypatch.setattr("sm_launch.workplace.open_session", lambda *_, **__: session)
+    monkeypatch.setattr("sm_launch.target.context.open_session", lambda *_, **__: session)
     two_variants()
     arn = session.describe_endpoint(EndpointName="two")["EndpointArn"]
     with pytest.raises(LaunchError, match="sm-launch did not make it"):

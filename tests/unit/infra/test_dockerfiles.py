@@ -53,9 +53,20 @@ def test_the_default_build_needs_no_optional_stage(dockerfile):
     }
 
 
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_packages_are_installed_so_that_two_builds_are_equal(dockerfile):
+    """By containers/debian-install: apt-get alone leaves times and caches of inode numbers."""
+    text = (ROOT / dockerfile).read_text()
+    assert not re.search(r"apt-get +(?:-\S+ +)*(?:install|upgrade)", text)
+    calls = re.findall(r"^RUN (?:[^\n]*\\\n)*[^\n]*/mnt/debian-install", text, re.MULTILINE)
+    assert len(calls) >= 3
+    assert all("type=bind,from=scripts,target=/mnt" in call for call in calls)
+
+
 def test_the_scripts_of_the_stages_are_valid_shell():
     scripts = ("containers/trim", "containers/lock", "containers/settle", "containers/cuda-home",
-               "containers/efa/build", "containers/flash-attn/install", "infra/builder",
+               "containers/debian-install", "containers/efa/build",
+               "containers/flash-attn/install", "infra/builder",
                "tests/local_mode/flash_attn_subset.sh")  # fmt: skip
     for script in scripts:
         assert subprocess.run(["bash", "-n", ROOT / script], check=False).returncode == 0

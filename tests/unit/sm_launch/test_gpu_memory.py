@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from sm_launch.config import load_config
-from sm_launch.estimate import memory, other_models
+from sm_launch.job.estimate import memory, other_models
 
 SIZE = 7e9
 

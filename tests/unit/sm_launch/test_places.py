@@ -161,11 +161,24 @@ def test_without_a_job_the_region_is_an_option(words: list[str], regions: set[st
 FUNCTIONS: dict[str, Callable[..., Any] | None] = {
     "load": None,
     "preview": None,  # always a process of this machine
-    "prepare": lambda **o: sm_launch.prepare(overrides=overrides_of(o)),
-    "validate": lambda **o: sm_launch.validate(overrides=overrides_of(o)),
-    "inspect": lambda **o: sm_launch.inspect(overrides=overrides_of(o)),
+    "estimate": None,  # asks nobody
+    "prepare": lambda **o: sm_launch.prepare(**o),
+    "prepare_on_sagemaker": lambda **o: sm_launch.prepare_on_sagemaker(**o),
+    "validate": lambda **o: sm_launch.validate(**o),
+    "inspect": lambda **o: sm_launch.inspect(**o),
     "upload": lambda **o: sm_launch.upload(**o),
     "train": lambda **o: sm_launch.train(**o),
+    "sweep": lambda **o: sm_launch.sweep(**o),
+    "transform": lambda **o: sm_launch.transform("s3://b/x.csv", **o),
+    "chat": lambda **o: sm_launch.chat("m", **o),
+    "monitor": lambda **o: sm_launch.monitor("m", **o),
+    "alarms": lambda **o: sm_launch.alarms(**o),
+    "dashboard": lambda **o: sm_launch.dashboard(**o),
+    "list_": lambda **o: sm_launch.list_(**o),
+    "logs": lambda **o: sm_launch.logs("m", **o),
+    "setup": lambda **o: sm_launch.setup(**o),
+    "doctor": lambda **o: require_ok(sm_launch.doctor(without_images(), **o)),
+    "gc": lambda **o: sm_launch.gc(**o),
     "deploy": lambda **o: sm_launch.deploy(**o),
     "invoke": lambda **o: sm_launch.invoke("m", "x", **o),
     "evaluate": lambda **o: sm_launch.evaluate(data="rows.jsonl", **o),
@@ -176,8 +189,13 @@ FUNCTIONS: dict[str, Callable[..., Any] | None] = {
 }
 
 
-def overrides_of(options: dict[str, str]) -> list[str]:
-    return [f"aws.region={options['region']}"] if options else []
+def without_images() -> Any:
+    """The job; an image's registry is asked where the image is."""
+    return sm_launch.load("job.yaml", NO_IMAGES[1::2])
+
+
+def require_ok(checks: list[Any]) -> None:
+    assert all(check.state == "ok" for check in checks)
 
 
 def test_no_function_is_forgotten() -> None:

@@ -12,18 +12,18 @@ from sm_launch.config import JobConfig
 from sm_launch.errors import UserInputError
 from sm_launch.hub_models import HubModel
 from sm_launch.served_models import UNKNOWN_BYTES
-from sm_launch.workplace import Workplace
+from sm_launch.target.context import JobContext
 
 COMMIT = "c" * 40
 
 
-def place(directory: Path, target: Any = "process", **endpoint: object) -> Workplace:
+def place(directory: Path, target: Any = "process", **endpoint: object) -> JobContext:
     config = JobConfig.model_validate({"name": "mine", "endpoint": endpoint})
     config.directory = directory
-    return Workplace(config, target)
+    return JobContext(config, target)
 
 
-def find(where: Workplace, **options: Any) -> served_models.ServedModel:
+def find(where: JobContext, **options: Any) -> served_models.ServedModel:
     given = {"job": None, "model_data": None, "upload": False, **options}
     return served_models.find(where, **given)
 

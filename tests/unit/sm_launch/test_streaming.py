@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import binascii
 import json
-import struct
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from botocore.exceptions import ClientError
+from endpoint_runtime import message
 
 from sm_launch import streaming
-from sm_launch.chat import Conversation
 from sm_launch.errors import LaunchError
+from sm_launch.hosting.chat import Conversation
 from sm_launch.sessions.aws import AwsSession
 
 CHAT = [
@@ -57,18 +56,6 @@ def test_every_form_of_stream() -> None:
 
 def test_a_model_does_not_command_the_terminal() -> None:
     assert streaming.harmless("\x1b[2Ja\tb\n\x07\x9bc") == "[2Ja\tb\nc"
-
-
-def message(kind: str, name: str, payload: bytes) -> bytes:
-    """One message of AWS's binary event stream."""
-    pairs = {":message-type": kind, f":{kind}-type": name}
-    headers = b"".join(
-        bytes([len(key)]) + key.encode() + b"\x07" + struct.pack(">H", len(value)) + value.encode()
-        for key, value in pairs.items()
-    )
-    prelude = struct.pack(">II", 16 + len(headers) + len(payload), len(headers))
-    start = prelude + struct.pack(">I", binascii.crc32(prelude)) + headers + payload
-    return start + struct.pack(">I", binascii.crc32(start))
 
 
 class Runtime(BaseHTTPRequestHandler):

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sm_launch import estimate, requests, sweep_requests
+from sm_launch import requests, sweep_requests
 from sm_launch.config import JobConfig
 from sm_launch.errors import UserInputError
 from sm_launch.hyperparameters import metric_definitions
-from sm_launch.sessions.process.validation import RequestValidator
+from sm_launch.job import estimate
+from sm_launch.sessions.validation import RequestValidator
 
 LISTS = {"lr_scheduler_type": ["linear", "cosine"], "use_peft": [True, False]}
 RANGES = {

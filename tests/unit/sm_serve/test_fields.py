@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sm_serve import client_fields
+from sm_serve import client_fields, encoder_fields
 from sm_serve import field_table as table
 from sm_serve.engines.protocol import Task
 from sm_serve.errors import BadRequest
@@ -26,7 +26,7 @@ READERS = {
         lambda body: openai.parse_generation(openai.COMPLETIONS, body),
     ),
     "responses": (table.RESPONSES, {"input": "hi"}, responses.parse_responses),
-    "embeddings": (table.EMBEDDINGS, {"input": "hi"}, embeddings.parse_embeddings),
+    "embeddings": (encoder_fields.EMBEDDINGS, {"input": "hi"}, embeddings.parse_embeddings),
     "rerank": (client_fields.RERANK, {"query": "q", "documents": ["a", "b"]}, ranking.parse_rerank),
     "rerank of TEI": (
         client_fields.TEI_RERANK,
@@ -70,9 +70,9 @@ def test_what_means_off_is_taken(schema, field):
             assert read({**least, field.name: value}) == plain
 
 
-@pytest.mark.parametrize("task", list(table.PARAMETERS))
+@pytest.mark.parametrize("task", list(encoder_fields.PARAMETERS))
 def test_an_encoders_parameters_reach_its_engine_or_are_refused_by_name(task):
-    for field in table.PARAMETERS[task]:
+    for field in encoder_fields.PARAMETERS[task]:
         given = {field.name: field.kind.example}
         if field.refusal:
             with pytest.raises(BadRequest, match=rf"parameters\.{field.name}="):
@@ -85,7 +85,7 @@ def test_an_encoders_parameters_reach_its_engine_or_are_refused_by_name(task):
 
 
 TABLES = {name: fields for name, (fields, _, _) in READERS.items()} | {
-    str(task): fields for task, fields in table.PARAMETERS.items()
+    str(task): fields for task, fields in encoder_fields.PARAMETERS.items()
 }
 
 

@@ -9,6 +9,7 @@ from sm_serve.config import VLLM_PREFIX, load_settings
 from sm_serve.engines import registry
 from sm_serve.engines import vllm as engine
 from sm_serve.engines import vllm_arguments as arguments
+from sm_serve.engines import vllm_values as values
 from sm_serve.engines.protocol import Constraint, ConstraintKind, Sampling
 from sm_serve.errors import StartupError
 
@@ -26,7 +27,7 @@ def test_every_field_of_a_sampling_reaches_vllm(parameters):
         repetition_penalty=1.2, frequency_penalty=0.3, presence_penalty=0.4,
         logit_bias=((5, -1.0),), seed=9, logprobs=2,
     )  # fmt: skip
-    found = engine.write_sampling(sampling, EOS, incremental=True)
+    found = values.write_sampling(sampling, EOS, incremental=True)
     assert (found.max_tokens, found.min_tokens, found.temperature) == (30, 3, 0.7)
     assert (found.top_k, found.top_p, found.min_p, found.seed) == (40, 0.9, 0.1, 9)
     assert (found.repetition_penalty, found.frequency_penalty) == (1.2, 0.3)
@@ -37,7 +38,7 @@ def test_every_field_of_a_sampling_reaches_vllm(parameters):
 
 def test_greedy_and_the_end_of_sequence(parameters):
     sampling = Sampling(max_new_tokens=5, temperature=2.0, top_k=1, seed=1, ignore_eos=True)
-    found = engine.write_sampling(sampling, EOS, incremental=False)
+    found = values.write_sampling(sampling, EOS, incremental=False)
     assert (found.temperature, found.seed, found.ignore_eos) == (0.0, None, True)
     assert not found.stop_token_ids
     assert found.output_kind is parameters.RequestOutputKind.FINAL_ONLY
@@ -54,7 +55,7 @@ def test_greedy_and_the_end_of_sequence(parameters):
 )
 def test_constraints(parameters, kind, value, field, expected):
     sampling = Sampling(constraint=Constraint(kind, value))
-    assert getattr(engine.write_constraint(sampling), field) == expected
+    assert getattr(values.write_constraint(sampling), field) == expected
 
 
 def test_tokens_and_logprobs_come_back():
@@ -64,16 +65,16 @@ def test_tokens_and_logprobs_come_back():
     output = types.SimpleNamespace(
         token_ids=[4, 5], logprobs=[{4: entry(-0.1)}, {5: entry(-3.0), 8: entry(-0.2)}]
     )
-    chunk = engine.read_output(output, Sampling(logprobs=1))
+    chunk = values.read_output(output, Sampling(logprobs=1))
     assert chunk.tokens == (4, 5)
     assert [e.logprob for e in chunk.logprobs] == [-0.1, -3.0]
     assert [e.top[0].token for e in chunk.logprobs] == [4, 8]
-    assert engine.read_output(output, Sampling()).logprobs == ()
+    assert values.read_output(output, Sampling()).logprobs == ()
 
 
 def test_a_prompts_logprobs_come_back_without_one_for_its_first_token():
     rows = [None, {5: types.SimpleNamespace(logprob=-3.0), 8: types.SimpleNamespace(logprob=-0.2)}]
-    first, second = engine.read_prompt([4, 5], rows, 1)
+    first, second = values.read_prompt([4, 5], rows, 1)
     assert (first.token, first.logprob, first.top) == (4, None, ())
     assert (second.token, second.logprob) == (5, -3.0)
     assert [other.token for other in second.top] == [8]

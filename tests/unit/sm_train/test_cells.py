@@ -71,6 +71,7 @@ def read(paths: Paths, name: str, rows: list[dict[str, Any]], **given: Any) -> l
     return load_data(paths, parse_config(given)).train
 
 
+@pytest.mark.slow
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None
 )

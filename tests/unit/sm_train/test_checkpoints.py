@@ -99,6 +99,7 @@ def test_the_seals_of_two_hosts_below_one_prefix_agree(tmp_path: Path, newer: in
     assert last_complete(tmp_path) is None
 
 
+@pytest.mark.slow
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -38,6 +38,7 @@ JSON = st.recursive(
 CLUSTERS = st.fixed_dictionaries({}, optional={"hosts": JSON, "current_host": JSON})
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(JSON | CLUSTERS, JSON)
 def test_any_platform_file_is_read_or_refused(paths: Paths, cluster: Any, inputs: Any) -> None:

@@ -21,6 +21,7 @@ from sm_train.metrics import (
 PAIRS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40)
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # the first call imports scikit-learn
 @given(PAIRS)
 def test_scores_are_scikit_learn_s(pairs: list[tuple[int, int]]) -> None:

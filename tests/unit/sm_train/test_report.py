@@ -47,6 +47,7 @@ def test_a_tracker_that_is_not_installed_is_refused_at_once(name: str) -> None:
             parse_config({"method": "sft", "report_to": name})
 
 
+@pytest.mark.slow  # imports matplotlib
 def test_the_report_holds_curves_for_people_and_programs(tmp_path: Path) -> None:
     found = curves(HISTORY)
     assert found.keys() == {"loss", "learning_rate", "eval_loss"}

@@ -21,9 +21,9 @@ from sm_serve.background import in_thread
 from sm_serve.config import Settings
 from sm_serve.engines import trial
 from sm_serve.engines.defaults import build_processors
-from sm_serve.engines.generation import context_length
 from sm_serve.engines.local import LocalGenerator
 from sm_serve.engines.plain import PlainGenerator
+from sm_serve.engines.prompts import context_length
 from sm_serve.engines.protocol import GenerationRequest, Sampling
 from sm_serve.engines.revival import Revival
 from sm_serve.engines.sampling import REQUEST_CHOICE, Choice, build_processor
@@ -250,7 +250,7 @@ class ContinuousGenerator(LocalGenerator):
 
     def health(self) -> str | None:
         """Broken when the loop has died, until it runs again, or makes no step while requests
-        wait. A loop that is stuck cannot be ended: the platform must replace the container."""
+        wait. A loop that is stuck cannot be ended: the server starts anew."""
         if self._revival.lost is not None:
             return self._revival.lost
         manager = self._manager
@@ -270,6 +270,11 @@ class ContinuousGenerator(LocalGenerator):
         elif now - since > self.settings.stall_timeout:
             return f"no step of the generation loop for over {self.settings.stall_timeout:g} s"
         return None
+
+    @property
+    def mending(self) -> bool:
+        """See Engine."""
+        return self._revival.mending
 
     async def _start_again(self) -> None:
         """A new loop over the same model, with a new cache; adapters stay as they are."""

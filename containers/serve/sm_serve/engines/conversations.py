@@ -1,13 +1,32 @@
-"""Conversations as an encoder's inputs: what a reward model judges, by its own chat template."""
+"""Conversations by a model's own chat template: prompts, and what a reward model judges."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sm_serve.errors import BadInput, BadRequest
+from sm_serve.errors import BadInput, BadPrompt, BadRequest
 
 _KEYS = ("messages", "tools", "chat_template_kwargs")
+
+
+def render(tokenizer: Any, messages: Any, tools: Any, options: Mapping[str, Any]) -> str:
+    """A conversation's text by the chat template, special tokens included.
+
+    Raises BadRequest where there is no template, BadPrompt for what it refuses.
+    """
+    if not tokenizer.chat_template:
+        raise BadRequest(
+            "the model has no chat template: send plain texts, or save one with the tokenizer",
+            code="no_chat_template",
+        )
+    try:
+        told = {**options, "tokenize": False}
+        return str(tokenizer.apply_chat_template(messages, tools=tools or None, **told))
+    except BadRequest:
+        raise
+    except Exception as error:  # templates raise whatever their authors chose
+        raise BadPrompt(f"the chat template refuses them: {error}") from error
 
 
 def rendered(tokenizer: Any, inputs: Sequence[Any]) -> list[str] | None:
@@ -20,15 +39,10 @@ def rendered(tokenizer: Any, inputs: Sequence[Any]) -> list[str] | None:
         return None
     if not all(told):
         raise BadInput(told.index(False), ".messages is missing: give it for all inputs or none")
-    if not tokenizer.chat_template:
-        raise BadRequest(
-            "the model has no chat template: send texts, or save one with the tokenizer",
-            code="no_chat_template",
-        )
-    return [_render(tokenizer, item, index) for index, item in enumerate(inputs)]
+    return [_text_of(tokenizer, item, index) for index, item in enumerate(inputs)]
 
 
-def _render(tokenizer: Any, item: Mapping[str, Any], index: int) -> str:
+def _text_of(tokenizer: Any, item: Mapping[str, Any], index: int) -> str:
     for name in sorted(set(item) - set(_KEYS)):
         raise BadInput(index, f".{name} is unknown: give {', '.join(_KEYS)}")
     messages = item["messages"]
@@ -38,10 +52,6 @@ def _render(tokenizer: Any, item: Mapping[str, Any], index: int) -> str:
     if not isinstance(options, dict):
         raise BadInput(index, ".chat_template_kwargs must be an object")
     try:
-        text: str = tokenizer.apply_chat_template(
-            messages, tools=item.get("tools") or None, **{**options, "tokenize": False}
-        )
-    except Exception as error:  # templates raise whatever their authors chose
-        reason = f".messages: the chat template refuses them: {error}"
-        raise BadInput(index, reason) from error
-    return text
+        return render(tokenizer, messages, item.get("tools"), options)
+    except BadPrompt as error:
+        raise BadInput(index, f".messages: {error.message}") from error

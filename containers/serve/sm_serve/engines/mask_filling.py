@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sm_serve.config import Settings
+from sm_serve.encoder_fields import TOKENIZING
 from sm_serve.engines import aside
 from sm_serve.engines.encoder import EncoderEngine, Tokens
 from sm_serve.engines.protocol import NO_MASK, Task
 from sm_serve.engines.scoring import LOGITS
 from sm_serve.errors import BadInput, BadRequest, StartupError
-from sm_serve.field_table import TOKENIZING
 from sm_serve.fields import Values
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Masked:
 
 
 class MaskFillingEngine(EncoderEngine):
-    """The most probable tokens in the place of each mask. Parameters: see field_table.py."""
+    """The most probable tokens in the place of each mask. Parameters: see encoder_fields.py."""
 
     task = Task.FILL_MASK
 

@@ -27,6 +27,7 @@ from sm_serve.engines.protocol import Task
 from sm_serve.engines.revival import Revival
 from sm_serve.engines.turns import OWNER
 from sm_serve.errors import NotReady, StartupError, read_failure
+from sm_serve.renewal import BROKEN_SECONDS, Changes
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +62,7 @@ class ProcessPredictor(asyncio.Protocol):
         self._heard = time.monotonic()
         self._closed = False
         self._revival = Revival("the engine's process", self._start_again)
-        self._loaded: dict[str, str] = {}
-        self._unloaded: set[str] = set()
+        self._changes = Changes()
 
     @classmethod
     def load(cls, artefact: Artefact, settings: Settings) -> ProcessPredictor:
@@ -104,13 +104,12 @@ class ProcessPredictor(asyncio.Protocol):
     async def load_adapter(self, name: str, path: Path) -> None:
         """See AdapterHost."""
         await self._call("load_adapter", name, str(path))
-        self._loaded[name] = str(path)
+        self._changes.load(name, path)
 
     async def unload_adapter(self, name: str) -> None:
         """See AdapterHost."""
         await self._call("unload_adapter", name)
-        if self._loaded.pop(name, None) is None:
-            self._unloaded.add(name)
+        self._changes.unload(name)
 
     async def _call(self, method: str, *arguments: Any) -> None:
         number, future = await self._expect()
@@ -218,9 +217,9 @@ class ProcessPredictor(asyncio.Protocol):
         self._heard = time.monotonic()
         await self._connect()
         # As its clients knew it: with the adapters that came and without those that went.
-        for name in self._unloaded:
+        for name in self._changes.unloaded:
             await self._ask(*self._number(), "unload_adapter", (name,))
-        for name, path in self._loaded.items():
+        for name, path in self._changes.loaded.items():
             await self._ask(*self._number(), "load_adapter", (name, path))
         self._problem = None
 
@@ -228,9 +227,17 @@ class ProcessPredictor(asyncio.Protocol):
         """See the protocol."""
         if self._revival.lost is not None:
             return self._revival.lost
-        if self._transport is not None and time.monotonic() - self._heard > self._silence:
-            return f"the engine's process has told nothing for over {self._silence:g} s"
-        return self._problem
+        silent = time.monotonic() - self._heard if self._transport is not None else 0.0
+        if silent <= self._silence:
+            return self._problem
+        if silent > self._silence + BROKEN_SECONDS:
+            self._child.kill()  # it hangs as a whole and cannot end itself
+        return f"the engine's process has told nothing for over {self._silence:g} s"
+
+    @property
+    def mending(self) -> bool:
+        """See Engine: what is started again is another process, however often that fails."""
+        return self._revival.lost is not None
 
     def stats(self) -> Mapping[str, float]:
         """See the protocol; as the process told them last."""

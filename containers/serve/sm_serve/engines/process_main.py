@@ -26,13 +26,12 @@ from sm_serve.engines.frames import FrameReader, pack, unpack, write_frame
 from sm_serve.engines.turns import OWNER
 from sm_serve.errors import EngineError, ServeError, StartupError, write_failure
 from sm_serve.log import configure_logging
+from sm_serve.renewal import BROKEN_SECONDS
 
 logger = logging.getLogger(__name__)
 
 STATE_SECONDS = 0.25
 """How often health and gauges are told."""
-BROKEN_SECONDS = 10.0
-"""An engine that has been dead or stuck for so long does not come back."""
 FEW_INPUTS = 4
 """Requests with no more are answered together; a large one must not hold small ones up."""
 

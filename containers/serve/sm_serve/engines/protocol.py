@@ -43,6 +43,11 @@ class Engine(Protocol):
         ...
 
 
+def is_mending(engine: Engine | None) -> bool:
+    """Whether an engine that is broken is being started again (`mending`, where it can be)."""
+    return bool(getattr(engine, "mending", False))
+
+
 NO_MASK = "no_mask_token"
 """Code of the refusal of a text in which nothing is to be filled in."""
 ADAPTER = "adapter_id"

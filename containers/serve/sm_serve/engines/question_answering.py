@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sm_serve.config import Settings
+from sm_serve.encoder_fields import PARAMETERS
 from sm_serve.engines import aside
 from sm_serve.engines.encoder import EncoderEngine, Tokens, check_keys
 from sm_serve.engines.protocol import Task
 from sm_serve.engines.spans import Span, SpanOptions, best_spans, rank
 from sm_serve.errors import BadInput, BadRequest
-from sm_serve.field_table import PARAMETERS
 
 MAX_ANSWER_TOKENS = 15
 MAX_TOP_K = 100
@@ -22,7 +22,7 @@ STRIDE_SHARE = 4
 
 
 class QuestionAnsweringEngine(EncoderEngine):
-    """The span of a context that answers a question. Parameters: see field_table.py.
+    """The span of a context that answers a question. Parameters: see encoder_fields.py.
 
     What config.json says in `task_specific_params` of question-answering holds where a request says
     nothing: a model is asked as it was measured after training.

@@ -17,6 +17,7 @@ from sm_serve.engines.protocol import (
     Sampling,
     Task,
     TokenReader,
+    is_mending,
 )
 
 E = TypeVar("E", bound=Engine)
@@ -50,6 +51,12 @@ class Replicas(Generic[E]):
             if (reason := engine.health()) is not None:
                 return f"replica {index}: {reason}"
         return None
+
+    @property
+    def mending(self) -> bool:
+        """See Engine."""
+        broken = [engine for engine in self.engines if engine.health() is not None]
+        return all(is_mending(engine) for engine in broken)
 
     def stats(self) -> Mapping[str, float]:
         """Sums over the copies."""

@@ -30,8 +30,13 @@ class Revival:
         self._again = again
         self._began = time.monotonic()
         self._deaths = 0
-        self._closed = False
+        self._closed = self._failed = False
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def mending(self) -> bool:
+        """Whether it is being started again, and no attempt has failed."""
+        return self.lost is not None and not self._failed
 
     def begin(self, lost: str) -> None:
         """It has ended. What calls this in an event loop makes it start again."""
@@ -53,9 +58,10 @@ class Revival:
             try:
                 await self._again()
             except Exception as error:  # whatever it is, the next attempt may go well
+                self._failed = True
                 logger.error("%s cannot be started again: %s", self._what, error)
             else:
-                self.lost = None
+                self.lost, self._failed = None, False
                 logger.warning("%s answers again", self._what)
                 return
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 REPLACEMENT = "\ufffd"
@@ -13,10 +14,14 @@ class IncrementalDecoder:
 
     A token may end inside a character, and may decode differently alone than after its
     predecessor (leading spaces), so a small window of past tokens is decoded with the new ones.
+
+    Args:
+        kept: texts of special tokens that are a part of the text; all others are left out.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, kept: Mapping[int, str] | None = None) -> None:
         self._tokenizer = tokenizer
+        self._kept = kept or {}
         self._ids: list[int] = []
         self._start = 0
         self._read = 0
@@ -32,7 +37,13 @@ class IncrementalDecoder:
         return text[len(known) :]
 
     def _decode(self, ids: list[int]) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True)) if ids else ""
+        parts = []
+        for kept, run in groupby(ids, self._kept.__contains__):
+            if kept:
+                parts += [self._kept[token] for token in run]
+            else:
+                parts.append(str(self._tokenizer.decode(list(run), skip_special_tokens=True)))
+        return "".join(parts)
 
 
 class StopMatcher:

@@ -37,7 +37,7 @@ class Piece:
 
 
 class TokenClassificationEngine(LabelEngine):
-    """Entities an input. Parameters: see field_table.py.
+    """Entities an input. Parameters: see encoder_fields.py.
 
     A longer text is cut to what the model reads, or to `max_length` tokens; with `stride` it is
     read to its end, in windows that overlap by so many tokens.

@@ -30,7 +30,6 @@ from sm_serve.engines.generation import TextGenerator
 from sm_serve.engines.grammar import REMEMBERED, Grammars
 from sm_serve.engines.protocol import (
     Constraint,
-    ConstraintKind,
     GenerationRequest,
     Sampling,
     TokenLogprob,
@@ -39,6 +38,7 @@ from sm_serve.engines.revival import Revival
 from sm_serve.engines.vllm_arguments import FILE, given_arguments, parse_arguments
 from sm_serve.engines.vllm_images import read_chat
 from sm_serve.engines.vllm_sizes import PARALLEL, spread
+from sm_serve.engines.vllm_values import read_output, read_prompt, write_sampling
 from sm_serve.engines.writing import TokenChunk
 from sm_serve.errors import (
     BadRequest,
@@ -49,6 +49,7 @@ from sm_serve.errors import (
     StartupError,
     adapter_not_found,
 )
+from sm_serve.renewal import BROKEN_SECONDS
 from sm_serve.schemas.images import images_in
 
 logger = logging.getLogger(__name__)
@@ -58,8 +59,8 @@ LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 LORAS_IN_A_BATCH = 8
 AUTO_LENGTH = -1
 DEAD = "vLLM's engine has died"
-BROKEN_SECONDS, STOP_SECONDS = 10.0, 10.0
-"""An engine that has been stuck for so long does not come back; it gets so long to end."""
+STOP_SECONDS = 10.0
+"""How long vLLM's processes may take to end."""
 
 
 def supported(artefact: Artefact) -> bool:
@@ -277,6 +278,11 @@ class VllmGenerator(TextGenerator):
             self._revival.begin(stuck)
         return stuck
 
+    @property
+    def mending(self) -> bool:
+        """See Engine: what is started again is another process, however often that fails."""
+        return self._revival.lost is not None
+
     async def _start_again(self) -> None:
         await in_thread(end_processes, self._engine)
         self._engine = self._watched(await in_thread(self._start))
@@ -384,67 +390,3 @@ def adapter_rank(path: Path) -> int:
     """The largest rank in an adapter."""
     config = json.loads((path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     return int(max([config.get("r", 8), *(config.get("rank_pattern") or {}).values()]))
-
-
-def write_sampling(sampling: Sampling, eos: frozenset[int], *, incremental: bool) -> Any:
-    """Our Sampling as vLLM's SamplingParams."""
-    from vllm.sampling_params import RequestOutputKind, SamplingParams
-
-    return SamplingParams(
-        max_tokens=sampling.max_new_tokens,
-        min_tokens=min(sampling.min_new_tokens, sampling.max_new_tokens or 0),
-        temperature=0.0 if sampling.greedy else sampling.temperature,
-        top_k=0 if sampling.greedy else sampling.top_k,
-        top_p=1.0 if sampling.greedy else sampling.top_p,
-        min_p=0.0 if sampling.greedy else sampling.min_p,
-        repetition_penalty=sampling.repetition_penalty,
-        frequency_penalty=sampling.frequency_penalty,
-        presence_penalty=sampling.presence_penalty,
-        logit_bias=dict(sampling.logit_bias) or None,
-        seed=None if sampling.greedy else sampling.seed,
-        logprobs=sampling.logprobs,
-        prompt_logprobs=sampling.prompt_logprobs,
-        stop_token_ids=None if sampling.ignore_eos else sorted(eos),
-        ignore_eos=sampling.ignore_eos,
-        structured_outputs=write_constraint(sampling),
-        detokenize=False,
-        output_kind=RequestOutputKind.DELTA if incremental else RequestOutputKind.FINAL_ONLY,
-    )
-
-
-def write_constraint(sampling: Sampling) -> Any:
-    """Our Constraint as vLLM's StructuredOutputsParams."""
-    from vllm.sampling_params import StructuredOutputsParams
-
-    constraint = sampling.constraint
-    if constraint is None:
-        return None
-    if constraint.kind is ConstraintKind.JSON_SCHEMA:
-        return StructuredOutputsParams(json=json.loads(constraint.value))
-    if constraint.kind is ConstraintKind.CHOICE:
-        return StructuredOutputsParams(choice=json.loads(constraint.value))
-    return StructuredOutputsParams(**{constraint.kind.value: constraint.value})
-
-
-def read_output(output: Any, sampling: Sampling) -> TokenChunk:
-    """The new tokens of a vLLM output, with their log probabilities where they were asked for."""
-    tokens = tuple(output.token_ids)
-    if sampling.logprobs is None or not output.logprobs:
-        return TokenChunk(tokens)
-    rows = zip(tokens, output.logprobs, strict=True)
-    return TokenChunk(tokens, tuple(read_row(*row, sampling.logprobs) for row in rows))
-
-
-def read_row(token: int, found: Any, count: int) -> TokenLogprob:
-    """One token among those that vLLM tells of its place."""
-    ranked = sorted(found.items(), key=lambda item: -item[1].logprob)
-    top = tuple(TokenLogprob(other, value.logprob) for other, value in ranked)
-    return TokenLogprob(token, found[token].logprob, top=top[:count])
-
-
-def read_prompt(prompt: list[int], rows: Any, count: int) -> list[TokenLogprob]:
-    """vLLM's log probabilities of a prompt, None of its first token."""
-    return [
-        TokenLogprob(token, None) if found is None else read_row(token, found, count)
-        for token, found in zip(prompt, rows, strict=True)
-    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ class Vocabulary(Protocol):
     """What is asked of an engine about its tokens."""
 
     tokenizer: Any
+    thought_tags: Mapping[int, str]
 
     def ends(self, sampling: Sampling) -> frozenset[int]:
         """Tokens that end an answer."""
@@ -50,7 +52,9 @@ class AnswerWriter:
         inside: bool | None = None,
     ) -> None:
         self._engine = engine
-        self._decoder = IncrementalDecoder(engine.tokenizer)
+        # Where thoughts are told apart, their tags are text even if they are special tokens.
+        kept = None if inside is None else engine.thought_tags
+        self._decoder = IncrementalDecoder(engine.tokenizer, kept)
         self._stop = StopMatcher(sampling.stop)
         self._limit = sampling.max_new_tokens or 0
         self._eos = engine.ends(sampling)

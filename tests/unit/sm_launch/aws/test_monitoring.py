@@ -14,8 +14,8 @@ import pytest
 
 from sm_launch import captured, drift, local_metrics
 from sm_launch.monitor_view import sparkline, view
-from sm_launch.monitoring import VariantSeries, problems
 from sm_launch.monitoring_config import Monitoring
+from sm_launch.monitoring_series import VariantSeries, problems
 from sm_launch.report.monitoring import write_monitoring
 
 METRICS = """

@@ -99,6 +99,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(document=JSON, name=NAMES, value=VALUES, token=FORMS)
 def test_json_keeps_its_shape_and_loses_its_secrets(

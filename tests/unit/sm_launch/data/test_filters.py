@@ -63,6 +63,7 @@ def test_stems(write, run) -> None:
     assert all(row["text"].startswith("run film love") for row in done.all_rows)
 
 
+@pytest.mark.slow  # loads two dictionaries
 def test_lemmas(write, run) -> None:
     source = rows(write, [f"The mice were RUNNING better {n}" for n in range(20)])
     done = run(input=str(source), steps=["white_space", "lemmatize"], split=SPLIT)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation import (
+    EvaluationPlan,
     InvokeReply,
     LatencyPlan,
     PredictionStore,
@@ -109,7 +110,9 @@ def test_one_bad_answer_fails_one_row_at_most(task: str, bad: Any):
 def test_a_bad_answer_is_named(bad: Any, reason: str):
     invoke = server(lambda given: bad if given == "7" else GOOD["text-classification"])
     rows = numbered("text-classification", 20)
-    result = evaluate_endpoint(invoke, rows, batch_size=1, max_failed_share=0.1, **QUICK)
+    result = evaluate_endpoint(
+        invoke, rows, EvaluationPlan(batch_size=1, max_failed_share=0.1, **QUICK)
+    )
     (failure,) = result.failures
     assert failure.index == 7
     assert failure.reason.startswith(reason)
@@ -121,7 +124,9 @@ def test_a_missing_answer_is_found_by_halving():
         return InvokeReply(200, json.dumps([GOOD["text-classification"]] * len(kept)).encode())
 
     rows = numbered("text-classification", 20)
-    result = evaluate_endpoint(invoke, rows, batch_size=8, max_failed_share=0.1, **QUICK)
+    result = evaluate_endpoint(
+        invoke, rows, EvaluationPlan(batch_size=8, max_failed_share=0.1, **QUICK)
+    )
     assert [failure.index for failure in result.failures] == [7]
 
 
@@ -138,7 +143,9 @@ def test_strange_answers_are_refused_before_all_rows_are_paid_for(answer: Any, w
     asked: list[int] = []
     with pytest.raises(UserInputError, match=words):
         evaluate_endpoint(
-            server(lambda _: answer, asked), numbered("text-classification", 4000), batch_size=16
+            server(lambda _: answer, asked),
+            numbered("text-classification", 4000),
+            EvaluationPlan(batch_size=16),
         )
     assert asked == [16]
 
@@ -156,9 +163,7 @@ def test_throughput_is_without_our_own_measuring():
     result = evaluate_endpoint(
         server(lambda _: GOOD["text-generation"]),
         numbered("text-generation", 40),
-        task=SlowToMeasure(),
-        batch_size=4,
-        **QUICK,
+        EvaluationPlan(task=SlowToMeasure(), batch_size=4, **QUICK),
     )
     assert time.perf_counter() - begin > 40 * 0.02
     assert result.throughput is not None
@@ -180,10 +185,12 @@ def test_latency_counts_repeated_attempts_and_tells_them():
     result = evaluate_endpoint(
         invoke,
         numbered("text-classification", 4),
-        batch_size=2,
-        concurrency=1,
-        latency=LatencyPlan(warmup=0, requests=2),
-        retry=RetryPolicy(base_s=0.1),
+        EvaluationPlan(
+            batch_size=2,
+            concurrency=1,
+            latency=LatencyPlan(warmup=0, requests=2),
+            retry=RetryPolicy(base_s=0.1),
+        ),
     )
     assert result.latency is not None
     assert result.throughput is not None
@@ -203,7 +210,9 @@ def test_an_interrupted_evaluation_never_mixes(change: str, tmp_path: Path):
         store = PredictionStore(tmp_path / "p.jsonl", identity)
         task = make_task("question-answering", **settings_)
         return evaluate_endpoint(
-            invoke, rows, task=task, batch_size=1, concurrency=1, store=store, **QUICK
+            invoke,
+            rows,
+            EvaluationPlan(task=task, batch_size=1, concurrency=1, store=store, **QUICK),
         )
 
     def dying(body: bytes, content_type: str, accept: str) -> InvokeReply:

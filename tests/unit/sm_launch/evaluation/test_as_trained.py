@@ -16,6 +16,7 @@ from sm_launch.errors import UserInputError
 from sm_launch.evaluating import _task
 from sm_launch.evaluation import (
     Artefact,
+    EvaluationPlan,
     InvokeReply,
     LatencyPlan,
     beside_training,
@@ -76,7 +77,7 @@ def test_the_model_is_asked_as_its_config_says():
     seen: list[Any] = []
     task = _task(config, ROWS, Artefact(CONFIG, RESULTS))
     answer = [{"label": "same", "score": 0.9}, {"label": "other", "score": 0.1}]
-    result = evaluate_endpoint(answering(answer, seen), ROWS, task=task, **QUICK)
+    result = evaluate_endpoint(answering(answer, seen), ROWS, EvaluationPlan(task=task, **QUICK))
     assert seen[-1]["inputs"][0].keys() == {"text", "text_pair"}
     assert seen[-1]["parameters"] == {"top_k": None, "max_length": 64}
     assert result.metrics is not None
@@ -107,7 +108,7 @@ def test_training_and_evaluation_that_contradict_are_told(label, sha256, told, w
     answer = [{"label": "same", "score": 0.5 + 0.4 * (label == "same")},
               {"label": "other", "score": 0.5 - 0.4 * (label == "same") + 1e-3}]  # fmt: skip
     rows = [{"text": f"t{n}", "label": "same" if n else "other"} for n in range(30)]
-    result = evaluate_endpoint(answering(answer), rows, **QUICK)
+    result = evaluate_endpoint(answering(answer), rows, EvaluationPlan(**QUICK))
     found = beside_training(result, Artefact(CONFIG, RESULTS), sha256)
     assert found.training == ({"accuracy": 1.0} if told else {})
     assert any("beyond the interval" in warning for warning in found.warnings) == warned
@@ -132,7 +133,7 @@ def test_numbers_that_are_read_as_classes_are_told():
     task = make_task("text-classification", known_labels=["no", "yes"])
     answer = [{"label": "yes", "score": 0.9}, {"label": "no", "score": 0.1}]
     rows = [{"text": "t", "label": float(n % 2)} for n in range(10)]
-    result = evaluate_endpoint(answering(answer), rows, task=task, **QUICK)
+    result = evaluate_endpoint(answering(answer), rows, EvaluationPlan(task=task, **QUICK))
     assert "read as the model's classes: 0 = no, 1 = yes" in result.warnings[0]
     assert result.metrics is not None
     assert result.metrics.summary["accuracy"] == 0.5
@@ -142,7 +143,9 @@ def test_numbers_of_which_some_are_no_class_are_refused():
     task = make_task("text-classification", known_labels=["negative", "positive"])
     rows = [{"text": "t", "label": n} for n in range(1, 6)]
     with pytest.raises(UserInputError, match=r"these are none.*2, 3, 4, 5"):
-        evaluate_endpoint(answering({"label": "negative"}), rows, task=task, **QUICK)
+        evaluate_endpoint(
+            answering({"label": "negative"}), rows, EvaluationPlan(task=task, **QUICK)
+        )
 
 
 def test_questions_without_an_answer_may_get_none():
@@ -151,13 +154,14 @@ def test_questions_without_an_answer_may_get_none():
     result = evaluate_endpoint(
         answering({"answer": "", "score": 0.5}, seen),
         rows,
-        task=make_task("question-answering"),
-        **QUICK,
+        EvaluationPlan(task=make_task("question-answering"), **QUICK),
     )
     assert seen[-1]["parameters"] == {"handle_impossible_answer": True}
     assert "3 questions have no answer" in result.warnings[0]
     task = make_task("question-answering", parameters={"handle_impossible_answer": False})
-    evaluate_endpoint(answering({"answer": "", "score": 0.5}, seen), rows, task=task, **QUICK)
+    evaluate_endpoint(
+        answering({"answer": "", "score": 0.5}, seen), rows, EvaluationPlan(task=task, **QUICK)
+    )
     assert seen[-1]["parameters"] == {"handle_impossible_answer": False}
 
 
@@ -169,7 +173,7 @@ def test_words_that_the_model_did_not_read_are_told():
         {"entity": "B-P", "start": 8, "end": 11},
     ]
     task = make_task("token-classification")
-    result = evaluate_endpoint(answering(answer), [row] * 3, task=task, **QUICK)
+    result = evaluate_endpoint(answering(answer), [row] * 3, EvaluationPlan(task=task, **QUICK))
     assert result.metrics is not None
     assert result.metrics.summary["f1"] == 1
     assert any("3 words of 3 rows have no token" in warning for warning in result.warnings)
@@ -200,7 +204,9 @@ def test_a_regression_is_known_by_its_config():
     seen: list[Any] = []
     task = _task(config, rows, artefact)
     result = evaluate_endpoint(
-        answering({"label": "LABEL_0", "score": 1.5}, seen), rows, task=task, **QUICK
+        answering({"label": "LABEL_0", "score": 1.5}, seen),
+        rows,
+        EvaluationPlan(task=task, **QUICK),
     )
     assert seen[-1]["parameters"] == {"function_to_apply": "none"}
     assert result.metrics is not None
@@ -209,10 +215,12 @@ def test_a_regression_is_known_by_its_config():
     )
     classes = [{"label": "a", "score": 0.9}, {"label": "b", "score": 0.1}]
     with pytest.raises(UserInputError, match="has the classes a, b"):
-        evaluate_endpoint(answering(classes), rows, task=task, **QUICK)
+        evaluate_endpoint(answering(classes), rows, EvaluationPlan(task=task, **QUICK))
     bad = [{"text": "t", "label": "many"}, *rows]
     found = evaluate_endpoint(
-        answering({"label": "LABEL_0", "score": 1.5}), bad, task=task, max_failed_share=0.1, **QUICK
+        answering({"label": "LABEL_0", "score": 1.5}),
+        bad,
+        EvaluationPlan(task=task, max_failed_share=0.1, **QUICK),
     )
     assert found.failures[0].reason == "no number in column 'label'"
 
@@ -220,6 +228,8 @@ def test_a_regression_is_known_by_its_config():
 def test_half_a_character_fails_its_row():
     rows = [{"text": "a\ud800" if n == 1 else "a", "label": "same"} for n in range(3)]
     answer = [{"label": "same", "score": 0.9}, {"label": "other", "score": 0.1}]
-    result = evaluate_endpoint(answering(answer), rows, max_failed_share=0.5, **QUICK)
+    result = evaluate_endpoint(
+        answering(answer), rows, EvaluationPlan(max_failed_share=0.5, **QUICK)
+    )
     assert [failure.index for failure in result.failures] == [1]
     assert "lone surrogate" in result.failures[0].reason

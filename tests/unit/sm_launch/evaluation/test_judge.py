@@ -10,7 +10,14 @@ from typing import ClassVar
 import pytest
 
 from sm_launch.errors import LaunchError, UserInputError
-from sm_launch.evaluation import LatencyPlan, Prediction, RetryPolicy, evaluate_endpoint, make_task
+from sm_launch.evaluation import (
+    EvaluationPlan,
+    LatencyPlan,
+    Prediction,
+    RetryPolicy,
+    evaluate_endpoint,
+    make_task,
+)
 from sm_launch.evaluation.judge import Judge
 from sm_launch.evaluation.judgements import Judgements
 from sm_launch.evaluation.wire import InvokeReply
@@ -77,9 +84,9 @@ def test_answers_are_graded_and_failures_are_told(judge):
     result = evaluate_endpoint(
         invoke,
         rows,
-        task=make_task("text-generation"),
-        judge=judge[0],
-        latency=LatencyPlan(requests=0),
+        EvaluationPlan(
+            task=make_task("text-generation"), judge=judge[0], latency=LatencyPlan(requests=0)
+        ),
     )
     assert [p.values.get("judge") for p in result.predictions] == [0.75, None, 0.75]
     assert result.predictions[0].note == "nearly"

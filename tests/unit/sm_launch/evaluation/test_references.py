@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 
 import sm_train.metrics
 import sm_train.rewards
-import sm_train.spans
 from sm_launch.errors import UserInputError
-from sm_launch.evaluation import LatencyPlan, evaluate_endpoint, make_task
+from sm_launch.evaluation import EvaluationPlan, LatencyPlan, evaluate_endpoint, make_task
 from sm_launch.evaluation.entities import answered_spans, spans
 from sm_launch.evaluation.final_answer import same_answer
 from sm_launch.evaluation.gates import GateResult
@@ -165,9 +164,12 @@ def squad_f1(gold: str, given_answer: str) -> float:
 ANSWER = st.sampled_from(["", "the", "The.", "?", "a cat", "cat", "the cat sat", "Paris, France"])
 
 
+@pytest.mark.slow  # imports torch
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(ANSWER, st.lists(ANSWER.filter(bool), max_size=3)), min_size=1))
 def test_answers_are_scored_as_squad_2_does(rows: list[tuple[str, list[str]]]):
+    import sm_train.spans
+
     task = make_task("question-answering")
     found = []
     for index, (given_answer, answers) in enumerate(rows):
@@ -288,7 +290,7 @@ def embedded(rows: list[dict[str, object]], width: int = 6):
         return InvokeReply(200, json.dumps([vector(text) for text in inputs]).encode())
 
     task = make_task("embedding", columns=list(rows[0]))
-    return evaluate_endpoint(invoke, rows, task=task, **QUICK), vector
+    return evaluate_endpoint(invoke, rows, EvaluationPlan(task=task, **QUICK)), vector
 
 
 class Vectors:
@@ -376,6 +378,8 @@ def test_rows_of_embeddings_that_cannot_be_used_are_named():
         inputs = json.loads(body)["inputs"]
         return InvokeReply(200, json.dumps([[1.0, len(text)] for text in inputs]).encode())
 
-    result = evaluate_endpoint(invoke, rows, task=task, max_failed_share=0.5, **QUICK)
+    result = evaluate_endpoint(
+        invoke, rows, EvaluationPlan(task=task, max_failed_share=0.5, **QUICK)
+    )
     assert [failure.index for failure in result.failures] == [2]
     assert "neither 0 nor 1" in result.failures[0].reason

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sm_launch.errors import UserInputError
-from sm_launch.evaluation import evaluate_endpoint, make_task
-from sm_launch.evaluation.examples import UnusableRow
+from sm_launch.evaluation import EvaluationPlan, evaluate_endpoint, make_task
+from sm_launch.evaluation.example import UnusableRow
 from sm_launch.evaluation.latency import LatencyPlan
 from sm_launch.evaluation.wire import InvokeReply
 
@@ -69,7 +69,7 @@ def evaluated(score: Any) -> Any:
         return InvokeReply(200, json.dumps(answers).encode())
 
     return evaluate_endpoint(
-        invoke, ROWS, task=make_task("reward"), latency=LatencyPlan(), batch_size=4
+        invoke, ROWS, EvaluationPlan(task=make_task("reward"), latency=LatencyPlan(), batch_size=4)
     )
 
 

@@ -8,10 +8,12 @@ import pytest
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation import (
     EvaluationFailedError,
+    EvaluationPlan,
     LatencyPlan,
     PredictionStore,
     RetryPolicy,
     evaluate_endpoint,
+    make_task,
     read_predictions,
 )
 
@@ -25,7 +27,9 @@ def rows(count: int, truth: str = "positive") -> list[dict[str, object]]:
 def test_measures_quality_latency_and_throughput(endpoint):
     data = [*rows(6), *rows(2, "negative"), {"text": "neutral", "label": "neutral"}]
     plan = LatencyPlan(warmup=1, requests=4)
-    result = evaluate_endpoint(endpoint, data, batch_size=4, concurrency=2, latency=plan)
+    result = evaluate_endpoint(
+        endpoint, data, EvaluationPlan(batch_size=4, concurrency=2, latency=plan)
+    )
     assert result.metrics.summary["accuracy"] == pytest.approx(7 / 9)
     assert result.metrics.labels == ("negative", "neutral", "positive")
     assert result.metrics.confusion == ((0, 0, 2), (0, 1, 0), (0, 0, 6))
@@ -40,7 +44,9 @@ def test_measures_quality_latency_and_throughput(endpoint):
 def test_a_refused_batch_is_halved_until_the_bad_row_is_found(endpoint):
     data = rows(16)
     data[5]["text"] = "positive poison"
-    result = evaluate_endpoint(endpoint, data, batch_size=16, max_failed_share=0.1, **QUICK)
+    result = evaluate_endpoint(
+        endpoint, data, EvaluationPlan(batch_size=16, max_failed_share=0.1, **QUICK)
+    )
     (failure,) = result.failures
     assert (failure.index, failure.status) == (5, 400)
     assert failure.reason == "HTTP 400: poison is not served"
@@ -54,7 +60,7 @@ def test_incomplete_rows_are_reported_and_not_sent(endpoint):
         {"text": "x", "label": None},
         {"text": "y", "label": float("nan")},
     ]
-    result = evaluate_endpoint(endpoint, data, max_failed_share=0.5, **QUICK)
+    result = evaluate_endpoint(endpoint, data, EvaluationPlan(max_failed_share=0.5, **QUICK))
     assert [(f.index, f.reason) for f in result.failures] == [
         (3, "no text in column 'text'"),
         (4, "no label in column 'label'"),
@@ -71,14 +77,14 @@ def test_incomplete_rows_are_reported_and_not_sent(endpoint):
 
 def test_busy_answers_are_repeated(endpoint):
     endpoint.failures = [429, 503]
-    result = evaluate_endpoint(endpoint, rows(4), batch_size=4, **QUICK)
+    result = evaluate_endpoint(endpoint, rows(4), EvaluationPlan(batch_size=4, **QUICK))
     assert (len(result.predictions), result.retries) == (4, 2)
 
 
 def test_too_many_failures_stop_the_evaluation_and_keep_what_was_found(endpoint):
     endpoint.failures = [503] * 1000
     with pytest.raises(EvaluationFailedError, match="try again") as caught:
-        evaluate_endpoint(endpoint, rows(400), batch_size=4, concurrency=1, **QUICK)
+        evaluate_endpoint(endpoint, rows(400), EvaluationPlan(batch_size=4, concurrency=1, **QUICK))
     assert 4 <= len(caught.value.result.failures) < 40
     assert endpoint.requests < 100
 
@@ -86,13 +92,13 @@ def test_too_many_failures_stop_the_evaluation_and_keep_what_was_found(endpoint)
 def test_a_dead_endpoint_is_named_as_such(endpoint):
     endpoint.url = "http://127.0.0.1:9/invocations"
     with pytest.raises(EvaluationFailedError, match=r"no answer: .*refused"):
-        evaluate_endpoint(endpoint, rows(2), **QUICK)
+        evaluate_endpoint(endpoint, rows(2), EvaluationPlan(**QUICK))
 
 
 def test_labels_that_the_model_does_not_know(endpoint):
     with pytest.raises(UserInputError, match="answers negative, neutral, positive"):
-        evaluate_endpoint(endpoint, rows(2, "1"), **QUICK)
-    result = evaluate_endpoint(endpoint, [*rows(3), *rows(1, "joy")], **QUICK)
+        evaluate_endpoint(endpoint, rows(2, "1"), EvaluationPlan(**QUICK))
+    result = evaluate_endpoint(endpoint, [*rows(3), *rows(1, "joy")], EvaluationPlan(**QUICK))
     assert "'joy'" in result.warnings[0]
     assert result.metrics.summary["accuracy"] == 0.75
 
@@ -103,12 +109,12 @@ def test_labels_that_the_model_does_not_know(endpoint):
         ({"batch_size": 0}, "batch_size"),
         ({"concurrency": 0}, "concurrency"),
         ({"max_failed_share": 5}, "max_failed_share"),
-        ({"text_column": "body"}, "text_column"),
+        ({"task": make_task("text-classification", text_column="body")}, "text_column"),
     ],
 )
 def test_wrong_settings_name_the_field(endpoint, settings, field):
     with pytest.raises(UserInputError) as caught:
-        evaluate_endpoint(endpoint, rows(2), **settings)
+        evaluate_endpoint(endpoint, rows(2), EvaluationPlan(**settings))
     assert caught.value.field == field
     assert endpoint.requests == 0
 
@@ -127,7 +133,9 @@ def test_an_interrupted_evaluation_continues(endpoint, tmp_path: Path):
 
     def run(invoke):
         return evaluate_endpoint(
-            invoke, data, batch_size=2, concurrency=1, store=PredictionStore(path, "e"), **QUICK
+            invoke,
+            data,
+            EvaluationPlan(batch_size=2, concurrency=1, store=PredictionStore(path, "e"), **QUICK),
         )
 
     with pytest.raises(KeyboardInterrupt):
@@ -147,5 +155,5 @@ def test_another_endpoint_does_not_continue(endpoint, tmp_path: Path):
     path = tmp_path / "p.jsonl"
     partial = tmp_path / "p.jsonl.partial"
     partial.write_text('{"fingerprint": "of another endpoint"}\n{"index": 0}\n')
-    evaluate_endpoint(endpoint, rows(4), store=PredictionStore(path, "e"), **QUICK)
+    evaluate_endpoint(endpoint, rows(4), EvaluationPlan(store=PredictionStore(path, "e"), **QUICK))
     assert sum(endpoint.batch_sizes) == 4 + 4  # a first look, and all rows

@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 
 from sm_launch.errors import UserInputError
-from sm_launch.evaluation import LatencyPlan, evaluate_endpoint, make_task, task_of_method
-from sm_launch.evaluation.examples import UnusableRow
+from sm_launch.evaluation import (
+    EvaluationPlan,
+    LatencyPlan,
+    evaluate_endpoint,
+    make_task,
+    task_of_method,
+)
+from sm_launch.evaluation.example import UnusableRow
 from sm_launch.evaluation.overlap import Overlap
 from sm_launch.evaluation.tasks.question_answering import accepted_answers, normalise, word_f1
 from sm_launch.evaluation.tasks.token_classification import readable, spans
@@ -67,7 +73,7 @@ def test_question_answering_takes_the_best_of_several_answers():
     seen: list[dict] = []
     task = make_task("question-answering")
     result = evaluate_endpoint(
-        answering(found, seen), rows, task=task, max_failed_share=0.5, **QUICK
+        answering(found, seen), rows, EvaluationPlan(task=task, max_failed_share=0.5, **QUICK)
     )
     assert seen[0]["inputs"][0] == {"question": "Where?", "context": "It is in Paris."}
     assert [p.values["exact_match"] for p in result.predictions] == [1.0, 0.0, 0.0]
@@ -85,7 +91,7 @@ def test_generation_with_prompts_and_with_chats():
     texts = [{"generated_text": "hello world"}, {"generated_text": "schöne Grüße"}]
     seen: list[dict] = []
     task = make_task("text-generation", parameters={"max_new_tokens": 9}, columns=list(rows[0]))
-    result = evaluate_endpoint(answering(texts, seen), rows, task=task, **QUICK)
+    result = evaluate_endpoint(answering(texts, seen), rows, EvaluationPlan(task=task, **QUICK))
     assert seen[0]["parameters"] == {"max_new_tokens": 9, "return_full_text": False}
     summary = result.metrics.summary
     assert summary["exact_match"] == 0.5
@@ -105,7 +111,7 @@ def test_generation_with_prompts_and_with_chats():
     ]
     task = make_task("text-generation", columns=["messages"])
     result = evaluate_endpoint(
-        answering(texts, seen), chat, task=task, max_failed_share=0.5, **QUICK
+        answering(texts, seen), chat, EvaluationPlan(task=task, max_failed_share=0.5, **QUICK)
     )
     assert seen[-1]["inputs"] == [[{"role": "user", "content": "hi"}]]
     assert result.metrics.summary["exact_match"] == 1.0
@@ -152,7 +158,7 @@ def test_entities_are_counted_whole():
         [],
     ]
     result = evaluate_endpoint(
-        answering(found), rows, task=make_task("token-classification"), **QUICK
+        answering(found), rows, EvaluationPlan(task=make_task("token-classification"), **QUICK)
     )
     assert result.metrics.summary == pytest.approx(
         {"precision": 0.5, "recall": 0.5, "f1": 0.5, "exact_match": 0.5}
@@ -232,16 +238,16 @@ def test_perplexity_weighs_tokens_and_counts_the_answer_alone():
         {"prompt": "one two", "completion": " three four five"},
     ]
     task = make_task("text-generation")
-    result = evaluate_endpoint(invoke, rows, task=task, perplexity=True, **QUICK)
+    result = evaluate_endpoint(invoke, rows, EvaluationPlan(task=task, perplexity=True, **QUICK))
     assert result.metrics.summary["loss"] == pytest.approx((3 + 5 + 4 + 4) / 4)
     assert result.metrics.summary["perplexity"] == pytest.approx(2.718281828**4)
     assert result.intervals["loss"].low <= 4 <= result.intervals["loss"].high
     assert "log_likelihood" not in result.metrics.summary
     rows[1]["completion"] = " refused"
-    result = evaluate_endpoint(invoke, rows, task=task, perplexity=True, **QUICK)
+    result = evaluate_endpoint(invoke, rows, EvaluationPlan(task=task, perplexity=True, **QUICK))
     assert result.metrics.summary["loss"] == 3
     assert "without 1 rows; row 1" in result.warnings[0]
     rows[0]["completion"] = " refused"
-    result = evaluate_endpoint(invoke, rows, task=task, perplexity=True, **QUICK)
+    result = evaluate_endpoint(invoke, rows, EvaluationPlan(task=task, perplexity=True, **QUICK))
     assert "loss" not in result.metrics.summary
     assert "does not score a given text (HTTP 400: too long)" in result.warnings[0]

@@ -9,7 +9,7 @@ import pytest
 
 from sm_launch import cli
 from sm_launch.errors import UserInputError
-from sm_launch.evaluation import read_outputs
+from sm_launch.evaluation import EvaluationPlan, read_outputs
 
 ROWS = [{"text": f"t{n}", "label": "ab"[n % 2]} for n in range(6)]
 
@@ -67,7 +67,7 @@ def test_answers_with_one_label_each_do_not_tell_what_the_model_knows():
 
     answers = [{"label": "b", "score": 0.9}] * 2
     rows = [{"text": "x", "label": "a"}] * 2
-    result = evaluate_outputs(answers, rows, task=make_task("text-classification"))
+    result = evaluate_outputs(answers, rows, EvaluationPlan(task=make_task("text-classification")))
     assert result.metrics.summary["accuracy"] == 0
     wrong = "the model answers 'b', and the data has 'a': every row is wrong"
     assert wrong in result.warnings

@@ -11,7 +11,14 @@ import pytest
 
 from sm_launch.comparing import require_not_worse
 from sm_launch.errors import QualityGateError, UserInputError
-from sm_launch.evaluation import Prediction, check_gates, compare, evaluate_endpoint, make_task
+from sm_launch.evaluation import (
+    EvaluationPlan,
+    Prediction,
+    check_gates,
+    compare,
+    evaluate_endpoint,
+    make_task,
+)
 from sm_launch.evaluation.calibration import brier_score, calibrate, expected_calibration_error
 from sm_launch.evaluation.intervals import confidence_intervals
 from sm_launch.evaluation.latency import LatencyPlan
@@ -136,7 +143,9 @@ def test_slices_and_their_gates():
         {"text": f"{'a' if n % 2 else 'b'}{n}", "label": "a", "lang": "de" if n % 2 else "en"}
         for n in range(20)
     ] + [{"text": "b", "label": "b", "lang": None}]
-    result = evaluate_endpoint(invoke, rows, slices=["lang"], latency=LatencyPlan(requests=0))
+    result = evaluate_endpoint(
+        invoke, rows, EvaluationPlan(slices=["lang"], latency=LatencyPlan(requests=0))
+    )
     parts = {part.value: part for part in result.slices}
     assert {value: part.rows for value, part in parts.items()} == {"de": 10, "en": 10, "(none)": 1}
     assert parts["de"].metrics["accuracy"] == 1
@@ -147,7 +156,9 @@ def test_slices_and_their_gates():
     assert high.at_most
     assert not check_gates(result, {}, {"accuracy": 0.1})[0].passed
     with pytest.raises(UserInputError, match="no row has this column"):
-        evaluate_endpoint(invoke, rows, slices=["langage"], latency=LatencyPlan(requests=0))
+        evaluate_endpoint(
+            invoke, rows, EvaluationPlan(slices=["langage"], latency=LatencyPlan(requests=0))
+        )
 
 
 def test_a_clear_and_an_unclear_difference():
@@ -180,6 +191,7 @@ def test_other_rows_are_not_compared():
         compare(some(10, 0.9), [Prediction(0, "other", "a", "a")] * 1, CLASSIFY)
 
 
+@pytest.mark.slow
 def test_comparison_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     from sm_launch import cli
     from sm_launch.evaluation.store import write_predictions

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sm_launch.evaluation import make_task
-from sm_launch.evaluation.examples import Example
+from sm_launch.evaluation.example import Example
 from sm_launch.evaluation.wire import InvokeReply, WireError, error_message, read_scores
 
 SCORES = [{"label": "a", "score": 0.3}, {"label": "b", "score": 0.7}]

@@ -6,7 +6,7 @@ import pytest
 from botocore.exceptions import ClientError, ParamValidationError
 
 from sm_launch.errors import LaunchError, UserInputError
-from sm_launch.sessions.process.validation import RequestValidator
+from sm_launch.sessions.validation import RequestValidator
 
 REQUEST = {
     "TrainingJobName": "job-1",

@@ -6,35 +6,31 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterator
+from functools import partial
 
+from sm_launch.account.checks import Check, Clients, State
+from sm_launch.aws_clients import make_client
 from sm_launch.aws_errors import explain
 from sm_launch.config import JobConfig
+from sm_launch.doctor_aws import examine_account
+from sm_launch.target.context import JobContext
 
-State = Literal["ok", "warning", "problem"]
 COMMAND_TIMEOUT_SECONDS = 10
 
 
-@dataclass(frozen=True)
-class Check:
-    """One finding.
+def examine_job(context: JobContext, *, wants_aws: bool) -> Iterator[Check]:
+    """Every check of the job and the place that it names, one after the other.
 
-    Attributes:
-        name: what was looked at.
-        state: `warning` hinders some targets only, `problem` hinders the wanted one.
-        detail: what was found.
-        fix: what to do; empty where nothing is to be done.
+    Args:
+        context: the job, or none where there is no job.yaml.
+        wants_aws: the job is to run on SageMaker, so that what AWS lacks is a problem.
     """
-
-    name: str
-    state: State
-    detail: str
-    fix: str = ""
-
-
-Clients = Callable[[str, str | None], Any]
+    config = context.config
+    # A doctor should not keep anybody waiting.
+    clients = partial(make_client, attempts=2, owners=config.aws.bucket_owners)
+    known = None if context.any_job else config
+    return examine(known, wants_aws=wants_aws, clients=clients, region=context.region)
 
 
 def examine(
@@ -60,8 +56,6 @@ def examine(
         detail = "none here: bucket, roles, images and quotas cannot be looked at"
         yield Check("job.yaml", "warning", detail, fix)
     elif credentials.state == "ok":
-        from sm_launch.doctor_aws import examine_account
-
         yield from examine_account(config, clients, missing)
 
 

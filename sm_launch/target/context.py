@@ -1,11 +1,15 @@
-"""Where a job is worked on: its job.yaml, the target, and what that target needs."""
+"""What every command and function works with: a job, the target, its session and its stage."""
 
 from __future__ import annotations
 
+import logging
+import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sm_launch import ownership, requests
 from sm_launch.config import JobConfig, Target, load_config, resolve_target, with_overrides
@@ -19,16 +23,50 @@ DEFAULT_JOB = Path("job.yaml")
 NO_JOB = "no-job"
 
 
+class Notify(Protocol):
+    """Tells the user something that is no result."""
+
+    def __call__(self, words: str, *, warning: bool = False) -> None:
+        """Say it; a warning is about what the user may want to change."""
+
+
+def notify_python(words: str, *, warning: bool = False) -> None:
+    """What is told to a program: warnings as Python's, the rest in the log `sm_launch`."""
+    if not warning:
+        logging.getLogger("sm_launch").info(words)
+        return
+    depth, frame = 1, sys._getframe()
+    while frame.f_back and str(frame.f_globals.get("__name__")).startswith("sm_launch."):
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(words, stacklevel=depth)
+
+
 @dataclass(frozen=True)
-class Workplace:
-    """What a command works with: the job, where it runs, and how files get there.
+class JobContext:
+    """The job, where it runs, and how files get there; made once for a command.
 
     Images and roles are asked for when a request needs them: who measures an endpoint that is there
     needs neither.
+
+    Attributes:
+        config: the job, with the region and the tags that hold at this target.
+        target: where it runs.
+        notify: gets what the user is told meanwhile.
     """
 
     config: JobConfig
     target: Target
+    notify: Notify = notify_python
+
+    @cached_property
+    def session(self) -> Session:
+        """The target's session; nothing is contacted before it is used."""
+        return open_session(self.target, region=self.config.aws.region)
+
+    @property
+    def on_aws(self) -> bool:
+        """Whether the target is SageMaker itself."""
+        return self.target == "sagemaker"
 
     @property
     def training_image(self) -> str:
@@ -56,19 +94,24 @@ class Workplace:
         return self.config.name == NO_JOB and not self.config.directory.is_absolute()
 
     @property
+    def region(self) -> str | None:
+        """Of AWS; None takes what the AWS configuration says."""
+        return self.config.aws.region
+
+    @property
     def where(self) -> str:
         """The place that is looked at, in words: `process`, or `sagemaker in eu-west-1`."""
-        if self.target != "sagemaker":
+        if not self.on_aws:
             return self.target
         import boto3
 
-        region = self.config.aws.region or boto3.session.Session().region_name
+        region = self.region or boto3.session.Session().region_name
         return f"{self.target} in {region or 'no region'}"
 
     @property
     def options(self) -> list[str]:
         """The options by which another command, on this or a later day, looks at the same place."""
-        region = self.config.aws.region if self.target == "sagemaker" else None
+        region = self.region if self.on_aws else None
         return ["--target", self.target, *(["--region", region] if region else [])]
 
     @property
@@ -78,49 +121,68 @@ class Workplace:
 
         return clients_for(self.config.aws)
 
-    def session(self) -> Session:
-        return open_session(self.target, region=self.config.aws.region)
-
     def stage(self, *, upload: bool = True) -> Stage:
         """Where files go; without `upload` on SageMaker nothing is sent."""
-        if self.target != "sagemaker":
+        if not self.on_aws:
             return LocalStage(self.config.work_path)
         from sm_launch.buckets import s3_stage
 
         return s3_stage(self.config, upload=upload)
 
+    def warn(self, *warnings: str) -> None:
+        """Tell the user what may have to be changed."""
+        for words in warnings:
+            self.notify(words, warning=True)
 
-def open_workplace(
-    config: JobConfig, target: Target | None = None, region: str | None = None
-) -> Workplace:
+    def announce_image(self, image: str) -> None:
+        """Say which image is taken: in Docker it may be one that was built here and not named."""
+        if self.target != "process":
+            self.notify(f"image: {image}")
+
+    def require_aws(self, what: str) -> None:
+        """Refuse what only AWS has.
+
+        Raises:
+            UserInputError: the target is another one.
+        """
+        if not self.on_aws:
+            raise UserInputError(
+                f"{what}: only SageMaker endpoints have that",
+                field="--target",
+                value=self.target,
+                fix="give --target sagemaker; `sm-launch monitor` watches local endpoints",
+            )
+
+
+def open_context(
+    config: JobConfig,
+    target: Target | None = None,
+    region: str | None = None,
+    notify: Notify = notify_python,
+) -> JobContext:
     """The job at the target that is asked for, named in job.yaml, or possible on this machine.
 
     Args:
         config: the job.
         target: takes precedence over job.yaml's.
         region: likewise.
+        notify: gets what the user is told meanwhile.
     """
     settled = resolve_target(config, target)
     tags = {**config.aws.tags, **ownership.directory_tag(config, settled)}
     aws = config.aws.model_copy(update={"region": region or config.aws.region, "tags": tags})
-    return Workplace(config.model_copy(update={"aws": aws}), settled)
+    return JobContext(config.model_copy(update={"aws": aws}), settled, notify)
 
 
-def find_workplace(
-    path: Path,
-    overrides: tuple[str, ...] = (),
-    target: Target | None = None,
-    region: str | None = None,
-) -> Workplace:
-    """The place for a command that is given a name: job.yaml says where, if there is one.
+def find_config(path: Path, overrides: tuple[str, ...] = ()) -> JobConfig:
+    """The job for a command that is given a name: job.yaml says where, if there is one.
 
     Raises:
         UserInputError: job.yaml is wrong, or another file was named and does not exist.
     """
     if path == DEFAULT_JOB and not path.exists():
-        config = with_overrides(JobConfig(name=NO_JOB), overrides)
-        return open_workplace(config, target, region)
-    return open_workplace(load_config(path, overrides), target, region)
+        return with_overrides(JobConfig(name=NO_JOB), overrides)
+    return load_config(path, overrides)
 
 
 def _image(config: JobConfig, target: Target, section: str) -> str:

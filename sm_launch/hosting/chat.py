@@ -10,6 +10,7 @@ from typing import Any
 
 from sm_launch import streaming
 from sm_launch.sessions.protocol import Session
+from sm_launch.target.context import JobContext
 
 
 @dataclass
@@ -68,3 +69,32 @@ class Conversation:
     def forget(self) -> None:
         """Begin anew."""
         self.messages = []
+
+
+def begin(
+    context: JobContext,
+    endpoint: str,
+    *,
+    system: str = "",
+    max_tokens: int = 512,
+    temperature: float | None = None,
+    component: str | None = None,
+) -> Conversation:
+    """A conversation in which nothing was said yet.
+
+    Args:
+        context: where the endpoint is.
+        endpoint: its name.
+        system: first message of every conversation; empty for none.
+        max_tokens: of an answer.
+        temperature: of sampling; 0 takes always the likeliest token.
+        component: inference component that is asked.
+
+    Raises:
+        Exception: the session's, where there is no such endpoint.
+    """
+    parameters: dict[str, Any] = {"max_tokens": max_tokens}
+    if temperature is not None:
+        parameters["temperature"] = temperature
+    context.session.describe_endpoint(EndpointName=endpoint)
+    return Conversation(context.session, endpoint, parameters, system, component)

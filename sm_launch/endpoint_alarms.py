@@ -142,6 +142,14 @@ def states(endpoint: str, region: str | None, clients: Clients = make_client) ->
     return [alarm for alarm in found if _endpoint_of(alarm) == endpoint and _is_ours(client, alarm)]
 
 
+def short_states(
+    endpoint: str, region: str | None, clients: Clients = make_client
+) -> list[dict[str, str]]:
+    """`name` and `state` of each of those alarms."""
+    found = states(endpoint, region, clients)
+    return [{"name": each["AlarmName"], "state": each["StateValue"]} for each in found]
+
+
 def _endpoint_of(alarm: Request) -> str:
     """The endpoint that an alarm of ours watches; an adapter's dimension does not name it."""
     description = alarm.get("AlarmDescription", "")
@@ -343,6 +351,12 @@ def _log(index: int, endpoint: str, region: str) -> Request:
     )
     properties = {"title": "Errors in the log", "query": query, "region": region, "view": "table"}
     return {"type": "log", **_place(index), "properties": properties}
+
+
+def dashboard(config: JobConfig, endpoint: str, region: str) -> Request:
+    """PutDashboard with its body to be read."""
+    request = dashboard_request(config, endpoint, region)
+    return {**request, "DashboardBody": json.loads(request["DashboardBody"])}
 
 
 def put_dashboard(config: JobConfig, endpoint: str, clients: Clients = make_client) -> Request:

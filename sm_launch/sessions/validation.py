@@ -15,7 +15,7 @@ from botocore.loaders import Loader
 from botocore.model import ListShape, MapShape, ServiceModel, Shape, StructureShape
 from botocore.validate import ParamValidator
 
-from sm_launch.sessions.process.errors import RequestError, ServiceError
+from sm_launch.sessions.errors import RequestError, ServiceError
 
 # Locations: `file://` is legal here where SageMaker wants `s3://`.
 _LOCATION_PATTERNS = ("(https|s3)://", "(s3|https)://", "s3://")

@@ -10,8 +10,9 @@ import json
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from sm_launch.config import HyperparameterValue, JobConfig
 from sm_launch.errors import LaunchError, UserInputError
@@ -22,6 +23,7 @@ from sm_launch.instances import (
     Instance,
     table,
 )
+from sm_launch.staging import resolve_model
 
 GIB = 2.0**30
 # Share of a GPU's memory that is left for tensors: CUDA's context and fragmentation take the rest.
@@ -74,6 +76,53 @@ class Cost:
 
     dollars: float
     line: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training needs and may cost.
+
+    Attributes:
+        parameters: of the model.
+        memory: of its GPUs.
+        suggestion: the cheapest instance that fits.
+        cost: of job.yaml's instances; None where the price is unknown.
+    """
+
+    parameters: float
+    memory: Memory
+    suggestion: Instance
+    cost: Cost | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def estimate(config: JobConfig, parameters: float | None = None) -> Estimate:
+    """The GPU memory of a job's training, the cheapest instance that fits, and the price.
+
+    Args:
+        config: the job.
+        parameters: size of the model, where its name or files do not tell.
+
+    Raises:
+        UserInputError: the size is unknown.
+        LaunchError: no single instance fits.
+    """
+    location = resolve_model(config).location
+    local = Path(location) if location and "://" not in location else None
+    count = parameters or parameter_count(config.training.model, local)
+    if count is None:
+        raise UserInputError(
+            "the size of this model is unknown",
+            field="--parameters",
+            value=config.training.model,
+            fix="give the number of parameters, such as --parameters 7e9",
+        )
+    settings = {"method": config.training.method, **config.training.hyperparameters}
+    needed = memory(count, settings, other_models(config))
+    return Estimate(count, needed, suggest(needed.total_gib), cost(config))
 
 
 def parameter_count(model: str | None, directory: Path | None = None) -> float | None:

@@ -1,0 +1,1 @@
+"""What an AWS account or this machine holds and needs: checks, and what is deleted again."""

@@ -1,0 +1,33 @@
+"""What there is at a target: jobs, sweeps and endpoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sm_launch.paging import every
+from sm_launch.target.context import JobContext
+
+Summaries = list[dict[str, Any]]
+
+
+def summaries(context: JobContext, name: str = "") -> dict[str, Summaries]:
+    """SageMaker's summaries by kind, newest first.
+
+    Args:
+        context: where to look.
+        name: only names that contain this.
+    """
+    session = context.session
+    query: dict[str, Any] = {"SortBy": "CreationTime", "SortOrder": "Descending"}
+    if name:
+        query["NameContains"] = name
+    kinds = {
+        "TrainingJobs": (session.list_training_jobs, "TrainingJobSummaries"),
+        "HyperParameterTuningJobs": (
+            session.list_hyper_parameter_tuning_jobs,
+            "HyperParameterTuningJobSummaries",
+        ),
+        "TransformJobs": (session.list_transform_jobs, "TransformJobSummaries"),
+        "Endpoints": (session.list_endpoints, "Endpoints"),
+    }
+    return {kind: list(every(*listed, **query)) for kind, listed in kinds.items()}

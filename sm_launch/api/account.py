@@ -1,0 +1,125 @@
+"""What there is at a place, and what it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from sm_launch.api.opening import Job, find_place
+from sm_launch.config import Target
+
+if TYPE_CHECKING:
+    from sm_launch.account.checks import Check
+
+
+def list_(
+    name: str = "",
+    *,
+    job: Job | None = None,
+    target: Target | None = None,
+    region: str | None = None,
+) -> dict[str, list[dict[str, Any]]]:
+    """Jobs, sweeps and endpoints by kind, newest first: `sm-launch list`.
+
+    Args:
+        name: only names that contain this.
+    """
+    from sm_launch.account import listing
+
+    return listing.summaries(find_place(job, target, region), name)
+
+
+def logs(
+    name: str,
+    *,
+    job: Job | None = None,
+    target: Target | None = None,
+    region: str | None = None,
+    follow: bool = False,
+) -> Iterator[str]:
+    """The log lines of a training job, a transform job or an endpoint: `sm-launch logs`.
+
+    Args:
+        name: of it.
+        follow: go on with new lines, without an end.
+
+    Raises:
+        LaunchError: there is nothing of this name.
+    """
+    from sm_launch.account.logs import Log
+
+    log = Log(find_place(job, target, region), name)
+    return log.follow() if follow else iter(log.lines)
+
+
+def setup(
+    *,
+    job: Job | None = None,
+    region: str | None = None,
+    bucket: str | None = None,
+    prefix: str = "sm-launch",
+    kms_key: str | None = None,
+    vpc: bool = False,
+) -> dict[str, str]:
+    """Make bucket, repositories and roles on AWS, unasked: `sm-launch setup --yes`.
+
+    Args:
+        bucket: its name; default: sm-launch-<account>-<region>.
+        prefix: of the keys that the roles may reach.
+        kms_key: ARN of the key that encrypts bucket and volumes.
+        vpc: let the roles run containers in a VPC's subnets.
+
+    Returns:
+        Bucket, TrainingRole and HostingRole.
+    """
+    from sm_launch import access
+
+    context = find_place(job, "sagemaker", region)
+    return access.set_up(context, bucket=bucket, prefix=prefix, kms_key=kms_key, vpc=vpc).outputs
+
+
+def doctor(
+    job: Job | None = None, *, target: Target | None = None, region: str | None = None
+) -> list[Check]:
+    """What the machine and the AWS account have and lack, each with its fix: `sm-launch doctor`."""
+    from sm_launch.account.doctor import examine_job
+
+    context = find_place(job, target, region)
+    wants_aws = (target or context.config.target) == "sagemaker"
+    return list(examine_job(context, wants_aws=wants_aws))
+
+
+def gc(
+    *,
+    job: Job | None = None,
+    target: Target | None = None,
+    region: str | None = None,
+    job_name: str | None = None,
+    older_than: timedelta | None = None,
+    tags: Mapping[str, str] | None = None,
+    unused: bool = False,
+    delete: bool = False,
+) -> list[Any]:
+    """Find, and with `delete` remove, what jobs left behind: `sm-launch gc`.
+
+    Args:
+        job_name: only what belongs to the job.yaml of this name.
+        older_than: only what is older.
+        tags: only what bears all of these.
+        unused: on SageMaker only configurations, models, alarms and dashboards without an endpoint.
+        delete: else it is only found.
+
+    Returns:
+        `sm_launch.cleanup.Leftover`s of AWS, `Garbage` of this machine.
+    """
+    from sm_launch import cleanup
+
+    return cleanup.collect(
+        find_place(job, target, region),
+        job=job_name,
+        older_than=older_than,
+        tags=dict(tags or {}),
+        unused=unused,
+        delete=delete,
+    )

@@ -1,0 +1,73 @@
+"""Data: what `sm-launch data` does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sm_launch.api.opening import DEFAULT_JOB, Job, config_of, load, open_job
+
+if TYPE_CHECKING:
+    from sm_launch.data.inspection import FileReport
+    from sm_launch.data.report import PreparationReport
+
+
+def prepare(
+    job: Job = DEFAULT_JOB, *, region: str | None = None, overrides: Sequence[str] = ()
+) -> PreparationReport:
+    """Clean and split the raw data into channels: `sm-launch data prepare`."""
+    from sm_launch import preparing
+
+    return preparing.prepare(config_of(job, overrides, region))
+
+
+def prepare_on_sagemaker(
+    job: Job = DEFAULT_JOB, *, region: str | None = None, overrides: Sequence[str] = ()
+) -> dict[str, str]:
+    """The same in a Processing job; channel name to URI: `sm-launch data prepare --processing-job`.
+
+    Raises:
+        LaunchError: the job failed.
+    """
+    from sm_launch import preparing
+
+    context = open_job(job, overrides, "sagemaker", region)
+    return preparing.run_processing(context, preparing.prepare_processing(context))
+
+
+def validate(
+    job: Job = DEFAULT_JOB, *, region: str | None = None, overrides: Sequence[str] = ()
+) -> PreparationReport:
+    """What `prepare` would do, without writing: `sm-launch data validate`."""
+    from sm_launch import preparing
+
+    return preparing.validate(config_of(job, overrides, region))
+
+
+def inspect(
+    job: Job = DEFAULT_JOB, *, region: str | None = None, overrides: Sequence[str] = ()
+) -> list[FileReport]:
+    """What the raw files hold: `sm-launch data inspect`."""
+    from sm_launch import preparing
+
+    return preparing.inspect(config_of(job, overrides, region))
+
+
+def preview(job: Job = DEFAULT_JOB, *, overrides: Sequence[str] = (), rows: int = 3) -> list[str]:
+    """Rows of each channel as the model sees them, as lines: `sm-launch data preview`."""
+    from sm_launch.previewing import preview as run
+
+    return run(load(job, overrides), rows)
+
+
+def upload(
+    job: Job = DEFAULT_JOB,
+    *,
+    region: str | None = None,
+    overrides: Sequence[str] = (),
+    dry_run: bool = False,
+) -> dict[str, str]:
+    """Send the prepared channels to S3; channel name to URI: `sm-launch data upload`."""
+    from sm_launch import preparing
+
+    return preparing.upload(open_job(job, overrides, "sagemaker", region), send=not dry_run)

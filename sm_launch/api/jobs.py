@@ -1,0 +1,157 @@
+"""Jobs that run and end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sm_launch.api.opening import DEFAULT_JOB, Job, load, open_job, open_meant
+from sm_launch.config import Target
+
+if TYPE_CHECKING:
+    from sm_launch.job.estimate import Estimate
+    from sm_launch.sweeps import SweepResult
+
+
+def train(
+    job: Job = DEFAULT_JOB,
+    *,
+    target: Target | None = None,
+    region: str | None = None,
+    overrides: Sequence[str] = (),
+    resume: str | None = None,
+    max_cost: float | None = None,
+    wait: bool = True,
+) -> dict[str, Any] | list[dict[str, Any]]:
+    """Run a training job; its DescribeTrainingJob answer: `sm-launch train`.
+
+    Args:
+        resume: a training job that has ended, to go on from its checkpoints.
+        max_cost: refuse what could cost more US dollars; default: job.yaml's limit.
+
+    Returns:
+        With `matrix` in job.yaml a list: name, status, values, metrics and model of each job.
+
+    Raises:
+        LaunchError: the job failed; the message holds the reason and the last log lines.
+    """
+    from sm_launch import matrix, training
+
+    context = open_job(job, overrides, target, region)
+    if context.config.matrix:
+        jobs = matrix.prepare(context, resume=resume, max_cost=max_cost)
+        matrix.run(context, jobs, follow=wait)
+        matrix.require_completed(jobs)
+        return [each.as_dict() for each in jobs]
+    name = training.start(context, training.prepare(context, resume=resume, max_cost=max_cost))
+    if wait:
+        return training.wait(context.session, name)
+    return context.session.describe_training_job(TrainingJobName=name)
+
+
+def sweep(
+    job: Job = DEFAULT_JOB,
+    *,
+    target: Target | None = None,
+    region: str | None = None,
+    overrides: Sequence[str] = (),
+    max_cost: float | None = None,
+    wait: bool = True,
+) -> SweepResult | dict[str, Any]:
+    """Search for the best hyperparameters; trials, best first: `sm-launch sweep`.
+
+    Takes `max_cost` as `train` does, and raises its errors.
+
+    Returns:
+        Without `wait` DescribeHyperParameterTuningJob's answer.
+    """
+    from sm_launch import sweeps
+
+    context = open_job(job, overrides, target, region)
+    name = sweeps.start(context, sweeps.prepare(context, max_cost=max_cost))
+    if wait:
+        return sweeps.wait(context.session, name)
+    return context.session.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+
+
+def transform(
+    source: str,
+    job: Job = DEFAULT_JOB,
+    *,
+    target: Target | None = None,
+    region: str | None = None,
+    overrides: Sequence[str] = (),
+    output: str | None = None,
+    content_type: str | None = None,
+    training_job: str | None = None,
+    model_data: str | None = None,
+    wait: bool = True,
+) -> dict[str, Any]:
+    """Run a model over files; DescribeTransformJob's answer: `sm-launch transform`.
+
+    Args:
+        source: a file, a directory or an s3:// URI; every file x gets an answer x.out.
+        output: where answers go; default: below the job's own.
+        content_type: of the input; default: by the files' ending.
+        training_job: whose model; default: the newest that completed.
+        model_data: an artefact instead.
+        wait: until the job has ended, and then forget its model; else return as soon as it runs.
+
+    Raises:
+        LaunchError: the job failed.
+    """
+    from sm_launch import transforms
+
+    context = open_job(job, overrides, target, region)
+    planned = transforms.prepare(
+        context,
+        source,
+        output=output,
+        content_type=content_type,
+        job=training_job,
+        model_data=model_data,
+    )
+    name = transforms.start(context, planned)
+    if wait:
+        return transforms.finish(context.session, name)
+    return context.session.describe_transform_job(TransformJobName=name)
+
+
+def stop(
+    *jobs: str,
+    job: Job | None = None,
+    target: Target | None = None,
+    region: str | None = None,
+    wait: bool = False,
+) -> list[dict[str, str]]:
+    """Ask training jobs, sweeps or transform jobs to stop: `sm-launch stop --no-wait`.
+
+    Args:
+        jobs: their names; default: every training job of job.yaml that still runs.
+
+    Returns:
+        `kind`, `name` and `status` of each.
+
+    Raises:
+        LaunchError: there is no job of a name; nothing is stopped then.
+    """
+    from sm_launch.jobs import stopping
+
+    context = open_meant(jobs, job, target, region)
+    return [each.as_dict() for each in stopping.stop(context, jobs, wait=wait)]
+
+
+def estimate(
+    job: Job = DEFAULT_JOB,
+    *,
+    overrides: Sequence[str] = (),
+    parameters: float | None = None,
+) -> Estimate:
+    """Memory, instance type and price of a training: `sm-launch estimate`.
+
+    Args:
+        parameters: size of the model, where its name or files do not tell.
+    """
+    from sm_launch.job import estimate as estimates
+
+    return estimates.estimate(load(job, overrides), parameters)

@@ -1,0 +1,1 @@
+"""From a model artefact to something that answers."""

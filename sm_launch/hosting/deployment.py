@@ -1,0 +1,298 @@
+"""A deployment: what it will ask for, and how it is carried out or taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sm_launch import (
+    autoscaling,
+    component_requests,
+    components,
+    endpoints,
+    requests,
+    served_models,
+)
+from sm_launch.config import JobConfig
+from sm_launch.errors import LaunchError, UserInputError
+from sm_launch.hosting_requests import HostingInputs
+from sm_launch.progress import progress
+from sm_launch.requests import Request
+from sm_launch.sessions.protocol import Session
+from sm_launch.target.context import JobContext
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The requests of a deployment; none of them is sent yet.
+
+    Attributes:
+        models: CreateModel of the main model, then of each further variant's.
+        endpoint_config: CreateEndpointConfig.
+        endpoint: CreateEndpoint; what of it UpdateEndpoint takes where the endpoint exists.
+        components: CreateInferenceComponent of the model and of each adapter.
+        model_bytes: size of the main model's artefact, where it is known.
+    """
+
+    models: tuple[Request, ...]
+    endpoint_config: Request
+    endpoint: Request
+    components: tuple[Request, ...] = ()
+    model_bytes: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The endpoint's name."""
+        return str(self.endpoint["EndpointName"])
+
+    @property
+    def model(self) -> str:
+        """The main model's name."""
+        return str(self.models[0]["ModelName"])
+
+    def calls(self) -> Iterator[tuple[str, Request]]:
+        """Each request with the client's method that takes it, in order."""
+        yield from (("create_model", request) for request in self.models)
+        yield "create_endpoint_config", self.endpoint_config
+        yield "create_endpoint", self.endpoint
+        yield from (("create_inference_component", request) for request in self.components)
+
+
+def prepare(
+    context: JobContext,
+    *,
+    job: str | None = None,
+    model_data: str | None = None,
+    name: str | None = None,
+    upload: bool = True,
+) -> Deployment:
+    """What a deployment will ask for.
+
+    Args:
+        context: the job and where it is deployed.
+        job: whose model; default: endpoint.model, else the newest that completed.
+        model_data: an artefact instead.
+        name: of the endpoint; default: job.yaml's.
+        upload: on SageMaker send a directory of endpoint.model; False only names its place.
+
+    Raises:
+        UserInputError: there is no such model, or the target has no such endpoint.
+    """
+    config = context.config
+    served = served_models.find(context, job=job, model_data=model_data, upload=upload)
+    context.warn(*served.warnings)
+    if config.endpoint.components and not context.on_aws:
+        raise UserInputError(
+            "inference components are on SageMaker only",
+            field="endpoint.components",
+            fix="leave it out here; the serving image loads adapters over its /adapters route",
+        )
+    return build(
+        config,
+        model_data=served.uri,
+        image=context.serving_image,
+        role=context.hosting_role,
+        name=name,
+        output=context.stage(upload=False).output("endpoints"),
+        model_bytes=served.size or (_size(config, served.uri) if context.on_aws else None),
+    )
+
+
+def build(
+    config: JobConfig,
+    *,
+    model_data: str,
+    image: str,
+    role: str,
+    name: str | None = None,
+    output: str = "",
+    model_bytes: int | None = None,
+) -> Deployment:
+    """The requests of a deployment.
+
+    Args:
+        config: what to deploy and how.
+        model_data: URI of the artefact.
+        image: serving image.
+        role: ARN of the execution role.
+        name: endpoint name, where it is not job.yaml's.
+        output: URI below which captured data and asynchronous answers go.
+        model_bytes: size of the artefact, where it is known.
+    """
+    endpoint = name or config.endpoint_name
+    version = requests.unique_name(endpoint)
+    models = {version: model_data}
+    for variant in config.endpoint.variants:
+        models[requests.unique_name(f"{endpoint}-{variant.name}")] = variant.model_data
+    inputs = HostingInputs(output, model_bytes, tuple(models)[1:], role)
+    return Deployment(
+        models=tuple(
+            requests.create_model(
+                config, model, model_data=data, image=image, role=role, served_name=endpoint
+            )
+            for model, data in models.items()
+        ),
+        endpoint_config=requests.create_endpoint_config(config, version, version, inputs=inputs),
+        endpoint=requests.create_endpoint(config, endpoint, version),
+        components=_components(config, endpoint, version, model_bytes),
+        model_bytes=model_bytes,
+    )
+
+
+def _components(
+    config: JobConfig, endpoint: str, model: str, model_bytes: int | None
+) -> tuple[Request, ...]:
+    if not config.endpoint.components:
+        return ()
+    base = component_requests.create_base(config, endpoint, model, model_bytes)
+    return (base, *component_requests.adapters(config, endpoint))
+
+
+def by_method(context: JobContext, deployment: Deployment) -> dict[str, Any]:
+    """Requests by method, those of autoscaling too; a list where a method is called often."""
+    scaling = autoscaling.build_requests(context.config, deployment.name) if context.on_aws else []
+    grouped: dict[str, list[Request]] = {}
+    for method, request in [*deployment.calls(), *scaling]:
+        grouped.setdefault(method, []).append(request)
+    return {method: found[0] if len(found) == 1 else found for method, found in grouped.items()}
+
+
+def start(context: JobContext, deployment: Deployment, *, adopt: bool = False) -> dict[str, Any]:
+    """Send the requests and wait until the endpoint answers; its DescribeEndpoint answer.
+
+    Args:
+        context: the job and where it is deployed.
+        deployment: what is sent.
+        adopt: update an endpoint of that name although it is not this job's, and take it over.
+
+    Raises:
+        LaunchError: it does not; what was made for it is gone again. Or the endpoint is somebody
+            else's.
+    """
+    session, config = context.session, context.config
+    if endpoints.exists(session, deployment.name):
+        endpoints.require_own(context, deployment.name, adopt=adopt)
+    if context.on_aws:
+        _check(context, deployment)
+    context.announce_image(context.serving_image)
+    if deployment.components:
+        description = _deploy_components(session, config, deployment)
+    else:
+        description = deploy(session, deployment)
+    if context.on_aws:
+        for line in autoscaling.apply(config, deployment.name):
+            context.notify(line)
+    return description
+
+
+def deploy(session: Session, deployment: Deployment) -> dict[str, Any]:
+    """Deploy and wait; what a failed deployment has made is taken away again.
+
+    Raises:
+        LaunchError: the endpoint did not come up, or was not updated.
+    """
+    name = deployment.name
+    existed = endpoints.exists(session, name)
+    send(session, deployment)
+    try:
+        with progress(f"Endpoint {name}") as bar:
+            return endpoints.wait(
+                session,
+                name,
+                lambda seen: bar.update(description=f"Endpoint {name}: {seen['EndpointStatus']}"),
+                expected=str(deployment.endpoint["EndpointConfigName"]),
+            )
+    except LaunchError:
+        if existed:
+            _take_back(session, deployment.models, deployment.endpoint_config)
+        else:
+            endpoints.delete(session, name)
+        raise
+
+
+def send(session: Session, deployment: Deployment) -> None:
+    """Send the requests; what was created is taken back when a later one is refused.
+
+    An endpoint that exists already is updated in place: it goes on answering with its old model
+    until the new one is ready.
+    """
+    models: list[Request] = []
+    config = None
+    try:
+        for model in deployment.models:
+            session.create_model(**model)
+            models.append(model)
+        session.create_endpoint_config(**deployment.endpoint_config)
+        config = deployment.endpoint_config
+        if endpoints.exists(session, deployment.name):
+            keys = ("EndpointName", "EndpointConfigName", "DeploymentConfig")
+            request = deployment.endpoint
+            session.update_endpoint(**{key: request[key] for key in keys if key in request})
+        else:
+            session.create_endpoint(**deployment.endpoint)
+    except BaseException:
+        _take_back(session, models, config)
+        raise
+
+
+def _take_back(session: Session, models: Sequence[Request], config: Request | None) -> None:
+    """Delete the configuration and the models of a deployment that did not come about."""
+    if config is not None:
+        session.delete_endpoint_config(EndpointConfigName=config["EndpointConfigName"])
+    for model in reversed(models):
+        session.delete_model(ModelName=model["ModelName"])
+
+
+def _deploy_components(
+    session: Session, config: JobConfig, deployment: Deployment
+) -> dict[str, Any]:
+    """The endpoint first where there is none, then the model and its adapters as components."""
+    name, model = deployment.name, deployment.models[0]
+    existed = endpoints.exists(session, name)
+    if existed:
+        session.create_model(**model)
+    else:
+        deploy(session, deployment)
+    try:
+        with progress(f"Endpoint {name}") as bar:
+            components.apply(
+                session,
+                config,
+                name,
+                deployment.model,
+                deployment.model_bytes,
+                lambda part, status: bar.update(description=f"Component {part}: {status}"),
+            )
+    except LaunchError:
+        # What answers already is left alone: a failed update goes back to its old model.
+        if existed:
+            _take_back(session, [model], None)
+        else:
+            endpoints.delete(session, name)
+        raise
+    return session.describe_endpoint(EndpointName=name)
+
+
+def _check(context: JobContext, deployment: Deployment) -> None:
+    """Tell the price; refuse what SageMaker would refuse before anything is made."""
+    from sm_launch.job.estimate import hosting_cost
+    from sm_launch.sessions.validation import RequestValidator
+    from sm_launch.training import unknown_type
+
+    config = context.config
+    validator = RequestValidator("sagemaker", enums=False)
+    for method, request in deployment.calls():
+        validator.check("".join(word.title() for word in method.split("_")), request)
+    if priced := hosting_cost(config):
+        context.notify(f"price: {priced.line}")
+    if not config.endpoint.serverless:
+        known = validator.values("ProductionVariant", "InstanceType")
+        kind = config.endpoint.instances.type
+        context.warn(*unknown_type(known, "endpoint.instances.type", kind))
+
+
+def _size(config: JobConfig, artefact: str) -> int | None:
+    from sm_launch.buckets import size_of
+
+    return size_of(artefact, config)

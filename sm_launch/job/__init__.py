@@ -1,0 +1,1 @@
+"""The job: job.yaml, and what follows from it without asking anybody."""

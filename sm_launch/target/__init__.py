@@ -1,0 +1,1 @@
+"""Where a job runs: the target, its session, and how files get there."""
