@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,22 @@ def clients_for(aws: Aws) -> Callable[[str], Any]:
     return partial(make_client, region=aws.region, owners=aws.bucket_owners)
 
 
+def raw_data_clients(aws: Aws) -> Callable[[str], Any]:
+    """As `clients_for`, to read data of any owner, such as public ones.
+
+    Only of aws.bucket and of those that aws.bucket_owners names the owner is known.
+    """
+    ours = () if aws.bucket is None else (aws.bucket,)
+    return partial(make_client, region=aws.region, owners=aws.bucket_owners, ours=ours)
+
+
 def make_client(
     service: str,
     region: str | None = None,
     *,
     attempts: int = MAX_ATTEMPTS,
     owners: Mapping[str, str] | None = None,
+    ours: Collection[str] | None = None,
 ) -> Any:
     """A client of an AWS service.
 
@@ -35,6 +45,7 @@ def make_client(
         region: None takes what the AWS configuration says.
         attempts: how often a call is tried in all.
         owners: bucket to account, where that is not the account of the credentials.
+        ours: the buckets of that account; None: all that `owners` does not name.
 
     Raises:
         botocore.exceptions.NoRegionError: nothing names a region.
@@ -51,11 +62,13 @@ def make_client(
     session: Any = boto3.session.Session(region_name=region)
     client = session.client(service, config=config)
     if service == "s3":
-        _expect_owners(client, region, owners or {})
+        _expect_owners(client, region, owners or {}, ours)
     return client
 
 
-def _expect_owners(client: Any, region: str | None, owners: Mapping[str, str]) -> None:
+def _expect_owners(
+    client: Any, region: str | None, owners: Mapping[str, str], ours: Collection[str] | None
+) -> None:
     """Every call says whose the bucket must be: a deleted one's name is free for anybody to take.
 
     S3 answers 403 to a call whose ExpectedBucketOwner is not the owner.
@@ -66,7 +79,10 @@ def _expect_owners(client: Any, region: str | None, owners: Mapping[str, str]) -
         members = model.input_shape.members if model.input_shape else {}
         if "ExpectedBucketOwner" not in members or "ExpectedBucketOwner" in params:
             return
-        owner = owners.get(params.get("Bucket", ""))
+        bucket = params.get("Bucket", "")
+        owner = owners.get(bucket)
+        if owner is None and ours is not None and bucket not in ours:
+            return
         if owner is None:
             own[:] = own or [account_id(region)]
             owner = own[0]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sm_launch import __version__, artefacts, endpoints, evaluation, report
+from sm_launch.aws_clients import raw_data_clients
 from sm_launch.config import JobConfig
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation.judge import Judge
@@ -71,7 +72,8 @@ def run(context: JobContext, request: Request) -> Evaluated:
     config = context.config
     with ExitStack() as stack:
         held_out = _held_out(config, request.data)
-        fetch = functools.partial(evaluation.fetch_any, stack=stack, clients=context.clients)
+        clients = raw_data_clients(config.aws)
+        fetch = functools.partial(evaluation.fetch_any, stack=stack, clients=clients)
         source = fetch(held_out)
         rows = evaluation.read_rows(source)
         sha256 = evaluation.files_sha256(evaluation.data_files(source))

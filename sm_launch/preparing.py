@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sm_launch import processing, requests
-from sm_launch.aws_clients import clients_for
+from sm_launch.aws_clients import raw_data_clients
 from sm_launch.config import JobConfig
 from sm_launch.data import inspection, pipeline
 from sm_launch.data.config import DataConfig
@@ -80,7 +80,7 @@ def upload(context: JobContext, *, send: bool = True) -> dict[str, str]:
 def fetching(config: JobConfig) -> Iterator[Fetch]:
     """What brings s3:// sources here, with the job's region and buckets; copies go at the end."""
     with ExitStack() as stack:
-        yield partial(fetch_by_default, stack, clients=clients_for(config.aws))
+        yield partial(fetch_by_default, stack, clients=raw_data_clients(config.aws))
 
 
 def _of_the_model(config: JobConfig) -> str:

@@ -130,7 +130,8 @@ def fetch_by_default(
     from sm_launch.aws_clients import make_client
     from sm_launch.data.s3 import fetcher
 
-    return fetcher((clients or make_client)("s3"), directory)(uri)
+    client = clients("s3") if clients else make_client("s3", ours=())
+    return fetcher(client, directory)(uri)
 
 
 @dataclass(frozen=True)

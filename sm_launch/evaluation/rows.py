@@ -55,7 +55,8 @@ def fetch_any(
     from sm_launch.data.s3 import fetcher
 
     directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="sm-launch-data-"))
-    return fetcher((clients or make_client)("s3"), Path(directory))(location)
+    client = clients("s3") if clients else make_client("s3", ours=())
+    return fetcher(client, Path(directory))(location)
 
 
 def local_path(source: str | Path) -> Path:

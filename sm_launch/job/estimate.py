@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,14 @@ USABLE = 0.9
 # Activations with checkpointing, in bytes a parameter and row of 1024 tokens; from the usual
 # 34·s·h bytes a layer against 12·h² parameters, for h around 2,000 to 4,000.
 ACTIVATION_BYTES = 0.35
+# The same of a model that only looks: one layer's at a time.
+LOOKING_BYTES = 0.03
+# Models beside the one that is trained, by the hyperparameter that names them; they are loaded in
+# the type of their files, which is half precision in all but old ones.
+OTHER_MODELS = {
+    "teacher_model_name_or_path": "teacher",
+    "reward_model_name_or_path": "rewards",
+}
 # LoRA of rank 16 on every linear layer adds about so many of the base model's parameters.
 LORA_SHARE = 0.01
 FULL_PRECISION_BYTES, HALF_PRECISION_BYTES = 4.0, 2.0
@@ -111,7 +120,8 @@ def estimate(config: JobConfig, parameters: float | None = None) -> Estimate:
             value=config.training.model,
             fix="give the number of parameters, such as --parameters 7e9",
         )
-    needed = memory(count, {"method": config.training.method, **config.training.hyperparameters})
+    settings = {"method": config.training.method, **config.training.hyperparameters}
+    needed = memory(count, settings, other_models(config))
     return Estimate(count, needed, suggest(needed.total_gib), cost(config))
 
 
@@ -130,6 +140,19 @@ def parameter_count(model: str | None, directory: Path | None = None) -> float |
     return next((size for part, size in _ENCODERS.items() if part in name), None)
 
 
+def other_models(config: JobConfig) -> dict[str, float | None]:
+    """Parameters of a teacher and a reward model that the job names; None where not known."""
+    found: dict[str, float | None] = {}
+    for setting, name in OTHER_MODELS.items():
+        named = str(config.training.hyperparameters.get(setting) or "").strip('"')
+        if named:
+            channel = config.training.channels.get(named.removeprefix("channel:"), named)
+            location = str(channel).removeprefix("file://")
+            directory = config.path(location) if "://" not in location else None
+            found[name] = parameter_count(location, directory)
+    return found
+
+
 def _count(file: Path) -> int:
     """Elements of all tensors; the header (a length, then JSON) is all that is read."""
     with file.open("rb") as stream:
@@ -145,13 +168,19 @@ def _count(file: Path) -> int:
     return total
 
 
-def memory(parameters: float, hyperparameters: dict[str, HyperparameterValue]) -> Memory:
+def memory(
+    parameters: float,
+    hyperparameters: dict[str, HyperparameterValue],
+    others: Mapping[str, float | None] | None = None,
+) -> Memory:
     """What the training holds in GPU memory.
 
     Args:
         parameters: of the base model.
         hyperparameters: method, use_peft, load_in_4bit, load_in_8bit, dtype,
             per_device_train_batch_size, max_length; as values or as text.
+        others: parameters of each of OTHER_MODELS that the job has; None: not known, which a line
+            says.
     """
     peft = _is_on(hyperparameters, "use_peft")
     width, kind = _weight_bytes(hyperparameters, peft)
@@ -168,6 +197,12 @@ def memory(parameters: float, hyperparameters: dict[str, HyperparameterValue]) -
     if _has_reference(hyperparameters, peft):
         # The adapter is switched off for it; a model that trains in full needs a copy.
         parts[f"reference    {_short(parameters)} x {width:g} bytes"] = parameters * width
+    for name, count in (others or {}).items():
+        size = (count or 0) * (HALF_PRECISION_BYTES + batch * length / 1024 * LOOKING_BYTES)
+        said = "size unknown, so it is not counted"
+        if count:
+            said = f"{_short(count)} x {HALF_PRECISION_BYTES:g} bytes, and one layer's activations"
+        parts[f"{name:<12} {said}"] = size
     total = sum(parts.values()) / GIB
     lines = [f"{text:<62} {size / GIB:8.1f} GiB" for text, size in parts.items()]
     return Memory(total, (*lines, f"{'together':<62} {total:8.1f} GiB"))

@@ -183,6 +183,19 @@ def test_a_bucket_of_another_account_has_its_own_owner(
     unnamed_owners.clear()  # the fixture expects our own account everywhere
 
 
+def test_raw_data_may_lie_in_anybodys_bucket(job: Path, unnamed_owners: list[str]) -> None:
+    s3 = make_client("s3")
+    where = {"LocationConstraint": "eu-central-1"}
+    s3.create_bucket(Bucket="public-data", CreateBucketConfiguration=where)
+    s3.put_object(Bucket="public-data", Key="a.jsonl", Body=b'{"text": "a", "label": "b"}\n' * 40)
+    unnamed_owners.clear()
+    source = ["data", "inspect", "-s", "data.input=s3://public-data/a.jsonl"]
+    assert cli.run(source) == 0
+    assert {call.rpartition(" ")[2] for call in unnamed_owners} == {"None"}
+    unnamed_owners.clear()
+    assert cli.run([*source, "-s", "aws.bucket_owners.public-data='123456789012'"]) == 0
+
+
 def test_no_client_of_s3_is_made_in_another_way() -> None:
     source = Path(sm_launch.__file__).parent
     found = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from sm_train.cache import map_processes
 from sm_train.errors import UserError
 from sm_train.job import Job
 from sm_train.methods.embedding import LOSSES, EmbeddingArguments, kind
@@ -114,4 +115,22 @@ def _retrieval(
         {name: text for text, name in queries.items()},
         {name: text for text, name in documents.items()},
         answers,
+    )
+
+
+def cut_rows(dataset: Any, tokenizer: Any, limit: int | None) -> Any:
+    """Of each row, in the column `cut`, whether the model reads one of its texts in part."""
+    if dataset is None or limit is None:
+        return None
+
+    def marked(rows: dict[str, list[Any]]) -> dict[str, list[bool]]:
+        texts = [cells for cells in rows.values() if isinstance(cells[0], str)]
+        lengths = [map(len, tokenizer(cells, verbose=False)["input_ids"]) for cells in texts]
+        return {"cut": [max(counts) > limit for counts in zip(*lengths, strict=True)]}
+
+    return dataset.map(
+        marked,
+        batched=True,
+        remove_columns=dataset.column_names,
+        num_proc=map_processes(len(dataset)),
     )

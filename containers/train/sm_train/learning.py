@@ -156,7 +156,7 @@ def _kept(job: Job, split: str, tokens: Any) -> tuple[Job, Any]:
     return job, tokens.select_columns(["input_ids", "labels"])
 
 
-def counted_cuts(job: Job, datasets: dict[str, Any], limit: int) -> Job:
+def counted_cuts(job: Job, datasets: dict[str, Any], limit: int | None) -> Job:
     """The job with the counts of rows that were cut, from the column `cut`; prints them."""
     for split, dataset in datasets.items():
         if dataset is None:

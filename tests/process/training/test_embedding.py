@@ -52,7 +52,7 @@ def labelled(count: int) -> Rows:
     ("rows", "settings", "score"),
     [
         (triplets, {"loss": "TripletLoss"}, "test_cosine_accuracy"),
-        (scored, {"loss": "CosineSimilarityLoss", "max_length": 16}, "test_spearman_cosine"),
+        (scored, {"loss": "CosineSimilarityLoss", "max_length": 3}, "test_spearman_cosine"),
         (labelled, {"pooling": "lasttoken", "matryoshka_dims": [32, 8]}, "test_cosine_ap"),
     ],
 )
@@ -69,6 +69,9 @@ def test_every_format_is_trained_and_scored(
     assert max(job.losses) == 2
     assert score in job.results
     assert json.loads((job.model / "modules.json").read_text())[1]["path"] == "1_Pooling"
+    summary = json.loads((job.path / "output" / "data" / "training_summary.json").read_text())
+    cut = 40 if "max_length" in settings else 0
+    assert summary["learnt"]["train"] == {"rows": 40, "cut": cut}
 
 
 @pytest.mark.parametrize(("pooling", "least"), [("mean", 0.9), ("cls", 0)])

@@ -157,7 +157,9 @@ def train(job: Job) -> None:
     """Fine-tune, score on what is held out, write the model directory."""
     from sentence_transformers import SentenceTransformerTrainer
 
-    from sm_train.embedding import evaluator, load_embedder, loss
+    from sm_train.data import SPLITS
+    from sm_train.embedding import cut_rows, evaluator, load_embedder, loss
+    from sm_train.learning import counted_cuts
     from sm_train.preview import print_preview
     from sm_train.run import callbacks, finish, training_arguments
 
@@ -169,6 +171,9 @@ def train(job: Job) -> None:
             return super().evaluate(eval_dataset, *arguments, **named)
 
     model = load_embedder(job)
+    limit = model.max_seq_length
+    cuts = {split: cut_rows(job.dataset(split), model.tokenizer, limit) for split in SPLITS}
+    job = counted_cuts(job, cuts, limit)
     print_preview(job, model.tokenizer)
     # Where the other rows of a batch are the negatives, the same text twice would be a wrong one.
     sampler = "no_duplicates" if "anchor" in job.data.train[0] else "batch_sampler"
