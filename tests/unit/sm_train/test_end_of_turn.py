@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sm_train.chat_templates import template_names, template_text
+from sm_train.chat_templates import settle_chat_template, template_names, template_text
 from sm_train.config import parse_config
 from sm_train.contract import Paths
 from sm_train.data import Data
@@ -98,3 +98,29 @@ def test_methods_that_teach_no_new_token_are_refused(tmp_path: Path) -> None:
     known.chat_template = tokenizer.chat_template
     settle(made, known)
     assert known.eos_token == "<|eot_id|>"
+
+
+@pytest.mark.parametrize(
+    ("settings", "row"),
+    [
+        ({"method": "sft"}, {"text": "w"}),
+        ({"method": "sft"}, {"prompt": "w", "completion": "w"}),
+        ({"method": "dpo"}, {"prompt": "w", "chosen": "w", "rejected": "w"}),
+    ],
+)
+def test_text_is_refused_that_nothing_would_end(
+    settings: dict[str, Any], row: dict[str, Any], tmp_path: Path
+) -> None:
+    tokenizer = bytes_tokenizer()
+    data = Data([row], None, None, {})
+
+    def settled(**more: Any) -> None:
+        config = parse_config({**settings, **more})
+        settle_chat_template(Job(Paths(tmp_path), config, data, "", StopRequest(), 0.0), tokenizer)
+
+    settled()
+    tokenizer.eos_token = None
+    with pytest.raises(UserError, match="names no end of sequence"):
+        settled()
+    if settings["method"] == "sft":
+        settled(eos_token="</s>")

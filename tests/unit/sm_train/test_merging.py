@@ -147,7 +147,7 @@ def test_a_base_model_is_read_again_and_not_as_the_gpu_had_it(tmp_path: Path, dt
     from tokenizers import Tokenizer, models
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-    from sm_train.reloading import _describe
+    from sm_train.reloading import describe
 
     model = tuned(dtype, **LORA["plain"])
     base = model.get_base_model()
@@ -167,7 +167,7 @@ def test_a_base_model_is_read_again_and_not_as_the_gpu_had_it(tmp_path: Path, dt
         source=str(tmp_path / "base"),
         revision="main",
         trust_remote_code=False,
-        architecture=_describe(base, made, tmp_path / "described"),
+        architecture=describe(base, made, tmp_path / "described"),
         described=str(tmp_path / "described"),
         adapter=str(tmp_path / "out" / "adapter"),
         target=str(tmp_path / "out"),
