@@ -42,9 +42,10 @@ KEEP_ALIVE_SECONDS = 75
 """How long a connection may ask for nothing."""
 LATE_REQUEST_SECONDS = 0.3
 """How long connections may take to send a request after the last were accepted."""
-SLOW_REQUEST_SECONDS = 1.5
-"""The same for those that have sent none yet, and how soon after an answer a client in a loop sends
-its next one: on a busy machine it is slow to."""
+NEXT_REQUEST_SECONDS = 1.5
+"""How soon after an answer a client in a loop sends its next one."""
+FIRST_REQUEST_SECONDS = 5.0
+"""How long a client may take to send its first one: on a busy machine its thread has to wait."""
 
 
 class Server(uvicorn.Server):
@@ -95,15 +96,18 @@ class Server(uvicorn.Server):
                     await self._loop.connect_accepted_socket(self._protocol, connection)
         began = self._loop.time()
         await asyncio.sleep(LATE_REQUEST_SECONDS)
-        while self._anybody_sends() and self._loop.time() - began < SLOW_REQUEST_SECONDS:
+        while self._anybody_sends(self._loop.time() - began):
             await asyncio.sleep(0.02)
 
-    def _anybody_sends(self) -> bool:
+    def _anybody_sends(self, waited: float) -> bool:
         """Whether a request may be on its way: a client's first, or the next of one in a loop."""
-        lately = self._loop.time() - SLOW_REQUEST_SECONDS
         connections = cast("set[HttpProtocol]", self.server_state.connections)
+        lately = self._loop.time() - NEXT_REQUEST_SECONDS
         return any(
-            connection.cycle is None or connection.answered > lately for connection in connections
+            waited < FIRST_REQUEST_SECONDS
+            if connection.cycle is None
+            else waited < NEXT_REQUEST_SECONDS and connection.answered > lately
+            for connection in connections
         )
 
     def _protocol(self) -> asyncio.Protocol:
