@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import botocore.loaders
-import click
 import pytest
+from command_tree import leaves
 
 import sm_launch
 from sm_launch import cli
@@ -49,17 +49,6 @@ COMMANDS: dict[str, list[str] | None] = {
     "setup": ["--yes"], "doctor": NO_IMAGES, "gc": ["--dry-run"], "images push": [],
     "images list": ["--registry", "ecr"], "images scan": [],
 }  # fmt: skip
-
-
-def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[str]:
-    if not isinstance(command, click.Group):
-        yield " ".join(path)
-        return
-    context = click.Context(command)
-    for name in command.list_commands(context):
-        found = command.get_command(context, name)
-        assert found is not None
-        yield from leaves(found, (*path, name))
 
 
 LOADER = botocore.loaders.create_loader()

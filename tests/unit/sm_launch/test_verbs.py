@@ -16,6 +16,7 @@ import botocore.client
 import botocore.loaders
 import click
 import pytest
+from command_tree import leaves
 
 import sm_launch
 from sm_launch import cli, images
@@ -333,17 +334,6 @@ def test_a_command_of_images_has_the_defaults_of_its_function(
     run([*name.split(), *words], monkeypatch, capsys)
     record(**given)
     assert seen[0] == seen[1]
-
-
-def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[str]:
-    if not isinstance(command, click.Group):
-        yield " ".join(path)
-        return
-    context = click.Context(command)
-    for name in command.list_commands(context):
-        found = command.get_command(context, name)
-        assert found is not None
-        yield from leaves(found, (*path, name))
 
 
 def test_no_verb_is_forgotten() -> None:

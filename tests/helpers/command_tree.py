@@ -1,0 +1,19 @@
+"""The commands of sm-launch by their whole names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+
+def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """`train`, `data prepare`, …: each command that does something."""
+    if not isinstance(command, click.Group):
+        yield " ".join(path)
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        found = command.get_command(context, name)
+        assert found is not None
+        yield from leaves(found, (*path, name))
