@@ -30,8 +30,8 @@ def test_what_would_run_is_said_in_order_of_risk() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_step_runs_and_leaves_its_figures(tmp_path: Path) -> None:
-    # What these two do has tests of its own; a busy machine's clock decides how they end here.
-    done = run("--cpu", "--out", tmp_path, "--budget", 800, "--skip", "qlora", "resume")
+    # What it does has tests of its own; a busy machine's clock decides how it ends here.
+    done = run("--cpu", "--out", tmp_path, "--budget", 800, "--skip", "resume")
     records = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert done.returncode == 0, [r for r in records if r["status"] == "failed"]
     assert {r["step"] for r in records if r["status"] == "skipped"} == NEEDS_A_GPU

@@ -73,6 +73,12 @@ def test_sigterm_answers_what_is_in_flight_and_refuses_what_is_new(tmp_path):
         assert server.process.wait(10) == 0
 
 
+def wait_for_answers(outcomes, count):
+    """Until the clients have had so many answers, or something else."""
+    while len(outcomes) < count and set(outcomes) <= {200}:
+        time.sleep(0.02)
+
+
 def test_sigterm_under_load_loses_no_request(classifier_dir, tmp_path):
     outcomes = []
     with Server(base_with(classifier_dir, tmp_path)) as server:
@@ -92,12 +98,11 @@ def test_sigterm_under_load_loses_no_request(classifier_dir, tmp_path):
         threads = [threading.Thread(target=client) for _ in range(8)]
         for thread in threads:
             thread.start()
-        time.sleep(1)
+        wait_for_answers(outcomes, 100)
         assert server.stop() == 0
         for thread in threads:
             thread.join()
     assert set(outcomes) == {200, 503}
-    assert outcomes.count(200) > 100
 
 
 def test_sigterm_under_load_finishes_every_generation(language_model_dir, tmp_path):
@@ -129,12 +134,11 @@ def test_sigterm_under_load_finishes_every_generation(language_model_dir, tmp_pa
         threads = [threading.Thread(target=client, args=(n % 2 == 0,)) for n in range(8)]
         for thread in threads:
             thread.start()
-        time.sleep(1.5)
+        wait_for_answers(outcomes, 16)
         assert server.stop() == 0
         for thread in threads:
             thread.join()
     assert set(outcomes) == {200, 503}
-    assert outcomes.count(200) > 15
 
 
 def test_a_taken_port_is_named(classifier_dir, tmp_path):
