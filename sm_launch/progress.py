@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
@@ -28,6 +28,26 @@ class ProgressBar(Protocol):
         total: float | None = None,
     ) -> None:
         """Change the words, the position or the goal."""
+
+
+StartProgress = Callable[[str, float | None], AbstractContextManager[ProgressBar]]
+"""`progress`, or anything that is called like it."""
+
+
+class NoBar:
+    """A bar that nobody watches."""
+
+    def advance(self, amount: float = 1) -> None:
+        """Nobody watches."""
+
+    def update(
+        self,
+        *,
+        description: str | None = None,
+        completed: float | None = None,
+        total: float | None = None,
+    ) -> None:
+        """Nobody watches."""
 
 
 class _TerminalBar:
@@ -80,6 +100,12 @@ class _LogBar:
         done = f" {self._completed:.0f}/{self._total:.0f}" if self._total else ""
         elapsed = now - self._started
         print(f"{self._description}{done} [{elapsed:.0f} s]", file=self._stream, flush=True)
+
+
+@contextmanager
+def no_progress(description: str, total: float | None) -> Iterator[ProgressBar]:
+    """Show nothing; in place of `progress`."""
+    yield NoBar()
 
 
 @contextmanager

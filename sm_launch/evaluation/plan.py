@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sm_launch.errors import UserInputError
@@ -14,31 +13,7 @@ from sm_launch.evaluation.result import RunInfo
 from sm_launch.evaluation.store import PredictionStore
 from sm_launch.evaluation.task import Task
 from sm_launch.evaluation.tasks import make_task
-from sm_launch.progress import ProgressBar
-
-StartProgress = Callable[[str, float | None], AbstractContextManager[ProgressBar]]
-"""`sm_launch.progress.progress`, or anything that is called like it."""
-
-
-class NoBar:
-    """A progress bar that nobody watches."""
-
-    def advance(self, amount: float = 1) -> None:
-        """Nobody watches."""
-
-    def update(
-        self,
-        *,
-        description: str | None = None,
-        completed: float | None = None,
-        total: float | None = None,
-    ) -> None:
-        """Nobody watches."""
-
-
-@contextmanager
-def _no_progress(description: str, total: float | None) -> Iterator[ProgressBar]:
-    yield NoBar()
+from sm_launch.progress import StartProgress, no_progress
 
 
 def _classification() -> Task:
@@ -79,7 +54,7 @@ class EvaluationPlan:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     store: PredictionStore | None = None
     info: RunInfo = field(default_factory=RunInfo)
-    progress: StartProgress = _no_progress
+    progress: StartProgress = no_progress
 
     def __post_init__(self) -> None:
         for name, value in (("batch_size", self.batch_size), ("concurrency", self.concurrency)):

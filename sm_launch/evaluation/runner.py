@@ -20,11 +20,11 @@ from sm_launch.evaluation.example import Example
 from sm_launch.evaluation.examples import collect_examples
 from sm_launch.evaluation.latency import latency_stats, measure_latency, spread
 from sm_launch.evaluation.measure import measure
-from sm_launch.evaluation.plan import EvaluationPlan, NoBar
+from sm_launch.evaluation.plan import EvaluationPlan
 from sm_launch.evaluation.result import EvaluationResult, RowFailure, Throughput
 from sm_launch.evaluation.transform import pair
 from sm_launch.evaluation.wire import JSON, Invoke
-from sm_launch.progress import ProgressBar
+from sm_launch.progress import NoBar, ProgressBar
 
 
 class EvaluationFailedError(LaunchError):
