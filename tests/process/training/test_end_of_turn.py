@@ -94,10 +94,22 @@ def answer(job: Path) -> tuple[str, str]:
         ({"tied": True}, {"chat_template": "llama3", **LORA}),
         ({"spare_rows": 8, "known": "<end_of_turn>"}, {"chat_template": "gemma", **LORA}),
         ({}, {"chat_template": "cohere"}),
+        ({}, {"chat_template": "gemma3"}),
+        ({}, {"chat_template": "lfm2"}),
         ({}, {"chat_template": "gptoss"}),
         ({}, {"chat_template": "deepseek_r1_distill"}),
     ],
-    ids=["full", "lora", "lora-tied", "lora-known", "cohere", "gptoss", "deepseek"],
+    ids=[
+        "full",
+        "lora",
+        "lora-tied",
+        "lora-known",
+        "cohere",
+        "gemma3",
+        "lfm2",
+        "gptoss",
+        "deepseek",
+    ],
 )
 def test_an_answer_ends_by_itself(
     base: dict[str, Any], settings: dict[str, Any], new_job: NewJob, tmp_path: Path
