@@ -76,7 +76,7 @@ audit: setup-dev ## Look the images' packages up in a database of vulnerabilitie
 	$(BIN)/sm-launch images audit --flavor $(FLAVOR)
 
 schemas: setup ## Write the hyperparameter schemas again from TRL's and transformers' classes
-	$(BIN)/python -m sm_train.schema --write
+	$(BIN)/python -m sm_train.methods.schema --write
 
 lock: setup-dev ## Pin every dependency again, with hashes
 	$(COMPILE) $(PROJECTS) locks/build.in --extra dev --extra docker --extra text -o locks/dev.txt

@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sm_launch.data.config import DataConfig
     from sm_launch.data.inspection import inspect
     from sm_launch.data.pipeline import prepare, validate
     from sm_launch.data.report import PreparationReport
+    from sm_launch.job.data import DataConfig
 
 __all__ = ["DataConfig", "PreparationReport", "inspect", "prepare", "validate"]
 _HOMES = {

@@ -6,19 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sm_launch import (
-    autoscaling,
-    component_requests,
-    components,
-    endpoints,
-    requests,
-    served_models,
-)
-from sm_launch.config import JobConfig
 from sm_launch.errors import LaunchError, UserInputError
-from sm_launch.hosting_requests import HostingInputs
+from sm_launch.hosting import autoscaling, component_requests, components, endpoints, served_models
+from sm_launch.hosting.variants import HostingInputs
+from sm_launch.job.config import JobConfig
+from sm_launch.jobs import requests
+from sm_launch.jobs.requests import Request
 from sm_launch.progress import progress
-from sm_launch.requests import Request
 from sm_launch.sessions.protocol import Session
 from sm_launch.target.context import JobContext
 
@@ -277,8 +271,8 @@ def _deploy_components(
 def _check(context: JobContext, deployment: Deployment) -> None:
     """Tell the price; refuse what SageMaker would refuse before anything is made."""
     from sm_launch.job.estimate import hosting_cost
+    from sm_launch.jobs.training import unknown_type
     from sm_launch.sessions.validation import RequestValidator
-    from sm_launch.training import unknown_type
 
     config = context.config
     validator = RequestValidator("sagemaker", enums=False)
@@ -293,6 +287,6 @@ def _check(context: JobContext, deployment: Deployment) -> None:
 
 
 def _size(config: JobConfig, artefact: str) -> int | None:
-    from sm_launch.buckets import size_of
+    from sm_launch.target.buckets import size_of
 
     return size_of(artefact, config)

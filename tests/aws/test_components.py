@@ -10,10 +10,12 @@ import pytest
 from botocore.stub import Stubber
 from pydantic import ValidationError
 
-from sm_launch import autoscaling, cleanup, component_requests, components, endpoints, requests
-from sm_launch.config import Endpoint, JobConfig
+from sm_launch.account import cleanup
 from sm_launch.errors import LaunchError
-from sm_launch.hosting_requests import HostingInputs
+from sm_launch.hosting import autoscaling, component_requests, components, endpoints
+from sm_launch.hosting.variants import HostingInputs
+from sm_launch.job.config import Endpoint, JobConfig
+from sm_launch.jobs import requests
 from sm_launch.sessions.aws import AwsSession
 from sm_launch.sessions.validation import RequestValidator
 

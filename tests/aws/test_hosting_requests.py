@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sm_launch import requests, transforms
-from sm_launch.config import Endpoint, JobConfig
-from sm_launch.hosting_config import Transform
-from sm_launch.hosting_requests import (
+from sm_launch.hosting import transforms
+from sm_launch.hosting.variants import (
     CUDA_13_AMI,
     HostingInputs,
     TransformInputs,
     startup_timeout,
 )
+from sm_launch.job.config import Endpoint, JobConfig
+from sm_launch.job.hosting import Transform
+from sm_launch.jobs import requests
 from sm_launch.sessions.validation import RequestValidator
 
 ROLE = "arn:aws:iam::123456789012:role/hosting"

@@ -13,20 +13,20 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sm_train import trl_script
-from sm_train.arguments import LORA_KEYS, JobArguments, ModelArguments
-from sm_train.chat_templates import channel_file, check_chat_template
 from sm_train.contract import RESERVED_PREFIXES, Paths, read_json
-from sm_train.decoding import decode, unquote
+from sm_train.data.prompts import check_prompt_template
+from sm_train.data.splits import split_files
 from sm_train.errors import UserError
 from sm_train.methods import METHODS, Method, load_method
-from sm_train.packages import check_packages
-from sm_train.parallelism import check_parallelism
-from sm_train.prompts import check_prompt_template
-from sm_train.report import check_reporters
-from sm_train.schema import load_schema
-from sm_train.splits import split_files
-from sm_train.trl_script import (
+from sm_train.methods.schema import load_schema
+from sm_train.modelling.chat_templates import channel_file, check_chat_template
+from sm_train.results.report import check_reporters
+from sm_train.settings import trl_script
+from sm_train.settings.arguments import LORA_KEYS, JobArguments, ModelArguments
+from sm_train.settings.decoding import decode, unquote
+from sm_train.settings.packages import check_packages
+from sm_train.settings.parallelism import check_parallelism
+from sm_train.settings.trl_script import (
     DatasetArguments,
     distribution,
     environment,

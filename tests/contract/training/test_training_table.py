@@ -16,18 +16,18 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-import sm_launch.contract
-from sm_launch import requests
-from sm_launch.config import JobConfig
-from sm_launch.hyperparameters import metric_definitions
-from sm_train.checkpoints import last_complete
+import sm_launch.job.limits
+from sm_launch.job.config import JobConfig
+from sm_launch.job.hyperparameters import metric_definitions
+from sm_launch.jobs import requests
 from sm_train.command import check_platform_files, put_cause_first
 from sm_train.config import load_config
 from sm_train.contract import Cluster, Paths, read_cluster
-from sm_train.data import load_data
+from sm_train.data.channels import load_data
 from sm_train.errors import UserError
 from sm_train.launch import wait_for_host, worker_environment
-from sm_train.model import resolve_base_model
+from sm_train.loop.checkpoints import last_complete
+from sm_train.modelling.model import resolve_base_model
 
 ROOT = Path(__file__).parents[3]
 SETTINGS = {
@@ -280,8 +280,8 @@ def test_stop_leaves_a_checkpoint_well_within_the_grace_time(
             process.send_signal(signal.SIGTERM)
             break
     begun = time.monotonic()
-    process.communicate(timeout=sm_launch.contract.TRAINING_GRACE_SECONDS)
-    assert time.monotonic() - begun < sm_launch.contract.TRAINING_GRACE_SECONDS / 2
+    process.communicate(timeout=sm_launch.job.limits.TRAINING_GRACE_SECONDS)
+    assert time.monotonic() - begun < sm_launch.job.limits.TRAINING_GRACE_SECONDS / 2
     assert process.returncode == 128 + signal.SIGTERM
     assert last_complete(job.checkpoints) is not None
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 import pytest
 
-from sm_launch import cli, hyperparameters
-from sm_launch.config import load_config
+from sm_launch import cli
+from sm_launch.job import hyperparameters
+from sm_launch.job.config import load_config
 
 HEAVY = ("boto3", "botocore", "pandas", "pyarrow", "sklearn", "matplotlib", "torch", "pydantic")
 

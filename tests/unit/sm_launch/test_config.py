@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sm_launch.config import JobConfig, load_config, resolve_target
 from sm_launch.errors import UserInputError
+from sm_launch.job.config import JobConfig, load_config, resolve_target
 
 
 def write(directory: Path, document: object) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sm_launch.config import load_config
+from sm_launch.job.config import load_config
 from sm_launch.job.estimate import memory, other_models
 
 SIZE = 7e9

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sm_launch.errors import UserInputError
-from sm_launch.hyperparameters import check_hyperparameters, methods, metric_definitions
+from sm_launch.job.hyperparameters import check_hyperparameters, methods, metric_definitions
 
 
 def test_the_two_first_methods_are_there() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from sm_launch.live import TrainingView, follow_view
-from sm_launch.terminal_chart import braille_chart
-from sm_launch.training import Observation
+from sm_launch.commands.live import TrainingView, follow_view
+from sm_launch.commands.terminal_chart import braille_chart
+from sm_launch.jobs.training import Observation
 
 START = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 TRANSITIONS: list[dict[str, Any]] = [
@@ -60,7 +60,7 @@ def test_everything_is_in_the_view() -> None:
 
 
 def test_a_log_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sm_launch.live.SECONDS_BETWEEN_LOG_LINES", 0.0)
+    monkeypatch.setattr("sm_launch.commands.live.SECONDS_BETWEEN_LOG_LINES", 0.0)
     stream = io.StringIO()
     with follow_view("mine-1", stream) as show:
         show(look(LOG, TRANSITIONS))

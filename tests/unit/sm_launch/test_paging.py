@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import sm_launch
-from sm_launch import components, endpoints, sweeps, training
+from sm_launch.aws.paging import every
 from sm_launch.errors import LaunchError
-from sm_launch.paging import every
+from sm_launch.hosting import components, endpoints
+from sm_launch.jobs import training, tuning
 
 SOURCE = Path(sm_launch.__file__).parent
 SERVICES = ("sagemaker", "s3", "cloudwatch", "logs", "ecr", "iam", "ec2", "cloudformation",
@@ -150,4 +151,4 @@ def test_components_and_trials_of_every_page() -> None:
         {"TrainingJobName": f"t{n}", "TrainingJobStatus": "Completed", "TunedHyperParameters": {}}
         for n in range(25)
     ]
-    assert len(sweeps.trials(Pages(trials, 10), "sweep")) == 25
+    assert len(tuning.trials(Pages(trials, 10), "sweep")) == 25

@@ -13,9 +13,10 @@ import botocore.validate
 import pytest
 from botocore.exceptions import ClientError
 
-from sm_launch import contract, requests
-from sm_launch.config import JobConfig
-from sm_launch.training import check_request
+from sm_launch.job import limits
+from sm_launch.job.config import JobConfig
+from sm_launch.jobs import requests
+from sm_launch.jobs.training import check_request
 
 INPUTS = requests.TrainingInputs(
     channels={"train": "s3://bucket/train/", "model": "s3://bucket/model/"},
@@ -114,8 +115,8 @@ def test_names_fit_and_differ() -> None:
     now = datetime(2030, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
     assert requests.unique_name("mine", now) == "mine-20300102-030405-678"
     long = requests.unique_name("a" * 80, now)
-    assert len(long) == contract.NAME_LENGTH
-    assert contract.NAME_PATTERN.fullmatch(long)
+    assert len(long) == limits.NAME_LENGTH
+    assert limits.NAME_PATTERN.fullmatch(long)
 
 
 def test_spot_without_a_wait_gets_twice_the_runtime() -> None:

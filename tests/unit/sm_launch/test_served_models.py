@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from sm_launch import artefacts, requests, served_models
-from sm_launch.config import JobConfig
 from sm_launch.errors import UserInputError
-from sm_launch.hub_models import HubModel
-from sm_launch.served_models import UNKNOWN_BYTES
+from sm_launch.evaluation.job import artefacts
+from sm_launch.hosting import served_models
+from sm_launch.hosting.served_models import UNKNOWN_BYTES
+from sm_launch.job.config import JobConfig
+from sm_launch.job.hub_models import HubModel
+from sm_launch.jobs import requests
 from sm_launch.target.context import JobContext
 
 COMMIT = "c" * 40

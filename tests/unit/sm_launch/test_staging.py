@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from sm_launch.config import JobConfig
 from sm_launch.errors import UserInputError
-from sm_launch.staging import (
+from sm_launch.job.config import JobConfig
+from sm_launch.target.staging import (
     LocalStage,
     S3Stage,
     check_channel_names,

@@ -11,8 +11,8 @@ import pytest
 from botocore.exceptions import ClientError
 from endpoint_runtime import message
 
-from sm_launch import streaming
 from sm_launch.errors import LaunchError
+from sm_launch.hosting import streaming
 from sm_launch.hosting.chat import Conversation
 from sm_launch.sessions.aws import AwsSession
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sm_launch import requests, sweep_requests
-from sm_launch.config import JobConfig
 from sm_launch.errors import UserInputError
-from sm_launch.hyperparameters import metric_definitions
 from sm_launch.job import estimate
+from sm_launch.job.config import JobConfig
+from sm_launch.job.hyperparameters import metric_definitions
+from sm_launch.jobs import requests, tuning_requests
 from sm_launch.sessions.validation import RequestValidator
 
 LISTS = {"lr_scheduler_type": ["linear", "cosine"], "use_peft": [True, False]}
@@ -36,10 +36,10 @@ def job(sweep: dict[str, Any], **training: Any) -> JobConfig:
 
 
 def tuning(config: JobConfig) -> dict[str, Any]:
-    name = sweep_requests.unique_name(config.name)
+    name = tuning_requests.unique_name(config.name)
     assert len(name) <= 32
     training = requests.create_training_job(config, name, INPUTS)
-    return sweep_requests.create_tuning_job(config, name, training)
+    return tuning_requests.create_tuning_job(config, name, training)
 
 
 def test_requests_are_valid() -> None:

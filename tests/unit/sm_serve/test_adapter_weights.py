@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from sm_serve.engines.adapter_files import check_adapter
-from sm_serve.engines.lora import AdapterBank
+from sm_serve.engines.adapters.adapter_files import check_adapter
+from sm_serve.engines.adapters.lora import AdapterBank
 from sm_serve.errors import BadRequest
 
 MODULE = "model.layers.0.self_attn.q_proj"

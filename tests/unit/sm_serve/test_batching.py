@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sm_serve.engines.batching import Batcher
-from sm_serve.engines.flows import BatchLimits
+from sm_serve.engines.encoders.batching import Batcher
+from sm_serve.engines.encoders.flows import BatchLimits
 from sm_serve.engines.turns import OWNER
 from sm_serve.errors import BadInput, BadRequest, EngineError, NotReady
 

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from sm_serve.config_sizes import LAYERS, POSITIONS, WIDTHS, check_sizes, read_shapes
+from sm_serve.artefact.config_sizes import LAYERS, POSITIONS, WIDTHS, check_sizes, read_shapes
 from sm_serve.errors import StartupError
 
 

@@ -7,12 +7,12 @@ import types
 
 import pytest
 
-from sm_serve import compat
 from sm_serve.config import Settings
 from sm_serve.engines import registry
 from sm_serve.engines.devices import best_device, computed_type, on_device
-from sm_serve.engines.vllm_sizes import divides, tensor_parallel
+from sm_serve.engines.generators.vllm_sizes import divides, tensor_parallel
 from sm_serve.errors import StartupError
+from sm_serve.platform import compat
 
 pytestmark = pytest.mark.slow  # imports torch
 

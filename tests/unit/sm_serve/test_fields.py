@@ -6,14 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sm_serve import client_fields, encoder_fields
-from sm_serve import field_table as table
-from sm_serve.engines.protocol import Task
 from sm_serve.errors import BadRequest
-from sm_serve.fields import EMPTY, Values, closed
-from sm_serve.handler import check_parameters
-from sm_serve.schemas import embeddings, openai, ranking, responses
+from sm_serve.handlers.engine import check_parameters
+from sm_serve.protocol import Task
+from sm_serve.schemas import client_fields, embeddings, encoder_fields, openai, ranking, responses
+from sm_serve.schemas import field_table as table
 from sm_serve.schemas import invocation as wire
+from sm_serve.schemas.fields import EMPTY, Values, closed
 from sm_serve.schemas.generation import read_options
 
 MESSAGES = [{"role": "user", "content": "hi"}]

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from sm_serve.engines.frames import FrameReader, pack, receive_frame, write_frame
+from sm_serve.engines.process.frames import FrameReader, pack, receive_frame, write_frame
 
 MESSAGES = [
     None,

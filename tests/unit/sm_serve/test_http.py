@@ -9,9 +9,9 @@ from functools import partial
 import pytest
 import uvicorn
 
-from sm_serve.connections import Waiting, most_connections
 from sm_serve.errors import BadRequest, PayloadTooLarge, UnsupportedMediaType
-from sm_serve.http_protocol import HttpProtocol
+from sm_serve.http.connections import Waiting, most_connections
+from sm_serve.http.protocol import HttpProtocol
 from sm_serve.schemas.compression import unpack
 
 BODY = b'{"inputs": "x"}'

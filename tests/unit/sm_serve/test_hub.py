@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from local_hub import LocalHub, running
 
-from sm_serve import hub
+from sm_serve.artefact import hub
+from sm_serve.artefact.hub_files import SHARD, choose_files
 from sm_serve.config import load_settings
 from sm_serve.errors import StartupError
-from sm_serve.hub_files import SHARD, choose_files
 
 SHARDS = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
 BINS = [f"pytorch_model-0000{n}-of-00002.bin" for n in (1, 2)]

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from sm_serve.engines.generation import TextGenerator
-from sm_serve.engines.protocol import GenerationRequest
+from sm_serve.engines.generators.base import TextGenerator
 from sm_serve.errors import BadRequest
+from sm_serve.protocol import GenerationRequest
 from sm_serve.schemas import images
 from sm_serve.schemas.openai import read_messages
 

@@ -4,7 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from sm_serve.engines.long_text import CHARACTERS_A_TOKEN, MARGIN, surely_over, tokenize_tail
+from sm_serve.engines.encoders.long_text import (
+    CHARACTERS_A_TOKEN,
+    MARGIN,
+    surely_over,
+    tokenize_tail,
+)
 
 TOKENS = 100
 

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from sm_serve import openapi
 from sm_serve.config import Settings
-from sm_serve.engines.protocol import Task
-from sm_serve.server import build_app
+from sm_serve.http import openapi
+from sm_serve.http.server import build_app
+from sm_serve.protocol import Task
 from sm_serve.service import Service
 
 

@@ -68,7 +68,7 @@ def test_the_dense_weights_are_freed_unless_an_embedding_shares_them() -> None:
 def test_adapters_work_on_packed_layers(tmp_path: Any) -> None:
     from peft import LoraConfig, PeftModel, get_peft_model
 
-    from sm_serve.engines.lora import AdapterBank
+    from sm_serve.engines.adapters.lora import AdapterBank
 
     tuned = get_peft_model(
         language_model(tied=False),

@@ -6,10 +6,10 @@ import math
 import pytest
 
 from sm_serve.config import Settings
-from sm_serve.engines.protocol import Task
 from sm_serve.errors import BadRequest
-from sm_serve.handler import EngineHandler
-from sm_serve.pipelines import find_entailment
+from sm_serve.handlers.engine import EngineHandler
+from sm_serve.handlers.pipelines import find_entailment
+from sm_serve.protocol import Task
 from sm_serve.schemas import invocation as wire
 from sm_serve.schemas.media import PLAIN_JSON
 

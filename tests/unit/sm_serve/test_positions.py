@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sm_serve import client_routes
-from sm_serve.answer import Incoming
 from sm_serve.config import Settings
-from sm_serve.engines.protocol import UNTOLD, Delta, Task
 from sm_serve.errors import BadInput, BadPrompt, BadRequest, naming, placing
-from sm_serve.handler import EngineHandler
-from sm_serve.reading import Reader
+from sm_serve.handlers.answer import Incoming
+from sm_serve.handlers.engine import EngineHandler
+from sm_serve.handlers.reading import Reader
+from sm_serve.http import client_routes
+from sm_serve.protocol import UNTOLD, Delta, Task
 from sm_serve.schemas import documents, media
 from sm_serve.schemas.media import MediaType
 

@@ -8,9 +8,6 @@ import zlib
 
 import pytest
 
-from sm_serve import reading
-from sm_serve.admission import Admission
-from sm_serve.answer import Incoming
 from sm_serve.config import Settings
 from sm_serve.errors import (
     BadRequest,
@@ -19,7 +16,10 @@ from sm_serve.errors import (
     TooManyRequests,
     UnsupportedMediaType,
 )
-from sm_serve.reading import Reader
+from sm_serve.handlers import reading
+from sm_serve.handlers.admission import Admission
+from sm_serve.handlers.answer import Incoming
+from sm_serve.handlers.reading import Reader
 from sm_serve.schemas import compression, documents, media
 from sm_serve.schemas.media import MediaType
 

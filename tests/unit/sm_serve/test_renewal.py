@@ -3,12 +3,12 @@
 import subprocess
 import sys
 
-from sm_serve.renewal import Changes
+from sm_serve.platform.renewal import Changes
 
 PROGRAM = """
 import os, socket
 from pathlib import Path
-from sm_serve.renewal import Changes, HandedOn, hand_on, received
+from sm_serve.platform.renewal import Changes, HandedOn, hand_on, received
 
 told = received(os.environ)
 if told.listener < 0:

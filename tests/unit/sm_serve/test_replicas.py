@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from sm_serve.config import Settings
-from sm_serve.engines.protocol import Delta, GenerationRequest, Task
 from sm_serve.engines.registry import choose_devices
 from sm_serve.engines.replicas import GeneratorReplicas, PredictorReplicas
 from sm_serve.errors import BadRequest
+from sm_serve.protocol import Delta, GenerationRequest, Task
 
 
 class Copy:

@@ -7,9 +7,9 @@ import zipfile
 
 import pytest
 
-from sm_serve import requirements
 from sm_serve.config import load_settings
 from sm_serve.errors import StartupError
+from sm_serve.handlers import requirements
 
 pytestmark = pytest.mark.slow
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sm_serve.engines.protocol import Sampling
-from sm_serve.engines.sampling import Choice, choose
+from sm_serve.engines.generators.sampling import Choice, choose
+from sm_serve.protocol import Sampling
 
 SCORES = [[3.0, 1.0, 7.5, -4.0, 7.4], [float("-inf"), 8.0, float("-inf"), 30.0, -3e38]]
 

@@ -26,8 +26,8 @@ def model(tmp_path_factory):
 
 
 def score(model, paused=contextlib.nullcontext):
-    from sm_serve.engines.lora import AdapterBank
-    from sm_serve.engines.scoring import Scorer
+    from sm_serve.engines.adapters.lora import AdapterBank
+    from sm_serve.engines.generators.scoring import Scorer
 
     scorer = Scorer(model, AdapterBank(model, 1), paused)
 
@@ -42,7 +42,7 @@ def score(model, paused=contextlib.nullcontext):
 def test_pieces_of_any_length_give_the_same_numbers(model, monkeypatch, piece):
     import torch
 
-    monkeypatch.setattr("sm_serve.engines.scoring.PIECE_TOKENS", piece)
+    monkeypatch.setattr("sm_serve.engines.generators.scoring.PIECE_TOKENS", piece)
     for prompt, found in zip(PROMPTS, score(model), strict=True):
         with torch.inference_mode():
             rows = model(torch.tensor([prompt])).logits[0].log_softmax(-1)

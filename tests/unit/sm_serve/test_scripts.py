@@ -5,7 +5,7 @@ import re
 import pytest
 
 from sm_serve.errors import StartupError
-from sm_serve.scripts import check_functions, find_script
+from sm_serve.handlers.scripts import check_functions, find_script
 
 GOOD = "def model_fn(model_dir):\n    return 1\n"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sm_serve.engines.spans import Span, SpanOptions, best_spans, rank
+from sm_serve.engines.encoders.spans import Span, SpanOptions, best_spans, rank
 
 WINDOW = {
     # [CLS] what [SEP] New York was big [SEP], with "York" in two tokens.

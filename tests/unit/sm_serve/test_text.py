@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sm_serve.engines.text import IncrementalDecoder, StopMatcher
+from sm_serve.engines.generators.text import IncrementalDecoder, StopMatcher
 
 
 class Bytes:

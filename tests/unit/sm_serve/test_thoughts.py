@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sm_serve.engines.protocol import Delta
+from sm_serve.protocol import Delta
 from sm_serve.schemas.message_reader import MessageReader
+from sm_serve.schemas.thoughts import ThoughtReader, is_open, opens_thought
 from sm_serve.schemas.tools import HERMES, ToolUse
-from sm_serve.thoughts import ThoughtReader, is_open, opens_thought
 
 CASES = [
     (False, "<think>\nhm, so\n</think>\n\nyes", ("hm, so", "yes")),

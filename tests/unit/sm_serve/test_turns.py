@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sm_serve.background import SLICE, gather
+from sm_serve.engines.background import SLICE, gather
 from sm_serve.engines.turns import OWNER, Turns
 
 

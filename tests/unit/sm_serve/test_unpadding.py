@@ -8,8 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from sm_serve.engines import unpadding  # noqa: E402
-from sm_serve.engines.unpadding import remove_padding  # noqa: E402
+from sm_serve.engines.encoders import unpadding  # noqa: E402
+from sm_serve.engines.encoders.unpadding import remove_padding  # noqa: E402
 
 pytestmark = pytest.mark.slow  # imports torch
 

@@ -7,11 +7,11 @@ import pytest
 
 from sm_serve.config import VLLM_PREFIX, load_settings
 from sm_serve.engines import registry
-from sm_serve.engines import vllm as engine
-from sm_serve.engines import vllm_arguments as arguments
-from sm_serve.engines import vllm_values as values
-from sm_serve.engines.protocol import Constraint, ConstraintKind, Sampling
+from sm_serve.engines.generators import vllm as engine
+from sm_serve.engines.generators import vllm_arguments as arguments
+from sm_serve.engines.generators import vllm_values as values
 from sm_serve.errors import StartupError
+from sm_serve.protocol import Constraint, ConstraintKind, Sampling
 
 EOS = frozenset({2, 7})
 
@@ -81,9 +81,9 @@ def test_a_prompts_logprobs_come_back_without_one_for_its_first_token():
 
 
 def test_the_largest_adapter_decides_the_rank(tmp_path):
-    from sm_serve.artefact import Artefact
+    from sm_serve.artefact.artefact import Artefact
     from sm_serve.config import Settings
-    from sm_serve.engines.protocol import Task
+    from sm_serve.protocol import Task
 
     (tmp_path / "adapter_config.json").write_text('{"r": 8, "rank_pattern": {"q": 20}}')
     artefact = Artefact(tmp_path, tmp_path, Task.TEXT_GENERATION, {}, {"a": tmp_path})

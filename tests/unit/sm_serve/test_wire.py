@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sm_serve.engines.protocol import Delta
 from sm_serve.errors import BadRequest, NotAcceptable, ServeError, UnsupportedMediaType
-from sm_serve.field_table import CHAT
-from sm_serve.fields import Values
-from sm_serve.openai_routes import route_attribute
+from sm_serve.handlers.openai import route_attribute
+from sm_serve.protocol import Delta
 from sm_serve.schemas import documents, media, openai, openai_writer
 from sm_serve.schemas import invocation as wire
 from sm_serve.schemas.constraints import read_constraint
+from sm_serve.schemas.field_table import CHAT
+from sm_serve.schemas.fields import Values
 from sm_serve.schemas.generation import read_options
 
 TYPES = [media.JSON, media.JSON_LINES, media.CSV, media.TEXT, "image/png"]

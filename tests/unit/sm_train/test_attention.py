@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sm_train.arguments import ModelArguments
-from sm_train.model import choose_attention
+from sm_train.modelling.model import choose_attention
+from sm_train.settings.arguments import ModelArguments
 
 pytestmark = pytest.mark.slow  # imports torch
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sm_train.cells import nested
 from sm_train.config import parse_config
 from sm_train.contract import Paths
-from sm_train.data import load_data
+from sm_train.data.cells import nested
+from sm_train.data.channels import load_data
 from sm_train.errors import UserError
 
 WORDS = st.text("abcdefg ,\"'\n", min_size=1, max_size=8).map(lambda text: f"x{text}x")

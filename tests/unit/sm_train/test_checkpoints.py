@@ -11,7 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sm_train.checkpoints import (
+from sm_train.contract import Paths
+from sm_train.errors import UserError
+from sm_train.loop.checkpoints import (
     check_disk,
     discard_damaged,
     discard_unsealed_rows,
@@ -24,8 +26,6 @@ from sm_train.checkpoints import (
     stored_weights,
     whole_steps,
 )
-from sm_train.contract import Paths
-from sm_train.errors import UserError
 
 FILES = ("model.safetensors", "optimizer.pt", "trainer_state.json", "complete-0.json")
 DAMAGES = ("flip", "cut", "other JSON")

@@ -10,8 +10,8 @@ from types import ModuleType
 
 import pytest
 
-from sm_serve import compat as serving
-from sm_train import compat as training
+from sm_serve.platform import compat as serving
+from sm_train.platform import compat as training
 
 DRIVER = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  {}  Thu Jan  1 00:00:00 UTC 2026\n"
 OPEN = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {}  Release Build\n"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sm_train.decoding import decode
+from sm_train.settings.decoding import decode
 
 NUMBER = {"type": "number"}
 INTEGER = {"type": "integer"}

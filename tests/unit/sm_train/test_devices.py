@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from sm_train import devices
 from sm_train.config import parse_config
 from sm_train.contract import Cluster
-from sm_train.devices import check_devices, check_torch_sees_gpus, gpu_count, torch_cuda
 from sm_train.errors import UserError
 from sm_train.launch import process_count
-from sm_train.network import with_present_interface
+from sm_train.platform import devices
+from sm_train.platform.devices import check_devices, check_torch_sees_gpus, gpu_count, torch_cuda
+from sm_train.platform.network import with_present_interface
 
 CONFIG = parse_config({"method": "sft"})
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sm_train.config import parse_config
-from sm_train.data import Data
+from sm_train.data.channels import Data
 from sm_train.errors import UserError
 from sm_train.methods.embedding import check_data, clean_row, kind
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from sm_train.chat_templates import settle_chat_template, template_names, template_text
 from sm_train.config import parse_config
 from sm_train.contract import Paths
-from sm_train.data import Data
-from sm_train.end_of_turn import base_stops, settle_end_of_turn
+from sm_train.data.channels import Data
 from sm_train.errors import UserError
 from sm_train.job import Job
-from sm_train.stopping import StopRequest
+from sm_train.modelling.chat_templates import settle_chat_template, template_names, template_text
+from sm_train.modelling.end_of_turn import base_stops, settle_end_of_turn
+from sm_train.platform.stopping import StopRequest
 
 CHAT = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "fine"}]
 REFUSED = {

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sm_train.contract import Paths
-from sm_train.failure import give_back, reserve, write_failure
+from sm_train.platform.failure import give_back, reserve, write_failure
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sm_train.checkpoints import last_complete, seal
 from sm_train.config import load_config
 from sm_train.contract import Paths
 from sm_train.errors import UserError
-from sm_train.fingerprint import NAME, carry, differences, fingerprint, settle
+from sm_train.loop.checkpoints import last_complete, seal
+from sm_train.loop.fingerprint import NAME, carry, differences, fingerprint, settle
 
 ROWS = [{"text": "good", "label": "a"}, {"text": "bad", "label": "b"}]
 SETTINGS = {"method": "text-classification", "learning_rate": "0.001", "num_train_epochs": "2"}

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sm_train import memory
-from sm_train.activations import Shape, needed_bytes
 from sm_train.config import parse_config
-from sm_train.memory import HALVINGS, RECOMPUTE, WHILE_TRAINING, follow_note, note_for_launcher
-from sm_train.memory import retry as next_try
+from sm_train.loop import memory
+from sm_train.loop.activations import Shape, needed_bytes
+from sm_train.loop.memory import HALVINGS, RECOMPUTE, WHILE_TRAINING, follow_note, note_for_launcher
+from sm_train.loop.memory import retry as next_try
 
 GIB = 2**30
 LLAMA_1B = Shape(2048, 16, 8192, 128_256, 1_240_000_000)

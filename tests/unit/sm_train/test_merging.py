@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from sm_train import merging
 from sm_train.errors import UserError
-from sm_train.reloading import FileBacked, Plan, merge_planned
+from sm_train.results import merging
+from sm_train.results.reloading import FileBacked, Plan, merge_planned
 
 pytestmark = pytest.mark.slow  # imports torch
 
@@ -147,7 +147,7 @@ def test_a_base_model_is_read_again_and_not_as_the_gpu_had_it(tmp_path: Path, dt
     from tokenizers import Tokenizer, models
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-    from sm_train.reloading import describe
+    from sm_train.results.reloading import describe
 
     model = tuned(dtype, **LORA["plain"])
     base = model.get_base_model()
@@ -190,8 +190,8 @@ def test_a_base_model_is_read_again_and_not_as_the_gpu_had_it(tmp_path: Path, dt
 def test_a_base_that_is_quantised_in_its_files_exports_its_adapter_alone() -> None:
     from torch import nn
 
-    from sm_train.arguments import ModelArguments
-    from sm_train.lora import check_mergeable
+    from sm_train.modelling.lora import check_mergeable
+    from sm_train.settings.arguments import ModelArguments
 
     model = nn.Linear(2, 2)
     model.is_quantized = True

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sm_train.metrics import (
+from sm_train.results.metrics import (
     METRIC_DEFINITIONS,
     classification_scores,
     confusion_matrix,

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from sm_launch.errors import UserInputError
-from sm_launch.hyperparameters import check_image_has
-from sm_train import packages
+from sm_launch.job.hyperparameters import check_image_has
 from sm_train.config import parse_config
 from sm_train.errors import UserError
+from sm_train.settings import packages
 
 LOCKS = Path(__file__).resolve().parents[3] / "containers" / "train" / "locks"
 SAMPLING = {"method": "grpo"}

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from sm_train.config import ModelArguments
-from sm_train.model import has_bf16, mixed_precision, weight_type, widen_trained
+from sm_train.modelling.model import has_bf16, mixed_precision, weight_type, widen_trained
 
 pytestmark = pytest.mark.slow  # imports torch
 

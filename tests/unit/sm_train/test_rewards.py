@@ -10,9 +10,9 @@ import pytest
 
 from sm_train.config import load_config, parse_config
 from sm_train.contract import Paths
-from sm_train.data import load_data
+from sm_train.data.channels import load_data
 from sm_train.errors import UserError
-from sm_train.rewards import reward_functions, same_answer
+from sm_train.methods.rewards import reward_functions, same_answer
 
 GSM8K = "Natalia sold 48/2 = <<48/2=24>>24 clips in May.\nShe sold 48+24 = 72 in all.\n#### 72"
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sm_serve.engines.question_answering import best_answers as served
-from sm_serve.engines.spans import SpanOptions
-from sm_train.spans import Windows, best_answers
+from sm_serve.engines.encoders.question_answering import best_answers as served
+from sm_serve.engines.encoders.spans import SpanOptions
+from sm_train.methods.spans import Windows, best_answers
 
 CONTEXTS = ("New York was big in 1900", "no a b c d e f g")
 

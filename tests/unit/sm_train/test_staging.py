@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sm_train.staging import discard_half_written, staged
+from sm_train.results.staging import discard_half_written, staged
 
 FILES = ["config.json", "model.safetensors", "tokenizer/vocab.txt"]
 
@@ -72,7 +72,7 @@ def test_an_error_leaves_what_was_there(model: Path) -> None:
 def test_a_kill_leaves_nothing_that_the_next_start_does_not_remove(model: Path) -> None:
     before = content(model)
     program = (
-        "import os, sys, pathlib, sm_train.staging as s\n"
+        "import os, sys, pathlib, sm_train.results.staging as s\n"
         "with s.staged(pathlib.Path(sys.argv[1])) as f:\n"
         "    (f / 'config.json').write_text('half')\n"
         "    os.kill(os.getpid(), 9)\n"

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from sm_train.chat_templates import template_names, template_text
 from sm_train.config import IGNORED, load_config, parse_config
 from sm_train.contract import Paths
-from sm_train.data import load_data
+from sm_train.data.channels import load_data
 from sm_train.errors import UserError
-from sm_train.schema import load_schema
-from sm_train.trl_script import distribution
+from sm_train.methods.schema import load_schema
+from sm_train.modelling.chat_templates import template_names, template_text
+from sm_train.settings.trl_script import distribution
 
 Write = Callable[..., None]
 SCRIPTS = ("sft", "dpo", "kto", "reward", "grpo", "rloo", "distillation")
@@ -170,11 +170,11 @@ def test_the_config_channel_may_hold_other_files(paths: Paths, hyperparameters: 
 
 def test_accelerate_configs_by_trl_s_names(monkeypatch: pytest.MonkeyPatch) -> None:
     assert distribution("multi_gpu", None) == {}
-    monkeypatch.setattr("sm_train.trl_script.has_deepspeed", lambda: True)
+    monkeypatch.setattr("sm_train.settings.trl_script.has_deepspeed", lambda: True)
     zero = distribution("zero3", None)["deepspeed"]
     assert zero["zero_optimization"]["stage"] == 3
     assert zero["train_batch_size"] == "auto"
-    monkeypatch.setattr("sm_train.trl_script.has_deepspeed", lambda: False)
+    monkeypatch.setattr("sm_train.settings.trl_script.has_deepspeed", lambda: False)
     for name, reshard in (("zero2", False), ("zero3", True)):
         assert distribution(name, None)["fsdp_config"]["reshard_after_forward"] is reshard
     assert distribution("fsdp2", None)["fsdp_config"]["version"] == 2

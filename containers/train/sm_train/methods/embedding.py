@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sm_train.errors import UserError
 from sm_train.methods import Method
-from sm_train.sequences import Tokens
+from sm_train.modelling.sequences import Tokens
 
 if TYPE_CHECKING:
     from sm_train.config import Config
-    from sm_train.data import Data
+    from sm_train.data.channels import Data
     from sm_train.job import Job
 
 # sentence-transformers' losses by what the rows hold; the first one is the default.
@@ -157,11 +157,11 @@ def train(job: Job) -> None:
     """Fine-tune, score on what is held out, write the model directory."""
     from sentence_transformers import SentenceTransformerTrainer
 
-    from sm_train.data import SPLITS
-    from sm_train.embedding import cut_rows, evaluator, load_embedder, loss
-    from sm_train.learning import counted_cuts
-    from sm_train.preview import print_preview
-    from sm_train.run import callbacks, finish, training_arguments
+    from sm_train.data.channels import SPLITS
+    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.learning import counted_cuts
+    from sm_train.modelling.embedding import cut_rows, evaluator, load_embedder, loss
+    from sm_train.modelling.preview import print_preview
 
     class Scored(SentenceTransformerTrainer):
         """Each split is scored by what suits its rows, beside its loss."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sm_launch.config import JobConfig
 from sm_launch.errors import LaunchError, UserInputError
-from sm_launch.instances import has_gpu, table
 from sm_launch.job import estimate
+from sm_launch.job.config import JobConfig
+from sm_launch.job.instances import has_gpu, table
 
 
 def test_parameters_are_counted_or_read_off_the_name(tmp_path: Path) -> None:

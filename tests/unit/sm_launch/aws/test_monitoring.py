@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from sm_launch import captured, drift, local_metrics
-from sm_launch.monitor_view import sparkline, view
-from sm_launch.monitoring_config import Monitoring
-from sm_launch.monitoring_series import VariantSeries, problems
-from sm_launch.report.monitoring import write_monitoring
+from sm_launch.commands.monitor_view import sparkline, view
+from sm_launch.job.monitoring import Monitoring
+from sm_launch.monitoring import captured, drift, local_metrics
+from sm_launch.monitoring.report import write_monitoring
+from sm_launch.monitoring.series import VariantSeries, problems
 
 METRICS = """
 sm_serve_requests_total{route="/invocations",status="200"} 6
