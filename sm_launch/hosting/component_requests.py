@@ -12,7 +12,7 @@ from sm_launch.hosting.variants import MAIN_VARIANT, deployment, startup_timeout
 from sm_launch.job.config import Endpoint, JobConfig
 from sm_launch.job.hosting import Components
 from sm_launch.job.instances import has_gpu
-from sm_launch.jobs.requests import tags
+from sm_launch.job.naming import tags
 
 Request = dict[str, Any]
 

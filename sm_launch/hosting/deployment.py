@@ -7,11 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from sm_launch.errors import LaunchError, UserInputError
-from sm_launch.hosting import autoscaling, component_requests, components, endpoints, served_models
+from sm_launch.hosting import (
+    autoscaling,
+    component_requests,
+    components,
+    endpoints,
+    requests,
+    served_models,
+)
 from sm_launch.hosting.variants import HostingInputs
+from sm_launch.job import naming
 from sm_launch.job.config import JobConfig
-from sm_launch.jobs import requests
-from sm_launch.jobs.requests import Request
+from sm_launch.job.naming import Request
 from sm_launch.progress import progress
 from sm_launch.sessions.protocol import Session
 from sm_launch.target.context import JobContext
@@ -115,10 +122,10 @@ def build(
         model_bytes: size of the artefact, where it is known.
     """
     endpoint = name or config.endpoint_name
-    version = requests.unique_name(endpoint)
+    version = naming.unique_name(endpoint)
     models = {version: model_data}
     for variant in config.endpoint.variants:
-        models[requests.unique_name(f"{endpoint}-{variant.name}")] = variant.model_data
+        models[naming.unique_name(f"{endpoint}-{variant.name}")] = variant.model_data
     inputs = HostingInputs(output, model_bytes, tuple(models)[1:], role)
     return Deployment(
         models=tuple(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from sm_launch.errors import UserInputError
 from sm_launch.hosting import endpoints
+from sm_launch.job.base_model import find_model
 from sm_launch.job.hub_models import SCHEME, HubModel, look_up
 from sm_launch.target.context import JobContext
-from sm_launch.target.staging import find_model
 
 FIELD = "endpoint.model"
 # Time enough for most models, where nobody has told the size.

@@ -10,13 +10,12 @@ from typing import Any
 from sm_launch.aws.causes import explain_failure
 from sm_launch.aws.errors import is_missing
 from sm_launch.errors import LaunchError, UserInputError
-from sm_launch.hosting import served_models
+from sm_launch.hosting import requests, served_models
 from sm_launch.hosting.invocation import CONTENT_TYPES
 from sm_launch.hosting.variants import TransformInputs
-from sm_launch.job import limits
+from sm_launch.job import limits, naming
 from sm_launch.job.config import JobConfig
 from sm_launch.job.instances import has_gpu
-from sm_launch.jobs import requests
 from sm_launch.sessions.protocol import Session
 from sm_launch.sessions.watching import watch
 from sm_launch.target.context import JobContext
@@ -26,15 +25,15 @@ from sm_launch.target.context import JobContext
 class Transform:
     """A batch transform that has not begun: CreateModel and CreateTransformJob, of one name."""
 
-    model: requests.Request
-    job: requests.Request
+    model: naming.Request
+    job: naming.Request
 
     @property
     def name(self) -> str:
         """The job's name, and its model's."""
         return str(self.job["TransformJobName"])
 
-    def by_method(self) -> dict[str, requests.Request]:
+    def by_method(self) -> dict[str, naming.Request]:
         """The requests by the client's method."""
         return {"create_model": self.model, "create_transform_job": self.job}
 
@@ -65,7 +64,7 @@ def prepare(
     """
     served = served_models.find(context, job=job, model_data=model_data, upload=upload)
     context.warn(*served.warnings)
-    name = requests.unique_name(context.config.name)
+    name = naming.unique_name(context.config.name)
     inputs = _inputs(context, name, source, output, content_type, upload=upload)
     return build(
         context.config,

@@ -1,4 +1,4 @@
-"""The parts of hosting requests that SageMaker alone can do; `sm_launch.jobs.requests` joins them."""
+"""The parts of hosting requests that SageMaker alone can do; `requests` joins them."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sm_launch.errors import LaunchError, UserInputError
+from sm_launch.job.base_model import resolve_model
 from sm_launch.job.config import HyperparameterValue, JobConfig
 from sm_launch.job.instances import (
     PRICES_AS_OF,
@@ -23,7 +24,6 @@ from sm_launch.job.instances import (
     Instance,
     table,
 )
-from sm_launch.target.staging import resolve_model
 
 GIB = 2.0**30
 # Share of a GPU's memory that is left for tensors: CUDA's context and fragmentation take the rest.

@@ -14,7 +14,7 @@ from sm_launch.errors import UserInputError
 class _Loader(yaml.SafeLoader):
     """YAML as people write it: `5e-5` is a number (YAML 1.1 wants a dot and a sign)."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012  (PyYAML looks for it on the class)
+    yaml_implicit_resolvers = {
         first: [
             *resolvers,
             ("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")),

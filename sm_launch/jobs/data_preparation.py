@@ -17,9 +17,10 @@ from sm_launch.data.pipeline import fetch_by_default
 from sm_launch.data.report import PreparationReport
 from sm_launch.data.sources import Fetch
 from sm_launch.errors import UserInputError
+from sm_launch.job import naming
 from sm_launch.job.config import JobConfig
 from sm_launch.job.data import DataConfig
-from sm_launch.jobs import processing, requests
+from sm_launch.jobs import processing
 from sm_launch.progress import progress
 from sm_launch.target.context import JobContext
 
@@ -84,7 +85,7 @@ def fetching(config: JobConfig) -> Iterator[Fetch]:
 
 
 def _of_the_model(config: JobConfig) -> str:
-    from sm_launch.target.staging import resolve_model
+    from sm_launch.job.base_model import resolve_model
 
     location = resolve_model(config).location if config.training.model else None
     if location is None or "://" in location or not (Path(location) / "tokenizer.json").is_file():
@@ -106,7 +107,7 @@ class Processing:
         output: URI below which it will write.
     """
 
-    request: requests.Request
+    request: naming.Request
     output: str
 
     @property
@@ -138,7 +139,7 @@ def prepare_processing(context: JobContext, *, upload: bool = True) -> Processin
         code = Path(directory) / processing.CODE
         processing.write_code(config, code)
         uris[processing.CODE] = stage.channel(processing.CODE, str(code))
-    name = requests.unique_name(config.name)
+    name = naming.unique_name(config.name)
     output = stage.output(f"prepared/{name}")
     inputs = processing.ProcessingInputs(
         uris=uris, output=output, image=context.training_image, role=context.training_role

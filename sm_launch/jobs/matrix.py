@@ -11,9 +11,9 @@ from typing import Any
 
 from sm_launch.aws.causes import LAST_LOG_LINES
 from sm_launch.errors import LaunchError, UserInputError
-from sm_launch.job import limits
+from sm_launch.job import limits, naming
 from sm_launch.job.config import JobConfig, with_overrides
-from sm_launch.jobs import requests, training
+from sm_launch.jobs import training
 from sm_launch.sessions.protocol import Session
 from sm_launch.sessions.watching import watch
 from sm_launch.target.context import JobContext
@@ -39,7 +39,7 @@ class Job:
     status: str = "Waiting"
     description: dict[str, Any] = field(default_factory=dict)
     error: str = ""
-    request: requests.Request = field(default_factory=dict)
+    request: naming.Request = field(default_factory=dict)
     tail: list[str] = field(default_factory=list)
     cursor: Any = None
 
@@ -74,7 +74,7 @@ def expand(config: JobConfig) -> list[Job]:
         chosen = dict(zip(parameters, values, strict=True))
         settings = tuple(f"{key}={json.dumps(value)}" for key, value in chosen.items())
         # A millisecond apart: the time is what makes names unique.
-        name = requests.unique_name(config.name, now + timedelta(milliseconds=index))
+        name = naming.unique_name(config.name, now + timedelta(milliseconds=index))
         jobs.append(Job(name, with_overrides(config, settings), chosen))
     return jobs
 

@@ -7,11 +7,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sm_launch.errors import UserInputError
+from sm_launch.job import naming
 from sm_launch.job.config import JobConfig
-from sm_launch.jobs import requests, training
+from sm_launch.jobs import training
 from sm_launch.target.staging import LocalStage
 
-_MODULE = "sm_train.modelling.preview"
+_MODULE = "sm_train.preview"
 
 
 def preview(config: JobConfig, rows: int) -> list[str]:
@@ -39,13 +40,13 @@ def preview(config: JobConfig, rows: int) -> list[str]:
     lines: list[str] = []
     with tempfile.TemporaryDirectory(prefix="sm-launch-preview-") as directory:
         home = Path(directory)
-        name = requests.unique_name(config.name)
+        name = naming.unique_name(config.name)
         request = training.build_request(
             config,
             LocalStage(home / "work"),
             name=name,
-            image=requests.LOCAL_TRAINING_IMAGE,
-            role=requests.LOCAL_ROLE,
+            image=naming.LOCAL_TRAINING_IMAGE,
+            role=naming.LOCAL_ROLE,
         )
         request["AlgorithmSpecification"]["ContainerEntrypoint"] = [
             *("python", "-m", _MODULE, "--rows", str(rows)),

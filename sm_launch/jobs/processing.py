@@ -17,9 +17,9 @@ import yaml
 
 from sm_launch.data.split import SPLITS
 from sm_launch.errors import LaunchError, UserInputError
+from sm_launch.job import naming
 from sm_launch.job.config import JobConfig
 from sm_launch.job.data import DataConfig
-from sm_launch.jobs import requests
 from sm_launch.sessions.watching import watch
 
 BASE = "/opt/ml/processing"
@@ -47,19 +47,19 @@ class ProcessingInputs:
     role: str
 
 
-def build_request(config: JobConfig, name: str, inputs: ProcessingInputs) -> requests.Request:
+def build_request(config: JobConfig, name: str, inputs: ProcessingInputs) -> naming.Request:
     """CreateProcessingJob."""
     settings = _section(config).processing
-    cluster: requests.Request = {
+    cluster: naming.Request = {
         "InstanceCount": 1,
         "InstanceType": settings.instance_type,
         "VolumeSizeInGB": settings.volume_size_gb,
     }
-    output: requests.Request = {"Outputs": [_output(inputs.output)]}
+    output: naming.Request = {"Outputs": [_output(inputs.output)]}
     if config.aws.kms_key:
         cluster["VolumeKmsKeyId"] = config.aws.kms_key
         output["KmsKeyId"] = config.aws.kms_key
-    request: requests.Request = {
+    request: naming.Request = {
         "ProcessingJobName": name,
         "AppSpecification": {"ImageUri": inputs.image, "ContainerEntrypoint": entrypoint()},
         "Environment": environment(),
@@ -68,7 +68,7 @@ def build_request(config: JobConfig, name: str, inputs: ProcessingInputs) -> req
         "ProcessingResources": {"ClusterConfig": cluster},
         "RoleArn": inputs.role,
         "StoppingCondition": {"MaxRuntimeInSeconds": settings.max_runtime_seconds},
-        "Tags": requests.tags(config),
+        "Tags": naming.tags(config),
     }
     network = config.training.network
     if network.subnets:
@@ -77,7 +77,7 @@ def build_request(config: JobConfig, name: str, inputs: ProcessingInputs) -> req
     return request
 
 
-def _input(name: str, uri: str) -> requests.Request:
+def _input(name: str, uri: str) -> naming.Request:
     source = {
         "S3Uri": uri,
         "LocalPath": f"{BASE}/input/{name}",
@@ -88,7 +88,7 @@ def _input(name: str, uri: str) -> requests.Request:
     return {"InputName": name, "S3Input": source}
 
 
-def _output(uri: str) -> requests.Request:
+def _output(uri: str) -> naming.Request:
     target = {"S3Uri": uri, "LocalPath": f"{BASE}/output", "S3UploadMode": "EndOfJob"}
     return {"OutputName": "prepared", "S3Output": target}
 

@@ -1,4 +1,4 @@
-"""The SageMaker requests, as pure functions of job.yaml: the same dict for every target.
+"""The training job's request, as pure functions of job.yaml: the same dict for every target.
 
 Each returns keyword arguments of the boto3 SageMaker client's method of that name. Locations are
 URIs already (`s3://` or, for local targets, `file://`): `sm_launch.target.staging` makes them.
@@ -8,20 +8,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
 
-from sm_launch.hosting import variants
-from sm_launch.hosting.variants import HostingInputs
-from sm_launch.job import hub_models, limits
-from sm_launch.job.config import HyperparameterValue, Instances, JobConfig, Network
-
-Request = dict[str, Any]
-
-# What local targets name where SageMaker wants an image or a role: neither is ever contacted.
-LOCAL_TRAINING_IMAGE = "sm-train:process"
-LOCAL_SERVING_IMAGE = "sm-serve:process"
-LOCAL_ROLE = "arn:aws:iam::000000000000:role/sm-launch-local"
+from sm_launch.job import limits
+from sm_launch.job.config import HyperparameterValue, Instances, JobConfig
+from sm_launch.job.naming import LOCAL_ROLE, LOCAL_TRAINING_IMAGE, Request, tags, vpc_config
 
 
 @dataclass(frozen=True)
@@ -45,13 +35,6 @@ class TrainingInputs:
     metric_definitions: list[dict[str, str]]
     image: str = LOCAL_TRAINING_IMAGE
     role: str = LOCAL_ROLE
-
-
-def unique_name(base: str, now: datetime | None = None, *, length: int = limits.NAME_LENGTH) -> str:
-    """`base` with the time behind it, within the characters that SageMaker allows."""
-    now = now or datetime.now(UTC)
-    stamp = now.strftime("%Y%m%d-%H%M%S-") + f"{now.microsecond // 1000:03d}"
-    return f"{base[: length - len(stamp) - 1].rstrip('-')}-{stamp}"
 
 
 def encode_hyperparameters(values: dict[str, HyperparameterValue]) -> dict[str, str]:
@@ -105,102 +88,8 @@ def create_training_job(config: JobConfig, name: str, inputs: TrainingInputs) ->
     if training.network.encrypt_between_instances:
         request["EnableInterContainerTrafficEncryption"] = True
     if training.network.subnets:
-        request["VpcConfig"] = _vpc(training.network)
+        request["VpcConfig"] = vpc_config(training.network)
     return request
-
-
-def create_model(
-    config: JobConfig,
-    name: str,
-    *,
-    model_data: str,
-    image: str,
-    role: str = LOCAL_ROLE,
-    served_name: str = "",
-) -> Request:
-    """CreateModel: a model.tar.gz, a prefix (with a trailing slash) of uncompressed files, or
-    hf://OWNER/NAME[@REVISION], which the container downloads.
-
-    `served_name` is what clients of OpenAI's routes call the model: the endpoint's name.
-
-    Raises:
-        UserInputError: a model of the Hub in network isolation, or named in the environment.
-    """
-    named = {"SM_SERVE_MODEL_NAME": served_name} if served_name else {}
-    # A container cannot see that it has no network.
-    isolated = {"SM_SERVE_NETWORK_ISOLATION": "true"} if config.endpoint.network.isolation else {}
-    fetched = hub_models.environment_of(model_data, config.endpoint)
-    environment = {**named, **isolated, **fetched, **config.endpoint.environment}
-    container: Request = {"Image": image, "Environment": environment}
-    if model_data.endswith(".tar.gz"):
-        container["ModelDataUrl"] = model_data
-    elif not fetched:
-        source = {"S3Uri": model_data, "S3DataType": "S3Prefix", "CompressionType": "None"}
-        container["ModelDataSource"] = {"S3DataSource": source}
-    request: Request = {
-        "ModelName": name,
-        "PrimaryContainer": container,
-        "ExecutionRoleArn": role,
-        "Tags": tags(config),
-    }
-    # With components the network is the endpoint's own.
-    return request if config.endpoint.components else {**request, **_hosting_network(config)}
-
-
-def _hosting_network(config: JobConfig) -> Request:
-    network, request = config.endpoint.network, Request()
-    if network.isolation:
-        request["EnableNetworkIsolation"] = True
-    if network.subnets:
-        request["VpcConfig"] = _vpc(network)
-    return request
-
-
-def create_endpoint_config(
-    config: JobConfig, name: str, model: str, *, inputs: HostingInputs | None = None
-) -> Request:
-    """CreateEndpointConfig; the main variant is `AllTraffic`, as the SDK names it."""
-    endpoint, inputs = config.endpoint, inputs or HostingInputs()
-    request: Request = {
-        "EndpointConfigName": name,
-        "ProductionVariants": variants.variants(endpoint, model, inputs),
-        "Tags": tags(config),
-    }
-    if endpoint.components:
-        request |= {"ExecutionRoleArn": inputs.role or LOCAL_ROLE, **_hosting_network(config)}
-    if endpoint.asynchronous:
-        request["AsyncInferenceConfig"] = variants.asynchronous(
-            endpoint.asynchronous, f"{inputs.output}/async/{name}", config.aws.kms_key
-        )
-    if endpoint.data_capture:
-        request["DataCaptureConfig"] = variants.data_capture(
-            endpoint.data_capture, f"{inputs.output}/capture", config.aws.kms_key
-        )
-    if config.aws.kms_key:
-        request["KmsKeyId"] = config.aws.kms_key
-    return request
-
-
-def create_endpoint(config: JobConfig, name: str, endpoint_config: str) -> Request:
-    """CreateEndpoint."""
-    request: Request = {"EndpointName": name, "EndpointConfigName": endpoint_config}
-    if config.endpoint.update and not config.endpoint.components:
-        request["DeploymentConfig"] = variants.deployment(config.endpoint.update)
-    return {**request, "Tags": tags(config)}
-
-
-def create_transform_job(
-    config: JobConfig, name: str, model: str, inputs: variants.TransformInputs
-) -> Request:
-    """CreateTransformJob."""
-    request = variants.transform_job(config, name, model, inputs)
-    return {**request, "Tags": tags(config)}
-
-
-def tags(config: JobConfig) -> list[dict[str, str]]:
-    """The user's tags and the one by which we find our own things again."""
-    pairs = {**config.aws.tags, limits.TAG_KEY: config.name}
-    return [{"Key": key, "Value": value} for key, value in pairs.items()]
 
 
 def _channel(name: str, uri: str, input_mode: str) -> Request:
@@ -239,7 +128,3 @@ def _stopping_condition(config: JobConfig) -> Request:
         )
         condition["MaxWaitTimeInSeconds"] = wait
     return condition
-
-
-def _vpc(network: Network) -> Request:
-    return {"Subnets": network.subnets, "SecurityGroupIds": network.security_groups}

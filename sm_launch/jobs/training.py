@@ -14,7 +14,8 @@ from sm_launch.aws.causes import LAST_LOG_LINES, explain_failure
 from sm_launch.aws.errors import LISTING, is_missing
 from sm_launch.aws.paging import every
 from sm_launch.errors import LaunchError
-from sm_launch.job import limits
+from sm_launch.job import limits, naming
+from sm_launch.job.base_model import resolve_model
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hyperparameters import (
     check_hyperparameters,
@@ -25,8 +26,9 @@ from sm_launch.jobs import requests
 from sm_launch.sessions.protocol import Session
 from sm_launch.sessions.watching import watch
 from sm_launch.target import ownership
+from sm_launch.target.channels import resolve_channels
 from sm_launch.target.context import JobContext
-from sm_launch.target.staging import Stage, resolve_channels, resolve_model
+from sm_launch.target.staging import Stage
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def build_request(
     image: str,
     role: str,
     checkpoints: str | None = None,
-) -> requests.Request:
+) -> naming.Request:
     """Everything checked and staged, as one CreateTrainingJob request.
 
     Args:
@@ -95,7 +97,7 @@ def request_of(
     *,
     config: JobConfig | None = None,
     checkpoints: str | None = None,
-) -> requests.Request:
+) -> naming.Request:
     """The CreateTrainingJob request of a job, or of another `config` for the same target."""
     return build_request(
         config or context.config,
@@ -113,7 +115,7 @@ def prepare(
     resume: str | None = None,
     max_cost: float | None = None,
     upload: bool = True,
-) -> requests.Request:
+) -> naming.Request:
     """Check, price and stage a job; its CreateTrainingJob request under a new name.
 
     Args:
@@ -129,11 +131,11 @@ def prepare(
     context.warn(*data_warnings(context.config))
     tell_price(context, max_cost)
     kept = checkpoints_of(context.session, resume) if resume else None
-    name = requests.unique_name(context.config.name)
+    name = naming.unique_name(context.config.name)
     return request_of(context, context.stage(upload=upload), name, checkpoints=kept)
 
 
-def start(context: JobContext, request: requests.Request) -> str:
+def start(context: JobContext, request: naming.Request) -> str:
     """Send what `prepare` made; the job's name."""
     context.session.create_training_job(**request)
     context.announce_image(request["AlgorithmSpecification"]["TrainingImage"])
@@ -188,7 +190,7 @@ def check_request(config: JobConfig, *, image: str, role: str) -> list[str]:
         image=image,
         role=role,
     )
-    request = requests.create_training_job(config, requests.unique_name(config.name), inputs)
+    request = requests.create_training_job(config, naming.unique_name(config.name), inputs)
     validator = RequestValidator("sagemaker", enums=False)
     validator.check("CreateTrainingJob", request)
     return unknown_type(validator.values("ResourceConfig", "InstanceType"),

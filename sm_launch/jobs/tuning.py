@@ -9,8 +9,8 @@ from typing import Any
 from sm_launch.aws.causes import explain_failure
 from sm_launch.aws.paging import every
 from sm_launch.errors import LaunchError
-from sm_launch.job import limits
-from sm_launch.jobs import requests, training, tuning_requests
+from sm_launch.job import limits, naming
+from sm_launch.jobs import training, tuning_requests
 from sm_launch.sessions.protocol import Session
 from sm_launch.sessions.watching import watch
 from sm_launch.target.context import JobContext
@@ -66,7 +66,7 @@ class SweepResult:
 
 def prepare(
     context: JobContext, *, max_cost: float | None = None, upload: bool = True
-) -> requests.Request:
+) -> naming.Request:
     """Check, price and stage a sweep; its CreateHyperParameterTuningJob request under a new name.
 
     Takes the arguments of `training.prepare` and raises its errors.
@@ -79,7 +79,7 @@ def prepare(
     return tuning_requests.create_tuning_job(context.config, name, single)
 
 
-def start(context: JobContext, request: requests.Request) -> str:
+def start(context: JobContext, request: naming.Request) -> str:
     """Send what `prepare` made; the sweep's name."""
     context.session.create_hyper_parameter_tuning_job(**request)
     name: str = request["HyperParameterTuningJobName"]

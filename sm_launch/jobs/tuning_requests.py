@@ -6,13 +6,13 @@ from datetime import datetime
 from typing import Any
 
 from sm_launch.errors import UserInputError
-from sm_launch.job import limits
+from sm_launch.job import limits, naming
 from sm_launch.job.config import HyperparameterValue, JobConfig
 from sm_launch.job.hyperparameters import check_hyperparameters, is_integer, metric_definitions
 from sm_launch.job.sweep import Range, Sweep
 from sm_launch.jobs import requests
 
-Request = requests.Request
+Request = naming.Request
 _SCALES = {
     "auto": "Auto",
     "linear": "Linear",
@@ -25,7 +25,7 @@ _NOT_IN_TRIALS = ("TrainingJobName", "HyperParameters", "Tags")
 
 def unique_name(base: str, now: datetime | None = None) -> str:
     """A tuning job's name; SageMaker allows it 32 characters only."""
-    return requests.unique_name(base, now, length=limits.TUNING_NAME_LENGTH)
+    return naming.unique_name(base, now, length=limits.TUNING_NAME_LENGTH)
 
 
 def require_sweep(config: JobConfig) -> Sweep:

@@ -13,7 +13,7 @@ from sm_launch.hosting.variants import MAIN_VARIANT
 from sm_launch.job import limits
 from sm_launch.job.config import JobConfig
 from sm_launch.job.instances import has_gpu
-from sm_launch.jobs.requests import tags
+from sm_launch.job.naming import tags
 from sm_launch.monitoring.endpoint_metrics import (
     INSTANCES,
     INVOCATIONS,

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sm_launch.errors import UserInputError
+from sm_launch.job import naming
 from sm_launch.job.config import JobConfig, Target, load_config, resolve_target, with_overrides
-from sm_launch.jobs import requests
 from sm_launch.sessions import open_session
 from sm_launch.sessions.protocol import Session
 from sm_launch.target import ownership
@@ -191,7 +191,7 @@ def _image(config: JobConfig, target: Target, section: str) -> str:
     if named:
         return named
     if target == "process":
-        local = (requests.LOCAL_TRAINING_IMAGE, requests.LOCAL_SERVING_IMAGE)
+        local = (naming.LOCAL_TRAINING_IMAGE, naming.LOCAL_SERVING_IMAGE)
         return local[0] if section == "training" else local[1]
     if target == "docker":
         from sm_launch.images.choosing import built_image
@@ -219,4 +219,4 @@ def _role(target: Target, role: str | None) -> str:
             field="aws.training_role",
             fix="put the ARN of a SageMaker execution role into job.yaml",
         )
-    return requests.LOCAL_ROLE
+    return naming.LOCAL_ROLE

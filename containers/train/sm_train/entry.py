@@ -14,7 +14,7 @@ import time
 import traceback
 from typing import NoReturn
 
-from sm_train.config import Config, load_config
+from sm_train.config import load_config
 from sm_train.contract import (
     EXIT_STOPPED,
     Cluster,
@@ -22,7 +22,8 @@ from sm_train.contract import (
     check_input_modes,
     read_cluster,
 )
-from sm_train.data.channels import Data, load_data
+from sm_train.data.channels import load_data
+from sm_train.data.rows import Data
 from sm_train.errors import StoppedBySignalError, UserError, WorkerFailedError
 from sm_train.job import TOKENISED, Job
 from sm_train.launch import is_worker, launch_workers, process_count
@@ -52,6 +53,7 @@ from sm_train.platform.user_script import ScriptFailedError, has_user_script, ru
 from sm_train.redaction import redact
 from sm_train.results.staging import discard_half_written
 from sm_train.settings.parallelism import check_hardware
+from sm_train.settings.settings import Config
 
 EXIT_FAILED = 1
 _NO_PROBABILITIES = "probability tensor contains either"  # torch, sampling from a broken model
@@ -123,7 +125,8 @@ def run(paths: Paths, stop: StopRequest, started: float) -> None:
         if processes * len(cluster.hosts) > 1:
             _launch(paths, config, cluster, processes, stop)
             return
-    from sm_train.loop.banner import print_banner, quiet_libraries
+    from sm_train.log import quiet_libraries
+    from sm_train.loop.banner import print_banner
 
     quiet_libraries()
     check_torch_sees_gpus(config, cluster, gpus)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sm_launch.hosting import deployment, endpoints
+from sm_launch.job import naming
 from sm_launch.job.config import Endpoint, JobConfig
-from sm_launch.jobs import requests
 from sm_launch.progress import progress
 from sm_launch.sessions import open_session
 from sm_launch.sessions.protocol import Session
@@ -28,12 +28,12 @@ def served(config: JobConfig, model_data: str) -> Iterator[tuple[Session, str]]:
     session = open_session("process")
     # What scaling, variants or networks the real endpoint has is of no use here.
     bare = config.model_copy(update={"endpoint": Endpoint(environment=config.endpoint.environment)})
-    name = requests.unique_name(f"{config.name}-evaluate"[:40].rstrip("-"))
+    name = naming.unique_name(f"{config.name}-evaluate"[:40].rstrip("-"))
     planned = deployment.build(
         bare,
         model_data=endpoints.model_data_uri(model_data),
-        image=requests.LOCAL_SERVING_IMAGE,
-        role=requests.LOCAL_ROLE,
+        image=naming.LOCAL_SERVING_IMAGE,
+        role=naming.LOCAL_ROLE,
         name=name,
     )
     deployment.send(session, planned)

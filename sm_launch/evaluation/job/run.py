@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sm_launch import __version__, evaluation, report
+from sm_launch import __version__, evaluation
 from sm_launch.aws.clients import raw_data_clients
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation.job import artefacts
 from sm_launch.evaluation.judge import Judge
 from sm_launch.evaluation.judgements import Judgements
-from sm_launch.evaluation.report import ReportPaths
+from sm_launch.evaluation.report import ReportPaths, write_evaluation
 from sm_launch.hosting import endpoints
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hub_models import SCHEME
@@ -296,7 +296,7 @@ class _Job:
         result: evaluation.EvaluationResult,
         gates: Sequence[evaluation.GateResult] = (),
     ) -> ReportPaths:
-        return report.write_evaluation(
+        return write_evaluation(
             result,
             self._directory,
             gates=gates,

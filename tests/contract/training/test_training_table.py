@@ -17,6 +17,7 @@ import pytest
 from pydantic import ValidationError
 
 import sm_launch.job.limits
+from sm_launch.job import naming
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hyperparameters import metric_definitions
 from sm_launch.jobs import requests
@@ -301,7 +302,7 @@ def launched(**training: Any) -> dict[str, Any]:
     image = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/train:1"
     training = {"image": image, **training}
     config = JobConfig.model_validate({"name": "mine", "training": training, "aws": role})
-    return requests.create_training_job(config, requests.unique_name("mine"), INPUTS)
+    return requests.create_training_job(config, naming.unique_name("mine"), INPUTS)
 
 
 def test_limits_of_time_and_spot_are_kept() -> None:
@@ -371,5 +372,5 @@ def test_network_isolation_needs_the_base_model_as_a_channel(
 
 @pytest.mark.parametrize("base", ["mine", "a" * 63, "My-Job"])
 def test_job_name_is_unique_and_valid(base: str) -> None:
-    names = {requests.unique_name(base) for _ in range(20)}
+    names = {naming.unique_name(base) for _ in range(20)}
     assert all(re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", name) for name in names)

@@ -13,7 +13,8 @@ import botocore.validate
 import pytest
 from botocore.exceptions import ClientError
 
-from sm_launch.job import limits
+from sm_launch.hosting import requests as hosting_requests
+from sm_launch.job import limits, naming
 from sm_launch.job.config import JobConfig
 from sm_launch.jobs import requests
 from sm_launch.jobs.training import check_request
@@ -86,10 +87,14 @@ def test_deployment_requests_are_valid(
         },
         aws={"kms_key": "alias/mine"},
     )
-    model = requests.create_model(config, "m", model_data=model_data, image="i", role="arn:r" * 5)
+    model = hosting_requests.create_model(
+        config, "m", model_data=model_data, image="i", role="arn:r" * 5
+    )
     check(service, "CreateModel", model)
-    check(service, "CreateEndpointConfig", requests.create_endpoint_config(config, "c", "m"))
-    check(service, "CreateEndpoint", requests.create_endpoint(config, "e", "c"))
+    check(
+        service, "CreateEndpointConfig", hosting_requests.create_endpoint_config(config, "c", "m")
+    )
+    check(service, "CreateEndpoint", hosting_requests.create_endpoint(config, "e", "c"))
     assert ("ModelDataUrl" in model["PrimaryContainer"]) is model_data.endswith(".tar.gz")
 
 
@@ -113,8 +118,8 @@ def test_hyperparameters_are_strings_that_json_reads_back() -> None:
 
 def test_names_fit_and_differ() -> None:
     now = datetime(2030, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
-    assert requests.unique_name("mine", now) == "mine-20300102-030405-678"
-    long = requests.unique_name("a" * 80, now)
+    assert naming.unique_name("mine", now) == "mine-20300102-030405-678"
+    long = naming.unique_name("a" * 80, now)
     assert len(long) == limits.NAME_LENGTH
     assert limits.NAME_PATTERN.fullmatch(long)
 
@@ -140,11 +145,11 @@ def test_what_sagemaker_refuses_is_refused_before_the_upload(
 ) -> None:
     config = job(training=training, aws=aws)
     with pytest.raises(ClientError, match=words):
-        check_request(config, image="i", role=requests.LOCAL_ROLE)
+        check_request(config, image="i", role=naming.LOCAL_ROLE)
 
 
 def test_an_unknown_instance_type_is_a_warning() -> None:
     config = job(training={"instances": {"type": "ml.g5.xlrge"}})
-    (words,) = check_request(config, image="i", role=requests.LOCAL_ROLE)
+    (words,) = check_request(config, image="i", role=naming.LOCAL_ROLE)
     assert "did you mean ml.g5.xlarge?" in words
-    assert check_request(job(), image="i", role=requests.LOCAL_ROLE) == []
+    assert check_request(job(), image="i", role=naming.LOCAL_ROLE) == []

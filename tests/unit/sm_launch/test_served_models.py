@@ -9,11 +9,11 @@ import pytest
 
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation.job import artefacts
+from sm_launch.hosting import requests as hosting_requests
 from sm_launch.hosting import served_models
 from sm_launch.hosting.served_models import UNKNOWN_BYTES
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hub_models import HubModel
-from sm_launch.jobs import requests
 from sm_launch.target.context import JobContext
 
 COMMIT = "c" * 40
@@ -34,7 +34,7 @@ def test_a_model_of_the_hub_is_no_data_but_environment(tmp_path: Path) -> None:
     where = place(tmp_path, model=f"me/tiny@{COMMIT}", environment={"HF_TOKEN": "env:HF_TOKEN"})
     found = find(where)
     assert found == served_models.ServedModel(f"hf://me/tiny@{COMMIT}", UNKNOWN_BYTES)
-    request = requests.create_model(where.config, "m", model_data=found.uri, image="i")
+    request = hosting_requests.create_model(where.config, "m", model_data=found.uri, image="i")
     container = request["PrimaryContainer"]
     assert container == {
         "Image": "i",
@@ -95,12 +95,14 @@ def test_what_cannot_be_served_is_refused(
 ) -> None:
     where = place(tmp_path, **endpoint)
     with pytest.raises(UserInputError) as refused:
-        requests.create_model(where.config, "m", model_data=find(where).uri, image="i")
+        hosting_requests.create_model(where.config, "m", model_data=find(where).uri, image="i")
     assert refused.value.field == field and refused.value.fix
 
 
 def test_other_containers_way_to_name_the_artefact_stays_possible(tmp_path: Path) -> None:
     config = place(tmp_path, environment={"HF_MODEL_ID": "/opt/ml/model"}).config
-    request = requests.create_model(config, "m", model_data="s3://b/model.tar.gz", image="i")
+    request = hosting_requests.create_model(
+        config, "m", model_data="s3://b/model.tar.gz", image="i"
+    )
     assert request["PrimaryContainer"]["ModelDataUrl"] == "s3://b/model.tar.gz"
     assert HubModel.of("me/tiny", "f").environment == {"HF_MODEL_ID": "me/tiny"}

@@ -8,14 +8,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from sm_launch.errors import UserInputError
+from sm_launch.job.base_model import resolve_model
 from sm_launch.job.config import JobConfig
-from sm_launch.target.staging import (
-    LocalStage,
-    S3Stage,
-    check_channel_names,
-    resolve_channels,
-    resolve_model,
-)
+from sm_launch.target.channels import check_channel_names, resolve_channels
+from sm_launch.target.staging import LocalStage, S3Stage
 
 
 def job(directory: Path, **training: object) -> JobConfig:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from sm_train.config import parse_config
-from sm_train.data.channels import Data
+from sm_train.data.rows import Data
 from sm_train.errors import UserError
-from sm_train.methods.embedding import check_data, clean_row, kind
+from sm_train.methods.embedding import check_data, clean_row
+from sm_train.modelling.embedding import kind
 
 CONFIG = parse_config({"method": "embedding"})
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from sm_train.config import Config, parse_config
-from sm_train.data.channels import Data, load_data
+from sm_train.config import parse_config
+from sm_train.data.channels import load_data
+from sm_train.data.rows import Data
 from sm_train.errors import UserError
 from sm_train.job import Job
 from sm_train.platform.stopping import StopRequest
+from sm_train.settings.settings import Config
 
 
 def user(text: str) -> dict[str, str]:

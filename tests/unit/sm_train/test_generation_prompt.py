@@ -11,7 +11,7 @@ import pytest
 
 from sm_train.config import parse_config
 from sm_train.contract import Paths
-from sm_train.data.channels import Data
+from sm_train.data.rows import Data
 from sm_train.job import Job
 from sm_train.modelling.chat_templates import template_names, template_text
 from sm_train.modelling.generation_prompt import as_made, settle_generation_prompt

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from sm_train.config import Config, parse_config
+from sm_train.config import parse_config
 from sm_train.contract import Cluster
 from sm_train.errors import UserError
 from sm_train.launch import torchrun, worker_environment
 from sm_train.settings import packages
 from sm_train.settings.parallelism import check_hardware, parallel_settings, uses_shards
+from sm_train.settings.settings import Config
 
 
 def config(**settings: Any) -> Config:

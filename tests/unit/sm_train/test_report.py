@@ -13,7 +13,8 @@ from sm_train.config import parse_config
 from sm_train.entry import describe_crash
 from sm_train.errors import UserError
 from sm_train.loop.memory import smaller_batch
-from sm_train.results.report import curves, panels, reporters, write_report
+from sm_train.results.report import curves, panels, write_report
+from sm_train.settings.reporters import reporters
 
 HISTORY: list[dict[str, Any]] = [
     {"step": 1, "epoch": 0.5, "loss": 2.0, "learning_rate": 0.1},

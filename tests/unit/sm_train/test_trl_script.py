@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from sm_train.config import IGNORED, load_config, parse_config
+from sm_train.config import load_config, parse_config
 from sm_train.contract import Paths
 from sm_train.data.channels import load_data
 from sm_train.errors import UserError
-from sm_train.methods.schema import load_schema
 from sm_train.modelling.chat_templates import template_names, template_text
+from sm_train.settings.keys import IGNORED
+from sm_train.settings.schema_files import load_schema
 from sm_train.settings.trl_script import distribution
 
 Write = Callable[..., None]

@@ -10,45 +10,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
-from sm_train.config import Config
 from sm_train.contract import Paths
 from sm_train.data.cells import INDEX_NAMES, text_of
 from sm_train.data.formats import renaming
 from sm_train.data.prompts import filled, template_columns
 from sm_train.data.readers import RawRow, read_files, unread_files
+from sm_train.data.rows import Data, Origin, Rows
 from sm_train.data.splits import split_files, unread_channels
 from sm_train.errors import UserError, shorten
+from sm_train.settings.settings import Config
 
-SPLITS = ("train", "validation", "test")
 REJECTED = "rejected.jsonl"
 _SHOWN_RAW = 2000
-Rows = list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a row was found: what rejected.jsonl says of it."""
-
-    channel: str
-    file: str
-    number: int
-
-
-@dataclass(frozen=True)
-class Data:
-    """The rows of each split; a split without a channel is None."""
-
-    train: Rows
-    validation: Rows | None
-    test: Rows | None
-    rejected: dict[str, int] = field(default_factory=dict)  # by split
-    origins: dict[str, list[Origin]] = field(default_factory=dict)  # by split, of each row
-    notes: tuple[str, ...] = ()  # what was not read, for the log
-
-    def split(self, name: str) -> Rows | None:
-        """train, validation or test."""
-        rows: Rows | None = getattr(self, name)
-        return rows
 
 
 @dataclass(frozen=True)

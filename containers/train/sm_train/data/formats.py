@@ -16,8 +16,8 @@ from sm_train.data.public_formats import (
 from sm_train.errors import UserError
 
 if TYPE_CHECKING:
-    from sm_train.config import Config
-    from sm_train.data.channels import Data
+    from sm_train.data.rows import Data
+    from sm_train.settings.settings import Config
 
 # What goes along with a conversation, as TRL's "Dataset formats" documents it.
 LEARN = "learn"  # of each turn of a cleaned row, whether it is learnt, where it says so itself

@@ -10,7 +10,7 @@ from sm_train.data.cells import text_of
 from sm_train.errors import UserError
 
 if TYPE_CHECKING:
-    from sm_train.config import Config
+    from sm_train.settings.settings import Config
 
 
 def template_columns(template: str) -> list[str]:

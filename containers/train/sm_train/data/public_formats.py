@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sm_train.data.messages import Message, conversation
 
 if TYPE_CHECKING:
-    from sm_train.config import Config
+    from sm_train.settings.settings import Config
 
 # Stanford Alpaca's prompts: https://github.com/tatsu-lab/stanford_alpaca#data-release
 _ALPACA = (

@@ -8,7 +8,7 @@ from typing import Any
 from sm_train.data.cells import plain_row
 from sm_train.data.readers import RawRow
 from sm_train.errors import UserError, shorten
-from sm_train.settings.trl_script import DatasetArguments
+from sm_train.settings.arguments import DatasetArguments
 
 
 def remote_splits(arguments: DatasetArguments) -> dict[str, Any]:

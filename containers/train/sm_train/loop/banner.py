@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import platform
-import warnings
 from importlib.metadata import PackageNotFoundError, version
-from logging import WARNING, getLogger
 from typing import Any
 
 from sm_train.job import Job
-from sm_train.loop.callbacks import print_line
+from sm_train.log import print_line
 from sm_train.modelling.model import choose_attention
 
 _STACK = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
@@ -85,20 +83,6 @@ def _amount(dataset: Any) -> str:
     from sm_train.loop.sampling import token_counts
 
     return f"{rows}, {sum(token_counts(dataset))} tokens an epoch"
-
-
-def quiet_libraries() -> None:
-    """No library draws bars into the log, says everything twice, or warns us of its own plans."""
-    import datasets
-    from transformers.utils import logging
-
-    for handler in getLogger("transformers").handlers[1:]:
-        logging.remove_handler(handler)
-    datasets.disable_progress_bars()
-    logging.disable_progress_bar()
-    logging.disable_propagation()
-    getLogger("sentence_transformers").setLevel(WARNING)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl|peft")
 
 
 def _version(name: str) -> str | None:

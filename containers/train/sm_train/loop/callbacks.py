@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from sm_train.errors import StoppedBySignalError, UserError
+from sm_train.log import print_line
 from sm_train.platform.stopping import StopRequest
 from sm_train.results.metrics import finite_or_none, log_line
 
@@ -131,12 +131,6 @@ def write_log_row(path: Path, row: dict[str, Any]) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps({k: finite_or_none(v) for k, v in row.items()}) + "\n")
     print_line(log_line(row))
-
-
-def print_line(text: str) -> None:
-    """A line that shows at once, also where stdout is a pipe."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 class ProgressCallback(TrainerCallback):  # type: ignore[misc]

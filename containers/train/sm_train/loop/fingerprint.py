@@ -20,11 +20,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sm_train.config import Config
 from sm_train.contract import Paths, read_json
 from sm_train.errors import UserError, shorten
 from sm_train.loop.checkpoints import last_complete
 from sm_train.redaction import redact_value
+from sm_train.settings.settings import Config
 
 NAME = "fingerprint.json"
 # What may differ between a job and the one that goes on with it: it changes nothing that is learnt.

@@ -10,6 +10,7 @@ from typing import Any
 from sm_train.data.cache import map_processes
 from sm_train.errors import StoppedBySignalError, UserError
 from sm_train.job import TOKENISED, Job
+from sm_train.log import print_line
 from sm_train.loop.banner import print_model
 from sm_train.loop.callbacks import (
     DivergenceCallback,
@@ -19,7 +20,6 @@ from sm_train.loop.callbacks import (
     StopCallback,
     as_test_metrics,
     check_weights,
-    print_line,
 )
 from sm_train.loop.checkpoints import last_complete, seal
 from sm_train.loop.held_out_kinds import score_by_rows
@@ -34,11 +34,11 @@ from sm_train.loop.memory import (
 from sm_train.loop.online import restore_order
 from sm_train.loop.sampling import check_sampling, evaluate_in_order
 from sm_train.loop.shards import exact_shards, shards_settled
-from sm_train.methods.schema import load_training_config
 from sm_train.modelling.end_of_turn import show_bias
 from sm_train.modelling.model import mixed_precision, widen_trained
-from sm_train.results.report import reporters
+from sm_train.settings.method import load_training_config
 from sm_train.settings.parallelism import parallel_settings
+from sm_train.settings.reporters import reporters
 
 TRAINING_LOG = "training_log.jsonl"
 

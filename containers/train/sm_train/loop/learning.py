@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sm_train.data.cache import map_processes
-from sm_train.data.channels import SPLITS, check_share, set_aside
+from sm_train.data.channels import check_share, set_aside
+from sm_train.data.rows import SPLITS
 from sm_train.errors import UserError
 from sm_train.job import Job
-from sm_train.loop.callbacks import print_line
+from sm_train.log import print_line
 from sm_train.modelling.preview import print_preview
 from sm_train.modelling.sequences import check_row_tools, row_tokens, setting
 

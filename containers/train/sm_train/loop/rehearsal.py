@@ -12,7 +12,7 @@ from typing import Any
 
 from sm_train.errors import StoppedBySignalError, UserError, shorten
 from sm_train.job import Job
-from sm_train.loop.callbacks import print_line
+from sm_train.log import print_line
 from sm_train.loop.memory import is_out_of_memory
 from sm_train.modelling.lora import is_quantised
 from sm_train.results.export import artefact_type

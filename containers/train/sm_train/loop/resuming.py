@@ -17,7 +17,7 @@ from typing import Any
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback
 
 from sm_train.errors import UserError
-from sm_train.loop.callbacks import print_line
+from sm_train.log import print_line
 from sm_train.loop.checkpoints import seal, step_of, whole_steps
 from sm_train.loop.fingerprint import carry
 from sm_train.loop.online import keep_answers, restore_answers

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from sm_train.data.formats import check_prompts, prompt_columns, prompt_row, reads_prompt
 from sm_train.errors import UserError
-from sm_train.methods import Method
 from sm_train.modelling.sequences import prompt_tokens
+from sm_train.settings.method import Method
 
 if TYPE_CHECKING:
-    from sm_train.config import Config
     from sm_train.contract import Paths
     from sm_train.job import Job
+    from sm_train.settings.settings import Config
 
 TEACHER = "teacher_model_name_or_path"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sm_train.data.formats import prompt_columns, prompt_row, reads_prompt
-from sm_train.methods import Method
 from sm_train.methods.rewards import RewardArguments, check_answers, check_files, check_rewards
 from sm_train.modelling.sequences import prompt_tokens
+from sm_train.settings.method import Method
 
 if TYPE_CHECKING:
     from sm_train.job import Job

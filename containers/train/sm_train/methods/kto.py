@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from sm_train.data.formats import answered, check_one_format, companions, preference_row
 from sm_train.data.messages import conversation
 from sm_train.data.public_formats import stated_answer, with_system
-from sm_train.methods import Method
 from sm_train.modelling.sequences import preference_tokens
+from sm_train.settings.method import Method
 
 if TYPE_CHECKING:
-    from sm_train.config import Config
     from sm_train.job import Job
+    from sm_train.settings.settings import Config
 
 _MARKS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 

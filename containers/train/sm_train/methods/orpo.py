@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sm_train.data.formats import check_one_format, preference_columns, preference_row
-from sm_train.methods import Method
 from sm_train.modelling.sequences import preference_tokens
+from sm_train.settings.method import Method
 
 if TYPE_CHECKING:
     from sm_train.job import Job

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from sm_train.contract import SPLIT_CHANNELS
 from sm_train.data.cells import nested
-from sm_train.methods import Method
 from sm_train.modelling.sequences import Tokens
+from sm_train.settings.method import Method
 
 if TYPE_CHECKING:
-    from sm_train.config import Config
     from sm_train.job import Job
+    from sm_train.settings.settings import Config
 
 
 COLUMNS: dict[str, str | None] = {

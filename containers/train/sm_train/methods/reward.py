@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from sm_train.data.formats import check_one_format, preference_columns, preference_row
 from sm_train.errors import UserError
-from sm_train.methods import Method
 from sm_train.modelling.sequences import reward_tokens
 from sm_train.results.asking import tell
+from sm_train.settings.method import Method
 
 if TYPE_CHECKING:
-    from sm_train.config import Config
-    from sm_train.data.channels import Data
+    from sm_train.data.rows import Data
     from sm_train.job import Job
+    from sm_train.settings.settings import Config
 
 MARGIN = "margin"
 SPLITS = ("train", "validation", "test")

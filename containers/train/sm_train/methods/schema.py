@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import enum
-import importlib
 import json
 import sys
 import types
@@ -21,9 +20,9 @@ from typing import Any
 from sm_train.contract import RESERVED_PREFIXES, SPLIT_CHANNELS
 from sm_train.methods import METHODS, load_method
 from sm_train.results.metrics import METRIC_DEFINITIONS
+from sm_train.settings.method import load_training_config
 from sm_train.settings.packages import missing_in_images
-
-FOLDER = Path(__file__).parents[1] / "schemas"
+from sm_train.settings.schema_files import FOLDER
 
 _JSON_TYPES = {
     bool: "boolean",
@@ -60,17 +59,10 @@ _BOUNDS: dict[str, dict[str, float]] = {
 }
 
 
-def load_schema(method: str) -> dict[str, Any]:
-    """The schema that was generated for a method."""
-    schema: dict[str, Any] = json.loads((FOLDER / f"{method}.json").read_text(encoding="utf-8"))
-    return schema
-
-
 def build_schema(name: str) -> dict[str, Any]:
     """The schema of a method, from its classes. Imports transformers and TRL."""
-    from sm_train.config import IGNORED
-    from sm_train.settings.arguments import JobArguments, ModelArguments
-    from sm_train.settings.trl_script import DatasetArguments
+    from sm_train.settings.arguments import DatasetArguments, JobArguments, ModelArguments
+    from sm_train.settings.keys import IGNORED
 
     method = load_method(name)
     library = load_training_config(method.training_config)
@@ -101,13 +93,6 @@ def _switches(properties: dict[str, Any]) -> dict[str, Any]:
         for key, schema in properties.items()
         if schema.get("default") is True and "boolean" in schema.get("type", ())
     }
-
-
-def load_training_config(path: str) -> type[Any]:
-    """The class named as "module:Class"."""
-    module, _, name = path.partition(":")
-    cls: type[Any] = getattr(importlib.import_module(module), name)
-    return cls
 
 
 def _class_properties(cls: type[Any]) -> dict[str, Any]:

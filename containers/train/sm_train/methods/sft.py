@@ -16,13 +16,13 @@ from sm_train.data.formats import (
 from sm_train.data.messages import looks_like_messages, marked_conversation
 from sm_train.data.public_formats import with_system
 from sm_train.errors import UserError
-from sm_train.methods import Method
 from sm_train.modelling.sequences import sft_tokens
+from sm_train.settings.method import Method
 
 if TYPE_CHECKING:
-    from sm_train.config import Config
-    from sm_train.data.channels import Data
+    from sm_train.data.rows import Data
     from sm_train.job import Job
+    from sm_train.settings.settings import Config
 
 
 _NUMBERS = ("input_ids", "completion_mask", "assistant_masks", "labels")
@@ -176,7 +176,7 @@ def _warn_of_dense_mask(job: Job, arguments: Any) -> None:
     """Asked for, so it is done; a mask over the whole sequence makes it slow."""
     if not job.is_main:
         return
-    from sm_train.loop.callbacks import print_line
+    from sm_train.log import print_line
 
     name = "packing" if arguments.packing else "padding_free"
     length = arguments.max_length or "all"

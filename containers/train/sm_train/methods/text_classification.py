@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sm_train.data.cells import text_of
 from sm_train.errors import UserError
-from sm_train.methods import Method
 from sm_train.modelling.sequences import Tokens
+from sm_train.settings.method import Method
 
 if TYPE_CHECKING:
-    from sm_train.config import Config
-    from sm_train.data.channels import Data
+    from sm_train.data.rows import Data
     from sm_train.job import Job
+    from sm_train.settings.settings import Config
 
 
 _WHOLE_FLOAT = re.compile(r"-?\d+\.0+")

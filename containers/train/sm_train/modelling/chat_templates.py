@@ -7,14 +7,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sm_train.contract import Paths, read_text
+from sm_train.contract import Paths, channel_file, read_text
 from sm_train.data.formats import is_conversational
 from sm_train.errors import UserError, shorten
 from sm_train.modelling.end_of_turn import base_stops, settle_end_of_turn
 
 if TYPE_CHECKING:
-    from sm_train.config import Config
     from sm_train.job import Job
+    from sm_train.settings.settings import Config
 
 _CHECKED_ROWS = 100
 _SUFFIXES = (".jinja", ".j2")
@@ -61,23 +61,6 @@ def named_templates() -> dict[str, Path]:
     folders = package.submodule_search_locations if package else None
     files = Path(next(iter(folders or ()), "")).glob("chat_templates/*.jinja")
     return {path.stem: path for path in files if not path.stem.endswith("_training")}
-
-
-def channel_file(paths: Paths, name: str, field: str) -> Path:
-    """A file by its path, or by its name in one of the channels. Raises UserError."""
-    if Path(name).is_absolute() and Path(name).is_file():
-        return Path(name)
-    found = sorted(p for p in paths.channels.glob(f"*/**/{Path(name).name}") if p.is_file())
-    found = [p for p in found if p.as_posix().endswith(f"/{name.removeprefix('./')}")]
-    if len(found) == 1:
-        return found[0]
-    where = [str(p.relative_to(paths.channels)) for p in found]
-    raise UserError(
-        f"is in several channels: {where}" if found else "is in none of the channels",
-        field=field,
-        value=name,
-        fix="name it as CHANNEL/FILE" if found else "upload it, for example to the channel config",
-    )
 
 
 def settle_chat_template(job: Job, tokenizer: Any) -> None:
@@ -202,7 +185,7 @@ def _try(job: Job, tokenizer: Any) -> None:
                     fix="change the messages to what the template takes, or set another template",
                 ) from error
     if hidden and job.is_main and not job.config.training.get("assistant_only_loss"):
-        from sm_train.loop.callbacks import print_line
+        from sm_train.log import print_line
 
         print_line(
             f"warning: the chat template leaves out the thought before the answer in {hidden} of "

@@ -8,7 +8,7 @@ from typing import Any
 from sm_train.data.cache import map_processes
 from sm_train.errors import UserError
 from sm_train.job import Job
-from sm_train.methods.embedding import LOSSES, EmbeddingArguments, kind
+from sm_train.modelling.embedding_losses import LOSSES, EmbeddingArguments, kind
 from sm_train.modelling.model import loaded, seed_weights, weight_type
 
 _COSINE = {"similarity_fn_names": ["cosine"], "write_csv": False}

@@ -297,7 +297,7 @@ def show_bias(model: Any) -> None:
 def _say(job: Job, mark: str, *, known: bool, stops: bool) -> None:
     if not job.is_main or (known and stops):
         return
-    from sm_train.loop.callbacks import print_line
+    from sm_train.log import print_line
 
     how = "a token of the base model" if known else "a new token, which is added to the base model"
     print_line(f"end of turn: {mark}, {how}; generation_config.json will stop at it")

@@ -62,7 +62,7 @@ def settle_generation_prompt(job: Job, tokenizer: Any) -> None:
     if opening is None or opening.made.strip() == opening.trained.strip():
         return
     tokenizer.chat_template = with_opening(template, opening)
-    from sm_train.loop.callbacks import print_line
+    from sm_train.log import print_line
 
     print_line(
         f"chat template: answers begin after {opening.trained!r}, as in the rows of training, "

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sm_train.config import Config
 from sm_train.contract import Paths
 from sm_train.errors import StoppedBySignalError, UserError, shorten
 from sm_train.job import Job
@@ -18,6 +17,7 @@ from sm_train.modelling.end_of_turn import taught_by_lora, teach
 from sm_train.modelling.generation_prompt import as_made, learns_answers
 from sm_train.modelling.lora import check_lora_targets, check_mergeable, is_quantised, lora_targets
 from sm_train.settings.arguments import ModelArguments
+from sm_train.settings.settings import Config
 
 _SEED = 42  # transformers' own default
 _ENCODERS = (
@@ -384,7 +384,7 @@ def settle_generation_config(job: Job, model: Any) -> None:
             fix="correct the base model's file",
         ) from error
     if job.is_main:
-        from sm_train.loop.callbacks import print_line
+        from sm_train.log import print_line
 
         print_line("generation_config.json: do_sample is set to true, which its settings ask for")
 

@@ -1,31 +1,23 @@
-"""A few rows as the model sees them: special tokens, the template, and what is learnt, marked.
-
-`python -m sm_train.modelling.preview` reads an ordinary base directory (SAGEMAKER_BASE_DIR), prints the
-preview of its job and ends. Nothing is trained and no model is loaded.
-"""
+"""A few rows as the model sees them: special tokens, the template, and what is learnt, marked."""
 
 from __future__ import annotations
 
-import argparse
-import sys
-import time
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
-from sm_train.data.channels import Data
-from sm_train.errors import UserError
+from sm_train.data.rows import Data
 from sm_train.job import Job
 from sm_train.modelling.sequences import Tokens, row_tokens
 
 OPEN, CLOSE = "⟦", "⟧"
 LEGEND = f"what the model sees; what it learns stands between {OPEN} and {CLOSE}"
-_ROWS = 3
+ROWS = 3
 _SHOWN = 300  # characters of a stretch; of a longer one its beginning and its end
 _STRETCHES = 24  # learnt and other stretches of one sequence
 
 
-def preview(config: Any, tokenizer: Any, data: Data, rows: int = _ROWS) -> Iterator[str]:
+def preview(config: Any, tokenizer: Any, data: Data, rows: int = ROWS) -> Iterator[str]:
     """Lines that show the first rows of each channel. `config` is the job's Config."""
     yield LEGEND
     for split in ("train", "validation", "test"):
@@ -78,39 +70,10 @@ def _shortened(text: str) -> str:
 
 def print_preview(job: Job, tokenizer: Any) -> None:
     """The first rows of the train channel into the job's log."""
-    from sm_train.loop.callbacks import print_line
+    from sm_train.log import print_line
 
     if not job.is_main:
         return
     shown = Data(job.data.train, None, None)
     for line in preview(job.config, tokenizer, shown):
         print_line(line)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Print the preview of the job under SAGEMAKER_BASE_DIR; 1 when it would be refused."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sm_train.modelling.preview", description=__doc__
-    )
-    parser.add_argument("--rows", type=int, default=_ROWS, help="rows of each channel")
-    rows = parser.parse_args(arguments).rows
-    from sm_train.contract import Paths
-    from sm_train.entry import checked_job
-    from sm_train.platform.stopping import StopRequest
-
-    try:
-        job = checked_job(Paths.from_environment(), StopRequest(), time.time())
-        from sm_train.loop.banner import quiet_libraries
-        from sm_train.modelling.model import load_tokenizer
-
-        quiet_libraries()
-        for line in preview(job.config, load_tokenizer(job), job.data, rows):
-            sys.stdout.write(line + "\n")
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

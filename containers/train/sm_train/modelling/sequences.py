@@ -14,7 +14,7 @@ from sm_train.modelling.chat_templates import conversations
 from sm_train.modelling.tool_templates import check_tools_shown
 
 if TYPE_CHECKING:
-    from sm_train.config import Config
+    from sm_train.settings.settings import Config
 
 _SPLITTING = ("bfd_split", "wrapped")  # packing strategies that cut long rows in pieces
 
@@ -57,7 +57,7 @@ def check_row_tools(row: dict[str, Any], tokenizer: Any) -> None:
 
 def setting(config: Config, name: str) -> Any:
     """A field of the training config: as given, else the library's default."""
-    from sm_train.methods.schema import load_schema
+    from sm_train.settings.schema_files import load_schema
 
     if name in config.training:
         return config.training[name]

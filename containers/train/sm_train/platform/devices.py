@@ -9,10 +9,10 @@ import re
 from importlib.metadata import version
 from pathlib import Path
 
-from sm_train.config import Config
 from sm_train.contract import Cluster
 from sm_train.errors import UserError
 from sm_train.platform import compat
+from sm_train.settings.settings import Config
 
 # Families of the EC2 instance types with NVIDIA GPUs, and the SDK's local mode with them.
 _GPU_TYPE = re.compile(r"(ml\.)?(p|g|gr)\d.*|local_gpu")

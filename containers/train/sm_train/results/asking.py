@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sm_train.config import Config
 from sm_train.contract import Paths
 from sm_train.data.readers import channel_files
+from sm_train.settings.settings import Config
 
 
 def tell(

@@ -12,7 +12,7 @@ from typing import Any
 
 from sm_train.errors import UserError
 from sm_train.job import Job
-from sm_train.loop.callbacks import print_line
+from sm_train.log import print_line
 from sm_train.loop.checkpoints import WEIGHT_TYPES, stored_type
 from sm_train.modelling.generation_prompt import settle_generation_prompt
 from sm_train.modelling.lora import is_quantised, tied_names

@@ -34,7 +34,7 @@ def merge(model: Any, tokenizer: Any, dtype: Any, export: str, keep: Keep | None
     Raises UserError where the merged model would answer otherwise, or a weight becomes too large
     for its type.
     """
-    from sm_train.loop.callbacks import print_line
+    from sm_train.log import print_line
 
     model.eval()
     difference = check_merge(model, tokenizer, export)

@@ -106,7 +106,7 @@ def _run(plan: Path) -> None:
 
 def main() -> None:
     """Merge as the plan says whose file is the only argument."""
-    from sm_train.loop.banner import quiet_libraries
+    from sm_train.log import quiet_libraries
 
     quiet_libraries()
     plan = Plan(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sm_train.errors import UserError
 from sm_train.results.metrics import finite_or_none
 
 if TYPE_CHECKING:
-    from sm_train.config import Config
+    pass
 
 CURVES = "training_curves.json"
 PICTURE = "training_curves.png"
@@ -20,32 +18,8 @@ _COLUMNS = 2
 _MOST_PANELS = 12
 _NOT_CURVES = ("epoch", "step", "total_flos")
 _NOT_CURVES_ENDS = ("runtime", "per_second", "num_tokens")
-_PACKAGES = {"wandb": "wandb", "mlflow": "mlflow", "comet_ml": "comet_ml", "swanlab": "swanlab"}
 
 Points = list[tuple[int, float]]
-
-
-def reporters(given: Any) -> list[str]:
-    """`report_to` as a list: TensorBoard is always among them, unless the user wants none."""
-    names = [given] if isinstance(given, str) else list(given or [])
-    if names == ["none"]:
-        return []
-    return list(dict.fromkeys([*(name for name in names if name != "none"), "tensorboard"]))
-
-
-def check_reporters(config: Config) -> None:
-    """Refuse a tracker whose package is not installed, before anything slow is done."""
-    given = config.training.get("report_to")
-    for name in reporters(given):
-        package = _PACKAGES.get(name)
-        if package and importlib.util.find_spec(package) is None:
-            raise UserError(
-                f"needs the package {package}, which is not installed",
-                field="report_to",
-                value=given,
-                fix=f"install {package} in an image of your own that is made from this one, "
-                "or remove it",
-            )
 
 
 def curves(history: Sequence[dict[str, Any]]) -> dict[str, Points]:

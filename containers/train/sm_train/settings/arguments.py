@@ -148,3 +148,38 @@ LORA_KEYS = (
     "use_rslora",
     "use_dora",
 )
+
+
+@dataclass(frozen=True)
+class DatasetArguments:
+    """TRL's ScriptArguments and DatasetMixtureConfig, for a job without a `train` channel."""
+
+    dataset_name: str | None = field(
+        default=None,
+        metadata={"help": "Data set to load where the job has no train channel: Hub id or path."},
+    )
+    dataset_config: str | None = field(
+        default=None, metadata={"help": "Configuration of dataset_name, if it has several."}
+    )
+    dataset_train_split: str = field(
+        default="train", metadata={"help": "Split of dataset_name to train on."}
+    )
+    dataset_test_split: str = field(
+        default="test",
+        metadata={"help": "Split of dataset_name to evaluate on while training, where it has it."},
+    )
+    datasets: list[dict[str, Any]] | None = field(
+        default=None,
+        metadata={
+            "help": "Data sets to mix where the job has no train channel: path, name, data_dir, "
+            "data_files, split, columns and fraction of each, as in TRL's YAML."
+        },
+    )
+    test_split_size: float | None = field(
+        default=None, metadata={"help": "Share or number of rows of `datasets` to evaluate on."}
+    )
+
+    @property
+    def named(self) -> bool:
+        """Whether there is anything to load."""
+        return bool(self.dataset_name or self.datasets)

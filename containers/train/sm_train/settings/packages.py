@@ -13,7 +13,7 @@ from sm_train.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sm_train.config import Config
+    from sm_train.settings.settings import Config
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from sm_train.errors import UserError
 from sm_train.settings import packages
 
 if TYPE_CHECKING:
-    from sm_train.config import Config
+    from sm_train.settings.settings import Config
 
 _ZERO_STAGES = {"zero2": 2, "zero3": 3}
 _OWN_KEYS = ("fsdp", "deepspeed")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,42 +16,6 @@ from sm_train.contract import read_text
 from sm_train.errors import UserError
 from sm_train.settings.decoding import unquote
 from sm_train.settings.parallelism import zero_config
-
-
-@dataclass(frozen=True)
-class DatasetArguments:
-    """TRL's ScriptArguments and DatasetMixtureConfig, for a job without a `train` channel."""
-
-    dataset_name: str | None = field(
-        default=None,
-        metadata={"help": "Data set to load where the job has no train channel: Hub id or path."},
-    )
-    dataset_config: str | None = field(
-        default=None, metadata={"help": "Configuration of dataset_name, if it has several."}
-    )
-    dataset_train_split: str = field(
-        default="train", metadata={"help": "Split of dataset_name to train on."}
-    )
-    dataset_test_split: str = field(
-        default="test",
-        metadata={"help": "Split of dataset_name to evaluate on while training, where it has it."},
-    )
-    datasets: list[dict[str, Any]] | None = field(
-        default=None,
-        metadata={
-            "help": "Data sets to mix where the job has no train channel: path, name, data_dir, "
-            "data_files, split, columns and fraction of each, as in TRL's YAML."
-        },
-    )
-    test_split_size: float | None = field(
-        default=None, metadata={"help": "Share or number of rows of `datasets` to evaluate on."}
-    )
-
-    @property
-    def named(self) -> bool:
-        """Whether there is anything to load."""
-        return bool(self.dataset_name or self.datasets)
-
 
 # Keys of TRL's scripts and of `accelerate launch` that have no say here, and why.
 _RANKS = "hosts and ranks come from resourceconfig.json, processes from num_processes"
