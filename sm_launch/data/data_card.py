@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sm_launch.evaluation.report.stacks import Stack, share_chart
 from sm_launch.report.charts import bar_chart
 from sm_launch.report.html import Markup, el, figure, join, page, section, table
+from sm_launch.report.stacks import Stack, share_chart
 
 LABELS_SHOWN = 25
 SHA_SHOWN = 16

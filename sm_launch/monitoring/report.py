@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sm_launch.evaluation.report.pairs import pair_chart
 from sm_launch.monitoring.drift import Drift
 from sm_launch.monitoring.endpoint_metrics import Metric
 from sm_launch.monitoring.series import Points, VariantSeries
 from sm_launch.report import charts
 from sm_launch.report.html import Markup, el, figure, page, section, table
+from sm_launch.report.pairs import pair_chart
 
 # Which metrics share a chart: its title, then the keys of its lines.
 _CHARTS = (

@@ -33,7 +33,6 @@ from sm_train.loop.checkpoints import (
     discard_unsealed_rows,
     needed_bytes,
     remove_partial,
-    stored_weights,
 )
 from sm_train.loop.fingerprint import settle
 from sm_train.loop.memory import (
@@ -46,6 +45,7 @@ from sm_train.loop.memory import (
     start_again,
 )
 from sm_train.modelling.model import resolve_base_model
+from sm_train.modelling.stored_weights import stored_weights
 from sm_train.platform.devices import check_devices, check_torch_sees_gpus, gpu_count
 from sm_train.platform.failure import give_back, reserve, write_failure
 from sm_train.platform.stopping import StopRequest, leave

@@ -22,10 +22,9 @@ from sm_train.loop.checkpoints import (
     read_seals,
     remove_partial,
     seal,
-    stored_type,
-    stored_weights,
     whole_steps,
 )
+from sm_train.modelling.stored_weights import stored_type, stored_weights
 
 FILES = ("model.safetensors", "optimizer.pt", "trainer_state.json", "complete-0.json")
 DAMAGES = ("flip", "cut", "other JSON")

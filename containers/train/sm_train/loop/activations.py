@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sm_train.job import Job
-from sm_train.loop.checkpoints import stored_weights
+from sm_train.modelling.stored_weights import stored_weights
 
 _MARGIN = 0.7  # of the GPU's memory: the rest is for what nobody counts, and for its fragments
 _TRAINED_BYTES = 16  # a trained parameter in float32, its gradient and Adam's two moments

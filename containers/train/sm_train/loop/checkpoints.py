@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
@@ -15,16 +14,14 @@ from typing import Any
 
 from sm_train.contract import Paths
 from sm_train.errors import UserError
+from sm_train.modelling.stored_weights import whole_safetensors
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 _STATE = "trainer_state.json"  # the trainer writes it last
 _SEAL = "complete-{}.json"  # we write it after the trainer: every file with size and checksum
 _SUM = "checksum"  # of the seal itself
 _OPTIMIZERS = ("optimizer.pt", "optimizer.bin")
-_HEADER_BYTES = 8
 _ADAPTER_SHARE = 0.02
-WEIGHT_TYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-"""safetensors' names of the types that a model can be trained and saved in, and torch's."""
 
 
 def step_of(checkpoint: Path) -> int:
@@ -177,22 +174,7 @@ def _looks_complete(checkpoint: Path) -> bool:
     if not sharded and not (whole and optimizer):
         return False
     # torch.save writes zip archives, whose directory comes last; training_args.bin is one too.
-    return all(map(_whole_safetensors, weights)) and all(map(zipfile.is_zipfile, archives))
-
-
-def _whole_safetensors(path: Path) -> bool:
-    """The header tells where the last tensor ends (safetensors format, "Format" section)."""
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(_HEADER_BYTES), "little")
-            size = path.stat().st_size
-            if length > size:
-                return False
-            header = json.loads(file.read(length))
-    except (OSError, ValueError, MemoryError):
-        return False
-    ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
-    return size == _HEADER_BYTES + length + max(ends, default=0)
+    return all(map(whole_safetensors, weights)) and all(map(zipfile.is_zipfile, archives))
 
 
 def remove_partial(folder: Path) -> list[str]:
@@ -235,41 +217,6 @@ def discard_unsealed_rows(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file() and not _is_seal(path) and str(path.relative_to(folder)) not in sealed:
             path.unlink()
-
-
-def stored_weights(source: str) -> tuple[int, int]:
-    """Parameters of a local model and the bytes they take; zeros for a Hub id, not known yet."""
-    folder = Path(source)
-    files = [*folder.glob("*.safetensors")] if folder.is_dir() else []
-    parameters = size = 0
-    for path in files:
-        if not _whole_safetensors(path):
-            raise UserError(
-                "is cut short, or is not a safetensors file",
-                field="model_name_or_path",
-                value=str(path),
-                fix="copy the base model's files again (a Git LFS pointer is not the file)",
-            )
-        parameters += sum(math.prod(tensor["shape"]) for tensor in _tensors(path))
-        size += path.stat().st_size
-    return parameters, size
-
-
-def stored_type(source: str) -> str | None:
-    """The type that most weights of a local model have, by torch's name; None where not known."""
-    folder, counts = Path(source), dict.fromkeys(WEIGHT_TYPES, 0)
-    for path in [*folder.glob("*.safetensors")] if folder.is_dir() else []:
-        for tensor in _tensors(path):
-            counts[tensor["dtype"]] = counts.get(tensor["dtype"], 0) + math.prod(tensor["shape"])
-    return WEIGHT_TYPES.get(max(counts, key=counts.__getitem__)) if any(counts.values()) else None
-
-
-def _tensors(path: Path) -> list[dict[str, Any]]:
-    """What the header of a safetensors file says of its tensors."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(_HEADER_BYTES), "little")
-        header = json.loads(file.read(length))
-    return [value for name, value in header.items() if name != "__metadata__"]
 
 
 def needed_bytes(

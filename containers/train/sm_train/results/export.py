@@ -13,9 +13,9 @@ from typing import Any
 from sm_train.errors import UserError
 from sm_train.job import Job
 from sm_train.log import print_line
-from sm_train.loop.checkpoints import WEIGHT_TYPES, stored_type
 from sm_train.modelling.generation_prompt import settle_generation_prompt
 from sm_train.modelling.lora import is_quantised, tied_names
+from sm_train.modelling.stored_weights import WEIGHT_TYPES, stored_type
 from sm_train.results.asking import identity_of_test
 from sm_train.results.merging import cast, merge, narrowed
 from sm_train.results.metrics import finite_or_none
