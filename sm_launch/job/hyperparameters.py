@@ -1,6 +1,7 @@
 """Check hyperparameters on the laptop, without torch, against the schemas that sm_train generates.
 
-The container checks the same again. Here a typo costs milliseconds instead of an instance's start.
+They lie in the training container's folder; the launcher's wheel brings a copy. The container
+checks the same again. Here a typo costs milliseconds instead of an instance's start.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from difflib import get_close_matches
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from sm_launch.errors import UserInputError
@@ -22,25 +23,19 @@ _OUR_IMAGE = re.compile(r"(^|/)sm-train(?!:process)([:@]|$)")
 
 def methods() -> list[str]:
     """The training methods that have a schema."""
-    names = (entry.name for entry in files("sm_launch.schemas").iterdir())
-    return sorted(
-        name.removesuffix(".json")
-        for name in names
-        if name.endswith(".json") and name not in _NO_METHODS
-    )
+    files = _schema_folder().glob("*.json")
+    return sorted(file.stem for file in files if file.name not in _NO_METHODS)
 
 
 def metric_definitions() -> list[dict[str, str]]:
     """The `Name`/`Regex` pairs that match what the training container prints."""
-    text = (files("sm_launch.schemas") / "metric_definitions.json").read_text(encoding="utf-8")
-    definitions: list[dict[str, str]] = json.loads(text)
+    definitions: list[dict[str, str]] = _generated("metric_definitions.json")
     return definitions
 
 
 def split_channels() -> dict[str, list[str]]:
     """The names under which the training container takes a channel for each split's data."""
-    text = (files("sm_launch.schemas") / "channels.json").read_text(encoding="utf-8")
-    splits: dict[str, list[str]] = json.loads(text)["splits"]
+    splits: dict[str, list[str]] = _generated("channels.json")["splits"]
     return splits
 
 
@@ -70,8 +65,7 @@ def check_image_has(image: str, values: dict[str, HyperparameterValue]) -> None:
     """
     if not _OUR_IMAGE.search(image):
         return
-    text = (files("sm_launch.schemas") / "packages.json").read_text(encoding="utf-8")
-    for need in json.loads(text):
+    for need in _generated("packages.json"):
         value = values.get(need["key"])
         shown = value if isinstance(value, str) else json.dumps(value)
         off = value is None or value is False
@@ -101,9 +95,20 @@ def _schema(method: str) -> dict[str, Any]:
             value=method,
             fix=f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(known)}",
         )
-    text = (files("sm_launch.schemas") / f"{method}.json").read_text(encoding="utf-8")
-    schema: dict[str, Any] = json.loads(text)
+    schema: dict[str, Any] = _generated(f"{method}.json")
     return schema
+
+
+def _schema_folder() -> Path:
+    """As the wheel holds it, or in the checkout that the launcher runs from."""
+    copy = Path(__file__).parents[1] / "schemas"
+    return (
+        copy if copy.is_dir() else Path(__file__).parents[2] / "containers/train/sm_train/schemas"
+    )
+
+
+def _generated(name: str) -> Any:
+    return json.loads((_schema_folder() / name).read_text(encoding="utf-8"))
 
 
 def _limit_problems(values: dict[str, HyperparameterValue]) -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sm_launch import __version__, evaluation
+from sm_launch import evaluation
 from sm_launch.aws.clients import raw_data_clients
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation.job import artefacts
@@ -25,6 +25,7 @@ from sm_launch.job.hub_models import SCHEME
 from sm_launch.progress import progress
 from sm_launch.sessions.protocol import Session
 from sm_launch.target.context import JobContext
+from sm_launch.version import launcher_version
 
 
 @dataclass(frozen=True)
@@ -288,7 +289,7 @@ class _Job:
             model=base or self._config.training.model or "",
             data=_held_out(self._config, self._request.data),
             command=self._request.command,
-            versions={"sm-launch": __version__, "python": platform.python_version()},
+            versions={"sm-launch": launcher_version(), "python": platform.python_version()},
         )
 
     def write(

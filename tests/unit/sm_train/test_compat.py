@@ -73,7 +73,7 @@ def test_the_process_goes_on_with_the_same_arguments(name: str, tmp_path: Path) 
     (tmp_path / "version").write_text(DRIVER.format("535.183.01"))
     script = tmp_path / "start.py"
     script.write_text(
-        f"import os, sys, pathlib\nfrom {name} import compat\n"
+        f"import os, sys, pathlib\nfrom {name}.platform import compat\n"
         f"compat.FOLDER = pathlib.Path({str(tmp_path)!r})\n"
         "compat._DRIVER = compat.FOLDER / 'version'\ncompat.start_compatibly()\n"
         "print(sys.argv[1:], os.environ['LD_LIBRARY_PATH'])\n"

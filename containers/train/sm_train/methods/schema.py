@@ -1,8 +1,7 @@
 """JSON schemas of every method's hyperparameters, generated from the classes that hold them.
 
-`python -m sm_train.methods.schema --write` regenerates them here and, in a checkout, in the
-launcher, which checks a job with them in milliseconds and without torch. `--check` fails when they
-are out of date.
+`python -m sm_train.methods.schema --write` regenerates them; `--check` fails when they are out of
+date. The launcher checks a job with the same files, in milliseconds and without torch.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import json
 import sys
 import types
 import typing
-from pathlib import Path
 from typing import Any
 
 from sm_train.contract import RESERVED_PREFIXES, SPLIT_CHANNELS
@@ -172,13 +170,17 @@ def rendered() -> dict[str, str]:
 
 
 def _dump(value: Any) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    """JSON with a line for each hyperparameter, so that a change of one is a change of one line."""
+    return _lines(value, depth=2) + "\n"
 
 
-def folders() -> list[Path]:
-    """Where the files belong: this package and, in a checkout, the launcher."""
-    launcher = Path(__file__).parents[4] / "sm_launch"
-    return [FOLDER, launcher / "schemas"] if launcher.is_dir() else [FOLDER]
+def _lines(value: Any, depth: int) -> str:
+    if not depth or not isinstance(value, dict | list) or not value:
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        return "[\n" + ",\n".join(_lines(item, depth - 1) for item in value) + "\n]"
+    items = (f"{json.dumps(key)}: {_lines(item, depth - 1)}" for key, item in value.items())
+    return "{\n" + ",\n".join(items) + "\n}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -189,15 +191,13 @@ def main(arguments: list[str] | None = None) -> int:
     choice.add_argument("--check", action="store_true", help="fail when they are out of date")
     chosen = parser.parse_args(arguments)
     stale = []
-    for folder in folders():
-        folder.mkdir(exist_ok=True)
-        for name, text in rendered().items():
-            path = folder / name
-            if path.is_file() and path.read_text(encoding="utf-8") == text:
-                continue
-            stale.append(path)
-            if chosen.write:
-                path.write_text(text, encoding="utf-8")
+    for name, text in rendered().items():
+        path = FOLDER / name
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        stale.append(path)
+        if chosen.write:
+            path.write_text(text, encoding="utf-8")
     for path in stale:
         sys.stdout.write(f"{'wrote' if chosen.write else 'out of date:'} {path}\n")
     return 1 if stale and chosen.check else 0
