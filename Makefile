@@ -41,7 +41,7 @@ test-fast: setup-dev ## Only what needs no model, process or Docker (under a min
 	$(PYTEST) -m 'not slow and not docker and not gpu' $(PYTEST_ARGS)
 
 test-vllm: .venv-vllm/.installed ## The engine of vLLM for real, by its CPU build in .venv-vllm (2.7 GB, minutes)
-	HF_HUB_OFFLINE=1 .venv-vllm/bin/python -m pytest tests/unit/sm_serve/test_vllm.py \
+	HF_HUB_OFFLINE=1 .venv-vllm/bin/python -m pytest tests/unit/sm_serve/engines/test_vllm.py \
 		tests/process/serving/test_vllm_engine.py $(PYTEST_ARGS)
 
 test-gpu-build: setup-dev ## Build both GPU images on plain Debian and run in them what needs no GPU

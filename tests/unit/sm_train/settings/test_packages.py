@@ -14,7 +14,7 @@ from sm_train.config import parse_config
 from sm_train.errors import UserError
 from sm_train.settings import packages
 
-LOCKS = Path(__file__).resolve().parents[3] / "containers" / "train" / "locks"
+LOCKS = Path(__file__).resolve().parents[4] / "containers" / "train" / "locks"
 SAMPLING = {"method": "grpo"}
 CASES = [
     ({**SAMPLING, "use_vllm": "true"}, "use_vllm", "vllm"),

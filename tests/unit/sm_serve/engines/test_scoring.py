@@ -9,7 +9,7 @@ import pytest
 
 from sm_serve.errors import EngineError, NotReady
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "process" / "serving"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "process" / "serving"))
 
 pytestmark = pytest.mark.slow
 

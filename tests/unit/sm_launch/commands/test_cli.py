@@ -161,7 +161,7 @@ def test_colour_only_on_a_terminal_and_never_with_no_color() -> None:
 
 
 def test_every_command_stands_in_the_documentation() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
+    page = (Path(__file__).parents[4] / "docs" / "cli.md").read_text()
     absent = [" ".join(path) for path, _ in leaves(cli.cli) if f"`{' '.join(path)}`" not in page]
     assert absent == []
 
