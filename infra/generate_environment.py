@@ -33,7 +33,7 @@ SERVING = (
         "the container's CPUs",
         "threads of a model on CPU; a small one that is no faster with all of them gets one",
     ),
-    ("SAGEMAKER_SAFE_PORT_RANGE", "", "set by the platform, LOW-HIGH: ports for members' processes"),
+    ("SAGEMAKER_SAFE_PORT_RANGE", "", "set by the platform: ports for members' processes"),
     ("TMPDIR", "Python's own, or /dev/shm", "temporary files; all others may be read-only"),
     ("GOMP_SPINCOUNT", "10000", "OpenMP's own: how long its threads wait busily"),
 )
