@@ -270,7 +270,7 @@ def _best_validation(state: Any) -> dict[str, float]:
     }
 
 
-def finish(job: Job, trainer: Any, tokenizer: Any, test: Any) -> None:
+def train_and_export(job: Job, trainer: Any, tokenizer: Any, test: Any) -> None:
     """The end of every method: train, score on the test rows, write the model directory."""
     from sm_train.loop.rehearsal import rehearse_export
     from sm_train.results.export import export

@@ -22,7 +22,12 @@ def train(job: Job) -> None:
     """Prefer the chosen answers while learning them."""
     from trl.experimental.cpo import CPOTrainer
 
-    from sm_train.loop.fit import callbacks, finish, tokenised_preferences, training_arguments
+    from sm_train.loop.fit import (
+        callbacks,
+        tokenised_preferences,
+        train_and_export,
+        training_arguments,
+    )
     from sm_train.loop.learning import learnable
     from sm_train.modelling.model import load_model, load_tokenizer, peft_config
 
@@ -37,7 +42,9 @@ def train(job: Job) -> None:
         peft_config=peft_config(job),
         callbacks=callbacks(job),
     )
-    finish(job, trainer, tokenizer, tokenised_preferences(trainer, job.dataset("test"), tokenizer))
+    train_and_export(
+        job, trainer, tokenizer, tokenised_preferences(trainer, job.dataset("test"), tokenizer)
+    )
 
 
 METHOD = Method(

@@ -52,7 +52,7 @@ def train(job: Job) -> None:
     """Fine-tune the student towards the teacher, evaluate, write the model directory."""
     from trl import DistillationTrainer
 
-    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import check_prompts_shown
     from sm_train.modelling.model import load_model, load_tokenizer, peft_config
 
@@ -68,7 +68,7 @@ def train(job: Job) -> None:
         peft_config=peft_config(job),
         callbacks=callbacks(job),
     )
-    finish(job, trainer, tokenizer, job.dataset("test"))
+    train_and_export(job, trainer, tokenizer, job.dataset("test"))
 
 
 METHOD = Method(

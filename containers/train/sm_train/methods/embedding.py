@@ -108,7 +108,7 @@ def train(job: Job) -> None:
     from sentence_transformers import SentenceTransformerTrainer
 
     from sm_train.data.rows import SPLITS
-    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import counted_cuts
     from sm_train.modelling.embedding import cut_rows, evaluator, load_embedder, loss
     from sm_train.modelling.preview import print_preview
@@ -136,7 +136,7 @@ def train(job: Job) -> None:
         callbacks=callbacks(job),
     )
     trainer.remove_callback(trainer.model_card_callback_class)  # export writes a card
-    finish(job, trainer, model.tokenizer, job.dataset("test"))
+    train_and_export(job, trainer, model.tokenizer, job.dataset("test"))
 
 
 METHOD = Method(

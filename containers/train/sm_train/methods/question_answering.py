@@ -153,7 +153,7 @@ def train(job: Job) -> None:
     """Fine-tune, evaluate on the test channel, write the model directory."""
     from transformers import DataCollatorWithPadding
 
-    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.methods.spans import SpanTrainer, windows
     from sm_train.modelling.model import adapt, load_model, load_tokenizer
     from sm_train.modelling.preview import print_preview
@@ -184,7 +184,7 @@ def train(job: Job) -> None:
         max_answer_length=own.max_answer_length,
         may_be_none=some_unanswered,
     )
-    finish(job, trainer, tokenizer, sets["test"].dataset if sets["test"] else None)
+    train_and_export(job, trainer, tokenizer, sets["test"].dataset if sets["test"] else None)
 
 
 METHOD = Method(

@@ -54,7 +54,7 @@ def train(job: Job) -> None:
     """Train a one-number head on top of the base model."""
     from trl import RewardTrainer
 
-    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import learnable
     from sm_train.modelling.model import load_model, load_tokenizer, peft_config
 
@@ -73,7 +73,7 @@ def train(job: Job) -> None:
         peft_config=peft_config(job, "SEQ_CLS", ("score",)),
         callbacks=callbacks(job),
     )
-    finish(job, trainer, tokenizer, job.dataset("test"))
+    train_and_export(job, trainer, tokenizer, job.dataset("test"))
 
 
 METHOD = Method(

@@ -17,7 +17,7 @@ def train(job: Job) -> None:
     """Sample several answers to each prompt and learn from how they are rewarded."""
     from trl import RLOOTrainer
 
-    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import check_prompts_shown
     from sm_train.methods.rewards import reward_functions
     from sm_train.modelling.model import load_model, load_tokenizer, peft_config
@@ -34,7 +34,7 @@ def train(job: Job) -> None:
         peft_config=peft_config(job),
         callbacks=callbacks(job),
     )
-    finish(job, trainer, tokenizer, job.dataset("test"))
+    train_and_export(job, trainer, tokenizer, job.dataset("test"))
 
 
 METHOD = Method(

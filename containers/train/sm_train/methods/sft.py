@@ -122,7 +122,7 @@ def train(job: Job) -> None:
     from trl import SFTTrainer
 
     from sm_train.loop.callbacks import PerplexityCallback
-    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import learnable
     from sm_train.loop.sampling import LengthGroupedSampling
     from sm_train.modelling.model import load_model, load_tokenizer, peft_config
@@ -147,7 +147,7 @@ def train(job: Job) -> None:
         peft_config=peft_config(job),
         callbacks=[PerplexityCallback(), *callbacks(job)],
     )
-    finish(job, trainer, tokenizer, tokens["test"])
+    train_and_export(job, trainer, tokenizer, tokens["test"])
 
 
 def batching(job: Job, arguments: Any, model: Any) -> Any:

@@ -111,7 +111,7 @@ def train(job: Job) -> None:
     """Fine-tune, evaluate on the test channel, write the model directory."""
     from transformers import DataCollatorForTokenClassification
 
-    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import counted_cuts
     from sm_train.loop.sampling import LengthGroupedTrainer
     from sm_train.modelling.model import adapt, load_model, load_tokenizer
@@ -150,7 +150,7 @@ def train(job: Job) -> None:
         processing_class=tokenizer,
         callbacks=callbacks(job),
     )
-    finish(job, trainer, tokenizer, datasets["test"])
+    train_and_export(job, trainer, tokenizer, datasets["test"])
 
 
 def _tokenised(

@@ -132,7 +132,7 @@ class PlainGenerator(LocalGenerator):
             end: Exception | None = None
             try:
                 with self._running, on_device(self.model.device):
-                    self.bank.route_all(jobs[0].adapter)
+                    self.lora.route_all(jobs[0].adapter)
                     self._find(jobs[0], search) if (search := jobs[0].search) else self._run(jobs)
             except SearchCancelledError:
                 logger.debug("a search was given up")
