@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sm_train.data.formats import check_one_format, preference_columns, preference_row
 from sm_train.modelling.sequences import preference_tokens
-from sm_train.settings.method import Method
+from sm_train.settings.settings import Method
 
 if TYPE_CHECKING:
     from sm_train.job import Job
@@ -52,7 +52,6 @@ METHOD = Method(
     training_config="trl.experimental.orpo:ORPOConfig",
     arguments=OrpoArguments,
     clean_row=preference_row,
-    train=train,
     tokens=preference_tokens,
     required_columns=preference_columns,
     check_data=check_one_format,

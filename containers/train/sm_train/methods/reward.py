@@ -10,11 +10,11 @@ from sm_train.data.formats import check_one_format, preference_columns, preferen
 from sm_train.errors import UserError
 from sm_train.modelling.sequences import reward_tokens
 from sm_train.results.asking import tell
-from sm_train.settings.method import Method
+from sm_train.settings.settings import Method
 
 if TYPE_CHECKING:
-    from sm_train.data.rows import Data
     from sm_train.job import Job
+    from sm_train.rows import Data
     from sm_train.settings.settings import Config
 
 MARGIN = "margin"
@@ -26,7 +26,7 @@ class RewardArguments:
     """Reward modelling has no hyperparameters beside TRL's own."""
 
 
-def clean_row(row: dict[str, Any], config: Config) -> dict[str, Any]:
+def clean_row(row: dict[str, Any], config: Config[RewardArguments]) -> dict[str, Any]:
     """A pair, and by how much more the chosen answer should score where the rows say it."""
     cleaned = preference_row(row, config)
     margin = row.get(MARGIN)
@@ -37,7 +37,7 @@ def clean_row(row: dict[str, Any], config: Config) -> dict[str, Any]:
     return {**cleaned, MARGIN: float(margin)}
 
 
-def check_data(config: Config, data: Data) -> None:
+def check_data(config: Config[RewardArguments], data: Data) -> None:
     """One format, and a margin in every row or in none: TRL looks at the first of a batch."""
     check_one_format(config, data)
     rows = [row for split in SPLITS for row in data.split(split) or ()]
@@ -81,7 +81,6 @@ METHOD = Method(
     training_config="trl:RewardConfig",
     arguments=RewardArguments,
     clean_row=clean_row,
-    train=train,
     tokens=reward_tokens,
     reads_text=lambda _, name: name != MARGIN,
     required_columns=preference_columns,

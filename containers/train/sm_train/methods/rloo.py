@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sm_train.data.formats import prompt_columns, prompt_row, reads_prompt
 from sm_train.methods.rewards import RewardArguments, check_answers, check_files, check_rewards
 from sm_train.modelling.sequences import prompt_tokens
-from sm_train.settings.method import Method
+from sm_train.settings.settings import Method
 
 if TYPE_CHECKING:
     from sm_train.job import Job
@@ -42,7 +42,6 @@ METHOD = Method(
     training_config="trl:RLOOConfig",
     arguments=RewardArguments,
     clean_row=prompt_row,
-    train=train,
     tokens=prompt_tokens,
     reads_text=reads_prompt,
     required_columns=prompt_columns,

@@ -190,8 +190,8 @@ def model_card(job: Job, results: dict[str, float], summary: dict[str, Any]) -> 
     if base and not Path(base).is_absolute():
         front.append(f"base_model: {base}")
     front += ["tags:", f"- {name}", "---", ""]
-    given = [k for k in sorted(job.config.given) if k in job.config.training]
-    settings = [f"| {key} | {job.config.training[key]} |" for key in given]
+    training = sorted(job.config.training.items())
+    settings = [f"| {key} | {value} |" for key, value in training if key in job.config.given]
     numbers = [f"| {key} | {value:.4f} |" for key, value in sorted(results.items())]
     rows = ", ".join(f"{count} {split}" for split, count in summary["rows"].items())
     body = [

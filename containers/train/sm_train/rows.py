@@ -1,4 +1,4 @@
-"""The rows of a job, by split, and where each was found."""
+"""The rows of a job, by split, and where each was found; a row as the model gets it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 SPLITS = ("train", "validation", "test")
 
 
-Rows = list[dict[str, Any]]
+Row = dict[str, Any]
+Rows = list[Row]
 
 
 @dataclass(frozen=True)
@@ -35,3 +36,19 @@ class Data:
         """train, validation or test."""
         rows: Rows | None = getattr(self, name)
         return rows
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One sequence of a row. `learnt` says of each token whether the loss looks at it."""
+
+    ids: list[int]
+    learnt: list[bool]
+    name: str = ""  # chosen, rejected; empty where a row has one sequence
+    note: str = ""  # what is learnt beside tokens, such as a label
+    cut: int = 0  # tokens that max_length took off
+
+    @property
+    def learnt_count(self) -> int:
+        """How many tokens the loss looks at."""
+        return sum(self.learnt)
