@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -11,16 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 ONE_AT_A_TIME = ("tests/local_mode/", "tests/contract/codebuild/")
 """They share the engine, its registry, and the one port of SageMaker's local mode."""
 
-if importlib.util.find_spec("hypothesis"):  # the environment of vLLM's tests is without it
-    from hypothesis import settings
-
-    # How long an example takes is the machine's affair, not the code's.
-    settings.register_profile("untimed", deadline=None)
-    settings.load_profile("untimed")
+# How long an example takes is the machine's affair, not the code's.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # Test folders are no packages here: what several of them need is found by this.
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
