@@ -153,5 +153,7 @@ def estimate(
         parameters: size of the model, where its name or files do not tell.
     """
     from sm_launch.job import estimate as estimates
+    from sm_launch.target.prices import current_prices
 
-    return estimates.estimate(load(job, overrides), parameters)
+    config = load(job, overrides)
+    return estimates.estimate(config, current_prices(config.aws.region), parameters)
