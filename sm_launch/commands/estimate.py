@@ -14,16 +14,15 @@ from sm_launch.commands.options import JobOptions, echo_json, job_options, json_
 def estimate(options: JobOptions, parameters: float | None, as_json: bool) -> None:
     """Show the GPU memory of a training, the cheapest instance that fits, and the price."""
     from sm_launch.job import estimate as estimates
-    from sm_launch.target.prices import current_prices
 
-    config = options.load()
-    found = estimates.estimate(config, current_prices(config.aws.region), parameters)
+    context = options.open()
+    found = estimates.estimate(context.config, context.prices, parameters)
     if as_json:
         echo_json(found.as_dict())
         return
     for line in found.memory.lines:
         click.echo(line)
-    instance, kind = found.suggestion, config.training.instances.type
+    instance, kind = found.suggestion, context.config.training.instances.type
     click.echo(
         f"cheapest that fits: {instance.type} ({instance.gpus} x {instance.gpu}, "
         f"{instance.gpu_memory_gib:g} GiB each, ${instance.price:.3f}/h, {found.prices})"
