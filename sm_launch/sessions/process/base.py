@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -153,18 +154,25 @@ def page(
     *,
     name_key: str,
     status_key: str | None = None,
-    order: str = "Descending",
+    sort_key: Callable[[Response], Any] | None = None,
 ) -> tuple[list[Response], dict[str, str]]:
     """Filter, sort and cut summaries as the List operations do.
+
+    Args:
+        items: every summary.
+        request: of the List operation.
+        name_key: the member with the name.
+        status_key: the member with the status, where the operation has one.
+        sort_key: what to sort by, in place of the member that SortBy means.
 
     Returns:
         The page, and `{"NextToken": …}` if there are more.
     """
     chosen = [item for item in items if _matches(item, request, name_key, status_key)]
     keys = {"Name": name_key, "Status": status_key, "CreationTime": "CreationTime"}
-    sort_key = keys.get(request.get("SortBy", "CreationTime")) or "CreationTime"
-    descending = request.get("SortOrder", order) == "Descending"
-    chosen.sort(key=lambda item: (item[sort_key], item[name_key]), reverse=descending)
+    key = sort_key or itemgetter(keys.get(request.get("SortBy", "")) or "CreationTime")
+    descending = request.get("SortOrder", "Descending") == "Descending"
+    chosen.sort(key=lambda item: (key(item), item[name_key]), reverse=descending)
     start = int(request.get("NextToken") or 0)
     end = start + request.get("MaxResults", _PAGE_SIZE)
     return chosen[start:end], {"NextToken": str(end)} if end < len(chosen) else {}

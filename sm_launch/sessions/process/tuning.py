@@ -11,7 +11,11 @@ from sm_launch.sessions.process import detached, search
 from sm_launch.sessions.process.base import Request, Response, arn, described, page, require_command
 from sm_launch.sessions.process.store import TUNING_JOBS, Record, State
 from sm_launch.sessions.process.training import TrainingJobs
-from sm_launch.sessions.process.tuning_run import failure_of_dead_supervisor, trial_request
+from sm_launch.sessions.process.tuning_run import (
+    failure_of_dead_supervisor,
+    objective_value,
+    trial_request,
+)
 
 _STATUS = "HyperParameterTuningJobStatus"
 _NAME = "HyperParameterTuningJobName"
@@ -101,20 +105,16 @@ class TuningJobs(TrainingJobs):
         self._validator.check(operation, request)
         _, state = self._tuning_job(request[_NAME], operation)
         trials = [described(trial) for trial in state["trials"]]
-        if request.get("SortBy") == "FinalObjectiveMetricValue":
-            metric = "FinalHyperParameterTuningJobObjectiveMetric"
-            trials = [
-                {**trial, "CreationTime": trial[metric]["Value"], "made": trial["CreationTime"]}
-                for trial in trials
-                if metric in trial
-            ]
-            request = {**request, "SortBy": "CreationTime"}
-        filters = {key: value for key, value in request.items() if key != _NAME}
+        by_objective = request.get("SortBy") == "FinalObjectiveMetricValue"
+        if by_objective:
+            trials = [trial for trial in trials if trial["ObjectiveStatus"] == "Succeeded"]
         chosen, more = page(
-            trials, filters, name_key="TrainingJobName", status_key="TrainingJobStatus"
+            trials,
+            request,
+            name_key="TrainingJobName",
+            status_key="TrainingJobStatus",
+            sort_key=objective_value if by_objective else None,
         )
-        for trial in chosen:
-            trial["CreationTime"] = trial.pop("made", trial["CreationTime"])
         return {"TrainingJobSummaries": chosen, **more}
 
     def _find_tuning_job(self, name: str) -> tuple[Record, State] | None:
