@@ -9,8 +9,8 @@ from typing import Any
 from sm_launch.sessions.errors import ServiceError
 from sm_launch.sessions.process import uris
 from sm_launch.sessions.process.async_run import enqueue
-from sm_launch.sessions.process.base import Request, Response
-from sm_launch.sessions.process.runtime import Runtime
+from sm_launch.sessions.process.base import Machine, Request, Response
+from sm_launch.sessions.process.hosting import Endpoints
 
 _DEFAULT_TTL_SECONDS = 6 * 3600
 _DEFAULT_TIMEOUT_SECONDS = 15 * 60
@@ -22,10 +22,14 @@ _HEADERS = {
 }
 
 
-class AsyncRuntime(Runtime):
+class AsyncRuntime:
     """The asynchronous half of the runtime client."""
 
-    def invoke_endpoint_async(self, **request: Any) -> Response:
+    def __init__(self, machine: Machine, endpoints: Endpoints) -> None:
+        self._endpoints = endpoints
+        self._machine = machine
+
+    def invoke(self, **request: Any) -> Response:
         """Queue a request for an endpoint with an AsyncInferenceConfig.
 
         Returns:
@@ -33,9 +37,9 @@ class AsyncRuntime(Runtime):
             `FailureLocation` (the one that will say why there is none).
         """
         operation = "InvokeEndpointAsync"
-        self._runtime_validator.check(operation, request)
-        record, _ = self._endpoint(request["EndpointName"], operation)
-        state = self._in_service(request["EndpointName"], operation)
+        self._machine.runtime_validator.check(operation, request)
+        record, _ = self._endpoints.get(request["EndpointName"], operation)
+        state = self._endpoints.in_service(request["EndpointName"], operation)
         config = state.get("AsyncInferenceConfig")
         if config is None:
             raise ServiceError(

@@ -8,16 +8,14 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from botocore.response import StreamingBody
 
 from sm_launch.sessions.errors import ModelError, ServiceError
-from sm_launch.sessions.process.base import Request, Response
+from sm_launch.sessions.process.base import Machine, Request, Response
 from sm_launch.sessions.process.capture import Capture, Exchange
-from sm_launch.sessions.process.hosting import Hosting
-from sm_launch.sessions.validation import RequestValidator
+from sm_launch.sessions.process.hosting import Endpoints
 
 _CHUNK_BYTES = 65_536
 
@@ -42,14 +40,15 @@ class _Route:
         return self.ports[self.variant]
 
 
-class Runtime(Hosting):
-    """`invoke_endpoint` and its streaming sibling."""
+class Runtime:
+    """What the sagemaker-runtime client does, answered at once or as a stream."""
 
-    @cached_property
-    def _runtime_validator(self) -> RequestValidator:
-        return RequestValidator("sagemaker-runtime")
+    def __init__(self, machine: Machine, endpoints: Endpoints) -> None:
+        self._endpoints = endpoints
+        self._machine = machine
+        self._captures: dict[tuple[str, str, str], Capture] = {}
 
-    def invoke_endpoint(self, **request: Any) -> Response:
+    def invoke(self, **request: Any) -> Response:
         """One request to the model.
 
         Returns:
@@ -74,7 +73,7 @@ class Runtime(Hosting):
             capture.record(Exchange(request, body, content, response["ContentType"]))
         return {**response, "Body": StreamingBody(io.BytesIO(content), len(content))}
 
-    def invoke_endpoint_with_response_stream(self, **request: Any) -> Response:
+    def invoke_with_stream(self, **request: Any) -> Response:
         """One request; `Body` yields `{"PayloadPart": {"Bytes": …}}` as the server writes."""
         operation = "InvokeEndpointWithResponseStream"
         route, connection, answer = self._send(operation, request, _body(request))
@@ -83,7 +82,7 @@ class Runtime(Hosting):
     def _send(
         self, operation: str, request: Request, body: bytes
     ) -> tuple[_Route, _Connection, http.client.HTTPResponse]:
-        self._runtime_validator.check(operation, {**request, "Body": body})
+        self._machine.runtime_validator.check(operation, {**request, "Body": body})
         headers = self._headers(operation, request)
         route, connection = self._connect(request, operation)
         try:
@@ -102,7 +101,7 @@ class Runtime(Hosting):
         """A connection to one of the endpoint's servers, which an update may replace any time."""
         route = self._route(request, operation)
         while True:
-            timeout = self._settings.invocation_timeout
+            timeout = self._machine.settings.invocation_timeout
             connection = _Connection("127.0.0.1", route.port, timeout=timeout)
             try:
                 connection.connect()
@@ -116,7 +115,7 @@ class Runtime(Hosting):
     def _route(self, request: Request, operation: str) -> _Route:
         """The variant that gets this request: the one it names, else one drawn by weight."""
         name = request["EndpointName"]
-        state = self._in_service(name, operation)
+        state = self._endpoints.in_service(name, operation)
         if "AsyncInferenceConfig" in state:
             raise ServiceError(
                 f"Endpoint {name} is asynchronous: use invoke_endpoint_async", operation
@@ -147,12 +146,8 @@ class Runtime(Hosting):
             self._captures[key] = Capture(route.capture, endpoint, route.variant)
         return self._captures[key]
 
-    @cached_property
-    def _captures(self) -> dict[tuple[str, str, str], Capture]:
-        return {}
-
     def _headers(self, operation: str, request: Request) -> dict[str, str]:
-        names = self._runtime_validator.header_names(operation)[0]
+        names = self._machine.runtime_validator.header_names(operation)[0]
         headers = {names[key]: str(value) for key, value in request.items() if key in names}
         # The streaming operation renames Accept on its way to the service, not to the container.
         if "Accept" in request:
@@ -165,7 +160,7 @@ class Runtime(Hosting):
     def _response(
         self, operation: str, route: _Route, answer: http.client.HTTPResponse
     ) -> Response:
-        names = self._runtime_validator.header_names(operation)[1]
+        names = self._machine.runtime_validator.header_names(operation)[1]
         response = {key: value for key, name in names.items() if (value := answer.getheader(name))}
         return {
             **response,

@@ -2,119 +2,58 @@
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
 from typing import Any
 
 from sm_launch.sessions.errors import RESOURCE_IN_USE, ServiceError
-from sm_launch.sessions.log_file import read_lines
-from sm_launch.sessions.process import detached, uris
-from sm_launch.sessions.process.base import Request, Response, arn, described, page, require_command
-from sm_launch.sessions.process.hosting import Hosting
-from sm_launch.sessions.process.store import TRANSFORM_JOBS, Record, State
+from sm_launch.sessions.process import store, uris
+from sm_launch.sessions.process.base import Machine, Request, Response
+from sm_launch.sessions.process.definitions import Models
+from sm_launch.sessions.process.resources import Jobs
+from sm_launch.sessions.process.store import State
 from sm_launch.sessions.process.transform_run import failure_of_dead_supervisor, input_files
 
-_STATUS = "TransformJobStatus"
 _BUFFER_MEGABYTES = 100
 """CreateTransformJob: MaxConcurrentTransforms times MaxPayloadInMB must not exceed it."""
 
 
-class TransformJobs(Hosting):
+class TransformJobs(Jobs):
     """The batch half of hosting: a model over files, without an endpoint."""
 
-    def create_transform_job(self, **request: Any) -> Response:
+    directory = store.TRANSFORM_JOBS
+    resource = "transform-job"
+    word = "transform job"
+    prefix = "TransformJob"
+    listed = "TransformJobSummaries"
+    summary = ("CreationTime", "TransformEndTime", "TransformJobStatus", "FailureReason")
+    hidden = frozenset({"Tags", "Environment"})
+    taken = (
+        "Job name must be unique within an AWS account and region, and a job with this "
+        "name already exists ({arn})",
+        RESOURCE_IN_USE,
+    )
+
+    def __init__(self, machine: Machine, models: Models) -> None:
+        super().__init__(machine)
+        self._models = models
+
+    def create(self, **request: Any) -> Response:
         """Start a transform job; it runs on after the call.
 
         Every input file `x` becomes `<S3OutputPath>/x.out`. A file with a record that the model
         refuses has no output and fails the job; the other files are done nevertheless.
         """
         operation = "CreateTransformJob"
-        self._validator.check(operation, request)
+        machine = self._machine
+        machine.validator.check(operation, request)
         _refuse_what_needs_aws(request, operation)
-        model = self.describe_model(ModelName=request["ModelName"])
-        require_command(self._settings.serve_command, operation)
-        name = request["TransformJobName"]
-        resource = arn("transform-job", name)
-        state: State = {
-            "TransformJobArn": resource,
-            _STATUS: "InProgress",
-            "CreationTime": time.time(),
-        }
-        contents = self._request_file(request, container=model["PrimaryContainer"])
-        try:
-            record, lock = self._store.create(TRANSFORM_JOBS, name, contents, state)
-        except FileExistsError:
-            raise ServiceError(
-                f"Job name must be unique within an AWS account and region, and a job with this "
-                f"name already exists ({resource})",
-                operation,
-                code=RESOURCE_IN_USE,
-            ) from None
-        detached.start(record, lock)
-        return {"TransformJobArn": resource}
+        model = self._models.created(request["ModelName"], "DescribeModel")
+        container = model["PrimaryContainer"]
+        machine.require(machine.settings.serve_command, [container.get("Image", "")], operation)
+        return {"TransformJobArn": self.begin(request, {"container": container}, {})}
 
-    def describe_transform_job(self, **request: Any) -> Response:
-        """Status, times and failure reason of a job."""
-        operation = "DescribeTransformJob"
-        self._validator.check(operation, request)
-        record, state = self._transform_job(request["TransformJobName"], operation)
-        created: Request = record.read("request")["request"]
-        echo = {key: value for key, value in created.items() if key not in {"Tags", "Environment"}}
-        return {**echo, **described(state)}
-
-    def stop_transform_job(self, **request: Any) -> Response:
-        """Stop between two payloads; files that are done keep their output."""
-        operation = "StopTransformJob"
-        self._validator.check(operation, request)
-        record, state = self._transform_job(request["TransformJobName"], operation)
-        if state[_STATUS] not in {"InProgress", "Stopping"}:
-            raise ServiceError(
-                f"The request was rejected because the transform job is in status "
-                f"{state[_STATUS]}.",
-                operation,
-            )
-        record.request_stop()
-        return {}
-
-    def list_transform_jobs(self, **request: Any) -> Response:
-        """Summaries, filtered and sorted as asked."""
-        self._validator.check("ListTransformJobs", request)
-        keys = ("TransformJobName", "TransformJobArn", "CreationTime", "TransformEndTime",
-                _STATUS, "FailureReason")  # fmt: skip
-        summaries = []
-        for record in self._store.records(TRANSFORM_JOBS):
-            found = self._find_transform_job(record.name)
-            if found:
-                state = {"TransformJobName": record.name, **described(found[1])}
-                summaries.append({key: state[key] for key in keys if key in state})
-        chosen, more = page(summaries, request, name_key="TransformJobName", status_key=_STATUS)
-        return {"TransformJobSummaries": chosen, **more}
-
-    def transform_log_path(self, name: str) -> Path:
-        """The file to which the job's server writes; it may not exist yet."""
-        return self._transform_job(name, "DescribeTransformJob")[0].log_path
-
-    def transform_log_lines(self, name: str, cursor: object = None) -> tuple[list[str], int]:
-        """The log lines that are new since `cursor`, and the next cursor."""
-        return read_lines(self.transform_log_path(name), cursor)
-
-    def _find_transform_job(self, name: str) -> tuple[Record, State] | None:
-        found = self._find(
-            TRANSFORM_JOBS, name, status_key=_STATUS, failure=lambda _: failure_of_dead_supervisor()
-        )
-        if found and found[1][_STATUS] == "InProgress" and found[0].stop_requested:
-            found[1][_STATUS] = "Stopping"
-        return found
-
-    def _transform_job(self, name: str, operation: str) -> tuple[Record, State]:
-        found = self._find_transform_job(name)
-        if found is None:
-            raise ServiceError(
-                f'Could not find requested job with name: "{name}".',
-                operation,
-                code="ResourceNotFound",
-            )
-        return found
+    def after_death(self, state: State) -> State:
+        """See Resources."""
+        return failure_of_dead_supervisor()
 
 
 def _refuse_what_needs_aws(request: Request, operation: str) -> None:

@@ -6,10 +6,11 @@ import time
 from collections import Counter
 from typing import Any
 
-from sm_launch.sessions.errors import RESOURCE_IN_USE, ServiceError
-from sm_launch.sessions.process import detached, search
-from sm_launch.sessions.process.base import Request, Response, arn, described, page, require_command
-from sm_launch.sessions.process.store import TUNING_JOBS, Record, State
+from sm_launch.sessions.errors import ServiceError
+from sm_launch.sessions.process import search, store
+from sm_launch.sessions.process.base import Machine, Request, Response, described, page
+from sm_launch.sessions.process.resources import Jobs
+from sm_launch.sessions.process.store import Record, State
 from sm_launch.sessions.process.training import TrainingJobs
 from sm_launch.sessions.process.tuning_run import (
     failure_of_dead_supervisor,
@@ -17,14 +18,25 @@ from sm_launch.sessions.process.tuning_run import (
     trial_request,
 )
 
-_STATUS = "HyperParameterTuningJobStatus"
-_NAME = "HyperParameterTuningJobName"
 
-
-class TuningJobs(TrainingJobs):
+class TuningJobs(Jobs):
     """Random and grid search over training jobs."""
 
-    def create_hyper_parameter_tuning_job(self, **request: Any) -> Response:
+    directory = store.TUNING_JOBS
+    resource = "hyper-parameter-tuning-job"
+    word = "tuning job"
+    prefix = "HyperParameterTuningJob"
+    listed = "HyperParameterTuningJobSummaries"
+    summary = ("HyperParameterTuningJobStatus", "CreationTime", "LastModifiedTime",
+               "HyperParameterTuningEndTime")  # fmt: skip
+    missing = ("Amazon SageMaker can't find a tuning job with the name {name!r}.",
+               "ResourceNotFound")  # fmt: skip
+
+    def __init__(self, machine: Machine, training: TrainingJobs) -> None:
+        super().__init__(machine)
+        self._training = training
+
+    def create(self, **request: Any) -> Response:
         """Start a tuning job; it runs on after the call, and so do its training jobs.
 
         Raises:
@@ -32,78 +44,35 @@ class TuningJobs(TrainingJobs):
                 what the process target has not (Bayesian, Hyperband, warm starts, early stopping).
         """
         operation = "CreateHyperParameterTuningJob"
-        self._validator.check(operation, request)
+        self._machine.validator.check(operation, request)
         _refuse_what_needs_aws(request, operation)
-        name = request[_NAME]
         # Every trial has the same inputs: what is wrong with one shall be said now.
         config, definition = request["HyperParameterTuningJobConfig"], _definition(request)
-        self._check_training_request(trial_request(definition, config, name, {}), operation)
-        require_command(self._settings.train_command, operation)
-        now = time.time()
-        resource = arn("hyper-parameter-tuning-job", name)
-        state: State = {
-            "HyperParameterTuningJobArn": resource,
-            _STATUS: "InProgress",
-            "CreationTime": now,
-            "LastModifiedTime": now,
-            "trials": [],
+        self._training.check(
+            trial_request(definition, config, request[self.name_key], {}), operation
+        )
+        state = {"LastModifiedTime": time.time(), "trials": []}
+        started = self.begin({**request, "TrainingJobDefinition": definition}, {}, state)
+        return {"HyperParameterTuningJobArn": started}
+
+    def description(self, record: Record, state: State) -> Response:
+        """With counters of the training jobs."""
+        return {**super().description(record, state), **_counters(state["trials"])}
+
+    def summarize(self, record: Record, state: State) -> Response:
+        """Likewise, and with how it searches."""
+        config = record.read("request")["request"]["HyperParameterTuningJobConfig"]
+        return {
+            **super().summarize(record, state),
+            **_counters(state["trials"]),
+            **{key: config[key] for key in ("Strategy", "ResourceLimits")},
         }
-        contents = self._request_file({**request, "TrainingJobDefinition": definition})
-        try:
-            record, lock = self._store.create(TUNING_JOBS, name, contents, state)
-        except FileExistsError:
-            raise ServiceError(
-                f"A tuning job with this name already exists ({resource})",
-                operation,
-                code=RESOURCE_IN_USE,
-            ) from None
-        detached.start(record, lock)
-        return {"HyperParameterTuningJobArn": resource}
 
-    def describe_hyper_parameter_tuning_job(self, **request: Any) -> Response:
-        """Status, counters and the best training job so far."""
-        operation = "DescribeHyperParameterTuningJob"
-        self._validator.check(operation, request)
-        record, state = self._tuning_job(request[_NAME], operation)
-        created: Request = record.read("request")["request"]
-        echo = {key: value for key, value in created.items() if key != "Tags"}
-        return {**echo, **_counters(state["trials"]), **described(state)}
-
-    def stop_hyper_parameter_tuning_job(self, **request: Any) -> Response:
-        """Stop the running training jobs and start no more."""
-        operation = "StopHyperParameterTuningJob"
-        self._validator.check(operation, request)
-        record, state = self._tuning_job(request[_NAME], operation)
-        if state[_STATUS] not in {"InProgress", "Stopping"}:
-            raise ServiceError(
-                f"The request was rejected because the tuning job is in status {state[_STATUS]}.",
-                operation,
-            )
-        record.request_stop()
-        return {}
-
-    def list_hyper_parameter_tuning_jobs(self, **request: Any) -> Response:
-        """Summaries, filtered and sorted as asked."""
-        self._validator.check("ListHyperParameterTuningJobs", request)
-        summaries = []
-        for record in self._store.records(TUNING_JOBS):
-            found = self._find_tuning_job(record.name)
-            if found is None:
-                continue
-            config = record.read("request")["request"]["HyperParameterTuningJobConfig"]
-            summary = {_NAME: record.name, **_counters(found[1]["trials"]), **described(found[1])}
-            for inner in ("BestTrainingJob", "FailureReason"):
-                summary.pop(inner, None)
-            summary |= {key: config[key] for key in ("Strategy", "ResourceLimits")}
-            summaries.append(summary)
-        chosen, more = page(summaries, request, name_key=_NAME, status_key=_STATUS)
-        return {"HyperParameterTuningJobSummaries": chosen, **more}
-
-    def list_training_jobs_for_hyper_parameter_tuning_job(self, **request: Any) -> Response:
-        """The trials with their values and objectives, filtered and sorted as asked."""
+    def trials(self, **request: Any) -> Response:
+        """The training jobs with their values and objectives, filtered and sorted as asked."""
         operation = "ListTrainingJobsForHyperParameterTuningJob"
-        self._validator.check(operation, request)
-        _, state = self._tuning_job(request[_NAME], operation)
+        self._machine.validator.check(operation, request)
+        _, state = self.get(request[self.name_key], operation)
         trials = [described(trial) for trial in state["trials"]]
         by_objective = request.get("SortBy") == "FinalObjectiveMetricValue"
         if by_objective:
@@ -117,23 +86,9 @@ class TuningJobs(TrainingJobs):
         )
         return {"TrainingJobSummaries": chosen, **more}
 
-    def _find_tuning_job(self, name: str) -> tuple[Record, State] | None:
-        found = self._find(
-            TUNING_JOBS, name, status_key=_STATUS, failure=lambda _: failure_of_dead_supervisor()
-        )
-        if found and found[1][_STATUS] == "InProgress" and found[0].stop_requested:
-            found[1][_STATUS] = "Stopping"
-        return found
-
-    def _tuning_job(self, name: str, operation: str) -> tuple[Record, State]:
-        found = self._find_tuning_job(name)
-        if found is None:
-            raise ServiceError(
-                f"Amazon SageMaker can't find a tuning job with the name {name!r}.",
-                operation,
-                code="ResourceNotFound",
-            )
-        return found
+    def after_death(self, state: State) -> State:
+        """See Resources."""
+        return failure_of_dead_supervisor()
 
 
 def _definition(request: Request) -> Request:

@@ -9,14 +9,14 @@ from itertools import islice
 from typing import Any
 
 from sm_launch.errors import LaunchError
+from sm_launch.job.limits import TRAINING_FINAL_STATUSES as FINAL
 from sm_launch.sessions.process import search, uris
-from sm_launch.sessions.process.base import Settings
+from sm_launch.sessions.process.base import Machine, Settings
 from sm_launch.sessions.process.runs import POLL_SECONDS, Termination, shorten
 from sm_launch.sessions.process.store import Record
 from sm_launch.sessions.process.training import TrainingJobs
 
 _DEFAULT_TRIALS = 1
-_FINAL = frozenset({"Completed", "Failed", "Stopped"})
 
 Trial = dict[str, Any]
 """A HyperParameterTrainingJobSummary."""
@@ -35,7 +35,8 @@ class _TuningRun:
         self._definition: dict[str, Any] = loaded["request"]["TrainingJobDefinition"]
         self._config: dict[str, Any] = loaded["request"]["HyperParameterTuningJobConfig"]
         self._arn: str = record.read("state")["HyperParameterTuningJobArn"]
-        self._jobs = TrainingJobs(record.path.parent.parent, Settings(**loaded["settings"]))
+        settings = Settings(**loaded["settings"])
+        self._jobs = TrainingJobs(Machine(record.path.parent.parent, settings))
         self._trials: list[Trial] = []
 
     def run(self) -> None:
@@ -71,14 +72,14 @@ class _TuningRun:
         return islice(found, most or _DEFAULT_TRIALS)
 
     def _active(self) -> list[Trial]:
-        return [trial for trial in self._trials if trial["TrainingJobStatus"] not in _FINAL]
+        return [trial for trial in self._trials if trial["TrainingJobStatus"] not in FINAL]
 
     def _start(self, values: search.Values) -> str | None:
         """Start a trial; returns why that was refused, if it was."""
         name = f"{self._record.name}-{len(self._trials) + 1:03d}-{uuid.uuid4().hex[:8]}"
         request = trial_request(self._definition, self._config, name, values)
         try:
-            arn = self._jobs.start_training_job(request, TuningJobArn=self._arn)
+            arn = self._jobs.start(request, TuningJobArn=self._arn)
         except LaunchError as error:
             return f"ClientError: training job {name} was refused: {error}"
         self._trials.append(
@@ -98,7 +99,7 @@ class _TuningRun:
         """Bring the trials' statuses and objectives up to date."""
         changed = False
         for trial in self._active():
-            job = self._jobs.describe_training_job(TrainingJobName=trial["TrainingJobName"])
+            job = self._jobs.describe(TrainingJobName=trial["TrainingJobName"])
             if job["TrainingJobStatus"] != trial["TrainingJobStatus"]:
                 trial.update(self._outcome(job))
                 changed = True
@@ -113,7 +114,7 @@ class _TuningRun:
                 outcome[key] = job[key].timestamp()
         if "FailureReason" in job:
             outcome["FailureReason"] = job["FailureReason"]
-        if status not in _FINAL:
+        if status not in FINAL:
             return outcome
         objective = self._config["HyperParameterTuningJobObjective"]
         values = {
@@ -150,7 +151,7 @@ class _TuningRun:
 
     def _stop_trials(self) -> None:
         for trial in self._active():
-            self._jobs.stop_training_job(TrainingJobName=trial["TrainingJobName"])
+            self._jobs.stop(TrainingJobName=trial["TrainingJobName"])
         while self._active():
             self._refresh()
             time.sleep(POLL_SECONDS)
