@@ -12,11 +12,7 @@ from sm_launch.sessions.process.base import Machine, Response
 from sm_launch.sessions.process.children import kill_processes_below, processes_below
 from sm_launch.sessions.process.definitions import EndpointConfigs, Models
 from sm_launch.sessions.process.deployment import endpoint_state, snapshot
-from sm_launch.sessions.process.hosting_run import (
-    PENDING_UPDATE,
-    WEIGHTS,
-    failure_of_dead_supervisor,
-)
+from sm_launch.sessions.process.hosting_run import PENDING_UPDATE, WEIGHTS
 from sm_launch.sessions.process.resources import Resources
 from sm_launch.sessions.process.store import Record, State
 
@@ -31,6 +27,8 @@ class Endpoints(Resources):
     prefix = "Endpoint"
     listed = "Endpoints"
     summary = ("CreationTime", "LastModifiedTime", _STATUS)
+    end = ("LastModifiedTime",)
+    after_death = "; its server was ended. Delete the endpoint and create it again."
     hidden = frozenset({"Tags", "DeploymentConfig"})
 
     def __init__(self, machine: Machine, configs: EndpointConfigs, models: Models) -> None:
@@ -155,10 +153,6 @@ class Endpoints(Resources):
                 weight = weights.get(variant["VariantName"], variant["CurrentWeight"])
                 variant |= {"CurrentWeight": weight, "DesiredWeight": weight}
         return state
-
-    def after_death(self, state: State) -> State:
-        """See Resources."""
-        return failure_of_dead_supervisor()
 
     def _deployment(self, config_name: str, operation: str) -> State:
         """What the servers of a configuration need; refused where they could not start here."""

@@ -26,12 +26,9 @@ class _DeletedError(Exception):
     """The endpoint was deleted before its server was up."""
 
 
-def run_endpoint(record: Record, termination: Termination) -> None:
-    """Serve until the endpoint is deleted or its server dies."""
-    _EndpointRun(record, termination).run()
+class EndpointRun:
+    """Serves until the endpoint is deleted or its server dies."""
 
-
-class _EndpointRun:
     def __init__(self, record: Record, termination: Termination) -> None:
         self._record = record
         self._termination = termination
@@ -43,6 +40,7 @@ class _EndpointRun:
         self._queue = AsyncQueue(record, self._queue_terms) if asynchronous else None
 
     def run(self) -> None:
+        """To the end."""
         try:
             self._fleet.bring_up(self._check_for_end)
             self._set("InService", ports=self._fleet.ports())
@@ -127,14 +125,3 @@ class _EndpointRun:
             LastModifiedTime=time.time(),
             **changes,
         )
-
-
-def failure_of_dead_supervisor() -> dict[str, Any]:
-    """What to write when the process that watched an endpoint has died."""
-    return {
-        "EndpointStatus": "Failed",
-        "FailureReason": "InternalServerError: the process that watched over this endpoint died "
-        "(it was killed, or the machine restarted); its server was ended. Delete the endpoint and "
-        "create it again.",
-        "LastModifiedTime": time.time(),
-    }

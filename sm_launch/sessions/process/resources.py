@@ -34,11 +34,14 @@ class Resources:
         resource: what their ARNs have before the name.
         word: what people call one.
         prefix: `TrainingJob` makes the member TrainingJobName and the operation ListTrainingJobs.
+        name_key, arn_key, status_key: members made so; definitions have no status.
         listed: the member of a List answer that holds the summaries.
         summary: the members of a summary beside name and ARN.
         hidden: the members of the creation request that a description does not repeat.
         missing: the answer to a name that does not exist, and its code.
         taken: the answer to a name that exists already, and its code.
+        end: the members with the time of the end, where it ended by the death of its supervisor.
+        after_death: what becomes of the rest then, and what to do.
     """
 
     directory: str
@@ -49,26 +52,16 @@ class Resources:
     summary: tuple[str, ...]
     hidden: frozenset[str] = frozenset({"Tags"})
     missing: tuple[str, str] = ('Could not find {word} "{arn}".', VALIDATION)
+    end: tuple[str, ...] = ()
+    after_death: str = ""
     taken: tuple[str, str] = ('Cannot create already existing {word} "{arn}".', VALIDATION)
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._store = machine.store
-
-    @property
-    def name_key(self) -> str:
-        """The member with the name."""
-        return f"{self.prefix}Name"
-
-    @property
-    def arn_key(self) -> str:
-        """The member with the ARN."""
-        return f"{self.prefix}Arn"
-
-    @property
-    def status_key(self) -> str:
-        """The member with the status, of resources that have one."""
-        return f"{self.prefix}Status"
+        self.name_key = f"{self.prefix}Name"
+        self.arn_key = f"{self.prefix}Arn"
+        self.status_key = f"{self.prefix}Status"
 
     def arn(self, name: str) -> str:
         """The ARN of the resource of that name."""
@@ -139,9 +132,14 @@ class Resources:
         """The state with what was asked for since it was written; None where it is gone."""
         return state
 
-    def after_death(self, state: State) -> State:
+    def failed(self, state: State) -> State:
         """What to write when the process that watched over one has died."""
-        raise NotImplementedError
+        reason = (
+            f"InternalServerError: the process that watched over this {self.word.split()[-1]} died "
+            f"(it was killed, or the machine restarted){self.after_death}"
+        )
+        now = time.time()
+        return {self.status_key: "Failed", "FailureReason": reason, **dict.fromkeys(self.end, now)}
 
     def log_path(self, name: str) -> Path:
         """The file to which stdout and stderr go; it may not exist yet."""
@@ -193,7 +191,7 @@ class Resources:
             if self._is_settled(state):
                 return state
             kill_processes_below(record.path)
-            changes = self.after_death(state)
+            changes = self.failed(state)
             words = last_lines(record.path / "supervisor.log", 300)
             if words:
                 changes["FailureReason"] += f" Its last words: {redact(words)}"

@@ -12,11 +12,9 @@ from sm_launch.sessions.process import store, uris
 from sm_launch.sessions.process.base import Machine, Request, Response
 from sm_launch.sessions.process.metrics import MetricScan
 from sm_launch.sessions.process.resources import Jobs
+from sm_launch.sessions.process.runs import transition
 from sm_launch.sessions.process.store import Record, State
-from sm_launch.sessions.process.training_run import (
-    CHECKPOINTS_PATH,
-    failure_of_dead_supervisor,
-)
+from sm_launch.sessions.process.training_run import CHECKPOINTS_PATH
 from sm_launch.sessions.references import require as require_references
 
 
@@ -30,6 +28,10 @@ class TrainingJobs(Jobs):
     listed = "TrainingJobSummaries"
     summary = ("CreationTime", "TrainingEndTime", "LastModifiedTime", "TrainingJobStatus",
                "SecondaryStatus")  # fmt: skip
+    end = ("TrainingEndTime", "LastModifiedTime")
+    after_death = (
+        "; its processes were ended. Start a new job; with the same CheckpointConfig it resumes."
+    )
     missing = ("Requested resource not found: training job {name!r}.", VALIDATION)
     taken = (
         "Training job names must be unique within an AWS account and region, and a "
@@ -104,9 +106,12 @@ class TrainingJobs(Jobs):
             state["FinalMetricDataList"] = scan.final_metrics()
         return super().description(record, state)
 
-    def after_death(self, state: State) -> State:
-        """See Resources."""
-        return failure_of_dead_supervisor(state)
+    def failed(self, state: State) -> State:
+        """See Resources; with the last transition."""
+        transitions = [*state["SecondaryStatusTransitions"]]
+        transition(transitions, "Failed", "Training job failed")
+        more = {"SecondaryStatus": "Failed", "SecondaryStatusTransitions": transitions}
+        return {**super().failed(state), **more}
 
 
 def _refuse_what_needs_aws(request: Request, operation: str, *, several_hosts: bool) -> None:

@@ -21,17 +21,14 @@ CHECKPOINTS_PATH = "/opt/ml/checkpoints"
 """CheckpointConfig.LocalPath, where the request names none."""
 
 
-def run_training_job(record: Record, termination: Termination) -> None:
-    """Run the job of `record` to its end; what happens is written to its state."""
-    _TrainingRun(record, termination).run()
-
-
 def base_directory(record: Record) -> Path:
     """What stands for /opt/ml."""
     return record.path / "opt" / "ml"
 
 
-class _TrainingRun:
+class TrainingRun:
+    """Runs the job of a record to its end; what happens is written to its state."""
+
     def __init__(self, record: Record, termination: Termination) -> None:
         loaded = record.read("request")
         self._record = record
@@ -42,6 +39,7 @@ class _TrainingRun:
         self._base = base_directory(record)
 
     def run(self) -> None:
+        """To the end."""
         self._enter("Downloading", "Linking the input data")
         try:
             self._prepare()
@@ -238,20 +236,3 @@ def _loopback() -> str:
     """The interface that a single host talks to itself over; hosted SageMaker says eth0."""
     names = [name for _, name in socket.if_nameindex()]
     return next((name for name in names if name.startswith("lo")), names[0] if names else "lo")
-
-
-def failure_of_dead_supervisor(state: dict[str, Any]) -> dict[str, Any]:
-    """What to write when the process that watched a job has died."""
-    transitions = [*state["SecondaryStatusTransitions"]]
-    transition(transitions, "Failed", "Training job failed")
-    now = time.time()
-    return {
-        "TrainingJobStatus": "Failed",
-        "SecondaryStatus": "Failed",
-        "SecondaryStatusTransitions": transitions,
-        "FailureReason": "InternalServerError: the process that watched over this job died "
-        "(it was killed, or the machine restarted); its processes were ended. Start a new job; "
-        "with the same CheckpointConfig it resumes.",
-        "TrainingEndTime": now,
-        "LastModifiedTime": now,
-    }

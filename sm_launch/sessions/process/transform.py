@@ -9,8 +9,7 @@ from sm_launch.sessions.process import store, uris
 from sm_launch.sessions.process.base import Machine, Request, Response
 from sm_launch.sessions.process.definitions import Models
 from sm_launch.sessions.process.resources import Jobs
-from sm_launch.sessions.process.store import State
-from sm_launch.sessions.process.transform_run import failure_of_dead_supervisor, input_files
+from sm_launch.sessions.process.transform_run import input_files
 
 _BUFFER_MEGABYTES = 100
 """CreateTransformJob: MaxConcurrentTransforms times MaxPayloadInMB must not exceed it."""
@@ -26,6 +25,8 @@ class TransformJobs(Jobs):
     listed = "TransformJobSummaries"
     summary = ("CreationTime", "TransformEndTime", "TransformJobStatus", "FailureReason")
     hidden = frozenset({"Tags", "Environment"})
+    end = ("TransformEndTime",)
+    after_death = "; its server was ended. Start a new job."
     taken = (
         "Job name must be unique within an AWS account and region, and a job with this "
         "name already exists ({arn})",
@@ -50,10 +51,6 @@ class TransformJobs(Jobs):
         container = model["PrimaryContainer"]
         machine.require(machine.settings.serve_command, [container.get("Image", "")], operation)
         return {"TransformJobArn": self.begin(request, {"container": container}, {})}
-
-    def after_death(self, state: State) -> State:
-        """See Resources."""
-        return failure_of_dead_supervisor()
 
 
 def _refuse_what_needs_aws(request: Request, operation: str) -> None:

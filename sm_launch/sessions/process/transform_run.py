@@ -33,12 +33,9 @@ class _FileError(Exception):
     """An input file could not be transformed; the others can."""
 
 
-def run_transform_job(record: Record, termination: Termination) -> None:
-    """Run the job of `record` to its end; what happens is written to its state."""
-    _TransformRun(record, termination).run()
+class TransformRun:
+    """Runs the job of a record to its end; what happens is written to its state."""
 
-
-class _TransformRun:
     def __init__(self, record: Record, termination: Termination) -> None:
         loaded = record.read("request")
         self._record = record
@@ -56,6 +53,7 @@ class _TransformRun:
         )
 
     def run(self) -> None:
+        """To the end."""
         try:
             self._server.bring_up(self._settings["startup_timeout"], self._check_for_end)
             self._record.update(TransformStartTime=time.time())
@@ -237,13 +235,3 @@ def _reason(failed: list[str]) -> str | None:
         return None
     count = f"{len(failed)} input file{'s have' if len(failed) > 1 else ' has'} no output"
     return f"ClientError: {count}. {'; '.join(failed)}"
-
-
-def failure_of_dead_supervisor() -> dict[str, Any]:
-    """What to write when the process that watched a job has died."""
-    return {
-        "TransformJobStatus": "Failed",
-        "FailureReason": "InternalServerError: the process that watched over this job died "
-        "(it was killed, or the machine restarted); its server was ended. Start a new job.",
-        "TransformEndTime": time.time(),
-    }

@@ -12,11 +12,7 @@ from sm_launch.sessions.process.base import Machine, Request, Response, describe
 from sm_launch.sessions.process.resources import Jobs
 from sm_launch.sessions.process.store import Record, State
 from sm_launch.sessions.process.training import TrainingJobs
-from sm_launch.sessions.process.tuning_run import (
-    failure_of_dead_supervisor,
-    objective_value,
-    trial_request,
-)
+from sm_launch.sessions.process.tuning_run import objective_value, trial_request
 
 
 class TuningJobs(Jobs):
@@ -29,6 +25,8 @@ class TuningJobs(Jobs):
     listed = "HyperParameterTuningJobSummaries"
     summary = ("HyperParameterTuningJobStatus", "CreationTime", "LastModifiedTime",
                "HyperParameterTuningEndTime")  # fmt: skip
+    end = ("HyperParameterTuningEndTime", "LastModifiedTime")
+    after_death = ". Training jobs that it had started run on."
     missing = ("Amazon SageMaker can't find a tuning job with the name {name!r}.",
                "ResourceNotFound")  # fmt: skip
 
@@ -85,10 +83,6 @@ class TuningJobs(Jobs):
             sort_key=objective_value if by_objective else None,
         )
         return {"TrainingJobSummaries": chosen, **more}
-
-    def after_death(self, state: State) -> State:
-        """See Resources."""
-        return failure_of_dead_supervisor()
 
 
 def _definition(request: Request) -> Request:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 from sm_launch.errors import LaunchError
@@ -22,12 +22,9 @@ Trial = dict[str, Any]
 """A HyperParameterTrainingJobSummary."""
 
 
-def run_tuning_job(record: Record, termination: Termination) -> None:
-    """Run the job of `record` to its end; what happens is written to its state."""
-    _TuningRun(record, termination).run()
+class TuningRun:
+    """Runs the job of a record to its end; what happens is written to its state."""
 
-
-class _TuningRun:
     def __init__(self, record: Record, termination: Termination) -> None:
         loaded = record.read("request")
         self._record = record
@@ -40,11 +37,11 @@ class _TuningRun:
         self._trials: list[Trial] = []
 
     def run(self) -> None:
+        """To the end."""
         limits = self._config["ResourceLimits"]
         deadline = time.monotonic() + limits.get("MaxRuntimeInSeconds", float("inf"))
-        candidates = self._candidates()
-        exhausted = False
-        while not (exhausted and not self._active()):
+        candidates = takewhile(lambda _: not self._target_reached(), self._candidates())
+        while True:
             if self._record.stop_requested or self._termination.requested:
                 self._stop_trials()
                 self._finish("Stopped")
@@ -52,13 +49,14 @@ class _TuningRun:
             if time.monotonic() > deadline:
                 self._stop_trials()
                 break
-            if not exhausted and len(self._active()) < limits["MaxParallelTrainingJobs"]:
-                values = None if self._target_reached() else next(candidates, None)
-                exhausted = values is None
-                if values is not None and (problem := self._start(values)):
+            room = limits["MaxParallelTrainingJobs"] - len(self._active())
+            for values in islice(candidates, room):
+                if problem := self._start(values):
                     self._stop_trials()
                     self._finish("Failed", reason=problem)
                     return
+            if not self._active():
+                break
             self._refresh()
             time.sleep(POLL_SECONDS)
         self._conclude()
@@ -206,15 +204,3 @@ def trial_request(
         own = uris.join(definition["CheckpointConfig"]["S3Uri"], name)
         request["CheckpointConfig"] = {**definition["CheckpointConfig"], "S3Uri": own}
     return request
-
-
-def failure_of_dead_supervisor() -> dict[str, Any]:
-    """What to write when the process that watched a job has died."""
-    now = time.time()
-    return {
-        "HyperParameterTuningJobStatus": "Failed",
-        "FailureReason": "InternalServerError: the process that watched over this tuning job died "
-        "(it was killed, or the machine restarted). Training jobs that it had started run on.",
-        "HyperParameterTuningEndTime": now,
-        "LastModifiedTime": now,
-    }
