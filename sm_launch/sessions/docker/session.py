@@ -13,7 +13,7 @@ from typing import Any
 from sm_launch.errors import LaunchError
 from sm_launch.sessions.docker import engine
 from sm_launch.sessions.process.base import Machine, Response, Settings
-from sm_launch.sessions.process.session import LocalSession
+from sm_launch.sessions.process.session import ProcessSession
 from sm_launch.sessions.process.store import Record
 
 # Beyond SageMaker's own grace times: collecting output and removing containers and network.
@@ -53,7 +53,7 @@ class DockerMachine(Machine):
                 engine.remove_containers(directory)
 
 
-class DockerSession(LocalSession):
+class DockerSession(ProcessSession):
     """SageMaker's client methods, run in containers of the real images on this machine.
 
     Args:
@@ -71,7 +71,7 @@ class DockerSession(LocalSession):
             training_grace=training_grace + _CLEAN_UP_SECONDS,
             endpoint_grace=endpoint_grace + _CLEAN_UP_SECONDS,
         )
-        super().__init__(DockerMachine(home, settings))
+        super().__init__(home, settings, kind=DockerMachine)
         self.create_hyper_parameter_tuning_job = _refuse_sweep
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import json
@@ -63,7 +64,7 @@ class Runtime:
         operation = "InvokeEndpoint"
         body = _body(request)
         route, connection, answer = self._send(operation, request, body)
-        with connection:
+        with contextlib.closing(connection):
             try:
                 content = answer.read()
             except (OSError, http.client.HTTPException) as error:
@@ -81,7 +82,7 @@ class Runtime:
 
     def _send(
         self, operation: str, request: Request, body: bytes
-    ) -> tuple[_Route, _Connection, http.client.HTTPResponse]:
+    ) -> tuple[_Route, http.client.HTTPConnection, http.client.HTTPResponse]:
         self._machine.runtime_validator.check(operation, {**request, "Body": body})
         headers = self._headers(operation, request)
         route, connection = self._connect(request, operation)
@@ -97,12 +98,14 @@ class Runtime:
         connection.close()
         raise ModelError(operation, route.variant, answer.status, text)
 
-    def _connect(self, request: Request, operation: str) -> tuple[_Route, _Connection]:
+    def _connect(
+        self, request: Request, operation: str
+    ) -> tuple[_Route, http.client.HTTPConnection]:
         """A connection to one of the endpoint's servers, which an update may replace any time."""
         route = self._route(request, operation)
         while True:
             timeout = self._machine.settings.invocation_timeout
-            connection = _Connection("127.0.0.1", route.port, timeout=timeout)
+            connection = http.client.HTTPConnection("127.0.0.1", route.port, timeout=timeout)
             try:
                 connection.connect()
             except OSError as error:
@@ -181,18 +184,10 @@ def _no_answer(operation: str, route: _Route, error: Exception) -> ModelError:
     return ModelError(operation, route.variant, 0, f"{type(error).__name__}: {error}")
 
 
-class _Connection(http.client.HTTPConnection):
-    def __enter__(self) -> _Connection:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-
 def _parts(
-    connection: _Connection, answer: http.client.HTTPResponse
+    connection: http.client.HTTPConnection, answer: http.client.HTTPResponse
 ) -> Iterator[dict[str, dict[str, bytes]]]:
-    with connection:
+    with contextlib.closing(connection):
         while True:
             try:
                 chunk = answer.read1(_CHUNK_BYTES)

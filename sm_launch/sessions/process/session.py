@@ -16,19 +16,24 @@ from sm_launch.sessions.process.transform import TransformJobs
 from sm_launch.sessions.process.tuning import TuningJobs
 
 
-class LocalSession:
-    """SageMaker's client methods, by parts that share a machine.
+class ProcessSession:
+    """SageMaker's client methods, run by `train` and `serve` processes on this machine.
 
-    Attributes:
-        seconds_between_looks: see Session.
-        log_lag_seconds: see Session.
+    Args:
+        home: where jobs, models and endpoints keep their state.
+        settings: commands and time limits, where they are to differ from SageMaker's.
+        kind: of machine; Docker's runs containers.
     """
 
     seconds_between_looks: float = 0.3
     log_lag_seconds: float = 0.0
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(
+        self, home: Path, settings: Settings | None = None, *, kind: type[Machine] = Machine
+    ) -> None:
+        machine = kind(home, settings)
         self._store, self._settings = machine.store, machine.settings
+        self.local = self
         training = TrainingJobs(machine)
         tuning = TuningJobs(machine, training)
         models = Models(machine)
@@ -92,15 +97,3 @@ class LocalSession:
         self.collect_garbage = GarbageCollection(
             machine, endpoints, tuning, training, transforms
         ).collect
-
-
-class ProcessSession(LocalSession):
-    """SageMaker's client methods, run by `train` and `serve` processes on this machine.
-
-    Args:
-        home: where jobs, models and endpoints keep their state.
-        settings: commands and time limits, where they are to differ from SageMaker's.
-    """
-
-    def __init__(self, home: Path, settings: Settings | None = None) -> None:
-        super().__init__(Machine(home, settings))

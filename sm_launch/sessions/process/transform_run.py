@@ -14,7 +14,7 @@ from typing import Any
 
 from sm_launch.sessions.process import uris
 from sm_launch.sessions.process.runs import POLL_SECONDS, Termination, shorten
-from sm_launch.sessions.process.serving_process import ServingProcess, UnhealthyError
+from sm_launch.sessions.process.serving_process import ServingProcess, UnhealthyError, exchange
 from sm_launch.sessions.process.store import Record
 
 _MEGABYTE = 1024 * 1024
@@ -178,13 +178,7 @@ class TransformRun:
         self, method: str, path: str, body: bytes, headers: dict[str, str]
     ) -> tuple[int, bytes]:
         timeout = self._client.get("InvocationsTimeoutInSeconds", _DEFAULT_TIMEOUT_SECONDS)
-        connection = http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=timeout)
-        try:
-            connection.request(method, path, body, headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
+        return exchange(self._server.port, method, path, body, headers, timeout=timeout)
 
 
 def input_files(source: Path) -> list[Path]:
