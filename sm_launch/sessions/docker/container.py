@@ -18,9 +18,9 @@ from types import FrameType
 from typing import Any
 
 from sm_launch.sessions.docker import engine, sdk
-from sm_launch.sessions.process.hosting_run import PENDING_UPDATE
+from sm_launch.sessions.process.hosting.endpoint_run import PENDING_UPDATE
+from sm_launch.sessions.process.jobs.training_run import CHECKPOINTS_PATH
 from sm_launch.sessions.process.store import Record
-from sm_launch.sessions.process.training_run import CHECKPOINTS_PATH
 from sm_launch.sessions.process.uris import to_path
 from sm_launch.sessions.references import inherited
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from sm_launch.job.limits import TRAINING_FINAL_STATUSES as FINAL
 from sm_launch.sessions.process import store
 from sm_launch.sessions.process.base import Machine
-from sm_launch.sessions.process.hosting import Endpoints
-from sm_launch.sessions.process.hosting_run import PENDING_UPDATE
+from sm_launch.sessions.process.hosting.endpoint_run import PENDING_UPDATE
+from sm_launch.sessions.process.hosting.endpoints import Endpoints
 from sm_launch.sessions.process.resources import Jobs, Resources, remove
 from sm_launch.sessions.process.store import Record
 from sm_launch.sessions.process.tags import tags_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import asdict
@@ -11,9 +12,8 @@ from typing import Any
 from sm_launch.job.limits import TRAINING_FINAL_STATUSES as FINAL
 from sm_launch.redaction import redact
 from sm_launch.sessions.errors import RESOURCE_IN_USE, VALIDATION, ServiceError
-from sm_launch.sessions.log_file import read_lines
 from sm_launch.sessions.process import detached
-from sm_launch.sessions.process.artefacts import last_lines
+from sm_launch.sessions.process.artefacts import last_lines, read_lines
 from sm_launch.sessions.process.base import Machine, Request, Response, described, page
 from sm_launch.sessions.process.children import kill_processes_below
 from sm_launch.sessions.process.runs import POLL_SECONDS
@@ -71,12 +71,19 @@ class Resources:
         """What was asked for, and what became of it."""
         operation = f"Describe{self.prefix}"
         self._machine.validator.check(operation, request)
-        return self.description(*self.get(request[self.name_key], operation))
+        name = request[self.name_key]
+        try:
+            return self.description(*self.get(name, operation))
+        except FileNotFoundError:  # removed meanwhile
+            raise self._error(self.missing, name, operation) from None
 
     def summaries(self, **request: Any) -> Response:
         """What the List operation answers: filtered, sorted and cut as asked."""
         self._machine.validator.check(f"List{self.prefix}s", request)
-        items = [self.summarize(*found) for found in self.all()]
+        items = []
+        for found in self.all():
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                items.append(self.summarize(*found))
         status_key = self.status_key if self.status_key in self.summary else None
         chosen, more = page(items, request, name_key=self.name_key, status_key=status_key)
         return {self.listed: chosen, **more}

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sm_launch.sessions.process.async_runtime import AsyncRuntime
 from sm_launch.sessions.process.base import Machine, Settings
-from sm_launch.sessions.process.definitions import EndpointConfigs, Models
 from sm_launch.sessions.process.garbage import GarbageCollection
-from sm_launch.sessions.process.hosting import Endpoints
-from sm_launch.sessions.process.runtime import Runtime
+from sm_launch.sessions.process.hosting.definitions import EndpointConfigs, Models
+from sm_launch.sessions.process.hosting.endpoints import Endpoints
+from sm_launch.sessions.process.hosting.runtime import Runtime
+from sm_launch.sessions.process.hosting.transform import TransformJobs
+from sm_launch.sessions.process.jobs.training import TrainingJobs
+from sm_launch.sessions.process.jobs.tuning import TuningJobs
 from sm_launch.sessions.process.tags import Tags
-from sm_launch.sessions.process.training import TrainingJobs
-from sm_launch.sessions.process.transform import TransformJobs
-from sm_launch.sessions.process.tuning import TuningJobs
 
 
 class ProcessSession:
@@ -88,7 +87,7 @@ class ProcessSession:
 
         self.invoke_endpoint = runtime.invoke
         self.invoke_endpoint_with_response_stream = runtime.invoke_with_stream
-        self.invoke_endpoint_async = AsyncRuntime(machine, endpoints).invoke
+        self.invoke_endpoint_async = runtime.invoke_async
 
         self.add_tags = tags.add
         self.list_tags = tags.all

@@ -19,19 +19,19 @@ from sm_launch.sessions.process.runs import Run, Termination
 def _runner(kind: str) -> Callable[[store.Record, Termination], Run]:
     """What runs a record of this kind; imported late: each run loads no more than its own."""
     if kind == store.TRAINING_JOBS:
-        from sm_launch.sessions.process.training_run import TrainingRun
+        from sm_launch.sessions.process.jobs.training_run import TrainingRun
 
         return TrainingRun
     if kind == store.ENDPOINTS:
-        from sm_launch.sessions.process.hosting_run import EndpointRun
+        from sm_launch.sessions.process.hosting.endpoint_run import EndpointRun
 
         return EndpointRun
     if kind == store.TRANSFORM_JOBS:
-        from sm_launch.sessions.process.transform_run import TransformRun
+        from sm_launch.sessions.process.hosting.transform_run import TransformRun
 
         return TransformRun
     if kind == store.TUNING_JOBS:
-        from sm_launch.sessions.process.tuning_run import TuningRun
+        from sm_launch.sessions.process.jobs.tuning_run import TuningRun
 
         return TuningRun
     raise ValueError(f"nothing runs {kind!r}")

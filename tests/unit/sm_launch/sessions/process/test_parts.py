@@ -10,7 +10,7 @@ import pytest
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.sessions.process import artefacts, environment, uris
 from sm_launch.sessions.process.base import described, page, require_command
-from sm_launch.sessions.process.metrics import MetricScan
+from sm_launch.sessions.process.jobs.metrics import MetricScan
 from sm_launch.sessions.process.runs import shorten, transition
 
 

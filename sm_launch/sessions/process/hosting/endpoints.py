@@ -10,9 +10,9 @@ from sm_launch.sessions.errors import ServiceError
 from sm_launch.sessions.process import store
 from sm_launch.sessions.process.base import Machine, Response
 from sm_launch.sessions.process.children import kill_processes_below, processes_below
-from sm_launch.sessions.process.definitions import EndpointConfigs, Models
-from sm_launch.sessions.process.deployment import endpoint_state, snapshot
-from sm_launch.sessions.process.hosting_run import PENDING_UPDATE, WEIGHTS
+from sm_launch.sessions.process.hosting import capture
+from sm_launch.sessions.process.hosting.definitions import EndpointConfigs, Models
+from sm_launch.sessions.process.hosting.endpoint_run import PENDING_UPDATE, WEIGHTS
 from sm_launch.sessions.process.resources import Resources
 from sm_launch.sessions.process.store import Record, State
 
@@ -43,7 +43,7 @@ class Endpoints(Resources):
         deployment = self._deployment(request["EndpointConfigName"], operation)
         state = {
             _STATUS: "Creating",
-            **endpoint_state(deployment),
+            **_endpoint_state(deployment),
             "LastModifiedTime": time.time(),
         }
         return {"EndpointArn": self.begin(request, {"deployment": deployment}, state)}
@@ -72,7 +72,7 @@ class Endpoints(Resources):
                 "create another endpoint",
                 operation,
             )
-        update = {"state": endpoint_state(deployment), "deployment": deployment}
+        update = {"state": _endpoint_state(deployment), "deployment": deployment}
         record.write(PENDING_UPDATE, update)
         return {"EndpointArn": state["EndpointArn"]}
 
@@ -155,14 +155,23 @@ class Endpoints(Resources):
         return state
 
     def _deployment(self, config_name: str, operation: str) -> State:
-        """What the servers of a configuration need; refused where they could not start here."""
+        """All that an endpoint's servers need, as it is now: names may go while they run."""
         config = self._configs.created(config_name, operation)
-        deployment = snapshot(
-            config_name, config, lambda name: self._models.created(name, operation)
-        )
-        images = [each["container"].get("Image", "") for each in deployment["variants"]]
+        variants = []
+        for variant in config["ProductionVariants"]:
+            model = self._models.created(variant["ModelName"], operation)
+            isolated = model.get("EnableNetworkIsolation", False)
+            container = model["PrimaryContainer"]
+            variants.append({"variant": variant, "container": container, "isolated": isolated})
+        images = [each["container"].get("Image", "") for each in variants]
         self._machine.require(self._machine.settings.serve_command, images, operation)
-        return deployment
+        captured = config.get("DataCaptureConfig", {})
+        return {
+            "EndpointConfigName": config_name,
+            "variants": variants,
+            "capture": captured if captured.get("EnableCapture") else None,
+            "asynchronous": config.get("AsyncInferenceConfig"),
+        }
 
 
 def _require_settled(state: State, operation: str) -> None:
@@ -185,3 +194,29 @@ def _remove_unless_supervised(record: Record) -> None:
         record.remove()
     finally:
         os.close(lock)
+
+
+def _endpoint_state(deployment: State) -> State:
+    """What an endpoint's state says about the configuration that it runs."""
+    state = {
+        "EndpointConfigName": deployment["EndpointConfigName"],
+        "ProductionVariants": [_variant_summary(each) for each in deployment["variants"]],
+    }
+    if captured := deployment["capture"]:
+        state |= {"capture": captured, "DataCaptureConfig": capture.summary(captured)}
+    if deployment["asynchronous"]:
+        state["AsyncInferenceConfig"] = deployment["asynchronous"]
+    return state
+
+
+def _variant_summary(deployed: State) -> State:
+    variant, image = deployed["variant"], deployed["container"].get("Image")
+    weight = variant.get("InitialVariantWeight", 1.0)
+    return {
+        "VariantName": variant["VariantName"],
+        "DeployedImages": [{"SpecifiedImage": image, "ResolvedImage": image}] if image else [],
+        "CurrentWeight": weight,
+        "DesiredWeight": weight,
+        "CurrentInstanceCount": 1,  # one server, whatever was asked for
+        "DesiredInstanceCount": variant.get("InitialInstanceCount", 1),
+    }

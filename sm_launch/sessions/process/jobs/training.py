@@ -10,11 +10,11 @@ from sm_launch.errors import LaunchError
 from sm_launch.sessions.errors import RESOURCE_IN_USE, VALIDATION, ServiceError
 from sm_launch.sessions.process import store, uris
 from sm_launch.sessions.process.base import Machine, Request, Response
-from sm_launch.sessions.process.metrics import MetricScan
+from sm_launch.sessions.process.jobs.metrics import MetricScan
+from sm_launch.sessions.process.jobs.training_run import CHECKPOINTS_PATH
 from sm_launch.sessions.process.resources import Jobs
 from sm_launch.sessions.process.runs import transition
 from sm_launch.sessions.process.store import Record, State
-from sm_launch.sessions.process.training_run import CHECKPOINTS_PATH
 from sm_launch.sessions.references import require as require_references
 
 

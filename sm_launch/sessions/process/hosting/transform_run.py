@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from sm_launch.sessions.process import uris
+from sm_launch.sessions.process.hosting.serving_process import (
+    ServingProcess,
+    UnhealthyError,
+    exchange,
+)
 from sm_launch.sessions.process.runs import POLL_SECONDS, Termination, shorten
-from sm_launch.sessions.process.serving_process import ServingProcess, UnhealthyError, exchange
 from sm_launch.sessions.process.store import Record
 
 _MEGABYTE = 1024 * 1024

@@ -7,9 +7,9 @@ from typing import Any
 from sm_launch.sessions.errors import RESOURCE_IN_USE, ServiceError
 from sm_launch.sessions.process import store, uris
 from sm_launch.sessions.process.base import Machine, Request, Response
-from sm_launch.sessions.process.definitions import Models
+from sm_launch.sessions.process.hosting.definitions import Models
+from sm_launch.sessions.process.hosting.transform_run import input_files
 from sm_launch.sessions.process.resources import Jobs
-from sm_launch.sessions.process.transform_run import input_files
 
 _BUFFER_MEGABYTES = 100
 """CreateTransformJob: MaxConcurrentTransforms times MaxPayloadInMB must not exceed it."""

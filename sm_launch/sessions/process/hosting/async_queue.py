@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sm_launch.sessions.process.serving_process import exchange
+from sm_launch.sessions.process.hosting.serving_process import exchange
 from sm_launch.sessions.process.store import Record, write_bytes, write_json
 
 # AsyncInferenceConfig.ClientConfig: SageMaker finds its own number where none is given.

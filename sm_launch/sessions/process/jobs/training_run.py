@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import time
 from pathlib import Path
 from typing import Any
 
-from sm_launch.sessions.offline import OFFLINE
 from sm_launch.sessions.process import artefacts, environment, uris
 from sm_launch.sessions.process.children import Child
-from sm_launch.sessions.process.metrics import MetricScan
+from sm_launch.sessions.process.environment import OFFLINE
+from sm_launch.sessions.process.jobs.metrics import MetricScan
 from sm_launch.sessions.process.runs import POLL_SECONDS, Termination, shorten, transition
 from sm_launch.sessions.process.store import Record, write_json
 
@@ -190,17 +191,15 @@ class TrainingRun:
         root = uris.to_path(output["S3OutputPath"], "OutputDataConfig.S3OutputPath")
         target = root / self._record.name / "output"
         packed = output.get("CompressionType", "GZIP") == "GZIP"
-        if with_model:
-            if packed:
-                artefacts.pack(self._base / "model", target / "model.tar.gz")
-            else:
-                artefacts.copy(self._base / "model", target / "model")
+        parts = [(self._base / "model", "model")] if with_model else []
         data = self._base / "output" / "data"
         if any(data.iterdir()):
+            parts.append((data, "output" if packed else "data"))
+        for source, name in parts:
             if packed:
-                artefacts.pack(data, target / "output.tar.gz")
+                artefacts.pack(source, target / f"{name}.tar.gz")
             else:
-                artefacts.copy(data, target / "data")
+                shutil.copytree(source, target / name, dirs_exist_ok=True)
 
     def _failure_reason(self, exit_code: int) -> str:
         failure = self._base / "output" / "failure"

@@ -7,6 +7,8 @@ import http.client
 import io
 import json
 import random
+import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +16,21 @@ from typing import Any
 from botocore.response import StreamingBody
 
 from sm_launch.sessions.errors import ModelError, ServiceError
+from sm_launch.sessions.process import uris
 from sm_launch.sessions.process.base import Machine, Request, Response
-from sm_launch.sessions.process.capture import Capture, Exchange
-from sm_launch.sessions.process.hosting import Endpoints
+from sm_launch.sessions.process.hosting.async_queue import enqueue
+from sm_launch.sessions.process.hosting.capture import Capture, Exchange
+from sm_launch.sessions.process.hosting.endpoints import Endpoints
 
 _CHUNK_BYTES = 65_536
+_ASYNC_DEFAULT_TTL_SECONDS = 6 * 3600
+_ASYNC_DEFAULT_TIMEOUT_SECONDS = 15 * 60
+_ASYNC_HEADERS = {
+    "ContentType": "Content-Type",
+    "Accept": "Accept",
+    "CustomAttributes": "X-Amzn-SageMaker-Custom-Attributes",
+    "InferenceId": "X-Amzn-SageMaker-Inference-Id",
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,7 @@ class _Route:
 
 
 class Runtime:
-    """What the sagemaker-runtime client does, answered at once or as a stream."""
+    """What the sagemaker-runtime client does, answered at once, as a stream, or by a file."""
 
     def __init__(self, machine: Machine, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
@@ -79,6 +91,51 @@ class Runtime:
         operation = "InvokeEndpointWithResponseStream"
         route, connection, answer = self._send(operation, request, _body(request))
         return {**self._response(operation, route, answer), "Body": _parts(connection, answer)}
+
+    def invoke_async(self, **request: Any) -> Response:
+        """Queue a request for an endpoint with an AsyncInferenceConfig.
+
+        Returns:
+            `InferenceId`, `OutputLocation` (the file that will hold the answer) and
+            `FailureLocation` (the one that will say why there is none).
+        """
+        operation = "InvokeEndpointAsync"
+        self._machine.runtime_validator.check(operation, request)
+        record, _ = self._endpoints.get(request["EndpointName"], operation)
+        state = self._endpoints.in_service(request["EndpointName"], operation)
+        config = state.get("AsyncInferenceConfig")
+        if config is None:
+            raise ServiceError(
+                f"Endpoint {record.name} is not asynchronous: its configuration has no "
+                "AsyncInferenceConfig. Use invoke_endpoint",
+                operation,
+            )
+        source = uris.to_path(_input_location(request, operation), "InputLocation")
+        if not source.is_file():
+            raise ServiceError(f"InputLocation: there is no file {str(source)!r}", operation)
+        identity = str(uuid.uuid4())
+        target = config["OutputConfig"]
+        output = uris.join(target["S3OutputPath"], f"{identity}.out")
+        failed = target.get("S3FailurePath") or uris.join(target["S3OutputPath"], "failures")
+        failure = uris.join(failed, f"{identity}-error.out")
+        order = {
+            "id": identity,
+            "input": str(source),
+            "output": str(uris.to_path(output, "S3OutputPath")),
+            "failure": str(uris.to_path(failure, "S3FailurePath")),
+            "headers": {
+                name: request[key] for key, name in _ASYNC_HEADERS.items() if key in request
+            },
+            "expires": time.time() + request.get("RequestTTLSeconds", _ASYNC_DEFAULT_TTL_SECONDS),
+            "timeout": request.get("InvocationTimeoutSeconds", _ASYNC_DEFAULT_TIMEOUT_SECONDS),
+        }
+        enqueue(record, order)
+        return {
+            "InferenceId": request.get("InferenceId", identity),
+            "OutputLocation": output,
+            "FailureLocation": failure,
+            "ResponseMetadata": {"HTTPStatusCode": 202},
+        }
 
     def _send(
         self, operation: str, request: Request, body: bytes
@@ -178,6 +235,16 @@ def _body(request: Request) -> bytes:
     body = request.get("Body", b"")
     body = body.read() if hasattr(body, "read") else body
     return body.encode() if isinstance(body, str) else bytes(body)
+
+
+def _input_location(request: Request, operation: str) -> str:
+    for key in ("Body", "S3OutputPathExtension", "Filename"):
+        if key in request:
+            raise ServiceError(f"the process target does not take {key} here", operation)
+    if "InputLocation" not in request:
+        raise ServiceError("InputLocation is missing: give a file:// URI", operation)
+    location: str = request["InputLocation"]
+    return location
 
 
 def _no_answer(operation: str, route: _Route, error: Exception) -> ModelError:

@@ -10,11 +10,12 @@ from typing import Any
 
 from sm_launch.errors import LaunchError
 from sm_launch.job.limits import TRAINING_FINAL_STATUSES as FINAL
-from sm_launch.sessions.process import search, uris
+from sm_launch.sessions.process import uris
 from sm_launch.sessions.process.base import Machine, Settings
+from sm_launch.sessions.process.jobs import search
+from sm_launch.sessions.process.jobs.training import TrainingJobs
 from sm_launch.sessions.process.runs import POLL_SECONDS, Termination, shorten
 from sm_launch.sessions.process.store import Record
-from sm_launch.sessions.process.training import TrainingJobs
 
 _DEFAULT_TRIALS = 1
 

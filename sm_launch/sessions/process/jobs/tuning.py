@@ -7,12 +7,13 @@ from collections import Counter
 from typing import Any
 
 from sm_launch.sessions.errors import ServiceError
-from sm_launch.sessions.process import search, store
+from sm_launch.sessions.process import store
 from sm_launch.sessions.process.base import Machine, Request, Response, described, page
+from sm_launch.sessions.process.jobs import search
+from sm_launch.sessions.process.jobs.training import TrainingJobs
+from sm_launch.sessions.process.jobs.tuning_run import objective_value, trial_request
 from sm_launch.sessions.process.resources import Jobs
 from sm_launch.sessions.process.store import Record, State
-from sm_launch.sessions.process.training import TrainingJobs
-from sm_launch.sessions.process.tuning_run import objective_value, trial_request
 
 
 class TuningJobs(Jobs):
