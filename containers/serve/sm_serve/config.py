@@ -196,7 +196,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         max_new_tokens=read.integer("SM_SERVE_MAX_NEW_TOKENS", default.max_new_tokens, 1, 1 << 20),
         kv_cache_tokens=read.integer("SM_SERVE_KV_CACHE_TOKENS", 0, 0, 1 << 30),
         reasoning_parser=read.choice(
-            "SM_SERVE_REASONING_PARSER", "auto", ("auto", "think", "none")
+            "SM_SERVE_REASONING_PARSER", "auto", ("auto", "think", "harmony", "none")
         ),
         max_models=read.integer("SM_SERVE_MAX_MODELS", default.max_models, 1, 10_000),
         max_adapters=read.integer("SM_SERVE_MAX_ADAPTERS", default.max_adapters, 0, 10_000),

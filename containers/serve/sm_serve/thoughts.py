@@ -5,7 +5,7 @@ Tags may come in pieces, and the chat template may have opened the first one in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 OPENING, CLOSING = "<think>", "</think>"
@@ -18,11 +18,12 @@ def knows_thoughts(chat_template: str, tokenizer: Any) -> bool:
     )
 
 
-def special_tags(tokenizer: Any) -> dict[int, str]:
+def special_tags(tokenizer: Any, tags: Sequence[str] = (OPENING, CLOSING)) -> dict[int, str]:
     """The tags that are special tokens of a tokenizer: decoding leaves them out, by their ids."""
     special = {*tokenizer.all_special_ids}
     special |= {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    ids = {tokenizer.get_added_vocab().get(tag): tag for tag in (OPENING, CLOSING)}
+    known = tokenizer.get_added_vocab()
+    ids = {known.get(tag): tag for tag in tags}
     return {token: tag for token, tag in ids.items() if token in special}
 
 

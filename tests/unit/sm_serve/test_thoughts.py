@@ -56,13 +56,13 @@ def test_whether_a_prompt_has_opened_a_thought():
     assert not is_open("<think>b</think>c")
 
 
-@pytest.mark.parametrize("inside", [None, False])
-def test_a_call_after_a_thought_is_a_call(inside):
+@pytest.mark.parametrize("opened", [None, ""])
+def test_a_call_after_a_thought_is_a_call(opened):
     tools = ToolUse([{"type": "function", "function": {"name": "f"}}])
     reader = MessageReader(tools, HERMES)
     text = '<think>\nI call</think>\n<tool_call>{"name": "f", "arguments": {}}</tool_call>'
-    found = reader.read(Delta(text, finish_reason="stop", inside=inside))
+    found = reader.read(Delta(text, finish_reason="stop", opened=opened))
     assert found.reason == "tool_calls"
     assert (found.thought, found.text) == (
-        ("I call", "") if inside is False else ("", "<think>\nI call</think>")
+        ("I call", "") if opened is not None else ("", "<think>\nI call</think>")
     )
