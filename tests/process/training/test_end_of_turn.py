@@ -34,7 +34,7 @@ SETTINGS = {
     "report_to": "none",
 }
 LORA = {"use_peft": True, "lora_r": 16, "lora_dropout": 0}
-CONTEXT = 1024  # bytes; gpt-oss's template says much before the first turn
+CONTEXT = 4096  # bytes; gpt-oss's and Cohere's templates say much before the first turn
 NewJob = Callable[..., Any]
 
 
@@ -94,6 +94,7 @@ def answer(job: Path) -> tuple[str, str]:
         ({"tied": True}, {"chat_template": "llama3", **LORA}),
         ({"spare_rows": 8, "known": "<end_of_turn>"}, {"chat_template": "gemma", **LORA}),
         ({}, {"chat_template": "cohere"}),
+        ({}, {"chat_template": "cohere2"}),
         ({}, {"chat_template": "gemma3"}),
         ({}, {"chat_template": "lfm2"}),
         ({}, {"chat_template": "gptoss"}),
@@ -105,6 +106,7 @@ def answer(job: Path) -> tuple[str, str]:
         "lora-tied",
         "lora-known",
         "cohere",
+        "cohere2",
         "gemma3",
         "lfm2",
         "gptoss",
