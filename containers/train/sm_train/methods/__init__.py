@@ -40,6 +40,11 @@ class Method:
     train: Callable[[Any], None]
     # A cleaned row as the model gets it (row, Config, tokenizer), as a list of `sequences.Tokens`.
     tokens: Callable[[dict[str, Any], Any, Any], list[Any]]
+    # The columns that the trainer takes instead of a row: of the row and its `tokens`, of which
+    # there are none where they could not be made.
+    columns: Callable[[dict[str, Any], list[Any]], dict[str, Any]] = field(
+        default=lambda _row, _tokens: {}
+    )
     # Columns of which each row needs one of every group: (("prompt", "messages"), …).
     required_columns: Callable[[Any], Iterable[tuple[str, ...]]] = field(default=lambda _: ())
     # Whether a column (Config, name) is read as text, be its cells numbers or not.

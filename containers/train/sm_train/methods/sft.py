@@ -17,7 +17,7 @@ from sm_train.formats import (
 from sm_train.messages import looks_like_messages, marked_conversation
 from sm_train.methods import Method
 from sm_train.public_formats import with_system
-from sm_train.sequences import sft_tokens
+from sm_train.sequences import labelled_columns, sft_tokens
 
 if TYPE_CHECKING:
     from sm_train.config import Config
@@ -198,6 +198,7 @@ METHOD = Method(
     clean_row=clean_row,
     train=train,
     tokens=sft_tokens,
+    columns=labelled_columns,
     reads_text=lambda _, name: name not in _NUMBERS,
     required_columns=required_columns,
     check_data=check_data,

@@ -1,8 +1,8 @@
 """Intervals hold what they promise: how often they cover the true value, by enumeration and draws.
 
 A share of 20 rows has 21 possible intervals: no rule covers 95 % within 2 points at every true
-value (at 0.99 the choice is between 82 and 98 %, see the test). So the mean over true values must be
-95 % within 2 points, those above 97 % must be so for want of rows, and the least is what
+value (at 0.99 the choice is between 82 and 98 %, see the test). So the mean over true values must
+be 95 % within 2 points, those above 97 % must be so for want of rows, and the least is what
 docs/evaluation.md tells: 92 % up to 100 rows, 91.6 % of any number (that of a Poisson count).
 """
 
