@@ -1,13 +1,13 @@
-"""What is in an answer in channels (see sm_serve.harmony), piece by piece as it comes."""
+"""What is in an answer in channels (see sm_serve.schemas.harmony), piece by piece as it comes."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 
-from sm_serve.harmony import CALL, CHANNEL, CONSTRAIN, END, MARKS, MESSAGE, RETURN, START
+from sm_serve.schemas.harmony import CALL, CHANNEL, CONSTRAIN, END, MARKS, MESSAGE, RETURN, START
+from sm_serve.schemas.thoughts import overlap
 from sm_serve.schemas.tool_calls import Found
-from sm_serve.thoughts import overlap
 
 _MARK = re.compile("|".join(map(re.escape, MARKS)))
 _HEADER_END = re.compile("|".join(map(re.escape, (MESSAGE, END, CALL, RETURN))))

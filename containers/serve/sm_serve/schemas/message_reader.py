@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sm_serve.engines.protocol import Delta
-from sm_serve.harmony import START
+from sm_serve.protocol import Delta
 from sm_serve.schemas.channel_reader import ChannelReader
+from sm_serve.schemas.harmony import START
+from sm_serve.schemas.thoughts import ThoughtReader
 from sm_serve.schemas.tool_calls import CallReader, Found
 from sm_serve.schemas.tools import ToolFormat, ToolUse
-from sm_serve.thoughts import ThoughtReader
 
 
 @dataclass(frozen=True, slots=True)

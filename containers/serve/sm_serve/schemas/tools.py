@@ -8,11 +8,11 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sm_serve.engines.protocol import Constraint, ConstraintKind, GenerationRequest
 from sm_serve.errors import BadRequest
-from sm_serve.field_table import MAX_TOOLS, TOOL_NAME
-from sm_serve.fields import Values
-from sm_serve.harmony import CHANNEL, MESSAGE, knows_channels
+from sm_serve.protocol import Constraint, ConstraintKind, GenerationRequest
+from sm_serve.schemas.field_table import MAX_TOOLS, TOOL_NAME
+from sm_serve.schemas.fields import Values
+from sm_serve.schemas.harmony import CHANNEL, MESSAGE, knows_channels
 
 NAME = re.compile(TOOL_NAME)
 
