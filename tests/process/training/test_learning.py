@@ -160,7 +160,7 @@ def test_the_preview_shows_rows_without_training(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from sm_train.modelling import preview
+    from sm_train import preview
 
     job = new_job({"method": "sft"}, train=TURNS, model=decoder)
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(job.path))

@@ -195,5 +195,5 @@ def _refuse(job: Job, split: str, reasons: Sequence[str]) -> None:
     raise UserError(
         f"there is nothing to learn in any of its {len(reasons)} rows: {causes}",
         field=f"channel {split}",
-        fix="see how the rows look to the model with python -m sm_train.modelling.preview",
+        fix="see how the rows look to the model with python -m sm_train.preview",
     )
