@@ -187,7 +187,8 @@ class Delta:
     `finish_reason` is `stop` (end of sequence, or with `cut` a stop string) or `length`, as in
     OpenAI's API. A search gives whole answers, the best one first, each with its `index`. Of a
     chat whose thoughts are to be told apart, `opened` is how the prompt begins the answer: the tag
-    of a thought, a message's header (see sm_serve.schemas.harmony), or nothing.
+    of a thought, a message's header (see sm_serve.schemas.harmony), or nothing; `tags` are those
+    around a thought.
     """
 
     text: str
@@ -200,6 +201,7 @@ class Delta:
     cut: bool = False
     index: int = 0
     opened: str | None = None
+    tags: tuple[str, str] = ("<think>", "</think>")
 
 
 @runtime_checkable

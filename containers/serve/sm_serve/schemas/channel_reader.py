@@ -5,14 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from sm_serve.schemas.harmony import CALL, CHANNEL, CONSTRAIN, END, MARKS, MESSAGE, RETURN, START
+from sm_serve.schemas.harmony import (
+    CALL,
+    CHANNEL,
+    CONSTRAIN,
+    END,
+    MARKS,
+    MESSAGE,
+    MESSAGE_END,
+    RETURN,
+    START,
+    TURN_END,
+    is_thought,
+    recipient,
+)
 from sm_serve.schemas.thoughts import overlap
 from sm_serve.schemas.tool_calls import Found
 
 _MARK = re.compile("|".join(map(re.escape, MARKS)))
-_HEADER_END = re.compile("|".join(map(re.escape, (MESSAGE, END, CALL, RETURN))))
-_RECIPIENT = re.compile(r"(?:^|\s|\|>)(to=(?:(?!<\|)\S)*)")
-_CHANNEL = re.compile(rf"{re.escape(CHANNEL)}\s*(\w+)")
+_ENDS = (END, CALL, RETURN, MESSAGE_END, TURN_END)
+_HEADER_END = re.compile("|".join(map(re.escape, (MESSAGE, *_ENDS))))
 _HEADER = re.compile(
     rf"(?:{re.escape(START)})?\s*[\w.]*\s*(?:to=\S*)?\s*(?:{re.escape(CHANNEL)}\s*\w*)?"
     rf"\s*(?:to=\S*)?\s*(?:{re.escape(CONSTRAIN)})?\s*\w*\s*"
@@ -39,6 +51,7 @@ class ChannelReader:
         self._found = Found()
         self._fresh = True
         self._said: set[str] = set()
+        self._named = self._to = ""
         self.count = 0
         self.push(opened)
         if self._step == self._header and CHANNEL not in opened and "to=" not in opened:
@@ -58,6 +71,8 @@ class ChannelReader:
         self._buffer += text
         while self._buffer and self._step(last):
             pass
+        if last:
+            self._end_call()
         return self._found
 
     def _open(self, last: bool) -> bool:
@@ -101,20 +116,17 @@ class ChannelReader:
     def _begin(self, head: str) -> None:
         """A message by its header: a thought, a call, or text."""
         self._step, self._fresh = self._body, True
-        channel, to = _CHANNEL.search(head), _RECIPIENT.search(head)
-        recipient = to[1].removeprefix("to=") if to else ""
-        name = recipient.removeprefix("functions.")
-        if name in self._names:
-            self._tell = self._skip if self._single and self.count else self._argue
-            if self._tell == self._argue:
-                self._found.begin_call(self.count, name)
-                self.count += 1
-        elif channel is not None and channel[1] == "analysis":
+        to = recipient(head)
+        name = to.removeprefix("functions.")
+        self._named = name if name in self._names else ""
+        if self._named:
+            self._to, self._tell = to, self._call
+        elif is_thought(head):
             self._tell = self._think
         else:
             self._tell = self._say
-            if recipient not in ("", "assistant", "user", "all"):
-                self._say(f"{recipient} ")
+            if to not in ("", "assistant", "user", "all"):
+                self._say(f"{to} ")
 
     def _body(self, last: bool) -> bool:
         """Within a message, up to the next mark."""
@@ -131,7 +143,8 @@ class ChannelReader:
         self._buffer = self._buffer[mark.end() :]
         if mark[0] in (START, CHANNEL):
             self._buffer, self._step = mark[0] + self._buffer, self._header
-        elif mark[0] in (END, CALL, RETURN):
+        elif mark[0] in _ENDS:
+            self._end_call()
             self._step = self._between
         return True
 
@@ -147,6 +160,26 @@ class ChannelReader:
 
     def _think(self, text: str) -> None:
         self._found.thought += self._gap("thought", text)
+
+    def _call(self, text: str) -> None:
+        """A call's first text: arguments in another form than JSON are text."""
+        text = text.lstrip()
+        if text.startswith("{"):
+            self._end_call()
+            self._tell(text)
+        elif text:
+            self._named, self._tell = "", self._say
+            self._say(f"{self._to} {text}")
+
+    def _end_call(self) -> None:
+        """Begins the call that has no arguments yet."""
+        if not self._named:
+            return
+        self._tell = self._skip if self._single and self.count else self._argue
+        if self._tell == self._argue:
+            self._found.begin_call(self.count, self._named)
+            self.count += 1
+        self._named = ""
 
     def _argue(self, text: str) -> None:
         self._found.add_arguments(self.count - 1, text)

@@ -8,7 +8,7 @@ from typing import Any
 from sm_serve.protocol import Delta
 from sm_serve.schemas.channel_reader import ChannelReader
 from sm_serve.schemas.harmony import START
-from sm_serve.schemas.thoughts import ThoughtReader
+from sm_serve.schemas.thoughts import Tags, ThoughtReader
 from sm_serve.schemas.tool_calls import CallReader, Found
 from sm_serve.schemas.tools import ToolFormat, ToolUse
 
@@ -49,21 +49,21 @@ class MessageReader:
     def read(self, delta: Delta) -> Piece:
         """What a delta adds."""
         if not self._begun and delta.opened is not None:
-            self._begin(delta.opened)
+            self._begin(delta.opened, delta.tags)
         self._begun = True
         found, count = self._find(delta.text, last=delta.finish_reason is not None)
         called = count and delta.finish_reason == "stop"
         reason = "tool_calls" if called else delta.finish_reason
         return Piece(found.thought, found.text, found.calls, reason)
 
-    def _begin(self, opened: str) -> None:
+    def _begin(self, opened: str, tags: tuple[str, str]) -> None:
         """The reader of an answer whose beginning stands in the prompt."""
         if opened.startswith(START):
             names = self._tools.names if self._tools else frozenset()
             single = self._tools is not None and not self._tools.parallel
             self._channels = ChannelReader(opened, names, single=single)
         else:
-            self._thoughts = ThoughtReader(inside=bool(opened))
+            self._thoughts = ThoughtReader(Tags(*tags), inside=bool(opened))
 
     def _find(self, text: str, *, last: bool) -> tuple[Found, int]:
         """What new text adds, and how many calls there are by now."""

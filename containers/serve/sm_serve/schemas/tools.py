@@ -12,7 +12,7 @@ from sm_serve.errors import BadRequest
 from sm_serve.protocol import Constraint, ConstraintKind, GenerationRequest
 from sm_serve.schemas.field_table import MAX_TOOLS, TOOL_NAME
 from sm_serve.schemas.fields import Values
-from sm_serve.schemas.harmony import CHANNEL, MESSAGE, knows_channels
+from sm_serve.schemas.harmony import CHANNEL, MESSAGE, knows_channels, names_channels
 
 NAME = re.compile(TOOL_NAME)
 
@@ -46,7 +46,7 @@ def find_format(chat_template: str) -> ToolFormat | None:
     if "tools" not in chat_template or "<function=" in chat_template:
         return None
     if knows_channels(chat_template):
-        return HARMONY
+        return HARMONY if names_channels(chat_template) else None
     if HERMES.opening in chat_template:
         return HERMES
     if "[TOOL_CALLS]" in chat_template:

@@ -46,6 +46,10 @@ CASES = [
     (FIRST, f"{THOUGHT}{NEXT}{THOUGHT}{NEXT}{FINAL}a", ("I think.\n\nI think.", "a", [])),
     (FIRST, "<|channel|>analysis to=python code<|message|>1 + 1<|call|>", ("1 + 1", "", [])),
     (FIRST, CALL.replace("weather", "rm"), ("", 'functions.rm {"a": "<"}', [])),
+    (FIRST, " to=self<|message|>I think.<|eom|><|start|>assistant to=user<|message|>a<|eot|>",
+     ("I think.", "a", [])),
+    (FIRST, " to=weather<|message|><city>x</city><|eom|>", ("", "weather <city>x</city>", [])),
+    (FIRST, CALL.replace("json<|message|>", "json<|message|> \n"), ("", "", ASKED)),
     (FIRST, "no header <at all>", ("", "no header <at all>", [])),
     (FIRST, "to go or not to go", ("", "to go or not to go", [])),
     (FIRST, f"{THOUGHT}\nso", ("I think.", "so", [])),
@@ -134,6 +138,8 @@ def test_what_the_prompt_and_the_template_tell():
     assert breaks_off(f"{FIRST}{THOUGHT}")
     assert not breaks_off(f"{FIRST}{THOUGHT}{NEXT} {CALL}")
     assert not breaks_off(f"{FIRST}{THOUGHT}{NEXT}{FINAL}a")
+    assert breaks_off(f"{FIRST} to=self<|message|>hm")
+    assert not breaks_off("no message at all")
 
 
 def test_past_thoughts_stand_where_the_template_reads_them():

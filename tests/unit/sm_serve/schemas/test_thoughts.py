@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sm_serve.protocol import Delta
 from sm_serve.schemas.message_reader import MessageReader
-from sm_serve.schemas.thoughts import ThoughtReader, is_open, opens_thought
+from sm_serve.schemas.thoughts import KNOWN, THINK, ThoughtReader, is_open, opens_thought
 from sm_serve.schemas.tools import HERMES, ToolUse
 
 CASES = [
@@ -26,17 +26,20 @@ CASES = [
 ]
 
 
-def read(inside, pieces):
-    reader = ThoughtReader(inside=inside)
+def read(inside, pieces, tags=THINK):
+    reader = ThoughtReader(tags, inside=inside)
     parts = [reader.push(piece, last=i == len(pieces)) for i, piece in enumerate(pieces, 1)]
     return "".join(thought for thought, _ in parts), "".join(text for _, text in parts)
 
 
-@given(st.sampled_from(CASES), st.lists(st.integers(0, 60), max_size=60))
-def test_any_pieces_give_the_same(case, cuts):
+@given(st.sampled_from(CASES), st.sampled_from(KNOWN), st.lists(st.integers(0, 60), max_size=60))
+def test_any_pieces_give_the_same(case, tags, cuts):
     inside, text, expected = case
+    if "</thi" in expected[0] + expected[1] or "<thi" in expected[1]:
+        tags = THINK
+    text = text.replace(THINK.opening, tags.opening).replace(THINK.closing, tags.closing)
     places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    assert read(inside, [text[a:b] for a, b in itertools.pairwise(places)]) == expected
+    assert read(inside, [text[a:b] for a, b in itertools.pairwise(places)], tags) == expected
 
 
 @given(st.text("<>think/ a\n", max_size=40), st.booleans())

@@ -12,13 +12,15 @@ from sm_serve.protocol import GenerationRequest, Sampling
 from sm_serve.schemas import harmony, thoughts
 
 THINK, HARMONY, AUTO = "think", "harmony", "auto"
-THINK_TOKENS = 16
+THINK_TOKENS = 32
 """Of a prompt, enough to hold the tag that opens a thought."""
 
 
 class AnswerForm(Protocol):
     """What a form asks of generation."""
 
+    pair: tuple[str, str]
+    """The tags around a thought, empty where it has none."""
     tags: Mapping[int, str]
     """Its marks that are special tokens: they are a part of the text nevertheless."""
     ends: frozenset[int]
@@ -47,25 +49,24 @@ class AnswerForm(Protocol):
 
 def choose_form(setting: str, chat_template: str, tokenizer: Any) -> AnswerForm | None:
     """The form of a model's answers, by SM_SERVE_REASONING_PARSER and what is loaded."""
-    if setting == AUTO:
-        if harmony.knows_channels(chat_template, tokenizer):
-            setting = HARMONY
-        elif thoughts.knows_thoughts(chat_template, tokenizer):
-            setting = THINK
-    if setting == HARMONY:
+    if setting == HARMONY or (setting == AUTO and harmony.knows_channels(chat_template, tokenizer)):
         return ChannelForm(tokenizer, chat_template)
-    return ThinkForm(tokenizer) if setting == THINK else None
+    tags = thoughts.find_tags(chat_template, tokenizer)
+    if setting == THINK:
+        tags = tags or thoughts.THINK
+    return ThinkForm(tokenizer, tags) if tags is not None and setting in (AUTO, THINK) else None
 
 
 class ThinkForm:
-    """A thought in `<think>`, and the answer."""
+    """A thought in tags, and the answer."""
 
     ends: frozenset[int] = frozenset()
     stops: tuple[str, ...] = ()
-    unfinished = thoughts.CLOSING
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.tags: Mapping[int, str] = thoughts.special_tags(tokenizer)
+    def __init__(self, tokenizer: Any, pair: thoughts.Tags) -> None:
+        self.pair: tuple[str, str] = pair
+        self._pair, self.unfinished = pair, pair.closing
+        self.tags: Mapping[int, str] = thoughts.special_tags(tokenizer, pair.marks)
         self._decode: Callable[[Sequence[int]], Any] = tokenizer.decode
 
     def opened(self, prompt: Sequence[int], request: GenerationRequest) -> str | None:
@@ -73,14 +74,14 @@ class ThinkForm:
         if request.sampling.constraint is not None:
             return None
         if request.continue_final_message:
-            inside = thoughts.is_open(str(request.prompt[-1].get("content")))  # type: ignore[union-attr]
+            inside = thoughts.is_open(str(request.prompt[-1].get("content")), self._pair)  # type: ignore[union-attr]
         else:
-            inside = thoughts.opens_thought(str(self._decode(prompt[-THINK_TOKENS:])))
-        return thoughts.OPENING if inside else ""
+            inside = thoughts.opens_thought(str(self._decode(prompt[-THINK_TOKENS:])), self._pair)
+        return self._pair.opening if inside else ""
 
     def breaks_off(self, answer: str) -> bool:
         """See AnswerForm."""
-        return thoughts.breaks_off(answer)
+        return thoughts.breaks_off(answer, self._pair)
 
     def prefix(self, prompt: str, request: GenerationRequest) -> str:
         """See AnswerForm."""
@@ -94,13 +95,16 @@ class ThinkForm:
 class ChannelForm:
     """Messages in channels, see sm_serve.schemas.harmony."""
 
-    unfinished = f"{harmony.CHANNEL}final"
+    pair = ("", "")
 
     def __init__(self, tokenizer: Any, chat_template: str) -> None:
         self.tags: Mapping[int, str] = thoughts.special_tags(tokenizer, harmony.MARKS)
         self.ends = frozenset(i for i, mark in self.tags.items() if mark in harmony.LAST)
         self.stops: tuple[str, ...] = tuple(m for m in harmony.LAST if m not in self.tags.values())
         self._template = chat_template
+        named = harmony.names_channels(chat_template, tokenizer)
+        self._final = harmony.FINAL if named else harmony.TO_USER
+        self.unfinished = self._final
         self._decode: Callable[[Sequence[int]], Any] = tokenizer.decode
 
     def opened(self, prompt: Sequence[int], request: GenerationRequest) -> str | None:
@@ -115,9 +119,9 @@ class ChannelForm:
 
     def prefix(self, prompt: str, request: GenerationRequest) -> str:
         """See AnswerForm: the header of a call, or of the last message."""
-        if harmony.names_channel(harmony.opened_message(prompt)):
+        if harmony.MESSAGE in harmony.opened_message(prompt):
             return ""
-        return request.answer_prefix or harmony.FINAL
+        return request.answer_prefix or self._final
 
     def messages(self, messages: Any) -> Any:
         """See AnswerForm."""

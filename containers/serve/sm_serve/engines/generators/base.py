@@ -62,6 +62,7 @@ class TextGenerator(PromptReader, ABC):
         form = choose_form(settings.reasoning_parser, self.chat_template, tokenizer)
         self._form: AnswerForm | None = form
         self.thought_tags: Mapping[int, str] = form.tags if form else {}
+        self.thought_pair = form.pair if form else ("", "")
         if form is not None:
             self.eos |= form.ends
             self._closing |= form.ends
@@ -195,6 +196,7 @@ class TextGenerator(PromptReader, ABC):
                 completion_tokens=size,
                 index=index,
                 opened=opened,
+                tags=self.thought_pair,
             )
 
     async def search(

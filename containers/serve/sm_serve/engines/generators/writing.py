@@ -29,6 +29,7 @@ class Vocabulary(Protocol):
 
     tokenizer: Any
     thought_tags: Mapping[int, str]
+    thought_pair: tuple[str, str]
 
     def ends(self, sampling: Sampling) -> frozenset[int]:
         """Tokens that end an answer."""
@@ -98,6 +99,7 @@ class AnswerWriter:
             echo=self._echo,
             cut=self._stop.matched,
             opened=self._opened,
+            tags=self._engine.thought_pair,
         )
         self._pending, self._text, self._echo = TokenChunk(()), "", None
         return delta
