@@ -233,8 +233,8 @@ class Settings:
     reasoning_parser: str = _set_by(
         "SM_SERVE_REASONING_PARSER",
         "auto",
-        "`think` or `none`: whether `<think>` is told apart from answers",
-        choices=("auto", "think", "none"),
+        "`think`, `harmony` or `none`: which thoughts are told apart from answers",
+        choices=("auto", "think", "harmony", "none"),
     )
     max_models: int = _set_by(
         "SM_SERVE_MAX_MODELS", 16, "models in memory (multi-model)", low=1, high=10_000

@@ -47,6 +47,14 @@ class Tokens:
     name: str = ""  # chosen, rejected; empty where a row has one sequence
     note: str = ""  # what is learnt beside tokens, such as a label
     cut: int = 0  # tokens that max_length took off
+    uncut: tuple[int, ...] = ()  # all ids, where some were taken off
+    answer: int = 0  # where in all ids the answer begins
+    differs: bool = False  # whether the prompt's end is tokenised otherwise when the answer follows
+
+    @property
+    def whole(self) -> list[int]:
+        """The ids before max_length."""
+        return list(self.uncut) or self.ids
 
     @property
     def learnt_count(self) -> int:

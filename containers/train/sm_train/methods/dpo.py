@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sm_train.data.formats import check_one_format, preference_columns, preference_row
-from sm_train.modelling.sequences import preference_tokens
+from sm_train.modelling.sequences import pair_columns, preference_tokens
 from sm_train.settings.settings import Method
 
 if TYPE_CHECKING:
@@ -27,17 +27,23 @@ def train(job: Job) -> None:
     from sm_train.modelling.model import load_model, load_tokenizer, peft_config
 
     tokenizer, arguments = load_tokenizer(job), training_arguments(job)
-    job, _ = learnable(job, tokenizer, arguments)
-    trainer = DPOTrainer(
+    job, tokens = learnable(job, tokenizer, arguments)
+
+    class Tokenised(DPOTrainer):  # type: ignore[misc]
+        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+            """The rows, whose columns are those that TRL would make of them here."""
+            return dataset
+
+    trainer = Tokenised(
         model=load_model(job, "AutoModelForCausalLM"),
         args=arguments,
-        train_dataset=job.dataset("train"),
-        eval_dataset=job.dataset("validation"),
+        train_dataset=tokens["train"],
+        eval_dataset=tokens["validation"],
         processing_class=tokenizer,
         peft_config=peft_config(job),
         callbacks=callbacks(job),
     )
-    train_and_export(job, trainer, tokenizer, job.dataset("test"))
+    train_and_export(job, trainer, tokenizer, tokens["test"])
 
 
 METHOD = Method(
@@ -46,6 +52,7 @@ METHOD = Method(
     arguments=DpoArguments,
     clean_row=preference_row,
     tokens=preference_tokens,
+    columns=pair_columns,
     required_columns=preference_columns,
     check_data=check_one_format,
     defaults={"num_train_epochs": 1, "warmup_steps": 0.1, "metric_for_best_model": "loss"},

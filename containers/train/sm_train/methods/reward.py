@@ -37,6 +37,13 @@ def clean_row(row: dict[str, Any], config: Config[RewardArguments]) -> dict[str,
     return {**cleaned, MARGIN: float(margin)}
 
 
+def columns(row: dict[str, Any], found: list[Any]) -> dict[str, Any]:
+    """Both conversations and the margin as TRL's trainer takes them."""
+    chosen, rejected = (tokens.ids for tokens in found) if found else ([], [])
+    margin = {MARGIN: row[MARGIN]} if MARGIN in row else {}
+    return {"chosen_ids": chosen, "rejected_ids": rejected, **margin}
+
+
 def check_data(config: Config[RewardArguments], data: Data) -> None:
     """One format, and a margin in every row or in none: TRL looks at the first of a batch."""
     check_one_format(config, data)
@@ -59,7 +66,7 @@ def train(job: Job) -> None:
     from sm_train.modelling.model import load_model, load_tokenizer, peft_config
 
     tokenizer, arguments = load_tokenizer(job), training_arguments(job)
-    job, _ = learnable(job, tokenizer, arguments)
+    job, tokens = learnable(job, tokenizer, arguments)
     model = load_model(job, "AutoModelForSequenceClassification", num_labels=1)
     model.config.pad_token_id = tokenizer.pad_token_id
     asked = {"eos_token": tokenizer.eos_token, "truncation": False}
@@ -67,13 +74,13 @@ def train(job: Job) -> None:
     trainer = RewardTrainer(
         model=model,
         args=arguments,
-        train_dataset=job.dataset("train"),
-        eval_dataset=job.dataset("validation"),
+        train_dataset=tokens["train"],
+        eval_dataset=tokens["validation"],
         processing_class=tokenizer,
         peft_config=peft_config(job, "SEQ_CLS", ("score",)),
         callbacks=callbacks(job),
     )
-    train_and_export(job, trainer, tokenizer, job.dataset("test"))
+    train_and_export(job, trainer, tokenizer, tokens["test"])
 
 
 METHOD = Method(
@@ -82,6 +89,7 @@ METHOD = Method(
     arguments=RewardArguments,
     clean_row=clean_row,
     tokens=reward_tokens,
+    columns=columns,
     reads_text=lambda _, name: name != MARGIN,
     required_columns=preference_columns,
     check_data=check_data,

@@ -17,7 +17,7 @@ from sm_train.data.formats import (
 from sm_train.data.messages import looks_like_messages, marked_conversation
 from sm_train.data.public_formats import with_system
 from sm_train.errors import UserError
-from sm_train.modelling.sequences import sft_tokens
+from sm_train.modelling.sequences import labelled_columns, sft_tokens
 from sm_train.settings.settings import Method
 
 if TYPE_CHECKING:
@@ -208,6 +208,7 @@ METHOD = Method(
     arguments=SftArguments,
     clean_row=clean_row,
     tokens=sft_tokens,
+    columns=labelled_columns,
     reads_text=lambda _, name: name not in _NUMBERS,
     required_columns=required_columns,
     check_data=check_data,

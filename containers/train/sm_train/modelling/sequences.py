@@ -73,7 +73,8 @@ def _shortened(tokens: Tokens, config: Config) -> Tokens:
     at_end = setting(config, "truncation_mode") == "keep_end"
     kept = slice(-limit, None) if at_end else slice(limit)
     cut = len(tokens.ids) - limit
-    return replace(tokens, ids=tokens.ids[kept], learnt=tokens.learnt[kept], cut=cut)
+    uncut = tuple(tokens.ids)
+    return replace(tokens, ids=tokens.ids[kept], learnt=tokens.learnt[kept], cut=cut, uncut=uncut)
 
 
 def _given_tokens(row: dict[str, Any], config: Config) -> Tokens:
@@ -109,10 +110,12 @@ def _completion(row: dict[str, Any], config: Config, tokenizer: Any) -> Tokens:
     else:
         ids = _token_ids(tokenizer, whole, row)
         learnt = [True] * len(ids)
+    differs = False
     if setting(config, "completion_only_loss") in (None, True):
         start = common_length(before, ids)
+        differs = start < len(before)
         learnt = [place >= start and mark for place, mark in enumerate(learnt)]
-    return Tokens(ids, learnt)
+    return Tokens(ids, learnt, differs=differs)
 
 
 def preference_tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> list[Tokens]:
@@ -121,16 +124,42 @@ def preference_tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> li
     prompt = row.get("prompt")
     if prompt is None:
         prompt, row = _without_common_prompt(row)
+    before = _token_ids(tokenizer, prompt, row, prompt=True)
     sequences = []
     for name in names:
         answer = row[name] if isinstance(row[name], list) else _ended(row[name], tokenizer)
-        before = _token_ids(tokenizer, prompt, row, prompt=True)
         ids = _token_ids(tokenizer, prompt + answer, row)
         start = common_length(before, ids)
         learnt = [place >= start for place in range(len(ids))]
         note = "" if "label" not in row else f"marked {'good' if row['label'] else 'bad'}"
-        sequences.append(_shortened(Tokens(ids, learnt, name, note), config))
+        whole = Tokens(ids, learnt, name, note, answer=start, differs=start < len(before))
+        sequences.append(_shortened(whole, config))
     return sequences
+
+
+def labelled_columns(_row: dict[str, Any], found: list[Tokens]) -> dict[str, Any]:
+    """The first sequence of a row as SFT's trainer takes it."""
+    if not found:
+        return {"input_ids": [], "labels": []}
+    marks = zip(found[0].ids, found[0].learnt, strict=True)
+    labels = [token if learnt else -100 for token, learnt in marks]
+    return {"input_ids": found[0].ids, "labels": labels}
+
+
+def pair_columns(_row: dict[str, Any], found: list[Tokens]) -> dict[str, Any]:
+    """Both answers as DPO's trainer takes them, which cuts at max_length by itself.
+
+    As there, an answer begins where either of the two sequences leaves the prompt.
+    """
+    if not found:
+        return {"prompt_ids": [], "chosen_ids": [], "rejected_ids": []}
+    chosen, rejected = (tokens.whole for tokens in found)
+    start = min(tokens.answer for tokens in found)
+    return {
+        "prompt_ids": chosen[:start],
+        "chosen_ids": chosen[start:],
+        "rejected_ids": rejected[start:],
+    }
 
 
 def _without_common_prompt(row: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

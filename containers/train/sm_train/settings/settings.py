@@ -78,6 +78,9 @@ class Method(Generic[Own]):
     clean_row: Callable[[Row, Config[Own]], Row]
     # A cleaned row as the model gets it; the last argument is the tokenizer.
     tokens: Callable[[Row, Config[Own], Any], list[Tokens]]
+    # The columns that the trainer takes instead of a row: of the row and its `tokens`, of which
+    # there are none where they could not be made.
+    columns: Callable[[Row, list[Tokens]], Row] = lambda _row, _tokens: {}
     # Columns of which each row needs one of every group: (("prompt", "messages"), …).
     required_columns: Callable[[Config[Own]], Iterable[tuple[str, ...]]] = lambda _: ()
     # Whether a column is read as text, be its cells numbers or not.
