@@ -371,7 +371,7 @@ def test_a_batch_that_fails_amid_its_answers_goes_on_by_halves(serve, batches, m
 
 
 def test_a_request_whose_tokens_cannot_be_chosen_fails_alone(serve, monkeypatch):
-    from sm_serve.engines.sampling import Choice
+    from sm_serve.engines.generators.sampling import Choice
 
     process = Choice.process
 
