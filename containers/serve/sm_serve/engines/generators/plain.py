@@ -180,7 +180,7 @@ class PlainGenerator(LocalGenerator):
                 streamer=_Streamer(jobs, self),
                 stopping_criteria=StoppingCriteriaList([_Cancelled(jobs)]),
                 pad_token_id=self.padding,
-                max_new_tokens=first.sampling.max_new_tokens - told,
+                max_new_tokens=jobs[0].left,
                 generation_config=self.generation_config,
                 logits_processor=LogitsProcessorList([_choosing(jobs)]),
                 eos_token_id=sorted(jobs[0].ends) or -1,
@@ -235,6 +235,11 @@ class _Job:
         self.cancelled = self.ended = False
         self.output: asyncio.Queue[Any] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
+
+    @property
+    def left(self) -> int:
+        """How many tokens of its answer may still come."""
+        return (self.choice.sampling.max_new_tokens or 0) - len(self.told)
 
     @property
     def gone(self) -> bool:
@@ -300,8 +305,7 @@ class _Streamer:
             if not job.ended:
                 job.told.append(token)
                 job.send(token)
-                full = len(job.told) == job.choice.sampling.max_new_tokens
-                job.ended = full or token in job.ends
+                job.ended = not job.left or token in job.ends
 
     def end(self) -> None:
         """Nothing to flush: tokens are sent as they come."""
