@@ -326,20 +326,41 @@ async def gather(handler, texts, **parameters):
 @pytest.mark.parametrize("name", ["bart", "t5"])
 def test_a_poisonous_prompt_fails_itself_alone(serve, batches, monkeypatch, name):
     handler, wanted = serve(name), {"num_beams": 1, "max_new_tokens": 16}
-    encode, beyond = handler.engine.encode_text, handler.engine.model.config.vocab_size
+    expected = [expect(handler, text, **wanted)[0] for text in MIXED]
+    sizes, encoder = batches(handler), handler.engine.model.get_encoder()
+    poison = handler.engine.tokenizer("watch")["input_ids"]
+    forward = encoder.forward
+
+    def poisoned(input_ids, **named):
+        for row in input_ids.tolist():
+            if row[: len(poison)] == poison:
+                raise RuntimeError("of one row")
+        return forward(input_ids, **named)
+
+    poisoned.__signature__ = signature_of(forward)
+    monkeypatch.setattr(encoder, "forward", poisoned)
+    found = asyncio.run(gather(handler, [*MIXED[:3], "watch", *MIXED[3:]], **wanted))
+    failed = found.pop(3)
+    assert found == expected
+    assert isinstance(failed, EngineError) and "RuntimeError" in str(failed)
+    assert max(sizes) > 1
+    assert handler.health() is None
+
+
+@pytest.mark.parametrize("name", ["llama", "bart"])
+def test_a_token_that_the_model_lacks_is_refused(serve, monkeypatch, name):
+    handler, wanted = serve(name), {"num_beams": 1, "max_new_tokens": 8}
+    encode, beyond = handler.engine.encode_text, handler.engine.vocabulary
 
     def encode_text(text, request):
         """As where a tokenizer has grown and its model has not."""
-        return [*encode(text, request), *[beyond] * ("poison" in text)]
+        return [*encode(text, request), *[beyond] * ("grown" in text)]
 
+    expected = [ask(handler, text, **wanted)[0] for text in MIXED[:2]]
     monkeypatch.setattr(handler.engine, "encode_text", encode_text)
-    sizes, expected = batches(handler), [expect(handler, text, **wanted)[0] for text in MIXED]
-    found = asyncio.run(gather(handler, [*MIXED[:3], "good poison", *MIXED[3:]], **wanted))
-    failed = found.pop(3)
+    *found, refused = asyncio.run(gather(handler, [*MIXED[:2], "grown"], **wanted))
     assert found == expected
-    assert isinstance(failed, EngineError) and "IndexError" in str(failed)
-    assert max(sizes) > 1
-    assert handler.health() is None
+    assert isinstance(refused, BadRequest) and f"as token {beyond}" in str(refused)
 
 
 @pytest.mark.parametrize("name", ["bart", "t5", "mbart"])
