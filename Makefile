@@ -41,7 +41,7 @@ test-fast: setup-dev ## Only what needs no model, process or Docker (under a min
 	$(PYTEST) -m 'not slow and not docker and not gpu' $(PYTEST_ARGS)
 
 test-vllm: .venv-vllm/.installed ## The engine of vLLM for real, by its CPU build in .venv-vllm (2.7 GB, minutes)
-	HF_HUB_OFFLINE=1 .venv-vllm/bin/python -m pytest tests/unit/sm_serve/test_vllm.py \
+	HF_HUB_OFFLINE=1 .venv-vllm/bin/python -m pytest tests/unit/sm_serve/engines/test_vllm.py \
 		tests/process/serving/test_vllm_engine.py $(PYTEST_ARGS)
 
 test-gpu-build: setup-dev ## Build both GPU images on plain Debian and run in them what needs no GPU
@@ -76,7 +76,7 @@ audit: setup-dev ## Look the images' packages up in a database of vulnerabilitie
 	$(BIN)/sm-launch images audit --flavor $(FLAVOR)
 
 schemas: setup ## Write the hyperparameter schemas again from TRL's and transformers' classes
-	$(BIN)/python -m sm_train.schema --write
+	$(BIN)/python -m sm_train.methods.schema --write
 
 lock: setup-dev ## Pin every dependency again, with hashes
 	$(COMPILE) $(PROJECTS) locks/build.in --extra dev --extra docker --extra text -o locks/dev.txt

@@ -16,9 +16,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sm_serve.artefact import Artefact
+from sm_serve.artefact.artefact import Artefact
 from sm_serve.config import Settings
-from sm_serve.engines.protocol import Task
+from sm_serve.protocol import Task
 
 ANSWER = {"label": "a", "score": 1.0}
 
@@ -73,7 +73,7 @@ def run_starlette() -> None:
 def run_noop() -> int:
     """This container's server in front of a NoopEngine."""
     from sm_serve import main
-    from sm_serve.engines.process import ProcessPredictor
+    from sm_serve.engines.process.client import ProcessPredictor
 
     ProcessPredictor.command = (sys.executable, __file__, "engine")
     return main.main()
@@ -81,10 +81,11 @@ def run_noop() -> int:
 
 def run_engine(descriptor: int) -> None:
     """The NoopEngine's process."""
-    from sm_serve.engines import process_main, registry
+    from sm_serve.engines import registry
+    from sm_serve.engines.process import worker
 
     registry.ENGINES[Task.TEXT_CLASSIFICATION.value] = "serving_front:NoopEngine"
-    asyncio.run(process_main.serve(descriptor))
+    asyncio.run(worker.serve(descriptor))
 
 
 if __name__ == "__main__":

@@ -192,7 +192,7 @@ def run_script(work: Path, options: argparse.Namespace, matched: bool) -> Run:
     """TRL's own script; `matched` gives it the settings that ours chooses."""
     import trl.scripts.sft
 
-    from sm_train.model import has_bf16
+    from sm_train.modelling.model import has_bf16
 
     command = [sys.executable, trl.scripts.sft.__file__]
     settings: dict[str, Any] = {

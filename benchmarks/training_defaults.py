@@ -27,7 +27,7 @@ def pairs() -> dict[str, dict[str, str]]:
     import torch
     from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 
-    from sm_train.model import has_bf16
+    from sm_train.modelling.model import has_bf16
 
     gpu = torch.cuda.is_available()
     found = {"no_packing": {"packing": "true"}}

@@ -2,8 +2,8 @@
 
     .venv/bin/python infra/generate_access.py
 
-For teams that deploy every template through a pipeline of their own; sm_launch/access.py stays the
-one place where the roles are defined.
+For teams that deploy every template through a pipeline of their own; sm_launch/account/access.py
+stays the one place where the roles are defined.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
-from sm_launch import access
+from sm_launch.account import access
 
 TARGET = Path(__file__).with_name("access.yaml")
-_HEAD = "# Made by infra/generate_access.py from sm_launch/access.py; change those.\n"
+_HEAD = "# Made by infra/generate_access.py from sm_launch/account/access.py; change those.\n"
 _PARAMETERS = {
     "BucketName": {"Type": "String", "Description": "Name of the bucket that is made."},
     "Prefix": {

@@ -72,7 +72,7 @@ _MODULES = ("api.account", "api.data", "api.endpoints", "api.jobs", "api.opening
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return _version()
+        return import_module("sm_launch.version").launcher_version()
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     modules = (import_module(f"sm_launch.{module}") for module in _MODULES)
@@ -81,12 +81,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("sm-launch")
-    except PackageNotFoundError:  # a source tree that was never installed
-        return "0.0.0"

@@ -130,7 +130,7 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        from sm_launch.aws_errors import explain
+        from sm_launch.aws.errors import explain
 
         explained = explain(error)
         if explained is None:
@@ -143,7 +143,7 @@ def _with_fix(error: LaunchError) -> LaunchError:
     """What a local session answered in the service's words, explained as the service's own."""
     if not hasattr(error, "response"):
         return error
-    from sm_launch.aws_errors import explain
+    from sm_launch.aws.errors import explain
 
     explained = error if error.fix else explain(error) or error
     return _listing_in(explained, "process")

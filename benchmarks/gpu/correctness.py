@@ -151,7 +151,7 @@ def _merged_again(done: Trained) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     code = (
-        "import json, sys; from sm_train.reloading import Plan, merge_planned; "
+        "import json, sys; from sm_train.results.reloading import Plan, merge_planned; "
         "merge_planned(Plan(**json.loads(sys.argv[1])))"
     )
     target = WORK / "again"

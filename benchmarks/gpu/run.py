@@ -35,7 +35,7 @@ sys.path += [str(ROOT / "containers" / name) for name in ("train", "serve")]
 
 from steps import STEPS, Step, perform  # noqa: E402
 
-from sm_train.devices import gpu_count  # noqa: E402
+from sm_train.platform.devices import gpu_count  # noqa: E402
 
 BUDGET_SECONDS = 690
 _LEAST_SECONDS = 20  # no step is worth beginning with less

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sm_launch import endpoints
-from sm_launch.aws_errors import is_missing
+from sm_launch.aws.errors import is_missing
 from sm_launch.errors import LaunchError
+from sm_launch.hosting import endpoints
 from sm_launch.sessions.protocol import Session
 from sm_launch.target.context import JobContext
 
@@ -84,11 +84,12 @@ def _is_gone(session: Session, name: str) -> bool:
 def _delete(context: JobContext, name: str, *, adopt: bool) -> endpoints.Deletion:
     if not context.on_aws:
         return endpoints.delete(context.session, name, adopt=adopt)
-    from sm_launch import autoscaling, endpoint_alarms
+    from sm_launch.hosting import autoscaling
+    from sm_launch.monitoring import alarms
 
     scaling = list(autoscaling.remove(name, context.region))
     deletion = endpoints.delete(context.session, name, adopt=adopt)
-    gone, left = endpoint_alarms.try_remove(name, context.region)
+    gone, left = alarms.try_remove(name, context.region)
     return endpoints.Deletion(
         [*scaling, *deletion.done, *gone], [*deletion.left, *([left] if left else [])]
     )

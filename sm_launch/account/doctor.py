@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from functools import partial
 
 from sm_launch.account.checks import Check, Clients, State
-from sm_launch.aws_clients import make_client
-from sm_launch.aws_errors import explain
-from sm_launch.config import JobConfig
-from sm_launch.doctor_aws import examine_account
+from sm_launch.account.doctor_aws import examine_account
+from sm_launch.aws.clients import make_client
+from sm_launch.aws.errors import explain
+from sm_launch.job.config import JobConfig
 from sm_launch.target.context import JobContext
 
 COMMAND_TIMEOUT_SECONDS = 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sm_launch.paging import every
+from sm_launch.aws.paging import every
 from sm_launch.target.context import JobContext
 
 Summaries = list[dict[str, Any]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sm_launch.aws_errors import LISTING, is_missing
+from sm_launch.aws.errors import LISTING, is_missing
 from sm_launch.errors import LaunchError
 from sm_launch.sessions.watching import watch
 from sm_launch.target.context import JobContext

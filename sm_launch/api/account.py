@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from sm_launch.api.opening import Job, find_place
-from sm_launch.config import Target
+from sm_launch.job.config import Target
 
 if TYPE_CHECKING:
     from sm_launch.account.checks import Check
@@ -73,7 +73,7 @@ def setup(
     Returns:
         Bucket, TrainingRole and HostingRole.
     """
-    from sm_launch import access
+    from sm_launch.account import access
 
     context = find_place(job, "sagemaker", region)
     return access.set_up(context, bucket=bucket, prefix=prefix, kms_key=kms_key, vpc=vpc).outputs
@@ -111,9 +111,9 @@ def gc(
         delete: else it is only found.
 
     Returns:
-        `sm_launch.cleanup.Leftover`s of AWS, `Garbage` of this machine.
+        `sm_launch.account.cleanup.Leftover`s of AWS, `Garbage` of this machine.
     """
-    from sm_launch import cleanup
+    from sm_launch.account import cleanup
 
     return cleanup.collect(
         find_place(job, target, region),

@@ -16,9 +16,9 @@ def prepare(
     job: Job = DEFAULT_JOB, *, region: str | None = None, overrides: Sequence[str] = ()
 ) -> PreparationReport:
     """Clean and split the raw data into channels: `sm-launch data prepare`."""
-    from sm_launch import preparing
+    from sm_launch.jobs import data_preparation
 
-    return preparing.prepare(config_of(job, overrides, region))
+    return data_preparation.prepare(config_of(job, overrides, region))
 
 
 def prepare_on_sagemaker(
@@ -29,33 +29,33 @@ def prepare_on_sagemaker(
     Raises:
         LaunchError: the job failed.
     """
-    from sm_launch import preparing
+    from sm_launch.jobs import data_preparation
 
     context = open_job(job, overrides, "sagemaker", region)
-    return preparing.run_processing(context, preparing.prepare_processing(context))
+    return data_preparation.run_processing(context, data_preparation.prepare_processing(context))
 
 
 def validate(
     job: Job = DEFAULT_JOB, *, region: str | None = None, overrides: Sequence[str] = ()
 ) -> PreparationReport:
     """What `prepare` would do, without writing: `sm-launch data validate`."""
-    from sm_launch import preparing
+    from sm_launch.jobs import data_preparation
 
-    return preparing.validate(config_of(job, overrides, region))
+    return data_preparation.validate(config_of(job, overrides, region))
 
 
 def inspect(
     job: Job = DEFAULT_JOB, *, region: str | None = None, overrides: Sequence[str] = ()
 ) -> list[FileReport]:
     """What the raw files hold: `sm-launch data inspect`."""
-    from sm_launch import preparing
+    from sm_launch.jobs import data_preparation
 
-    return preparing.inspect(config_of(job, overrides, region))
+    return data_preparation.inspect(config_of(job, overrides, region))
 
 
 def preview(job: Job = DEFAULT_JOB, *, overrides: Sequence[str] = (), rows: int = 3) -> list[str]:
     """Rows of each channel as the model sees them, as lines: `sm-launch data preview`."""
-    from sm_launch.previewing import preview as run
+    from sm_launch.jobs.preview import preview as run
 
     return run(load(job, overrides), rows)
 
@@ -68,6 +68,6 @@ def upload(
     dry_run: bool = False,
 ) -> dict[str, str]:
     """Send the prepared channels to S3; channel name to URI: `sm-launch data upload`."""
-    from sm_launch import preparing
+    from sm_launch.jobs import data_preparation
 
-    return preparing.upload(open_job(job, overrides, "sagemaker", region), send=not dry_run)
+    return data_preparation.upload(open_job(job, overrides, "sagemaker", region), send=not dry_run)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sm_launch.api.opening import DEFAULT_JOB, Job, find_place, open_job, open_meant
-from sm_launch.config import Target
 from sm_launch.errors import UserInputError
+from sm_launch.job.config import Target
 
 if TYPE_CHECKING:
     from sm_launch.evaluation import Comparison, EvaluationResult
     from sm_launch.hosting.chat import Conversation
-    from sm_launch.monitoring import Monitored
+    from sm_launch.monitoring.sources import Monitored
 
 
 def deploy(
@@ -71,7 +71,7 @@ def weights(
     Raises:
         UserInputError: there is no such variant, or nothing would get any traffic.
     """
-    from sm_launch import traffic
+    from sm_launch.hosting import traffic
 
     context = find_place(job, target, region)
     return traffic.share(context, endpoint, weights or {}, instances or {}, adopt=adopt)
@@ -105,8 +105,7 @@ def invoke(
         queued: the endpoint is asynchronous (`--async`): wait for its answer.
         timeout: seconds to wait for it at most.
     """
-    from sm_launch import streaming
-    from sm_launch.hosting import invocation
+    from sm_launch.hosting import invocation, streaming
 
     if stream and queued:
         raise UserInputError("give stream or queued, not both", field="stream")
@@ -190,9 +189,10 @@ def evaluate(
         QualityGateError: a gate was missed; the report is written.
         EvaluationFailedError: too many rows failed.
     """
-    from sm_launch import evaluating, evaluation
+    from sm_launch import evaluation
+    from sm_launch.evaluation.job.run import Request, run
 
-    request = evaluating.Request(
+    request = Request(
         endpoint=endpoint,
         model_data=model_data,
         transform_output=transform_output,
@@ -202,7 +202,7 @@ def evaluate(
         fail_under=fail_under or {},
         fail_over=fail_over or {},
     )
-    done = evaluating.run(open_job(job, overrides, target, region), request)
+    done = run(open_job(job, overrides, target, region), request)
     evaluation.require_gates(done.gates)
     return done.result
 
@@ -228,7 +228,7 @@ def compare(
         output: directory of comparison.html.
         min_shared: share of the rows (0 to 1) that both models must have answered.
     """
-    from sm_launch import comparing
+    from sm_launch.evaluation.job import compare as comparing
 
     found, _ = comparing.run(
         (str(first), str(second)),
@@ -260,10 +260,10 @@ def monitor(
         duration: look for so many seconds; default: once.
         drift: compare captured data with training too.
     """
-    from sm_launch import monitoring
+    from sm_launch.monitoring import sources
 
     context = open_meant(endpoint, job, target, region)
-    return monitoring.monitor(
+    return sources.monitor(
         context,
         endpoint,
         since=since,
@@ -292,7 +292,7 @@ def alarms(
         show: only return `name` and `state` of those that are there.
         delete: delete them and the dashboard; what was deleted, a line each.
     """
-    from sm_launch import endpoint_alarms
+    from sm_launch.monitoring import alarms as endpoint_alarms
 
     context = open_job(job, overrides, target, region)
     context.require_aws("alarms")
@@ -317,7 +317,7 @@ def dashboard(
     Returns:
         `name`, `url` of the console, and `messages`: what CloudWatch finds odd in it.
     """
-    from sm_launch import endpoint_alarms
+    from sm_launch.monitoring import alarms as endpoint_alarms
 
     context = open_job(job, overrides, target, region)
     context.require_aws("a dashboard")

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sm_launch.api.opening import DEFAULT_JOB, Job, load, open_job, open_meant
-from sm_launch.config import Target
+from sm_launch.job.config import Target
 
 if TYPE_CHECKING:
     from sm_launch.job.estimate import Estimate
-    from sm_launch.sweeps import SweepResult
+    from sm_launch.jobs.tuning import SweepResult
 
 
 def train(
@@ -35,7 +35,7 @@ def train(
     Raises:
         LaunchError: the job failed; the message holds the reason and the last log lines.
     """
-    from sm_launch import matrix, training
+    from sm_launch.jobs import matrix, training
 
     context = open_job(job, overrides, target, region)
     if context.config.matrix:
@@ -65,12 +65,12 @@ def sweep(
     Returns:
         Without `wait` DescribeHyperParameterTuningJob's answer.
     """
-    from sm_launch import sweeps
+    from sm_launch.jobs import tuning
 
     context = open_job(job, overrides, target, region)
-    name = sweeps.start(context, sweeps.prepare(context, max_cost=max_cost))
+    name = tuning.start(context, tuning.prepare(context, max_cost=max_cost))
     if wait:
-        return sweeps.wait(context.session, name)
+        return tuning.wait(context.session, name)
     return context.session.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
 
 
@@ -100,7 +100,7 @@ def transform(
     Raises:
         LaunchError: the job failed.
     """
-    from sm_launch import transforms
+    from sm_launch.hosting import transforms
 
     context = open_job(job, overrides, target, region)
     planned = transforms.prepare(

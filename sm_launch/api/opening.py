@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from sm_launch.config import JobConfig, Target, load_config
 from sm_launch.errors import UserInputError
+from sm_launch.job.config import JobConfig, Target, load_config
 from sm_launch.target.context import JobContext, find_config, open_context
 
 Job = JobConfig | str | os.PathLike[str]

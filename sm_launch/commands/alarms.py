@@ -33,7 +33,7 @@ def alarms(
 
     job.yaml's `monitoring` has the limits. They go when the endpoint is deleted.
     """
-    from sm_launch import endpoint_alarms
+    from sm_launch.monitoring import alarms as endpoint_alarms
 
     context = options.open()
     config, name = context.config, endpoint or context.config.endpoint_name

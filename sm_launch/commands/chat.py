@@ -93,8 +93,8 @@ def _command(talk: Conversation, line: str) -> bool:
 
 
 def _turn(talk: Conversation, line: str, *, terminal: bool) -> None:
-    from sm_launch.aws_errors import explain
-    from sm_launch.streaming import harmless
+    from sm_launch.aws.errors import explain
+    from sm_launch.hosting.streaming import harmless
 
     try:
         for piece in talk.ask(line):

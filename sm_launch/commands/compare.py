@@ -51,7 +51,7 @@ def compare(
     FIRST and SECOND are reports of `sm-launch evaluate` (a directory, or its predictions.jsonl), or
     names of endpoints, which are then evaluated.
     """
-    from sm_launch import comparing
+    from sm_launch.evaluation.job import compare as comparing
 
     found, page = comparing.run(
         (first, second),

@@ -21,15 +21,15 @@ from sm_launch.commands.options import (
 @json_option
 def dashboard(options: JobOptions, endpoint: str | None, dry_run: bool, as_json: bool) -> None:
     """Make the CloudWatch dashboard of an endpoint; it goes when the endpoint is deleted."""
-    from sm_launch import endpoint_alarms
+    from sm_launch.monitoring import alarms
 
     context = options.open()
     name = endpoint or context.config.endpoint_name
     if dry_run:
-        echo_json(endpoint_alarms.dashboard(context.config, name, context.region or "REGION"))
+        echo_json(alarms.dashboard(context.config, name, context.region or "REGION"))
         return
     context.require_aws("a dashboard")
-    made = endpoint_alarms.put_dashboard(context.config, name)
+    made = alarms.put_dashboard(context.config, name)
     if as_json:
         echo_json(made)
         return

@@ -30,7 +30,7 @@ def prepare(
 
     Rows that cannot be used go to rejected.jsonl, each with its reason.
     """
-    from sm_launch import preparing
+    from sm_launch.jobs import data_preparation
 
     if processing_job:
         _prepare_on_sagemaker(options, dry_run=dry_run, as_json=as_json)
@@ -38,7 +38,7 @@ def prepare(
     if dry_run:
         raise UserInputError("goes with --processing-job", field="--dry-run",
                              fix="`sm-launch data validate` tries a preparation")  # fmt: skip
-    report = preparing.prepare(options.load())
+    report = data_preparation.prepare(options.load())
     if as_json:
         echo_json(report.as_dict())
         return
@@ -54,12 +54,12 @@ def validate(options: JobOptions, as_json: bool) -> None:
 
     Exit code 0: it would succeed; 2: it would refuse the data, with the reason.
     """
-    from sm_launch import preparing
+    from sm_launch.jobs import data_preparation
 
     config = options.load()
-    preparing.data_section(config)
+    data_preparation.data_section(config)
     try:
-        report = preparing.validate(config)
+        report = data_preparation.validate(config)
     except LaunchError as error:
         if as_json:
             echo_json({"valid": False, "error": error.message, "field": error.field})
@@ -76,9 +76,9 @@ def validate(options: JobOptions, as_json: bool) -> None:
 @json_option
 def inspect(options: JobOptions, as_json: bool) -> None:
     """Describe the raw files: rows, columns, missing values, the most frequent values."""
-    from sm_launch import preparing
+    from sm_launch.jobs import data_preparation
 
-    reports = preparing.inspect(options.load())
+    reports = data_preparation.inspect(options.load())
     if as_json:
         echo_json([report.as_dict() for report in reports])
         return
@@ -105,7 +105,7 @@ def preview(
 
     The training container's code runs as a process on this machine; nothing is trained.
     """
-    from sm_launch.previewing import preview as run
+    from sm_launch.jobs.preview import preview as run
 
     lines = run(options.load(), rows)
     if as_json:
@@ -128,9 +128,9 @@ def upload(
     Training on SageMaker does this by itself; here for data that several jobs or people share.
     What is there already is not sent again.
     """
-    from sm_launch import preparing
+    from sm_launch.jobs import data_preparation
 
-    channels = preparing.upload(options.open("sagemaker"), send=not dry_run)
+    channels = data_preparation.upload(options.open("sagemaker"), send=not dry_run)
     if as_json:
         echo_json({"channels": channels})
     else:
@@ -138,14 +138,14 @@ def upload(
 
 
 def _prepare_on_sagemaker(options: JobOptions, *, dry_run: bool, as_json: bool) -> None:
-    from sm_launch import preparing
+    from sm_launch.jobs import data_preparation
 
     context = options.open("sagemaker")
-    job = preparing.prepare_processing(context, upload=not dry_run)
+    job = data_preparation.prepare_processing(context, upload=not dry_run)
     if dry_run:
         echo_json(job.request)
         return
-    channels = preparing.run_processing(context, job)
+    channels = data_preparation.run_processing(context, job)
     if as_json:
         echo_json({"processing_job": job.name, "channels": channels})
     else:

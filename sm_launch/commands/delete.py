@@ -12,7 +12,7 @@ from sm_launch.commands.options import (
     job_options,
     json_option,
 )
-from sm_launch.endpoints import Deletion
+from sm_launch.hosting.endpoints import Deletion
 
 
 @click.command()

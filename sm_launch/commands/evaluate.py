@@ -64,9 +64,10 @@ def evaluate(
     What is measured is an endpoint, or with --model-data an artefact on this machine, or with
     --transform-output the answers of a batch transform job.
     """
-    from sm_launch import evaluating, evaluation
+    from sm_launch import evaluation
+    from sm_launch.evaluation.job.run import Request, run
 
-    request = evaluating.Request(
+    request = Request(
         endpoint=endpoint,
         model_data=model_data,
         transform_output=transform_output,
@@ -77,7 +78,7 @@ def evaluate(
         fail_over=evaluation.parse_gates(fail_over, field="fail_over"),
         command=options.next_command("evaluate"),
     )
-    done = evaluating.run(options.open(), request)
+    done = run(options.open(), request)
     if as_json:
         gates = [evaluation.gate_dict(gate) for gate in done.gates]
         echo_json(done.result.to_dict() | {"gates": gates})

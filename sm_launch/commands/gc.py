@@ -13,7 +13,7 @@ from sm_launch.commands.options import JobOptions, echo_json, job_options, json_
 from sm_launch.errors import UserInputError
 
 if TYPE_CHECKING:
-    from sm_launch.cleanup import Leftover
+    from sm_launch.account.cleanup import Leftover
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -48,7 +48,7 @@ def gc(
     Only what bears its tag is ever touched. Data and models on S3 stay. In processes: the records
     and logs of finished jobs, failed endpoints, and models that none runs; artefacts stay.
     """
-    from sm_launch import cleanup
+    from sm_launch.account import cleanup
 
     context = options.find()
 
@@ -78,7 +78,7 @@ def gc(
 
 def _show(found: list[Leftover]) -> None:
     """A line for each, and what all of them cost."""
-    from sm_launch.instances import HOURS_A_MONTH, PRICES_AS_OF, PRICES_REGION
+    from sm_launch.job.instances import HOURS_A_MONTH, PRICES_AS_OF, PRICES_REGION
 
     for item in found:
         price = item.dollars_an_hour

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from sm_launch.commands.options import echo_json, json_option
-from sm_launch.data.config import Columns, Task
 from sm_launch.errors import UserInputError
+from sm_launch.job.data import Columns, Task
 
 if TYPE_CHECKING:
     from sm_launch.data.guess import Guess
@@ -101,7 +101,7 @@ def init(
 
 def _guess(method: str, data_path: str | None, given: tuple[str, ...]) -> Guess:
     from sm_launch.data.guess import Guess, guess
-    from sm_launch.hyperparameters import check_hyperparameters
+    from sm_launch.job.hyperparameters import check_hyperparameters
 
     check_hyperparameters(method, {})  # names the methods where this one is wrong
     named: dict[str, str] = {}

@@ -10,10 +10,9 @@ from typing import Any
 
 import click
 
-from sm_launch import streaming
 from sm_launch.commands.options import JobOptions, echo_json, job_options, json_option
 from sm_launch.errors import UserInputError
-from sm_launch.hosting import invocation
+from sm_launch.hosting import invocation, streaming
 from sm_launch.hosting.invocation import CONTENT_TYPES, Invocation
 
 

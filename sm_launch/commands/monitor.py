@@ -19,8 +19,8 @@ from sm_launch.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from sm_launch.monitoring import Looks, Monitored
-    from sm_launch.monitoring_series import VariantSeries
+    from sm_launch.monitoring.series import VariantSeries
+    from sm_launch.monitoring.sources import Looks, Monitored
 
 
 @click.command()
@@ -53,9 +53,9 @@ def monitor(
     On SageMaker from CloudWatch; in processes from the servers themselves. Ctrl-C ends it, and
     writes the report where one is wanted.
     """
-    from sm_launch import monitoring
+    from sm_launch.monitoring import sources
 
-    seen = monitoring.monitor(
+    seen = sources.monitor(
         options.find() if endpoint else options.open(),
         endpoint,
         since=timedelta(minutes=since),
@@ -85,7 +85,7 @@ def _show(name: str, looks: Looks, *, quiet: bool) -> list[VariantSeries]:
             return series
         from rich.live import Live
 
-        from sm_launch.monitor_view import view
+        from sm_launch.commands.monitor_view import view
 
         with Live(view(name, series), refresh_per_second=4, transient=True) as live:
             for series in looks:
@@ -98,7 +98,7 @@ def _show(name: str, looks: Looks, *, quiet: bool) -> list[VariantSeries]:
 def _tell(seen: Monitored, report: Path | None) -> None:
     from rich.console import Console
 
-    from sm_launch.monitor_view import view
+    from sm_launch.commands.monitor_view import view
 
     Console().print(view(seen.endpoint, seen.series))
     for drift in seen.drifts:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
-from sm_launch.config import JobConfig, Target, load_config
+from sm_launch.job.config import JobConfig, Target, load_config
 from sm_launch.redaction import redact_value
 from sm_launch.target.context import DEFAULT_JOB, JobContext, find_config, open_context
 

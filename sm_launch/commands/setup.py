@@ -30,7 +30,7 @@ def setup(
 
     It is one CloudFormation stack; doing it again changes nothing. Nothing secret is stored.
     """
-    from sm_launch import access
+    from sm_launch.account import access
 
     if only_print:
         access.require_key_arn(kms_key)

@@ -18,7 +18,7 @@ from sm_launch.errors import LaunchError
 from sm_launch.progress import ProgressBar, progress
 
 if TYPE_CHECKING:
-    from sm_launch.sweeps import SweepResult, Trial
+    from sm_launch.jobs.tuning import SweepResult, Trial
 
 
 @click.command()
@@ -41,22 +41,22 @@ def sweep(
     On SageMaker it is a hyperparameter tuning job, in processes the same search on this machine.
     Ctrl-C detaches, `sm-launch stop SWEEP` ends it.
     """
-    from sm_launch import sweeps
+    from sm_launch.jobs import tuning
 
     context = options.open()
     if attach:
         name = attach
     else:
-        request = sweeps.prepare(context, max_cost=max_cost, upload=not dry_run)
+        request = tuning.prepare(context, max_cost=max_cost, upload=not dry_run)
         if dry_run:
             echo_json(request)
             return
-        name = sweeps.start(context, request)
+        name = tuning.start(context, request)
     if detach:
         echo_name("HyperParameterTuningJobName", name, as_json=as_json)
         return
     with options.detachable(context, "sweep", name), progress(f"Sweep {name}") as bar:
-        result = sweeps.wait(context.session, name, lambda seen, found: _show(seen, found, bar))
+        result = tuning.wait(context.session, name, lambda seen, found: _show(seen, found, bar))
     if as_json:
         echo_json(result.as_dict())
     else:

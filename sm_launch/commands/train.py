@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from sm_launch import matrix, training
 from sm_launch.commands.options import (
     JobOptions,
     dry_run_option,
@@ -17,6 +16,7 @@ from sm_launch.commands.options import (
     stop_command,
 )
 from sm_launch.errors import LaunchError, UserInputError
+from sm_launch.jobs import matrix, training
 from sm_launch.redaction import redact
 from sm_launch.target.context import JobContext
 
@@ -103,7 +103,7 @@ def _values(job: matrix.Job) -> str:
 def _follow(context: JobContext, name: str, *, raw: bool) -> dict[str, Any]:
     if raw:
         return training.wait(context.session, name, _print_lines)
-    from sm_launch.live import follow_view
+    from sm_launch.commands.live import follow_view
 
     with follow_view(name) as show:
         return training.wait(context.session, name, show)

@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from sm_launch import transforms
 from sm_launch.commands.options import (
     JobOptions,
     dry_run_option,
@@ -16,6 +15,7 @@ from sm_launch.commands.options import (
     json_option,
 )
 from sm_launch.errors import LaunchError, UserInputError
+from sm_launch.hosting import transforms
 from sm_launch.progress import progress
 
 

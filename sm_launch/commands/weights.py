@@ -46,7 +46,7 @@ def weights(
     A variant's share is its weight over the sum of all; variants that are not named keep theirs.
     Without any it shows how the traffic is shared now.
     """
-    from sm_launch import traffic
+    from sm_launch.hosting import traffic
 
     wanted = {name: _number(name, text) for name, text in _split(pairs)}
     instances = {name: _count(name, text) for name, text in _split(counts, "--instances")}
@@ -76,7 +76,7 @@ def weights(
 
 
 def _words(described: dict[str, Any]) -> str:
-    from sm_launch.traffic import shares
+    from sm_launch.hosting.traffic import shares
 
     parts = [f"{each['variant']} {each['weight']:g}" for each in shares(described)]
     return f"{described['EndpointStatus']}, {', '.join(parts)}"

@@ -6,23 +6,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sm_launch.data.config import DataConfig
     from sm_launch.data.inspection import inspect
     from sm_launch.data.pipeline import prepare, validate
     from sm_launch.data.report import PreparationReport
+    from sm_launch.job.data import DataConfig
 
 __all__ = ["DataConfig", "PreparationReport", "inspect", "prepare", "validate"]
 _HOMES = {
-    "DataConfig": "config",
-    "PreparationReport": "report",
-    "inspect": "inspection",
-    "prepare": "pipeline",
-    "validate": "pipeline",
+    "DataConfig": "sm_launch.job.data",
+    "PreparationReport": "sm_launch.data.report",
+    "inspect": "sm_launch.data.inspection",
+    "prepare": "sm_launch.data.pipeline",
+    "validate": "sm_launch.data.pipeline",
 }
 
 
 def __getattr__(name: str) -> Any:
-    # On first use: job.yaml's types live here too, and every command reads those.
+    # On first use: a training job needs one small file of this room, and not pyarrow.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(_HOMES[name]), name)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from sm_launch.data import dedupe, near, split
 from sm_launch.data.chunks import short_list
-from sm_launch.data.config import DataConfig
 from sm_launch.data.dedupe import CONFLICT, KEPT, LEAK, MISSING, NEAR, SURPLUS
 from sm_launch.data.passes import Summary
 from sm_launch.data.settle import Settled
 from sm_launch.errors import UserInputError
+from sm_launch.job.data import DataConfig
 
 if TYPE_CHECKING:
     import numpy as np

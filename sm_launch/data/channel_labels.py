@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from sm_launch.data.chunks import cell, find_column, is_null
-from sm_launch.data.config import DataConfig
 from sm_launch.data.read import read
 from sm_launch.data.sources import locate
 from sm_launch.data.spelling import near_spellings
 from sm_launch.data.write import MANIFEST
 from sm_launch.errors import LaunchError
+from sm_launch.job.data import DataConfig
 
 _MOST_ROWS = 100_000
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sm_launch.data.config import Column
 from sm_launch.errors import UserInputError
+from sm_launch.job.data import Column
 
 ROWS_PER_CHUNK = 8192
 _SHOWN_NAMES = 20

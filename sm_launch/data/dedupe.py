@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sm_launch.data.config import Duplicates
+    from sm_launch.job.data import Duplicates
 
 KEPT, DUPLICATE, CONFLICT, LEAK, NEAR, SURPLUS, MISSING = range(7)
 VERDICTS = {

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sm_launch.data.config import DataConfig
 from sm_launch.errors import UserInputError
+from sm_launch.job.data import DataConfig
 
 _SAMPLE_CHARACTERS = 1 << 16
 _SAMPLE_ROWS = 20

@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sm_launch.data.config import Languages, Tokens
 from sm_launch.errors import UserInputError
+from sm_launch.job.data import Languages, Tokens
 
 
 class LanguageFilter:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from sm_launch.data.chunks import Chunk, short_list
-from sm_launch.data.config import Column, DataConfig, Task
 from sm_launch.data.messages import looks_like_messages
 from sm_launch.data.pipeline import fetch_by_default
 from sm_launch.data.read import read
 from sm_launch.data.shapes import Shape, shapes
 from sm_launch.data.sources import Source, locate
 from sm_launch.errors import UserInputError
+from sm_launch.job.data import Column, DataConfig, Task
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "text": ("text", "review", "sentence", "content", "body", "comment", "message", "tweet",

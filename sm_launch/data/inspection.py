@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from sm_launch.data.chunks import is_null
-from sm_launch.data.config import DataConfig
 from sm_launch.data.pipeline import Progress, fetch_by_default
 from sm_launch.data.read import read
 from sm_launch.data.sources import Fetch, Source, locate
+from sm_launch.job.data import DataConfig
 from sm_launch.progress import progress as terminal_progress
 
 _COUNTED_VALUES = 1000

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-from sm_launch.data.config import DataConfig
 from sm_launch.data.steps import check_characters, strip_control_characters
+from sm_launch.job.data import DataConfig
 
 _REMEMBERED = 10_000
 """Spellings whose label is remembered: few in any label column, many in one that is text."""

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from sm_launch.data.chunks import short_list
-from sm_launch.data.config import DataConfig
 from sm_launch.data.passes import Summary
 from sm_launch.data.report import SplitReport
 from sm_launch.data.rows import RowCleaner
 from sm_launch.data.settle import Settled
 from sm_launch.data.spelling import near_spellings
+from sm_launch.job.data import DataConfig
 
 _FEW_TEST_ROWS = 30
 

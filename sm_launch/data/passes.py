@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sm_launch.data.chunks import Chunk
-from sm_launch.data.config import OutputFormat
 from sm_launch.data.rows import Example, Rejected, RowCleaner, Taken, rejection
 from sm_launch.data.write import arrow_schema, encode_rows, encode_text, json_line
+from sm_launch.job.data import OutputFormat
 
 if TYPE_CHECKING:
     import numpy as np

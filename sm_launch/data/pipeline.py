@@ -15,7 +15,7 @@ from typing import Any
 
 from sm_launch.data import hub, quarantine, write
 from sm_launch.data.assign import Collected, Decision, decide, find_gaps
-from sm_launch.data.config import DataConfig
+from sm_launch.data.data_card import render_data_card
 from sm_launch.data.dedupe import KEPT, MISSING, VERDICTS
 from sm_launch.data.labels import tidy
 from sm_launch.data.notes import notes, taken_for_missing
@@ -28,9 +28,9 @@ from sm_launch.data.sources import Fetch, Source, locate
 from sm_launch.data.split import NO_SPLIT, SPLITS
 from sm_launch.data.workers import Workers, choose
 from sm_launch.errors import UserInputError
+from sm_launch.job.data import DataConfig
 from sm_launch.progress import ProgressBar
 from sm_launch.progress import progress as terminal_progress
-from sm_launch.report.data_card import render_data_card
 
 Progress = Callable[..., AbstractContextManager[ProgressBar]]
 
@@ -127,7 +127,7 @@ def fetch_by_default(
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sm-launch-data-")))
     if uri.startswith(hub.SCHEME):
         return hub.fetch(uri, directory)
-    from sm_launch.aws_clients import make_client
+    from sm_launch.aws.clients import make_client
     from sm_launch.data.s3 import fetcher
 
     client = clients("s3") if clients else make_client("s3", ours=())

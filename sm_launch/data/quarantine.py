@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sm_launch.data.config import DataConfig
 from sm_launch.data.passes import Summary
 from sm_launch.errors import UserInputError
+from sm_launch.job.data import DataConfig
 
 _SHOWN_REASONS = 3
 _SHOWN_CHARACTERS = 160

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 
 from sm_launch.data.chunks import ROWS_PER_CHUNK, BadRow, Chunk, short_list
 from sm_launch.data.columnar import read_arrow, read_parquet
-from sm_launch.data.config import DataConfig
 from sm_launch.data.json_rows import read_json
 from sm_launch.data.sources import Source
 from sm_launch.data.tabular import Record, TabularReader
 from sm_launch.data.text_file import TextFile
 from sm_launch.errors import UserInputError
+from sm_launch.job.data import DataConfig
 
 _LARGEST_CELL = 16 * 1024 * 1024
 

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sm_launch.data.config import DataConfig
 from sm_launch.data.write import CREATED_BY, DATA_CARD, REJECTED
+from sm_launch.job.data import DataConfig
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sm_launch.data import messages, shapes
 from sm_launch.data.chunks import Chunk, cell, find_column, is_null
-from sm_launch.data.config import Column, DataConfig, OutputFormat
 from sm_launch.data.filters import LanguageFilter, TokenFilter
 from sm_launch.data.labels import LabelReader, is_list
 from sm_launch.data.near import signature
 from sm_launch.data.shapes import Layout
 from sm_launch.data.steps import build, check_characters
 from sm_launch.data.times import seconds_since_epoch
+from sm_launch.job.data import Column, DataConfig, OutputFormat
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
-from sm_launch.data.config import DataConfig
 from sm_launch.data.labels import fold
+from sm_launch.job.data import DataConfig
 
 _CLASS_SHARE = 0.05
 """A word that so many of the labelled rows have is a class, not a gap."""

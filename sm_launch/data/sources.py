@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import get_args
 from urllib.parse import unquote, urlsplit
 
-from sm_launch.data.config import DataConfig, InputFormat, Task
 from sm_launch.data.dialect import dialect
 from sm_launch.data.unpack import is_hidden, plain_name, unpacked
 from sm_launch.errors import UserInputError
+from sm_launch.job.data import DataConfig, InputFormat, Task
 
 Fetch = Callable[[str], Path]
 """Copies an s3:// or hf:// file to the local disk and says where it lies."""

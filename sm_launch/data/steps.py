@@ -6,9 +6,9 @@ import html
 import re
 from collections.abc import Callable, Sequence
 
-from sm_launch.data.config import LemmaLanguage, Step
 from sm_launch.data.pii import mask_pii
 from sm_launch.errors import UserInputError
+from sm_launch.job.data import LemmaLanguage, Step
 
 TextStep = Callable[[str], str]
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from sm_launch.data.config import OutputFormat
 from sm_launch.errors import LaunchError, UserInputError
+from sm_launch.job.data import OutputFormat
 
 MANIFEST = "manifest.json"
 REJECTED = "rejected.jsonl"

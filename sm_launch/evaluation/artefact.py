@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlparse
 
-from sm_launch.hub_models import SCHEME, HubModel
+from sm_launch.job.hub_models import SCHEME, HubModel
 
 CONFIG, RESULTS = "config.json", "eval_results.json"
 MOST_READ = 512 * 1024**2
@@ -112,7 +112,7 @@ def _from_members(archive: tarfile.TarFile) -> dict[str, dict[str, Any]]:
 def _from_s3(uri: str, clients: Callable[[str], Any] | None) -> dict[str, dict[str, Any]]:
     from botocore.exceptions import BotoCoreError, ClientError
 
-    from sm_launch.aws_clients import make_client
+    from sm_launch.aws.clients import make_client
 
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     client = (clients or make_client)("s3")

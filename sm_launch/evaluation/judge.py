@@ -21,7 +21,7 @@ from sm_launch.redaction import MASK
 if TYPE_CHECKING:
     import httpx
 
-    from sm_launch.evaluation_config import JudgeSettings
+    from sm_launch.job.evaluation import JudgeSettings
 
 INSTRUCTION = """You grade answers. Criteria: {criteria}
 Give a score from 1 (useless or wrong) to 5 (as good as the reference answer) and one sentence of

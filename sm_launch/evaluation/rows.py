@@ -51,7 +51,7 @@ def fetch_any(
     """A local path for a path, a file:// or an s3:// URI; `stack` removes what was copied."""
     if not location.startswith("s3://"):
         return local_path(location)
-    from sm_launch.aws_clients import make_client
+    from sm_launch.aws.clients import make_client
     from sm_launch.data.s3 import fetcher
 
     directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="sm-launch-data-"))

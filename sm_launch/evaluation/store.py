@@ -9,10 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from sm_launch import __version__, json_lines
+from sm_launch import json_lines
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation.example import Example
 from sm_launch.evaluation.result import Prediction
+from sm_launch.version import launcher_version
 
 
 class PredictionStore:
@@ -71,7 +72,7 @@ class PredictionStore:
 
     def _fingerprint(self, examples: Iterable[Example], asked: Mapping[str, Any]) -> str:
         digest = hashlib.sha256()
-        for part in (self._identity, __version__, asked, *map(asdict, examples)):
+        for part in (self._identity, launcher_version(), asked, *map(asdict, examples)):
             digest.update(json.dumps(part, default=str).encode() + b"\n")
         return digest.hexdigest()
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sm_launch import streaming
+from sm_launch.hosting import streaming
 from sm_launch.sessions.protocol import Session
 from sm_launch.target.context import JobContext
 

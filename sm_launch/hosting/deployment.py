@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sm_launch import (
+from sm_launch.errors import LaunchError, UserInputError
+from sm_launch.hosting import (
     autoscaling,
     component_requests,
     components,
@@ -14,11 +15,11 @@ from sm_launch import (
     requests,
     served_models,
 )
-from sm_launch.config import JobConfig
-from sm_launch.errors import LaunchError, UserInputError
-from sm_launch.hosting_requests import HostingInputs
+from sm_launch.hosting.variants import HostingInputs
+from sm_launch.job import naming
+from sm_launch.job.config import JobConfig
+from sm_launch.job.naming import Request
 from sm_launch.progress import progress
-from sm_launch.requests import Request
 from sm_launch.sessions.protocol import Session
 from sm_launch.target.context import JobContext
 
@@ -121,10 +122,10 @@ def build(
         model_bytes: size of the artefact, where it is known.
     """
     endpoint = name or config.endpoint_name
-    version = requests.unique_name(endpoint)
+    version = naming.unique_name(endpoint)
     models = {version: model_data}
     for variant in config.endpoint.variants:
-        models[requests.unique_name(f"{endpoint}-{variant.name}")] = variant.model_data
+        models[naming.unique_name(f"{endpoint}-{variant.name}")] = variant.model_data
     inputs = HostingInputs(output, model_bytes, tuple(models)[1:], role)
     return Deployment(
         models=tuple(
@@ -277,8 +278,8 @@ def _deploy_components(
 def _check(context: JobContext, deployment: Deployment) -> None:
     """Tell the price; refuse what SageMaker would refuse before anything is made."""
     from sm_launch.job.estimate import hosting_cost
+    from sm_launch.jobs.training import unknown_type
     from sm_launch.sessions.validation import RequestValidator
-    from sm_launch.training import unknown_type
 
     config = context.config
     validator = RequestValidator("sagemaker", enums=False)
@@ -293,6 +294,6 @@ def _check(context: JobContext, deployment: Deployment) -> None:
 
 
 def _size(config: JobConfig, artefact: str) -> int | None:
-    from sm_launch.buckets import size_of
+    from sm_launch.target.buckets import size_of
 
     return size_of(artefact, config)

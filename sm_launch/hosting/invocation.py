@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sm_launch import streaming
+from sm_launch.hosting import streaming
 from sm_launch.target.context import JobContext
 
 JSON = "application/json"
@@ -86,7 +86,7 @@ def invoke_queued(
         UserInputError: the endpoint is not asynchronous.
         LaunchError: the model failed, or there was no answer in time.
     """
-    from sm_launch import asynchronous
+    from sm_launch.hosting import asynchronous
 
     answer = asynchronous.invoke(
         context.session,

@@ -14,16 +14,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sm_launch.config import HyperparameterValue, JobConfig
 from sm_launch.errors import LaunchError, UserInputError
-from sm_launch.instances import (
+from sm_launch.job.base_model import resolve_model
+from sm_launch.job.config import HyperparameterValue, JobConfig
+from sm_launch.job.instances import (
     PRICES_AS_OF,
     PRICES_REGION,
     SPOT_FACTOR,
     Instance,
     table,
 )
-from sm_launch.staging import resolve_model
 
 GIB = 2.0**30
 # Share of a GPU's memory that is left for tensors: CUDA's context and fragmentation take the rest.

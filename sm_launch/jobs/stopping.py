@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from sm_launch import contract, training
-from sm_launch.aws_errors import is_missing
+from sm_launch.aws.errors import is_missing
 from sm_launch.errors import LaunchError
+from sm_launch.job import limits
+from sm_launch.jobs import training
 from sm_launch.progress import progress
 from sm_launch.sessions.protocol import Session
 from sm_launch.sessions.watching import watch
@@ -82,7 +83,7 @@ def stop(
         own = training.own_jobs(session, context.config, "InProgress")
         found = [(_TRAINING, name) for name in own]
     for kind, name in found:
-        if kind.status(session, name) not in contract.TRAINING_FINAL_STATUSES:
+        if kind.status(session, name) not in limits.TRAINING_FINAL_STATUSES:
             kind.stop(session, name)
     stopped = []
     for kind, name in found:
@@ -120,7 +121,7 @@ def _wait(session: Session, kind: _Kind, name: str) -> str:
     with progress(f"Stopping {name}") as bar:
         for status in watch(
             lambda: kind.status(session, name),
-            contract.TRAINING_FINAL_STATUSES.__contains__,
+            limits.TRAINING_FINAL_STATUSES.__contains__,
             session.seconds_between_looks,
         ):
             bar.update(description=f"Stopping {name}: {status}")

@@ -1,5 +1,1 @@
-"""Reports: self-contained HTML with inline charts."""
-
-from sm_launch.report.evaluation import ReportPaths, render_report, write_evaluation
-
-__all__ = ["ReportPaths", "render_report", "write_evaluation"]
+"""What every report is made of: self-contained HTML and inline charts."""

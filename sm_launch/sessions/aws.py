@@ -11,8 +11,8 @@ from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any
 
-from sm_launch.aws_clients import make_client
-from sm_launch.aws_errors import is_missing, is_passing
+from sm_launch.aws.clients import make_client
+from sm_launch.aws.errors import is_missing, is_passing
 from sm_launch.errors import LaunchError
 from sm_launch.sessions.aws_logs import read_group
 from sm_launch.sessions.references import resolve_request

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sm_launch.aws_errors import is_passing
+from sm_launch.aws.errors import is_passing
 
 # Cursor: log stream name to the token behind its last event that was read.
 Cursor = dict[str, str]

@@ -95,7 +95,7 @@ def _variable(name: str, value: str) -> str:
 
 def _secret(name: str, identity: str, region: str | None, clients: Clients | None) -> str:
     if clients is None:
-        from sm_launch.aws_clients import make_client
+        from sm_launch.aws.clients import make_client
 
         clients = make_client
     secret, _, key = identity.partition("#")

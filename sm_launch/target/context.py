@@ -11,12 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from sm_launch import ownership, requests
-from sm_launch.config import JobConfig, Target, load_config, resolve_target, with_overrides
 from sm_launch.errors import UserInputError
+from sm_launch.job import naming
+from sm_launch.job.config import JobConfig, Target, load_config, resolve_target, with_overrides
 from sm_launch.sessions import open_session
 from sm_launch.sessions.protocol import Session
-from sm_launch.staging import LocalStage, Stage
+from sm_launch.target import ownership
+from sm_launch.target.staging import LocalStage, Stage
 
 DEFAULT_JOB = Path("job.yaml")
 # The name of the job where there is no job.yaml; nothing that is made bears it.
@@ -117,7 +118,7 @@ class JobContext:
     @property
     def clients(self) -> Callable[[str], Any]:
         """Makes clients of AWS services, in the job's region."""
-        from sm_launch.aws_clients import clients_for
+        from sm_launch.aws.clients import clients_for
 
         return clients_for(self.config.aws)
 
@@ -125,7 +126,7 @@ class JobContext:
         """Where files go; without `upload` on SageMaker nothing is sent."""
         if not self.on_aws:
             return LocalStage(self.config.work_path)
-        from sm_launch.buckets import s3_stage
+        from sm_launch.target.buckets import s3_stage
 
         return s3_stage(self.config, upload=upload)
 
@@ -190,7 +191,7 @@ def _image(config: JobConfig, target: Target, section: str) -> str:
     if named:
         return named
     if target == "process":
-        local = (requests.LOCAL_TRAINING_IMAGE, requests.LOCAL_SERVING_IMAGE)
+        local = (naming.LOCAL_TRAINING_IMAGE, naming.LOCAL_SERVING_IMAGE)
         return local[0] if section == "training" else local[1]
     if target == "docker":
         from sm_launch.images.choosing import built_image
@@ -218,4 +219,4 @@ def _role(target: Target, role: str | None) -> str:
             field="aws.training_role",
             fix="put the ARN of a SageMaker execution role into job.yaml",
         )
-    return requests.LOCAL_ROLE
+    return naming.LOCAL_ROLE

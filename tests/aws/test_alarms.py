@@ -11,12 +11,13 @@ import pytest
 from botocore.stub import ANY, Stubber
 from pydantic import ValidationError
 
-from sm_launch import cli, contract
-from sm_launch import endpoint_alarms as alarms
-from sm_launch.aws_clients import make_client
-from sm_launch.config import JobConfig
-from sm_launch.endpoint_metrics import METRICS, component_queries
-from sm_launch.monitoring import CloudWatchSource
+from sm_launch import cli
+from sm_launch.aws.clients import make_client
+from sm_launch.job import limits
+from sm_launch.job.config import JobConfig
+from sm_launch.monitoring import alarms
+from sm_launch.monitoring.endpoint_metrics import METRICS, component_queries
+from sm_launch.monitoring.sources import CloudWatchSource
 from sm_launch.sessions.validation import RequestValidator
 
 TOPIC = "arn:aws:sns:eu-central-1:123456789012:pager"
@@ -130,7 +131,7 @@ def test_they_come_and_go(
     assert "dashboard sm-launch-mine" in capsys.readouterr().out
     backend = cloudwatch_backends["123456789012"]["eu-central-1"]
     arn = backend.get_dashboard("sm-launch-mine").arn  # moto loses the tags of PutDashboard
-    backend.tagger.tag_resource(arn, [{"Key": contract.TAG_KEY, "Value": "mine"}])
+    backend.tagger.tag_resource(arn, [{"Key": limits.TAG_KEY, "Value": "mine"}])
     assert cli.run(["alarms", "--delete"]) == 0
     out = capsys.readouterr().out
     assert "deleted alarm mine-errors" in out

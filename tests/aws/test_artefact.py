@@ -8,7 +8,7 @@ import tarfile
 
 import pytest
 
-from sm_launch.aws_clients import make_client
+from sm_launch.aws.clients import make_client
 from sm_launch.evaluation import Artefact, read_artefact
 
 pytestmark = pytest.mark.slow

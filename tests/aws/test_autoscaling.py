@@ -9,9 +9,9 @@ import botocore.model
 import botocore.validate
 import pytest
 
-from sm_launch import autoscaling
-from sm_launch.aws_clients import make_client
-from sm_launch.config import JobConfig
+from sm_launch.aws.clients import make_client
+from sm_launch.hosting import autoscaling
+from sm_launch.job.config import JobConfig
 
 
 def check(service: str, operation: str, request: dict[str, Any]) -> None:

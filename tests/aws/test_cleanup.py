@@ -6,17 +6,18 @@ import json
 
 import pytest
 
-from sm_launch import cli, contract
-from sm_launch import endpoint_alarms as alarms
-from sm_launch.aws_clients import make_client
-from sm_launch.config import JobConfig
+from sm_launch import cli
+from sm_launch.aws.clients import make_client
+from sm_launch.job import limits
+from sm_launch.job.config import JobConfig
+from sm_launch.monitoring import alarms
 
 ROLE = "arn:aws:iam::123456789012:role/hosting"
 
 
 def endpoint(name: str, job: str | None, *, only_parts: bool = False) -> None:
     client = make_client("sagemaker")
-    tags = [{"Key": contract.TAG_KEY, "Value": job}] if job else []
+    tags = [{"Key": limits.TAG_KEY, "Value": job}] if job else []
     client.create_model(
         ModelName=name, PrimaryContainer={"Image": "i"}, ExecutionRoleArn=ROLE, Tags=tags
     )
@@ -93,7 +94,7 @@ def test_dashboards_without_their_endpoint_are_found_with_their_price(
     backend = cloudwatch_backends["123456789012"]["eu-central-1"]
     for name in names[:3]:  # moto loses the tags of PutDashboard
         arn = backend.get_dashboard(f"sm-launch-{name}").arn
-        backend.tagger.tag_resource(arn, [{"Key": contract.TAG_KEY, "Value": "first"}])
+        backend.tagger.tag_resource(arn, [{"Key": limits.TAG_KEY, "Value": "first"}])
     alarms.put(JobConfig.model_validate({"name": "first", "endpoint": {"name": "gone"}}), "gone")
 
     assert cli.run(["gc", "--unused", "--dry-run", "--json"]) == 0

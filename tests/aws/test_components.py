@@ -10,10 +10,12 @@ import pytest
 from botocore.stub import Stubber
 from pydantic import ValidationError
 
-from sm_launch import autoscaling, cleanup, component_requests, components, endpoints, requests
-from sm_launch.config import Endpoint, JobConfig
+from sm_launch.account import cleanup
 from sm_launch.errors import LaunchError
-from sm_launch.hosting_requests import HostingInputs
+from sm_launch.hosting import autoscaling, component_requests, components, endpoints
+from sm_launch.hosting import requests as hosting_requests
+from sm_launch.hosting.variants import HostingInputs
+from sm_launch.job.config import Endpoint, JobConfig
 from sm_launch.sessions.aws import AwsSession
 from sm_launch.sessions.validation import RequestValidator
 
@@ -40,18 +42,18 @@ def test_requests_are_valid(kind: str) -> None:
         update={"strategy": "rolling", "alarms": ["mine-errors"]},
     )
     inputs = HostingInputs(role=ROLE)
-    described = requests.create_endpoint_config(config, "c", "m", inputs=inputs)
+    described = hosting_requests.create_endpoint_config(config, "c", "m", inputs=inputs)
     validator.check("CreateEndpointConfig", described)
     (variant,) = described["ProductionVariants"]
     assert "ModelName" not in variant
     assert variant["ManagedInstanceScaling"]["MinInstanceCount"] == 0
     assert variant["ManagedInstanceScaling"]["MaxInstanceCount"] == 5
     assert described["ExecutionRoleArn"] == ROLE
-    model = requests.create_model(config, "m", model_data="s3://b/m/", image="i", role=ROLE)
+    model = hosting_requests.create_model(config, "m", model_data="s3://b/m/", image="i", role=ROLE)
     validator.check("CreateModel", model)
     assert "VpcConfig" not in model
     assert "VpcConfig" in described
-    validator.check("CreateEndpoint", requests.create_endpoint(config, "mine", "c"))
+    validator.check("CreateEndpoint", hosting_requests.create_endpoint(config, "mine", "c"))
     base = component_requests.create_base(config, "mine", "m", 10**10)
     validator.check("CreateInferenceComponent", base)
     needs = base["Specification"]["ComputeResourceRequirements"]

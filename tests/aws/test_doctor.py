@@ -11,10 +11,11 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from sm_launch import access, cli, doctor_aws
-from sm_launch.aws_clients import make_client
-from sm_launch.config import JobConfig
-from sm_launch.doctor_aws import distrust
+from sm_launch import cli
+from sm_launch.account import access, doctor_aws
+from sm_launch.account.doctor_aws import distrust
+from sm_launch.aws.clients import make_client
+from sm_launch.job.config import JobConfig
 
 JOB = """
 name: mine

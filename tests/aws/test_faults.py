@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sm_launch import cli
-from sm_launch.aws_clients import make_client
+from sm_launch.aws.clients import make_client
 from sm_launch.sessions.aws import AwsSession
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -49,7 +49,7 @@ def proxy(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     where = {"LocationConstraint": "eu-central-1"}
     make_client("s3").create_bucket(Bucket="my-bucket", CreateBucketConfiguration=where)
     # Waiting is what production is for.
-    monkeypatch.setattr("sm_launch.aws_clients.MAX_ATTEMPTS", 2)
+    monkeypatch.setattr("sm_launch.aws.clients.MAX_ATTEMPTS", 2)
 
     def make_client_of_two(service: str, region: str | None = None, **options: Any) -> Any:
         return make_client(service, region, **{**options, "attempts": 2})

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sm_launch import requests, transforms
-from sm_launch.config import Endpoint, JobConfig
-from sm_launch.hosting_config import Transform
-from sm_launch.hosting_requests import (
+from sm_launch.hosting import requests as hosting_requests
+from sm_launch.hosting import transforms
+from sm_launch.hosting.variants import (
     CUDA_13_AMI,
     HostingInputs,
     TransformInputs,
     startup_timeout,
 )
+from sm_launch.job.config import Endpoint, JobConfig
+from sm_launch.job.hosting import Transform
 from sm_launch.sessions.validation import RequestValidator
 
 ROLE = "arn:aws:iam::123456789012:role/hosting"
@@ -49,7 +50,7 @@ def test_endpoint_configurations_are_valid(
     for kind, kms in itertools.product(("ml.m5.large", "ml.g5.xlarge"), (None, "alias/mine")):
         config = job({"instances": {"type": kind}, **extra}, kms_key=kms, tags={"team": "nlp"})
         inputs = HostingInputs(OUTPUT, 15_000_000_000, ("m2",) if "variants" in extra else ())
-        request = requests.create_endpoint_config(config, "mine-1", "m", inputs=inputs)
+        request = hosting_requests.create_endpoint_config(config, "mine-1", "m", inputs=inputs)
         validator.check("CreateEndpointConfig", request)
         main = request["ProductionVariants"][0]
         assert ("ServerlessConfig" in main) is ("serverless" in extra)
@@ -64,7 +65,7 @@ def test_endpoint_configurations_are_valid(
 @pytest.mark.parametrize("alarms", [[], ["errors", "latency"]])
 def test_updates_are_valid(validator: RequestValidator, strategy: str, alarms: list[str]) -> None:
     config = job({"update": {"strategy": strategy, "alarms": alarms, "step_percent": 25}})
-    request = requests.create_endpoint(config, "mine", "mine-1")
+    request = hosting_requests.create_endpoint(config, "mine", "mine-1")
     deployment = request["DeploymentConfig"]
     validator.check("CreateEndpoint", request)
     validator.check(

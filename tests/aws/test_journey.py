@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sm_launch import cli
-from sm_launch.aws_clients import make_client
+from sm_launch.aws.clients import make_client
 
 pytestmark = pytest.mark.slow
 

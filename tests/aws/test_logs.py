@@ -9,9 +9,9 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from botocore.stub import ANY, Stubber
 
-from sm_launch import training
-from sm_launch.aws_clients import make_client
+from sm_launch.aws.clients import make_client
 from sm_launch.errors import LaunchError
+from sm_launch.jobs import training
 from sm_launch.sessions.aws import TRAINING_LOGS, AwsSession
 
 pytestmark = pytest.mark.slow

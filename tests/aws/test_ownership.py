@@ -11,11 +11,12 @@ import pytest
 from botocore.exceptions import ClientError
 
 import sm_launch
-from sm_launch import aws_clients, cli
-from sm_launch.asynchronous import Objects
-from sm_launch.aws_clients import clients_for, make_client
-from sm_launch.captured import captured_lines
-from sm_launch.config import Aws
+from sm_launch import cli
+from sm_launch.aws import clients as aws_clients
+from sm_launch.aws.clients import clients_for, make_client
+from sm_launch.hosting.asynchronous import Objects
+from sm_launch.job.config import Aws
+from sm_launch.monitoring.captured import captured_lines
 
 pytestmark = pytest.mark.slow
 

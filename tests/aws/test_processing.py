@@ -17,9 +17,10 @@ import yaml
 from botocore.stub import Stubber
 from botocore.validate import ParamValidator
 
-from sm_launch import cli, processing
-from sm_launch.config import load_config
+from sm_launch import cli
 from sm_launch.errors import LaunchError
+from sm_launch.job.config import load_config
+from sm_launch.jobs import processing
 from sm_launch.sessions.aws import AwsSession
 
 pytestmark = pytest.mark.slow

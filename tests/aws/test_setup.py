@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from sm_launch import access, cli
-from sm_launch.aws_clients import make_client
+from sm_launch import cli
+from sm_launch.account import access
+from sm_launch.aws.clients import make_client
 
 # Actions that IAM's service authorization reference lists without a resource type.
 WITHOUT_RESOURCE = {

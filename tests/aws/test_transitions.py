@@ -10,10 +10,11 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from sm_launch import sweeps, traffic
-from sm_launch.contract import TAG_KEY
 from sm_launch.errors import LaunchError, UserInputError
+from sm_launch.hosting import traffic
 from sm_launch.hosting.deployment import Deployment, deploy
+from sm_launch.job.limits import TAG_KEY
+from sm_launch.jobs import tuning as sweeps
 from sm_launch.sessions.aws import AwsSession
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

@@ -113,7 +113,7 @@ def test_a_classifier_with_sentencepiece_alone_is_trained_and_served(
 
     from transformers import AutoTokenizer
 
-    from sm_serve.artefact import inspect
+    from sm_serve.artefact.artefact import inspect
     from sm_serve.config import Settings
     from sm_serve.engines.loading import load_tokenizer
 

@@ -15,17 +15,17 @@ from typing import Any, cast
 
 import uvicorn
 
-from sm_serve import renewal
-from sm_serve.compat import start_compatibly
 from sm_serve.config import Settings, load_settings
-from sm_serve.connections import Waiting, most_connections
 from sm_serve.errors import StartupError
-from sm_serve.http_protocol import HttpProtocol
-from sm_serve.log import configure_logging
-from sm_serve.scratch import ensure_temporary_directory
-from sm_serve.server import build_app
+from sm_serve.http.connections import Waiting, most_connections
+from sm_serve.http.protocol import HttpProtocol
+from sm_serve.http.server import build_app
+from sm_serve.platform import renewal
+from sm_serve.platform.compat import start_compatibly
+from sm_serve.platform.scratch import ensure_temporary_directory
 from sm_serve.service import Service
 from sm_serve.stock_variables import unheeded
+from sm_serve.telemetry.log import configure_logging
 
 logger = logging.getLogger("sm_serve")
 

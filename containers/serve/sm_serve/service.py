@@ -12,22 +12,21 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-from sm_serve import hub
-from sm_serve.admission import Admission
-from sm_serve.artefact import inspect
-from sm_serve.background import describe, in_thread
+from sm_serve.artefact import hub
+from sm_serve.artefact.artefact import inspect
 from sm_serve.config import Settings
-from sm_serve.emf import Publisher
-from sm_serve.engines.protocol import AdapterHost, Task, is_mending
-from sm_serve.engines.revival import FIRST_WAIT_SECONDS, LASTING_SECONDS, LONGEST_WAIT_SECONDS
+from sm_serve.engines.background import describe, in_thread
+from sm_serve.engines.process.revival import (
+    FIRST_WAIT_SECONDS,
+    LASTING_SECONDS,
+    LONGEST_WAIT_SECONDS,
+)
 from sm_serve.errors import NotReady, ServeError, StartupError
-from sm_serve.handler import EngineHandler, Handler
-from sm_serve.health import Health, Phase
-from sm_serve.metrics import Metrics
-from sm_serve.model_store import ModelStore
-from sm_serve.reading import Reader
-from sm_serve.renewal import BROKEN_SECONDS, HandedOn
-from sm_serve.scripts import (
+from sm_serve.handlers.admission import Admission
+from sm_serve.handlers.engine import EngineHandler, Handler
+from sm_serve.handlers.model_store import ModelStore
+from sm_serve.handlers.reading import Reader
+from sm_serve.handlers.scripts import (
     DEFAULT_PROGRAM,
     Script,
     check_functions,
@@ -35,6 +34,11 @@ from sm_serve.scripts import (
     find_script,
     not_run,
 )
+from sm_serve.platform.renewal import BROKEN_SECONDS, HandedOn
+from sm_serve.protocol import AdapterHost, Task, is_mending
+from sm_serve.telemetry.emf import Publisher
+from sm_serve.telemetry.health import Health, Phase
+from sm_serve.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +147,7 @@ class Service:
         if self.settings.hub is not None:
             self.settings = hub.download(self.settings, self.health.tell)
         if self.script is not None:
-            from sm_serve.toolkit import UserHandler
+            from sm_serve.handlers.script import UserHandler
 
             logger.info("loading %s: %s", self.script.path,
                         describe_roles(check_functions(self.script)))  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from sm_serve.config import Settings
-from sm_serve.scripts import unheeded_folder
+from sm_serve.handlers.scripts import unheeded_folder
 
 OTHER_TOKEN = "set HF_TOKEN to the token that may read the model"  # noqa: S105 (advice)
 OWN_BATCHING = "requests are batched anyway: SM_SERVE_BATCH_SIZE and the like bound it"

@@ -9,10 +9,10 @@ import re
 import sys
 from pathlib import Path
 
-from sm_train.compat import start_compatibly
 from sm_train.contract import FAILURE_CHARACTERS, Paths, check_input_modes, read_cluster, read_json
 from sm_train.errors import UserError
-from sm_train.failure import reserve, write_failure
+from sm_train.platform.compat import start_compatibly
+from sm_train.platform.failure import reserve, write_failure
 
 _FILES = {
     "hyperparameters.json": '{"name": "value"}',

@@ -9,25 +9,26 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sm_train import trl_script
-from sm_train.arguments import LORA_KEYS, JobArguments, ModelArguments
-from sm_train.chat_templates import channel_file, check_chat_template
-from sm_train.contract import RESERVED_PREFIXES, Paths, read_json
-from sm_train.decoding import decode, unquote
+from sm_train.contract import RESERVED_PREFIXES, Paths, channel_file, read_json
+from sm_train.data.prompts import check_prompt_template
+from sm_train.data.splits import split_files
 from sm_train.errors import UserError
-from sm_train.methods import METHODS, Method, load_method
-from sm_train.packages import check_packages
-from sm_train.parallelism import check_parallelism
-from sm_train.prompts import check_prompt_template
-from sm_train.report import check_reporters
-from sm_train.schema import load_schema
-from sm_train.splits import split_files
-from sm_train.trl_script import (
-    DatasetArguments,
+from sm_train.methods import METHODS, load_method
+from sm_train.modelling.chat_templates import check_chat_template
+from sm_train.settings.arguments import LORA_KEYS, DatasetArguments, JobArguments, ModelArguments
+from sm_train.settings.decoding import decode, unquote
+from sm_train.settings.keys import FORMER_NAMES, IGNORED
+from sm_train.settings.method import Method
+from sm_train.settings.packages import check_packages
+from sm_train.settings.parallelism import check_parallelism
+from sm_train.settings.reporters import check_reporters
+from sm_train.settings.schema_files import load_schema
+from sm_train.settings.settings import Config
+from sm_train.settings.trl_script import (
     distribution,
     environment,
     plain_key,
@@ -36,65 +37,6 @@ from sm_train.trl_script import (
 )
 
 Arguments = TypeVar("Arguments")
-
-
-@dataclass(frozen=True)
-class Config:
-    """A checked job: the method, its arguments by group, and which keys the user gave."""
-
-    method: Method
-    job: JobArguments
-    model: ModelArguments
-    own: Any  # the method's own arguments dataclass
-    dataset: DatasetArguments
-    training: dict[str, Any]  # fields of the method's TRL or transformers config
-    given: frozenset[str]
-    warnings: tuple[str, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)  # a TRL YAML's `env`
-    from_file: frozenset[str] = frozenset()  # keys that only the YAML config has
-
-
-# Keys of transformers' and TRL's configs that have no say here, and why.
-IGNORED = {
-    **trl_script.IGNORED,
-    "output_dir": "the artefact goes to /opt/ml/model and checkpoints to /opt/ml/checkpoints",
-    "push_to_hub": "a training job uploads nothing",
-    "hub_model_id": "a training job uploads nothing",
-    "hub_token": "a training job uploads nothing",
-    "hub_strategy": "a training job uploads nothing",
-    "hub_private_repo": "a training job uploads nothing",
-    "hub_always_push": "a training job uploads nothing",
-    "hub_revision": "a training job uploads nothing",
-    "local_rank": "ranks come from resourceconfig.json",
-    "do_train": "a training job trains",
-    "do_eval": "the validation channel decides",
-    "do_predict": "the test channel decides",
-    "disable_tqdm": "progress is printed as lines",
-    "enable_jit_checkpoint": "SIGTERM always writes a checkpoint",
-}
-
-# Names that people carry over from older versions and other tools.
-FORMER_NAMES = {
-    "evaluation_strategy": "eval_strategy",
-    "warmup_ratio": "warmup_steps",  # a share below 1 is a ratio there
-    "max_seq_length": "max_length",
-    "torch_dtype": "dtype",
-    "epochs": "num_train_epochs",
-    "batch_size": "per_device_train_batch_size",
-    "train_batch_size": "per_device_train_batch_size",
-    "eval_batch_size": "per_device_eval_batch_size",
-    "lr": "learning_rate",
-    "model": "model_name_or_path",
-    "model_name": "model_name_or_path",
-    "model_id": "model_name_or_path",
-    "lora_rank": "lora_r",
-    "group_by_length": "train_sampling_strategy",
-    "label_names": "labels",
-    "task": "method",
-    "chat_template_path": "chat_template",
-    "dataset": "dataset_name",
-    "use_lora": "use_peft",
-}
 
 
 def load_config(paths: Paths) -> Config:

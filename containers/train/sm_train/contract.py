@@ -208,3 +208,20 @@ def check_input_modes(paths: Paths) -> None:
                 value=mode,
                 fix="use File or FastFile",
             )
+
+
+def channel_file(paths: Paths, name: str, field: str) -> Path:
+    """A file by its path, or by its name in one of the channels. Raises UserError."""
+    if Path(name).is_absolute() and Path(name).is_file():
+        return Path(name)
+    found = sorted(p for p in paths.channels.glob(f"*/**/{Path(name).name}") if p.is_file())
+    found = [p for p in found if p.as_posix().endswith(f"/{name.removeprefix('./')}")]
+    if len(found) == 1:
+        return found[0]
+    where = [str(p.relative_to(paths.channels)) for p in found]
+    raise UserError(
+        f"is in several channels: {where}" if found else "is in none of the channels",
+        field=field,
+        value=name,
+        fix="name it as CHANNEL/FILE" if found else "upload it, for example to the channel config",
+    )

@@ -14,15 +14,7 @@ import time
 import traceback
 from typing import NoReturn
 
-from sm_train.checkpoints import (
-    check_disk,
-    discard_damaged,
-    discard_unsealed_rows,
-    needed_bytes,
-    remove_partial,
-    stored_weights,
-)
-from sm_train.config import Config, load_config
+from sm_train.config import load_config
 from sm_train.contract import (
     EXIT_STOPPED,
     Cluster,
@@ -30,14 +22,20 @@ from sm_train.contract import (
     check_input_modes,
     read_cluster,
 )
-from sm_train.data import Data, load_data
-from sm_train.devices import check_devices, check_torch_sees_gpus, gpu_count
+from sm_train.data.channels import load_data
+from sm_train.data.rows import Data
 from sm_train.errors import StoppedBySignalError, UserError, WorkerFailedError
-from sm_train.failure import give_back, reserve, write_failure
-from sm_train.fingerprint import settle
 from sm_train.job import TOKENISED, Job
 from sm_train.launch import is_worker, launch_workers, process_count
-from sm_train.memory import (
+from sm_train.loop.checkpoints import (
+    check_disk,
+    discard_damaged,
+    discard_unsealed_rows,
+    needed_bytes,
+    remove_partial,
+)
+from sm_train.loop.fingerprint import settle
+from sm_train.loop.memory import (
     follow_note,
     is_out_of_memory,
     note_for_launcher,
@@ -46,12 +44,16 @@ from sm_train.memory import (
     set_mark,
     start_again,
 )
-from sm_train.model import resolve_base_model
-from sm_train.parallelism import check_hardware
+from sm_train.modelling.model import resolve_base_model
+from sm_train.modelling.stored_weights import stored_weights
+from sm_train.platform.devices import check_devices, check_torch_sees_gpus, gpu_count
+from sm_train.platform.failure import give_back, reserve, write_failure
+from sm_train.platform.stopping import StopRequest, leave
+from sm_train.platform.user_script import ScriptFailedError, has_user_script, run_user_script
 from sm_train.redaction import redact
-from sm_train.staging import discard_half_written
-from sm_train.stopping import StopRequest, leave
-from sm_train.user_script import ScriptFailedError, has_user_script, run_user_script
+from sm_train.results.staging import discard_half_written
+from sm_train.settings.parallelism import check_hardware
+from sm_train.settings.settings import Config
 
 EXIT_FAILED = 1
 _NO_PROBABILITIES = "probability tensor contains either"  # torch, sampling from a broken model
@@ -123,7 +125,8 @@ def run(paths: Paths, stop: StopRequest, started: float) -> None:
         if processes * len(cluster.hosts) > 1:
             _launch(paths, config, cluster, processes, stop)
             return
-    from sm_train.banner import print_banner, quiet_libraries
+    from sm_train.log import quiet_libraries
+    from sm_train.loop.banner import print_banner
 
     quiet_libraries()
     check_torch_sees_gpus(config, cluster, gpus)

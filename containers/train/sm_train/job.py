@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sm_train.cache import dataset_on_disk
-from sm_train.config import Config
 from sm_train.contract import Paths
-from sm_train.data import Data
+from sm_train.data.cache import dataset_on_disk
+from sm_train.data.rows import Data
 from sm_train.errors import UserError
-from sm_train.stopping import StopRequest
+from sm_train.platform.stopping import StopRequest
+from sm_train.settings.settings import Config
 
 TOKENISED = "tokenised"  # the folder under the checkpoints
 

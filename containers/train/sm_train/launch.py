@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 
-from sm_train.config import Config
 from sm_train.contract import Cluster
-from sm_train.devices import gpu_count
 from sm_train.errors import StoppedBySignalError, UserError, WorkerFailedError
-from sm_train.network import with_present_interface
-from sm_train.stopping import StopRequest, children
+from sm_train.platform.devices import gpu_count
+from sm_train.platform.network import with_present_interface
+from sm_train.platform.stopping import StopRequest, children
+from sm_train.settings.settings import Config
 
 RENDEZVOUS_PORT = 29500
 DNS_SECONDS = 300

@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sm_launch import contract
 from sm_launch.errors import LaunchError
+from sm_launch.job import limits
 from sm_launch.redaction import redact
 from sm_launch.sessions.errors import ServiceError
 from sm_launch.sessions.process import environment
@@ -47,7 +47,7 @@ class Settings:
 
     train_command: list[str] = field(default_factory=lambda: _console_script("train"))
     serve_command: list[str] = field(default_factory=lambda: _console_script("serve"))
-    training_grace: float = contract.TRAINING_GRACE_SECONDS
+    training_grace: float = limits.TRAINING_GRACE_SECONDS
     endpoint_grace: float = 30
     startup_timeout: float = 480
     invocation_timeout: float = 60

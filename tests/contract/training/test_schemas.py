@@ -1,22 +1,27 @@
-"""The launcher's copies of what the training container generates."""
+"""What the training container generates, and the launcher's wheel brings along."""
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 
-import sm_train.schema
+import sm_train.methods.schema
+from sm_train.settings.schema_files import FOLDER
 
-LAUNCHER = Path(__file__).parents[3] / "sm_launch" / "schemas"
+REPOSITORY = Path(__file__).parents[3]
 
 
-def test_both_copies_are_the_same() -> None:
-    ours = {p.name: p.read_text() for p in sm_train.schema.FOLDER.glob("*.json")}
-    assert ours == {p.name: p.read_text() for p in LAUNCHER.glob("*.json")}
+def test_a_wheel_of_the_launcher_holds_the_same_files(tmp_path: Path) -> None:
+    (wheel,) = WheelBuilder(str(REPOSITORY)).build(directory=str(tmp_path))
+    with zipfile.ZipFile(wheel) as archive:
+        held = {Path(n).name: archive.read(n) for n in archive.namelist() if "/schemas/" in n}
+    assert held == {path.name: path.read_bytes() for path in FOLDER.glob("*.json")}
 
 
 @pytest.mark.slow
 def test_they_are_what_the_classes_say() -> None:
-    for name, text in sm_train.schema.rendered().items():
-        assert (sm_train.schema.FOLDER / name).read_text() == text, name
+    for name, text in sm_train.methods.schema.rendered().items():
+        assert (FOLDER / name).read_text() == text, name

@@ -16,18 +16,19 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-import sm_launch.contract
-from sm_launch import requests
-from sm_launch.config import JobConfig
-from sm_launch.hyperparameters import metric_definitions
-from sm_train.checkpoints import last_complete
+import sm_launch.job.limits
+from sm_launch.job import naming
+from sm_launch.job.config import JobConfig
+from sm_launch.job.hyperparameters import metric_definitions
+from sm_launch.jobs import requests
 from sm_train.command import check_platform_files, put_cause_first
 from sm_train.config import load_config
 from sm_train.contract import Cluster, Paths, read_cluster
-from sm_train.data import load_data
+from sm_train.data.channels import load_data
 from sm_train.errors import UserError
 from sm_train.launch import wait_for_host, worker_environment
-from sm_train.model import resolve_base_model
+from sm_train.loop.checkpoints import last_complete
+from sm_train.modelling.model import resolve_base_model
 
 ROOT = Path(__file__).parents[3]
 SETTINGS = {
@@ -280,8 +281,8 @@ def test_stop_leaves_a_checkpoint_well_within_the_grace_time(
             process.send_signal(signal.SIGTERM)
             break
     begun = time.monotonic()
-    process.communicate(timeout=sm_launch.contract.TRAINING_GRACE_SECONDS)
-    assert time.monotonic() - begun < sm_launch.contract.TRAINING_GRACE_SECONDS / 2
+    process.communicate(timeout=sm_launch.job.limits.TRAINING_GRACE_SECONDS)
+    assert time.monotonic() - begun < sm_launch.job.limits.TRAINING_GRACE_SECONDS / 2
     assert process.returncode == 128 + signal.SIGTERM
     assert last_complete(job.checkpoints) is not None
 
@@ -301,7 +302,7 @@ def launched(**training: Any) -> dict[str, Any]:
     image = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/train:1"
     training = {"image": image, **training}
     config = JobConfig.model_validate({"name": "mine", "training": training, "aws": role})
-    return requests.create_training_job(config, requests.unique_name("mine"), INPUTS)
+    return requests.create_training_job(config, naming.unique_name("mine"), INPUTS)
 
 
 def test_limits_of_time_and_spot_are_kept() -> None:
@@ -371,5 +372,5 @@ def test_network_isolation_needs_the_base_model_as_a_channel(
 
 @pytest.mark.parametrize("base", ["mine", "a" * 63, "My-Job"])
 def test_job_name_is_unique_and_valid(base: str) -> None:
-    names = {requests.unique_name(base) for _ in range(20)}
+    names = {naming.unique_name(base) for _ in range(20)}
     assert all(re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", name) for name in names)

@@ -11,7 +11,7 @@ from serving_adapters import make_adapter
 from serving_process import Hasty, base_with
 
 from sm_serve.config import Settings
-from sm_serve.server import build_app
+from sm_serve.http.server import build_app
 from sm_serve.service import Service
 
 pytestmark = pytest.mark.slow
@@ -75,7 +75,7 @@ class Wedged(Hasty):
     trouble = """
 import time
 from pathlib import Path
-from sm_serve.engines.continuous import ContinuousGenerator
+from sm_serve.engines.generators.continuous import ContinuousGenerator
 
 route = ContinuousGenerator._route
 

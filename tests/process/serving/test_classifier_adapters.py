@@ -9,7 +9,7 @@ from serving_adapters import make_adapter, make_base, merged
 from serving_models import encoder
 from serving_process import Server, base_with
 
-from sm_serve.artefact import inspect
+from sm_serve.artefact.artefact import inspect
 from sm_serve.config import Settings
 from sm_serve.engines.registry import load_engine
 

@@ -11,7 +11,7 @@ import pytest
 from serving_adapters import SIZES, make_adapter, make_base, merged
 from serving_process import Server
 
-from sm_serve.artefact import inspect
+from sm_serve.artefact.artefact import inspect
 from sm_serve.config import Settings
 from sm_serve.engines import packing
 from sm_serve.engines.registry import load_engine

@@ -8,11 +8,11 @@ import pytest
 from serving_adapters import make_base
 from serving_models import encoder
 
-from sm_serve.artefact import inspect
+from sm_serve.artefact.artefact import inspect
 from sm_serve.config import Settings
 from sm_serve.engines.registry import load_engine
 from sm_serve.errors import BadRequest
-from sm_serve.handler import EngineHandler
+from sm_serve.handlers.engine import EngineHandler
 from sm_serve.schemas.invocation import Call
 
 pytestmark = pytest.mark.slow

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 def engine_of(server):
     (child,) = psutil.Process(server.process.pid).children()
-    assert "sm_serve.engines.process_main" in child.cmdline()
+    assert "sm_serve.engines.process.worker" in child.cmdline()
     return child
 
 

@@ -7,11 +7,11 @@ import pytest
 from serving_models import tokenizer as make_tokenizer
 from test_stock_bodies import same
 
-from sm_serve.artefact import inspect
+from sm_serve.artefact.artefact import inspect
 from sm_serve.config import Settings
-from sm_serve.engines.mask_filling import MaskFillingEngine
+from sm_serve.engines.encoders.mask_filling import MaskFillingEngine
 from sm_serve.errors import BadRequest, StartupError
-from sm_serve.handler import EngineHandler
+from sm_serve.handlers.engine import EngineHandler
 from sm_serve.schemas import invocation as wire
 
 pytestmark = pytest.mark.slow

@@ -7,11 +7,11 @@ import pytest
 from serving_models import tokenizer as make_tokenizer
 
 from sm_serve.config import Settings
-from sm_serve.engines.continuous import ContinuousGenerator
-from sm_serve.engines.plain import PlainGenerator
-from sm_serve.engines.protocol import GenerationRequest, Sampling
-from sm_serve.engines.sampling import NOT_NUMBERS, Choice, choose
+from sm_serve.engines.generators.continuous import ContinuousGenerator
+from sm_serve.engines.generators.plain import PlainGenerator
+from sm_serve.engines.generators.sampling import NOT_NUMBERS, Choice, choose
 from sm_serve.errors import EngineError
+from sm_serve.protocol import GenerationRequest, Sampling
 from sm_serve.schemas.generation import read_options
 from sm_serve.schemas.openai import CHAT, parse_generation
 
@@ -140,7 +140,7 @@ def test_a_model_that_paged_attention_does_not_fit_is_served_by_generate(build, 
 
 
 def test_a_backend_that_answers_otherwise_is_found_out(build, language_model_dir, monkeypatch):
-    from sm_serve.engines.continuous import trial
+    from sm_serve.engines.generators.continuous import trial
 
     right = trial.prepare
 

@@ -3,7 +3,7 @@
 import pytest
 import serving_models as models
 
-from sm_serve.engines.long_text import head, surely_over, tokenize_heads
+from sm_serve.engines.encoders.long_text import head, surely_over, tokenize_heads
 
 TEXTS = {
     "short": "the movie was good",

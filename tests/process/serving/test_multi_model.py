@@ -78,8 +78,8 @@ def test_an_adapter_is_never_silently_the_base_model(classifier, language_model)
 
 
 def test_cloudwatch_lines_hold_the_interval():
-    from sm_serve.emf import Publisher
-    from sm_serve.metrics import Metrics
+    from sm_serve.telemetry.emf import Publisher
+    from sm_serve.telemetry.metrics import Metrics
 
     metrics = Metrics()
     publisher = Publisher(metrics, "m")

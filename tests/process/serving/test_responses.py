@@ -9,11 +9,11 @@ import pytest
 from serving_models import tokenizer as make_tokenizer
 
 from sm_serve.config import Settings
-from sm_serve.engines.generation import TextGenerator
-from sm_serve.engines.protocol import Task
-from sm_serve.engines.writing import TokenChunk
-from sm_serve.handler import EngineHandler
-from sm_serve.server import build_app
+from sm_serve.engines.generators.base import TextGenerator
+from sm_serve.engines.generators.writing import TokenChunk
+from sm_serve.handlers.engine import EngineHandler
+from sm_serve.http.server import build_app
+from sm_serve.protocol import Task
 from sm_serve.service import Service
 
 pytestmark = pytest.mark.slow

@@ -8,13 +8,13 @@ import json
 import pytest
 from serving_models import tokenizer as make_tokenizer
 
-from sm_serve.artefact import inspect
+from sm_serve.artefact.artefact import inspect
 from sm_serve.config import Settings
-from sm_serve.engines.continuous import ContinuousGenerator
-from sm_serve.engines.plain import PlainGenerator
+from sm_serve.engines.generators.continuous import ContinuousGenerator
+from sm_serve.engines.generators.plain import PlainGenerator
 from sm_serve.engines.turns import OWNER
 from sm_serve.errors import BadRequest, EngineError, StartupError
-from sm_serve.handler import EngineHandler
+from sm_serve.handlers.engine import EngineHandler
 from sm_serve.schemas import invocation as wire
 
 pytestmark = pytest.mark.slow

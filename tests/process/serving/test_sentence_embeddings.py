@@ -7,7 +7,7 @@ import pytest
 from serving_adapters import make_base
 from serving_models import tokenizer
 
-from sm_serve.artefact import inspect
+from sm_serve.artefact.artefact import inspect
 from sm_serve.config import Settings
 from sm_serve.engines.registry import load_engine
 from sm_serve.errors import BadRequest, StartupError

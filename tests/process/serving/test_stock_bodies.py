@@ -6,7 +6,7 @@ import pytest
 from test_encoders import answerer, tagger  # noqa: F401
 from test_generation import reference  # noqa: F401
 
-from sm_serve.artefact import inspect
+from sm_serve.artefact.artefact import inspect
 from sm_serve.config import Settings
 from sm_serve.errors import StartupError
 

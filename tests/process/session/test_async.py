@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.exceptions import ClientError
 
-from sm_launch import asynchronous as launcher
 from sm_launch.errors import LaunchError, UserInputError
+from sm_launch.hosting import asynchronous as launcher
 
 from .conftest import make_config, wait_for, wait_for_endpoint
 

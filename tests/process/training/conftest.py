@@ -83,7 +83,7 @@ class Base:
         """The same code in this process: errors come out as they are raised."""
         from sm_train import entry
         from sm_train.contract import Paths
-        from sm_train.stopping import StopRequest
+        from sm_train.platform.stopping import StopRequest
 
         entry.run(Paths(self.path), StopRequest(), time.time())
 

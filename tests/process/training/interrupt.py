@@ -31,7 +31,7 @@ from typing import Any
 
 from conftest import WORDS, Base, lay_out, save_tokenizer
 
-from sm_train.checkpoints import last_complete, step_of
+from sm_train.loop.checkpoints import last_complete, step_of
 
 GRACE_SECONDS = 115
 MOMENTS = ("start", "step", "save", "eval", "test", "export")

@@ -20,9 +20,9 @@ def repeatable() -> Iterator[None]:
     """Within it."""
     from trl import DistillationTrainer, GRPOTrainer, RLOOTrainer
 
-    from sm_train import run
+    from sm_train.loop import fit
 
-    score_by_rows = run.score_by_rows
+    score_by_rows = fit.score_by_rows
 
     def moved(trainer: Any, method: str) -> None:
         for weights in trainer.model.parameters():
@@ -30,7 +30,7 @@ def repeatable() -> Iterator[None]:
         score_by_rows(trainer, method)
 
     with ExitStack() as changes:
-        changes.enter_context(mock.patch.object(run, "score_by_rows", moved))
+        changes.enter_context(mock.patch.object(fit, "score_by_rows", moved))
         for kind in (DistillationTrainer, GRPOTrainer, RLOOTrainer):
             change = mock.patch.object(kind, "_generate_single_turn", answers)
             changes.enter_context(change)
@@ -52,7 +52,7 @@ def main() -> None:
     """One after another, as a worker that torchrun has started."""
     from sm_train import entry
     from sm_train.contract import Paths
-    from sm_train.stopping import StopRequest
+    from sm_train.platform.stopping import StopRequest
 
     with repeatable():
         for job in sys.argv[1:]:

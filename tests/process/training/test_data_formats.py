@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sm_train.errors import UserError
-from sm_train.generation_prompt import as_made
+from sm_train.modelling.generation_prompt import as_made
 
 pytestmark = pytest.mark.slow
 

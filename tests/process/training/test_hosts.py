@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sm_train.checkpoints import is_complete, last_complete
+from sm_train.loop.checkpoints import is_complete, last_complete
 
 pytestmark = pytest.mark.slow
 

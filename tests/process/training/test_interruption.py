@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from sm_train.checkpoints import is_complete, last_complete, step_of
 from sm_train.errors import StoppedBySignalError
-from sm_train.stopping import StopRequest
+from sm_train.loop.checkpoints import is_complete, last_complete, step_of
+from sm_train.platform.stopping import StopRequest
 
 pytestmark = pytest.mark.slow
 
@@ -253,7 +253,7 @@ def test_sigterm_reaches_a_process_that_is_busy_in_a_library() -> None:
     """Python's own handler would wait for the end of the call; and a library may swallow errors."""
     program = (
         "import hashlib, sys, time\n"
-        "from sm_train.stopping import StopRequest\n"
+        "from sm_train.platform.stopping import StopRequest\n"
         "StopRequest().install()\n"
         "print('ready', flush=True)\n"
         "while True:\n"
@@ -281,7 +281,7 @@ def test_sigterm_to_a_forked_worker_ends_that_worker_alone() -> None:
     """As pools of processes do when they are done; tokenising uses them."""
     program = (
         "import os, signal, time\n"
-        "from sm_train.stopping import StopRequest\n"
+        "from sm_train.platform.stopping import StopRequest\n"
         "stop = StopRequest()\n"
         "stop.install()\n"
         "stop.defer()\n"

@@ -50,7 +50,7 @@ def test_sft_sees_and_learns_the_tokens_of_trl(
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
-    from sm_train.learning import token_columns
+    from sm_train.loop.learning import token_columns
 
     config = parse_config({"method": "sft", **settings})
     tokenizer = AutoTokenizer.from_pretrained(decoder)
@@ -71,7 +71,7 @@ def test_pairs_are_seen_as_trl_sees_them(decoder: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import DPOConfig, DPOTrainer
 
-    from sm_train.sequences import preference_tokens
+    from sm_train.modelling.sequences import preference_tokens
 
     tokenizer = AutoTokenizer.from_pretrained(decoder)
     config = parse_config({"method": "dpo"})
@@ -110,7 +110,7 @@ def test_a_channel_that_teaches_nothing_fails_before_the_model_is_loaded(
     decoder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from sm_train import model
+    from sm_train.modelling import model
 
     monkeypatch.setattr(model, "load_model", lambda *_, **__: pytest.fail("loaded"))
     long = make("w1 " * 30)
@@ -160,7 +160,7 @@ def test_the_preview_shows_rows_without_training(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from sm_train import preview
+    from sm_train.modelling import preview
 
     job = new_job({"method": "sft"}, train=TURNS, model=decoder)
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(job.path))
@@ -177,8 +177,8 @@ def test_the_preview_shows_rows_without_training(
 def test_long_texts_are_shortened_and_cannot_steer_a_terminal(decoder: Path) -> None:
     from transformers import AutoTokenizer
 
-    from sm_train.preview import marked_text
-    from sm_train.sequences import Tokens
+    from sm_train.modelling.preview import marked_text
+    from sm_train.modelling.sequences import Tokens
 
     class Raw:
         def decode(self, ids: list[int]) -> str:
@@ -197,7 +197,7 @@ def test_a_turn_that_is_not_to_be_learnt_is_not(decoder: Path) -> None:
     """OpenAI's weight, with and without marks in the template, beside each loss setting."""
     from transformers import AutoTokenizer
 
-    from sm_train.learning import token_columns
+    from sm_train.loop.learning import token_columns
 
     tokenizer = AutoTokenizer.from_pretrained(decoder)
     marked = tokenizer.chat_template
@@ -252,9 +252,9 @@ def test_a_template_that_hides_tools_refuses_rows_that_have_them(
 ) -> None:
     from transformers import AutoTokenizer
 
-    from sm_train.chat_templates import template_text
     from sm_train.contract import Paths
-    from sm_train.learning import token_columns
+    from sm_train.loop.learning import token_columns
+    from sm_train.modelling.chat_templates import template_text
 
     tokenizer = AutoTokenizer.from_pretrained(decoder)
     tokenizer.chat_template = template_text(Paths(tmp_path), template)

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from sm_train.checkpoints import is_complete, last_complete
-from sm_train.metrics import METRIC_DEFINITIONS
+from sm_train.loop.checkpoints import is_complete, last_complete
+from sm_train.results.metrics import METRIC_DEFINITIONS
 
 pytestmark = pytest.mark.slow
 

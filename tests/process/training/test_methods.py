@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sm_train.metrics import METRIC_DEFINITIONS, log_line
+from sm_train.results.metrics import METRIC_DEFINITIONS, log_line
 
 pytestmark = pytest.mark.slow
 
@@ -128,7 +128,7 @@ def test_a_user_s_reward_from_the_code_channel(
 def test_trl_s_rewards_know_equal_expressions() -> None:
     from sm_train.config import parse_config
     from sm_train.contract import Paths
-    from sm_train.rewards import reward_functions
+    from sm_train.methods.rewards import reward_functions
 
     names = ["accuracy_reward", "reasoning_accuracy_reward"]
     config = parse_config({"method": "grpo", "reward_funcs": names})
@@ -183,7 +183,7 @@ def test_an_adapter_of_a_classifier_names_its_labels(
 
     from sm_train.contract import Paths
     from sm_train.errors import UserError
-    from sm_train.model import resolve_model
+    from sm_train.modelling.model import resolve_model
 
     rows = [{"text": f"w{i} {kind}", "label": kind} for i in range(8) for kind in ("good", "bad")]
     settings = {"method": "text-classification", **FAST, "use_peft": True, "export": "adapter"}

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from sm_train import rehearsal
 from sm_train.errors import UserError
+from sm_train.loop import rehearsal
 
 pytestmark = pytest.mark.slow
 

@@ -58,8 +58,10 @@ def tagged(count: int) -> Rows:
 
 
 def pairs(count: int) -> Rows:
+    """Likeness that can be learnt: where it cannot, all vectors fall together, and the last bits
+    of a cosine, which do depend on the batch, decide."""
     return [
-        {"sentence1": f"w{i % 9} w{i % 7}", "sentence2": f"w{i % 5}", "score": (i % 11) / 10}
+        {"sentence1": f"w{i % 9} w{i % 7}", "sentence2": f"w{i % 5}", "score": (i % 5) / 4}
         for i in range(count)
     ]
 
@@ -109,7 +111,8 @@ def test_scores_do_not_depend_on_how_rows_are_batched_or_shared(
 ) -> None:
     rows = ROWS[method](37)
     channels: dict[str, Any] = {"train": rows, "validation": rows[:23], "test": rows}
-    learn = {**COMMON, "method": method, "learning_rate": 0.01, "max_steps": 40}
+    rate = 0.001 if method == "embedding" else 0.01
+    learn = {**COMMON, "method": method, "learning_rate": rate, "max_steps": 40}
     trained = session_job(learn, train=rows, model=encoders["bert"])
     trained.train_here()
     still = {**COMMON, "method": method, "learning_rate": 1e-12, "max_steps": 1}
@@ -123,7 +126,8 @@ def test_scores_do_not_depend_on_how_rows_are_batched_or_shared(
         train(job, processes)
         found.append(scores(job, method))
     # It has learnt: scores of other rows would be those of guessing.
-    assert found[0].get("test_f1", 1.0) > 0.5
+    learnt = {"question-answering": "test_f1", "embedding": "test_pearson_cosine"}
+    assert found[0][learnt.get(method, "test_f1")] > 0.5
     assert [pytest.approx(found[0], abs=1e-4)] * len(WAYS) == found[1:]
 
 

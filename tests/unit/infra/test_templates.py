@@ -85,7 +85,7 @@ def test_the_build_may_not_change_repositories_or_roles():
 
 
 def test_the_build_pushes_to_the_repositories_of_setup():
-    from sm_launch.access import REPOSITORIES
+    from sm_launch.account.access import REPOSITORIES
 
     (push,) = [
         s for s in statements(load("pipeline.yaml")["Resources"]) if "ecr:PutImage" in s["Action"]

@@ -77,7 +77,7 @@ ELSEWHERE = {
     "NVIDIA_VISIBLE_DEVICES": "NVIDIA Container Toolkit, Specialized Configurations",
     "SAGEMAKER_BATCH": "our serving image, as AWS sets it: Batch Transform's developer guide",
     "SYFT_CHECK_FOR_APP_UPDATE": "syft's wiki, Configuration: check-for-app-update",
-    "VLLM_WORKER_MULTIPROC_METHOD": "vllm/envs.py; tests/unit/sm_serve/test_vllm.py has a stand-in",
+    "VLLM_WORKER_MULTIPROC_METHOD": "vllm/envs.py; test_vllm.py of the engines has a stand-in",
 }
 OF_PYTHON = {
     "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PATH", "LD_LIBRARY_PATH",

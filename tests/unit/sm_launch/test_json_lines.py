@@ -13,8 +13,8 @@ from sm_launch import cli, json_lines
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation import Prediction, read_outputs, read_predictions, read_rows
 from sm_launch.evaluation.judgements import Judgements, Verdict
+from sm_launch.evaluation.report.sources import read_training_log
 from sm_launch.evaluation.store import write_predictions
-from sm_launch.report.sources import read_training_log
 
 BREAKS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\r\n\t\ufeff"
 TEXTS = st.text(st.one_of(st.sampled_from(BREAKS), st.characters()), max_size=8)

@@ -20,7 +20,7 @@ from command_tree import leaves
 
 import sm_launch
 from sm_launch import cli, images
-from sm_launch.contract import TAG_KEY
+from sm_launch.job.limits import TAG_KEY
 
 pytestmark = pytest.mark.slow
 
@@ -248,7 +248,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sm_launch.access.PROPAGATION_SECONDS", 0.0)
+    monkeypatch.setattr("sm_launch.account.access.PROPAGATION_SECONDS", 0.0)
     Path("job.yaml").write_text(JOB)
     Path("rows.jsonl").write_text('{"text": "a", "label": "b"}\n{"text": "c", "label": "b"}\n')
     lines = [f"review {n},{'good' if n % 2 else 'bad'}" for n in range(20)]

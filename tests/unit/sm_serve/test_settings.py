@@ -6,12 +6,12 @@ import shutil
 import pytest
 
 from sm_serve import contract
-from sm_serve.artefact import find_task, inspect
+from sm_serve.artefact.artefact import find_task, inspect
 from sm_serve.config import Settings, load_settings
-from sm_serve.engines.protocol import Task
 from sm_serve.errors import StartupError
-from sm_serve.health import Health
+from sm_serve.protocol import Task
 from sm_serve.stock_variables import unheeded
+from sm_serve.telemetry.health import Health
 
 NO_TENSORS = b"\x02" + bytes(7) + b"{}"
 """The least that is a safetensors file."""

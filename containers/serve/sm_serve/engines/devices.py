@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sm_serve import compat
 from sm_serve.config import Settings
 from sm_serve.errors import StartupError
+from sm_serve.platform import compat
 
 _WANTED = {12: "525", 13: "580"}
 """The oldest drivers of CUDA's major versions (CUDA's release notes)."""

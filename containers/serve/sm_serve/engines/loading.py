@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sm_serve.artefact import Artefact
+from sm_serve.artefact.artefact import Artefact
 from sm_serve.config import Settings
-from sm_serve.engines.adapter_files import check_numbers
+from sm_serve.engines.adapters.adapter_files import check_numbers
+from sm_serve.engines.adapters.missing_head import gaps_of
 from sm_serve.engines.devices import best_device, computed_type
-from sm_serve.engines.gaps import gaps_of
 from sm_serve.engines.packing import pack_linears
 from sm_serve.errors import BadRequest, StartupError
 

@@ -7,23 +7,25 @@ import logging
 from dataclasses import replace
 from typing import Any, cast
 
-from sm_serve.artefact import Artefact
+from sm_serve.artefact.artefact import Artefact
 from sm_serve.config import VLLM_PREFIX, Settings
 from sm_serve.engines.devices import on_device
-from sm_serve.engines.protocol import Engine, Generator, Task
 from sm_serve.errors import StartupError
+from sm_serve.protocol import Engine, Generator, Task
 
 logger = logging.getLogger(__name__)
 
+ENCODERS = "sm_serve.engines.encoders"
+GENERATORS = "sm_serve.engines.generators"
 ENGINES = {
-    "text-classification": "sm_serve.engines.classification:ClassificationEngine",
-    "token-classification": "sm_serve.engines.token_classification:TokenClassificationEngine",
-    "question-answering": "sm_serve.engines.question_answering:QuestionAnsweringEngine",
-    "feature-extraction": "sm_serve.engines.embedding:EmbeddingEngine",
-    "fill-mask": "sm_serve.engines.mask_filling:MaskFillingEngine",
-    "continuous": "sm_serve.engines.continuous:ContinuousGenerator",
-    "vllm": "sm_serve.engines.vllm:VllmGenerator",
-    "transformers": "sm_serve.engines.plain:PlainGenerator",
+    "text-classification": f"{ENCODERS}.classification:ClassificationEngine",
+    "token-classification": f"{ENCODERS}.token_classification:TokenClassificationEngine",
+    "question-answering": f"{ENCODERS}.question_answering:QuestionAnsweringEngine",
+    "feature-extraction": f"{ENCODERS}.embedding:EmbeddingEngine",
+    "fill-mask": f"{ENCODERS}.mask_filling:MaskFillingEngine",
+    "continuous": f"{GENERATORS}.continuous:ContinuousGenerator",
+    "vllm": f"{GENERATORS}.vllm:VllmGenerator",
+    "transformers": f"{GENERATORS}.plain:PlainGenerator",
 }
 
 
@@ -33,7 +35,7 @@ def choose_engine(artefact: Artefact, settings: Settings) -> str:
         return artefact.task.value
     if settings.engine != "auto":
         return settings.engine
-    from sm_serve.engines import continuous, vllm
+    from sm_serve.engines.generators import continuous, vllm
 
     if vllm.supported(artefact):
         return "vllm"
@@ -81,7 +83,7 @@ def start_engine(artefact: Artefact, settings: Settings) -> Engine:
     """
     if artefact.task is Task.TEXT_GENERATION or not settings.engine_process:
         return load_engine(artefact, settings)
-    from sm_serve.engines.process import ProcessPredictor
+    from sm_serve.engines.process.client import ProcessPredictor
 
     return ProcessPredictor.load(artefact, settings)
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Se
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
-from sm_serve.engines.protocol import (
+from sm_serve.protocol import (
     AdapterHost,
     Delta,
     Engine,

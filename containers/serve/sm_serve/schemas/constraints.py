@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sm_serve.engines.protocol import Constraint, ConstraintKind
 from sm_serve.errors import BadRequest
-from sm_serve.field_table import MAX_CHOICE_TEXTS, MAX_CONSTRAINT
-from sm_serve.fields import Values
+from sm_serve.protocol import Constraint, ConstraintKind
+from sm_serve.schemas.field_table import MAX_CHOICE_TEXTS, MAX_CONSTRAINT
+from sm_serve.schemas.fields import Values
 
 VALUE_FORMATS = {"json": "json", "json_object": "json", "json_schema": "json", "regex": "regex"}
 """Of text-generation-inference: {"type": ..., "value": ...}."""

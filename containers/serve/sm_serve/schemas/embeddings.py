@@ -8,9 +8,9 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from sm_serve.encoder_fields import EMBEDDINGS
 from sm_serve.errors import BadRequest
-from sm_serve.fields import Values
+from sm_serve.schemas.encoder_fields import EMBEDDINGS
+from sm_serve.schemas.fields import Values
 from sm_serve.schemas.openai import require_object
 
 

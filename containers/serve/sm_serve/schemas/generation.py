@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sm_serve.engines.protocol import ADAPTER, UNTOLD, Delta, Sampling, TokenLogprob
 from sm_serve.errors import BadRequest
-from sm_serve.field_table import BEAMS as BEAM_FIELDS
-from sm_serve.field_table import GENERATION
-from sm_serve.fields import Values
+from sm_serve.protocol import ADAPTER, UNTOLD, Delta, Sampling, TokenLogprob
+from sm_serve.schemas.field_table import BEAMS as BEAM_FIELDS
+from sm_serve.schemas.field_table import GENERATION
+from sm_serve.schemas.fields import Values
 from sm_serve.schemas.parameters import read_penalties
 
 BEAMS = "num_beams"

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sm_serve.errors import BadRequest, EngineError, NotAcceptable, ServeError
-from sm_serve.field_table import CALL, OPTIONS
-from sm_serve.fields import Values
 from sm_serve.schemas import documents, media
 from sm_serve.schemas.documents import Document
+from sm_serve.schemas.field_table import CALL, OPTIONS
+from sm_serve.schemas.fields import Values
 from sm_serve.schemas.media import MediaType
 
 OFFERED = (media.JSON, media.JSON_LINES, media.CSV)

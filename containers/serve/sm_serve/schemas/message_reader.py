@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from sm_serve.engines.protocol import Delta
+from sm_serve.protocol import Delta
+from sm_serve.schemas.thoughts import ThoughtReader
 from sm_serve.schemas.tool_calls import CallReader
 from sm_serve.schemas.tools import ToolFormat, ToolUse
-from sm_serve.thoughts import ThoughtReader
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from sm_serve.engines.protocol import UNTOLD, GenerationRequest, Sampling
 from sm_serve.errors import BadRequest
-from sm_serve.field_table import CHAT as CHAT_FIELDS
-from sm_serve.field_table import COMPLETIONS as COMPLETION_FIELDS
-from sm_serve.field_table import MAX_VARIABLES, TEMPLATE_OWN
-from sm_serve.fields import Values
+from sm_serve.protocol import UNTOLD, GenerationRequest, Sampling
 from sm_serve.schemas import images
+from sm_serve.schemas.field_table import CHAT as CHAT_FIELDS
+from sm_serve.schemas.field_table import COMPLETIONS as COMPLETION_FIELDS
+from sm_serve.schemas.field_table import MAX_VARIABLES, TEMPLATE_OWN
+from sm_serve.schemas.fields import Values
 from sm_serve.schemas.parameters import read_penalties
 from sm_serve.schemas.tools import (
     PLAIN,

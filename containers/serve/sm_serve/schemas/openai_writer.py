@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sm_serve.engines.protocol import Delta, TokenLogprob
+from sm_serve.protocol import Delta, TokenLogprob
 from sm_serve.schemas.message_reader import MessageReader, Piece
 from sm_serve.schemas.openai import Job, Usage
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sm_serve.engines.protocol import Sampling
-from sm_serve.fields import Values
+from sm_serve.protocol import Sampling
 from sm_serve.schemas.constraints import read_constraint
+from sm_serve.schemas.fields import Values
 
 
 def read_penalties(fields: Values, defaults: Sampling) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sm_serve.client_fields import RERANK, SCORE, TEI_RERANK
 from sm_serve.errors import BadRequest
-from sm_serve.fields import Values
+from sm_serve.schemas.client_fields import RERANK, SCORE, TEI_RERANK
+from sm_serve.schemas.fields import Values
 from sm_serve.schemas.openai import require_object
 
 Pair = tuple[str, str]

@@ -7,8 +7,8 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from sm_serve.engines.protocol import Delta
 from sm_serve.errors import ServeError
+from sm_serve.protocol import Delta
 from sm_serve.schemas.message_reader import MessageReader
 from sm_serve.schemas.responses import Asked
 

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sm_serve.engines.protocol import UNTOLD, Sampling
 from sm_serve.errors import BadRequest
-from sm_serve.field_table import RESPONSES as FIELDS
-from sm_serve.field_table import VLLMS
-from sm_serve.fields import Values
+from sm_serve.protocol import UNTOLD, Sampling
 from sm_serve.schemas import openai
+from sm_serve.schemas.field_table import RESPONSES as FIELDS
+from sm_serve.schemas.field_table import VLLMS
+from sm_serve.schemas.fields import Values
 from sm_serve.schemas.openai import Job, require_object
 
 ITEMS = "message, function_call, function_call_output and reasoning"

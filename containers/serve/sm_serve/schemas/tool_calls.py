@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from sm_serve.schemas.thoughts import overlap
 from sm_serve.schemas.tools import ToolFormat
-from sm_serve.thoughts import overlap
 
 HEADER = re.compile(
     r'\s*\{\s*"name"\s*:\s*"(?P<name>[^"\\]+)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'

@@ -8,10 +8,10 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sm_serve.engines.protocol import Constraint, ConstraintKind, GenerationRequest
 from sm_serve.errors import BadRequest
-from sm_serve.field_table import MAX_TOOLS, TOOL_NAME
-from sm_serve.fields import Values
+from sm_serve.protocol import Constraint, ConstraintKind, GenerationRequest
+from sm_serve.schemas.field_table import MAX_TOOLS, TOOL_NAME
+from sm_serve.schemas.fields import Values
 
 NAME = re.compile(TOOL_NAME)
 

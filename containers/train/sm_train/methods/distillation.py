@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sm_train.data.formats import check_prompts, prompt_columns, prompt_row, reads_prompt
 from sm_train.errors import UserError
-from sm_train.formats import check_prompts, prompt_columns, prompt_row, reads_prompt
-from sm_train.methods import Method
-from sm_train.sequences import prompt_tokens
+from sm_train.modelling.sequences import prompt_tokens
+from sm_train.settings.method import Method
 
 if TYPE_CHECKING:
-    from sm_train.config import Config
     from sm_train.contract import Paths
     from sm_train.job import Job
+    from sm_train.settings.settings import Config
 
 TEACHER = "teacher_model_name_or_path"
 
@@ -35,14 +35,14 @@ def check_arguments(config: Config) -> None:
 
 def check_files(config: Config, paths: Paths) -> None:
     """The teacher must be where the setting says."""
-    from sm_train.model import check_generates
+    from sm_train.modelling.model import check_generates
 
     check_generates(teacher(config, paths), TEACHER)
 
 
 def teacher(config: Config, paths: Paths) -> str:
     """Directory or Hub id of the teacher."""
-    from sm_train.model import resolve_model
+    from sm_train.modelling.model import resolve_model
 
     revision = str(config.training.get("teacher_model_revision") or "main")
     return resolve_model(paths, str(config.training[TEACHER]), TEACHER, revision)
@@ -52,9 +52,9 @@ def train(job: Job) -> None:
     """Fine-tune the student towards the teacher, evaluate, write the model directory."""
     from trl import DistillationTrainer
 
-    from sm_train.learning import check_prompts_shown
-    from sm_train.model import load_model, load_tokenizer, peft_config
-    from sm_train.run import callbacks, finish, training_arguments
+    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.learning import check_prompts_shown
+    from sm_train.modelling.model import load_model, load_tokenizer, peft_config
 
     tokenizer = load_tokenizer(job)
     check_prompts_shown(job, tokenizer)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sm_train.formats import check_one_format, preference_columns, preference_row
-from sm_train.methods import Method
-from sm_train.sequences import preference_tokens
+from sm_train.data.formats import check_one_format, preference_columns, preference_row
+from sm_train.modelling.sequences import preference_tokens
+from sm_train.settings.method import Method
 
 if TYPE_CHECKING:
     from sm_train.job import Job
@@ -22,9 +22,9 @@ def train(job: Job) -> None:
     """Prefer the chosen answers; the reference is the base model itself."""
     from trl import DPOTrainer
 
-    from sm_train.learning import learnable
-    from sm_train.model import load_model, load_tokenizer, peft_config
-    from sm_train.run import callbacks, finish, training_arguments
+    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.learning import learnable
+    from sm_train.modelling.model import load_model, load_tokenizer, peft_config
 
     tokenizer, arguments = load_tokenizer(job), training_arguments(job)
     job, _ = learnable(job, tokenizer, arguments)

@@ -2,62 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from sm_train.errors import UserError
-from sm_train.methods import Method
-from sm_train.sequences import Tokens
+from sm_train.modelling.embedding_losses import LOSSES, EmbeddingArguments, kind
+from sm_train.modelling.sequences import Tokens
+from sm_train.settings.method import Method
 
 if TYPE_CHECKING:
-    from sm_train.config import Config
-    from sm_train.data import Data
+    from sm_train.data.rows import Data
     from sm_train.job import Job
+    from sm_train.settings.settings import Config
 
-# sentence-transformers' losses by what the rows hold; the first one is the default.
-LOSSES = {
-    "pairs": (
-        "MultipleNegativesRankingLoss",
-        "CachedMultipleNegativesRankingLoss",
-        "MultipleNegativesSymmetricRankingLoss",
-    ),
-    "triplets": (
-        "MultipleNegativesRankingLoss",
-        "CachedMultipleNegativesRankingLoss",
-        "TripletLoss",
-    ),
-    "scored pairs": ("CoSENTLoss", "CosineSimilarityLoss", "AnglELoss"),
-    "labelled pairs": ("ContrastiveLoss", "OnlineContrastiveLoss"),
-}
-_ALL_LOSSES = tuple(dict.fromkeys(loss for losses in LOSSES.values() for loss in losses))
 _MARKS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
-
-
-@dataclass(frozen=True)
-class EmbeddingArguments:
-    """The method's own hyperparameters."""
-
-    loss: str | None = field(
-        default=None,
-        metadata={
-            "help": "Loss of sentence-transformers by its name. Default: "
-            "MultipleNegativesRankingLoss, CoSENTLoss for scores, ContrastiveLoss for labels.",
-            "choices": _ALL_LOSSES,
-        },
-    )
-    pooling: Literal["mean", "cls", "lasttoken"] | None = field(
-        default=None,
-        metadata={
-            "help": "How tokens become one vector. Default: as the base model does, or mean."
-        },
-    )
-    max_length: int | None = field(
-        default=None, metadata={"help": "Tokens of a text. Default: what the base model takes."}
-    )
-    matryoshka_dims: list[int] | None = field(
-        default=None,
-        metadata={"help": "Train vectors that may be cut to these lengths (MatryoshkaLoss)."},
-    )
 
 
 def clean_row(row: dict[str, Any], _config: Config) -> dict[str, Any]:
@@ -84,13 +41,6 @@ def _text(row: dict[str, Any], column: str) -> str:
 def required_columns(_config: Config) -> list[tuple[str, ...]]:
     """Two texts a row."""
     return [("anchor", "sentence1"), ("positive", "sentence2")]
-
-
-def kind(row: dict[str, Any]) -> str:
-    """What a cleaned row holds, by the names of `LOSSES`."""
-    if "anchor" in row:
-        return "triplets" if len(row) > 2 else "pairs"
-    return "scored pairs" if "score" in row else "labelled pairs"
 
 
 def check_arguments(config: Config) -> None:
@@ -157,11 +107,11 @@ def train(job: Job) -> None:
     """Fine-tune, score on what is held out, write the model directory."""
     from sentence_transformers import SentenceTransformerTrainer
 
-    from sm_train.data import SPLITS
-    from sm_train.embedding import cut_rows, evaluator, load_embedder, loss
-    from sm_train.learning import counted_cuts
-    from sm_train.preview import print_preview
-    from sm_train.run import callbacks, finish, training_arguments
+    from sm_train.data.rows import SPLITS
+    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.learning import counted_cuts
+    from sm_train.modelling.embedding import cut_rows, evaluator, load_embedder, loss
+    from sm_train.modelling.preview import print_preview
 
     class Scored(SentenceTransformerTrainer):
         """Each split is scored by what suits its rows, beside its loss."""

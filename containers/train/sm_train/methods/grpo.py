@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sm_train.formats import prompt_columns, prompt_row, reads_prompt
-from sm_train.methods import Method
-from sm_train.rewards import RewardArguments, check_answers, check_files, check_rewards
-from sm_train.sequences import prompt_tokens
+from sm_train.data.formats import prompt_columns, prompt_row, reads_prompt
+from sm_train.methods.rewards import RewardArguments, check_answers, check_files, check_rewards
+from sm_train.modelling.sequences import prompt_tokens
+from sm_train.settings.method import Method
 
 if TYPE_CHECKING:
     from sm_train.job import Job
@@ -17,10 +17,10 @@ def train(job: Job) -> None:
     """Sample several answers to each prompt and learn from how they are rewarded."""
     from trl import GRPOTrainer
 
-    from sm_train.learning import check_prompts_shown
-    from sm_train.model import load_model, load_tokenizer, peft_config
-    from sm_train.rewards import reward_functions
-    from sm_train.run import callbacks, finish, training_arguments
+    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.learning import check_prompts_shown
+    from sm_train.methods.rewards import reward_functions
+    from sm_train.modelling.model import load_model, load_tokenizer, peft_config
 
     tokenizer = load_tokenizer(job)
     check_prompts_shown(job, tokenizer)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sm_train.formats import answered, check_one_format, companions, preference_row
-from sm_train.messages import conversation
-from sm_train.methods import Method
-from sm_train.public_formats import stated_answer, with_system
-from sm_train.sequences import preference_tokens
+from sm_train.data.formats import answered, check_one_format, companions, preference_row
+from sm_train.data.messages import conversation
+from sm_train.data.public_formats import stated_answer, with_system
+from sm_train.modelling.sequences import preference_tokens
+from sm_train.settings.method import Method
 
 if TYPE_CHECKING:
-    from sm_train.config import Config
     from sm_train.job import Job
+    from sm_train.settings.settings import Config
 
 _MARKS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
@@ -58,9 +58,9 @@ def train(job: Job) -> None:
     """Make good answers likelier and bad ones less likely than the base model has them."""
     from trl import KTOTrainer
 
-    from sm_train.learning import learnable
-    from sm_train.model import load_model, load_tokenizer, peft_config
-    from sm_train.run import callbacks, finish, training_arguments
+    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.learning import learnable
+    from sm_train.modelling.model import load_model, load_tokenizer, peft_config
 
     tokenizer, arguments = load_tokenizer(job), training_arguments(job)
     job, _ = learnable(job, tokenizer, arguments)

@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sm_train.cells import nested
 from sm_train.contract import SPLIT_CHANNELS
-from sm_train.methods import Method
-from sm_train.sequences import Tokens
+from sm_train.data.cells import nested
+from sm_train.modelling.sequences import Tokens
+from sm_train.settings.method import Method
 
 if TYPE_CHECKING:
-    from sm_train.config import Config
     from sm_train.job import Job
+    from sm_train.settings.settings import Config
 
 
 COLUMNS: dict[str, str | None] = {
@@ -120,7 +120,7 @@ def required_columns(_config: Config) -> list[tuple[str, ...]]:
 
 def asked(own: QuestionAnsweringArguments, tokenizer: Any, some_unanswered: bool) -> dict[str, Any]:
     """The serving parameters that find the answers which `spans.best_answers` finds."""
-    from sm_train.spans import sizes
+    from sm_train.methods.spans import sizes
 
     limit, stride = sizes(tokenizer, own.max_length, own.doc_stride)
     return {
@@ -135,7 +135,7 @@ def asked(own: QuestionAnsweringArguments, tokenizer: Any, some_unanswered: bool
 
 def tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> list[Tokens]:
     """Each window of the context after the question; learnt is where the first answer stands."""
-    from sm_train.spans import windows
+    from sm_train.methods.spans import windows
 
     own: QuestionAnsweringArguments = config.own
     found = windows([row], tokenizer, own.max_length, own.doc_stride)
@@ -153,11 +153,11 @@ def train(job: Job) -> None:
     """Fine-tune, evaluate on the test channel, write the model directory."""
     from transformers import DataCollatorWithPadding
 
-    from sm_train.asking import tell
-    from sm_train.model import adapt, load_model, load_tokenizer
-    from sm_train.preview import print_preview
-    from sm_train.run import callbacks, finish, training_arguments
-    from sm_train.spans import SpanTrainer, windows
+    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.methods.spans import SpanTrainer, windows
+    from sm_train.modelling.model import adapt, load_model, load_tokenizer
+    from sm_train.modelling.preview import print_preview
+    from sm_train.results.asking import tell
 
     own: QuestionAnsweringArguments = job.config.own
     tokenizer = load_tokenizer(job)

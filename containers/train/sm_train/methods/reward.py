@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from sm_train.asking import tell
+from sm_train.data.formats import check_one_format, preference_columns, preference_row
 from sm_train.errors import UserError
-from sm_train.formats import check_one_format, preference_columns, preference_row
-from sm_train.methods import Method
-from sm_train.sequences import reward_tokens
+from sm_train.modelling.sequences import reward_tokens
+from sm_train.results.asking import tell
+from sm_train.settings.method import Method
 
 if TYPE_CHECKING:
-    from sm_train.config import Config
-    from sm_train.data import Data
+    from sm_train.data.rows import Data
     from sm_train.job import Job
+    from sm_train.settings.settings import Config
 
 MARGIN = "margin"
 SPLITS = ("train", "validation", "test")
@@ -54,9 +54,9 @@ def train(job: Job) -> None:
     """Train a one-number head on top of the base model."""
     from trl import RewardTrainer
 
-    from sm_train.learning import learnable
-    from sm_train.model import load_model, load_tokenizer, peft_config
-    from sm_train.run import callbacks, finish, training_arguments
+    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.learning import learnable
+    from sm_train.modelling.model import load_model, load_tokenizer, peft_config
 
     tokenizer, arguments = load_tokenizer(job), training_arguments(job)
     job, _ = learnable(job, tokenizer, arguments)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sm_train.errors import UserError
-from sm_train.formats import (
+from sm_train.data.formats import (
     LEARN,
     answered,
     check_asks,
@@ -14,15 +13,16 @@ from sm_train.formats import (
     companions,
     is_conversational,
 )
-from sm_train.messages import looks_like_messages, marked_conversation
-from sm_train.methods import Method
-from sm_train.public_formats import with_system
-from sm_train.sequences import sft_tokens
+from sm_train.data.messages import looks_like_messages, marked_conversation
+from sm_train.data.public_formats import with_system
+from sm_train.errors import UserError
+from sm_train.modelling.sequences import sft_tokens
+from sm_train.settings.method import Method
 
 if TYPE_CHECKING:
-    from sm_train.config import Config
-    from sm_train.data import Data
+    from sm_train.data.rows import Data
     from sm_train.job import Job
+    from sm_train.settings.settings import Config
 
 
 _NUMBERS = ("input_ids", "completion_mask", "assistant_masks", "labels")
@@ -121,11 +121,11 @@ def train(job: Job) -> None:
     """Fine-tune, evaluate on the test channel, write the model directory."""
     from trl import SFTTrainer
 
-    from sm_train.callbacks import PerplexityCallback
-    from sm_train.learning import learnable
-    from sm_train.model import load_model, load_tokenizer, peft_config
-    from sm_train.run import callbacks, finish, training_arguments
-    from sm_train.sampling import LengthGroupedSampling
+    from sm_train.loop.callbacks import PerplexityCallback
+    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.learning import learnable
+    from sm_train.loop.sampling import LengthGroupedSampling
+    from sm_train.modelling.model import load_model, load_tokenizer, peft_config
 
     class Grouped(LengthGroupedSampling, SFTTrainer):  # type: ignore[misc]
         """Where rows are not packed, rows of like length share a batch."""
@@ -176,7 +176,7 @@ def _warn_of_dense_mask(job: Job, arguments: Any) -> None:
     """Asked for, so it is done; a mask over the whole sequence makes it slow."""
     if not job.is_main:
         return
-    from sm_train.callbacks import print_line
+    from sm_train.log import print_line
 
     name = "packing" if arguments.packing else "padding_free"
     length = arguments.max_length or "all"

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from sm_train.cells import text_of
+from sm_train.data.cells import text_of
 from sm_train.errors import UserError
-from sm_train.methods import Method
-from sm_train.sequences import Tokens
+from sm_train.modelling.sequences import Tokens
+from sm_train.settings.method import Method
 
 if TYPE_CHECKING:
-    from sm_train.config import Config
-    from sm_train.data import Data
+    from sm_train.data.rows import Data
     from sm_train.job import Job
+    from sm_train.settings.settings import Config
 
 
 _WHOLE_FLOAT = re.compile(r"-?\d+\.0+")
@@ -211,12 +211,12 @@ def train(job: Job) -> None:
     """Fine-tune, evaluate on the test channel, write the model directory."""
     from transformers import DataCollatorWithPadding
 
-    from sm_train.asking import tell
-    from sm_train.learning import counted_cuts
-    from sm_train.model import adapt, load_model, load_tokenizer, read_model_config
-    from sm_train.preview import print_preview
-    from sm_train.run import callbacks, finish, training_arguments
-    from sm_train.sampling import LengthGroupedTrainer
+    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.learning import counted_cuts
+    from sm_train.loop.sampling import LengthGroupedTrainer
+    from sm_train.modelling.model import adapt, load_model, load_tokenizer, read_model_config
+    from sm_train.modelling.preview import print_preview
+    from sm_train.results.asking import tell
 
     own: TextClassificationArguments = job.config.own
     regression = is_regression(job.config)
@@ -280,7 +280,7 @@ def _tokenised(
 
 
 def _scores(prediction: Any, classes: int) -> dict[str, float]:
-    from sm_train.metrics import classification_scores, confusion_matrix, cross_entropy
+    from sm_train.results.metrics import classification_scores, confusion_matrix, cross_entropy
 
     logits = prediction.predictions
     logits = logits[0] if isinstance(logits, tuple) else logits
@@ -291,7 +291,7 @@ def _scores(prediction: Any, classes: int) -> dict[str, float]:
 
 
 def _errors(prediction: Any) -> dict[str, float]:
-    from sm_train.metrics import regression_scores
+    from sm_train.results.metrics import regression_scores
 
     guesses = prediction.predictions
     guesses = guesses[0] if isinstance(guesses, tuple) else guesses

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sm_train.cells import nested, text_of
+from sm_train.data.cells import nested, text_of
 from sm_train.errors import UserError
-from sm_train.methods import Method
-from sm_train.sequences import Tokens
+from sm_train.modelling.sequences import Tokens
+from sm_train.settings.method import Method
 
 if TYPE_CHECKING:
-    from sm_train.config import Config
-    from sm_train.data import Data
+    from sm_train.data.rows import Data
     from sm_train.job import Job
+    from sm_train.settings.settings import Config
 
 _IGNORED = -100  # the loss passes over such a label: special tokens, later pieces of a word
 
@@ -111,12 +111,12 @@ def train(job: Job) -> None:
     """Fine-tune, evaluate on the test channel, write the model directory."""
     from transformers import DataCollatorForTokenClassification
 
-    from sm_train.asking import tell
-    from sm_train.learning import counted_cuts
-    from sm_train.model import adapt, load_model, load_tokenizer
-    from sm_train.preview import print_preview
-    from sm_train.run import callbacks, finish, training_arguments
-    from sm_train.sampling import LengthGroupedTrainer
+    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.learning import counted_cuts
+    from sm_train.loop.sampling import LengthGroupedTrainer
+    from sm_train.modelling.model import adapt, load_model, load_tokenizer
+    from sm_train.modelling.preview import print_preview
+    from sm_train.results.asking import tell
 
     names = tag_names(job.config, job.data)
     tokenizer = load_tokenizer(job)
@@ -188,7 +188,7 @@ def _aligned(words: Sequence[int | None], tags: Sequence[int]) -> list[int]:
 
 
 def _scores(prediction: Any, names: Sequence[str]) -> dict[str, float]:
-    from sm_train.metrics import cross_entropy, entity_scores
+    from sm_train.results.metrics import cross_entropy, entity_scores
 
     guesses = prediction.predictions.argmax(axis=-1)
     expected, predicted = [], []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sm_launch.causes import likely_cause
+from sm_launch.aws.causes import likely_cause
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sm_launch.data.config import Duplicates
 from sm_launch.data.dedupe import CONFLICT, DUPLICATE, KEPT, judge, leaks
+from sm_launch.job.data import Duplicates
 
 K, D, C = KEPT, DUPLICATE, CONFLICT
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sm_launch.config import load_config
 from sm_launch.data import prepare
+from sm_launch.job.config import load_config
 
 from .conftest import Prepared, silent
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sm_launch import cli
-from sm_launch.config import load_config
+from sm_launch.job.config import load_config
 
 from .test_tasks import METHODS, rows_of, write_rows
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from sm_launch.data.config import DataConfig
 from sm_launch.data.labels import LabelReader
+from sm_launch.job.data import DataConfig
 
 
 def reader(**data: Any) -> LabelReader:

@@ -82,7 +82,7 @@ def test_every_format_gives_the_same_rows(run, write, reviews: Path, tmp_path, s
 def test_written_formats_can_be_read_again(run, reviews: Path, tmp_path, output_format) -> None:
     expected = run(input="reviews.csv").all_rows
     report = run(input="reviews.csv", output_format=output_format).report
-    from sm_launch.data.config import DataConfig
+    from sm_launch.job.data import DataConfig
 
     found = []
     for split in report.splits.values():

@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sm_launch.data.config import DataConfig, Split
 from sm_launch.data.dedupe import leaks
 from sm_launch.data.split import NO_SPLIT, by_group, by_label, by_time
 from sm_launch.data.steps import build
+from sm_launch.job.data import DataConfig, Split
 
 KEYS = st.lists(st.integers(0, 2**64 - 1), min_size=12, max_size=80)
 SEEDS = st.integers(0, 2**63 - 1)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sm_launch.data.config import DataConfig
 from sm_launch.data.settle import settle
 from sm_launch.data.spelling import near_spellings
+from sm_launch.job.data import DataConfig
 
 
 def settled(counts: dict[str, int], **data: Any):

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sm_launch.data.config import Split
 from sm_launch.data.split import by_group, by_label, by_time
 from sm_launch.errors import UserInputError
+from sm_launch.job.data import Split
 
 SHARES = (0.8, 0.1, 0.1)
 KEYS = np.random.default_rng(0).integers(0, 2**63, 1000).astype(np.uint64)

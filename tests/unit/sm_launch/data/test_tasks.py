@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sm_launch.config import JobConfig
 from sm_launch.errors import UserInputError
+from sm_launch.job.config import JobConfig
 
 TALK = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 

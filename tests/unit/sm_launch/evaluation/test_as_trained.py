@@ -11,9 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sm_launch.config import JobConfig
 from sm_launch.errors import UserInputError
-from sm_launch.evaluating import _task
 from sm_launch.evaluation import (
     Artefact,
     EvaluationPlan,
@@ -25,8 +23,10 @@ from sm_launch.evaluation import (
     read_artefact,
 )
 from sm_launch.evaluation.examples import collect_examples
+from sm_launch.evaluation.job.run import _task
+from sm_launch.job.config import JobConfig
 from sm_train.methods.text_classification import TextClassificationArguments, _label
-from sm_train.metrics import regression_scores
+from sm_train.results.metrics import regression_scores
 
 QUICK: dict[str, Any] = {"latency": LatencyPlan(requests=0), "batch_size": 8}
 CONFIG = {

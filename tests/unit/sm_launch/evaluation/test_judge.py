@@ -21,7 +21,7 @@ from sm_launch.evaluation import (
 from sm_launch.evaluation.judge import Judge
 from sm_launch.evaluation.judgements import Judgements
 from sm_launch.evaluation.wire import InvokeReply
-from sm_launch.evaluation_config import JudgeSettings
+from sm_launch.job.evaluation import JudgeSettings
 
 KEY = "sk-very-secret-key-0123456789"
 

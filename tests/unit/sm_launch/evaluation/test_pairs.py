@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from sm_launch.comparing import render
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation import Prediction, compare, make_task
+from sm_launch.evaluation.job.compare import render
 
 CLASSIFY = make_task("text-classification")
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import sm_train.metrics
-import sm_train.rewards
+import sm_train.methods.rewards
+import sm_train.results.metrics
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation import EvaluationPlan, LatencyPlan, evaluate_endpoint, make_task
 from sm_launch.evaluation.entities import answered_spans, spans
@@ -55,7 +55,7 @@ def test_entities_are_seqeval_s(rows: list[list[str]]):
     for tags in rows:
         expected = set(get_entities(tags))
         assert spans(tags) == expected
-        assert {(k, a, b - 1) for a, b, k in sm_train.metrics.entities(tags)} == expected
+        assert {(k, a, b - 1) for a, b, k in sm_train.results.metrics.entities(tags)} == expected
 
 
 @settings(max_examples=60, deadline=None)
@@ -70,7 +70,7 @@ def test_bilou_is_seqeval_s(lengths: list[int], data: st.DataObject):
         tags += ["O"] * length if kind == "O" else [f"{p}-{kind}" for p in inner]
     (found,) = Entities([tags], BILOU).entities
     assert spans(tags) == {(e.tag, e.start, e.end - 1) for e in found}
-    assert len(sm_train.metrics.entities(tags)) == len(found)
+    assert len(sm_train.results.metrics.entities(tags)) == len(found)
 
 
 @settings(max_examples=60, deadline=None)
@@ -86,7 +86,7 @@ def test_entity_scores_are_seqeval_s(data: st.DataObject, prefixes: str):
         "recall": recall_score(gold, named, zero_division=0),
         "f1": f1_score(gold, named, zero_division=0),
     }
-    trained = sm_train.metrics.entity_scores(gold, named)
+    trained = sm_train.results.metrics.entity_scores(gold, named)
     assert {name: trained[name] for name in expected} == pytest.approx(expected)
     task = make_task("token-classification")
     rows = [{"tokens": [f"w{i}" for i in range(len(r))], "tags": r} for r in gold]
@@ -119,7 +119,11 @@ def test_no_entities_anywhere_is_0():
 def test_plain_tags_are_an_entity_a_word_in_training_and_evaluation():
     tags = ["NOUN", "NOUN", "O", "VERB"]
     assert spans(tags) == {("NOUN", 0, 0), ("NOUN", 1, 1), ("VERB", 3, 3)}
-    assert sm_train.metrics.entities(tags) == [(0, 1, "NOUN"), (1, 2, "NOUN"), (3, 4, "VERB")]
+    assert sm_train.results.metrics.entities(tags) == [
+        (0, 1, "NOUN"),
+        (1, 2, "NOUN"),
+        (3, 4, "VERB"),
+    ]
     words = ["old", "men", "do", "walk"]
     assert answered_spans(as_tokens(words, tags), words)[0] >= spans(tags) - {("VERB", 3, 3)}
     # SentencePiece's tokens hold the blank before their word.
@@ -168,7 +172,7 @@ ANSWER = st.sampled_from(["", "the", "The.", "?", "a cat", "cat", "the cat sat",
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(ANSWER, st.lists(ANSWER.filter(bool), max_size=3)), min_size=1))
 def test_answers_are_scored_as_squad_2_does(rows: list[tuple[str, list[str]]]):
-    import sm_train.spans
+    import sm_train.methods.spans
 
     task = make_task("question-answering")
     found = []
@@ -177,8 +181,8 @@ def test_answers_are_scored_as_squad_2_does(rows: list[tuple[str, list[str]]]):
         found.append(task.predict(task.example(index, row), {"answer": given_answer, "score": 1}))
     assert task.metrics(found).summary == pytest.approx(squad_scores(rows))
     for given_answer, answers in rows:
-        golds = sm_train.spans.accepted(answers)
-        trained = max(sm_train.spans.word_f1(given_answer, gold) for gold in golds)
+        golds = sm_train.methods.spans.accepted(answers)
+        trained = max(sm_train.methods.spans.word_f1(given_answer, gold) for gold in golds)
         assert trained == pytest.approx(squad_scores([(given_answer, answers)])["f1"])
 
 
@@ -203,13 +207,13 @@ FINAL = [
 @pytest.mark.parametrize(("given_answer", "expected", "same"), FINAL)
 def test_final_answers_mean_what_the_rewards_mean(given_answer: str, expected: str, same: bool):
     assert same_answer(given_answer, expected, "final") is same
-    assert sm_train.rewards.same_answer(given_answer, expected) is same
+    assert sm_train.methods.rewards.same_answer(given_answer, expected) is same
 
 
 @settings(max_examples=300, deadline=None)
 @given(*[st.text(st.sampled_from(r"0123456789.,$-#{} \boxed" + "\n"), max_size=20)] * 2)
 def test_final_answers_mean_what_the_rewards_mean_of_any_text(left: str, right: str):
-    assert same_answer(left, right, "final") is sm_train.rewards.same_answer(left, right)
+    assert same_answer(left, right, "final") is sm_train.methods.rewards.same_answer(left, right)
 
 
 def test_an_answer_is_taken_out_by_a_pattern():
@@ -317,7 +321,7 @@ def trained(rows: list[dict[str, object]], vector) -> dict[str, float]:
     """What training's own evaluators say of the same vectors."""
     from datasets import Dataset
 
-    from sm_train.embedding import evaluator
+    from sm_train.modelling.embedding import evaluator
 
     found = evaluator(Dataset.from_list(rows))(Vectors(vector))
     return {name: float(value) for name, value in found.items()}

@@ -17,11 +17,11 @@ from sm_launch.evaluation import (
 )
 from sm_launch.evaluation.example import UnusableRow
 from sm_launch.evaluation.overlap import Overlap
+from sm_launch.evaluation.report import render_report
+from sm_launch.evaluation.report.quality import shown
 from sm_launch.evaluation.tasks.question_answering import accepted_answers, normalise, word_f1
 from sm_launch.evaluation.tasks.token_classification import readable, spans
 from sm_launch.evaluation.wire import InvokeReply, WireError
-from sm_launch.report import render_report
-from sm_launch.report.quality import shown
 
 QUICK = {"latency": LatencyPlan(requests=0), "batch_size": 8, "concurrency": 1}
 

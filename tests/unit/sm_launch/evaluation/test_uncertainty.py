@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sm_launch.comparing import require_not_worse
 from sm_launch.errors import QualityGateError, UserInputError
 from sm_launch.evaluation import (
     EvaluationPlan,
@@ -21,11 +20,12 @@ from sm_launch.evaluation import (
 )
 from sm_launch.evaluation.calibration import brier_score, calibrate, expected_calibration_error
 from sm_launch.evaluation.intervals import confidence_intervals
+from sm_launch.evaluation.job.compare import require_not_worse
 from sm_launch.evaluation.latency import LatencyPlan
 from sm_launch.evaluation.measure import measure
 from sm_launch.evaluation.metrics import classification_metrics, classification_statistic
+from sm_launch.evaluation.report.comparison import verdict
 from sm_launch.evaluation.wire import InvokeReply
-from sm_launch.report.comparison import verdict
 
 CLASSIFY = make_task("text-classification")
 
@@ -216,7 +216,7 @@ def test_comparison_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_not_worse_passes():
-    from sm_launch.comparing import require_not_worse
+    from sm_launch.evaluation.job.compare import require_not_worse
 
     found = compare(some(100, 0.5), some(100, 0.9), CLASSIFY)
     require_not_worse(found, ["accuracy"])

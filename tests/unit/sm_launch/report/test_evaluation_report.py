@@ -8,8 +8,8 @@ from pathlib import Path
 from sm_launch.evaluation import EvaluationResult, Prediction, RowFailure, RunInfo, check_gates
 from sm_launch.evaluation.latency import latency_stats
 from sm_launch.evaluation.metrics import classification_metrics
+from sm_launch.evaluation.report import render_report, write_evaluation
 from sm_launch.evaluation.result import Throughput
-from sm_launch.report import render_report, write_evaluation
 
 EVIL = "<script>alert('x')</script> & <b>"
 

@@ -1,0 +1,1 @@
+"""What lies in the model directory, or on the Hub: files, adapters, sizes."""

@@ -1,0 +1,1 @@
+"""Encoders: one file a task over `base`, in batches without padding."""

@@ -1,0 +1,1 @@
+"""Language models: the continuous engine, one request at a time, vLLM."""

@@ -1,0 +1,315 @@
+"""Text generation: what every backend shares.
+
+A backend yields token chunks; this module turns them into text, applies stop strings, counts usage
+and knows why generation ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from sm_serve.config import Settings
+from sm_serve.engines.generators.defaults import read_defaults
+from sm_serve.engines.generators.prompts import PromptReader
+from sm_serve.engines.generators.search import BEAMS, OFF
+from sm_serve.engines.generators.writing import AnswerWriter, TokenChunk
+from sm_serve.engines.turns import EXTRA_SHARE, Turns
+from sm_serve.errors import BadPrompt, BadRequest, EngineError, adapter_not_found
+from sm_serve.protocol import (
+    Delta,
+    Echo,
+    GenerationRequest,
+    Sampling,
+    Task,
+    TokenLogprob,
+)
+from sm_serve.schemas.thoughts import (
+    CLOSING,
+    OPENING,
+    breaks_off,
+    is_open,
+    knows_thoughts,
+    opens_thought,
+    special_tags,
+)
+
+logger = logging.getLogger(__name__)
+
+LENGTHS = {"max_length", "min_length"}
+"""Of what only `generate` knows, what every engine can do."""
+TAIL_TOKENS = 16
+"""Of a prompt, enough to hold the tag that opens a thought."""
+
+
+class TextGenerator(PromptReader, ABC):
+    """A language model, by what turns the tokens of a prompt into those of an answer."""
+
+    task = Task.TEXT_GENERATION
+    searches = False
+    """Whether the engine searches with several beams."""
+
+    def __init__(
+        self, config: Any, generation_config: Any, tokenizer: Any, settings: Settings
+    ) -> None:
+        super().__init__(config, tokenizer)
+        self.settings = settings
+        self.eos = end_tokens(generation_config, config)
+        self.defaults = read_defaults(generation_config, searches=self.searches)
+        self._closing = self.eos or end_tokens(tokenizer)
+        if self._closing and not self.eos:
+            logger.warning(
+                "neither generation_config.json nor config.json has an eos_token_id: as with"
+                " generate, answers end at max_new_tokens alone. The tokenizer's is %s",
+                sorted(self._closing),
+            )
+        self._thinks = settings.reasoning_parser == "think" or (
+            settings.reasoning_parser == "auto" and knows_thoughts(self.chat_template, tokenizer)
+        )
+        self.thought_tags: Mapping[int, str] = special_tags(tokenizer)
+        self.answer_tokens = settings.max_new_tokens
+        self._places = Turns(int(settings.max_in_flight * EXTRA_SHARE))
+        self._room = Turns(sys.maxsize)  # in tokens
+        self._active = 0
+        self._tokens_total = 0
+        self._open_thoughts = 0
+
+    def ends(self, sampling: Sampling) -> frozenset[int]:
+        """Tokens that end an answer; one held to a constraint always has such an end."""
+        if sampling.ignore_eos:
+            return frozenset()
+        return self._closing if sampling.constraint is not None else self.eos
+
+    @abstractmethod
+    def answer(
+        self, prompt: list[int], sampling: Sampling, request: GenerationRequest
+    ) -> AsyncGenerator[TokenChunk]:
+        """Yields chunks until the end of sequence or the limit: as they come if there is a use."""
+
+    @abstractmethod
+    async def score(self, prompt: list[int], count: int, adapter: str | None) -> list[TokenLogprob]:
+        """The log probability of each prompt token, the first one's being None."""
+
+    @abstractmethod
+    def adapters(self) -> list[str]:
+        """See AdapterHost."""
+
+    def generate(self, request: GenerationRequest) -> AsyncIterator[Delta]:
+        """See the protocol."""
+        return self._generate(request)
+
+    async def _generate(self, request: GenerationRequest) -> AsyncGenerator[Delta]:
+        if request.adapter is not None and request.adapter not in self.adapters():
+            raise adapter_not_found(request.adapter, self.adapters())
+        async with self._places.turn(), contextlib.aclosing(self._answered(request)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def _answered(self, request: GenerationRequest) -> AsyncGenerator[Delta]:
+        request = self.check_beams(request)
+        self.check_images(request)
+        prompt = await self._tokenize(request)
+        sampling = self._limit(bounded(request, self.prefix_length(len(prompt))), len(prompt))
+        self._check(sampling)
+        self._active += 1
+        answered = self._search if request.beams.get(BEAMS, 1) > 1 else self._write
+        try:
+            async with contextlib.aclosing(answered(prompt, sampling, request)) as deltas:
+                async for delta in deltas:
+                    yield delta
+        finally:
+            self._active -= 1
+
+    async def _write(
+        self, prompt: list[int], sampling: Sampling, request: GenerationRequest
+    ) -> AsyncGenerator[Delta]:
+        """An answer token by token."""
+        echo = await self._echo(prompt, request)
+        if sampling.max_new_tokens == 0:
+            yield Delta("", finish_reason="length", prompt_tokens=len(prompt), echo=echo)
+            return
+        inside = self._inside_thought(prompt, request)
+        writer = AnswerWriter(self, sampling, request, len(prompt), echo, inside)
+        sampling = replace(sampling, prompt_logprobs=None)
+        chunks, said = self.answer(prompt, sampling, request), OPENING if inside else ""
+        cost = len(prompt) + (sampling.max_new_tokens or 0)
+        async with self._room.turn(cost), contextlib.aclosing(chunks):
+            async for chunk in chunks:
+                self._tokens_total += len(chunk.tokens)
+                delta = writer.write(chunk)
+                if delta is not None:
+                    said += "" if inside is None else delta.text
+                    if delta.finish_reason == "stop" and breaks_off(said):
+                        self._count_open_thought()
+                    yield delta
+                if writer.finished:
+                    return
+        raise EngineError("the engine ended the answer too early")
+
+    def _count_open_thought(self) -> None:
+        """As in vLLM, such an answer is all thought. Its reader must learn why there is nothing."""
+        self._open_thoughts += 1
+        if self._open_thoughts == 1:
+            logger.warning(
+                "a model has ended its answer without %s: all of it is told as reasoning_content,"
+                " and content is null. For a model that does not think, set"
+                " SM_SERVE_REASONING_PARSER=none. Further ones are counted in /metrics alone",
+                CLOSING,
+            )
+
+    def _inside_thought(self, prompt: list[int], request: GenerationRequest) -> bool | None:
+        """Whether a chat's prompt has opened a thought; None where there are no thoughts.
+
+        What is held to a constraint is the answer alone.
+        """
+        chat = bool(request.prompt) and isinstance(request.prompt[0], dict)
+        if not (self._thinks and chat) or request.sampling.constraint is not None:
+            return None
+        if request.continue_final_message:
+            return is_open(str(request.prompt[-1].get("content")))  # type: ignore[union-attr]
+        return opens_thought(str(self.tokenizer.decode(prompt[-TAIL_TOKENS:])))
+
+    async def _search(
+        self, prompt: list[int], sampling: Sampling, request: GenerationRequest
+    ) -> AsyncGenerator[Delta]:
+        """The best answers of a search, whole."""
+        ends = self.ends(sampling)
+        cost = (len(prompt) + (sampling.max_new_tokens or 0)) * request.beams[BEAMS]
+        async with self._room.turn(cost):
+            found = await self.search(prompt, sampling, request)
+        for index, tokens in enumerate(found):
+            size = next((i for i, t in enumerate(tokens, 1) if t in ends), len(tokens))
+            self._tokens_total += size
+            yield Delta(
+                self.texts.read(tokens[:size]),
+                tokens=tuple(tokens[:size]),
+                finish_reason="stop" if size and tokens[size - 1] in ends else "length",
+                prompt_tokens=len(prompt),
+                completion_tokens=size,
+                index=index,
+            )
+
+    async def search(
+        self, prompt: list[int], sampling: Sampling, request: GenerationRequest
+    ) -> list[list[int]]:
+        """The new tokens of the best answers, best first, for an engine that `searches`."""
+        raise EngineError("this engine does not search")
+
+    async def _echo(self, prompt: list[int], request: GenerationRequest) -> Echo | None:
+        """What the request wants to know of its prompt."""
+        count = request.sampling.prompt_logprobs
+        text = ""
+        if request.echo:
+            given = request.prompt
+            text = given if isinstance(given, str) else self.texts.read(prompt)
+        if count is None:
+            return Echo(text) if text else None
+        entries = await self.score(prompt, count, request.adapter)
+        offsets = self.texts.offsets(request.prompt, prompt)
+        return Echo(text, tuple(map(self.named, entries, offsets)))
+
+    def named(self, entry: TokenLogprob, offset: int = 0) -> TokenLogprob:
+        """With each token's text."""
+        name = self.texts.name
+        special = self.texts.special
+
+        def tell(token: TokenLogprob) -> TokenLogprob:
+            return replace(
+                token, text=name(token.token), offset=offset, special=token.token in special
+            )
+
+        return replace(tell(entry), top=tuple(map(tell, entry.top)))
+
+    def _check(self, sampling: Sampling) -> None:
+        for token, _ in sampling.logit_bias:
+            if token >= self.vocabulary:
+                raise BadRequest(
+                    f"logit_bias holds token {token}: give ids from 0 to {self.vocabulary - 1}"
+                )
+        if sampling.constraint is not None and sampling.ignore_eos:
+            raise BadRequest(
+                f"{sampling.constraint.field} ends the answer itself: leave ignore_eos out"
+            )
+
+    def check_beams(self, request: GenerationRequest) -> GenerationRequest:
+        """The request as the engine can serve it. BadRequest for what only beam search has."""
+        for name in sorted(set(request.beams) - LENGTHS):
+            if request.beams[name] == OFF.get(name):
+                continue
+            raise BadRequest(
+                f"parameters.{name}={request.beams[name]!r}: this engine does not offer it: leave"
+                " it out, or serve the model with SM_SERVE_ENGINE=transformers",
+                code="invalid_parameter",
+            )
+        if request.cut:
+            raise BadRequest("parameters.truncation: a decoder's prompts are cut by truncate")
+        return replace(request, beams=_lengths_of(request.beams))
+
+    def prefix_length(self, prompt: int) -> int:
+        """What `max_length` counts beside the new tokens: of a decoder, its prompt."""
+        return prompt
+
+    def room(self, prompt: int) -> int:
+        """Most tokens of an answer to a prompt of so many."""
+        return self.context - prompt
+
+    def _limit(self, sampling: Sampling, prompt: int) -> Sampling:
+        """Resolves max_new_tokens and refuses what does not fit into the context."""
+        room = self.room(prompt)
+        if room < (0 if sampling.max_new_tokens == 0 else 1):
+            raise self._too_long(str(prompt))
+        wanted = sampling.max_new_tokens
+        if wanted is None:
+            return replace(sampling, max_new_tokens=min(self.answer_tokens, room))
+        if wanted > room:
+            raise BadPrompt(
+                f"max_new_tokens={wanted} and a prompt of {prompt} tokens exceed the context of"
+                f" {self.context}: ask for at most {room}",
+                code="context_length_exceeded",
+            )
+        return sampling
+
+    def stats(self) -> dict[str, float]:
+        """See the protocol."""
+        return {
+            "active_generations": self._active,
+            "generated_tokens_total": self._tokens_total,
+            "open_thoughts_total": self._open_thoughts,
+            "adapters": len(self.adapters()),
+        }
+
+
+def _lengths_of(beams: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in beams.items() if name in LENGTHS}
+
+
+def bounded(request: GenerationRequest, prefix: int) -> Sampling:
+    """The sampling with `max_length` and `min_length`, which count `prefix` as well, resolved."""
+    sampling, beams = request.sampling, request.beams
+    if "max_length" in beams:
+        if sampling.max_new_tokens is not None:
+            raise BadRequest("parameters.max_length: max_new_tokens says otherwise: leave one out")
+        if beams["max_length"] <= prefix:
+            raise BadRequest(
+                f"parameters.max_length={beams['max_length']} leaves no token for the answer, as"
+                f" {prefix} are there before it: give more, or max_new_tokens"
+            )
+        sampling = replace(sampling, max_new_tokens=beams["max_length"] - prefix)
+    if "min_length" in beams:
+        least = max(beams["min_length"] - prefix, sampling.min_new_tokens)
+        sampling = replace(sampling, min_new_tokens=least)
+    return sampling
+
+
+def end_tokens(*sources: Any) -> frozenset[int]:
+    """Tokens that end a sequence, by the first source that names any."""
+    for source in sources:
+        value = getattr(source, "eos_token_id", None)
+        if value is not None:
+            return frozenset(value if isinstance(value, list) else [value])
+    return frozenset()

@@ -1,0 +1,1 @@
+"""HTTP: connections, the protocol, middleware, routes, the OpenAPI document."""

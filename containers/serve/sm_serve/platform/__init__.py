@@ -1,0 +1,1 @@
+"""The machine below: the driver's CUDA, a read-only disk, a process that starts anew."""

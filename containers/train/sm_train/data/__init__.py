@@ -1,0 +1,1 @@
+"""Rows: from files and the Hub, through formats and cells, to splits."""

@@ -1,0 +1,1 @@
+"""The training loop: what is learnt, callbacks, checkpoints, resuming, memory."""

@@ -1,0 +1,297 @@
+"""The part of a training run that is the same for every method: arguments, fitting, stopping."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+from sm_train.data.cache import map_processes
+from sm_train.errors import StoppedBySignalError, UserError
+from sm_train.job import TOKENISED, Job
+from sm_train.log import print_line
+from sm_train.loop.banner import print_model
+from sm_train.loop.callbacks import (
+    DivergenceCallback,
+    LogCallback,
+    ProgressCallback,
+    SoundWeightsCallback,
+    StopCallback,
+    as_test_metrics,
+    check_weights,
+)
+from sm_train.loop.checkpoints import last_complete, seal
+from sm_train.loop.held_out_kinds import score_by_rows
+from sm_train.loop.memory import (
+    RECOMPUTE,
+    WHILE_TRAINING,
+    halvings,
+    is_out_of_memory,
+    recomputes,
+    smaller_batch,
+)
+from sm_train.loop.online import restore_order
+from sm_train.loop.sampling import check_sampling, evaluate_in_order
+from sm_train.loop.shards import exact_shards, shards_settled
+from sm_train.modelling.end_of_turn import show_bias
+from sm_train.modelling.model import mixed_precision, widen_trained
+from sm_train.settings.method import load_training_config
+from sm_train.settings.parallelism import parallel_settings
+from sm_train.settings.reporters import reporters
+
+TRAINING_LOG = "training_log.jsonl"
+
+
+def training_arguments(job: Job, **method_settings: Any) -> Any:
+    """The method's TRL or transformers config: our defaults, the method's, then the user's."""
+    import torch
+
+    validates = job.data.validation is not None
+    strategy = "epoch" if validates else "no"
+    on_gpu = torch.cuda.is_available()
+    settings: dict[str, Any] = {
+        "output_dir": str(job.paths.checkpoints),
+        "eval_strategy": strategy,
+        "save_strategy": "epoch",
+        "save_total_limit": 2,
+        "save_on_each_node": True,  # hosts share no disk, and each resumes from its own
+        "load_best_model_at_end": validates,
+        "logging_steps": 10,
+        "logging_first_step": True,
+        # Filtering would hide the very thing that DivergenceCallback looks for.
+        "logging_nan_inf_filter": False,
+        **mixed_precision(job.config.training),
+        "dataloader_pin_memory": on_gpu,
+        # Without it accelerate takes each worker of a CPU job for a job of its own.
+        "use_cpu": not on_gpu,
+        "disable_tqdm": True,
+        "restore_callback_states_from_checkpoint": job.config.job.early_stopping_patience
+        is not None,
+        **_speed(job, on_gpu),
+        **method_settings,
+        **{key: value for key, value in job.config.training.items() if value is not None},
+        "report_to": reporters(job.config.training.get("report_to")),
+    }
+    if settings.pop("auto_find_batch_size", False):
+        batch, accumulation = smaller_batch(
+            int(settings.get("per_device_train_batch_size") or 8),
+            int(settings.get("gradient_accumulation_steps") or 1),
+            halvings(),
+        )
+        settings["per_device_train_batch_size"] = batch
+        settings["gradient_accumulation_steps"] = accumulation
+    settings.update(_recomputation(job, settings, on_gpu))
+    settings["save_strategy"] = _save_strategy(job, settings)
+    if settings["save_strategy"] == "no":
+        settings["load_best_model_at_end"] = False
+    if not settings["load_best_model_at_end"]:
+        settings.pop("metric_for_best_model", None)
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(job.paths.output_data / "tensorboard"))
+    return _built(job.config.method.training_config, settings)
+
+
+def _speed(job: Job, on_gpu: bool) -> dict[str, Any]:
+    """Defaults that make training faster and change no result."""
+    method = job.config.method
+    settings: dict[str, Any] = {}
+    if method.training_config.startswith("trl"):
+        # Every parameter of a language model gets a gradient: no need to search for ones without.
+        settings["ddp_find_unused_parameters"] = False
+    if method.name == "sft":
+        settings["dataset_num_proc"] = map_processes(len(job.data.train))
+        settings["use_liger_kernel"] = on_gpu and bool(importlib.util.find_spec("liger_kernel"))
+    return settings
+
+
+def _recomputation(job: Job, settings: dict[str, Any], on_gpu: bool) -> dict[str, Any]:
+    """Activations anew in the backward pass (TRL's default), and how processes share the model.
+
+    It costs time and no result, so it happens only when asked for or where memory wants it: on a
+    GPU that would not hold them, and after a try that ran out of memory.
+    """
+    former = settings.pop("gradient_checkpointing", None)  # the name that transformers gives up
+    asked = settings.get("activation_checkpointing", former)
+    trl = job.config.method.training_config.startswith("trl")
+    wanted = trl and (recomputes() or (on_gpu and not _keeps_activations(job, settings)))
+    recompute = wanted if asked is None else bool(asked)
+    if trl or asked is not None:
+        settings["activation_checkpointing"] = recompute
+    if asked is None and recompute:
+        os.environ[RECOMPUTE] = "1"  # for a second try: it is done already
+    return parallel_settings(job.config, recompute)
+
+
+def _keeps_activations(job: Job, settings: dict[str, Any]) -> bool:
+    """Several hosts do not start again, where the estimate errs, so they do not try."""
+    from sm_train.loop.activations import fit
+
+    one_host = os.environ.get("WORLD_SIZE", "1") == os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return one_host and fit(job, settings)
+
+
+def _save_strategy(job: Job, settings: dict[str, Any]) -> Any:
+    """Checkpoints follow the evaluations unless the user says otherwise."""
+    if "save_strategy" in job.config.given or settings["eval_strategy"] == "no":
+        return settings["save_strategy"]
+    if settings["eval_strategy"] == "steps" and "save_steps" not in settings:
+        settings["save_steps"] = settings.get("eval_steps") or settings["logging_steps"]
+    return settings["eval_strategy"]
+
+
+def _built(name: str, settings: dict[str, Any]) -> Any:
+    try:
+        made = load_training_config(name)(**settings)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"the settings do not fit together: {error}", field=name) from error
+    # With several GPUs in view of one process the trainer would take all of them, by DataParallel.
+    made._n_gpu = min(made.n_gpu, 1)
+    exact_shards(made)
+    return made
+
+
+def callbacks(job: Job) -> list[Any]:
+    """Logs, progress, stop and divergence; early stopping where it was asked for."""
+    from transformers import EarlyStoppingCallback
+
+    resumed = last_complete(job.paths.checkpoints) is not None
+    chosen: list[Any] = [
+        LogCallback(job.paths.output_data / TRAINING_LOG, fresh=not resumed),
+        ProgressCallback(),
+        DivergenceCallback(),
+    ]
+    options = job.config.job
+    if options.early_stopping_patience is not None:
+        chosen.append(
+            EarlyStoppingCallback(options.early_stopping_patience, options.early_stopping_threshold)
+        )
+    return chosen
+
+
+def fit(job: Job, trainer: Any) -> None:
+    """Train, from the last complete checkpoint if there is one; on SIGTERM leave one behind."""
+    from transformers.trainer_callback import PrinterCallback
+
+    from sm_train.loop.resuming import AlreadyTrainedError, ResumeCallback, agreed_checkpoint
+
+    if trainer.train_dataset is not None and len(trainer.train_dataset) == 0:
+        raise UserError(
+            "no row of the train channel is left: each prompt alone is as long",
+            field="max_length",
+            value=getattr(trainer.args, "max_length", None),
+            fix="raise max_length, or shorten the prompts",
+        )
+    widen_trained(trainer.model, trainer.args)
+    check_sampling(trainer)
+    evaluate_in_order(trainer)
+    score_by_rows(trainer, job.config.method.name)
+    show_bias(trainer.model)
+    trainer.remove_callback(PrinterCallback)  # it would print every event a second time
+    checkpoint = agreed_checkpoint(job.paths.checkpoints, trainer.args.world_size)
+    rows = job.paths.checkpoints / TOKENISED
+    if trainer.args.local_process_index == 0 and rows.is_dir():
+        seal(rows, trainer.args.process_index)
+    if job.is_main:
+        print_model(job, trainer)
+    if checkpoint:
+        restore_order(trainer, checkpoint)
+        if job.is_main:
+            print_line(f"resuming from {checkpoint.name}")
+    resume = ResumeCallback(trainer, checkpoint)
+    # In this order: sealed, then left; and looked at, once it is known that it will be saved.
+    for callback in (resume, StopCallback(job.stop), SoundWeightsCallback()):
+        trainer.add_callback(callback)
+    job.stop.defer()
+    try:
+        with shards_settled(trainer):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except AlreadyTrainedError:
+        _end_training(trainer)
+    except StoppedBySignalError:
+        resume.rewind()
+        save_before_leaving(trainer)
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            error.add_note(WHILE_TRAINING)
+        raise
+
+
+def _end_training(trainer: Any) -> None:
+    """What the trainer does after its last step."""
+    print_line(f"step {trainer.state.global_step} was the last one; nothing is left to train")
+    if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint:
+        trainer._load_best_model()
+    trainer.control = trainer.callback_handler.on_train_end(
+        trainer.args, trainer.state, trainer.control
+    )
+    trainer.is_in_train = False
+
+
+def save_before_leaving(trainer: Any) -> None:
+    """A stop during an evaluation comes before that step is saved; other runs never save."""
+    from sm_train.loop.resuming import finish_checkpoint, is_saved_everywhere
+
+    step, folder = trainer.state.global_step, Path(trainer.args.output_dir)
+    if step > 0 and not is_saved_everywhere(folder, step, trainer.args.world_size):
+        check_weights(trainer.model, trainer.args, trainer.state)
+        trainer._save_checkpoint(trainer.model, trial=None)
+        finish_checkpoint(trainer)
+
+
+def evaluate_test(trainer: Any, dataset: Any) -> dict[str, float]:
+    """Metrics on the test channel as `test_…`, and the best validation metrics as `eval_…`."""
+    from accelerate.utils import set_seed
+
+    results = _best_validation(trainer.state)
+    if dataset is not None:
+        # Scores of sampled answers must not depend on how often the job was stopped before.
+        set_seed(trainer.args.seed, device_specific=True)
+        metrics = dict(trainer.evaluate(dataset, metric_key_prefix="test"))
+        # TRL logs its own metrics (rewards, accuracies) as eval_…, whatever is evaluated.
+        metrics |= as_test_metrics(trainer.state.log_history[-1])
+        results |= {
+            key: float(value)
+            for key, value in metrics.items()
+            if key.startswith("test_") and isinstance(value, int | float)
+        }
+    return results
+
+
+def _best_validation(state: Any) -> dict[str, float]:
+    events = [event for event in state.log_history if "eval_loss" in event]
+    best = [event for event in events if event["step"] == state.best_global_step]
+    chosen = (best or events[-1:])[-1:]
+    return {
+        key: float(value)
+        for event in chosen
+        for key, value in event.items()
+        if key.startswith("eval_") and isinstance(value, int | float)
+    }
+
+
+def finish(job: Job, trainer: Any, tokenizer: Any, test: Any) -> None:
+    """The end of every method: train, score on the test rows, write the model directory."""
+    from sm_train.loop.rehearsal import rehearse_export
+    from sm_train.results.export import export
+
+    rehearse_export(job, trainer, tokenizer)
+    fit(job, trainer)
+    try:
+        job.stop.check("after the last step")
+        results = evaluate_test(trainer, test)
+    except StoppedBySignalError:
+        save_before_leaving(trainer)
+        raise
+    export(job, trainer, tokenizer, results)
+
+
+def tokenised_preferences(trainer: Any, rows: Any, tokenizer: Any) -> Any:
+    """Test rows as TRL's experimental trainers prepare theirs; they have no way to add a split."""
+    from trl.data_utils import maybe_apply_chat_template, maybe_extract_prompt
+
+    if rows is None:
+        return None
+    rows = rows.map(maybe_extract_prompt)
+    rows = rows.map(maybe_apply_chat_template, fn_kwargs={"processing_class": tokenizer})
+    return rows.map(trainer.tokenize_row)

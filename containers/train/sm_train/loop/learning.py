@@ -1,0 +1,188 @@
+"""What a job learns from, counted before its first step: rows that teach nothing are set aside."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sm_train.data.cache import map_processes
+from sm_train.data.channels import check_share, set_aside
+from sm_train.data.rows import SPLITS
+from sm_train.errors import UserError
+from sm_train.job import Job
+from sm_train.log import print_line
+from sm_train.modelling.preview import print_preview
+from sm_train.modelling.sequences import check_row_tools, row_tokens, setting
+
+NOTHING_LEFT = "no learnt token is left: the prompt alone fills max_length"
+NOTHING_LEARNT = "no token of it is learnt"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How many rows of a channel max_length cut, for methods that learn no tokens."""
+
+    rows: int
+    cut: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the rows of one channel come to as tokens."""
+
+    rows: int
+    set_aside: int  # rows that would have taught nothing
+    cut: int  # rows that max_length cut
+    cut_tokens: int
+    tokens: int
+    learnt: int
+
+    def line(self, split: str, max_length: Any) -> str:
+        """What the log says of a channel."""
+        share = 100 * self.learnt / max(self.tokens, 1)
+        text = (
+            f"channel {split}: {self.rows} rows, {self.tokens} tokens, "
+            f"{self.learnt} of them learnt ({share:.1f}%)"
+        )
+        if self.cut:
+            text += f"; {self.cut} rows cut at max_length {max_length} ({self.cut_tokens} tokens)"
+        if self.set_aside:
+            text += (
+                f"; {self.set_aside} without a learnt token set aside in output/data/rejected.jsonl"
+            )
+        return text
+
+
+def learnable(job: Job, tokenizer: Any, arguments: Any) -> tuple[Job, dict[str, Any]]:
+    """The job with the rows that teach something, and their tokens by split (None: no channel).
+
+    Prints the share of learnt tokens and a few rows. Raises UserError when a channel has no row to
+    learn from, or more useless ones than max_rejected_share allows.
+    """
+    tokens: dict[str, Any] = {}
+    evaluated = job.data.test is not None and job.data.test is job.data.validation
+    for split in SPLITS[:2] if evaluated else SPLITS:
+        with arguments.main_process_first(desc=f"counting the tokens of {split}"):
+            tokens[split] = _counted(job, split, tokenizer)
+        if tokens[split] is not None:
+            job, tokens[split] = _kept(job, split, tokens[split])
+    if evaluated:  # the test channel stands for the validation channel too
+        tokens["test"] = tokens["validation"]
+        job = replace(job, data=replace(job.data, test=job.data.validation))
+    print_preview(job, tokenizer)
+    return job, tokens
+
+
+def _counted(job: Job, split: str, tokenizer: Any) -> Any:
+    """The rows of a split as tokens, with what was cut and why a row teaches nothing."""
+    dataset = job.dataset(split)
+    if dataset is None:
+        return None
+    return dataset.map(
+        token_columns,
+        fn_kwargs={"config": job.config, "tokenizer": tokenizer},
+        remove_columns=dataset.column_names,
+        num_proc=map_processes(len(dataset)),
+    )
+
+
+def token_columns(row: dict[str, Any], config: Any, tokenizer: Any) -> dict[str, Any]:
+    """The first sequence of a row as input_ids and labels, and the counts of all of them."""
+    try:
+        found = row_tokens(row, config, tokenizer)
+    except ValueError as error:
+        return {
+            **{name: [] for name in ("input_ids", "labels")},
+            **dict.fromkeys(("cut", "tokens", "learnt"), 0),
+            "reason": str(error),
+        }
+    reason = ""
+    if any(tokens.learnt_count == 0 for tokens in found):
+        reason = NOTHING_LEFT if any(tokens.cut for tokens in found) else NOTHING_LEARNT
+    first = found[0]
+    marks = zip(first.ids, first.learnt, strict=True)
+    return {
+        "input_ids": first.ids,
+        "labels": [token if learnt else -100 for token, learnt in marks],
+        "cut": sum(tokens.cut for tokens in found),
+        "tokens": sum(len(tokens.ids) for tokens in found),
+        "learnt": sum(tokens.learnt_count for tokens in found),
+        "reason": reason,
+    }
+
+
+def check_prompts_shown(job: Job, tokenizer: Any) -> None:
+    """For methods that sample their answers: refuse prompts that the template shows in part.
+
+    Prints a few of them. Raises UserError naming the row.
+    """
+    for split in SPLITS:
+        for number, row in enumerate(job.data.split(split) or (), 1):
+            try:
+                check_row_tools(row, tokenizer)
+            except ValueError as error:
+                raise UserError(f"row {number}: {error}", field=f"channel {split}") from error
+    print_preview(job, tokenizer)
+
+
+def _kept(job: Job, split: str, tokens: Any) -> tuple[Job, Any]:
+    """Without the rows that teach nothing, which are recorded."""
+    reasons: Sequence[str] = tokens["reason"]
+    good = [place for place, reason in enumerate(reasons) if not reason]
+    bad = [(place, reason) for place, reason in enumerate(reasons) if reason]
+    if not good:
+        _refuse(job, split, reasons)
+    if bad:
+        data = set_aside(job.data, split, bad, job.paths if job.is_main else None)
+        check_share(
+            f"channel {split}",
+            len(good),
+            Counter({"earlier": job.data.rejected.get(split, 0)}) + Counter(r for _, r in bad),
+            job.config.job.max_rejected_share,
+        )
+        job, tokens = replace(job, data=data), tokens.select(good)
+    counts = Counts(
+        rows=len(good),
+        set_aside=len(bad),
+        cut=sum(1 for cut in tokens["cut"] if cut),
+        cut_tokens=sum(tokens["cut"]),
+        tokens=sum(tokens["tokens"]),
+        learnt=sum(tokens["learnt"]),
+    )
+    if job.is_main:
+        print_line(counts.line(split, setting(job.config, "max_length")))
+    job = replace(job, learning={**job.learning, split: counts})
+    return job, tokens.select_columns(["input_ids", "labels"])
+
+
+def counted_cuts(job: Job, datasets: dict[str, Any], limit: int | None) -> Job:
+    """The job with the counts of rows that were cut, from the column `cut`; prints them."""
+    for split, dataset in datasets.items():
+        if dataset is None:
+            continue
+        found = Cut(len(dataset), sum(dataset["cut"]))
+        job = replace(job, learning={**job.learning, split: found})
+        if found.cut and job.is_main:
+            print_line(
+                f"channel {split}: {found.cut} of {found.rows} rows cut at max_length {limit}"
+            )
+    return job
+
+
+def _refuse(job: Job, split: str, reasons: Sequence[str]) -> None:
+    limit = setting(job.config, "max_length")
+    if all(reason == NOTHING_LEFT or "max_length" in reason for reason in reasons):
+        raise UserError(
+            f"no row of the {split} channel is left: each is as long, or its prompt alone is",
+            field="max_length",
+            value=limit,
+            fix="raise max_length, or shorten the prompts",
+        )
+    causes = "; ".join(f"{n} × {reason}" for reason, n in Counter(reasons).most_common(3))
+    raise UserError(
+        f"there is nothing to learn in any of its {len(reasons)} rows: {causes}",
+        field=f"channel {split}",
+        fix="see how the rows look to the model with python -m sm_train.modelling.preview",
+    )

@@ -1,0 +1,1 @@
+"""Tokenizer, template and model; rows as the model gets them."""

@@ -1,0 +1,79 @@
+"""A few rows as the model sees them: special tokens, the template, and what is learnt, marked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+from sm_train.data.rows import Data
+from sm_train.job import Job
+from sm_train.modelling.sequences import Tokens, row_tokens
+
+OPEN, CLOSE = "⟦", "⟧"
+LEGEND = f"what the model sees; what it learns stands between {OPEN} and {CLOSE}"
+ROWS = 3
+_SHOWN = 300  # characters of a stretch; of a longer one its beginning and its end
+_STRETCHES = 24  # learnt and other stretches of one sequence
+
+
+def preview(config: Any, tokenizer: Any, data: Data, rows: int = ROWS) -> Iterator[str]:
+    """Lines that show the first rows of each channel. `config` is the job's Config."""
+    yield LEGEND
+    for split in ("train", "validation", "test"):
+        found = data.split(split) or []
+        for number, row in enumerate(found[:rows], 1):
+            for line in row_lines(config, tokenizer, row):
+                yield f"{split} {number}{line}"
+
+
+def row_lines(config: Any, tokenizer: Any, row: dict[str, Any]) -> list[str]:
+    """One line for each sequence of a row: what stands behind the row's number."""
+    try:
+        sequences = row_tokens(row, config, tokenizer)
+    except ValueError as error:
+        return [f": cannot be learnt from: {error}"]
+    return [_line(tokens, tokenizer) for tokens in sequences]
+
+
+def _line(tokens: Tokens, tokenizer: Any) -> str:
+    name = f" {tokens.name}" if tokens.name else ""
+    learnt = f", {tokens.learnt_count} learnt" if tokens.learnt_count else ""
+    cut = f", {tokens.cut} more cut off by max_length" if tokens.cut else ""
+    note = f" → {_escaped(tokens.note)}" if tokens.note else ""
+    return f"{name} ({len(tokens.ids)} tokens{learnt}{cut}): {marked_text(tokens, tokenizer)}{note}"
+
+
+def marked_text(tokens: Tokens, tokenizer: Any) -> str:
+    """The decoded tokens with the learnt ones between marks, long stretches shortened."""
+    stretches = []
+    pairs = zip(tokens.learnt, tokens.ids, strict=True)
+    for learnt, group in groupby(pairs, key=lambda pair: pair[0]):
+        text = _shortened(_escaped(tokenizer.decode([token for _, token in group])))
+        stretches.append(f"{OPEN}{text}{CLOSE}" if learnt else text)
+    if len(stretches) > _STRETCHES:
+        half = _STRETCHES // 2
+        stretches = [*stretches[:half], " … ", *stretches[-half:]]
+    return "".join(stretches)
+
+
+def _escaped(text: str) -> str:
+    """On one line, with nothing that would steer a terminal."""
+    text = text.replace("\r", "\\r").replace("\n", "\\n").replace("\t", "\\t")
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def _shortened(text: str) -> str:
+    half = _SHOWN // 2
+    return text if len(text) <= _SHOWN else f"{text[:half]} … {text[-half:]}"
+
+
+def print_preview(job: Job, tokenizer: Any) -> None:
+    """The first rows of the train channel into the job's log."""
+    from sm_train.log import print_line
+
+    if not job.is_main:
+        return
+    shown = Data(job.data.train, None, None)
+    for line in preview(job.config, tokenizer, shown):
+        print_line(line)

@@ -1,0 +1,1 @@
+"""What a job leaves: scores, the artefact and its export, the report."""

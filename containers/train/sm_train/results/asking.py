@@ -1,0 +1,56 @@
+"""How a model is asked so that its answers are those that training measured.
+
+It stands in config.json, in `task_specific_params` (transformers' place for defaults by task): the
+parameters by the names of Hugging Face's pipelines, and under `columns` the data's own column for
+each input and for the expected answer. The server takes its defaults from there, and an evaluation
+what it sends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sm_train.contract import Paths
+from sm_train.data.readers import channel_files
+from sm_train.settings.settings import Config
+
+
+def tell(
+    model: Any, config: Config, parameters: dict[str, Any], columns: dict[str, str | None]
+) -> None:
+    """Write down in the model's config how its task is asked.
+
+    Args:
+        model: its config is written with it.
+        config: the job's, which may rename columns.
+        parameters: by the pipeline's names.
+        columns: the pipeline's input, or `label`, to the column; None for one that is not used.
+    """
+    raw = {new: old for old, new in config.job.columns.items()}
+    named = {name: raw.get(column, column) for name, column in columns.items() if column}
+    told = dict(getattr(model.config, "task_specific_params", None) or {})
+    told[config.method.name] = {**parameters, "columns": named}
+    model.config.task_specific_params = told
+
+
+def identity_of_test(paths: Paths, rows: Sequence[Any] | None) -> dict[str, Any]:
+    """What tells the test rows from any others: how many there are, and their files' checksum.
+
+    The sha256 of the files' own sha256 digests, in the order of their names.
+    """
+    channel = paths.split("test")
+    if channel is None or rows is None:
+        return {}
+    return {"test_rows": len(rows), "test_sha256": files_sha256(channel_files(channel))}
+
+
+def files_sha256(files: list[Path]) -> str:
+    """See `identity_of_test`."""
+    whole = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()

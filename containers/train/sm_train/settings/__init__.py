@@ -1,0 +1,1 @@
+"""Hyperparameters as types: what may be set, how text is decoded, what contradicts."""

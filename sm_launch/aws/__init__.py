@@ -1,0 +1,1 @@
+"""AWS itself: clients, how its errors read, the causes of failed jobs, listing to the end."""

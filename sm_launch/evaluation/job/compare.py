@@ -1,0 +1,156 @@
+"""Two evaluations side by side: from reports, or from endpoints that are measured first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sm_launch import evaluation
+from sm_launch.errors import QualityGateError, UserInputError
+from sm_launch.evaluation import Comparison, Prediction
+from sm_launch.evaluation.comparison import SIGNIFICANT
+from sm_launch.evaluation.job import run as evaluation_run
+from sm_launch.evaluation.paired import holm
+from sm_launch.evaluation.report.comparison import write_comparison
+from sm_launch.target.context import JobContext
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+PREDICTIONS, EVALUATION = "predictions.jsonl", "evaluation.json"
+
+
+def run(
+    names: tuple[str, str],
+    open_context: Callable[[], JobContext],
+    *,
+    data: str | None = None,
+    output: Path,
+    min_shared: float = evaluation.LEAST_SHARED,
+) -> tuple[Comparison, Path]:
+    """Compare and write comparison.json and comparison.html into `output`.
+
+    Args:
+        names: for each model a report directory, a predictions.jsonl or an endpoint's name.
+        open_context: finds the job; called only where an endpoint is measured.
+        data: held-out rows for endpoints.
+        output: directory of the report.
+        min_shared: share of the rows (0 to 1) that both must have answered.
+
+    Raises:
+        UserInputError: neither a report nor an endpoint, or of different tasks or rows.
+    """
+    (first, task), (second, other) = (_side(name, open_context, data, output) for name in names)
+    if task != other:
+        raise UserInputError(
+            f"{names[0]} is {task} and {names[1]} is {other}",
+            field="task",
+            fix="compare two models of the same task",
+        )
+    made = evaluation.make_task(task)
+    found = evaluation.compare(first, second, made, names=names, min_shared=min_shared)
+    return found, write_comparison(found, output)
+
+
+def _side(
+    name: str, open_context: Callable[[], JobContext], data: str | None, output: Path
+) -> tuple[list[Prediction], str]:
+    path = Path(name)
+    if not path.exists():
+        request = evaluation_run.Request(endpoint=name, data=data, output=output / name)
+        done = evaluation_run.run(open_context(), request)
+        return list(done.result.predictions), done.result.task
+    file = path / PREDICTIONS if path.is_dir() else path
+    task, rows = _said_of(file)
+    return evaluation.read_predictions(file, rows=rows), task
+
+
+def _said_of(predictions: Path) -> tuple[str, int]:
+    """Task and number of predictions, as the evaluation.json beside them says.
+
+    Raises:
+        UserInputError: there is none, or it says neither.
+    """
+    file = predictions.parent / EVALUATION
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        task, rows = str(document["task"]), int(document["rows"]["evaluated"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserInputError(
+            f"cannot be read: {error or type(error).__name__}",
+            field=EVALUATION,
+            value=str(file),
+            fix="name the directory of a report: it tells the task and the rows of predictions",
+        ) from error
+    if task not in evaluation.TASKS:
+        raise UserInputError(
+            "this task cannot be compared",
+            field=f"{EVALUATION}: task",
+            value=task,
+            fix=f"evaluate both models as one of {', '.join(evaluation.TASKS)}",
+        )
+    return task, rows
+
+
+def require_not_worse(found: Comparison, metrics: Sequence[str]) -> None:
+    """Raise QualityGateError where the second model is significantly worse.
+
+    The p-values are corrected for the metrics named here, not for all: they were chosen before.
+
+    Raises:
+        UserInputError: there is no such metric.
+    """
+    known = {difference.metric: difference for difference in found.metrics}
+    named = holm({metric: known[metric].p_value for metric in metrics if metric in known})
+    worse = []
+    for metric in metrics:
+        if metric not in known:
+            raise UserInputError(
+                "the comparison has no such metric",
+                field="--fail-if-worse",
+                value=metric,
+                fix=f"choose one of {', '.join(known)}",
+            )
+        difference = known[metric]
+        if named[metric] < SIGNIFICANT and not difference.improved:
+            worse.append(f"{metric} {difference.difference:+.4f} (p {named[metric]:.4f})")
+    if worse:
+        raise QualityGateError(
+            f"{found.second} is worse than {found.first}: {'; '.join(worse)}",
+            field="--fail-if-worse",
+            fix=f"keep {found.first}, or look at the lost rows in the report",
+        )
+
+
+def render(found: Comparison) -> Group:
+    """For a terminal: a rich renderable."""
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 1))
+    table.add_column("metric")
+    for title in (found.first, found.second):
+        table.add_column(escape(title), justify="right", overflow="fold")
+    for title in ("difference", "95 % interval", "p", "p (Holm)"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for m in found.metrics:
+        colour = "dim" if not m.significant else "green" if m.improved else "red"
+        table.add_row(
+            m.metric,
+            f"{m.first:.4f}",
+            f"{m.second:.4f}",
+            f"[{colour}]{m.difference:+.4f}[/{colour}]",
+            f"{m.interval.low:+.4f} to {m.interval.high:+.4f}",
+            f"{m.p_value:.4f}",
+            f"{m.p_adjusted:.4f}",
+        )
+    test = found.mcnemar
+    words = (
+        f"{found.rows} rows; right in {found.first} alone: {test.only_first}, in {found.second} "
+        f"alone: {test.only_second}; McNemar p {test.p_value:.4f}"
+    )
+    return Group(table, Text(words), *(Text(line, style="yellow") for line in found.left_out()))

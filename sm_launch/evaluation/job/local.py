@@ -1,0 +1,45 @@
+"""A model artefact on this machine, served in a process for as long as it is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sm_launch.hosting import deployment, endpoints
+from sm_launch.job import naming
+from sm_launch.job.config import Endpoint, JobConfig
+from sm_launch.progress import progress
+from sm_launch.sessions import open_session
+from sm_launch.sessions.protocol import Session
+
+
+@contextmanager
+def served(config: JobConfig, model_data: str) -> Iterator[tuple[Session, str]]:
+    """Session and name of an endpoint that serves `model_data` and is gone afterwards.
+
+    Args:
+        config: gives the server's environment.
+        model_data: model.tar.gz, a model directory or a file:// URI.
+
+    Raises:
+        UserInputError: there is no such file or directory.
+        LaunchError: the server does not come up.
+    """
+    session = open_session("process")
+    # What scaling, variants or networks the real endpoint has is of no use here.
+    bare = config.model_copy(update={"endpoint": Endpoint(environment=config.endpoint.environment)})
+    name = naming.unique_name(f"{config.name}-evaluate"[:40].rstrip("-"))
+    planned = deployment.build(
+        bare,
+        model_data=endpoints.model_data_uri(model_data),
+        image=naming.LOCAL_SERVING_IMAGE,
+        role=naming.LOCAL_ROLE,
+        name=name,
+    )
+    deployment.send(session, planned)
+    try:
+        with progress("Starting the server"):
+            endpoints.wait(session, name)
+        yield session, name
+    finally:
+        endpoints.delete(session, name)

@@ -1,0 +1,306 @@
+"""A job's evaluation from end to end: what is measured, on which rows, and what is written."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import tarfile
+import zlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sm_launch import evaluation
+from sm_launch.aws.clients import raw_data_clients
+from sm_launch.errors import UserInputError
+from sm_launch.evaluation.job import artefacts
+from sm_launch.evaluation.judge import Judge
+from sm_launch.evaluation.judgements import Judgements
+from sm_launch.evaluation.report import ReportPaths, write_evaluation
+from sm_launch.hosting import endpoints
+from sm_launch.job.config import JobConfig
+from sm_launch.job.hub_models import SCHEME
+from sm_launch.progress import progress
+from sm_launch.sessions.protocol import Session
+from sm_launch.target.context import JobContext
+from sm_launch.version import launcher_version
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to evaluate; where nothing is named, the endpoint of job.yaml on its test channel."""
+
+    endpoint: str | None = None
+    """An endpoint that answers."""
+    model_data: str | None = None
+    """Or an artefact on this machine, served meanwhile."""
+    transform_output: str | None = None
+    """Or what a batch transform job wrote: a directory, a file or an s3:// prefix."""
+    data: str | None = None
+    """Held-out rows: a file, directory or s3:// URI."""
+    slices: Sequence[str] = ()
+    """Columns whose every value gets metrics of its own, besides those of job.yaml."""
+    output: Path | None = None
+    """Directory of the report; default: WORK_DIR/NAME/report."""
+    fail_under: Mapping[str, float] = field(default_factory=dict)
+    """Gates, besides those of job.yaml."""
+    fail_over: Mapping[str, float] = field(default_factory=dict)
+    command: str = ""
+    """How to do it again, for the report."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A finished evaluation."""
+
+    result: evaluation.EvaluationResult
+    gates: list[evaluation.GateResult]
+    paths: ReportPaths
+
+
+def run(context: JobContext, request: Request) -> Evaluated:
+    """Evaluate and write the report. Gates are judged, not enforced: see `require_gates`.
+
+    Args:
+        context: the job, and where its endpoint is.
+        request: what to evaluate.
+
+    Raises:
+        UserInputError: the request contradicts itself, or names what is not there.
+        EvaluationFailedError: too many rows failed; the report holds which and why.
+    """
+    _check(request)
+    config = context.config
+    with ExitStack() as stack:
+        held_out = _held_out(config, request.data)
+        clients = raw_data_clients(config.aws)
+        fetch = functools.partial(evaluation.fetch_any, stack=stack, clients=clients)
+        source = fetch(held_out)
+        rows = evaluation.read_rows(source)
+        sha256 = evaluation.files_sha256(evaluation.data_files(source))
+        job = _Job(context, request, rows, sha256)
+        try:
+            result = job.measure(fetch, stack)
+        except evaluation.EvaluationFailedError as failed:
+            job.write(failed.result)  # the rows that failed, and why
+            raise
+    gates = evaluation.check_gates(
+        result,
+        {**config.evaluation.fail_under, **request.fail_under},
+        {**config.evaluation.fail_over, **request.fail_over},
+    )
+    return Evaluated(result, gates, job.write(result, gates))
+
+
+def _check(request: Request) -> None:
+    named = [n for n in ("endpoint", "model_data", "transform_output") if getattr(request, n)]
+    if len(named) > 1:
+        raise UserInputError(
+            "only one thing can be measured at a time",
+            field=" and ".join(named),
+            fix="name an endpoint, a model artefact or a transform output",
+        )
+
+
+def _task(
+    config: JobConfig,
+    rows: Sequence[Mapping[str, Any]],
+    artefact: evaluation.Artefact | None,
+) -> evaluation.Task:
+    """What is asked, and how: as job.yaml says, else as the artefact does, else as its training."""
+    wanted = config.evaluation
+    name = wanted.task or _task_of(config, artefact)
+    method = "text-classification" if name == "text-regression" else name
+    told = artefact.asked(method) if artefact else ({}, {})
+    parameters, columns = told if any(told) else ({}, _columns_of_training(config, method))
+    known: set[str] = set().union(*rows)
+    text = columns.get("text", columns.get("question", columns.get("tokens")))
+    return evaluation.make_task(
+        name,
+        text_column=wanted.text_column or _if_in(text, known),
+        label_column=wanted.label_column or _if_in(columns.get("label"), known),
+        parameters={**parameters, **wanted.parameters},
+        columns=list(rows[0]),
+        pair_column=wanted.text_pair_column or columns.get("text_pair"),
+        known_labels=artefact.labels if artefact else (),
+        answer_pattern=wanted.answer_pattern,
+    )
+
+
+def _task_of(config: JobConfig, artefact: evaluation.Artefact | None) -> str:
+    """What the method trains for; a classifier of one number is a regression."""
+    name = evaluation.task_of_method(config.training.method)
+    own = config.training.hyperparameters
+    regression = own.get("problem_type") == "regression" or own.get("num_labels") == 1
+    if artefact is not None:
+        regression = artefact.config.get("problem_type") == "regression"
+    return "text-regression" if name == "text-classification" and regression else name
+
+
+def _if_in(column: str | None, known: Collection[str]) -> str | None:
+    """The column where the data has it: prepared data may go by the task's own names."""
+    return column if column in known else None
+
+
+def _columns_of_training(config: JobConfig, task: str) -> dict[str, str]:
+    """The columns that job.yaml names for training, by the names of the pipeline's inputs."""
+    if config.training.method != task:
+        return {}
+    given = config.training.hyperparameters
+    names = {
+        "text": "text_column",
+        "text_pair": "text_pair_column",
+        "tokens": "tokens_column",
+        "label": "tags_column" if task == "token-classification" else "label_column",
+    }
+    return {ours: str(given[key]) for ours, key in names.items() if given.get(key)}
+
+
+def _held_out(config: JobConfig, data: str | None) -> str:
+    if data:
+        return data
+    if config.evaluation.data:
+        named = config.evaluation.data
+        return named if "://" in named else str(config.path(named))
+    prepared = config.prepared_path / "test"
+    if not prepared.is_dir():
+        raise UserInputError(
+            "there is no held-out data",
+            field="evaluation.data",
+            value=str(prepared),
+            fix="run `sm-launch data prepare` first, or name a file with --data",
+        )
+    return str(prepared)
+
+
+class _Job:
+    """The parts that all sources share."""
+
+    def __init__(
+        self,
+        context: JobContext,
+        request: Request,
+        rows: list[dict[str, Any]],
+        sha256: str,
+    ) -> None:
+        self._context = context
+        self._config = config = context.config
+        self._request = request
+        self._rows = rows
+        self._sha256 = sha256
+        self._notes: list[str] = []
+        self._directory = request.output or config.work_path / "report"
+        self._training_log: Path | None = None
+        self._slices = tuple(dict.fromkeys([*config.evaluation.slices, *request.slices]))
+
+    def measure(
+        self, fetch: Callable[[str], Path], stack: ExitStack
+    ) -> evaluation.EvaluationResult:
+        request = self._request
+        if request.transform_output:
+            outputs = evaluation.read_outputs(fetch(request.transform_output), len(self._rows))
+            info = self._info(target="batch transform", endpoint=request.transform_output)
+            return evaluation.evaluate_outputs(outputs, self._rows, self._plan(None, info))
+        if request.model_data:
+            from sm_launch.evaluation.job.local import served
+
+            session, name = stack.enter_context(served(self._config, request.model_data))
+            model = artefacts.model_uri(session, name)
+            if model.startswith(SCHEME):
+                content = artefacts.deployment(session, name)
+            else:
+                content = artefacts.content_sha256(evaluation.local_path(request.model_data))
+            return self._endpoint(session, name, model, "local artefact", identity=content)
+        context = self._context
+        session, name = context.session, endpoints.require_meant(context, request.endpoint)
+        model = artefacts.model_uri(session, name)
+        identity = artefacts.deployment(session, name)
+        return self._endpoint(session, name, model, context.target, identity=identity)
+
+    def _endpoint(
+        self, session: Session, name: str, model: str, target: str, *, identity: str
+    ) -> evaluation.EvaluationResult:
+        artefact = self._read_artefact(model)
+        self._training_log = artefacts.extract_training_log(model, self._directory)
+        shown = model if target == "local artefact" else name
+        info = self._info(
+            target=target,
+            endpoint=shown,
+            training_job=artefacts.training_job_of(model),
+            base=model if model.startswith(SCHEME) else "",
+        )
+        # An interrupted run is continued, but never with another deployment's answers.
+        store = evaluation.PredictionStore(self._directory / "predictions.jsonl", identity)
+        result = evaluation.evaluate_endpoint(
+            evaluation.session_invoker(session, name),
+            self._rows,
+            replace(self._plan(artefact, info), store=store),
+        )
+        result = replace(result, warnings=(*self._notes, *result.warnings))
+        return evaluation.beside_training(result, artefact, self._sha256) if artefact else result
+
+    def _plan(
+        self, artefact: evaluation.Artefact | None, info: evaluation.RunInfo
+    ) -> evaluation.EvaluationPlan:
+        wanted = self._config.evaluation
+        task = _task(self._config, self._rows, artefact)
+        return evaluation.EvaluationPlan(
+            task=task,
+            slices=self._slices,
+            judge=self._judge(),
+            perplexity=wanted.perplexity and task.name == "text-generation",
+            batch_size=wanted.batch_size,
+            concurrency=wanted.concurrency,
+            max_failed_share=wanted.max_failed_share,
+            info=info,
+            progress=progress,
+        )
+
+    def _read_artefact(self, model: str) -> evaluation.Artefact | None:
+        try:
+            found = evaluation.read_artefact(model, self._context.clients)
+            problem = "" if found else "there is none"
+        except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+            found, problem = None, str(error)
+        if problem:
+            self._notes.append(
+                f"config.json of {model} was not read ({problem}): the model is asked as job.yaml "
+                "says, and not compared with what its training measured"
+            )
+        return found
+
+    def _judge(self) -> Judge | None:
+        settings = self._config.evaluation.judge
+        if settings is None:
+            return None
+        # As with predictions: an interrupted run goes on where it stopped.
+        kept = Judgements(self._directory / "judgements.jsonl.partial", settings.base_url)
+        return Judge(settings, judgements=kept)
+
+    def _info(
+        self, *, target: str, endpoint: str, training_job: str = "", base: str = ""
+    ) -> evaluation.RunInfo:
+        return evaluation.RunInfo(
+            endpoint=endpoint,
+            training_job=training_job,
+            target=target,
+            model=base or self._config.training.model or "",
+            data=_held_out(self._config, self._request.data),
+            command=self._request.command,
+            versions={"sm-launch": launcher_version(), "python": platform.python_version()},
+        )
+
+    def write(
+        self,
+        result: evaluation.EvaluationResult,
+        gates: Sequence[evaluation.GateResult] = (),
+    ) -> ReportPaths:
+        return write_evaluation(
+            result,
+            self._directory,
+            gates=gates,
+            training_log=self._training_log,
+            manifest=self._config.prepared_path / "manifest.json",
+        )

@@ -1,0 +1,128 @@
+"""The report of a comparison: what differs, whether it is chance, and which rows changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from sm_launch.evaluation.comparison import SIGNIFICANT, Comparison
+from sm_launch.evaluation.report.intervals import interval_chart, scaled
+from sm_launch.evaluation.report.quality import shorten, shown
+from sm_launch.evaluation.result import Prediction
+from sm_launch.evaluation.scales import LOWER_IS_BETTER, UNBOUNDED
+from sm_launch.redaction import redact_value
+from sm_launch.report.html import Markup, el, figure, page, section, table
+
+ROWS_SHOWN = 20
+
+
+def write_comparison(found: Comparison, directory: Path) -> Path:
+    """Writes comparison.json and comparison.html; returns the page's path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(redact_value(found.to_dict()), indent=2, ensure_ascii=False)
+    (directory / "comparison.json").write_text(text + "\n", encoding="utf-8")
+    path = directory / "comparison.html"
+    path.write_text(render_comparison(found), encoding="utf-8")
+    return path
+
+
+def render_comparison(found: Comparison) -> str:
+    """The comparison as an HTML document."""
+    title = f"{found.first} against {found.second}"
+    return page(
+        title,
+        el(
+            "header",
+            el("h1", title),
+            el("p", f"{found.task}, {found.rows:,} rows that both answered.", class_="sub"),
+            *(el("p", line, class_="sub") for line in found.left_out()),
+            el("p", verdict(found)),
+        ),
+        _differences(found),
+        _mcnemar(found),
+        _rows(f"Lost: right in {found.first} alone", found.lost),
+        _rows(f"Won: right in {found.second} alone", found.won),
+    )  # fmt: skip
+
+
+def verdict(found: Comparison) -> str:
+    """One sentence on what is significant."""
+    clear = [m for m in found.metrics if m.significant]
+    if not clear:
+        return "No metric differs significantly: the two may be equally good."
+    better = [m.metric for m in clear if m.improved]
+    worse = [m.metric for m in clear if not m.improved]
+    parts = [f"better in {', '.join(better)}"] if better else []
+    parts += [f"worse in {', '.join(worse)}"] if worse else []
+    corrected = f"p below {SIGNIFICANT}, corrected for {len(found.metrics)} metrics"
+    return f"{found.second} is significantly {' and '.join(parts)} ({corrected})."
+
+
+def _differences(found: Comparison) -> Markup:
+    bars = [
+        scaled(m.metric, m.difference, m.interval.low, m.interval.high)
+        for m in found.metrics
+        if m.metric not in UNBOUNDED
+    ]
+    rows = [
+        [
+            m.metric,
+            f"{m.first:.4f}",
+            f"{m.second:.4f}",
+            f"{m.difference:+.4f}",
+            f"{m.p_value:.4f}",
+            f"{m.p_adjusted:.4f}",
+        ]
+        for m in found.metrics
+    ]
+    named = [m.metric for m in found.metrics if m.metric in LOWER_IS_BETTER]
+    lower = f" Lower is better: {', '.join(named)}." if named else ""
+    head = ["Metric", found.first, found.second, "Difference", "p", "p (Holm)"]
+    chart = figure(f"{found.second} minus {found.first}", interval_chart(bars, zero=True))
+    return section(
+        "Differences",
+        el(
+            "div",
+            chart,
+            el("div", table(head, rows, numeric=range(1, 6))),
+            class_="charts",
+        ),
+        note="95 % intervals. P-values by exchanging the two answers of a row at random, for "
+        "shares of rows McNemar's; the last column is corrected for all metrics that are compared "
+        f"at once, and decides what is significant.{lower}",
+    )
+
+
+def _mcnemar(found: Comparison) -> Markup:
+    test = found.mcnemar
+    head = ["", f"{found.second} right", f"{found.second} wrong"]
+    rows = [
+        [f"{found.first} right", f"{test.both:,}", f"{test.only_first:,}"],
+        [f"{found.first} wrong", f"{test.only_second:,}", f"{test.neither:,}"],
+    ]
+    return section(
+        "Right and wrong answers",
+        table(head, rows, numeric=(1, 2)),
+        note=f"McNemar's exact test on the rows that one alone got right: p = {test.p_value:.4f}.",
+    )
+
+
+def _rows(title: str, pairs: Sequence[tuple[Prediction, Prediction]]) -> Markup | None:
+    if not pairs:
+        return None
+    rows = [
+        [
+            str(a.index),
+            shorten(a.text),
+            shown(a, a.gold),
+            shown(a, a.predicted),
+            shown(b, b.predicted),
+        ]
+        for a, b in pairs[:ROWS_SHOWN]
+    ]
+    return section(
+        title,
+        table(["Row", "Input", "Expected", "First", "Second"], rows, numeric=(0,)),
+        note=f"{min(len(pairs), ROWS_SHOWN)} of {len(pairs):,} rows.",
+    )

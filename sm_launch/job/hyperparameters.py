@@ -1,0 +1,144 @@
+"""Check hyperparameters on the laptop, without torch, against the schemas that sm_train generates.
+
+They lie in the training container's folder; the launcher's wheel brings a copy. The container
+checks the same again. Here a typo costs milliseconds instead of an instance's start.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from sm_launch.errors import UserInputError
+from sm_launch.job import limits
+from sm_launch.job.config import HyperparameterValue
+
+FIELD = "training.hyperparameters"
+_NO_METHODS = ("metric_definitions.json", "channels.json", "packages.json")
+_OUR_IMAGE = re.compile(r"(^|/)sm-train(?!:process)([:@]|$)")
+
+
+def methods() -> list[str]:
+    """The training methods that have a schema."""
+    files = _schema_folder().glob("*.json")
+    return sorted(file.stem for file in files if file.name not in _NO_METHODS)
+
+
+def metric_definitions() -> list[dict[str, str]]:
+    """The `Name`/`Regex` pairs that match what the training container prints."""
+    definitions: list[dict[str, str]] = _generated("metric_definitions.json")
+    return definitions
+
+
+def split_channels() -> dict[str, list[str]]:
+    """The names under which the training container takes a channel for each split's data."""
+    splits: dict[str, list[str]] = _generated("channels.json")["splits"]
+    return splits
+
+
+def check_hyperparameters(method: str, values: dict[str, HyperparameterValue]) -> None:
+    """Refuse unknown keys and wrong values.
+
+    Raises:
+        UserInputError: naming every bad key, its value, and the nearest known key.
+    """
+    schema = _schema(method)
+    problems = [*_limit_problems(values), *_schema_problems(schema, values)]
+    if problems:
+        raise UserInputError(
+            f"{len(problems)} problem(s) for the method {method}:\n"
+            + "\n".join(f"  {problem}" for problem in problems),
+            field=FIELD,
+        )
+
+
+def check_image_has(image: str, values: dict[str, HyperparameterValue]) -> None:
+    """Refuse what needs a package that no training image of ours has, such as vLLM.
+
+    An image made from ours may have it: one whose repository has another name is taken to know.
+
+    Raises:
+        UserInputError: naming the key, the package and what to do instead.
+    """
+    if not _OUR_IMAGE.search(image):
+        return
+    for need in _generated("packages.json"):
+        value = values.get(need["key"])
+        shown = value if isinstance(value, str) else json.dumps(value)
+        off = value is None or value is False
+        if not off and re.fullmatch(need["values"], shown, re.DOTALL | re.IGNORECASE):
+            raise UserInputError(
+                f"needs the package {need['modules'][0]}, which the image {image} does not have",
+                field=f"{FIELD}.{need['key']}",
+                value=value,
+                fix=f"{need['fix']}; or add it to an image made from this one, under another name",
+            )
+
+
+def is_integer(method: str, name: str) -> bool:
+    """Whether a hyperparameter takes whole numbers only."""
+    kinds = _schema(method).get("properties", {}).get(name, {}).get("type", [])
+    named = {kinds} if isinstance(kinds, str) else set(kinds)
+    return "integer" in named and "number" not in named
+
+
+def _schema(method: str) -> dict[str, Any]:
+    known = methods()
+    if method not in known:
+        close = get_close_matches(method, known, n=1)
+        raise UserInputError(
+            "is not a method",
+            field="training.method",
+            value=method,
+            fix=f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(known)}",
+        )
+    schema: dict[str, Any] = _generated(f"{method}.json")
+    return schema
+
+
+def _schema_folder() -> Path:
+    """As the wheel holds it, or in the checkout that the launcher runs from."""
+    copy = Path(__file__).parents[1] / "schemas"
+    return (
+        copy if copy.is_dir() else Path(__file__).parents[2] / "containers/train/sm_train/schemas"
+    )
+
+
+def _generated(name: str) -> Any:
+    return json.loads((_schema_folder() / name).read_text(encoding="utf-8"))
+
+
+def _limit_problems(values: dict[str, HyperparameterValue]) -> list[str]:
+    problems = []
+    if len(values) > limits.HYPERPARAMETER_COUNT:
+        problems.append(f"{len(values)} keys: SageMaker takes {limits.HYPERPARAMETER_COUNT}")
+    for key, value in values.items():
+        length = len(value if isinstance(value, str) else json.dumps(value))
+        if length > limits.HYPERPARAMETER_VALUE_LENGTH:
+            problems.append(
+                f"{key}: {length} characters; SageMaker takes "
+                f"{limits.HYPERPARAMETER_VALUE_LENGTH}; put long values into a `config` channel"
+            )
+    return problems
+
+
+def _schema_problems(schema: dict[str, Any], values: dict[str, HyperparameterValue]) -> list[str]:
+    from jsonschema import Draft202012Validator
+
+    known = list(schema.get("properties", {}))
+    problems = []
+    for key, value in values.items():
+        if key not in known:
+            close = get_close_matches(key, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            problems.append(f"{key}: unknown hyperparameter (got {value!r}){hint}")
+    present = {key: value for key, value in values.items() if key in known}
+    for error in Draft202012Validator(schema).iter_errors(present):
+        if error.validator == "required":
+            continue  # the launcher adds method and model itself
+        where = ".".join(str(part) for part in error.absolute_path)
+        problems.append(f"{where}: {error.message}")
+    return problems

@@ -1,0 +1,38 @@
+"""What all requests of a job share: names, tags, and what stands for images and roles locally."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sm_launch.job import limits
+from sm_launch.job.config import JobConfig, Network
+
+Request = dict[str, Any]
+
+
+# What local targets name where SageMaker wants an image or a role: neither is ever contacted.
+LOCAL_TRAINING_IMAGE = "sm-train:process"
+
+
+LOCAL_SERVING_IMAGE = "sm-serve:process"
+
+
+LOCAL_ROLE = "arn:aws:iam::000000000000:role/sm-launch-local"
+
+
+def unique_name(base: str, now: datetime | None = None, *, length: int = limits.NAME_LENGTH) -> str:
+    """`base` with the time behind it, within the characters that SageMaker allows."""
+    now = now or datetime.now(UTC)
+    stamp = now.strftime("%Y%m%d-%H%M%S-") + f"{now.microsecond // 1000:03d}"
+    return f"{base[: length - len(stamp) - 1].rstrip('-')}-{stamp}"
+
+
+def tags(config: JobConfig) -> list[dict[str, str]]:
+    """The user's tags and the one by which we find our own things again."""
+    pairs = {**config.aws.tags, limits.TAG_KEY: config.name}
+    return [{"Key": key, "Value": value} for key, value in pairs.items()]
+
+
+def vpc_config(network: Network) -> Request:
+    return {"Subnets": network.subnets, "SecurityGroupIds": network.security_groups}

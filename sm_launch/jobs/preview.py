@@ -1,0 +1,59 @@
+"""`sm-launch data preview`: rows as the model sees them, told by the training container itself."""
+
+from __future__ import annotations
+
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+from sm_launch.errors import UserInputError
+from sm_launch.job import naming
+from sm_launch.job.config import JobConfig
+from sm_launch.jobs import training
+from sm_launch.target.staging import LocalStage
+
+_MODULE = "sm_train.preview"
+
+
+def preview(config: JobConfig, rows: int) -> list[str]:
+    """The first rows of each channel with template and special tokens, learnt tokens marked.
+
+    The job is staged as the target `process` stages it, in a directory of its own that vanishes;
+    nothing is trained and no weights are loaded.
+
+    Args:
+        config: the job.
+        rows: of each channel.
+
+    Raises:
+        UserInputError: the training container's package is not installed on this machine.
+        LaunchError: the job would be refused; with the container's own words.
+    """
+    if find_spec("sm_train") is None:
+        raise UserInputError(
+            "needs the training container's package on this machine",
+            field="data preview",
+            fix="run `make setup-dev` in the checkout; the start of each job's log shows the same",
+        )
+    from sm_launch.sessions.process.session import ProcessSession
+
+    lines: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="sm-launch-preview-") as directory:
+        home = Path(directory)
+        name = naming.unique_name(config.name)
+        request = training.build_request(
+            config,
+            LocalStage(home / "work"),
+            name=name,
+            image=naming.LOCAL_TRAINING_IMAGE,
+            role=naming.LOCAL_ROLE,
+        )
+        request["AlgorithmSpecification"]["ContainerEntrypoint"] = [
+            *("python", "-m", _MODULE, "--rows", str(rows)),
+        ]
+        for key in ("CheckpointConfig", "EnableManagedSpotTraining"):
+            request.pop(key, None)
+        session = ProcessSession(home / "sessions")
+        session.create_training_job(**request)
+        training.wait(session, name, lambda seen: lines.extend(seen.lines))
+    return lines

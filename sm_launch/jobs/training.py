@@ -1,0 +1,379 @@
+"""Training jobs: submit the request, follow it to its end, explain a failure."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from sm_launch.aws.causes import LAST_LOG_LINES, explain_failure
+from sm_launch.aws.errors import LISTING, is_missing
+from sm_launch.aws.paging import every
+from sm_launch.errors import LaunchError
+from sm_launch.job import limits, naming
+from sm_launch.job.base_model import resolve_model
+from sm_launch.job.config import JobConfig
+from sm_launch.job.hyperparameters import (
+    check_hyperparameters,
+    check_image_has,
+    metric_definitions,
+)
+from sm_launch.jobs import requests
+from sm_launch.sessions.protocol import Session
+from sm_launch.sessions.watching import watch
+from sm_launch.target import ownership
+from sm_launch.target.channels import resolve_channels
+from sm_launch.target.context import JobContext
+from sm_launch.target.staging import Stage
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What following a job sees at one look.
+
+    Attributes:
+        status: SageMaker's TrainingJobStatus.
+        secondary_status: SageMaker's SecondaryStatus.
+        lines: log lines that are new since the last look.
+        description: the whole DescribeTrainingJob answer.
+    """
+
+    status: str
+    secondary_status: str
+    lines: list[str]
+    description: dict[str, Any]
+
+
+def build_request(
+    config: JobConfig,
+    stage: Stage,
+    *,
+    name: str,
+    image: str,
+    role: str,
+    checkpoints: str | None = None,
+) -> naming.Request:
+    """Everything checked and staged, as one CreateTrainingJob request.
+
+    Args:
+        config: the job.
+        stage: makes URIs of its files.
+        name: of the training job.
+        image: training image.
+        role: ARN of the execution role.
+        checkpoints: URI of another job's checkpoints to go on from (`checkpoints_of`); default: a
+            place of this job's own.
+
+    Raises:
+        UserInputError: bad hyperparameters, missing data or a missing base model.
+    """
+    check_hyperparameters(config.training.method, config.training.hyperparameters)
+    check_image_has(image, config.training.hyperparameters)
+    model = resolve_model(config)
+    locations = resolve_channels(config)
+    if model.location:
+        locations["model"] = model.location
+    channels = {channel: stage.channel(channel, where) for channel, where in locations.items()}
+    inputs = requests.TrainingInputs(
+        channels=channels,
+        output=stage.output("jobs"),
+        checkpoints=checkpoints or _checkpoints(config, stage, name),
+        model=model.hub_id,
+        metric_definitions=metric_definitions(),
+        image=image,
+        role=role,
+    )
+    return requests.create_training_job(config, name, inputs)
+
+
+def request_of(
+    context: JobContext,
+    stage: Stage,
+    name: str,
+    *,
+    config: JobConfig | None = None,
+    checkpoints: str | None = None,
+) -> naming.Request:
+    """The CreateTrainingJob request of a job, or of another `config` for the same target."""
+    return build_request(
+        config or context.config,
+        stage,
+        name=name,
+        image=context.training_image,
+        role=context.training_role,
+        checkpoints=checkpoints,
+    )
+
+
+def prepare(
+    context: JobContext,
+    *,
+    resume: str | None = None,
+    max_cost: float | None = None,
+    upload: bool = True,
+) -> naming.Request:
+    """Check, price and stage a job; its CreateTrainingJob request under a new name.
+
+    Args:
+        context: the job and where it runs.
+        resume: a training job that has ended, to go on from its checkpoints.
+        max_cost: US dollars; default: job.yaml's limit, if it has one.
+        upload: False names the URIs on S3 without sending anything.
+
+    Raises:
+        LaunchError: a value that SageMaker does not take, missing data, or a price above the limit.
+    """
+    check_early(context)
+    context.warn(*data_warnings(context.config))
+    tell_price(context, max_cost)
+    kept = checkpoints_of(context.session, resume) if resume else None
+    name = naming.unique_name(context.config.name)
+    return request_of(context, context.stage(upload=upload), name, checkpoints=kept)
+
+
+def start(context: JobContext, request: naming.Request) -> str:
+    """Send what `prepare` made; the job's name."""
+    context.session.create_training_job(**request)
+    context.announce_image(request["AlgorithmSpecification"]["TrainingImage"])
+    name: str = request["TrainingJobName"]
+    context.notify(f"training job {name} started ({context.target})")
+    return name
+
+
+def check_early(context: JobContext) -> None:
+    """What SageMaker would refuse is refused now, before data is uploaded.
+
+    Raises:
+        LaunchError: a value that SageMaker does not take.
+    """
+    if context.on_aws:
+        image, role = context.training_image, context.training_role
+        context.warn(*check_request(context.config, image=image, role=role))
+
+
+def tell_price(context: JobContext, max_cost: float | None, jobs: int = 1) -> None:
+    """Say what the jobs may cost on SageMaker.
+
+    Raises:
+        UserInputError: more than the limit: `max_cost`, else job.yaml's.
+    """
+    if not context.on_aws:
+        return
+    from sm_launch.job.estimate import require_cost
+
+    limit = max_cost or context.config.training.max_cost_usd
+    if estimated := require_cost(context.config, limit, jobs):
+        context.notify(f"price: {estimated.line}")
+
+
+def check_request(config: JobConfig, *, image: str, role: str) -> list[str]:
+    """Hold job.yaml's values against SageMaker's own limits before anything is uploaded.
+
+    Returns:
+        Warnings: what the installed botocore does not know, though AWS may.
+
+    Raises:
+        RequestError, ServiceError: a value that SageMaker does not take.
+    """
+    from sm_launch.sessions.validation import RequestValidator
+
+    inputs = requests.TrainingInputs(
+        channels={"train": "s3://bucket/train/"},
+        output="s3://bucket/jobs",
+        checkpoints="s3://bucket/checkpoints",
+        model=None,
+        metric_definitions=metric_definitions(),
+        image=image,
+        role=role,
+    )
+    request = requests.create_training_job(config, naming.unique_name(config.name), inputs)
+    validator = RequestValidator("sagemaker", enums=False)
+    validator.check("CreateTrainingJob", request)
+    return unknown_type(validator.values("ResourceConfig", "InstanceType"),
+                        "training.instances.type", config.training.instances.type)  # fmt: skip
+
+
+def data_warnings(config: JobConfig) -> list[str]:
+    """What is doubtful in a classifier's local train channel: labels that look like one."""
+    if config.training.method != "text-classification":
+        return []
+    train = resolve_channels(config).get("train")
+    if train is None or "://" in train:
+        return []
+    from sm_launch.data.channel_labels import label_warnings
+
+    column = str(config.training.hyperparameters.get("label_column", "label"))
+    return label_warnings(Path(train), column)
+
+
+def unknown_type(known: list[str], field: str, value: str) -> list[str]:
+    """A warning where the installed botocore does not know an instance type."""
+    if value in known:
+        return []
+    close = get_close_matches(value, known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return [f"{field}: the installed botocore does not know {value}{hint}"]
+
+
+def _checkpoints(config: JobConfig, stage: Stage, name: str) -> str | None:
+    """A place that no other job writes to: what lies there would be taken for this job's own."""
+    location = config.training.checkpoints
+    if location is None:
+        return stage.output(f"checkpoints/{name}") if config.training.spot else None
+    if location.startswith("s3://"):
+        return f"{location.rstrip('/')}/{name}"
+    return stage.checkpoints(config.path(location), name)
+
+
+def checkpoints_of(session: Session, name: str) -> str:
+    """URI of the checkpoints that a training job has left, to go on from.
+
+    Raises:
+        LaunchError: it still runs, or kept none.
+    """
+    try:
+        described = session.describe_training_job(TrainingJobName=name)
+    except Exception as error:
+        if not is_missing(error):
+            raise
+        raise LaunchError(
+            "there is no such training job", field="--resume", value=name, fix=LISTING
+        ) from None
+    if described["TrainingJobStatus"] not in limits.TRAINING_FINAL_STATUSES:
+        raise LaunchError(
+            "the training job still runs, and goes on by itself after an interruption",
+            field="--resume",
+            value=name,
+            fix=f"wait for it with `sm-launch train --attach {name}`, or stop it first",
+        )
+    if "TuningJobArn" in described:
+        raise LaunchError(
+            "the training job is a trial of a sweep, whose checkpoints are its own",
+            field="--resume",
+            value=name,
+            fix="train anew with the trial's values: --set training.hyperparameters.KEY=VALUE",
+        )
+    uri = described.get("CheckpointConfig", {}).get("S3Uri")
+    if uri is None:
+        raise LaunchError(
+            "the training job kept no checkpoints",
+            field="--resume",
+            value=name,
+            fix="train anew, with training.checkpoints or training.spot in job.yaml",
+        )
+    return str(uri)
+
+
+def resume_hint(description: dict[str, Any]) -> str:
+    """How to go on with a job that has ended early; empty where it kept no checkpoints."""
+    if "CheckpointConfig" not in description:
+        return ""
+    return f"`sm-launch train --resume {description['TrainingJobName']}` goes on from its last one"
+
+
+def follow(session: Session, name: str) -> Iterator[Observation]:
+    """Look at a job until it has ended, with the log lines as they come."""
+    cursor: Any = None
+
+    def look() -> Observation:
+        nonlocal cursor
+        # Describe first: lines written before the status changed are then never missed.
+        description = session.describe_training_job(TrainingJobName=name)
+        lines, cursor = session.training_log_lines(name, cursor)
+        status = description["TrainingJobStatus"]
+        if status == "Failed" and session.log_lag_seconds:
+            # The last lines, which say why, come later than the status.
+            time.sleep(session.log_lag_seconds)
+            late, cursor = session.training_log_lines(name, cursor)
+            lines = [*lines, *late]
+        return Observation(status, description.get("SecondaryStatus", ""), lines, description)
+
+    return watch(
+        look,
+        lambda seen: seen.status in limits.TRAINING_FINAL_STATUSES,
+        session.seconds_between_looks,
+    )
+
+
+def wait(
+    session: Session, name: str, on_observation: Callable[[Observation], None] = lambda seen: None
+) -> dict[str, Any]:
+    """Follow a job and return its last description.
+
+    Raises:
+        LaunchError: the job failed; the message holds the container's own words.
+    """
+    tail: list[str] = []
+    description: dict[str, Any] = {}
+    for observation in follow(session, name):
+        on_observation(observation)
+        tail = [*tail, *observation.lines][-LAST_LOG_LINES:]
+        description = observation.description
+    if description["TrainingJobStatus"] == "Failed":
+        raise failure(name, description, tail)
+    return description
+
+
+def failure(name: str, description: dict[str, Any], tail: list[str]) -> LaunchError:
+    """The error that says why a job failed: its own reason, the last log lines, the next step."""
+    message, step = explain_failure(
+        f"training job {name} failed", description.get("FailureReason"), lambda: tail
+    )
+    hint = resume_hint(description)
+    again = f"it kept checkpoints: {hint}" if hint else "earlier artefacts are untouched"
+    return LaunchError(message, fix=f"{step} and run it again; {again}")
+
+
+def jobs_of(session: Session, base_name: str, status: str) -> list[str]:
+    """Names of the training jobs called after a job.yaml that have a status, newest first."""
+    return [summary["TrainingJobName"] for summary in _named_after(session, base_name, status)]
+
+
+def _named_after(session: Session, base_name: str, status: str) -> Iterator[dict[str, Any]]:
+    found = every(
+        session.list_training_jobs,
+        "TrainingJobSummaries",
+        NameContains=base_name,
+        StatusEquals=status,
+        SortBy="CreationTime",
+        SortOrder="Descending",
+    )
+    ours = re.compile(re.escape(base_name) + r"-\d{8}-\d{6}-\d{3}")
+    return (summary for summary in found if ours.fullmatch(summary["TrainingJobName"]))
+
+
+def own_jobs(session: Session, config: JobConfig, status: str) -> list[str]:
+    """The same without those of another job of that name."""
+    return [
+        summary["TrainingJobName"]
+        for summary in _named_after(session, config.name, status)
+        if _stranger(session, summary, config) is None
+    ]
+
+
+def _stranger(session: Session, summary: dict[str, Any], config: JobConfig) -> str | None:
+    return ownership.stranger(ownership.tags_of(session, summary["TrainingJobArn"]), config)
+
+
+def latest_completed(session: Session, config: JobConfig) -> dict[str, Any]:
+    """The newest completed training job of a job.yaml.
+
+    Raises:
+        LaunchError: there is none; the message names those of that name that are somebody else's.
+    """
+    foreign = ""
+    for summary in _named_after(session, config.name, "Completed"):
+        words = _stranger(session, summary, config)
+        if words is None:
+            return session.describe_training_job(TrainingJobName=summary["TrainingJobName"])
+        foreign = foreign or f"; {summary['TrainingJobName']} is not this job's: {words}"
+    raise LaunchError(
+        f"no completed training job to deploy{foreign}",
+        field="name",
+        value=config.name,
+        fix="run `sm-launch train` first, or name a job with --job or a model with --model-data",
+    )

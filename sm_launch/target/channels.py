@@ -1,0 +1,111 @@
+"""The channels of a training job: what job.yaml names, or what `sm-launch data prepare` wrote."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from sm_launch.errors import UserInputError
+from sm_launch.job.config import JobConfig
+from sm_launch.job.hyperparameters import split_channels
+
+PROGRAM = "sagemaker_program"  # a job with it runs a script of the user's
+
+
+DEFAULT_CHANNELS = ("train", "validation", "test")
+
+
+def resolve_channels(config: JobConfig) -> dict[str, str]:
+    """Channel name to an absolute local path or s3:// URI.
+
+    Without `training.channels` these are what `sm-launch data prepare` wrote.
+
+    Raises:
+        UserInputError: nothing prepared, or a path that does not exist.
+    """
+    named = config.training.channels
+    if not named:
+        by_container = {"dataset_name", "datasets"} & config.training.hyperparameters.keys()
+        if by_container and config.data is None:
+            return {}  # the container loads it from the Hub
+        return _prepared_channels(config)
+    if PROGRAM not in config.training.hyperparameters:  # a script reads what it likes
+        check_channel_names(list(named), list(config.training.hyperparameters.values()))
+    resolved = {}
+    for name, location in named.items():
+        if location.startswith("s3://"):
+            resolved[name] = location
+            continue
+        path = _from_hub(location) if location.startswith("hf://") else config.path(location)
+        if not path.exists():
+            raise UserInputError(
+                "no such file or directory",
+                field=f"training.channels.{name}",
+                value=str(path),
+                fix="correct the path; relative paths start at the directory of job.yaml",
+            )
+        resolved[name] = str(path)
+    return resolved
+
+
+def check_channel_names(names: list[str], settings: Sequence[object] = ()) -> None:
+    """Refuse what the training container would refuse after it started.
+
+    Args:
+        names: the channels.
+        settings: values of hyperparameters, which may name a channel (channel:NAME).
+
+    Raises:
+        UserInputError: two channels of one split, or a name that is nearly a split's.
+    """
+    splits = split_channels()
+    usual = {name: split for split, known in splits.items() for name in known}
+    for name in names:
+        near = get_close_matches(name.lower(), usual, n=1, cutoff=0.8)
+        if near and name.lower() not in usual and not any(name in str(v) for v in settings):
+            raise UserInputError(
+                "is no channel that training reads",
+                field=f"training.channels.{name}",
+                fix=f"name it {usual[near[0]]} if that is what it holds",
+            )
+    for split, known in splits.items():
+        same = [name for name in names if name.lower() in known]
+        if len(same) > 1:
+            raise UserInputError(
+                f"{' and '.join(same)} are both {split} data",
+                field="training.channels",
+                fix=f"name one of them, or put their files into one channel {split}",
+            )
+
+
+def _prepared_channels(config: JobConfig) -> dict[str, str]:
+    directory = config.prepared_path
+    found = {
+        name: str(directory / name) for name in DEFAULT_CHANNELS if (directory / name).is_dir()
+    }
+    if "train" not in found:
+        raise UserInputError(
+            "there is no prepared data",
+            field="training.channels",
+            value=str(directory),
+            fix="run `sm-launch data prepare` first, or name the channels in job.yaml",
+        )
+    return found
+
+
+def _from_hub(location: str) -> Path:
+    """One file, in the Hub's own cache: a job's channel needs it for as long as the job runs."""
+    from sm_launch.data.hub import fetch
+
+    with tempfile.TemporaryDirectory(prefix="sm-launch-data-") as directory:
+        path = fetch(location, Path(directory))
+        if path.is_relative_to(directory):
+            raise UserInputError(
+                "names several files",
+                field="training.channels",
+                value=location,
+                fix="name one file; or name them in the `data` section and prepare them",
+            )
+        return path

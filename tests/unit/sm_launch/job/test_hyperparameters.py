@@ -1,0 +1,45 @@
+"""Hyperparameters are checked on the laptop: typos get suggestions, without torch."""
+
+from __future__ import annotations
+
+import pytest
+
+from sm_launch.errors import UserInputError
+from sm_launch.job.hyperparameters import check_hyperparameters, methods, metric_definitions
+
+
+def test_the_two_first_methods_are_there() -> None:
+    assert {"text-classification", "sft"} <= set(methods())
+
+
+@pytest.mark.parametrize("method", ["text-classification", "sft"])
+def test_good_values_pass(method: str) -> None:
+    check_hyperparameters(
+        method, {"num_train_epochs": 2, "learning_rate": 3e-5, "use_peft": True, "seed": 3}
+    )
+
+
+def test_all_problems_are_told_with_suggestions() -> None:
+    with pytest.raises(UserInputError) as caught:
+        check_hyperparameters(
+            "text-classification", {"learning_rte": 1e-5, "num_train_epochs": "many"}
+        )
+    assert "2 problem(s)" in str(caught.value)
+    assert "did you mean 'learning_rate'?" in str(caught.value)
+    assert "num_train_epochs" in str(caught.value)
+
+
+def test_unknown_method_gets_a_suggestion() -> None:
+    with pytest.raises(UserInputError, match="did you mean 'text-classification'"):
+        check_hyperparameters("text-clasification", {})
+
+
+def test_sagemakers_length_limit() -> None:
+    with pytest.raises(UserInputError, match="SageMaker takes 2500"):
+        check_hyperparameters("sft", {"chat_template_path": "x" * 2501})
+
+
+def test_metric_definitions_fit_sagemaker() -> None:
+    definitions = metric_definitions()
+    assert 0 < len(definitions) <= 40
+    assert all(len(d["Name"]) <= 255 and len(d["Regex"]) <= 500 for d in definitions)

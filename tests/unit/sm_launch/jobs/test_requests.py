@@ -1,0 +1,155 @@
+"""Requests: SageMaker's own service model accepts every one that a job.yaml can lead to."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import botocore.loaders
+import botocore.model
+import botocore.validate
+import pytest
+from botocore.exceptions import ClientError
+
+from sm_launch.hosting import requests as hosting_requests
+from sm_launch.job import limits, naming
+from sm_launch.job.config import JobConfig
+from sm_launch.jobs import requests
+from sm_launch.jobs.training import check_request
+
+INPUTS = requests.TrainingInputs(
+    channels={"train": "s3://bucket/train/", "model": "s3://bucket/model/"},
+    output="s3://bucket/jobs",
+    checkpoints="s3://bucket/checkpoints",
+    model=None,
+    metric_definitions=[{"Name": "loss", "Regex": "loss=([0-9.]+)"}],
+)
+
+
+@pytest.fixture(scope="module")
+def service() -> botocore.model.ServiceModel:
+    loaded = botocore.loaders.Loader().load_service_model("sagemaker", "service-2")
+    return botocore.model.ServiceModel(loaded)
+
+
+def check(service: botocore.model.ServiceModel, operation: str, request: dict[str, Any]) -> None:
+    shape = service.operation_model(operation).input_shape
+    report = botocore.validate.ParamValidator().validate(request, shape)
+    assert not report.has_errors(), report.generate_report()
+
+
+def job(**sections: Any) -> JobConfig:
+    return JobConfig.model_validate({"name": "mine", **sections})
+
+
+@pytest.mark.parametrize("spot", [False, True])
+@pytest.mark.parametrize("isolation", [False, True])
+@pytest.mark.parametrize("vpc", [False, True])
+def test_training_requests_are_valid(
+    service: botocore.model.ServiceModel, spot: bool, isolation: bool, vpc: bool
+) -> None:
+    network: dict[str, Any] = {"isolation": isolation, "encrypt_between_instances": True}
+    if vpc:
+        network |= {"subnets": ["subnet-1"], "security_groups": ["sg-1"]}
+    for kms, compress, mode, warm in itertools.product(
+        (None, "alias/mine"), (True, False), ("File", "FastFile"), (0, 600)
+    ):
+        config = job(
+            training={
+                "spot": spot,
+                "network": network,
+                "compress_model": compress,
+                "input_mode": mode,
+                "retries": 3,
+                "environment": {"A": "b"},
+                "instances": {"count": 2, "keep_alive_seconds": 0 if spot else warm},
+            },
+            aws={"kms_key": kms, "tags": {"team": "nlp"}},
+        )
+        request = requests.create_training_job(config, "mine-1", INPUTS)
+        check(service, "CreateTrainingJob", request)
+        assert request.get("EnableManagedSpotTraining", False) is spot
+        assert ("MaxWaitTimeInSeconds" in request["StoppingCondition"]) is spot
+        assert ("VpcConfig" in request) is vpc
+
+
+@pytest.mark.parametrize("model_data", ["s3://b/m/model.tar.gz", "s3://b/m/"])
+def test_deployment_requests_are_valid(
+    service: botocore.model.ServiceModel, model_data: str
+) -> None:
+    config = job(
+        endpoint={
+            "inference_ami_version": "al2023-ami-sagemaker-inference-gpu-4-1",
+            "environment": {"A": "b"},
+            "network": {"isolation": True, "subnets": ["subnet-1"], "security_groups": ["sg-1"]},
+        },
+        aws={"kms_key": "alias/mine"},
+    )
+    model = hosting_requests.create_model(
+        config, "m", model_data=model_data, image="i", role="arn:r" * 5
+    )
+    check(service, "CreateModel", model)
+    check(
+        service, "CreateEndpointConfig", hosting_requests.create_endpoint_config(config, "c", "m")
+    )
+    check(service, "CreateEndpoint", hosting_requests.create_endpoint(config, "e", "c"))
+    assert ("ModelDataUrl" in model["PrimaryContainer"]) is model_data.endswith(".tar.gz")
+
+
+def test_hyperparameters_are_strings_that_json_reads_back() -> None:
+    values = {
+        "a": 1,
+        "b": 2.5e-5,
+        "c": True,
+        "d": None,
+        "e": ["x", "y"],
+        "f": "plain",
+        "g": {"k": 1},
+    }
+    encoded = requests.encode_hyperparameters(values)
+    assert all(isinstance(value, str) for value in encoded.values())
+    assert encoded["f"] == "plain"
+    assert {k: json.loads(v) for k, v in encoded.items() if k != "f"} == {
+        key: value for key, value in values.items() if key != "f"
+    }
+
+
+def test_names_fit_and_differ() -> None:
+    now = datetime(2030, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
+    assert naming.unique_name("mine", now) == "mine-20300102-030405-678"
+    long = naming.unique_name("a" * 80, now)
+    assert len(long) == limits.NAME_LENGTH
+    assert limits.NAME_PATTERN.fullmatch(long)
+
+
+def test_spot_without_a_wait_gets_twice_the_runtime() -> None:
+    config = job(training={"spot": True, "max_runtime_seconds": 100})
+    request = requests.create_training_job(config, "mine-1", INPUTS)
+    assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 100, "MaxWaitTimeInSeconds": 200}
+
+
+@pytest.mark.parametrize(
+    ("training", "aws", "words"),
+    [
+        ({"environment": {"A": "x" * 600}}, {}, "environment"),
+        ({"environment": {f"V{i}": "x" for i in range(101)}}, {}, "environment"),
+        ({"network": {"subnets": ["subnet 1"], "security_groups": ["sg-1"]}}, {}, "subnets"),
+        ({}, {"kms_key": "my key"}, "kmsKeyId"),
+        ({}, {"tags": {"k" * 200: "v"}}, "tags"),
+    ],
+)
+def test_what_sagemaker_refuses_is_refused_before_the_upload(
+    training: dict[str, Any], aws: dict[str, Any], words: str
+) -> None:
+    config = job(training=training, aws=aws)
+    with pytest.raises(ClientError, match=words):
+        check_request(config, image="i", role=naming.LOCAL_ROLE)
+
+
+def test_an_unknown_instance_type_is_a_warning() -> None:
+    config = job(training={"instances": {"type": "ml.g5.xlrge"}})
+    (words,) = check_request(config, image="i", role=naming.LOCAL_ROLE)
+    assert "did you mean ml.g5.xlarge?" in words
+    assert check_request(job(), image="i", role=naming.LOCAL_ROLE) == []
