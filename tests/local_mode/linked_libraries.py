@@ -1,7 +1,7 @@
-"""Runs inside a GPU image: libraries that were left out though what is there is linked to them, as JSON.
+"""Runs inside a GPU image: libraries that were left out though another is linked to them, as JSON.
 
-By name, wherever they lay: packages load each other's libraries before they are asked for. What no
-package has brought (drivers, ffmpeg, InfiniBand, MPI) is the host's, or a plugin's that is not used.
+By name, wherever they lay: packages load each other's libraries before they are asked for. What
+no package has brought (drivers, ffmpeg, InfiniBand, MPI) is the host's, or of a plugin not used.
 """
 
 import json

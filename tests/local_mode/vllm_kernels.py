@@ -1,7 +1,7 @@
 """Runs inside the GPU serving image without a GPU: load what vLLM loads when it starts on one.
 
-Its compiled kernels, its worker, and what that brings of other packages. An empty library of its name
-stands in for the driver's: what it lacks is looked for when it is called, and not before.
+Its compiled kernels, its worker, and what that brings of other packages. An empty library stands
+in for the driver's: what it lacks is looked for when it is called, and not before.
 """
 
 import ctypes
