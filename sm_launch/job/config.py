@@ -15,7 +15,6 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from sm_launch.errors import UserInputError
 from sm_launch.job import limits
 from sm_launch.job.data import DataConfig
-from sm_launch.job.data_task import follow_method, misfit
 from sm_launch.job.evaluation import Evaluation
 from sm_launch.job.file import apply_override, read_document
 from sm_launch.job.hosting import (
@@ -31,6 +30,7 @@ from sm_launch.job.hosting import (
 from sm_launch.job.monitoring import Monitoring
 from sm_launch.job.section import Section
 from sm_launch.job.sweep import Matrix, Sweep
+from sm_launch.job.tasks import follow_method, misfit
 
 Target = Literal["process", "docker", "sagemaker"]
 HyperparameterValue = str | int | float | bool | list[Any] | dict[str, Any] | None
