@@ -178,7 +178,7 @@ def test_long_texts_are_shortened_and_cannot_steer_a_terminal(decoder: Path) -> 
     from transformers import AutoTokenizer
 
     from sm_train.modelling.preview import marked_text
-    from sm_train.modelling.sequences import Tokens
+    from sm_train.rows import Tokens
 
     class Raw:
         def decode(self, ids: list[int]) -> str:

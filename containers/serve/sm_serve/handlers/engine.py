@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import itertools
 import logging
@@ -24,7 +23,7 @@ from sm_serve.errors import (
     naming,
 )
 from sm_serve.handlers import pipelines
-from sm_serve.handlers.answer import Answer, Incoming
+from sm_serve.handlers.answer import Answer, Incoming, started
 from sm_serve.handlers.openai import OpenAI, route_attribute
 from sm_serve.protocol import (
     ADAPTER,
@@ -352,22 +351,6 @@ def gathered(value: Any) -> Any:
         return value
     rest = {name: inner for name, inner in value.items() if name not in beside}
     return {**rest, "parameters": {**beside, **(parameters or {})}}
-
-
-async def started(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    """Waits for the first piece, so that a refusal is still a proper HTTP status."""
-    try:
-        first = await anext(pieces)
-    except StopAsyncIteration:
-        first = b""
-
-    async def chained() -> AsyncGenerator[bytes]:
-        async with contextlib.aclosing(pieces):
-            yield first
-            async for piece in pieces:
-                yield piece
-
-    return chained()
 
 
 def check_prompt(prompt: Any) -> str | list[dict[str, Any]]:

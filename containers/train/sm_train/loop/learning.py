@@ -9,12 +9,12 @@ from typing import Any
 
 from sm_train.data.cache import map_processes
 from sm_train.data.channels import check_share, set_aside
-from sm_train.data.rows import SPLITS
 from sm_train.errors import UserError
 from sm_train.job import Job
 from sm_train.log import print_line
 from sm_train.modelling.preview import print_preview
 from sm_train.modelling.sequences import check_row_tools, row_tokens, setting
+from sm_train.rows import SPLITS
 
 NOTHING_LEFT = "no learnt token is left: the prompt alone fills max_length"
 NOTHING_LEARNT = "no token of it is learnt"

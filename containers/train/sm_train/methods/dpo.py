@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sm_train.data.formats import check_one_format, preference_columns, preference_row
 from sm_train.modelling.sequences import pair_columns, preference_tokens
-from sm_train.settings.method import Method
+from sm_train.settings.settings import Method
 
 if TYPE_CHECKING:
     from sm_train.job import Job
@@ -22,7 +22,7 @@ def train(job: Job) -> None:
     """Prefer the chosen answers; the reference is the base model itself."""
     from trl import DPOTrainer
 
-    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import learnable
     from sm_train.modelling.model import load_model, load_tokenizer, peft_config
 
@@ -43,7 +43,7 @@ def train(job: Job) -> None:
         peft_config=peft_config(job),
         callbacks=callbacks(job),
     )
-    finish(job, trainer, tokenizer, tokens["test"])
+    train_and_export(job, trainer, tokenizer, tokens["test"])
 
 
 METHOD = Method(
@@ -51,7 +51,6 @@ METHOD = Method(
     training_config="trl:DPOConfig",
     arguments=DpoArguments,
     clean_row=preference_row,
-    train=train,
     tokens=preference_tokens,
     columns=pair_columns,
     required_columns=preference_columns,

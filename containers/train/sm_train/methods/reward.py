@@ -10,11 +10,11 @@ from sm_train.data.formats import check_one_format, preference_columns, preferen
 from sm_train.errors import UserError
 from sm_train.modelling.sequences import reward_tokens
 from sm_train.results.asking import tell
-from sm_train.settings.method import Method
+from sm_train.settings.settings import Method
 
 if TYPE_CHECKING:
-    from sm_train.data.rows import Data
     from sm_train.job import Job
+    from sm_train.rows import Data
     from sm_train.settings.settings import Config
 
 MARGIN = "margin"
@@ -26,7 +26,7 @@ class RewardArguments:
     """Reward modelling has no hyperparameters beside TRL's own."""
 
 
-def clean_row(row: dict[str, Any], config: Config) -> dict[str, Any]:
+def clean_row(row: dict[str, Any], config: Config[RewardArguments]) -> dict[str, Any]:
     """A pair, and by how much more the chosen answer should score where the rows say it."""
     cleaned = preference_row(row, config)
     margin = row.get(MARGIN)
@@ -44,7 +44,7 @@ def columns(row: dict[str, Any], found: list[Any]) -> dict[str, Any]:
     return {"chosen_ids": chosen, "rejected_ids": rejected, **margin}
 
 
-def check_data(config: Config, data: Data) -> None:
+def check_data(config: Config[RewardArguments], data: Data) -> None:
     """One format, and a margin in every row or in none: TRL looks at the first of a batch."""
     check_one_format(config, data)
     rows = [row for split in SPLITS for row in data.split(split) or ()]
@@ -61,7 +61,7 @@ def train(job: Job) -> None:
     """Train a one-number head on top of the base model."""
     from trl import RewardTrainer
 
-    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import learnable
     from sm_train.modelling.model import load_model, load_tokenizer, peft_config
 
@@ -80,7 +80,7 @@ def train(job: Job) -> None:
         peft_config=peft_config(job, "SEQ_CLS", ("score",)),
         callbacks=callbacks(job),
     )
-    finish(job, trainer, tokenizer, tokens["test"])
+    train_and_export(job, trainer, tokenizer, tokens["test"])
 
 
 METHOD = Method(
@@ -88,7 +88,6 @@ METHOD = Method(
     training_config="trl:RewardConfig",
     arguments=RewardArguments,
     clean_row=clean_row,
-    train=train,
     tokens=reward_tokens,
     columns=columns,
     reads_text=lambda _, name: name != MARGIN,

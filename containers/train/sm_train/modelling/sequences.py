@@ -6,41 +6,18 @@ here as functions of one row, so that rows can be counted and shown before a mod
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sm_train.data.public_formats import common_length
 from sm_train.modelling.chat_templates import conversations
 from sm_train.modelling.tool_templates import check_tools_shown
+from sm_train.rows import Tokens
 
 if TYPE_CHECKING:
     from sm_train.settings.settings import Config
 
 _SPLITTING = ("bfd_split", "wrapped")  # packing strategies that cut long rows in pieces
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """One sequence of a row. `learnt` says of each token whether the loss looks at it."""
-
-    ids: list[int]
-    learnt: list[bool]
-    name: str = ""  # chosen, rejected; empty where a row has one sequence
-    note: str = ""  # what is learnt beside tokens, such as a label
-    cut: int = 0  # tokens that max_length took off
-    uncut: tuple[int, ...] = ()  # all ids, where some were taken off
-    answer: int = 0  # where in all ids the answer begins
-    differs: bool = False  # whether the prompt's end is tokenised otherwise when the answer follows
-
-    @property
-    def whole(self) -> list[int]:
-        """The ids before max_length."""
-        return list(self.uncut) or self.ids
-
-    @property
-    def learnt_count(self) -> int:
-        """How many tokens the loss looks at."""
-        return sum(self.learnt)
 
 
 def row_tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> list[Tokens]:
@@ -50,7 +27,7 @@ def row_tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> list[Toke
     present = {name: value for name, value in row.items() if value is not None}
     try:
         check_row_tools(present, tokenizer)
-        found: list[Tokens] = config.method.tokens(present, config, tokenizer)
+        found = config.method.tokens(present, config, tokenizer)
     except (TemplateError, TypeError, KeyError) as error:
         raise ValueError(f"the chat template refuses it: {error}") from error
     return found
@@ -67,9 +44,8 @@ def setting(config: Config, name: str) -> Any:
     """A field of the training config: as given, else the library's default."""
     from sm_train.settings.schema_files import load_schema
 
-    if name in config.training:
-        return config.training[name]
-    return load_schema(config.method.name)["properties"].get(name, {}).get("default")
+    default = load_schema(config.method.name)["properties"].get(name, {}).get("default")
+    return config.training.get(name, default)
 
 
 def sft_tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> list[Tokens]:

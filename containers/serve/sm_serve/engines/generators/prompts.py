@@ -57,7 +57,18 @@ class PromptReader:
             prompt = self.encode_prompt(request)
         if not prompt:
             raise BadPrompt("the prompt is empty: give at least one token of text")
-        return prompt[-request.truncate :] if request.truncate else prompt
+        prompt = prompt[-request.truncate :] if request.truncate else prompt
+        self._check_vocabulary(prompt)
+        return prompt
+
+    def _check_vocabulary(self, prompt: list[int]) -> None:
+        """Refuses what the model has no row for: it would fail all of its batch."""
+        if (beyond := max(prompt)) >= self.vocabulary:
+            raise BadPrompt(
+                f"the tokenizer reads {self.token_text(beyond)!r} as token {beyond}, and the"
+                f" model's vocabulary ends at {self.vocabulary - 1}: leave it out, or serve a"
+                " model that was resized to its tokenizer"
+            )
 
     async def tokens(self, request: GenerationRequest) -> list[int]:
         """See TokenReader."""
