@@ -166,7 +166,7 @@ class _Plain:
             return
         self._printed, self._step = time.monotonic(), step
         loss = f" loss {self._view.loss[-1][1]:.4f}" if self._view.loss else ""
-        eta = f" eta {self._view.eta}" if self._view.eta else ""
+        eta = f" eta {self._view.eta}" if self._view.eta and step[0] < step[1] else ""
         self._print(f"step {step[0]}/{step[1]}{loss}{eta}")
 
     def _print(self, text: str) -> None:

@@ -25,10 +25,8 @@ from sm_serve.schemas.tool_calls import Found
 _MARK = re.compile("|".join(map(re.escape, MARKS)))
 _ENDS = (END, CALL, RETURN, MESSAGE_END, TURN_END)
 _HEADER_END = re.compile("|".join(map(re.escape, (MESSAGE, *_ENDS))))
-_HEADER = re.compile(
-    rf"(?:{re.escape(START)})?\s*[\w.]*\s*(?:to=\S*)?\s*(?:{re.escape(CHANNEL)}\s*\w*)?"
-    rf"\s*(?:to=\S*)?\s*(?:{re.escape(CONSTRAIN)})?\s*\w*\s*"
-)
+_WORDS = ("assistant", "analysis", "commentary", "final", "json", "code")
+"""Of headers, beside recipients."""
 _HEADER_SIZE = 300
 """Most characters of a header; OpenAI's names of functions have 64."""
 _LONGEST = max(map(len, MARKS))
@@ -106,7 +104,7 @@ class ChannelReader:
         if len(self._buffer) < _HEADER_SIZE + _LONGEST:
             if not last:
                 return False
-            if _HEADER.fullmatch(self._buffer):
+            if _is_header(self._buffer):
                 self._buffer = ""
                 return False
         self._buffer = _MARK.sub("", self._buffer, count=1)
@@ -132,7 +130,7 @@ class ChannelReader:
         """Within a message, up to the next mark."""
         mark = _MARK.search(self._buffer)
         if mark is None:
-            kept = max(overlap(self._buffer, mark) for mark in MARKS)
+            kept = _unfinished(self._buffer)
             end = len(self._buffer) - (kept if not last or kept >= _SURELY else 0)
             if end:
                 self._tell(self._buffer[:end])
@@ -141,10 +139,11 @@ class ChannelReader:
         if mark.start():
             self._tell(self._buffer[: mark.start()])
         self._buffer = self._buffer[mark.end() :]
+        if mark[0] not in (MESSAGE, CONSTRAIN):
+            self._end_call()
         if mark[0] in (START, CHANNEL):
             self._buffer, self._step = mark[0] + self._buffer, self._header
         elif mark[0] in _ENDS:
-            self._end_call()
             self._step = self._between
         return True
 
@@ -186,3 +185,16 @@ class ChannelReader:
 
     def _skip(self, text: str) -> None:
         """A call beyond the one that was asked for."""
+
+
+def _unfinished(text: str) -> int:
+    """How many characters at a text's end may be a mark's beginning."""
+    return max(overlap(text, mark) for mark in MARKS)
+
+
+def _is_header(text: str) -> bool:
+    """Whether a text is nothing but a header that breaks off."""
+    *whole, last = _MARK.sub(" ", text[: len(text) - _unfinished(text)]).split() or [""]
+    return all(word in _WORDS or word.startswith("to=") for word in whole) and (
+        last.startswith("to=") or any(word.startswith(last) for word in (*_WORDS, "to="))
+    )

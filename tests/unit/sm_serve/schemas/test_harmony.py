@@ -61,6 +61,9 @@ CASES = [
     (FIRST, "<|channel|>final is no header", ("", "final is no header", [])),
     (FIRST, f"<|channel|>{'x' * 400}", ("", "x" * 400, [])),
     (FIRST, f"<|channel|>{'x ' * 300}<|message|>y", ("", "x " * 300 + "y", [])),
+    (FIRST, f"<|channel|>{' ' * 250}!", ("", " " * 250 + "!", [])),
+    (FIRST, f"{THOUGHT}{NEXT}<|channel|>final<|mess", ("I think.", "", [])),
+    (FIRST, f" {CALL.split('{', maxsplit=1)[0]}{NEXT}{FINAL}a", ("", "a", [("weather", "")])),
     (FIRST, " \n", ("", " \n", [])),
 ]  # fmt: skip
 

@@ -100,7 +100,12 @@ class ChannelForm:
     def __init__(self, tokenizer: Any, chat_template: str) -> None:
         self.tags: Mapping[int, str] = thoughts.special_tags(tokenizer, harmony.MARKS)
         self.ends = frozenset(i for i, mark in self.tags.items() if mark in harmony.LAST)
-        self.stops: tuple[str, ...] = tuple(m for m in harmony.LAST if m not in self.tags.values())
+        told = (harmony.CALL, harmony.RETURN)
+        self.stops: tuple[str, ...] = tuple(
+            mark
+            for mark in harmony.LAST
+            if mark not in self.tags.values() and (mark in told or mark in chat_template)
+        )
         self._template = chat_template
         named = harmony.names_channels(chat_template, tokenizer)
         self._final = harmony.FINAL if named else harmony.TO_USER
