@@ -131,7 +131,7 @@ class PlainGenerator(LocalGenerator):
             self._busy, self._last_token = True, time.monotonic()
             try:
                 with self._running, on_device(self.model.device):
-                    self.bank.route_all(jobs[0].adapter)
+                    self.lora.route_all(jobs[0].adapter)
                     search = jobs[0].search
                     self._find(jobs[0], search) if search else self._answer(jobs)
             except SearchCancelledError:

@@ -99,10 +99,13 @@ class PromptReader:
         text = render(self.tokenizer, messages, request.tools, options)
         # As apply_chat_template itself would go on: the template writes special tokens.
         ids = self._encode_text(text, request.truncate, add_special_tokens=False)
-        if request.answer_prefix:
-            prefix = self.tokenizer(request.answer_prefix, add_special_tokens=False)
-            return [*ids, *prefix["input_ids"]]
+        if prefix := self.answer_prefix(text, request):
+            return [*ids, *self.tokenizer(prefix, add_special_tokens=False)["input_ids"]]
         return ids
+
+    def answer_prefix(self, prompt: str, request: GenerationRequest) -> str:
+        """What an answer to messages begins with already, behind their `prompt`."""
+        return request.answer_prefix
 
     def template_messages(self, request: GenerationRequest) -> Any:
         """The messages as the chat template takes them."""
