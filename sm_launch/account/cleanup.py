@@ -17,7 +17,7 @@ from sm_launch.job.instances import (
     DASHBOARD_DOLLARS,
     FREE_DASHBOARDS,
     HOURS_A_MONTH,
-    table,
+    Prices,
 )
 from sm_launch.monitoring import alarms
 from sm_launch.sessions.aws import AwsSession
@@ -58,8 +58,8 @@ class Leftover:
         job: the job.yaml that it belongs to.
         created: when it was made.
         status: of an endpoint; empty for the others.
-        dollars_an_hour: what it costs while it is there, by the bundled price table; None where
-            the table does not know the instance type. Configurations and models cost nothing.
+        dollars_an_hour: what it costs while it is there, by list prices; None where they know
+            not the instance type. Configurations and models cost nothing.
     """
 
     kind: str
@@ -101,7 +101,10 @@ def collect(
     if not context.on_aws:
         return _collect_here(context, job, older_than, tags, unused=unused, delete=delete)
     region = context.region
-    found = find(make_client, region, job=job, older_than=older_than, tags=tags, unused=unused)
+    found = find(
+        make_client, context.prices, region,
+        job=job, older_than=older_than, tags=tags, unused=unused,
+    )  # fmt: skip
     confirm(found)
     if not delete:
         return list(found)
@@ -134,6 +137,7 @@ def _collect_here(
 
 def find(
     clients: Clients,
+    prices: Prices,
     region: str | None = None,
     *,
     job: str | None = None,
@@ -145,6 +149,7 @@ def find(
 
     Args:
         clients: makes a client of an AWS service.
+        prices: of endpoints.
         region: None takes what the AWS configuration says.
         job: only that job's.
         older_than: only what is older.
@@ -167,7 +172,7 @@ def find(
         owner = theirs.get(limits.TAG_KEY)
         if owner is None or any(theirs.get(key) != value for key, value in wanted.items()):
             continue
-        price = _price(client, name) if kind.word == "endpoint" else 0.0
+        price = _price(client, name, prices) if kind.word == "endpoint" else 0.0
         status = item.get("EndpointStatus", "")
         found.append(Leftover(kind.word, name, owner, item["CreationTime"], status, price))
     return [*found, *_watchers(clients, region, wanted, before, unused=unused)]
@@ -280,9 +285,9 @@ def _in_use(client: Any) -> frozenset[tuple[str, str]]:
     return frozenset(used)
 
 
-def _price(client: Any, endpoint: str) -> float | None:
+def _price(client: Any, endpoint: str, prices: Prices) -> float | None:
     """By the instances that it has now, where the service tells them."""
-    prices, total = table(), 0.0
+    total = 0.0
     described, variants = _variants(client, endpoint)
     running = {
         each["VariantName"]: each.get("CurrentInstanceCount")
@@ -291,9 +296,9 @@ def _price(client: Any, endpoint: str) -> float | None:
     for variant in variants:
         if "ServerlessConfig" in variant:
             continue
-        known = prices.get(variant["InstanceType"])
-        if known is None:
+        price = prices.hosting.get(variant["InstanceType"])
+        if price is None:
             return None
         count = running.get(variant["VariantName"])
-        total += known.price * (variant["InitialInstanceCount"] if count is None else count)
+        total += price * (variant["InitialInstanceCount"] if count is None else count)
     return total

@@ -15,16 +15,16 @@ def estimate(options: JobOptions, parameters: float | None, as_json: bool) -> No
     """Show the GPU memory of a training, the cheapest instance that fits, and the price."""
     from sm_launch.job import estimate as estimates
 
-    config = options.load()
-    found = estimates.estimate(config, parameters)
+    context = options.open()
+    found = estimates.estimate(context.config, context.prices, parameters)
     if as_json:
         echo_json(found.as_dict())
         return
     for line in found.memory.lines:
         click.echo(line)
-    instance, kind = found.suggestion, config.training.instances.type
+    instance, kind = found.suggestion, context.config.training.instances.type
     click.echo(
         f"cheapest that fits: {instance.type} ({instance.gpus} x {instance.gpu}, "
-        f"{instance.gpu_memory_gib:g} GiB each, ${instance.price:.3f}/h)"
+        f"{instance.gpu_memory_gib:g} GiB each, ${instance.price:.3f}/h, {found.prices})"
     )
     click.echo(f"job.yaml's {kind}: {found.cost.line if found.cost else 'price unknown'}")

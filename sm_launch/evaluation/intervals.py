@@ -90,21 +90,17 @@ def share_interval(share: float, rows: float) -> Interval:
     from scipy.optimize import brentq
     from scipy.special import betainc
 
-    right = share * rows
-    wrong = rows - right
+    right, wrong = share * rows, (1 - share) * rows
 
-    def at_least(p: float) -> float:
-        """Probability of more than was seen, and half of that of what was seen."""
-        more = betainc(right + 1, wrong, p) if wrong > _NOTHING else 0.0
-        as_many = betainc(right, wrong + 1, p) if right > _NOTHING else 1.0
-        return float(more + as_many) / 2
+    def edge(tail: float) -> float:
+        """The share at which more than was seen, and half of that itself, has this probability."""
+        seen = brentq(
+            lambda p: betainc(right + 1, wrong, p) + betainc(right, wrong + 1, p) - 2 * tail, 0, 1
+        )
+        return float(seen)
 
-    def solve(target: float) -> float:
-        return float(brentq(lambda p: at_least(p) - target, 0.0, 1.0, xtol=1e-10))
-
-    low = solve(_TAIL) if right > _NOTHING else 0.0
-    high = solve(1 - _TAIL) if wrong > _NOTHING else 1.0
-    return Interval(low, high)
+    # Where none or all were right there is nothing beyond on that side.
+    return Interval(edge(_TAIL) if right > 0 else 0.0, edge(1 - _TAIL) if wrong > 0 else 1.0)
 
 
 def _bounded(name: str, value: float, drawn: list[float], rows: int, most: float) -> Interval:

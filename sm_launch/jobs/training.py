@@ -166,7 +166,7 @@ def tell_price(context: JobContext, max_cost: float | None, jobs: int = 1) -> No
     from sm_launch.job.estimate import require_cost
 
     limit = max_cost or context.config.training.max_cost_usd
-    if estimated := require_cost(context.config, limit, jobs):
+    if estimated := require_cost(context.config, context.prices, limit, jobs):
         context.notify(f"price: {estimated.line}")
 
 

@@ -50,6 +50,7 @@ from sm_serve.schemas.generation import (
     write_result,
 )
 from sm_serve.schemas.invocation import Call
+from sm_serve.schemas.message_reader import AnswerReader
 
 logger = logging.getLogger(__name__)
 
@@ -208,8 +209,9 @@ class EngineHandler:
     async def _generate(self, engine: Generator, prompt: Any, options: Options) -> Any:
         request = as_request(check_prompt(prompt), options)
         answers: dict[int, list[Delta]] = {}
+        reader = AnswerReader()
         async for piece in engine.generate(request):
-            answers.setdefault(piece.index, []).append(piece)
+            answers.setdefault(piece.index, []).append(reader.read(piece))
         begin = prompt if options.full_text and isinstance(prompt, str) else ""
         results = [
             write_result(
@@ -252,7 +254,9 @@ class EngineHandler:
 
         async def body() -> AsyncGenerator[bytes]:
             text = prompt if options.full_text and isinstance(prompt, str) else ""
-            async for piece in pieces:
+            reader = AnswerReader()
+            async for told in pieces:
+                piece = reader.read(told)
                 text += piece.text
                 yield frame(write_piece(piece, text))
 
