@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import re
 import socket
 import tarfile
 import time
@@ -21,7 +22,10 @@ PING_TIMEOUT = 2.0
 
 _PING_INTERVAL = 0.2
 _PORT_ATTEMPTS = 3
-_PORT_TAKEN = ("address already in use", "errno 98", "errno 48")
+# As the operating system says it, sm_serve, and Docker.
+_PORT_TAKEN = re.compile(
+    r"address already in use|errno (98|48)|port \d+ is taken|port is already allocated", re.I
+)
 
 
 class UnhealthyError(Exception):
@@ -136,8 +140,8 @@ class ServingProcess:
         """Whether the server ended because another process took the port in between."""
         with self._log_path.open("rb") as log:
             log.seek(self._log_start)
-            text = log.read().decode("utf-8", "replace").lower()
-        return self.exit_code() is not None and any(sign in text for sign in _PORT_TAKEN)
+            text = log.read().decode("utf-8", "replace")
+        return self.exit_code() is not None and _PORT_TAKEN.search(text) is not None
 
     def _is_healthy(self) -> bool:
         """Whether /ping answers 200."""

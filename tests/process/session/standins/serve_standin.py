@@ -75,7 +75,9 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, *_):
-        print("served", self.path, flush=True)
+        # In one piece: threads answer at the same time.
+        sys.stdout.write(f"served {self.path}\n")
+        sys.stdout.flush()
 
 
 def main():

@@ -187,6 +187,8 @@ class TestListing:
         after = datetime(2026, 1, 2, tzinfo=UTC)
         assert self.names(CreationTimeAfter=after)[0] == ["c"]
         assert self.names(CreationTimeBefore=after)[0] == ["b-x"]
+        # What was never changed counts as changed when it was made.
+        assert self.names(LastModifiedTimeAfter=after)[0] == ["c"]
 
     def test_pages(self):
         first, more = self.names(MaxResults=2)
