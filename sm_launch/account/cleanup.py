@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sm_launch.aws.clients import make_client
-from sm_launch.aws.errors import is_missing
+from sm_launch.aws.errors import SuppressMissing
 from sm_launch.errors import UserInputError
 from sm_launch.hosting import autoscaling, components
 from sm_launch.job import limits
@@ -228,25 +228,19 @@ def delete_one(clients: Clients, leftover: Leftover, region: str | None = None) 
         client = clients("sagemaker", region)
         if any("ModelName" not in variant for variant in _variants(client, leftover.name)[1]):
             components.remove(AwsSession(region, clients=clients), leftover.name)
-    try:
+    with SuppressMissing():
         getattr(clients("sagemaker", region), kind.delete)(**{kind.name: leftover.name})
-    except Exception as error:
-        if not is_missing(error):
-            raise
-        return False
-    if leftover.kind == "endpoint":
-        alarms.try_remove(leftover.name, region, clients)
-    return True
+        if leftover.kind == "endpoint":
+            alarms.try_remove(leftover.name, region, clients)
+        return True
+    return False
 
 
 def _delete_dashboard(client: Any, name: str) -> bool:
-    try:
+    with SuppressMissing():
         client.delete_dashboards(DashboardNames=[name])
-    except client.exceptions.ClientError as error:
-        if not is_missing(error):
-            raise
-        return False
-    return True
+        return True
+    return False
 
 
 def _listed(client: Any) -> Iterator[tuple[_Kind, dict[str, Any]]]:
@@ -263,15 +257,12 @@ def _tags(client: Any, arn: str) -> dict[str, str]:
 
 def _variants(client: Any, endpoint: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """An endpoint and the variants of its configuration; ({}, []) once one of them is gone."""
-    try:
+    with SuppressMissing():
         running = client.describe_endpoint(EndpointName=endpoint)
         name = running["EndpointConfigName"]
         described = client.describe_endpoint_config(EndpointConfigName=name)
-    except client.exceptions.ClientError as error:
-        if not is_missing(error):
-            raise
-        return {}, []
-    return running, described["ProductionVariants"]
+        return running, described["ProductionVariants"]
+    return {}, []
 
 
 def _in_use(client: Any) -> frozenset[tuple[str, str]]:

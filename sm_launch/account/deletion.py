@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sm_launch.aws.errors import is_missing
+from sm_launch.aws.errors import SuppressMissing
 from sm_launch.errors import LaunchError
 from sm_launch.hosting import endpoints
 from sm_launch.sessions.protocol import Session
@@ -72,13 +72,10 @@ def delete(
 
 
 def _is_gone(session: Session, name: str) -> bool:
-    try:
+    with SuppressMissing():
         session.describe_endpoint(EndpointName=name)
-    except Exception as error:
-        if not is_missing(error):
-            raise
-        return True
-    return False
+        return False
+    return True
 
 
 def _delete(context: JobContext, name: str, *, adopt: bool) -> endpoints.Deletion:

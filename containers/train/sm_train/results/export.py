@@ -246,7 +246,7 @@ def card_metadata(method: str, base: str | None, name: str, results: dict[str, f
         tags=[method],
         **({"model_name": name, "eval_results": measured} if measured else {}),
     )
-    return data.to_yaml().strip()
+    return str(data.to_yaml()).strip()
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
