@@ -129,12 +129,10 @@ def _collect_here(
         raise UserInputError("is for SageMaker only", field="--unused", fix="leave it out")
     if context.target != "process":
         raise UserInputError("keeps nothing to collect", field="--target", value=context.target)
-    session: Any = context.session
+    session = context.session.local
+    assert session is not None, "the caller looks"
     wanted = {**(tags or {}), **({limits.TAG_KEY: job} if job else {})}
-    found: list[Any] = session.collect_garbage(
-        older_than or timedelta(), dry_run=not delete, tags=wanted
-    )
-    return found
+    return [*session.collect_garbage(older_than or timedelta(), dry_run=not delete, tags=wanted)]
 
 
 def find(

@@ -13,11 +13,12 @@ from typing import Any, Protocol
 
 from sm_launch.errors import UserInputError
 from sm_launch.job import naming
-from sm_launch.job.config import JobConfig, Target, load_config, resolve_target, with_overrides
+from sm_launch.job.config import JobConfig, Target, load_config, with_overrides
 from sm_launch.job.instances import Prices
 from sm_launch.sessions import open_session
 from sm_launch.sessions.protocol import Session
 from sm_launch.target import ownership
+from sm_launch.target.choose import resolve_target
 from sm_launch.target.staging import LocalStage, Stage
 
 DEFAULT_JOB = Path("job.yaml")

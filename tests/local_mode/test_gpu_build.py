@@ -38,6 +38,8 @@ MADE = {
     "serve-no-vllm": ("serve", False, 6_000_000_000),
 }
 HERE = Path(__file__).parent
+# Top-level packages that `containers/trim` leaves out: PyNvVideoCodec's samples.
+LEFT_OUT = {"samples": "No module named 'samples'"}
 
 
 @pytest.fixture(scope="module", params=MADE)
@@ -158,10 +160,29 @@ def test_everything_can_be_imported(image):
         if not any(word in error for word in no_driver)
     }
     without_driver = sorted(set(answer["failed"]) - set(failed))
+    left_out = [name for name, error in LEFT_OUT.items() if error in failed.get(name, "")]
+    for name in left_out:
+        del failed[name]
     record(image, "imports", {"ours": answer["ours"], "others": answer["top"],
-                              "need_a_driver": without_driver, "failed": failed})  # fmt: skip
+                              "need_a_driver": without_driver, "left_out": left_out,
+                              "failed": failed})  # fmt: skip
     assert failed == {}
     assert answer["ours"] > 15
+
+
+def test_vllm_loads_its_kernels(image):
+    if not has_vllm(image):
+        pytest.skip("vLLM's own")
+    said = run(image, (HERE / "vllm_kernels.py").read_text()).splitlines()[-1]
+    record(image, "vllm_kernels", said)
+    assert said.endswith("loaded")
+
+
+def test_no_library_was_left_out_that_another_is_linked_to(image):
+    found = json.loads(run(image, (HERE / "linked_libraries.py").read_text()))
+    assert found["libraries"] > 100
+    assert found["missing"] == {}
+    record(image, "linked_libraries", found["libraries"])
 
 
 def test_what_the_flavour_is_for_is_there(image):
@@ -171,6 +192,14 @@ def test_what_the_flavour_is_for_is_there(image):
     assert run(image, script) == "[]"
     if not os.environ.get("TEST_GPU_TAG"):
         assert has_vllm(image) == (image.name == "serve")
+
+
+def test_variables_name_places_that_are_there(image):
+    """Nvcc's above all: an image without it must not say where it is."""
+    home = run(image, "import os, pathlib\n"
+               "home = os.environ.get('CUDA_HOME')\n"
+               "print(home and (pathlib.Path(home) / 'bin/nvcc').is_file())")  # fmt: skip
+    assert home == ("True" if has_vllm(image) else "None")
 
 
 @pytest.mark.skipif(

@@ -16,6 +16,7 @@ from serving_process import Server
 
 pytestmark = pytest.mark.slow
 
+CONTEXT = 4096  # bytes; gpt-oss's and Cohere's templates say much before the first turn
 CHATS = [
     {
         "messages": [
@@ -28,13 +29,14 @@ SETTINGS = {
     "method": "sft",
     "max_steps": 40,
     "packing": False,
+    "max_length": CONTEXT,
+    "per_device_train_batch_size": 1,  # the rows are equal
     "learning_rate": 0.02,
     "lr_scheduler_type": "constant",
     "bf16": False,
     "report_to": "none",
 }
 LORA = {"use_peft": True, "lora_r": 16, "lora_dropout": 0}
-CONTEXT = 1024  # bytes; gpt-oss's template says much before the first turn
 NewJob = Callable[..., Any]
 
 
@@ -94,6 +96,7 @@ def answer(job: Path) -> tuple[str, str]:
         ({"tied": True}, {"chat_template": "llama3", **LORA}),
         ({"spare_rows": 8, "known": "<end_of_turn>"}, {"chat_template": "gemma", **LORA}),
         ({}, {"chat_template": "cohere"}),
+        ({}, {"chat_template": "cohere2", "assistant_only_loss": True, "max_steps": 20}),
         ({}, {"chat_template": "gemma3"}),
         ({}, {"chat_template": "lfm2"}),
         ({}, {"chat_template": "gptoss"}),
@@ -105,6 +108,7 @@ def answer(job: Path) -> tuple[str, str]:
         "lora-tied",
         "lora-known",
         "cohere",
+        "cohere2",
         "gemma3",
         "lfm2",
         "gptoss",

@@ -191,8 +191,8 @@ def model_card(job: Job, results: dict[str, float], summary: dict[str, Any]) -> 
     """README.md with the metadata that the Hub and people look for."""
     name = job.config.method.name
     base = job.config.model.model_name_or_path
-    given = [k for k in sorted(job.config.given) if k in job.config.training]
-    settings = [f"| {key} | {job.config.training[key]} |" for key in given]
+    training = sorted(job.config.training.items())
+    settings = [f"| {key} | {value} |" for key, value in training if key in job.config.given]
     numbers = [f"| {key} | {value:.4f} |" for key, value in sorted(results.items())]
     rows = ", ".join(f"{count} {split}" for split, count in summary["rows"].items())
     body = [
@@ -246,7 +246,8 @@ def card_metadata(method: str, base: str | None, name: str, results: dict[str, f
         tags=[method],
         **({"model_name": name, "eval_results": measured} if measured else {}),
     )
-    return str(data.to_yaml()).strip()
+    text: str = data.to_yaml()
+    return text.strip()
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import tarfile
@@ -140,14 +141,10 @@ class ServingProcess:
 
     def _is_healthy(self) -> bool:
         """Whether /ping answers 200."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PING_TIMEOUT)
         try:
-            connection.request("GET", "/ping")
-            return connection.getresponse().status == 200
+            return exchange(self.port, "GET", "/ping", timeout=PING_TIMEOUT)[0] == 200
         except (OSError, http.client.HTTPException):
             return False
-        finally:
-            connection.close()
 
     def stop(self, grace: float) -> None:
         """SIGTERM, then SIGKILL after `grace` seconds."""
@@ -167,6 +164,27 @@ def artefact_path(container: dict[str, Any]) -> Path | None:
     if source is None:
         return None
     return uris.to_path(source["S3Uri"], "PrimaryContainer.ModelDataSource.S3DataSource.S3Uri")
+
+
+def exchange(
+    port: int,
+    method: str,
+    path: str,
+    body: bytes = b"",
+    headers: dict[str, str] | None = None,
+    *,
+    timeout: float,
+) -> tuple[int, bytes]:
+    """One request to a server on this machine: the status and the body of its answer.
+
+    Raises:
+        OSError, HTTPException: there was no answer within `timeout` seconds.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    with contextlib.closing(connection):
+        connection.request(method, path, body, headers or {})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
 
 
 def free_port() -> int:
