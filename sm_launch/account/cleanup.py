@@ -78,7 +78,7 @@ def collect(
     tags: dict[str, str] | None = None,
     unused: bool = False,
     delete: bool = False,
-    confirm: Callable[[list[Any]], None] = lambda found: None,
+    confirm: Callable[[list[Any]], None] = lambda leftovers: None,
     on_deleted: Callable[[Any], None] = lambda item: None,
 ) -> list[Any]:
     """What jobs left behind, found or deleted: `Leftover`s of AWS, `Garbage` of this machine.
@@ -101,15 +101,15 @@ def collect(
     if not context.on_aws:
         return _collect_here(context, job, older_than, tags, unused=unused, delete=delete)
     region = context.region
-    found = find(
+    leftovers = find(
         make_client, context.prices, region,
         job=job, older_than=older_than, tags=tags, unused=unused,
     )  # fmt: skip
-    confirm(found)
+    confirm(leftovers)
     if not delete:
-        return list(found)
+        return list(leftovers)
     deleted = []
-    for item in found:
+    for item in leftovers:
         if delete_one(make_client, item, region):
             deleted.append(item)
             on_deleted(item)
@@ -161,7 +161,7 @@ def find(
     wanted = {**(tags or {}), **({limits.TAG_KEY: job} if job else {})}
     used = _in_use(client) if unused else frozenset()
     before = datetime.now(UTC) - (older_than or timedelta())
-    found = []
+    leftovers = []
     for kind, item in _listed(client):
         name = item[kind.name]
         if item["CreationTime"] > before or (kind.word, name) in used:
@@ -174,8 +174,8 @@ def find(
             continue
         price = _price(client, name, prices) if kind.word == "endpoint" else 0.0
         status = item.get("EndpointStatus", "")
-        found.append(Leftover(kind.word, name, owner, item["CreationTime"], status, price))
-    return [*found, *_watchers(clients, region, wanted, before, unused=unused)]
+        leftovers.append(Leftover(kind.word, name, owner, item["CreationTime"], status, price))
+    return [*leftovers, *_watchers(clients, region, wanted, before, unused=unused)]
 
 
 def _watchers(

@@ -16,12 +16,12 @@ def estimate(options: JobOptions, parameters: float | None, as_json: bool) -> No
     from sm_launch.job import estimate as estimates
 
     context = options.open()
-    found = estimates.estimate(context.config, context.prices, parameters)
-    instance, kind = found.suggestion, context.config.training.instances.type
+    estimated = estimates.estimate(context.config, context.prices, parameters)
+    instance, kind = estimated.suggestion, context.config.training.instances.type
     lines = [
-        *found.memory.lines,
+        *estimated.memory.lines,
         f"cheapest that fits: {instance.type} ({instance.gpus} x {instance.gpu}, "
-        f"{instance.gpu_memory_gib:g} GiB each, ${instance.price:.3f}/h, {found.prices})",
-        f"job.yaml's {kind}: {found.cost.line if found.cost else 'price unknown'}",
+        f"{instance.gpu_memory_gib:g} GiB each, ${instance.price:.3f}/h, {estimated.prices})",
+        f"job.yaml's {kind}: {estimated.cost.line if estimated.cost else 'price unknown'}",
     ]
-    echo_result(found.as_dict(), lines, as_json=as_json)
+    echo_result(estimated.as_dict(), lines, as_json=as_json)

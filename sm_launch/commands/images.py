@@ -176,10 +176,10 @@ def scan(
     from sm_launch.images.scanning import at_least
 
     region = _region(options)
-    found = library.scan(flavor, tag, region=region)
-    lines = (f"{name}: {_findings(counts)}" for name, counts in found.items())
-    echo_result(found, lines, as_json=as_json)
-    if fail_on != "none" and any(at_least(counts, fail_on) for counts in found.values()):
+    findings = library.scan(flavor, tag, region=region)
+    lines = (f"{name}: {_findings(counts)}" for name, counts in findings.items())
+    echo_result(findings, lines, as_json=as_json)
+    if fail_on != "none" and any(at_least(counts, fail_on) for counts in findings.values()):
         raise click.exceptions.Exit(1)
 
 

@@ -106,12 +106,12 @@ def list_names(client: Any, endpoint: str) -> list[str]:
 
 def specifications(client: Any, endpoint: str) -> dict[str, dict[str, Any]]:
     """The Specification of every component of an endpoint."""
-    found = {}
+    specifications_by_name = {}
     for name in list_names(client, endpoint):
         with SuppressMissing():
             described = client.describe_inference_component(InferenceComponentName=name)
-            found[name] = described.get("Specification", {})
-    return found
+            specifications_by_name[name] = described.get("Specification", {})
+    return specifications_by_name
 
 
 def remove(session: Any, endpoint: str) -> list[str]:
