@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sm_launch.aws.clients import make_client
-from sm_launch.aws.errors import is_missing
+from sm_launch.aws.errors import SuppressMissing
 from sm_launch.errors import UserInputError
 from sm_launch.hosting import autoscaling, components
 from sm_launch.job import limits
@@ -78,7 +78,7 @@ def collect(
     tags: dict[str, str] | None = None,
     unused: bool = False,
     delete: bool = False,
-    confirm: Callable[[list[Any]], None] = lambda found: None,
+    confirm: Callable[[list[Any]], None] = lambda leftovers: None,
     on_deleted: Callable[[Any], None] = lambda item: None,
 ) -> list[Any]:
     """What jobs left behind, found or deleted: `Leftover`s of AWS, `Garbage` of this machine.
@@ -101,15 +101,15 @@ def collect(
     if not context.on_aws:
         return _collect_here(context, job, older_than, tags, unused=unused, delete=delete)
     region = context.region
-    found = find(
+    leftovers = find(
         make_client, context.prices, region,
         job=job, older_than=older_than, tags=tags, unused=unused,
     )  # fmt: skip
-    confirm(found)
+    confirm(leftovers)
     if not delete:
-        return list(found)
+        return list(leftovers)
     deleted = []
-    for item in found:
+    for item in leftovers:
         if delete_one(make_client, item, region):
             deleted.append(item)
             on_deleted(item)
@@ -161,7 +161,7 @@ def find(
     wanted = {**(tags or {}), **({limits.TAG_KEY: job} if job else {})}
     used = _in_use(client) if unused else frozenset()
     before = datetime.now(UTC) - (older_than or timedelta())
-    found = []
+    leftovers = []
     for kind, item in _listed(client):
         name = item[kind.name]
         if item["CreationTime"] > before or (kind.word, name) in used:
@@ -174,8 +174,8 @@ def find(
             continue
         price = _price(client, name, prices) if kind.word == "endpoint" else 0.0
         status = item.get("EndpointStatus", "")
-        found.append(Leftover(kind.word, name, owner, item["CreationTime"], status, price))
-    return [*found, *_watchers(clients, region, wanted, before, unused=unused)]
+        leftovers.append(Leftover(kind.word, name, owner, item["CreationTime"], status, price))
+    return [*leftovers, *_watchers(clients, region, wanted, before, unused=unused)]
 
 
 def _watchers(
@@ -226,25 +226,19 @@ def delete_one(clients: Clients, leftover: Leftover, region: str | None = None) 
         client = clients("sagemaker", region)
         if any("ModelName" not in variant for variant in _variants(client, leftover.name)[1]):
             components.remove(AwsSession(region, clients=clients), leftover.name)
-    try:
+    with SuppressMissing():
         getattr(clients("sagemaker", region), kind.delete)(**{kind.name: leftover.name})
-    except Exception as error:
-        if not is_missing(error):
-            raise
-        return False
-    if leftover.kind == "endpoint":
-        alarms.try_remove(leftover.name, region, clients)
-    return True
+        if leftover.kind == "endpoint":
+            alarms.try_remove(leftover.name, region, clients)
+        return True
+    return False
 
 
 def _delete_dashboard(client: Any, name: str) -> bool:
-    try:
+    with SuppressMissing():
         client.delete_dashboards(DashboardNames=[name])
-    except client.exceptions.ClientError as error:
-        if not is_missing(error):
-            raise
-        return False
-    return True
+        return True
+    return False
 
 
 def _listed(client: Any) -> Iterator[tuple[_Kind, dict[str, Any]]]:
@@ -261,15 +255,12 @@ def _tags(client: Any, arn: str) -> dict[str, str]:
 
 def _variants(client: Any, endpoint: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """An endpoint and the variants of its configuration; ({}, []) once one of them is gone."""
-    try:
+    with SuppressMissing():
         running = client.describe_endpoint(EndpointName=endpoint)
         name = running["EndpointConfigName"]
         described = client.describe_endpoint_config(EndpointConfigName=name)
-    except client.exceptions.ClientError as error:
-        if not is_missing(error):
-            raise
-        return {}, []
-    return running, described["ProductionVariants"]
+        return running, described["ProductionVariants"]
+    return {}, []
 
 
 def _in_use(client: Any) -> frozenset[tuple[str, str]]:

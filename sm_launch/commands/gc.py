@@ -109,12 +109,12 @@ def _show_local(found: list[Any], *, only_look: bool) -> None:
 def _age(text: str | None) -> timedelta | None:
     if text is None:
         return None
-    found = re.fullmatch(r"(\d+)([mhdw])", text)
-    if not found:
+    age = re.fullmatch(r"(\d+)([mhdw])", text)
+    if not age:
         raise UserInputError(
             "is not an age", field="--older-than", value=text, fix="such as 30m, 12h, 3d or 2w"
         )
-    return timedelta(**{UNITS[found[2]]: int(found[1])})
+    return timedelta(**{UNITS[age[2]]: int(age[1])})
 
 
 def _pairs(tags: tuple[str, ...]) -> dict[str, str]:

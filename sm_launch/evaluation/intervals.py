@@ -44,21 +44,21 @@ def confidence_intervals(
     statistic = task.statistic(predictions)
     drawn = resample(statistic, rows, resamples=resamples, seed=seed)
     least = _rows_behind_labels(predictions)
-    found = {}
+    intervals = {}
     for name, value in statistic(np.arange(rows)).items():
         share = share_of_rows(name, predictions)
         if share is not None:
             known = share[~np.isnan(share)]
-            found[name] = share_interval(float(known.mean()), len(known))
+            intervals[name] = share_interval(float(known.mean()), len(known))
         elif name in SIGNED:
             spread = quantile(rows) * math.sqrt(_variance(drawn.get(name, []), rows))
-            found[name] = Interval(value - spread, value + spread)
+            intervals[name] = Interval(value - spread, value + spread)
         elif name in UNBOUNDED:
-            found[name] = _positive(value, drawn.get(name, []), rows)
+            intervals[name] = _positive(value, drawn.get(name, []), rows)
         else:
             most = least if name in _BY_LABEL else rows
-            found[name] = _bounded(name, value, drawn.get(name, []), rows, most)
-    return found
+            intervals[name] = _bounded(name, value, drawn.get(name, []), rows, most)
+    return intervals
 
 
 def resample(
@@ -68,11 +68,11 @@ def resample(
     import numpy as np
 
     chance = np.random.default_rng(seed)
-    found: dict[str, list[float]] = {}
+    drawn: dict[str, list[float]] = {}
     for _ in range(draws(rows, resamples)):
         for name, value in statistic(chance.integers(0, rows, rows)).items():
-            found.setdefault(name, []).append(value)
-    return found
+            drawn.setdefault(name, []).append(value)
+    return drawn
 
 
 def draws(rows: int, resamples: int) -> int:
@@ -115,8 +115,8 @@ def _bounded(name: str, value: float, drawn: list[float], rows: int, most: float
             effective = min(effective, most)
     if math.isnan(share):
         return Interval(math.nan, math.nan)
-    found = share_interval(share, max(effective, 1.0))
-    return Interval(low + found.low * (high - low), low + found.high * (high - low))
+    interval = share_interval(share, max(effective, 1.0))
+    return Interval(low + interval.low * (high - low), low + interval.high * (high - low))
 
 
 def _positive(value: float, drawn: list[float], rows: int) -> Interval:

@@ -144,15 +144,15 @@ def parameter_count(model: str | None, directory: Path | None = None) -> float |
 
 def other_models(config: JobConfig) -> dict[str, float | None]:
     """Parameters of a teacher and a reward model that the job names; None where not known."""
-    found: dict[str, float | None] = {}
+    sizes: dict[str, float | None] = {}
     for setting, name in OTHER_MODELS.items():
         named = str(config.training.hyperparameters.get(setting) or "").strip('"')
         if named:
             channel = config.training.channels.get(named.removeprefix("channel:"), named)
             location = str(channel).removeprefix("file://")
             directory = config.path(location) if "://" not in location else None
-            found[name] = parameter_count(location, directory)
-    return found
+            sizes[name] = parameter_count(location, directory)
+    return sizes
 
 
 def _count(file: Path) -> int:

@@ -31,7 +31,6 @@ def current_prices(region: str | None) -> Prices:
         region: None takes what the AWS configuration says, else us-east-1.
     """
     import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
 
     kept = None
     try:
@@ -41,9 +40,10 @@ def current_prices(region: str | None) -> Prices:
         if kept and date.today() - date.fromisoformat(kept.as_of) < MAX_AGE:
             return kept
         prices = _ask(region)
-    except (BotoCoreError, ClientError) as error:
+    except Exception as error:  # whatever went wrong: a proxy's page, another form of answer
         known = explain(error)
-        problem = f"AWS's price list was not read: {known.message if known else error}"
+        reason = known.message if known else f"{type(error).__name__}: {error}"
+        problem = f"AWS's price list was not read: {reason}"
         return replace(kept, problem=problem) if kept else bundled_prices(problem)
     if not prices.training:
         return bundled_prices(f"AWS lists no prices in US dollars of {region}")
@@ -55,7 +55,9 @@ def current_prices(region: str | None) -> Prices:
 
 def _read(path: Path) -> Prices | None:
     try:
-        return Prices(**json.loads(path.read_text(encoding="utf-8")))
+        prices = Prices(**json.loads(path.read_text(encoding="utf-8")))
+        date.fromisoformat(prices.as_of)
+        return prices
     except (OSError, ValueError, TypeError):  # there is none, or only a part of one
         return None
 

@@ -43,6 +43,7 @@ class Service(ThreadingHTTPServer):
     def __init__(self) -> None:
         self.pages: dict[str, list[list[str]]] = PAGES
         self.refusal: str | None = None
+        self.page = b""
         self.asked: list[dict[str, Any]] = []
         super().__init__(("127.0.0.1", 0), Handler)
 
@@ -65,7 +66,7 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         assert self.headers["X-Amz-Target"] == "AWSPriceListService.GetProducts"
         status, document = self.server.answer(body)
-        data = json.dumps(document).encode()
+        data = self.server.page or json.dumps(document).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/x-amz-json-1.1")
         self.send_header("Content-Length", str(len(data)))
@@ -115,7 +116,10 @@ def test_every_page_is_read_and_kept_for_a_month(service: Service, tmp_path: Pat
     assert str(kept).startswith(f"eu-central-1, {old['as_of']}; AWS's price list was not read: you")
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"a": 1}', "null"])
+UNDATED = '{"training": {}, "hosting": {}, "region": "eu-central-1", "as_of": "today"}'
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"a": 1}', "null", UNDATED])
 def test_without_an_answer_the_table_holds(
     service: Service, tmp_path: Path, content: str | None
 ) -> None:
@@ -126,6 +130,17 @@ def test_without_an_answer_the_table_holds(
     prices = current_prices("eu-central-1")
     assert prices.training == bundled_prices().training
     assert str(prices).startswith("us-east-1, 2025-06; AWS's price list was not read: you may not")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [b"<html>sign in</html>", b"{}", b'{"PriceList": ["x"]}', b'{"PriceList": ["{}"]}', b"[]"],
+)
+def test_an_answer_of_another_form_is_no_error(service: Service, page: bytes) -> None:
+    service.page = page
+    prices = current_prices("eu-central-1")
+    assert prices.training == bundled_prices().training
+    assert prices.problem
 
 
 def test_a_list_without_dollars_is_none(service: Service) -> None:
