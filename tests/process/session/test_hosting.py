@@ -127,18 +127,20 @@ def test_a_server_that_dies_later_shows(session, deploy):
     assert "FATAL: the model fell over" in reason
 
 
-def test_requests_in_flight_are_answered_before_the_end(session, deploy):
+def test_requests_in_flight_are_answered_before_the_end(session, deploy, tmp_path):
     deploy()
     wait_for_endpoint(session, "endpoint")
-    answers = []
+    answers, asked = [], tmp_path / "asked"
 
     def ask():
-        response = session.invoke_endpoint(EndpointName="endpoint", Body=b"sleep 1")
+        response = session.invoke_endpoint(
+            EndpointName="endpoint", Body=f"sleep 1 {asked}".encode()
+        )
         answers.append(response["Body"].read())
 
     thread = threading.Thread(target=ask)
     thread.start()
-    time.sleep(0.3)
+    wait_for(asked.exists)
     session.delete_endpoint(EndpointName="endpoint")
     thread.join()
     assert answers == [b"slept"]
