@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_LOG_LINES = 5.0
 
 
-class ProgressBar(Protocol):
-    """What a long-running step needs of a bar."""
+class ProgressBar:
+    """A bar that nobody watches; those that are shown have an `update` of their own."""
 
     def advance(self, amount: float = 1) -> None:
         """Count `amount` more units as done."""
+        self.update(advance=amount)
 
     def update(
         self,
@@ -26,49 +27,25 @@ class ProgressBar(Protocol):
         description: str | None = None,
         completed: float | None = None,
         total: float | None = None,
+        advance: float | None = None,
     ) -> None:
-        """Change the words, the position or the goal."""
+        """Change the words, the position or the goal, or advance the position."""
 
 
 StartProgress = Callable[[str, float | None], AbstractContextManager[ProgressBar]]
 """`progress`, or anything that is called like it."""
 
 
-class NoBar:
-    """A bar that nobody watches."""
-
-    def advance(self, amount: float = 1) -> None:
-        """Nobody watches."""
-
-    def update(
-        self,
-        *,
-        description: str | None = None,
-        completed: float | None = None,
-        total: float | None = None,
-    ) -> None:
-        """Nobody watches."""
-
-
-class _TerminalBar:
+class _TerminalBar(ProgressBar):
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
         self._task = task
 
-    def advance(self, amount: float = 1) -> None:
-        self._progress.advance(self._task, amount)
-
-    def update(
-        self,
-        *,
-        description: str | None = None,
-        completed: float | None = None,
-        total: float | None = None,
-    ) -> None:
-        self._progress.update(self._task, description=description, completed=completed, total=total)
+    def update(self, **changes: Any) -> None:
+        self._progress.update(self._task, **changes)
 
 
-class _LogBar:
+class _LogBar(ProgressBar):
     """A line every few seconds, so that a CI log shows life without being flooded."""
 
     def __init__(self, description: str, total: float | None, stream: TextIO) -> None:
@@ -78,18 +55,16 @@ class _LogBar:
         self._stream = stream
         self._started = self._printed = time.monotonic()
 
-    def advance(self, amount: float = 1) -> None:
-        self.update(completed=self._completed + amount)
-
     def update(
         self,
         *,
         description: str | None = None,
         completed: float | None = None,
         total: float | None = None,
+        advance: float | None = None,
     ) -> None:
         self._description = description or self._description
-        self._completed = self._completed if completed is None else completed
+        self._completed = (self._completed if completed is None else completed) + (advance or 0)
         self._total = total or self._total
         now = time.monotonic()
         if now - self._printed >= SECONDS_BETWEEN_LOG_LINES:
@@ -105,7 +80,7 @@ class _LogBar:
 @contextmanager
 def no_progress(description: str, total: float | None) -> Iterator[ProgressBar]:
     """Show nothing; in place of `progress`."""
-    yield NoBar()
+    yield ProgressBar()
 
 
 @contextmanager

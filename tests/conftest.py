@@ -10,9 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 ONE_AT_A_TIME = ("tests/local_mode/", "tests/contract/codebuild/")
 """They share the engine, its registry, and the one port of SageMaker's local mode."""
+
+# How long an example takes is the machine's affair, not the code's.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # Test folders are no packages here: what several of them need is found by this.
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))

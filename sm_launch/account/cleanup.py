@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sm_launch.aws.clients import make_client
-from sm_launch.aws.errors import is_missing
+from sm_launch.aws.errors import SuppressMissing
 from sm_launch.errors import UserInputError
 from sm_launch.hosting import autoscaling, components
 from sm_launch.job import limits
@@ -17,7 +17,7 @@ from sm_launch.job.instances import (
     DASHBOARD_DOLLARS,
     FREE_DASHBOARDS,
     HOURS_A_MONTH,
-    table,
+    Prices,
 )
 from sm_launch.monitoring import alarms
 from sm_launch.sessions.aws import AwsSession
@@ -58,8 +58,8 @@ class Leftover:
         job: the job.yaml that it belongs to.
         created: when it was made.
         status: of an endpoint; empty for the others.
-        dollars_an_hour: what it costs while it is there, by the bundled price table; None where
-            the table does not know the instance type. Configurations and models cost nothing.
+        dollars_an_hour: what it costs while it is there, by list prices; None where they know
+            not the instance type. Configurations and models cost nothing.
     """
 
     kind: str
@@ -78,7 +78,7 @@ def collect(
     tags: dict[str, str] | None = None,
     unused: bool = False,
     delete: bool = False,
-    confirm: Callable[[list[Any]], None] = lambda found: None,
+    confirm: Callable[[list[Any]], None] = lambda leftovers: None,
     on_deleted: Callable[[Any], None] = lambda item: None,
 ) -> list[Any]:
     """What jobs left behind, found or deleted: `Leftover`s of AWS, `Garbage` of this machine.
@@ -101,12 +101,15 @@ def collect(
     if not context.on_aws:
         return _collect_here(context, job, older_than, tags, unused=unused, delete=delete)
     region = context.region
-    found = find(make_client, region, job=job, older_than=older_than, tags=tags, unused=unused)
-    confirm(found)
+    leftovers = find(
+        make_client, context.prices, region,
+        job=job, older_than=older_than, tags=tags, unused=unused,
+    )  # fmt: skip
+    confirm(leftovers)
     if not delete:
-        return list(found)
+        return list(leftovers)
     deleted = []
-    for item in found:
+    for item in leftovers:
         if delete_one(make_client, item, region):
             deleted.append(item)
             on_deleted(item)
@@ -126,16 +129,15 @@ def _collect_here(
         raise UserInputError("is for SageMaker only", field="--unused", fix="leave it out")
     if context.target != "process":
         raise UserInputError("keeps nothing to collect", field="--target", value=context.target)
-    session: Any = context.session
+    session = context.session.local
+    assert session is not None, "the caller looks"
     wanted = {**(tags or {}), **({limits.TAG_KEY: job} if job else {})}
-    found: list[Any] = session.collect_garbage(
-        older_than or timedelta(), dry_run=not delete, tags=wanted
-    )
-    return found
+    return [*session.collect_garbage(older_than or timedelta(), dry_run=not delete, tags=wanted)]
 
 
 def find(
     clients: Clients,
+    prices: Prices,
     region: str | None = None,
     *,
     job: str | None = None,
@@ -147,6 +149,7 @@ def find(
 
     Args:
         clients: makes a client of an AWS service.
+        prices: of endpoints.
         region: None takes what the AWS configuration says.
         job: only that job's.
         older_than: only what is older.
@@ -158,7 +161,7 @@ def find(
     wanted = {**(tags or {}), **({limits.TAG_KEY: job} if job else {})}
     used = _in_use(client) if unused else frozenset()
     before = datetime.now(UTC) - (older_than or timedelta())
-    found = []
+    leftovers = []
     for kind, item in _listed(client):
         name = item[kind.name]
         if item["CreationTime"] > before or (kind.word, name) in used:
@@ -169,10 +172,10 @@ def find(
         owner = theirs.get(limits.TAG_KEY)
         if owner is None or any(theirs.get(key) != value for key, value in wanted.items()):
             continue
-        price = _price(client, name) if kind.word == "endpoint" else 0.0
+        price = _price(client, name, prices) if kind.word == "endpoint" else 0.0
         status = item.get("EndpointStatus", "")
-        found.append(Leftover(kind.word, name, owner, item["CreationTime"], status, price))
-    return [*found, *_watchers(clients, region, wanted, before, unused=unused)]
+        leftovers.append(Leftover(kind.word, name, owner, item["CreationTime"], status, price))
+    return [*leftovers, *_watchers(clients, region, wanted, before, unused=unused)]
 
 
 def _watchers(
@@ -223,25 +226,19 @@ def delete_one(clients: Clients, leftover: Leftover, region: str | None = None) 
         client = clients("sagemaker", region)
         if any("ModelName" not in variant for variant in _variants(client, leftover.name)[1]):
             components.remove(AwsSession(region, clients=clients), leftover.name)
-    try:
+    with SuppressMissing():
         getattr(clients("sagemaker", region), kind.delete)(**{kind.name: leftover.name})
-    except Exception as error:
-        if not is_missing(error):
-            raise
-        return False
-    if leftover.kind == "endpoint":
-        alarms.try_remove(leftover.name, region, clients)
-    return True
+        if leftover.kind == "endpoint":
+            alarms.try_remove(leftover.name, region, clients)
+        return True
+    return False
 
 
 def _delete_dashboard(client: Any, name: str) -> bool:
-    try:
+    with SuppressMissing():
         client.delete_dashboards(DashboardNames=[name])
-    except client.exceptions.ClientError as error:
-        if not is_missing(error):
-            raise
-        return False
-    return True
+        return True
+    return False
 
 
 def _listed(client: Any) -> Iterator[tuple[_Kind, dict[str, Any]]]:
@@ -258,15 +255,12 @@ def _tags(client: Any, arn: str) -> dict[str, str]:
 
 def _variants(client: Any, endpoint: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """An endpoint and the variants of its configuration; ({}, []) once one of them is gone."""
-    try:
+    with SuppressMissing():
         running = client.describe_endpoint(EndpointName=endpoint)
         name = running["EndpointConfigName"]
         described = client.describe_endpoint_config(EndpointConfigName=name)
-    except client.exceptions.ClientError as error:
-        if not is_missing(error):
-            raise
-        return {}, []
-    return running, described["ProductionVariants"]
+        return running, described["ProductionVariants"]
+    return {}, []
 
 
 def _in_use(client: Any) -> frozenset[tuple[str, str]]:
@@ -282,9 +276,9 @@ def _in_use(client: Any) -> frozenset[tuple[str, str]]:
     return frozenset(used)
 
 
-def _price(client: Any, endpoint: str) -> float | None:
+def _price(client: Any, endpoint: str, prices: Prices) -> float | None:
     """By the instances that it has now, where the service tells them."""
-    prices, total = table(), 0.0
+    total = 0.0
     described, variants = _variants(client, endpoint)
     running = {
         each["VariantName"]: each.get("CurrentInstanceCount")
@@ -293,9 +287,9 @@ def _price(client: Any, endpoint: str) -> float | None:
     for variant in variants:
         if "ServerlessConfig" in variant:
             continue
-        known = prices.get(variant["InstanceType"])
-        if known is None:
+        price = prices.hosting.get(variant["InstanceType"])
+        if price is None:
             return None
         count = running.get(variant["VariantName"])
-        total += known.price * (variant["InitialInstanceCount"] if count is None else count)
+        total += price * (variant["InitialInstanceCount"] if count is None else count)
     return total

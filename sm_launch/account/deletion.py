@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sm_launch.aws.errors import is_missing
+from sm_launch.aws.errors import SuppressMissing
 from sm_launch.errors import LaunchError
 from sm_launch.hosting import endpoints
 from sm_launch.sessions.protocol import Session
@@ -40,7 +40,7 @@ def delete(
     names: Sequence[str] = (),
     *,
     adopt: bool = False,
-    confirm: Callable[[list[str]], None] = lambda found: None,
+    confirm: Callable[[list[str]], None] = lambda present: None,
     on_deletion: Callable[[endpoints.Deletion], None] = lambda deletion: None,
 ) -> Deleted:
     """Delete endpoints, each with its configuration and models.
@@ -57,13 +57,13 @@ def delete(
     """
     wanted = names or (context.config.endpoint_name,)
     missing = [name for name in wanted if _is_gone(context.session, name)]
-    found = [name for name in wanted if name not in missing]
-    for name in found:  # a foreign one is refused before anything goes
+    present = [name for name in wanted if name not in missing]
+    for name in present:  # a foreign one is refused before anything goes
         endpoints.require_own(context, name, adopt=adopt)
-    if found:
-        confirm(found)
+    if present:
+        confirm(present)
     result = Deleted([], [], missing)
-    for name in found:
+    for name in present:
         deletion = _delete(context, name, adopt=adopt)
         result.deleted.extend(deletion.done)
         result.left.extend(deletion.left)
@@ -72,13 +72,10 @@ def delete(
 
 
 def _is_gone(session: Session, name: str) -> bool:
-    try:
+    with SuppressMissing():
         session.describe_endpoint(EndpointName=name)
-    except Exception as error:
-        if not is_missing(error):
-            raise
-        return True
-    return False
+        return False
+    return True
 
 
 def _delete(context: JobContext, name: str, *, adopt: bool) -> endpoints.Deletion:

@@ -65,8 +65,8 @@ def _bucket(config: JobConfig, clients: Clients, missing: State) -> Iterator[Che
         client.head_bucket(Bucket=bucket)
     except client.exceptions.ClientError as error:
         code = error.response["Error"]["Code"]
-        words = {"403": "may not be read", "301": "is in another region"}
-        detail = f"{bucket} {words.get(code, 'does not exist')}"
+        meanings = {"403": "may not be read", "301": "is in another region"}
+        detail = f"{bucket} {meanings.get(code, 'does not exist')}"
         yield Check("bucket", missing, detail, f"{_SETUP}, or correct aws.bucket in job.yaml")
         return
     here = str(client.meta.region_name)
@@ -98,8 +98,8 @@ def _encryption(config: JobConfig, clients: Clients, missing: State) -> Iterator
         return
     rule = answer["ServerSideEncryptionConfiguration"]["Rules"][0]
     default = rule.get("ApplyServerSideEncryptionByDefault", {})
-    words = " ".join(filter(None, [default.get("SSEAlgorithm"), default.get("KMSMasterKeyID")]))
-    yield Check(name, "ok", words)
+    described = " ".join(filter(None, [default.get("SSEAlgorithm"), default.get("KMSMasterKeyID")]))
+    yield Check(name, "ok", described)
 
 
 def _public_access(config: JobConfig, clients: Clients, missing: State) -> Iterator[Check]:
@@ -109,12 +109,12 @@ def _public_access(config: JobConfig, clients: Clients, missing: State) -> Itera
     bucket, name = bucket_of(config, client), "bucket access"
     try:
         answer = client.get_public_access_block(Bucket=bucket)
-        found = answer["PublicAccessBlockConfiguration"]
+        settings = answer["PublicAccessBlockConfiguration"]
     except client.exceptions.ClientError as error:
         if error.response["Error"]["Code"] != "NoSuchPublicAccessBlockConfiguration":
             raise
-        found = {}
-    if open_ones := [block for block in _BLOCKS if not found.get(block)]:
+        settings = {}
+    if open_ones := [block for block in _BLOCKS if not settings.get(block)]:
         settings = ",".join(f"{block}=true" for block in _BLOCKS)
         fix = (
             f"aws s3api put-public-access-block --bucket {bucket} "
@@ -178,13 +178,13 @@ def _concerns_sagemaker(statement: dict[str, Any]) -> bool:
 
 def _source_accounts(statement: dict[str, Any]) -> list[str]:
     """The accounts that a condition names; empty where it names none."""
-    found = []
+    accounts = []
     for operator, keys in (statement.get("Condition") or {}).items():
         if operator.lower() in {"stringequals", "stringlike"}:
             for key, values in keys.items():
                 if key.lower() == "aws:sourceaccount":
-                    found += [str(value) for value in _listed(values)]
-    return found
+                    accounts += [str(value) for value in _listed(values)]
+    return accounts
 
 
 def _listed(value: Any) -> list[Any]:
@@ -200,23 +200,23 @@ def _key(config: JobConfig, clients: Clients, missing: State) -> Iterator[Check]
         return
     client = clients("kms", config.aws.region)
     try:
-        found = client.describe_key(KeyId=key)["KeyMetadata"]
+        key_metadata = client.describe_key(KeyId=key)["KeyMetadata"]
     except client.exceptions.NotFoundException:
         fix = f"correct it: a key of {client.meta.region_name}, by ARN, id or alias/NAME"
         yield Check(name, missing, f"{key} does not exist", fix)
         return
-    if found["KeyState"] != "Enabled":
-        identity = found["KeyId"]
+    if key_metadata["KeyState"] != "Enabled":
+        identity = key_metadata["KeyId"]
         fix = {
             "Disabled": f"aws kms enable-key --key-id {identity}",
             "PendingDeletion": f"aws kms cancel-key-deletion --key-id {identity}, then enable it",
-        }.get(found["KeyState"], "take another key")
-        yield Check(name, missing, f"{key} is {found['KeyState']}", fix)
-    elif found.get("KeyUsage", "ENCRYPT_DECRYPT") != "ENCRYPT_DECRYPT":
-        detail = f"{key} is for {found['KeyUsage']}"
+        }.get(key_metadata["KeyState"], "take another key")
+        yield Check(name, missing, f"{key} is {key_metadata['KeyState']}", fix)
+    elif key_metadata.get("KeyUsage", "ENCRYPT_DECRYPT") != "ENCRYPT_DECRYPT":
+        detail = f"{key} is for {key_metadata['KeyUsage']}"
         yield Check(name, missing, detail, "take a symmetric key: usage ENCRYPT_DECRYPT")
     else:
-        yield Check(name, "ok", found["Arn"])
+        yield Check(name, "ok", key_metadata["Arn"])
 
 
 def _networks(config: JobConfig, clients: Clients, missing: State) -> Iterator[Check]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sm_launch.api.opening import DEFAULT_JOB, Job, load, open_job, open_meant
+from sm_launch.api.opening import DEFAULT_JOB, Job, open_job, open_meant
 from sm_launch.job.config import Target
 
 if TYPE_CHECKING:
@@ -144,6 +144,7 @@ def stop(
 def estimate(
     job: Job = DEFAULT_JOB,
     *,
+    region: str | None = None,
     overrides: Sequence[str] = (),
     parameters: float | None = None,
 ) -> Estimate:
@@ -154,4 +155,5 @@ def estimate(
     """
     from sm_launch.job import estimate as estimates
 
-    return estimates.estimate(load(job, overrides), parameters)
+    context = open_job(job, overrides, None, region)
+    return estimates.estimate(context.config, context.prices, parameters)

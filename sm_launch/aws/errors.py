@@ -122,6 +122,15 @@ def is_missing(error: Exception) -> bool:
     )
 
 
+class SuppressMissing:
+    """Ends a block, as `contextlib.suppress` does, where there is no resource of that name."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        return isinstance(error, Exception) and is_missing(error)
+
+
 def is_passing(error: Exception) -> bool:
     """Whether trying again later can help: throttling, a server's bad moment, a lost connection."""
     from botocore import exceptions

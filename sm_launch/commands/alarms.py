@@ -8,6 +8,7 @@ from sm_launch.commands.options import (
     JobOptions,
     dry_run_option,
     echo_json,
+    echo_result,
     endpoint_option,
     job_options,
     json_option,
@@ -43,21 +44,13 @@ def alarms(
     context.require_aws("alarms")
     if deleting:
         removed = endpoint_alarms.remove(name, context.region)
-        _print([f"deleted {line}" for line in removed], removed, as_json=as_json)
+        echo_result(removed, [f"deleted {line}" for line in removed], as_json=as_json)
     elif show:
         found = endpoint_alarms.short_states(name, context.region)
         lines = [f"{alarm['name']:<50} {alarm['state']}" for alarm in found]
-        _print(lines or ["there are no alarms"], found, as_json=as_json)
+        echo_result(found, lines or ["there are no alarms"], as_json=as_json)
     else:
         made = endpoint_alarms.put(config, name)
         lines = [f"alarm {alarm}" for alarm in made]
         lines.append(f"  roll bad updates back with them: endpoint.update.alarms: [{made[0]}]")
-        _print(lines, made, as_json=as_json)
-
-
-def _print(lines: list[str], value: object, *, as_json: bool) -> None:
-    if as_json:
-        echo_json(value)
-        return
-    for line in lines:
-        click.echo(line)
+        echo_result(made, lines, as_json=as_json)

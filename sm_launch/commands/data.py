@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from sm_launch.commands.options import JobOptions, echo_json, job_options, json_option
+from sm_launch.commands.options import JobOptions, echo_json, echo_result, job_options, json_option
 from sm_launch.errors import LaunchError, UserInputError
 
 
@@ -39,11 +39,8 @@ def prepare(
         raise UserInputError("goes with --processing-job", field="--dry-run",
                              fix="`sm-launch data validate` tries a preparation")  # fmt: skip
     report = data_preparation.prepare(options.load())
-    if as_json:
-        echo_json(report.as_dict())
-        return
-    click.echo(report.render())
-    click.echo(f"  next: {options.next_command('train')}")
+    lines = [report.render(), f"  next: {options.next_command('train')}"]
+    echo_result(report.as_dict(), lines, as_json=as_json)
 
 
 @data.command()
@@ -64,11 +61,8 @@ def validate(options: JobOptions, as_json: bool) -> None:
         if as_json:
             echo_json({"valid": False, "error": error.message, "field": error.field})
         raise
-    if as_json:
-        echo_json({"valid": True} | report.as_dict())
-        return
-    click.echo(report.render(written=False))
-    click.echo(f"  next: {options.next_command('data', 'prepare')}")
+    lines = [report.render(written=False), f"  next: {options.next_command('data', 'prepare')}"]
+    echo_result({"valid": True} | report.as_dict(), lines, as_json=as_json)
 
 
 @data.command()
@@ -79,11 +73,8 @@ def inspect(options: JobOptions, as_json: bool) -> None:
     from sm_launch.jobs import data_preparation
 
     reports = data_preparation.inspect(options.load())
-    if as_json:
-        echo_json([report.as_dict() for report in reports])
-        return
-    for report in reports:
-        click.echo(report.render())
+    lines = (report.render() for report in reports)
+    echo_result([report.as_dict() for report in reports], lines, as_json=as_json)
 
 
 @data.command()
@@ -108,10 +99,7 @@ def preview(
     from sm_launch.jobs.preview import preview as run
 
     lines = run(options.load(), rows)
-    if as_json:
-        echo_json({"lines": lines})
-        return
-    click.echo("\n".join(lines))
+    echo_result({"lines": lines}, lines, as_json=as_json)
 
 
 @data.command()
@@ -131,10 +119,7 @@ def upload(
     from sm_launch.jobs import data_preparation
 
     channels = data_preparation.upload(options.open("sagemaker"), send=not dry_run)
-    if as_json:
-        echo_json({"channels": channels})
-    else:
-        _print_channels(channels)
+    echo_result({"channels": channels}, _section(channels), as_json=as_json)
 
 
 def _prepare_on_sagemaker(options: JobOptions, *, dry_run: bool, as_json: bool) -> None:
@@ -146,13 +131,10 @@ def _prepare_on_sagemaker(options: JobOptions, *, dry_run: bool, as_json: bool) 
         echo_json(job.request)
         return
     channels = data_preparation.run_processing(context, job)
-    if as_json:
-        echo_json({"processing_job": job.name, "channels": channels})
-    else:
-        _print_channels(channels)
+    made = {"processing_job": job.name, "channels": channels}
+    echo_result(made, _section(channels), as_json=as_json)
 
 
-def _print_channels(channels: dict[str, str]) -> None:
-    click.echo("training:\n  channels:")
-    for name, uri in channels.items():
-        click.echo(f"    {name}: {uri}")
+def _section(channels: dict[str, str]) -> list[str]:
+    """As job.yaml takes them."""
+    return ["training:", "  channels:", *(f"    {name}: {uri}" for name, uri in channels.items())]

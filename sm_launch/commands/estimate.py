@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from sm_launch.commands.options import JobOptions, echo_json, job_options, json_option
+from sm_launch.commands.options import JobOptions, echo_result, job_options, json_option
 
 
 @click.command()
@@ -15,16 +15,13 @@ def estimate(options: JobOptions, parameters: float | None, as_json: bool) -> No
     """Show the GPU memory of a training, the cheapest instance that fits, and the price."""
     from sm_launch.job import estimate as estimates
 
-    config = options.load()
-    found = estimates.estimate(config, parameters)
-    if as_json:
-        echo_json(found.as_dict())
-        return
-    for line in found.memory.lines:
-        click.echo(line)
-    instance, kind = found.suggestion, config.training.instances.type
-    click.echo(
+    context = options.open()
+    estimated = estimates.estimate(context.config, context.prices, parameters)
+    instance, kind = estimated.suggestion, context.config.training.instances.type
+    lines = [
+        *estimated.memory.lines,
         f"cheapest that fits: {instance.type} ({instance.gpus} x {instance.gpu}, "
-        f"{instance.gpu_memory_gib:g} GiB each, ${instance.price:.3f}/h)"
-    )
-    click.echo(f"job.yaml's {kind}: {found.cost.line if found.cost else 'price unknown'}")
+        f"{instance.gpu_memory_gib:g} GiB each, ${instance.price:.3f}/h, {estimated.prices})",
+        f"job.yaml's {kind}: {estimated.cost.line if estimated.cost else 'price unknown'}",
+    ]
+    echo_result(estimated.as_dict(), lines, as_json=as_json)

@@ -14,6 +14,7 @@ from sm_launch.errors import UserInputError
 
 if TYPE_CHECKING:
     from sm_launch.account.cleanup import Leftover
+    from sm_launch.job.instances import Prices
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -55,7 +56,7 @@ def gc(
     def confirm(found: list[Leftover]) -> None:
         if as_json and (dry_run or not found):
             return
-        _show(found)
+        _show(found, context.prices)
         if found and not dry_run and not yes:
             click.confirm(f"Delete these {len(found)}?", abort=True, err=True)
 
@@ -76,9 +77,9 @@ def gc(
         _show_local(found, only_look=dry_run or not yes)
 
 
-def _show(found: list[Leftover]) -> None:
+def _show(found: list[Leftover], prices: Prices) -> None:
     """A line for each, and what all of them cost."""
-    from sm_launch.job.instances import HOURS_A_MONTH, PRICES_AS_OF, PRICES_REGION
+    from sm_launch.job.instances import HOURS_A_MONTH
 
     for item in found:
         price = item.dollars_an_hour
@@ -92,8 +93,7 @@ def _show(found: list[Leftover]) -> None:
         line = f"{item.kind:<23} {item.name:<50} {created} {cost:>14} {item.status}"
         click.echo(line.rstrip(), err=True)
     total = HOURS_A_MONTH * sum(item.dollars_an_hour or 0.0 for item in found)
-    priced = f"list prices of {PRICES_REGION}, {PRICES_AS_OF}"
-    cost = f", about ${total:.2f} a month if left alone ({priced})" if total else ""
+    cost = f", about ${total:.2f} a month if left alone (list prices of {prices})" if total else ""
     click.echo(f"{len(found)} found{cost}", err=True)
 
 
@@ -109,12 +109,12 @@ def _show_local(found: list[Any], *, only_look: bool) -> None:
 def _age(text: str | None) -> timedelta | None:
     if text is None:
         return None
-    found = re.fullmatch(r"(\d+)([mhdw])", text)
-    if not found:
+    age = re.fullmatch(r"(\d+)([mhdw])", text)
+    if not age:
         raise UserInputError(
             "is not an age", field="--older-than", value=text, fix="such as 30m, 12h, 3d or 2w"
         )
-    return timedelta(**{UNITS[found[2]]: int(found[1])})
+    return timedelta(**{UNITS[age[2]]: int(age[1])})
 
 
 def _pairs(tags: tuple[str, ...]) -> dict[str, str]:

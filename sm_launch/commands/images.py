@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sm_launch.commands.options import JobOptions, echo_json, job_options, json_option
+from sm_launch.commands.options import JobOptions, echo_json, echo_result, job_options, json_option
 
 _flavor = click.option(
     "--flavor", type=click.Choice(["cpu", "gpu"]), default="cpu", show_default=True
@@ -71,11 +71,8 @@ def build(
         updates=updates,
         platform=platform,
     )
-    if as_json:
-        echo_json([asdict(image) for image in built])
-        return
-    for image in built:
-        click.echo(f"{image.uri}  {image.size / 1e9:.2f} GB")
+    lines = (f"{image.uri}  {image.size / 1e9:.2f} GB" for image in built)
+    echo_result([asdict(image) for image in built], lines, as_json=as_json)
 
 
 @images.command("pin-bases")
@@ -85,11 +82,8 @@ def pin_bases(as_json: bool) -> None:
     from sm_launch import images as library
 
     pinned = library.pin_bases()
-    if as_json:
-        echo_json(pinned)
-        return
-    for name, digest in pinned.items():
-        click.echo(f"{name}  {digest}")
+    lines = (f"{name}  {digest}" for name, digest in pinned.items())
+    echo_result(pinned, lines, as_json=as_json)
 
 
 @images.command("flash-attn-wheel")
@@ -114,11 +108,8 @@ def flash_attn_wheel(
         index_url=index_url,
         ca_bundle=ca_bundle,
     )
-    if as_json:
-        echo_json([str(wheel) for wheel in made])
-        return
-    for wheel in made:
-        click.echo(wheel)
+    wheels = [str(wheel) for wheel in made]
+    echo_result(wheels, wheels, as_json=as_json)
 
 
 @images.command()
@@ -160,11 +151,8 @@ def push(
 
     region = _region(options)
     pushed = library.push(flavor, tag, registry=registry, region=region, allow_dirty=allow_dirty)
-    if as_json:
-        echo_json([asdict(image) for image in pushed])
-        return
-    for image in pushed:
-        click.echo(image.digest)
+    lines = (str(image.digest) for image in pushed)
+    echo_result([asdict(image) for image in pushed], lines, as_json=as_json)
 
 
 @images.command()
@@ -188,14 +176,16 @@ def scan(
     from sm_launch.images.scanning import at_least
 
     region = _region(options)
-    found = library.scan(flavor, tag, region=region)
-    if as_json:
-        echo_json(found)
-    for name, counts in found.items() if not as_json else ():
-        words = ", ".join(f"{count} {severity}" for severity, count in sorted(counts.items()))
-        click.echo(f"{name}: {words or 'nothing found'}")
-    if fail_on != "none" and any(at_least(counts, fail_on) for counts in found.values()):
+    findings = library.scan(flavor, tag, region=region)
+    lines = (f"{name}: {_findings(counts)}" for name, counts in findings.items())
+    echo_result(findings, lines, as_json=as_json)
+    if fail_on != "none" and any(at_least(counts, fail_on) for counts in findings.values()):
         raise click.exceptions.Exit(1)
+
+
+def _findings(counts: dict[str, int]) -> str:
+    found = ", ".join(f"{count} {severity}" for severity, count in sorted(counts.items()))
+    return found or "nothing found"
 
 
 @images.command("list")
@@ -212,8 +202,5 @@ def list_(
 
     region = _region(options)
     entries = library.list_images(registry=registry, region=region)
-    if as_json:
-        echo_json(entries)
-        return
-    for entry in entries:
-        click.echo(f"{entry['repository']}:{entry['tag']}  {entry['digest'] or ''}".rstrip())
+    lines = (f"{e['repository']}:{e['tag']}  {e['digest'] or ''}".rstrip() for e in entries)
+    echo_result(entries, lines, as_json=as_json)

@@ -12,18 +12,12 @@ import click
 
 from sm_launch.commands.options import echo_json, json_option
 from sm_launch.errors import UserInputError
-from sm_launch.job.data import Columns, Task
+from sm_launch.job.data import Columns
+from sm_launch.job.tasks import TASKS, Task
 
 if TYPE_CHECKING:
     from sm_launch.data.guess import Guess
 
-_ENCODER, _DECODER = "distilbert-base-uncased", "Qwen/Qwen3-0.6B"
-_MODELS = {
-    "text-classification": _ENCODER,
-    "token-classification": _ENCODER,
-    "question-answering": _ENCODER,
-    "embedding": "sentence-transformers/all-MiniLM-L6-v2",
-}
 _TEACHER = "Qwen/Qwen3-1.7B"
 
 
@@ -47,7 +41,11 @@ _TEACHER = "Qwen/Qwen3-1.7B"
     metavar="NAME=COLUMN",
     help="Which column of the data is the text, the label, …, where its name does not tell.",
 )
-@click.option("--model", help=f"Base model.  [default: {_ENCODER}, or {_DECODER} to generate text]")
+@click.option(
+    "--model",
+    help=f"Base model.  [default: {TASKS['text-classification'].base}, or {TASKS['sft'].base} to"
+    " generate text]",
+)
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -81,7 +79,7 @@ def init(
         "NAME": name,
         "INPUT": _quoted(_from(output, data_path) if data_path else _placeholder(method)),
         "METHOD": method,
-        "MODEL": _quoted(model or _MODELS.get(method, _DECODER)),
+        "MODEL": _quoted(model or TASKS[method].base),
         "COLUMNS": f"  columns: {_flow(columns)}",
         "TABLE": _table(guess),
         "HYPERPARAMETERS": _hyperparameters(method, guess),
@@ -148,7 +146,7 @@ def _table(guess: Guess) -> str:
 
 
 def _hyperparameters(method: str, guess: Guess) -> str:
-    values: dict[str, Any] = {"num_train_epochs": 3 if method in _MODELS else 1}
+    values: dict[str, Any] = {"num_train_epochs": 3 if TASKS[method].encoder else 1}
     values |= guess.hyperparameters
     if method == "distillation":
         values["teacher_model_name_or_path"] = _TEACHER

@@ -61,10 +61,12 @@ class TrainingView:
         if found := _PROGRESS.match(line):
             self.step, self.eta = (int(found[1]), int(found[2])), found[3] or ""
             return
+        at = _STEP.search(line)
         for pattern, points in ((_LOSS, self.loss), (_EVAL_LOSS, self.eval_loss)):
             if value := pattern.search(line):
-                at = _STEP.search(line)
                 points.append((float(at[1]) if at else float(len(points)), float(value[1])))
+                if at and self.step and float(at[1]) > self.step[0]:
+                    self.step = (int(float(at[1])), self.step[1])
         if line.strip():
             self.log.append(line)
 
@@ -120,7 +122,9 @@ def follow_view(name: str, stream: TextIO | None = None) -> Iterator[Callable[[O
     stream = stream or sys.stderr
     view = TrainingView(name)
     if not stream.isatty():
-        yield _Plain(view, stream).show
+        plain = _Plain(view, stream)
+        yield plain.show
+        plain.end()
         return
     from rich.console import Console
     from rich.live import Live
@@ -136,23 +140,34 @@ def follow_view(name: str, stream: TextIO | None = None) -> Iterator[Callable[[O
 
 
 class _Plain:
-    """For CI logs: every transition, and the progress every few seconds."""
+    """For CI logs: every transition, and the progress every few seconds, each step once."""
 
     def __init__(self, view: TrainingView, stream: TextIO) -> None:
         self._view = view
         self._stream = stream
         self._printed = time.monotonic()
+        self._step: tuple[int, int] | None = None
 
     def show(self, seen: Observation) -> None:
         for new in self._view.feed(seen):
             message = new.get("StatusMessage") or ""
             self._print(f"{new['StartTime']:%H:%M:%S} {new['Status']}: {redact(message)}")
-        now = time.monotonic()
-        if self._view.step and now - self._printed >= SECONDS_BETWEEN_LOG_LINES:
-            self._printed = now
-            loss = f" loss {self._view.loss[-1][1]:.4f}" if self._view.loss else ""
-            eta = f" eta {self._view.eta}" if self._view.eta else ""
-            self._print(f"step {self._view.step[0]}/{self._view.step[1]}{loss}{eta}")
+        if time.monotonic() - self._printed >= SECONDS_BETWEEN_LOG_LINES:
+            self._print_step()
+
+    def end(self) -> None:
+        """The last step, however soon it came after the one before."""
+        self._print_step()
+
+    def _print_step(self) -> None:
+        step = self._view.step
+        # While a job evaluates or saves, it stays at a step and logs on.
+        if step is None or step == self._step:
+            return
+        self._printed, self._step = time.monotonic(), step
+        loss = f" loss {self._view.loss[-1][1]:.4f}" if self._view.loss else ""
+        eta = f" eta {self._view.eta}" if self._view.eta and step[0] < step[1] else ""
+        self._print(f"step {step[0]}/{step[1]}{loss}{eta}")
 
     def _print(self, text: str) -> None:
         print(text.rstrip(": "), file=self._stream, flush=True)

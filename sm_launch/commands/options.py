@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,9 +144,15 @@ def echo_json(value: Any) -> None:
     click.echo(json.dumps(redact_value(shown), indent=2))
 
 
+def echo_result(value: Any, lines: Iterable[str], *, as_json: bool) -> None:
+    """Print a result as JSON, or as lines."""
+    if as_json:
+        echo_json(value)
+        return
+    for line in lines:
+        click.echo(line)
+
+
 def echo_name(key: str, name: str, *, as_json: bool) -> None:
     """Print the name of a job that goes on by itself."""
-    if as_json:
-        echo_json({key: name})
-    else:
-        click.echo(name)
+    echo_result({key: name}, [name], as_json=as_json)

@@ -74,11 +74,11 @@ def _show(seen: dict[str, Any], found: list[Trial], bar: ProgressBar) -> None:
     objective = seen["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]
     best = (max if objective["Type"] == "Maximize" else min)(scored, default=None)
     limits = seen["HyperParameterTuningJobConfig"]["ResourceLimits"]
-    words = f"Sweep: {len(found) - len(ended)} running"
+    description = f"Sweep: {len(found) - len(ended)} running"
     if best is not None:
-        words += f", best {objective['MetricName']} {best:.4f}"
+        description += f", best {objective['MetricName']} {best:.4f}"
     bar.update(
-        description=words,
+        description=description,
         completed=len(ended),
         total=limits.get("MaxNumberOfTrainingJobs"),
     )

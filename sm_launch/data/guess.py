@@ -18,7 +18,8 @@ from sm_launch.data.read import read
 from sm_launch.data.shapes import Shape, shapes
 from sm_launch.data.sources import Source, locate
 from sm_launch.errors import UserInputError
-from sm_launch.job.data import Column, DataConfig, Task
+from sm_launch.job.data import Column, DataConfig
+from sm_launch.job.tasks import Task
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "text": ("text", "review", "sentence", "content", "body", "comment", "message", "tweet",

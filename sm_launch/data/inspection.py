@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from sm_launch.data.chunks import is_null
-from sm_launch.data.pipeline import Progress, fetch_by_default
+from sm_launch.data.pipeline import fetch_by_default
 from sm_launch.data.read import read
 from sm_launch.data.sources import Fetch, Source, locate
 from sm_launch.job.data import DataConfig
+from sm_launch.progress import StartProgress
 from sm_launch.progress import progress as terminal_progress
 
 _COUNTED_VALUES = 1000
@@ -81,7 +82,7 @@ class FileReport:
 def inspect(
     config: DataConfig,
     *,
-    progress: Progress = terminal_progress,
+    progress: StartProgress = terminal_progress,
     base_directory: Path | None = None,
     fetch: Fetch | None = None,
 ) -> list[FileReport]:
@@ -102,7 +103,7 @@ def inspect(
         base = base_directory or Path.cwd()
         sources = locate(config, base=base, fetch=fetch, scratch=Path(scratch))
         size = sum(source.path.stat().st_size for source in sources)
-        bar = stack.enter_context(progress("Inspecting data", total=size))
+        bar = stack.enter_context(progress("Inspecting data", size))
         reports = []
         for source in sources:
             reports.append(_inspect_file(source, config))

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,17 +29,15 @@ from sm_launch.data.split import NO_SPLIT, SPLITS
 from sm_launch.data.workers import Workers, choose
 from sm_launch.errors import UserInputError
 from sm_launch.job.data import DataConfig
-from sm_launch.progress import ProgressBar
+from sm_launch.progress import ProgressBar, StartProgress
 from sm_launch.progress import progress as terminal_progress
-
-Progress = Callable[..., AbstractContextManager[ProgressBar]]
 
 
 def prepare(
     config: DataConfig,
     output: Path,
     *,
-    progress: Progress = terminal_progress,
+    progress: StartProgress = terminal_progress,
     base_directory: Path | None = None,
     fetch: Fetch | None = None,
 ) -> PreparationReport:
@@ -66,7 +64,7 @@ def validate(
     config: DataConfig,
     output: Path,
     *,
-    progress: Progress = terminal_progress,
+    progress: StartProgress = terminal_progress,
     base_directory: Path | None = None,
     fetch: Fetch | None = None,
 ) -> PreparationReport:
@@ -83,7 +81,7 @@ def validate(
 def _prepare(
     config: DataConfig,
     output: Path,
-    progress: Progress,
+    progress: StartProgress,
     base_directory: Path | None,
     fetch: Fetch | None,
     *,
@@ -100,7 +98,7 @@ def _prepare(
         size = sum(source.path.stat().st_size for source in sources)
         fresh = stack.enter_context(write.replacing(output, keep=keep))
         workers = stack.enter_context(Workers(choose(config.workers, size)))
-        bar = stack.enter_context(progress(title, total=2 * size))
+        bar = stack.enter_context(progress(title, 2 * size))
         cleaner = RowCleaner(config, columns(sources, config))
         run = _Run(config, cleaner, sources, fresh, workers, bar)
         summaries = run.first_pass()

@@ -8,7 +8,8 @@ from typing import Literal
 
 from sm_launch.data.chunks import column_index, find_column
 from sm_launch.errors import UserInputError
-from sm_launch.job.data import Column, DataConfig, Task
+from sm_launch.job.data import Column, DataConfig
+from sm_launch.job.tasks import Task
 
 Kind = Literal["text", "label", "messages", "turn", "list", "number", "value"]
 """text: cleaned; label: of a class; messages: a conversation that ends by its answer; turn: a text

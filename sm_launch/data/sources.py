@@ -15,7 +15,8 @@ from urllib.parse import unquote, urlsplit
 from sm_launch.data.dialect import dialect
 from sm_launch.data.unpack import is_hidden, plain_name, unpacked
 from sm_launch.errors import UserInputError
-from sm_launch.job.data import DataConfig, InputFormat, Task
+from sm_launch.job.data import DataConfig, InputFormat
+from sm_launch.job.tasks import Task
 
 Fetch = Callable[[str], Path]
 """Copies an s3:// or hf:// file to the local disk and says where it lies."""

@@ -19,15 +19,15 @@ _MOST_SCORES = 500_000
 
 def score_statistics(predictions: Sequence[Prediction]) -> list[Statistic]:
     """Those of the three that these predictions have scores enough for."""
-    found = []
+    statistics = []
     if all(p.confidence is not None for p in predictions):
-        found.append(_calibration_error(predictions))
+        statistics.append(_calibration_error(predictions))
     labels = sorted({label for p in predictions for label in (p.gold, *p.scores)})
     if any(p.scores for p in predictions) and len(labels) * len(predictions) <= _MOST_SCORES:
-        found.append(_areas(predictions, labels))
+        statistics.append(_areas(predictions, labels))
     if labels and all(set(p.scores) == set(labels) for p in predictions):
-        found.append(_brier(predictions))
-    return found
+        statistics.append(_brier(predictions))
+    return statistics
 
 
 def _calibration_error(predictions: Sequence[Prediction]) -> Statistic:

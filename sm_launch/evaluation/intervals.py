@@ -44,21 +44,21 @@ def confidence_intervals(
     statistic = task.statistic(predictions)
     drawn = resample(statistic, rows, resamples=resamples, seed=seed)
     least = _rows_behind_labels(predictions)
-    found = {}
+    intervals = {}
     for name, value in statistic(np.arange(rows)).items():
         share = share_of_rows(name, predictions)
         if share is not None:
             known = share[~np.isnan(share)]
-            found[name] = share_interval(float(known.mean()), len(known))
+            intervals[name] = share_interval(float(known.mean()), len(known))
         elif name in SIGNED:
             spread = quantile(rows) * math.sqrt(_variance(drawn.get(name, []), rows))
-            found[name] = Interval(value - spread, value + spread)
+            intervals[name] = Interval(value - spread, value + spread)
         elif name in UNBOUNDED:
-            found[name] = _positive(value, drawn.get(name, []), rows)
+            intervals[name] = _positive(value, drawn.get(name, []), rows)
         else:
             most = least if name in _BY_LABEL else rows
-            found[name] = _bounded(name, value, drawn.get(name, []), rows, most)
-    return found
+            intervals[name] = _bounded(name, value, drawn.get(name, []), rows, most)
+    return intervals
 
 
 def resample(
@@ -68,11 +68,11 @@ def resample(
     import numpy as np
 
     chance = np.random.default_rng(seed)
-    found: dict[str, list[float]] = {}
+    drawn: dict[str, list[float]] = {}
     for _ in range(draws(rows, resamples)):
         for name, value in statistic(chance.integers(0, rows, rows)).items():
-            found.setdefault(name, []).append(value)
-    return found
+            drawn.setdefault(name, []).append(value)
+    return drawn
 
 
 def draws(rows: int, resamples: int) -> int:
@@ -90,21 +90,17 @@ def share_interval(share: float, rows: float) -> Interval:
     from scipy.optimize import brentq
     from scipy.special import betainc
 
-    right = share * rows
-    wrong = rows - right
+    right, wrong = share * rows, (1 - share) * rows
 
-    def at_least(p: float) -> float:
-        """Probability of more than was seen, and half of that of what was seen."""
-        more = betainc(right + 1, wrong, p) if wrong > _NOTHING else 0.0
-        as_many = betainc(right, wrong + 1, p) if right > _NOTHING else 1.0
-        return float(more + as_many) / 2
+    def edge(tail: float) -> float:
+        """The share at which more than was seen, and half of that itself, has this probability."""
+        seen = brentq(
+            lambda p: betainc(right + 1, wrong, p) + betainc(right, wrong + 1, p) - 2 * tail, 0, 1
+        )
+        return float(seen)
 
-    def solve(target: float) -> float:
-        return float(brentq(lambda p: at_least(p) - target, 0.0, 1.0, xtol=1e-10))
-
-    low = solve(_TAIL) if right > _NOTHING else 0.0
-    high = solve(1 - _TAIL) if wrong > _NOTHING else 1.0
-    return Interval(low, high)
+    # Where none or all were right there is nothing beyond on that side.
+    return Interval(edge(_TAIL) if right > 0 else 0.0, edge(1 - _TAIL) if wrong > 0 else 1.0)
 
 
 def _bounded(name: str, value: float, drawn: list[float], rows: int, most: float) -> Interval:
@@ -119,8 +115,8 @@ def _bounded(name: str, value: float, drawn: list[float], rows: int, most: float
             effective = min(effective, most)
     if math.isnan(share):
         return Interval(math.nan, math.nan)
-    found = share_interval(share, max(effective, 1.0))
-    return Interval(low + found.low * (high - low), low + found.high * (high - low))
+    interval = share_interval(share, max(effective, 1.0))
+    return Interval(low + interval.low * (high - low), low + interval.high * (high - low))
 
 
 def _positive(value: float, drawn: list[float], rows: int) -> Interval:

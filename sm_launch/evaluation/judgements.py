@@ -64,11 +64,11 @@ def _read(path: Path) -> dict[str, Verdict]:
     if text and not text.endswith("\n"):
         with path.open("a", encoding="utf-8") as file:
             file.write("\n")
-    found = {}
+    judgements = {}
     for line in json_lines.split(text):
         try:
             entry = json.loads(line)
-            found[str(entry["request"])] = Verdict(float(entry["score"]), str(entry["reason"]))
+            judgements[str(entry["request"])] = Verdict(float(entry["score"]), str(entry["reason"]))
         except (ValueError, KeyError, TypeError):
             continue
-    return found
+    return judgements

@@ -149,8 +149,8 @@ def _log_likelihood(sender: Sender, prediction: Prediction) -> tuple[float, int]
     if sent.reply is None:
         raise NotOfferedError(sent.problem)
     if sent.reply.status != 200:
-        words = error_message(sent.reply)
-        raise NotOfferedError(f"the endpoint does not score a given text ({words})")
+        reason = error_message(sent.reply)
+        raise NotOfferedError(f"the endpoint does not score a given text ({reason})")
     return sum_answer(sent.reply.body, len(prediction.text.rstrip()), len(whole))
 
 
@@ -166,8 +166,8 @@ def sum_answer(body: bytes, start: int, end: int) -> tuple[float, int]:
         NotOfferedError: the body has no such log-probabilities.
     """
     try:
-        found: Any = json.loads(body)["choices"][0]["logprobs"]
-        offsets, values = found["text_offset"], found["token_logprobs"]
+        logprobs: Any = json.loads(body)["choices"][0]["logprobs"]
+        offsets, values = logprobs["text_offset"], logprobs["token_logprobs"]
         ends = [*offsets[1:], end]
         inside = [
             None if value is None else float(value)

@@ -137,10 +137,10 @@ def classification_statistic(predictions: Sequence[Prediction]) -> Statistic:
         right = np.bincount(truth[truth == answer], minlength=len(names)).astype(float)
         support = np.bincount(truth, minlength=len(names)).astype(float)
         named = np.bincount(answer, minlength=len(names)).astype(float)
-        found = _from_counts(right, support, named)
+        metrics = _from_counts(right, support, named)
         for statistic in of_scores:
-            found |= statistic(rows)
-        return found
+            metrics |= statistic(rows)
+        return metrics
 
     return of
 
@@ -156,12 +156,12 @@ def _from_counts(
         "recall": right / np.maximum(support, 1),
         "f1": 2 * right / np.maximum(support + named, 1),
     }
-    found = {"accuracy": float(right.sum() / rows)}
+    metrics = {"accuracy": float(right.sum() / rows)}
     for name, values in parts.items():
-        found[f"{name}_macro"] = float(values[present].mean())
-        found[f"{name}_weighted"] = float((values * support).sum() / rows)
+        metrics[f"{name}_macro"] = float(values[present].mean())
+        metrics[f"{name}_weighted"] = float((values * support).sum() / rows)
     spread = (rows**2 - (named**2).sum()) * (rows**2 - (support**2).sum())
     if spread > 0:
         product = right.sum() * rows - (named * support).sum()
-        found["mcc"] = float(product / np.sqrt(spread))
-    return found
+        metrics["mcc"] = float(product / np.sqrt(spread))
+    return metrics

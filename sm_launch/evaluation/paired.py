@@ -50,15 +50,15 @@ def paired_differences(
     names = [name for name in a if name in b]
     spread = _resampled(both, names, rows, resamples, seed)
     exchanged = _exchanged(both, names, rows, resamples, seed)
-    found = {}
+    differences = {}
     for name in names:
         difference = b[name] - a[name]
         p_value = _exact(name, one, other)
         if p_value is None:
             p_value = _share_as_far(exchanged[name], difference)
         interval = _interval(name, difference, spread[name], rows)
-        found[name] = Paired(a[name], b[name], interval, p_value)
-    return found
+        differences[name] = Paired(a[name], b[name], interval, p_value)
+    return differences
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

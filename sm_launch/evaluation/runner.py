@@ -24,7 +24,7 @@ from sm_launch.evaluation.plan import EvaluationPlan
 from sm_launch.evaluation.result import EvaluationResult, RowFailure, Throughput
 from sm_launch.evaluation.transform import pair
 from sm_launch.evaluation.wire import JSON, Invoke
-from sm_launch.progress import NoBar, ProgressBar
+from sm_launch.progress import ProgressBar
 
 
 class EvaluationFailedError(LaunchError):
@@ -97,7 +97,7 @@ def evaluate_outputs(
     plan.task.check_first(found, {example.gold for example in examples})
     run.outcome.add(pair(plan.task, examples, answers))
     run.stop_if_too_many_failed()
-    run.score_rows(NoBar())
+    run.score_rows(ProgressBar())
     run.judge()
     result = run.result()
     if plan.judge is not None:
@@ -180,7 +180,7 @@ class _Run:
         failures, allowed = self.outcome.failures, self.plan.max_failed_share
         if len(failures) <= allowed * self.rows_total:
             return
-        self.score_rows(NoBar())
+        self.score_rows(ProgressBar())
         first = min(failures, key=lambda failure: failure.index)
         raise EvaluationFailedError(
             f"{len(failures)} of {self.rows_total} rows failed, "

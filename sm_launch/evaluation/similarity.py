@@ -58,14 +58,14 @@ def retrieval(
         rows.setdefault(query, row)
     asked = list(rows)
     vectors = _unit(np.array([query_vectors[rows[query]] for query in asked]))
-    found = {}
+    measures = {}
     for start in range(0, len(asked), _BLOCK):
         scores = vectors[start : start + _BLOCK] @ corpus.T
         for query, line in zip(asked[start : start + _BLOCK], scores, strict=True):
             best = np.argsort(-line, kind="stable")[:_DEEPEST]
-            found[query] = _of_query([int(hit) in answers[query] for hit in best],
+            measures[query] = _of_query([int(hit) in answers[query] for hit in best],
                                      len(answers[query]))  # fmt: skip
-    return found
+    return measures
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

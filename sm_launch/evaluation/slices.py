@@ -17,13 +17,13 @@ def measure_slices(
     predictions: Sequence[Prediction], columns: Sequence[str], task: Task
 ) -> list[Slice]:
     """Metrics for each value of each column, the largest first; at most 50 values a column."""
-    found = []
+    slices = []
     for column in columns:
         counts = Counter(p.slices.get(column, "(none)") for p in predictions)
         for value, rows in counts.most_common(MOST_VALUES):
             inside = [p for p in predictions if p.slices.get(column, "(none)") == value]
             intervals = confidence_intervals(task, inside, resamples=_RESAMPLES)
-            found.append(
+            slices.append(
                 Slice(
                     column,
                     value,
@@ -32,7 +32,7 @@ def measure_slices(
                     intervals.get(task.main_metric),
                 )
             )
-    return found
+    return slices
 
 
 def too_many(predictions: Sequence[Prediction], columns: Sequence[str]) -> list[str]:

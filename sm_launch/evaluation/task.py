@@ -191,11 +191,11 @@ def mean_of_values(predictions: Sequence[Prediction]) -> Statistic:
     complete = {name: values for name, values in table.items() if not np.isnan(values).all()}
 
     def of(rows: NDArray[np.int64]) -> dict[str, float]:
-        found = {}
+        means = {}
         for name, values in complete.items():
             sample = values[rows]
             known = sample[~np.isnan(sample)]
-            found[name] = float(known.mean()) if len(known) else float("nan")
-        return found
+            means[name] = float(known.mean()) if len(known) else float("nan")
+        return means
 
     return of

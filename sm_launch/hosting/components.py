@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sm_launch.aws.causes import explain_failure
-from sm_launch.aws.errors import is_missing
+from sm_launch.aws.errors import SuppressMissing
 from sm_launch.aws.paging import every
 from sm_launch.errors import LaunchError
 from sm_launch.hosting import component_requests
@@ -106,16 +106,12 @@ def list_names(client: Any, endpoint: str) -> list[str]:
 
 def specifications(client: Any, endpoint: str) -> dict[str, dict[str, Any]]:
     """The Specification of every component of an endpoint."""
-    found = {}
+    specifications_by_name = {}
     for name in list_names(client, endpoint):
-        try:
+        with SuppressMissing():
             described = client.describe_inference_component(InferenceComponentName=name)
-        except Exception as error:
-            if not is_missing(error):
-                raise
-            continue
-        found[name] = described.get("Specification", {})
-    return found
+            specifications_by_name[name] = described.get("Specification", {})
+    return specifications_by_name
 
 
 def remove(session: Any, endpoint: str) -> list[str]:
@@ -145,10 +141,7 @@ def _delete(session: Any, names: list[str]) -> None:
 
 
 def _exists(client: Any, name: str) -> bool:
-    try:
+    with SuppressMissing():
         client.describe_inference_component(InferenceComponentName=name)
-    except Exception as error:
-        if not is_missing(error):
-            raise
-        return False
-    return True
+        return True
+    return False

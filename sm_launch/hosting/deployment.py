@@ -285,7 +285,7 @@ def _check(context: JobContext, deployment: Deployment) -> None:
     validator = RequestValidator("sagemaker", enums=False)
     for method, request in deployment.calls():
         validator.check("".join(word.title() for word in method.split("_")), request)
-    if priced := hosting_cost(config):
+    if priced := hosting_cost(config, context.prices):
         context.notify(f"price: {priced.line}")
     if not config.endpoint.serverless:
         known = validator.values("ProductionVariant", "InstanceType")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sm_launch.aws.causes import explain_failure
-from sm_launch.aws.errors import is_missing
+from sm_launch.aws.errors import SuppressMissing
 from sm_launch.aws.paging import every
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.hosting import components
@@ -217,11 +217,10 @@ class _Part:
 
 
 def _parts(session: Session, endpoint: str, config_name: str) -> list[_Part]:
-    try:
+    described: dict[str, Any] = {}
+    with SuppressMissing():
         described = session.describe_endpoint_config(EndpointConfigName=config_name)
-    except Exception as error:
-        if not is_missing(error):
-            raise
+    if not described:
         return []
     variants = described["ProductionVariants"]
     models = [variant["ModelName"] for variant in variants if "ModelName" in variant]
@@ -230,13 +229,9 @@ def _parts(session: Session, endpoint: str, config_name: str) -> list[_Part]:
     arn = str(described["EndpointConfigArn"])
     parts = [_Part("endpoint configuration", config_name, arn)]
     for model in dict.fromkeys(models):
-        try:
+        with SuppressMissing():
             arn = str(session.describe_model(ModelName=model)["ModelArn"])
-        except Exception as error:
-            if not is_missing(error):
-                raise
-            continue
-        parts.append(_Part("model", model, arn))
+            parts.append(_Part("model", model, arn))
     return parts
 
 
@@ -247,32 +242,25 @@ def _foreign(session: Session, part: _Part) -> str | None:
 
 def _models_of_others(session: Session, endpoint: str) -> dict[str, str]:
     """Every model that another endpoint runs, with that endpoint's name."""
-    found: dict[str, str] = {}
+    owners: dict[str, str] = {}
     for summary in every(session.list_endpoints, "Endpoints"):
         other = summary["EndpointName"]
         if other == endpoint:
             continue
-        try:
+        with SuppressMissing():
             running = session.describe_endpoint(EndpointName=other)["EndpointConfigName"]
             described = session.describe_endpoint_config(EndpointConfigName=running)
-        except Exception as error:
-            if not is_missing(error):
-                raise
-            continue
-        variants = described["ProductionVariants"]
-        models = [variant["ModelName"] for variant in variants if "ModelName" in variant]
-        if len(models) < len(variants):
-            parts = components.specifications(session, other).values()
-            models += [each["ModelName"] for each in parts if "ModelName" in each]
-        found |= dict.fromkeys(models, other)
-    return found
+            variants = described["ProductionVariants"]
+            models = [variant["ModelName"] for variant in variants if "ModelName" in variant]
+            if len(models) < len(variants):
+                parts = components.specifications(session, other).values()
+                models += [each["ModelName"] for each in parts if "ModelName" in each]
+            owners |= dict.fromkeys(models, other)
+    return owners
 
 
 def _gone(method: Callable[..., Any], kind: str, **request: str) -> str:
-    try:
+    with SuppressMissing():
         method(**request)
-    except Exception as error:
-        if not is_missing(error):
-            raise
-        return ""
-    return f"{kind} {next(iter(request.values()))}"
+        return f"{kind} {next(iter(request.values()))}"
+    return ""

@@ -25,9 +25,9 @@ def chunks(body: Iterable[dict[str, Any]]) -> Iterator[bytes]:
             yield event["PayloadPart"]["Bytes"]
             continue
         for name, detail in event.items():
-            words = detail.get("Message", "") if isinstance(detail, dict) else detail
+            message = detail.get("Message", "") if isinstance(detail, dict) else detail
             raise LaunchError(
-                f"the answer broke off: {name} {words}".rstrip(),
+                f"the answer broke off: {name} {message}".rstrip(),
                 fix="ask again; `sm-launch logs` shows what the server says",
             )
 
@@ -79,8 +79,8 @@ def _text_of(event: Any) -> str | None:
         return None
     if "error" in event:
         error = event["error"]
-        words = error.get("message", error) if isinstance(error, dict) else error
-        raise LaunchError(f"the model answered with an error: {words}")
+        message = error.get("message", error) if isinstance(error, dict) else error
+        raise LaunchError(f"the model answered with an error: {message}")
     if "choices" in event:
         first = (event["choices"] or [{}])[0]
         return str(first.get("delta", {}).get("content") or first.get("text") or "")

@@ -216,9 +216,10 @@ def _reached(described: dict[str, Any], wanted: list[dict[str, Any]]) -> bool:
 
 def _failure(session: Session, described: dict[str, Any]) -> LaunchError:
     name, now = described["EndpointName"], shares(described)
-    words = ", ".join(f"{each['variant']} {each['weight']:g}" for each in now)
+    weights = ", ".join(f"{each['variant']} {each['weight']:g}" for each in now)
     message, step = explain_failure(
-        f"endpoint {name} did not take the change ({described['EndpointStatus']}, weights {words})",
+        f"endpoint {name} did not take the change ({described['EndpointStatus']}, "
+        f"weights {weights})",
         described.get("FailureReason"),
         lambda: session.endpoint_log_lines(name, None)[0],
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sm_launch.aws.causes import explain_failure
-from sm_launch.aws.errors import is_missing
+from sm_launch.aws.errors import SuppressMissing
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.hosting import requests, served_models
 from sm_launch.hosting.invocation import CONTENT_TYPES
@@ -186,11 +186,8 @@ def wait(
 
 def remove_model(session: Session, name: str) -> None:
     """Forget the model of a job that is over; its artefact stays."""
-    try:
+    with SuppressMissing():
         session.delete_model(ModelName=name)
-    except Exception as error:
-        if not is_missing(error):
-            raise
 
 
 def _failure(session: Session, name: str, description: dict[str, Any]) -> LaunchError:

@@ -52,21 +52,21 @@ def pin_bases(root: Path | None = None) -> dict[str, str]:
         LaunchError: a registry does not answer, or does not know the image.
     """
     root = root or repository()
-    found = {}
+    digests = {}
     for name, _ in _read(root).values():
         known = manifest.remote(name)
         if known is None:
             raise LaunchError("the registry does not know this base image", value=name)
-        found[name] = known.digest
+        digests[name] = known.digest
     lines = bases_file(root).read_text(encoding="utf-8").splitlines()
-    text = "\n".join(_pinned(line, found) for line in lines)
+    text = "\n".join(_pinned(line, digests) for line in lines)
     bases_file(root).write_text(f"{text}\n", encoding="utf-8")
-    return found
+    return digests
 
 
-def _pinned(line: str, found: dict[str, str]) -> str:
+def _pinned(line: str, digests: dict[str, str]) -> str:
     words = line.split()
-    return line if line.startswith("#") or not words else " ".join([*words[:2], found[words[1]]])
+    return line if line.startswith("#") or not words else " ".join([*words[:2], digests[words[1]]])
 
 
 def _read(root: Path) -> dict[str, tuple[str, str]]:

@@ -164,6 +164,7 @@ def _labels(root: Path, image: str, flavor: str, tag: str, lock: str) -> list[st
     created = datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
     labels = {
         "org.opencontainers.image.title": f"sm-{image}",
+        "org.opencontainers.image.licenses": "Apache-2.0",
         "org.opencontainers.image.source": source_url(root),
         "org.opencontainers.image.revision": git(root, "rev-parse", "HEAD"),
         "org.opencontainers.image.version": tag,

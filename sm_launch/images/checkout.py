@@ -111,7 +111,7 @@ def locked_versions(root: Path, image: str, flavor: str, lock: str | None = None
     pins: dict[str, str] = {}
     for path in lock_files(root, image, flavor, lock):
         # Where markers split a package, pip's choice depends on the image's Python: none is named.
-        found = re.findall(r"^([a-z0-9.-]+)==([^\s;]+)", path.read_text(), re.MULTILINE)
-        names = [name for name, _ in found]
-        pins |= {name: version for name, version in found if names.count(name) == 1}
+        pins_here = re.findall(r"^([a-z0-9.-]+)==([^\s;]+)", path.read_text(), re.MULTILINE)
+        names = [name for name, _ in pins_here]
+        pins |= {name: version for name, version in pins_here if names.count(name) == 1}
     return pins

@@ -6,6 +6,7 @@ import base64
 import json
 from typing import Any
 
+from sm_launch.aws.clients import make_client
 from sm_launch.images.checkout import IMAGES
 from sm_launch.images.engine import docker
 from sm_launch.images.sbom import TAG_SUFFIX
@@ -40,7 +41,7 @@ LIFECYCLE_POLICY = {
 
 def open_registry(region: str | None, repositories: list[str]) -> str:
     """Make the repositories that are missing, log in, and return the registry's host."""
-    ecr = _client(region)
+    ecr = make_client("ecr", region)
     for name in repositories:
         ensure_repository(ecr, name)
     answer = ecr.get_authorization_token()["authorizationData"][0]
@@ -71,7 +72,7 @@ def ensure_repository(ecr: Any, name: str) -> bool:
 
 def images(region: str | None) -> list[dict[str, Any]]:
     """Images of ours, as `listing.list_images` tells them."""
-    ecr = _client(region)
+    ecr = make_client("ecr", region)
     found = []
     for image in IMAGES:
         name = f"sm-{image}"
@@ -86,9 +87,3 @@ def images(region: str | None) -> list[dict[str, Any]]:
                 found.append({"repository": name, "tag": tag, "digest": detail["imageDigest"],
                               "size": detail.get("imageSizeInBytes")})  # fmt: skip
     return found
-
-
-def _client(region: str | None) -> Any:
-    import boto3
-
-    return boto3.Session(region_name=region).client("ecr")

@@ -39,20 +39,20 @@ def inspect(uri: str) -> dict[str, Any]:
     answer = subprocess.run(
         ["docker", "image", "inspect", uri], capture_output=True, text=True, check=False
     )
-    found: list[dict[str, Any]] = json.loads(answer.stdout or "[]")
-    return found[0] if found else {}
+    images: list[dict[str, Any]] = json.loads(answer.stdout or "[]")
+    return images[0] if images else {}
 
 
 def image_id(uri: str) -> str:
     """By which this machine's engine knows an image."""
-    found: str = inspect(uri)["Id"]
-    return found
+    identity: str = inspect(uri)["Id"]
+    return identity
 
 
 def size(uri: str) -> int:
     """Bytes of an image's layers, uncompressed."""
-    found: int = inspect(uri)["Size"]
-    return found
+    size_bytes: int = inspect(uri)["Size"]
+    return size_bytes
 
 
 def docker(*arguments: str, show: bool = False, stdin: str | None = None) -> str:

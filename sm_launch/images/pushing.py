@@ -76,10 +76,10 @@ def _push(local: str, registry: str, materials: Path) -> Image:
     """Push one image, unless the registry has it: a tag is written once (ECR refuses more)."""
     uri = f"{registry}/{local}"
     name = local.partition(":")[0]
-    found = inspect(local)
-    _check_pushable(local, found)
+    inspected = inspect(local)
+    _check_pushable(local, inspected)
     known = manifest.remote(uri)
-    if known is not None and not known.is_of(found["Id"]):
+    if known is not None and not known.is_of(inspected["Id"]):
         raise LaunchError(
             "the registry holds another image under this tag, and tags are written once",
             value=f"{uri} is {known.digest}",
@@ -92,7 +92,7 @@ def _push(local: str, registry: str, materials: Path) -> Image:
     if known is None:
         raise LaunchError("the registry does not know an image that was just pushed", value=uri)
     manifest.require_docker_v2(known.media_type, uri)
-    listed = _push_materials(materials, uri, known, found["Id"])
+    listed = _push_materials(materials, uri, known, inspected["Id"])
     return Image(name, uri, f"{registry}/{name}@{known.digest}", size(local), sbom_digest=listed)
 
 
@@ -105,15 +105,15 @@ def _push_materials(path: Path, uri: str, image: manifest.Manifest, identity: st
     return push_sbom(path, uri, image)
 
 
-def _check_pushable(local: str, found: dict[str, Any]) -> None:
+def _check_pushable(local: str, inspected: dict[str, Any]) -> None:
     """What Docker says of the image before it is sent; older engines say less."""
-    platform = f"{found['Os']}/{found['Architecture']}"
+    platform = f"{inspected['Os']}/{inspected['Architecture']}"
     if platform != PLATFORM:
         raise LaunchError(
             f"the image is for {platform}; SageMaker's instances for it are {PLATFORM}",
             value=local,
             fix="build it again with `make build`, which names the platform",
         )
-    media_type = found.get("Descriptor", {}).get("mediaType")
+    media_type = inspected.get("Descriptor", {}).get("mediaType")
     if media_type is not None:
         manifest.require_docker_v2(media_type, local)

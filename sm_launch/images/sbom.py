@@ -92,12 +92,12 @@ def _sha256(digest: str) -> dict[str, str]:
 
 def _archives(listing: str) -> dict[tuple[str, str], str]:
     """`apt-cache show`'s stanzas: name and version to the archive's SHA-256."""
-    found = {}
+    hashes = {}
     for stanza in listing.split("\n\n"):
         fields = dict(line.partition(": ")[::2] for line in stanza.splitlines() if ": " in line)
         if "SHA256" in fields:
-            found[fields["Package"], fields["Version"]] = fields["SHA256"]
-    return found
+            hashes[fields["Package"], fields["Version"]] = fields["SHA256"]
+    return hashes
 
 
 def _identify(document: dict[str, Any], identity: str, tag: str) -> None:

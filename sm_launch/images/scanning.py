@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from sm_launch.aws.clients import make_client
 from sm_launch.errors import LaunchError
 from sm_launch.images.checkout import IMAGES, checked_flavor, checked_tag, default_tag, repository
 
@@ -41,10 +42,7 @@ def scan(
     """
     checked_flavor(flavor)
     tag = checked_tag(tag or default_tag(repository()))
-    if ecr is None:
-        import boto3
-
-        ecr = boto3.Session(region_name=region).client("ecr")
+    ecr = ecr or make_client("ecr", region)
     names = [f"sm-{image}" for image in IMAGES]
     return {name: _findings(ecr, name, f"{tag}-{flavor}", pause) for name in names}
 

@@ -6,7 +6,6 @@ name and a suggestion. Relative paths are relative to the file that names them.
 
 from __future__ import annotations
 
-import os
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +15,6 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from sm_launch.errors import UserInputError
 from sm_launch.job import limits
 from sm_launch.job.data import DataConfig
-from sm_launch.job.data_task import follow_method, misfit
 from sm_launch.job.evaluation import Evaluation
 from sm_launch.job.file import apply_override, read_document
 from sm_launch.job.hosting import (
@@ -32,6 +30,7 @@ from sm_launch.job.hosting import (
 from sm_launch.job.monitoring import Monitoring
 from sm_launch.job.section import Section
 from sm_launch.job.sweep import Matrix, Sweep
+from sm_launch.job.tasks import follow_method, misfit
 
 Target = Literal["process", "docker", "sagemaker"]
 HyperparameterValue = str | int | float | bool | list[Any] | dict[str, Any] | None
@@ -369,26 +368,3 @@ def _section_of(model: type[BaseModel], name: str) -> type[BaseModel] | None:
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate
     return None
-
-
-def resolve_target(config: JobConfig | None, requested: Target | None = None) -> Target:
-    """The target to use: the option, else job.yaml, else what the machine allows.
-
-    Without AWS credentials the default is `process`: no file of ours should surprise anybody with
-    a bill. Looking for credentials reads the environment and files only, never the network.
-    """
-    named = requested or (config.target if config else None)
-    if named:
-        return named
-    return "sagemaker" if aws_credentials_configured() else "process"
-
-
-def aws_credentials_configured() -> bool:
-    """Whether the environment or the AWS files name credentials (nothing is contacted)."""
-    names = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE")
-    if any(os.environ.get(name) for name in names):
-        return True
-    if os.environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"):
-        return True
-    default = Path.home() / ".aws" / "credentials"
-    return Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE", default)).is_file()

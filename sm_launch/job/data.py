@@ -6,11 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-Task = Literal[
-    "text-classification", "prompt-completion", "messages", "text", "sft", "dpo", "orpo", "cpo",
-    "reward", "kto", "grpo", "rloo", "distillation", "question-answering", "token-classification",
-    "embedding", "regression",
-]  # fmt: skip
+from sm_launch.job.tasks import TASKS, Task
+
 InputFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "text", "arrow"]
 OutputFormat = Literal["jsonl", "parquet", "csv"]
 Step = Literal[
@@ -313,7 +310,7 @@ class DataConfig(_Section):
         if self.balance is not None and self.task != "text-classification":
             raise ValueError("balance needs labels: it is for the task text-classification")
         cuts = self.tokens is not None and self.tokens.too_long == "truncate"
-        if cuts and self.task not in ("text-classification", "regression", "text"):
+        if cuts and not TASKS[self.task].one_text:
             raise ValueError(f"tokens.too_long truncate would cut answers of {self.task}: drop")
         return self
 
@@ -329,10 +326,7 @@ class DataConfig(_Section):
     @property
     def pair_column(self) -> Column | None:
         """A kept column that is the second text of a pair, by its usual names."""
-        if (
-            self.task not in ("text-classification", "regression")
-            or self.columns.text_pair is not None
-        ):
+        if TASKS[self.task].rows != "labelled" or self.columns.text_pair is not None:
             return None
         return next((c for c in self.columns.keep if str(c).lower() in _PAIR_NAMES), None)
 
@@ -347,6 +341,6 @@ class DataConfig(_Section):
         """`steps`, or the defaults of the task: only classification may lose its line breaks."""
         if self.steps is not None:
             return self.steps
-        if self.task in ("text-classification", "regression"):
+        if TASKS[self.task].rows == "labelled":
             return ["unicode", "html", "control_characters", "white_space"]
         return ["unicode", "control_characters", "trim"]

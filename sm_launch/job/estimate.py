@@ -18,11 +18,9 @@ from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.job.base_model import resolve_model
 from sm_launch.job.config import HyperparameterValue, JobConfig
 from sm_launch.job.instances import (
-    PRICES_AS_OF,
-    PRICES_REGION,
     SPOT_FACTOR,
     Instance,
-    table,
+    Prices,
 )
 
 GIB = 2.0**30
@@ -87,23 +85,26 @@ class Estimate:
         memory: of its GPUs.
         suggestion: the cheapest instance that fits.
         cost: of job.yaml's instances; None where the price is unknown.
+        prices: of which region and day the prices are, in words.
     """
 
     parameters: float
     memory: Memory
     suggestion: Instance
     cost: Cost | None
+    prices: str
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
 
 
-def estimate(config: JobConfig, parameters: float | None = None) -> Estimate:
+def estimate(config: JobConfig, prices: Prices, parameters: float | None = None) -> Estimate:
     """The GPU memory of a job's training, the cheapest instance that fits, and the price.
 
     Args:
         config: the job.
+        prices: what instances cost.
         parameters: size of the model, where its name or files do not tell.
 
     Raises:
@@ -122,7 +123,8 @@ def estimate(config: JobConfig, parameters: float | None = None) -> Estimate:
         )
     settings = {"method": config.training.method, **config.training.hyperparameters}
     needed = memory(count, settings, other_models(config))
-    return Estimate(count, needed, suggest(needed.total_gib), cost(config))
+    suggestion = suggest(needed.total_gib, prices)
+    return Estimate(count, needed, suggestion, cost(config, prices), str(prices))
 
 
 def parameter_count(model: str | None, directory: Path | None = None) -> float | None:
@@ -142,15 +144,15 @@ def parameter_count(model: str | None, directory: Path | None = None) -> float |
 
 def other_models(config: JobConfig) -> dict[str, float | None]:
     """Parameters of a teacher and a reward model that the job names; None where not known."""
-    found: dict[str, float | None] = {}
+    sizes: dict[str, float | None] = {}
     for setting, name in OTHER_MODELS.items():
         named = str(config.training.hyperparameters.get(setting) or "").strip('"')
         if named:
             channel = config.training.channels.get(named.removeprefix("channel:"), named)
             location = str(channel).removeprefix("file://")
             directory = config.path(location) if "://" not in location else None
-            found[name] = parameter_count(location, directory)
-    return found
+            sizes[name] = parameter_count(location, directory)
+    return sizes
 
 
 def _count(file: Path) -> int:
@@ -236,13 +238,13 @@ def _has_reference(hyperparameters: dict[str, HyperparameterValue], peft: bool) 
     return not _is_on(hyperparameters, "precompute_ref_log_probs")
 
 
-def suggest(needed_gib: float) -> Instance:
+def suggest(needed_gib: float, prices: Prices) -> Instance:
     """The cheapest GPU instance of which one GPU holds the training, else all GPUs together.
 
     Raises:
         LaunchError: no single instance is large enough.
     """
-    gpus = [instance for instance in table().values() if instance.gpus]
+    gpus = [instance for instance in prices.instances() if instance.gpus]
     single = [found for found in gpus if found.gpu_memory_gib * USABLE >= needed_gib]
     shared = [found for found in gpus if found.gpus * found.gpu_memory_gib * USABLE >= needed_gib]
     fitting = single or shared
@@ -254,28 +256,29 @@ def suggest(needed_gib: float) -> Instance:
     return min(fitting, key=lambda instance: instance.price)
 
 
-def cost(config: JobConfig, jobs: int = 1) -> Cost | None:
+def cost(config: JobConfig, prices: Prices, jobs: int = 1) -> Cost | None:
     """What training can cost at most; None where the price of the instance type is unknown.
 
     Args:
         config: instance type, count, spot and maximum runtime.
+        prices: what instances cost.
         jobs: how many such jobs.
     """
     training = config.training
-    known = table().get(training.instances.type)
-    if known is None:
+    price = prices.training.get(training.instances.type)
+    if price is None:
         return None
     hours = training.max_runtime_seconds / 3600
     factor = SPOT_FACTOR if training.spot else 1.0
-    dollars = known.price * training.instances.count * hours * factor * jobs
-    terms = [f"${known.price:.3f}/h", f"{training.instances.count} instance(s)", f"{hours:.1f} h"]
+    dollars = price * training.instances.count * hours * factor * jobs
+    terms = [f"${price:.3f}/h", f"{training.instances.count} instance(s)", f"{hours:.1f} h"]
     terms += [f"{SPOT_FACTOR:g} (spot, careful)"] if training.spot else []
     terms += [f"{jobs} jobs"] if jobs > 1 else []
-    priced = f"list price of {PRICES_REGION}, {PRICES_AS_OF}"
-    return Cost(dollars, f"{' x '.join(terms)} = ${dollars:.2f} at most ({priced})")
+    line = f"{' x '.join(terms)} = ${dollars:.2f} at most (list price of {prices})"
+    return Cost(dollars, line)
 
 
-def hosting_cost(config: JobConfig) -> Cost | None:
+def hosting_cost(config: JobConfig, prices: Prices) -> Cost | None:
     """What the endpoint costs an hour; None where serverless, or where a price is unknown."""
     endpoint = config.endpoint
     if endpoint.serverless:
@@ -285,27 +288,28 @@ def hosting_cost(config: JobConfig) -> Cost | None:
         (variant.instance_type or endpoint.instances.type, variant.instance_count)
         for variant in endpoint.variants
     ]
-    prices = table()
-    if any(kind not in prices for kind, _ in wanted):
+    if any(kind not in prices.hosting for kind, _ in wanted):
         return None
-    dollars = sum(prices[kind].price * count for kind, count in wanted)
+    dollars = sum(prices.hosting[kind] * count for kind, count in wanted)
     terms = " + ".join(f"{count} x {kind}" for kind, count in wanted)
-    priced = f"list price of {PRICES_REGION}, {PRICES_AS_OF}"
-    return Cost(dollars, f"{terms} = ${dollars:.2f} an hour until deleted ({priced})")
+    line = f"{terms} = ${dollars:.2f} an hour until deleted (list price of {prices})"
+    return Cost(dollars, line)
 
 
-def require_cost(config: JobConfig, limit: float | None, jobs: int = 1) -> Cost | None:
+def require_cost(
+    config: JobConfig, prices: Prices, limit: float | None, jobs: int = 1
+) -> Cost | None:
     """Refuse a job that could cost more than `limit` US dollars.
 
     Raises:
         UserInputError: it could, or nobody knows.
     """
-    estimated = cost(config, jobs)
+    estimated = cost(config, prices, jobs)
     if limit is None:
         return estimated
     if estimated is None:
         raise UserInputError(
-            "the price of this instance type is not in the table, so no limit can be kept",
+            f"this instance type is not in the table of prices ({prices}), so no limit can be kept",
             field="training.instances.type",
             value=config.training.instances.type,
             fix="take another type, or leave out --max-cost",
@@ -319,16 +323,16 @@ def require_cost(config: JobConfig, limit: float | None, jobs: int = 1) -> Cost 
     return estimated
 
 
-def require_cost_of_all(configs: list[JobConfig], limit: float | None) -> str:
+def require_cost_of_all(configs: list[JobConfig], prices: Prices, limit: float | None) -> str:
     """Refuse several jobs that could together cost more than `limit`; the line of the sum.
 
     Raises:
         UserInputError: they could, or nobody knows.
     """
-    costs = [require_cost(config, limit) for config in configs]
+    costs = [require_cost(config, prices, limit) for config in configs]
     known = [found.dollars for found in costs if found]
     total, unknown = sum(known), len(costs) - len(known)
-    line = f"{len(known)} jobs = ${total:.2f} at most"
+    line = f"{len(known)} jobs = ${total:.2f} at most (list prices of {prices})"
     if unknown:
         line += f", and {unknown} of an instance type without a known price"
     if limit is not None and total > limit:

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from sm_launch.job.section import Section
-
-EvaluationTask = Literal[
-    "text-classification",
-    "text-regression",
-    "question-answering",
-    "text-generation",
-    "token-classification",
-    "embedding",
-    "reward",
-]
+from sm_launch.job.tasks import EvaluationTask
 
 
 class JudgeSettings(Section):

@@ -1,13 +1,15 @@
 """SageMaker's instance types: what is in them, and what an hour costs.
 
-Prices are list prices of us-east-1 in US dollars, on demand, for training; hosting costs the same
-or a few per cent more. They are approximate, were never read from the price list by a program, and
-AWS changes them: a guard against accidents, not a quote. Other regions are up to a third dearer.
+The prices of this table are of us-east-1 in US dollars, on demand, for training; hosting costs the
+same or a few per cent more. They are approximate and stand in where AWS's own list cannot be read
+(`sm_launch.target.prices`): a guard against accidents, not a quote. Other regions are up to a third
+dearer.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 PRICES_AS_OF = "2025-06"
 PRICES_REGION = "us-east-1"
@@ -29,7 +31,7 @@ class Instance:
         gpu: name of the GPU; empty for CPU instances.
         gpu_memory_gib: memory of one GPU, in GiB.
         memory_gib: main memory, in GiB.
-        price: US dollars an hour.
+        price: US dollars an hour of training.
     """
 
     type: str
@@ -85,6 +87,43 @@ def table() -> dict[str, Instance]:
                 kind, int(gpus), gpu.strip("-"), float(gpu_memory), float(memory), float(price)
             )
     return instances
+
+
+@dataclass(frozen=True)
+class Prices:
+    """US dollars an hour by instance type, on demand.
+
+    Attributes:
+        training: of training jobs.
+        hosting: of endpoints.
+        region: where these prices hold.
+        as_of: the day or month that they are of.
+        problem: why they are no newer; empty where they are new enough.
+    """
+
+    training: Mapping[str, float]
+    hosting: Mapping[str, float]
+    region: str
+    as_of: str
+    problem: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.region}, {self.as_of}"
+        return f"{place}; {self.problem}" if self.problem else place
+
+    def instances(self) -> list[Instance]:
+        """The instance types that are known and have a price, with it."""
+        return [
+            replace(instance, price=self.training[kind])
+            for kind, instance in table().items()
+            if kind in self.training
+        ]
+
+
+def bundled_prices(problem: str = "") -> Prices:
+    """Those of the table; `problem`: why not AWS's own."""
+    rates = {kind: instance.price for kind, instance in table().items()}
+    return Prices(rates, rates, PRICES_REGION, PRICES_AS_OF, problem)
 
 
 def has_gpu(instance_type: str) -> bool:

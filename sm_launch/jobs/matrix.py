@@ -110,7 +110,7 @@ def prepare(
         from sm_launch.job.estimate import require_cost_of_all
 
         limit = max_cost or context.config.training.max_cost_usd
-        line = require_cost_of_all([job.config for job in jobs], limit)
+        line = require_cost_of_all([job.config for job in jobs], context.prices, limit)
         context.notify(f"price: {line}")
     stage = context.stage(upload=upload)
     for job in jobs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from sm_launch.aws.errors import is_missing
+from sm_launch.aws.errors import SuppressMissing
 from sm_launch.errors import LaunchError
 from sm_launch.job import limits
 from sm_launch.jobs import training
@@ -108,13 +108,10 @@ def _named(session: Session, names: Sequence[str], where: str) -> Iterator[tuple
 
 
 def _exists(session: Session, kind: _Kind, name: str) -> bool:
-    try:
+    with SuppressMissing():
         kind.status(session, name)
-    except Exception as error:
-        if not is_missing(error):
-            raise
-        return False
-    return True
+        return True
+    return False
 
 
 def _wait(session: Session, kind: _Kind, name: str) -> str:

@@ -166,7 +166,7 @@ def tell_price(context: JobContext, max_cost: float | None, jobs: int = 1) -> No
     from sm_launch.job.estimate import require_cost
 
     limit = max_cost or context.config.training.max_cost_usd
-    if estimated := require_cost(context.config, limit, jobs):
+    if estimated := require_cost(context.config, context.prices, limit, jobs):
         context.notify(f"price: {estimated.line}")
 
 
@@ -328,12 +328,8 @@ def failure(name: str, description: dict[str, Any], tail: list[str]) -> LaunchEr
     return LaunchError(message, fix=f"{step} and run it again; {again}")
 
 
-def jobs_of(session: Session, base_name: str, status: str) -> list[str]:
-    """Names of the training jobs called after a job.yaml that have a status, newest first."""
-    return [summary["TrainingJobName"] for summary in _named_after(session, base_name, status)]
-
-
 def _named_after(session: Session, base_name: str, status: str) -> Iterator[dict[str, Any]]:
+    """The training jobs called after a job.yaml that have a status, newest first."""
     found = every(
         session.list_training_jobs,
         "TrainingJobSummaries",
@@ -347,7 +343,7 @@ def _named_after(session: Session, base_name: str, status: str) -> Iterator[dict
 
 
 def own_jobs(session: Session, config: JobConfig, status: str) -> list[str]:
-    """The same without those of another job of that name."""
+    """Their names, without those of another job of that name."""
     return [
         summary["TrainingJobName"]
         for summary in _named_after(session, config.name, status)

@@ -36,15 +36,15 @@ def alarm_requests(config: JobConfig, endpoint: str) -> list[Request]:
     adapters add their own name. `endpoint.update.alarms` may name them.
     """
     instance = config.endpoint.instances.type
-    found: dict[str, Request] = {}
+    requests: dict[str, Request] = {}
     if components := config.endpoint.components:
         # Requests are a component's, instances are the variant's that all of them share.
         filed = dimensions(endpoint, MAIN_VARIANT)
-        found |= _of_instances(config, f"endpoint {endpoint}", filed, instance, "")
+        requests |= _of_instances(config, f"endpoint {endpoint}", filed, instance, "")
         for suffix in ("", *(f"-{adapter}" for adapter in components.adapters)):
             what = f"endpoint {endpoint}, component {endpoint}{suffix}"
             of_component = component_dimensions(f"{endpoint}{suffix}")
-            found |= _of_requests(config, what, of_component, suffix)
+            requests |= _of_requests(config, what, of_component, suffix)
     else:
         variants = [(MAIN_VARIANT, "", instance)]
         variants += [
@@ -53,9 +53,9 @@ def alarm_requests(config: JobConfig, endpoint: str) -> list[Request]:
         ]
         for variant, suffix, kind in variants:
             what, filed = f"endpoint {endpoint}, variant {variant}", dimensions(endpoint, variant)
-            found |= _of_requests(config, what, filed, suffix)
-            found |= _of_instances(config, what, filed, kind, suffix)
-    return [{**alarm, "AlarmName": f"{endpoint}-{name}"} for name, alarm in found.items()]
+            requests |= _of_requests(config, what, filed, suffix)
+            requests |= _of_instances(config, what, filed, kind, suffix)
+    return [{**alarm, "AlarmName": f"{endpoint}-{name}"} for name, alarm in requests.items()]
 
 
 def _alarm(
@@ -196,14 +196,14 @@ def dashboards_of_ours(
             raise
         return [], 0
     entries = [entry for page in pages for entry in page["DashboardEntries"]]
-    found = []
+    ours = []
     for entry in entries:
         name = entry["DashboardName"]
         if name.startswith(_DASHBOARD):
             owned = tags_of(client, entry["DashboardArn"])
             if limits.TAG_KEY in owned:
-                found.append((entry, name.removeprefix(_DASHBOARD), owned))
-    return found, len(entries)
+                ours.append((entry, name.removeprefix(_DASHBOARD), owned))
+    return ours, len(entries)
 
 
 def tags_of(client: Any, arn: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from sm_launch.errors import LaunchError
 from sm_launch.monitoring.series import VariantSeries
+from sm_launch.sessions.protocol import LocalSession
 
 TIMEOUT_SECONDS = 5.0
 _REQUESTS = re.compile(r'sm_serve_requests_total\{route="([^"]*)",status="(\d+)"\} (\S+)')
@@ -93,7 +94,7 @@ class LocalSource:
         variants: names of its variants.
     """
 
-    def __init__(self, session: Any, endpoint: str, variants: list[str]) -> None:
+    def __init__(self, session: LocalSession, endpoint: str, variants: list[str]) -> None:
         self._session = session
         self._endpoint = endpoint
         self._series = {variant: VariantSeries(variant) for variant in variants}

@@ -187,8 +187,8 @@ def open_source(context: JobContext, endpoint: str, since: timedelta) -> Source:
     session = context.session
     described = session.describe_endpoint(EndpointName=endpoint)
     variants = [each["VariantName"] for each in described.get("ProductionVariants", [])]
-    if not context.on_aws:
-        return local_metrics.LocalSource(session, endpoint, variants)
+    if session.local:
+        return local_metrics.LocalSource(session.local, endpoint, variants)
     return CloudWatchSource(
         endpoint,
         variants,

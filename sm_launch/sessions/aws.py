@@ -48,6 +48,7 @@ class AwsSession:
 
     seconds_between_looks: float = SECONDS_BETWEEN_LOOKS
     log_lag_seconds: float = LOG_LAG_SECONDS
+    local = None  # see Session
 
     def __init__(
         self,

@@ -7,6 +7,8 @@ botocore's `ClientError` and `ParamValidationError` or subclasses of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, Protocol
 
 Response = dict[str, Any]
@@ -18,10 +20,14 @@ class Session(Protocol):
     Attributes:
         seconds_between_looks: how often its answers may be asked for while something is awaited.
         log_lag_seconds: until a line that was written is shown.
+        local: the same session with what only this machine can tell; None where it runs on AWS.
     """
 
     seconds_between_looks: float
     log_lag_seconds: float
+
+    @property
+    def local(self) -> LocalSession | None: ...
 
     def create_training_job(self, **request: Any) -> Response:
         """Start a training job; it runs on after the call."""
@@ -127,3 +133,18 @@ class Session(Protocol):
 
     def transform_log_lines(self, name: str, cursor: Any = None) -> tuple[list[str], Any]:
         """The same for a batch transform job."""
+
+
+class LocalSession(Session, Protocol):
+    """A session whose servers and records are on this machine."""
+
+    def endpoint_url(self, name: str, variant: str | None = None) -> str:
+        """Where the server of a variant (default: the first) itself listens."""
+
+    def endpoint_processes(self, name: str) -> list[int]:
+        """The processes of an endpoint's servers."""
+
+    def collect_garbage(
+        self, older_than: timedelta, *, dry_run: bool, tags: dict[str, str] | None = None
+    ) -> Sequence[Any]:
+        """Remove, or only tell, what is over and bears the tags."""

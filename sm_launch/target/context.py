@@ -13,10 +13,12 @@ from typing import Any, Protocol
 
 from sm_launch.errors import UserInputError
 from sm_launch.job import naming
-from sm_launch.job.config import JobConfig, Target, load_config, resolve_target, with_overrides
+from sm_launch.job.config import JobConfig, Target, load_config, with_overrides
+from sm_launch.job.instances import Prices
 from sm_launch.sessions import open_session
 from sm_launch.sessions.protocol import Session
 from sm_launch.target import ownership
+from sm_launch.target.choose import resolve_target
 from sm_launch.target.staging import LocalStage, Stage
 
 DEFAULT_JOB = Path("job.yaml")
@@ -88,6 +90,13 @@ class JobContext:
     def hosting_role(self) -> str:
         """Likewise; default: the training role."""
         return _role(self.target, self.config.aws.hosting_role or self.config.aws.training_role)
+
+    @cached_property
+    def prices(self) -> Prices:
+        """What instances cost in the job's region."""
+        from sm_launch.target.prices import current_prices
+
+        return current_prices(self.region)
 
     @property
     def any_job(self) -> bool:

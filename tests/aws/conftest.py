@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import date
 from typing import Any
 
 import pytest
 from botocore.client import BaseClient
+
+from sm_launch.job.instances import Prices, bundled_prices
+from sm_launch.sessions import state_directory
 
 REGION = "eu-central-1"
 ACCOUNT = "123456789012"  # moto's
@@ -42,8 +48,23 @@ def unnamed_owners(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
+@pytest.fixture(scope="session")
+def price_list() -> None:
+    """Of today, as it was read from AWS: moto has no service of prices."""
+    rates = bundled_prices().training
+    prices = Prices(rates, rates, REGION, date.today().isoformat())
+    path = state_directory() / "prices" / f"{REGION}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(prices)))
+
+
 @pytest.fixture
-def aws(moto_url: str, unnamed_owners: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def aws(
+    moto_url: str,
+    price_list: None,
+    unnamed_owners: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[str]:
     """Credentials and an endpoint that lead to a fresh moto; every call to S3 is looked at."""
     import httpx
 

@@ -110,7 +110,7 @@ def test_dashboards_without_their_endpoint_are_found_with_their_price(
     assert cli.run(["gc", "--unused", "--yes"]) == 0
     told = capsys.readouterr().err
     assert "$3.00/month" in told
-    assert "7 found, about $3.50 a month if left alone (list prices of us-east-1, 20" in told
+    assert "7 found, about $3.50 a month if left alone (list prices of eu-central-1, 20" in told
     entries = make_client("cloudwatch").list_dashboards()["DashboardEntries"]
     left_over = {entry["DashboardName"] for entry in entries}
     assert left_over == {"sm-launch-mine", "sm-launch-foreign"}

@@ -54,7 +54,7 @@ def proxy(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     def make_client_of_two(service: str, region: str | None = None, **options: Any) -> Any:
         return make_client(service, region, **{**options, "attempts": 2})
 
-    for module in ("aws_clients", "autoscaling", "endpoint_alarms", "sessions.aws"):
+    for module in ("aws.clients", "hosting.autoscaling", "monitoring.alarms", "sessions.aws"):
         monkeypatch.setattr(f"sm_launch.{module}.make_client", make_client_of_two)
     monkeypatch.setattr(AwsSession.__init__, "__kwdefaults__",
                         {"clients": make_client_of_two, "sleep": lambda seconds: None})  # fmt: skip

@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from sm_serve import contract
 from sm_serve.errors import StartupError
 
 MEBIBYTE = 1024 * 1024
+BASE = Path(contract.DEFAULT_BASE_DIR)
 BATCH_ITEMS = 200_000
 """Lines that batch transform may send at once: its payloads are larger, and nobody waits beside."""
 HUB_ID = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
 """As huggingface_hub's validate_repo_id has it, which alone would take a second to import."""
 VLLM_PREFIX = "SM_SERVE_VLLM_"
 """Of variables that name vLLM's own engine arguments."""
-ENGINES = ("auto", "transformers", "continuous", "vllm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,52 +32,231 @@ class HubModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """Everything an operator can set. Durations are seconds, sizes bytes unless named otherwise."""
+class Variable:
+    """The environment variable of a setting: what it means and what it may be.
 
-    base_dir: Path = Path(contract.DEFAULT_BASE_DIR)
-    host: str = "0.0.0.0"
-    port: int = contract.DEFAULT_PORT
-    program: str = ""
-    submit_directory: str = ""
-    default_accept: str = "application/json"
-    batch_transform: bool = False
-    multi_model: bool = False
-    max_payload_bytes: int = contract.MAX_PAYLOAD_BYTES
-    max_in_flight: int = 256
-    max_connections: int = 0
-    max_items: int = 10_000
-    request_timeout: float = 55.0
-    stream_timeout: float = contract.STREAM_SECONDS - 10
-    drain_timeout: float = 25.0
-    lame_duck: float = 1.0
-    stall_timeout: float = 60.0
-    user_threads: int = 1
-    install_requirements: str = "false"
-    network_isolation: bool = False
+    Attributes:
+        name: of the variable.
+        help: one line of docs/environment.md.
+        low, high: bounds of a number, in the variable's own unit.
+        choices: the texts that are allowed; empty for any.
+        scale: what the variable's number is multiplied with.
+        shown: the default as people read it; empty for the field's own.
+        batch: the default under SAGEMAKER_BATCH, in the setting's unit.
+    """
+
+    name: str
+    help: str
+    low: float = 0
+    high: float = 0
+    choices: tuple[str, ...] = ()
+    scale: float = 1
+    shown: str = ""
+    batch: float | None = None
+
+
+def _set_by(name: str, default: Any, meaning: str, **more: Any) -> Any:
+    return field(default=default, metadata={"variable": Variable(name, meaning, **more)})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything an operator can set. Durations are seconds, sizes bytes unless named otherwise.
+
+    Names beginning with SAGEMAKER_ are the platform's and the inference toolkit's own
+    (sagemaker_inference/parameters.py), HF_ the stock containers'; the rest begin with SM_SERVE_.
+    """
+
+    base_dir: Path = _set_by(  # noqa: RUF009  (it makes a field)
+        "SAGEMAKER_BASE_DIR",
+        BASE,
+        "the model lies in `model` below it, several in `models`",
+    )
+    host: str = _set_by("SM_SERVE_HOST", "0.0.0.0", "address to listen at")
+    port: int = _set_by(
+        "SAGEMAKER_BIND_TO_PORT", contract.DEFAULT_PORT, "port to listen at", low=1, high=65535
+    )
+    program: str = _set_by(
+        "SAGEMAKER_PROGRAM", "", "file or module of the user's script", shown="code/inference.py"
+    )
+    submit_directory: str = _set_by(
+        "SAGEMAKER_SUBMIT_DIRECTORY", "", "where that script lies", shown="the model's code/"
+    )
+    default_accept: str = _set_by(
+        "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT",
+        "application/json",
+        "type of an answer where the request names none",
+    )
+    batch_transform: bool = _set_by(
+        "SAGEMAKER_BATCH", False, "batch transform: larger payloads, longer requests"
+    )
+    multi_model: bool = _set_by("SAGEMAKER_MULTI_MODEL", False, "several models, loaded by request")
+    max_payload_bytes: int = _set_by(
+        "SAGEMAKER_MAX_PAYLOAD_IN_MB",
+        contract.MAX_PAYLOAD_BYTES,
+        "size of a request's body, in MiB",
+        low=0.001,
+        high=1024,
+        scale=MEBIBYTE,
+        shown="6; 100 with `SAGEMAKER_BATCH`",
+        batch=contract.MAX_BATCH_PAYLOAD_BYTES,
+    )
+    max_in_flight: int = _set_by(
+        "SM_SERVE_MAX_IN_FLIGHT", 256, "requests at a time; beyond it 429", low=1, high=100_000
+    )
+    max_connections: int = _set_by(
+        "SM_SERVE_MAX_CONNECTIONS",
+        0,
+        "connections that ask for nothing, see Connections in serving.md",
+        high=1_000_000,
+        shown="4096, or half of what the limit of open files leaves",
+    )
+    max_items: int = _set_by(
+        "SM_SERVE_MAX_ITEMS",
+        10_000,
+        "items of a request, see Bounds in serving.md",
+        low=1,
+        high=10_000_000,
+        shown="10,000; 200,000 with `SAGEMAKER_BATCH`",
+        batch=BATCH_ITEMS,
+    )
+    request_timeout: int = _set_by(
+        "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS",
+        55,
+        "seconds for an answer, less than the platform's 60",
+        low=1,
+        high=contract.BATCH_INVOCATION_SECONDS,
+        shown="55; 3600 with `SAGEMAKER_BATCH`",
+        batch=contract.BATCH_INVOCATION_SECONDS,
+    )
+    stream_timeout: float = _set_by(
+        "SM_SERVE_STREAM_TIMEOUT",
+        contract.STREAM_SECONDS - 10,
+        "seconds for a streamed answer, less than the platform's 480",
+        low=0.1,
+        high=3600,
+    )
+    drain_timeout: float = _set_by(
+        "SM_SERVE_DRAIN_TIMEOUT",
+        25.0,
+        "seconds after SIGTERM for what is in flight",
+        high=3600,
+    )
+    lame_duck: float = _set_by(
+        "SM_SERVE_LAME_DUCK", 1.0, "seconds after SIGTERM that it is still reachable", high=60
+    )
+    stall_timeout: float = _set_by(
+        "SM_SERVE_STALL_TIMEOUT",
+        60.0,
+        "seconds without progress until `/ping` fails",
+        low=0.1,
+        high=3600,
+    )
+    user_threads: int = _set_by(
+        "SAGEMAKER_MODEL_SERVER_WORKERS", 1, "threads of the user's script", low=1, high=1024
+    )
+    install_requirements: str = _set_by(
+        "SM_SERVE_INSTALL_REQUIREMENTS",
+        "false",
+        "`true` or `hashes`: install a script's requirements.txt at start",
+        choices=("false", "true", "hashes"),
+    )
+    network_isolation: bool = _set_by(
+        "SM_SERVE_NETWORK_ISOLATION",
+        False,
+        "set by `sm-launch deploy` where the endpoint has no network",
+    )
     hub: HubModel | None = None
     hub_path: str = ""
-    task: str | None = None
-    engine: str = "auto"
-    engine_process: bool = True
-    device: str = ""
-    replicas: int = 0
-    max_lora_rank: int = 0
+    task: str | None = _set_by(
+        "HF_TASK", None, "task of the model, by the pipelines' names", shown="by its architecture"
+    )
+    engine: str = _set_by(
+        "SM_SERVE_ENGINE",
+        "auto",
+        "`vllm`, `continuous` or `transformers` for generation",
+        choices=("auto", "transformers", "continuous", "vllm"),
+    )
+    engine_process: bool = _set_by(
+        "SM_SERVE_ENGINE_PROCESS",
+        True,
+        "an encoder's engine in a process of its own (never with multi-model)",
+    )
+    device: str = _set_by(
+        "SM_SERVE_DEVICE", "", "one device for the model, such as `cuda:1`", shown="all"
+    )
+    replicas: int = _set_by(
+        "SM_SERVE_REPLICAS", 0, "copies of the model (not with vLLM)", high=64, shown="one a GPU"
+    )
+    max_lora_rank: int = _set_by(
+        "SM_SERVE_MAX_LORA_RANK",
+        0,
+        "vLLM alone: largest rank that may be loaded later",
+        high=512,
+        shown="of the artefact's adapters",
+    )
     vllm: tuple[tuple[str, str], ...] = ()
-    dtype: str = "auto"
-    batch_size: int = 32
-    batch_tokens: int = 8192
-    batch_delay: float = 0.0
-    max_new_tokens: int = 256
-    kv_cache_tokens: int = 0
-    reasoning_parser: str = "auto"
-    max_models: int = 16
-    max_adapters: int = 32
-    allow_pickle_weights: bool = False
-    trust_remote_code: bool = False
-    emf: bool = False
-    log_level: str = "INFO"
-    served_name: str = "model"
+    dtype: str = _set_by(
+        "SM_SERVE_DTYPE",
+        "auto",
+        "float32 on CPU; on a GPU as saved, but float16 for bfloat16 where the GPU only emulates"
+        " it, and half precision for a language model saved in float32",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    batch_size: int = _set_by(
+        "SM_SERVE_BATCH_SIZE", 32, "rows of an encoder's batch", low=1, high=4096
+    )
+    batch_tokens: int = _set_by(
+        "SM_SERVE_BATCH_TOKENS", 8192, "tokens of an encoder's batch", low=1, high=1 << 24
+    )
+    batch_delay: float = _set_by(
+        "SM_SERVE_BATCH_DELAY_MS",
+        0.0,
+        "milliseconds that a batch waits to become full",
+        high=1e4,
+        scale=1e-3,
+    )
+    max_new_tokens: int = _set_by(
+        "SM_SERVE_MAX_NEW_TOKENS",
+        256,
+        "tokens of an answer, when neither a request nor an encoder-decoder's checkpoint says it",
+        low=1,
+        high=1 << 20,
+    )
+    kv_cache_tokens: int = _set_by(
+        "SM_SERVE_KV_CACHE_TOKENS",
+        0,
+        "size of the paged cache",
+        high=1 << 30,
+        shown="the context, but 8192 to 16384, on CPU; by free memory on GPU",
+    )
+    reasoning_parser: str = _set_by(
+        "SM_SERVE_REASONING_PARSER",
+        "auto",
+        "`think`, `harmony` or `none`: which thoughts are told apart from answers",
+        choices=("auto", "think", "harmony", "none"),
+    )
+    max_models: int = _set_by(
+        "SM_SERVE_MAX_MODELS", 16, "models in memory (multi-model)", low=1, high=10_000
+    )
+    max_adapters: int = _set_by(
+        "SM_SERVE_MAX_ADAPTERS", 32, "adapters in memory", low=0, high=10_000
+    )
+    allow_pickle_weights: bool = _set_by(
+        "SM_SERVE_ALLOW_PICKLE_WEIGHTS", False, "lifts a safety rule: pickles run code"
+    )
+    trust_remote_code: bool = _set_by(
+        "SM_SERVE_TRUST_REMOTE_CODE", False, "lifts a safety rule: the model's own code runs"
+    )
+    emf: bool = _set_by("SM_SERVE_EMF", False, "metrics for CloudWatch in the log, every 10 s")
+    log_level: str = _set_by(
+        "SAGEMAKER_CONTAINER_LOG_LEVEL", "INFO", "a name, or the toolkit's number (20)"
+    )
+    served_name: str = _set_by(
+        "SM_SERVE_MODEL_NAME",
+        "model",
+        "name in OpenAI's routes; `sm-launch deploy` sets it to the endpoint's",
+    )
 
     @property
     def artefact_dir(self) -> Path:
@@ -94,136 +274,91 @@ class Settings:
         return self.artefact_dir / "code"
 
 
-class _Reader:
-    """Reads typed values and names the variable, the value and the fix when one is wrong."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-
-    def text(self, name: str, default: str) -> str:
-        return self._environ.get(name) or default
-
-    def number(self, name: str, default: float, low: float, high: float) -> float:
-        raw = self._environ.get(name)
-        if not raw:
-            return default
-        try:
-            value = float(raw)
-        except ValueError:
-            value = float("nan")
-        if not low <= value <= high:
-            raise StartupError(f"{name}={raw!r}: give a number from {low:g} to {high:g}")
-        return value
-
-    def integer(self, name: str, default: int, low: int, high: int) -> int:
-        value = self.number(name, default, low, high)
-        if value != int(value):
-            raise StartupError(f"{name}={self._environ[name]!r}: give a whole number")
-        return int(value)
-
-    def flag(self, name: str, default: str = "") -> bool:
-        raw = self.text(name, default).strip().lower()
-        if raw in ("", "0", "false", "no", "off"):
-            return False
-        if raw in ("1", "true", "yes", "on"):
-            return True
-        raise StartupError(f"{name}={raw!r}: give true or false")
-
-    def prefixed(self, prefix: str) -> tuple[tuple[str, str], ...]:
-        """Names behind the prefix, in small letters, with their values."""
-        found = [name for name in sorted(self._environ) if name.startswith(prefix)]
-        return tuple((name.removeprefix(prefix).lower(), self._environ[name]) for name in found)
-
-    def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
-        value = self.text(name, default)
-        if value not in allowed:
-            raise StartupError(f"{name}={value!r}: give one of {', '.join(allowed)}")
-        return value
+def variables() -> dict[str, tuple[Variable, Any]]:
+    """The variable of each setting that has one, with the setting's default; by setting."""
+    return {
+        each.name: (each.metadata["variable"], each.default)
+        for each in fields(Settings)
+        if "variable" in each.metadata
+    }
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Builds the settings from environment variables.
 
-    Names beginning with SAGEMAKER_ are the platform's and the inference toolkit's own
-    (sagemaker_inference/parameters.py); the rest begin with SM_SERVE_.
     Raises StartupError naming the variable, its value and what to give instead.
     """
-    read = _Reader(os.environ if environ is None else environ)
-    batch = read.flag("SAGEMAKER_BATCH")
-    limit = contract.MAX_BATCH_PAYLOAD_BYTES if batch else contract.MAX_PAYLOAD_BYTES
-    items = BATCH_ITEMS if batch else Settings().max_items
-    timeout = contract.BATCH_INVOCATION_SECONDS if batch else 55.0
-    megabytes = read.number("SAGEMAKER_MAX_PAYLOAD_IN_MB", limit / MEBIBYTE, 0.001, 1024)
-    default = Settings()
-    return Settings(
-        base_dir=Path(read.text("SAGEMAKER_BASE_DIR", contract.DEFAULT_BASE_DIR)),
-        host=read.text("SM_SERVE_HOST", default.host),
-        port=read.integer("SAGEMAKER_BIND_TO_PORT", contract.DEFAULT_PORT, 1, 65535),
-        program=read.text("SAGEMAKER_PROGRAM", default.program),
-        submit_directory=read.text("SAGEMAKER_SUBMIT_DIRECTORY", default.submit_directory),
-        default_accept=read.text("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", default.default_accept),
-        batch_transform=batch,
-        multi_model=read.flag("SAGEMAKER_MULTI_MODEL"),
-        max_payload_bytes=int(megabytes * MEBIBYTE),
-        max_in_flight=read.integer("SM_SERVE_MAX_IN_FLIGHT", default.max_in_flight, 1, 100_000),
-        max_connections=read.integer("SM_SERVE_MAX_CONNECTIONS", 0, 0, 1_000_000),
-        max_items=read.integer("SM_SERVE_MAX_ITEMS", items, 1, 10_000_000),
-        request_timeout=read.integer(
-            "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS",
-            int(timeout),
-            1,
-            int(contract.BATCH_INVOCATION_SECONDS),
-        ),
-        stream_timeout=read.number("SM_SERVE_STREAM_TIMEOUT", default.stream_timeout, 0.1, 3600),
-        drain_timeout=read.number("SM_SERVE_DRAIN_TIMEOUT", default.drain_timeout, 0, 3600),
-        lame_duck=read.number("SM_SERVE_LAME_DUCK", default.lame_duck, 0, 60),
-        stall_timeout=read.number("SM_SERVE_STALL_TIMEOUT", default.stall_timeout, 0.1, 3600),
-        install_requirements=_read_install(read),
-        network_isolation=read.flag("SM_SERVE_NETWORK_ISOLATION"),
-        hub=_read_hub(read),
-        user_threads=read.integer("SAGEMAKER_MODEL_SERVER_WORKERS", 1, 1, 1024),
-        task=read.text("HF_TASK", "") or None,
-        engine=read.choice("SM_SERVE_ENGINE", "auto", ENGINES),
-        engine_process=read.flag("SM_SERVE_ENGINE_PROCESS", "true"),
-        device=read.text("SM_SERVE_DEVICE", ""),
-        replicas=read.integer("SM_SERVE_REPLICAS", 0, 0, 64),
-        max_lora_rank=read.integer("SM_SERVE_MAX_LORA_RANK", 0, 0, 512),
-        vllm=read.prefixed(VLLM_PREFIX),
-        dtype=read.choice("SM_SERVE_DTYPE", "auto", ("auto", "float32", "bfloat16", "float16")),
-        batch_size=read.integer("SM_SERVE_BATCH_SIZE", default.batch_size, 1, 4096),
-        batch_tokens=read.integer("SM_SERVE_BATCH_TOKENS", default.batch_tokens, 1, 1 << 24),
-        batch_delay=read.number("SM_SERVE_BATCH_DELAY_MS", default.batch_delay * 1e3, 0, 1e4) / 1e3,
-        max_new_tokens=read.integer("SM_SERVE_MAX_NEW_TOKENS", default.max_new_tokens, 1, 1 << 20),
-        kv_cache_tokens=read.integer("SM_SERVE_KV_CACHE_TOKENS", 0, 0, 1 << 30),
-        reasoning_parser=read.choice(
-            "SM_SERVE_REASONING_PARSER", "auto", ("auto", "think", "none")
-        ),
-        max_models=read.integer("SM_SERVE_MAX_MODELS", default.max_models, 1, 10_000),
-        max_adapters=read.integer("SM_SERVE_MAX_ADAPTERS", default.max_adapters, 0, 10_000),
-        allow_pickle_weights=read.flag("SM_SERVE_ALLOW_PICKLE_WEIGHTS"),
-        trust_remote_code=read.flag("SM_SERVE_TRUST_REMOTE_CODE"),
-        emf=read.flag("SM_SERVE_EMF"),
-        log_level=_log_level(read),
-        served_name=read.text("SM_SERVE_MODEL_NAME", default.served_name),
-    )
+    given = os.environ if environ is None else environ
+    table = variables()
+    if _read(given, *table["batch_transform"]):
+        table |= {
+            name: (variable, type(default)(variable.batch))
+            for name, (variable, default) in table.items()
+            if variable.batch is not None
+        }
+    values = {name: _read(given, *variable) for name, variable in table.items()}
+    settings = Settings(**values, hub=_read_hub(given), vllm=_prefixed(given, VLLM_PREFIX))
+    _check_install(settings)
+    return replace(settings, log_level=_log_level(settings.log_level))
 
 
-def _read_install(read: _Reader) -> str:
-    """Whether a script's requirements.txt is installed at start: false, true, or with hashes."""
-    name = "SM_SERVE_INSTALL_REQUIREMENTS"
-    value = read.choice(name, "false", ("false", "true", "hashes"))
-    if value != "false" and read.flag("SM_SERVE_NETWORK_ISOLATION"):
+def _read(environ: Mapping[str, str], variable: Variable, default: Any) -> Any:
+    """A typed value: the default's own type says which."""
+    raw = environ.get(variable.name)
+    if not raw:
+        return default
+    if isinstance(default, bool):
+        return _flag(variable.name, raw)
+    if isinstance(default, int | float):
+        return _number(variable, raw, whole=isinstance(default, int))
+    if variable.choices and raw not in variable.choices:
+        raise StartupError(f"{variable.name}={raw!r}: give one of {', '.join(variable.choices)}")
+    return Path(raw) if isinstance(default, Path) else raw
+
+
+def _number(variable: Variable, raw: str, *, whole: bool) -> float:
+    try:
+        value = float(raw)
+    except ValueError:
+        value = float("nan")
+    if not variable.low <= value <= variable.high:
+        bounds = f"{variable.low:g} to {variable.high:g}"
+        raise StartupError(f"{variable.name}={raw!r}: give a number from {bounds}")
+    if whole and variable.scale == 1 and value != int(value):
+        raise StartupError(f"{variable.name}={raw!r}: give a whole number")
+    scaled = value * variable.scale
+    return int(scaled) if whole else scaled
+
+
+def _flag(name: str, raw: str) -> bool:
+    said = raw.strip().lower()
+    if said in ("", "0", "false", "no", "off"):
+        return False
+    if said in ("1", "true", "yes", "on"):
+        return True
+    raise StartupError(f"{name}={raw!r}: give true or false")
+
+
+def _prefixed(environ: Mapping[str, str], prefix: str) -> tuple[tuple[str, str], ...]:
+    """Names behind the prefix, in small letters, with their values."""
+    found = [name for name in sorted(environ) if name.startswith(prefix)]
+    return tuple((name.removeprefix(prefix).lower(), environ[name]) for name in found)
+
+
+def _check_install(settings: Settings) -> None:
+    """In network isolation nothing can be installed."""
+    if settings.network_isolation and settings.install_requirements != "false":
         raise StartupError(
-            f"{name}={value!r}: in network isolation nothing can be installed: put the packages"
-            " into the image, and unset it"
+            f"SM_SERVE_INSTALL_REQUIREMENTS={settings.install_requirements!r}: in network"
+            " isolation nothing can be installed: put the packages into the image, and unset it"
         )
-    return value
 
 
-def _read_hub(read: _Reader) -> HubModel | None:
+def _read_hub(environ: Mapping[str, str]) -> HubModel | None:
     """The model to download at start; a path, as other containers take it, is the artefact's."""
-    identity, revision = read.text("HF_MODEL_ID", ""), read.text("HF_MODEL_REVISION", "main")
-    base = read.text("SAGEMAKER_BASE_DIR", contract.DEFAULT_BASE_DIR)
+    identity = environ.get("HF_MODEL_ID") or ""
+    revision = environ.get("HF_MODEL_REVISION") or "main"
+    base = environ.get("SAGEMAKER_BASE_DIR") or contract.DEFAULT_BASE_DIR
     if not identity or identity.rstrip("/") == f"{base}/model":
         return None
     if not HUB_ID.fullmatch(identity) or ".." in identity or "--" in identity:
@@ -234,10 +369,10 @@ def _read_hub(read: _Reader) -> HubModel | None:
     return HubModel(identity, revision)
 
 
-def _log_level(read: _Reader) -> str:
+def _log_level(given: str) -> str:
     """The toolkit takes a number (20) here, people write a name (INFO): both are accepted."""
     levels = {"10": "DEBUG", "20": "INFO", "30": "WARNING", "40": "ERROR", "50": "CRITICAL"}
-    raw = read.text("SAGEMAKER_CONTAINER_LOG_LEVEL", "INFO").upper()
+    raw = given.upper()
     level = levels.get(raw, raw)
     if level not in levels.values():
         raise StartupError(

@@ -30,6 +30,9 @@ from sm_serve.telemetry.log import configure_logging
 logger = logging.getLogger("sm_serve")
 
 BACKLOG = 2048
+"""Connections that may wait to be accepted."""
+ACCEPTED_AT_ONCE = 64
+"""After so many others have their turn: asyncio would take all that wait in one go."""
 SPIN_COUNT = "10000"
 """How long (about 0.1 ms) a thread of torch's OpenMP waits busily for the others, unless the
 environment says otherwise.
@@ -59,6 +62,8 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listens first and loads then, so that /ping answers 503 in the meantime."""
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(BACKLOG)  # asyncio makes it as many as it accepts at once
         self._loop = asyncio.get_running_loop()
         self._service.start(on_failure=self._stop, on_broken=renewal.hand_on)
 
@@ -136,11 +141,6 @@ def _accept_all(descriptor: int) -> list[socket.socket]:
             waiting.append(connection)
 
 
-def _protocol_with(most: int) -> Any:
-    """The protocol, whose connections share one bound; uvicorn calls it as it would a class."""
-    return partial(HttpProtocol, waiting=Waiting(most))
-
-
 def bind(settings: Settings) -> socket.socket:
     """The listening socket. StartupError names the port when it is taken."""
     # asyncio sets TCP_NODELAY only where the protocol is named; without it every answer would
@@ -172,6 +172,26 @@ def take_over(descriptor: int) -> socket.socket | None:
     return socket.socket(fileno=descriptor)
 
 
+def configure(app: Any, most: int) -> uvicorn.Config:
+    """uvicorn's settings for an ASGI application; `most` connections may ask for nothing."""
+    return uvicorn.Config(
+        app,
+        # Named, not "auto": draining takes connections over from the loop, and a parser in C halves
+        # what a request costs.
+        loop="asyncio",
+        # It is called as a class would be; its connections share one bound.
+        http=cast("Any", partial(HttpProtocol, waiting=Waiting(most))),
+        proxy_headers=False,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        backlog=ACCEPTED_AT_ONCE,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=2,
+    )
+
+
 def main() -> int:
     """Runs the server; the exit code is 0 after a signal and 1 when it could not start."""
     start_compatibly()
@@ -190,23 +210,9 @@ def main() -> int:
     except StartupError as error:
         sys.stderr.write(f"serve: {error}\n")
         return 1
-    config = uvicorn.Config(
-        build_app(service),
-        # Named, not "auto": draining takes connections over from the loop, and a parser in C halves
-        # what a request costs.
-        loop="asyncio",
-        http=_protocol_with(most_connections(settings.max_connections, settings.max_in_flight)),
-        proxy_headers=False,
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        backlog=BACKLOG,
-        server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=2,
-    )
-    logger.info("listening on port %d", settings.port)
-    Server(config, service).run(sockets=[listener])
+    most = most_connections(settings.max_connections, settings.max_in_flight)
+    logger.info("listening on port %d; %d connections may ask for nothing", settings.port, most)
+    Server(configure(build_app(service), most), service).run(sockets=[listener])
     service.close()
     if service.failure is not None:
         sys.stderr.write(f"serve: {service.failure}\n")

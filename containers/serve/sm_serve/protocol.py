@@ -186,7 +186,9 @@ class Delta:
 
     `finish_reason` is `stop` (end of sequence, or with `cut` a stop string) or `length`, as in
     OpenAI's API. A search gives whole answers, the best one first, each with its `index`. Of a
-    model that thinks before it answers, `inside` says whether the prompt has opened the thought.
+    chat whose thoughts are to be told apart, `opened` is how the prompt begins the answer: the tag
+    of a thought, a message's header (see sm_serve.schemas.harmony), or nothing; `tags` are those
+    around a thought.
     """
 
     text: str
@@ -198,7 +200,8 @@ class Delta:
     echo: Echo | None = None
     cut: bool = False
     index: int = 0
-    inside: bool | None = None
+    opened: str | None = None
+    tags: tuple[str, str] = ("<think>", "</think>")
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sm_train.contract import RESERVED_PREFIXES, Paths, channel_file, read_json
 from sm_train.data.prompts import check_prompt_template
@@ -22,12 +22,11 @@ from sm_train.modelling.chat_templates import check_chat_template
 from sm_train.settings.arguments import LORA_KEYS, DatasetArguments, JobArguments, ModelArguments
 from sm_train.settings.decoding import decode, unquote
 from sm_train.settings.keys import FORMER_NAMES, IGNORED
-from sm_train.settings.method import Method
 from sm_train.settings.packages import check_packages
 from sm_train.settings.parallelism import check_parallelism
 from sm_train.settings.reporters import check_reporters
 from sm_train.settings.schema_files import load_schema
-from sm_train.settings.settings import Config
+from sm_train.settings.settings import Config, Method, Training
 from sm_train.settings.trl_script import (
     distribution,
     environment,
@@ -72,7 +71,7 @@ def parse_config(raw: Mapping[str, Any], config_channel: Path | None = None) -> 
         model=_pick(ModelArguments, values),
         own=_pick(method.arguments, values),
         dataset=_pick(DatasetArguments, values),
-        training=_training_values(method, values),
+        training=cast(Training, _training_values(method, values)),
         given=frozenset(values),
         warnings=tuple(warnings),
         environment=variables,
@@ -84,7 +83,7 @@ def parse_config(raw: Mapping[str, Any], config_channel: Path | None = None) -> 
 
 def fit_to_job(config: Config, paths: Paths) -> Config:
     """The settings that depend on the job's channels and processes."""
-    training, warnings = dict(config.training), list(config.warnings)
+    training, warnings = config.training.copy(), list(config.warnings)
     splits = split_files(paths)
     remote = config.dataset.named and "train" not in splits
     if config.dataset.named and not remote:
@@ -100,7 +99,7 @@ def fit_to_job(config: Config, paths: Paths) -> Config:
     if config.job.accelerate_config:
         shared = distribution(config.job.accelerate_config, paths.channel("config"))
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            training = {**shared, **training}
+            training = cast(Training, {**shared, **training})
         if "zero" in config.job.accelerate_config and "fsdp" in shared:
             warnings.append("accelerate_config: FSDP2 takes DeepSpeed's place, which is not here")
     if not remote and "validation" not in splits:
@@ -115,7 +114,7 @@ def _yields_to_channel(name: str, paths: Paths) -> bool:
     return channel is not None and not is_path and not (channel / name).is_dir()
 
 
-def _evaluate_on_test(config: Config, tested: bool, training: dict[str, Any]) -> list[str]:
+def _evaluate_on_test(config: Config, tested: bool, training: Training) -> list[str]:
     """What eval_strategy means without a validation channel; TRL has a test split only."""
     if training.get("eval_strategy", "no") == "no":
         return []

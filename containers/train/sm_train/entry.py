@@ -23,7 +23,6 @@ from sm_train.contract import (
     read_cluster,
 )
 from sm_train.data.channels import load_data
-from sm_train.data.rows import Data
 from sm_train.errors import StoppedBySignalError, UserError, WorkerFailedError
 from sm_train.job import TOKENISED, Job
 from sm_train.launch import is_worker, launch_workers, process_count
@@ -44,6 +43,7 @@ from sm_train.loop.memory import (
     set_mark,
     start_again,
 )
+from sm_train.methods import train
 from sm_train.modelling.model import resolve_base_model
 from sm_train.modelling.stored_weights import stored_weights
 from sm_train.platform.devices import check_devices, check_torch_sees_gpus, gpu_count
@@ -52,6 +52,7 @@ from sm_train.platform.stopping import StopRequest, leave
 from sm_train.platform.user_script import ScriptFailedError, has_user_script, run_user_script
 from sm_train.redaction import redact
 from sm_train.results.staging import discard_half_written
+from sm_train.rows import Data
 from sm_train.settings.parallelism import check_hardware
 from sm_train.settings.settings import Config
 
@@ -132,7 +133,7 @@ def run(paths: Paths, stop: StopRequest, started: float) -> None:
     check_torch_sees_gpus(config, cluster, gpus)
     print_banner(job)
     try:
-        config.method.train(job)
+        train(job)
     except Exception as error:
         chosen = retry(config, error)
         if chosen is None:

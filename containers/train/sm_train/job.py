@@ -9,9 +9,9 @@ from typing import Any
 
 from sm_train.contract import Paths
 from sm_train.data.cache import dataset_on_disk
-from sm_train.data.rows import Data
 from sm_train.errors import UserError
 from sm_train.platform.stopping import StopRequest
+from sm_train.rows import Data
 from sm_train.settings.settings import Config
 
 TOKENISED = "tokenised"  # the folder under the checkpoints

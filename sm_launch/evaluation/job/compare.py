@@ -50,8 +50,8 @@ def run(
             fix="compare two models of the same task",
         )
     made = evaluation.make_task(task)
-    found = evaluation.compare(first, second, made, names=names, min_shared=min_shared)
-    return found, write_comparison(found, output)
+    comparison = evaluation.compare(first, second, made, names=names, min_shared=min_shared)
+    return comparison, write_comparison(comparison, output)
 
 
 def _side(
@@ -94,7 +94,7 @@ def _said_of(predictions: Path) -> tuple[str, int]:
     return task, rows
 
 
-def require_not_worse(found: Comparison, metrics: Sequence[str]) -> None:
+def require_not_worse(comparison: Comparison, metrics: Sequence[str]) -> None:
     """Raise QualityGateError where the second model is significantly worse.
 
     The p-values are corrected for the metrics named here, not for all: they were chosen before.
@@ -102,7 +102,7 @@ def require_not_worse(found: Comparison, metrics: Sequence[str]) -> None:
     Raises:
         UserInputError: there is no such metric.
     """
-    known = {difference.metric: difference for difference in found.metrics}
+    known = {difference.metric: difference for difference in comparison.metrics}
     named = holm({metric: known[metric].p_value for metric in metrics if metric in known})
     worse = []
     for metric in metrics:
@@ -118,13 +118,13 @@ def require_not_worse(found: Comparison, metrics: Sequence[str]) -> None:
             worse.append(f"{metric} {difference.difference:+.4f} (p {named[metric]:.4f})")
     if worse:
         raise QualityGateError(
-            f"{found.second} is worse than {found.first}: {'; '.join(worse)}",
+            f"{comparison.second} is worse than {comparison.first}: {'; '.join(worse)}",
             field="--fail-if-worse",
-            fix=f"keep {found.first}, or look at the lost rows in the report",
+            fix=f"keep {comparison.first}, or look at the lost rows in the report",
         )
 
 
-def render(found: Comparison) -> Group:
+def render(comparison: Comparison) -> Group:
     """For a terminal: a rich renderable."""
     from rich.console import Group
     from rich.markup import escape
@@ -133,11 +133,11 @@ def render(found: Comparison) -> Group:
 
     table = Table(box=None, padding=(0, 1))
     table.add_column("metric")
-    for title in (found.first, found.second):
+    for title in (comparison.first, comparison.second):
         table.add_column(escape(title), justify="right", overflow="fold")
     for title in ("difference", "95 % interval", "p", "p (Holm)"):
         table.add_column(title, justify="right", no_wrap=True)
-    for m in found.metrics:
+    for m in comparison.metrics:
         colour = "dim" if not m.significant else "green" if m.improved else "red"
         table.add_row(
             m.metric,
@@ -148,9 +148,11 @@ def render(found: Comparison) -> Group:
             f"{m.p_value:.4f}",
             f"{m.p_adjusted:.4f}",
         )
-    test = found.mcnemar
-    words = (
-        f"{found.rows} rows; right in {found.first} alone: {test.only_first}, in {found.second} "
-        f"alone: {test.only_second}; McNemar p {test.p_value:.4f}"
+    test = comparison.mcnemar
+    account = (
+        f"{comparison.rows} rows; right in {comparison.first} alone: {test.only_first}, "
+        f"in {comparison.second} alone: {test.only_second}; McNemar p {test.p_value:.4f}"
     )
-    return Group(table, Text(words), *(Text(line, style="yellow") for line in found.left_out()))
+    return Group(
+        table, Text(account), *(Text(line, style="yellow") for line in comparison.left_out())
+    )

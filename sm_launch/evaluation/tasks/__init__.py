@@ -14,6 +14,7 @@ from sm_launch.evaluation.tasks.question_answering import QuestionAnswering
 from sm_launch.evaluation.tasks.regression import TextRegression
 from sm_launch.evaluation.tasks.reward import Reward
 from sm_launch.evaluation.tasks.token_classification import TokenClassification
+from sm_launch.job.tasks import TASKS as METHODS
 
 TASKS: dict[str, type[Task]] = {
     "text-classification": TextClassification,
@@ -85,4 +86,5 @@ def make_task(
 
 def task_of_method(method: str) -> str:
     """The task that a model trained with this method serves."""
-    return method if method in TASKS else "text-generation"
+    facts = METHODS.get(method)  # none for a script of the user's
+    return facts.evaluation if facts else "text-generation"

@@ -112,7 +112,7 @@ class Embedding(Task):
         if self._negative or self.text_column == "sentence1":
             return [replace(p, vectors=()) for p in predictions]
         vectors = [tuple(map(_unpack, p.vectors)) for p in predictions]
-        found = retrieval(
+        measures = retrieval(
             [p.text for p in predictions],
             [p.gold for p in predictions],
             [pair[0] for pair in vectors],
@@ -120,7 +120,7 @@ class Embedding(Task):
         )
         completed = []
         for p in predictions:  # a query that comes again counts once
-            values = {**p.values, **found.pop(p.text, {})}
+            values = {**p.values, **measures.pop(p.text, {})}
             completed.append(replace(p, values=values, vectors=()))
         return completed
 

@@ -21,13 +21,13 @@ def check_no_classes(answers: Iterable[Any], task: str) -> None:
     """Raise UserInputError where the first answers are those of a classifier."""
     for answer in answers:
         try:
-            found = read_scores(answer)
+            answered = read_scores(answer)
         except WireError:
             continue  # its row fails, and is named
-        if len(found.scores) > 1:
+        if len(answered.scores) > 1:
             raise UserInputError(
-                f"the model has the classes {', '.join(sorted(found.scores)[:20])}, and gives no "
-                "single number",
+                f"the model has the classes {', '.join(sorted(answered.scores)[:20])}, and gives "
+                "no single number",
                 field="evaluation.task",
                 value=task,
                 fix="set it to text-classification",

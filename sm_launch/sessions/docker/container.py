@@ -16,11 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from sm_launch.sessions.docker import engine, sdk
-from sm_launch.sessions.process.hosting_run import PENDING_UPDATE
+from sm_launch.sessions.process.hosting.endpoint_run import PENDING_UPDATE
+from sm_launch.sessions.process.jobs.training_run import CHECKPOINTS_PATH
 from sm_launch.sessions.process.store import Record
+from sm_launch.sessions.process.uris import to_path
 from sm_launch.sessions.references import inherited
 
 _GPU_FAMILIES = ("ml.g", "ml.p", "local_gpu")
@@ -53,8 +54,8 @@ def _train(record: Record, base: Path) -> int:
     checkpoints = request.get("CheckpointConfig", {})
     mounts = {}
     if checkpoints:
-        local = checkpoints.get("LocalPath", "/opt/ml/checkpoints")
-        mounts[local] = _path(checkpoints["S3Uri"])
+        local = checkpoints.get("LocalPath", CHECKPOINTS_PATH)
+        mounts[local] = to_path(checkpoints["S3Uri"], "CheckpointConfig.S3Uri")
     plan = sdk.Plan(
         owner=str(record.path),
         base=base,
@@ -146,7 +147,7 @@ def _model(container: dict[str, Any], base: Path) -> Path:
     """A directory of real files: the artefact itself, or what the supervisor unpacked."""
     source = container.get("ModelDataSource", {}).get("S3DataSource", {}).get("S3Uri")
     location = container.get("ModelDataUrl", source)
-    path = _path(location) if location else base / "model"
+    path = to_path(location, "ModelDataUrl") if location else base / "model"
     return path if path.is_dir() else base / "model"
 
 
@@ -154,10 +155,6 @@ def _instance(kind: str) -> str:
     gpu = kind.startswith(_GPU_FAMILIES)
     # A hosted GPU type on a machine without one: the CPU flavour still shows that the job runs.
     return "local_gpu" if gpu and shutil.which("nvidia-smi") else "local"
-
-
-def _path(uri: str) -> Path:
-    return Path(unquote(urlsplit(uri).path))
 
 
 def _owner() -> tuple[int, int] | None:

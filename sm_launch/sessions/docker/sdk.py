@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from sm_launch.sessions.docker import engine
-from sm_launch.sessions.offline import OFFLINE
+from sm_launch.sessions.process.environment import OFFLINE
 
 _REGION = "us-east-1"
 _SHARED_MEMORY = "2gb"  # Docker's 64 MB break data loader workers and NCCL

@@ -6,17 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from sm_launch.errors import LaunchError
 from sm_launch.sessions.docker import engine
-from sm_launch.sessions.process.async_runtime import AsyncRuntime
-from sm_launch.sessions.process.base import Request, Response, Settings
+from sm_launch.sessions.process.base import Machine, Response, Settings
+from sm_launch.sessions.process.session import ProcessSession
 from sm_launch.sessions.process.store import Record
-from sm_launch.sessions.process.tags import Tags
-from sm_launch.sessions.process.transform import TransformJobs
-from sm_launch.sessions.process.tuning import TuningJobs
 
 # Beyond SageMaker's own grace times: collecting output and removing containers and network.
 _CLEAN_UP_SECONDS = 30
@@ -26,7 +24,36 @@ _ENGINE_VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_T
                      "DOCKER_CERT_PATH")  # fmt: skip
 
 
-class DockerSession(TuningJobs, TransformJobs, AsyncRuntime, Tags):
+class DockerMachine(Machine):
+    """A machine whose jobs and servers are containers."""
+
+    several_hosts = True
+
+    def require(self, command: list[str], images: Iterable[str], operation: str) -> None:
+        """Refuse what has no image here, and tidy up before more is started.
+
+        Raises:
+            LaunchError: naming what is missing and the command that brings it.
+        """
+        for image in images:
+            require_image(image)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove containers whose watcher was killed: nobody else would."""
+        for directory in engine.watched_directories():
+            path = Path(directory)
+            if self.store.home not in path.parents:
+                continue
+            records = [at for at in (path, *path.parents) if (at / "request.json").is_file()]
+            lock = Record(records[0]).lock() if records else None
+            if lock is not None:
+                os.close(lock)
+            if lock is not None or not records:
+                engine.remove_containers(directory)
+
+
+class DockerSession(ProcessSession):
     """SageMaker's client methods, run in containers of the real images on this machine.
 
     Args:
@@ -44,69 +71,17 @@ class DockerSession(TuningJobs, TransformJobs, AsyncRuntime, Tags):
             training_grace=training_grace + _CLEAN_UP_SECONDS,
             endpoint_grace=endpoint_grace + _CLEAN_UP_SECONDS,
         )
-        super().__init__(home, settings)
+        super().__init__(home, settings, kind=DockerMachine)
+        self.create_hyper_parameter_tuning_job = _refuse_sweep
 
-    def _check_training_request(self, request: Request, operation: str) -> None:
-        resources = request.get("ResourceConfig", {})
-        if resources.get("InstanceCount", 1) > 1 and request.get("EnableNetworkIsolation"):
-            raise LaunchError(
-                "hosts that are cut off from the network cannot train together",
-                field="EnableNetworkIsolation",
-                value=True,
-                fix="set training.instances.count to 1, or network.isolation to false",
-            )
-        # What processes cannot do and containers can is hidden from the check of the former.
-        one_host = {**request, "ResourceConfig": {**resources, "InstanceCount": 1}}
-        super()._check_training_request(one_host, operation)
-        require_image(request["AlgorithmSpecification"]["TrainingImage"])
-        self._sweep()
 
-    def create_endpoint(self, **request: Any) -> Response:
-        """Start serving; returns while the endpoint is still `Creating`."""
-        self._require_images(request["EndpointConfigName"], "CreateEndpoint")
-        return super().create_endpoint(**request)
-
-    def update_endpoint(self, **request: Any) -> Response:
-        """Move an endpoint to another configuration while it goes on answering."""
-        self._require_images(request["EndpointConfigName"], "UpdateEndpoint")
-        return super().update_endpoint(**request)
-
-    def create_transform_job(self, **request: Any) -> Response:
-        """Start a transform job in a container of its own; it runs on after the call."""
-        model = self.describe_model(ModelName=request["ModelName"])
-        require_image(model["PrimaryContainer"].get("Image", ""))
-        self._sweep()
-        return super().create_transform_job(**request)
-
-    def _require_images(self, config: str, operation: str) -> None:
-        for variant in self._deployment(config, operation)["variants"]:
-            require_image(variant["container"].get("Image", ""))
-        self._sweep()
-
-    def create_hyper_parameter_tuning_job(self, **request: Any) -> Response:
-        """Not possible with containers yet.
-
-        Raises:
-            LaunchError: always.
-        """
-        raise LaunchError(
-            "sweeps do not run with the docker target",
-            value=request["HyperParameterTuningJobName"],
-            fix="use --target process or sagemaker",
-        )
-
-    def _sweep(self) -> None:
-        """Remove containers whose watcher was killed: nobody else would."""
-        for directory in engine.watched_directories():
-            path = Path(directory)
-            if self._store.home not in path.parents:
-                continue
-            records = [at for at in (path, *path.parents) if (at / "request.json").is_file()]
-            lock = Record(records[0]).lock() if records else None
-            if lock is not None:
-                os.close(lock)
-            if lock is not None or not records:
-                engine.remove_containers(directory)
+def _refuse_sweep(**request: Any) -> Response:
+    """Not possible with containers yet. Raises LaunchError."""
+    raise LaunchError(
+        "sweeps do not run with the docker target",
+        value=request["HyperParameterTuningJobName"],
+        fix="use --target process or sagemaker",
+    )
 
 
 def require_image(image: str) -> None:

@@ -1,9 +1,8 @@
-"""Files in and out of a base directory: linked inputs, packed outputs, safe extraction."""
+"""Files of a run: linked inputs, packed outputs, safe extraction, the ends of logs."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import tarfile
 from pathlib import Path
 
@@ -39,11 +38,6 @@ def pack(directory: Path, archive: Path) -> None:
         draft.replace(archive)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def copy(directory: Path, target: Path) -> None:
-    """Copy the contents of `directory` below `target`."""
-    shutil.copytree(directory, target, dirs_exist_ok=True)
 
 
 def unpack(archive: Path, target: Path) -> None:
@@ -92,3 +86,26 @@ def last_lines(path: Path, characters: int) -> str:
     if len(tail) < len(text) and "\n" in tail:
         tail = tail.split("\n", 1)[1]
     return tail
+
+
+def read_lines(path: Path, cursor: object) -> tuple[list[str], int]:
+    """The whole lines behind a position.
+
+    Args:
+        path: the log; it may not exist yet.
+        cursor: what the last call returned, or None to begin at the start.
+
+    Returns:
+        The new lines without line ends, and the cursor of the next call. A last line that is not
+        ended yet comes with the next call.
+    """
+    start = cursor if isinstance(cursor, int) else 0
+    if not path.is_file():
+        return [], start
+    with path.open("rb") as log:
+        log.seek(start)
+        content = log.read()
+    end = content.rfind(b"\n") + 1
+    # A progress bar's carriage returns would otherwise make one endless line.
+    text = content[:end].decode("utf-8", errors="replace").replace("\r", "\n")
+    return text.split("\n")[:-1], start + end

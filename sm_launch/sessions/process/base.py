@@ -1,30 +1,24 @@
-"""What the parts of the process session share: settings, checks, records and listings."""
+"""What the parts of the process session share: settings, checks and the form of answers."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from sm_launch.errors import LaunchError
 from sm_launch.job import limits
-from sm_launch.redaction import redact
-from sm_launch.sessions.errors import ServiceError
 from sm_launch.sessions.process import environment
-from sm_launch.sessions.process.artefacts import last_lines
-from sm_launch.sessions.process.children import kill_processes_below
-from sm_launch.sessions.process.store import Record, State, Store
+from sm_launch.sessions.process.store import State, Store
 from sm_launch.sessions.validation import RequestValidator
 
 Request = dict[str, Any]
 Response = dict[str, Any]
-
-ARN_PREFIX = "arn:aws:sagemaker:local:000000000000"
-"""What the ARNs of local resources begin with."""
 
 
 def _console_script(name: str) -> list[str]:
@@ -53,62 +47,49 @@ class Settings:
     invocation_timeout: float = 60
 
 
-class SessionBase:
-    """Validation, records and listings."""
+class Machine:
+    """This machine in SageMaker's place: what the parts of a session share.
 
-    seconds_between_looks: float = 0.3
-    log_lag_seconds: float = 0.0
+    Args:
+        home: where jobs, models and endpoints keep their state.
+        settings: commands and time limits, where they are to differ from SageMaker's.
+
+    Attributes:
+        several_hosts: whether a training job may have more than one.
+    """
+
+    several_hosts: bool = False
 
     def __init__(self, home: Path, settings: Settings | None = None) -> None:
-        self._store = Store(home.expanduser().resolve())
-        self._settings = settings or Settings()
+        self.store = Store(home.expanduser().resolve())
+        self.settings = settings or Settings()
 
     @cached_property
-    def _validator(self) -> RequestValidator:
+    def validator(self) -> RequestValidator:
+        """Knows what SageMaker takes."""
         return RequestValidator("sagemaker")
 
-    def _request_file(self, request: Request, **more: Any) -> State:
-        """What request.json holds: all that a supervisor needs to know."""
-        return {"request": request, "settings": asdict(self._settings), **more}
+    @cached_property
+    def runtime_validator(self) -> RequestValidator:
+        """Knows what its endpoints take."""
+        return RequestValidator("sagemaker-runtime")
 
-    def _find(
-        self, kind: str, name: str, *, status_key: str, failure: Callable[[State], State]
-    ) -> tuple[Record, State] | None:
-        """A record with its state, which says Failed if the supervisor has died."""
-        record = self._store.find(kind, name)
-        if record is None:
-            return None
-        try:
-            return record, _living_state(record, status_key, failure)
-        except FileNotFoundError:  # removed meanwhile
-            return None
+    def require(self, command: list[str], images: Iterable[str], operation: str) -> None:
+        """Refuse early what could not be started here.
 
+        Args:
+            command: the program that is to run.
+            images: those that the request names; processes have none.
+            operation: what was asked for.
 
-def _living_state(record: Record, status_key: str, failure: Callable[[State], State]) -> State:
-    state = record.read("state")
-    if state[status_key] in _SETTLED:
-        return state
-    lock = record.lock()
-    if lock is None:
-        return state
-    try:
-        # The last words of a supervisor that ended in between.
-        state = record.read("state")
-        if state[status_key] in _SETTLED:
-            return state
-        kill_processes_below(record.path)
-        changes = failure(state)
-        words = last_lines(record.path / "supervisor.log", 300)
-        if words:
-            changes["FailureReason"] += f" Its last words: {redact(words)}"
-        return record.update(**changes)
-    finally:
-        os.close(lock)
+        Raises:
+            LaunchError: something is not installed.
+        """
+        require_command(command, operation)
 
 
 # As the service: whoever reads one page only shall notice here.
 _PAGE_SIZE = 10
-_SETTLED = frozenset({"Completed", "Failed", "Stopped"})
 
 
 def require_command(command: list[str], operation: str) -> None:
@@ -125,11 +106,6 @@ def require_command(command: list[str], operation: str) -> None:
             fix="install the container's package (pip install -e containers/train for train, "
             "containers/serve for serve), or run `make setup`",
         )
-
-
-def arn(resource: str, name: str) -> str:
-    """The ARN of a local resource, for example `arn("training-job", name)`."""
-    return f"{ARN_PREFIX}:{resource}/{name}"
 
 
 def described(state: State) -> Response:
@@ -153,18 +129,25 @@ def page(
     *,
     name_key: str,
     status_key: str | None = None,
-    order: str = "Descending",
+    sort_key: Callable[[Response], Any] | None = None,
 ) -> tuple[list[Response], dict[str, str]]:
     """Filter, sort and cut summaries as the List operations do.
+
+    Args:
+        items: every summary.
+        request: of the List operation.
+        name_key: the member with the name.
+        status_key: the member with the status, where the operation has one.
+        sort_key: what to sort by, in place of the member that SortBy means.
 
     Returns:
         The page, and `{"NextToken": …}` if there are more.
     """
     chosen = [item for item in items if _matches(item, request, name_key, status_key)]
     keys = {"Name": name_key, "Status": status_key, "CreationTime": "CreationTime"}
-    sort_key = keys.get(request.get("SortBy", "CreationTime")) or "CreationTime"
-    descending = request.get("SortOrder", order) == "Descending"
-    chosen.sort(key=lambda item: (item[sort_key], item[name_key]), reverse=descending)
+    key = sort_key or itemgetter(keys.get(request.get("SortBy", "")) or "CreationTime")
+    descending = request.get("SortOrder", "Descending") == "Descending"
+    chosen.sort(key=lambda item: (key(item), item[name_key]), reverse=descending)
     start = int(request.get("NextToken") or 0)
     end = start + request.get("MaxResults", _PAGE_SIZE)
     return chosen[start:end], {"NextToken": str(end)} if end < len(chosen) else {}
@@ -176,18 +159,9 @@ def _matches(item: Response, request: Request, name_key: str, status_key: str | 
     if status_key and request.get("StatusEquals", item[status_key]) != item[status_key]:
         return False
     for key in ("CreationTime", "LastModifiedTime"):
-        if f"{key}After" in request and not item[key] > request[f"{key}After"]:
+        at = item.get(key, item["CreationTime"])
+        if f"{key}After" in request and not at > request[f"{key}After"]:
             return False
-        if f"{key}Before" in request and not item[key] < request[f"{key}Before"]:
+        if f"{key}Before" in request and not at < request[f"{key}Before"]:
             return False
     return True
-
-
-def missing(kind: str, resource_arn: str, operation: str) -> ServiceError:
-    """The answer to a name that does not exist."""
-    return ServiceError(f'Could not find {kind} "{resource_arn}".', operation)
-
-
-def existing(kind: str, resource_arn: str, operation: str) -> ServiceError:
-    """The answer to a hosting name that is taken."""
-    return ServiceError(f'Cannot create already existing {kind} "{resource_arn}".', operation)

@@ -18,6 +18,10 @@ DEFAULT_TRAINING_MODULE = "sm_train.entry:main"
 TRAINING_MODULE_VARIABLE = "SAGEMAKER_TRAINING_MODULE"
 PROGRAM_HYPERPARAMETER = "sagemaker_program"
 
+# huggingface_hub.constants and datasets.config read these; transformers asks the former.
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+"""What containers and processes that are to reach nothing tell the libraries in them."""
+
 # Facts about this machine: network, certificates, devices, threads, caches.
 _KEPT = frozenset(
     {

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-from sm_launch.sessions.errors import ServiceError
+from sm_launch.job.limits import TRAINING_FINAL_STATUSES as FINAL
 from sm_launch.sessions.process import store
-from sm_launch.sessions.process.async_runtime import AsyncRuntime
-from sm_launch.sessions.process.base import Response
-from sm_launch.sessions.process.hosting_run import PENDING_UPDATE
-from sm_launch.sessions.process.runs import POLL_SECONDS
-from sm_launch.sessions.process.store import Record, State
-from sm_launch.sessions.process.tags import Tags, tags_of
-from sm_launch.sessions.process.transform import TransformJobs
-from sm_launch.sessions.process.tuning import TuningJobs
-
-_OVER = frozenset({"Completed", "Failed", "Stopped"})
-# A supervisor writes the last status and then has only its own end before it.
-_SUPERVISOR_SECONDS = 5
+from sm_launch.sessions.process.base import Machine
+from sm_launch.sessions.process.hosting.endpoint_run import PENDING_UPDATE
+from sm_launch.sessions.process.hosting.endpoints import Endpoints
+from sm_launch.sessions.process.resources import Jobs, Resources, remove
+from sm_launch.sessions.process.store import Record
+from sm_launch.sessions.process.tags import tags_of
 
 
 @dataclass(frozen=True)
@@ -44,26 +37,21 @@ class Garbage:
     size: int
 
 
-class GarbageCollection(TuningJobs, TransformJobs, AsyncRuntime, Tags):
-    """Deletion of single jobs, and of everything that is old."""
+class GarbageCollection:
+    """Deletion of everything that is old.
 
-    def delete_training_job(self, **request: Any) -> Response:
-        """Remove a finished job's directory; its artefacts under S3OutputPath stay."""
-        operation = "DeleteTrainingJob"
-        self._validator.check(operation, request)
-        record, state = self._job(request["TrainingJobName"], operation)
-        _remove_finished(record, state["TrainingJobStatus"], operation)
-        return {}
+    Args:
+        machine: where it is.
+        endpoints: those of the machine.
+        jobs: of every kind, in the order in which they go.
+    """
 
-    def delete_hyper_parameter_tuning_job(self, **request: Any) -> Response:
-        """Remove a finished tuning job; its training jobs stay."""
-        operation = "DeleteHyperParameterTuningJob"
-        self._validator.check(operation, request)
-        record, state = self._tuning_job(request["HyperParameterTuningJobName"], operation)
-        _remove_finished(record, state["HyperParameterTuningJobStatus"], operation)
-        return {}
+    def __init__(self, machine: Machine, endpoints: Endpoints, *jobs: Jobs) -> None:
+        self._store = machine.store
+        self._endpoints = endpoints
+        self._jobs = jobs
 
-    def collect_garbage(
+    def collect(
         self, older_than: timedelta, *, dry_run: bool, tags: dict[str, str] | None = None
     ) -> list[Garbage]:
         """Remove finished jobs, failed endpoints, and configurations and models that none runs.
@@ -87,18 +75,12 @@ class GarbageCollection(TuningJobs, TransformJobs, AsyncRuntime, Tags):
                 if ended <= latest and (tags or {}).items() <= tags_of(record).items()
             ]
 
-        endpoints = chosen(self._over(store.ENDPOINTS, self._find_endpoint))
+        jobs = [each for kind in self._jobs for each in chosen(_over(kind))]
+        endpoints = chosen(_over(self._endpoints))
         configs = chosen(self._configs_without(endpoints))
-        found = [
-            *chosen(self._over(store.TUNING_JOBS, self._find_tuning_job)),
-            *chosen(self._over(store.TRAINING_JOBS, self._find_job)),
-            *chosen(self._over(store.TRANSFORM_JOBS, self._find_transform_job)),
-            *endpoints,
-            *configs,
-            *chosen(self._models_without(configs)),
-        ]
+        found = [*jobs, *endpoints, *configs, *chosen(self._models_without(configs))]
         collected = [(record, _garbage(record, ended)) for record, ended in found]
-        return [garbage for record, garbage in collected if dry_run or _remove(record)]
+        return [garbage for record, garbage in collected if dry_run or remove(record)]
 
     def _configs_without(self, gone: list[tuple[Record, float]]) -> list[tuple[Record, float]]:
         """Configurations that no endpoint runs once some endpoints are gone."""
@@ -118,13 +100,11 @@ class GarbageCollection(TuningJobs, TransformJobs, AsyncRuntime, Tags):
         }
         return _unused(self._store.records(store.MODELS), used)
 
-    def _over(
-        self, kind: str, find: Callable[[str], tuple[Record, State] | None]
-    ) -> Iterator[tuple[Record, float]]:
-        for record in self._store.records(kind):
-            found = find(record.name)
-            if found and _status(found[1]) in _OVER:
-                yield record, _ended(found[1])
+
+def _over(kind: Resources) -> Iterator[tuple[Record, float]]:
+    for record, state in kind.all():
+        if state[kind.status_key] in FINAL:
+            yield record, max(value for key, value in state.items() if key.endswith("Time"))
 
 
 def _configs_of(endpoint: Record) -> list[str]:
@@ -148,39 +128,8 @@ def _unused(records: list[Record], used: set[str]) -> list[tuple[Record, float]]
     ]
 
 
-def _status(state: State) -> str:
-    status: str = next(value for key, value in state.items() if key.endswith("Status"))
-    return status
-
-
-def _ended(state: State) -> float:
-    times = [value for key, value in state.items() if key.endswith("Time")]
-    return float(max(times))
-
-
 def _garbage(record: Record, ended: float) -> Garbage:
     age = timedelta(seconds=max(0.0, time.time() - ended))
     files = (Path(parent) / name for parent, _, names in os.walk(record.path) for name in names)
     size = sum(file.lstat().st_size for file in files)
     return Garbage(record.path.parent.name, record.name, age, size)
-
-
-def _remove_finished(record: Record, status: str, operation: str) -> None:
-    if status not in _OVER or not _remove(record):
-        raise ServiceError(
-            f"{record.name} is in status {status}: stop it and wait for its end first", operation
-        )
-
-
-def _remove(record: Record) -> bool:
-    """Remove a record; False if its supervisor, which should be about to end, does not."""
-    deadline = time.monotonic() + _SUPERVISOR_SECONDS
-    while (lock := record.lock()) is None:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(POLL_SECONDS)
-    try:
-        record.remove()
-    finally:
-        os.close(lock)
-    return True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import time
+from types import FrameType
 from typing import Any, Protocol
 
 from sm_launch.redaction import redact
@@ -13,10 +15,22 @@ FAILURE_REASON_LENGTH = 1024
 POLL_SECONDS = 0.1
 
 
-class Termination(Protocol):
-    """Tells whether the supervisor was asked to end."""
+class Termination:
+    """Whether this process was told to end (a shutdown of the machine, a `kill`)."""
 
-    requested: bool
+    def __init__(self) -> None:
+        self.requested = False
+        signal.signal(signal.SIGTERM, self._request)
+
+    def _request(self, signum: int, frame: FrameType | None) -> None:
+        self.requested = True
+
+
+class Run(Protocol):
+    """What a supervisor does."""
+
+    def run(self) -> None:
+        """To the end; what happens is written to the record's state."""
 
 
 def shorten(reason: str) -> str:

@@ -7,46 +7,34 @@ it holds the record's lock for as long as it lives.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 from sm_launch.sessions.process import children, store
+from sm_launch.sessions.process.runs import Run, Termination
 
 
-def _runner(kind: str) -> Callable[[store.Record, Termination], None]:
+def _runner(kind: str) -> Callable[[store.Record, Termination], Run]:
     """What runs a record of this kind; imported late: each run loads no more than its own."""
     if kind == store.TRAINING_JOBS:
-        from sm_launch.sessions.process.training_run import run_training_job
+        from sm_launch.sessions.process.jobs.training_run import TrainingRun
 
-        return run_training_job
+        return TrainingRun
     if kind == store.ENDPOINTS:
-        from sm_launch.sessions.process.hosting_run import run_endpoint
+        from sm_launch.sessions.process.hosting.endpoint_run import EndpointRun
 
-        return run_endpoint
+        return EndpointRun
     if kind == store.TRANSFORM_JOBS:
-        from sm_launch.sessions.process.transform_run import run_transform_job
+        from sm_launch.sessions.process.hosting.transform_run import TransformRun
 
-        return run_transform_job
+        return TransformRun
     if kind == store.TUNING_JOBS:
-        from sm_launch.sessions.process.tuning_run import run_tuning_job
+        from sm_launch.sessions.process.jobs.tuning_run import TuningRun
 
-        return run_tuning_job
+        return TuningRun
     raise ValueError(f"nothing runs {kind!r}")
-
-
-class Termination:
-    """Whether this process was told to end (a shutdown of the machine, a `kill`)."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        signal.signal(signal.SIGTERM, self._request)
-
-    def _request(self, signum: int, frame: FrameType | None) -> None:
-        self.requested = True
 
 
 def main(arguments: list[str]) -> None:
@@ -58,7 +46,7 @@ def main(arguments: list[str]) -> None:
     children.start_watchdog(record.path)
     termination = Termination()
     try:
-        _runner(record.path.parent.name)(record, termination)
+        _runner(record.path.parent.name)(record, termination).run()
     except BaseException:
         # Whoever reads the state next finds the lock free and marks the record as failed.
         traceback.print_exc()

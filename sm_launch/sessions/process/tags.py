@@ -5,32 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 from sm_launch.sessions.errors import ServiceError
-from sm_launch.sessions.process import store
-from sm_launch.sessions.process.base import ARN_PREFIX, Response, SessionBase
+from sm_launch.sessions.process.base import Machine, Response
+from sm_launch.sessions.process.resources import ARN_PREFIX, Resources
 from sm_launch.sessions.process.store import Record
-
-KINDS = {
-    "training-job": store.TRAINING_JOBS,
-    "transform-job": store.TRANSFORM_JOBS,
-    "hyper-parameter-tuning-job": store.TUNING_JOBS,
-    "model": store.MODELS,
-    "endpoint-config": store.ENDPOINT_CONFIGS,
-    "endpoint": store.ENDPOINTS,
-}
-"""The resource part of an ARN to the kind of record."""
 
 _DOCUMENT = "tags"
 _MOST = 50
 """AddTags: tags of one resource."""
 
 
-class Tags(SessionBase):
-    """What the creation request said, and what was changed since."""
+class Tags:
+    """What the creation request said, and what was changed since.
 
-    def add_tags(self, **request: Any) -> Response:
+    Args:
+        machine: where the resources are.
+        kinds: those that can have tags.
+    """
+
+    def __init__(self, machine: Machine, *kinds: Resources) -> None:
+        self._machine = machine
+        self._kinds = {kind.resource: kind for kind in kinds}
+
+    def add(self, **request: Any) -> Response:
         """Add tags; one with a known key replaces that one's value."""
         operation = "AddTags"
-        self._validator.check(operation, request)
+        self._machine.validator.check(operation, request)
         record = self._tagged(request["ResourceArn"], operation)
         tags = {**tags_of(record), **{tag["Key"]: tag["Value"] for tag in request["Tags"]}}
         if len(tags) > _MOST:
@@ -40,15 +39,15 @@ class Tags(SessionBase):
         record.write(_DOCUMENT, tags)
         return {"Tags": _as_list(tags)}
 
-    def list_tags(self, **request: Any) -> Response:
+    def all(self, **request: Any) -> Response:
         """All tags of a resource."""
-        self._validator.check("ListTags", request)
+        self._machine.validator.check("ListTags", request)
         return {"Tags": _as_list(tags_of(self._tagged(request["ResourceArn"], "ListTags")))}
 
-    def delete_tags(self, **request: Any) -> Response:
+    def delete(self, **request: Any) -> Response:
         """Remove tags; keys that are not there are ignored."""
         operation = "DeleteTags"
-        self._validator.check(operation, request)
+        self._machine.validator.check(operation, request)
         record = self._tagged(request["ResourceArn"], operation)
         left = {
             key: value for key, value in tags_of(record).items() if key not in request["TagKeys"]
@@ -58,7 +57,8 @@ class Tags(SessionBase):
 
     def _tagged(self, resource_arn: str, operation: str) -> Record:
         resource, _, name = resource_arn.removeprefix(f"{ARN_PREFIX}:").partition("/")
-        record = self._store.find(KINDS[resource], name) if resource in KINDS and name else None
+        kind = self._kinds.get(resource)
+        record = self._machine.store.find(kind.directory, name) if kind and name else None
         if record is None:
             raise ServiceError(f"Could not find resource {resource_arn!r}.", operation)
         return record

@@ -14,6 +14,7 @@ from sm_serve.engines.generators.writing import TokenChunk
 from sm_serve.handlers.engine import EngineHandler
 from sm_serve.http.server import build_app
 from sm_serve.protocol import Task
+from sm_serve.schemas.harmony import FINAL, MARKS
 from sm_serve.service import Service
 
 pytestmark = pytest.mark.slow
@@ -23,6 +24,19 @@ THINKING = (
     "{{ m.reasoning_content }}{% for c in m.tool_calls or [] %}{{ c.function.arguments.city }}"
     "{% endfor %} {% endfor %}{% if tools %}call by <tool_call>{% endif %}"
     "{% if add_generation_prompt %}<|assistant|> {% if opened %}<think>\n{% endif %}{% endif %}"
+)
+CHANNELS = (
+    "{% for m in messages %}<|start|>{{ m.role }}{% if m.role == 'assistant' %}<|channel|>final"
+    "{% endif %}<|message|>{{ m.thinking }}{{ m.content }}<|end|>"
+    "{% endfor %}{% if tools %}tools{% endif %}<|start|>assistant{{ begun }}"
+)
+CHANNELLED = (
+    "<|channel|>analysis<|message|>hm, so<|end|><|start|>assistant<|channel|>final<|message|>"
+    "yes you"
+)
+CHANNEL_CALL = (
+    "<|channel|>analysis<|message|>hm<|end|><|start|>assistant to=functions.weather<|channel|>"
+    'commentary json<|message|>{"city": "good"}<|call|>never <|start|> told'
 )
 CALL = '<tool_call>{"name": "weather", "arguments": {"city": "good"}}</tool_call>'
 WEATHER = {
@@ -67,7 +81,8 @@ def connect(tmp_path_factory):
     plain, knowing = (
         make_tokenizer(tmp_path_factory.mktemp("tokenizer"), bert=False) for _ in range(2)
     )
-    knowing.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
+    marks = {"additional_special_tokens": ["<think>", "</think>", *MARKS]}
+    knowing.add_special_tokens(marks)
 
     def make(script, template=THINKING, special=False, **more):
         tokenizer = knowing if special else plain
@@ -308,6 +323,89 @@ def test_thoughts_are_told_apart_where_the_model_knows_them_or_the_variable_says
     forced = {"response_format": {"type": "json_object"}}
     client, _ = connect('{"a": "<think>"}')
     assert asyncio.run(chat(client, **forced)).choices[0].message.content == '{"a": "<think>"}'
+
+
+async def joined(client, **options):
+    """A stream's thought, text and arguments, as a client joins them."""
+    chunks = [chunk async for chunk in await chat(client, stream=True, **options)]
+    deltas = [chunk.choices[0].delta for chunk in chunks]
+    calls = [call for delta in deltas for call in delta.tool_calls or []]
+    return (
+        *(
+            "".join(getattr(d, n, None) or "" for d in deltas)
+            for n in ("reasoning_content", "content")
+        ),
+        "".join(call.function.arguments for call in calls),
+        chunks[-1].choices[0].finish_reason,
+    )
+
+
+TOOL = {"type": "function", "function": {k: v for k, v in WEATHER.items() if k != "type"}}
+
+
+@pytest.mark.parametrize("special", [True, False], ids=["tokens", "texts"])
+def test_answers_in_channels_are_told_without_their_marks(connect, special):
+    client, engine = connect(CHANNELLED, CHANNELS, special=special)
+    whole = asyncio.run(chat(client)).choices[0]
+    assert (whole.message.reasoning_content, whole.message.content) == ("hm, so", "yes you")
+    assert asyncio.run(joined(client)) == ("hm, so", "yes you", "", "stop")
+    answer = respond(client)
+    assert [item.type for item in answer.output] == ["reasoning", "message"]
+    assert answer.output_text == "yes you"
+    past = [{"role": "assistant", "content": "b", "reasoning_content": "a"}]
+    asyncio.run(chat(client, messages=past))
+    assert "final<|message|>ab<|end|>" in engine.seen[-1].replace(" ", "")
+    client, engine = connect(CHANNEL_CALL, CHANNELS, special=special)
+    whole = asyncio.run(chat(client, tools=[TOOL])).choices[0]
+    (call,) = whole.message.tool_calls
+    assert (whole.message.reasoning_content, whole.message.content) == ("hm", None)
+    assert (call.function.name, json.loads(call.function.arguments)) == (
+        "weather",
+        {"city": "good"},
+    )
+    assert whole.finish_reason == "tool_calls"
+    told = asyncio.run(joined(client, tools=[TOOL]))
+    assert told == ("hm", "", call.function.arguments, "tool_calls")
+    assert [i.type for i in respond(client, tools=[WEATHER]).output] == [
+        "reasoning",
+        "function_call",
+    ]
+
+
+def test_a_format_without_thoughts_gets_the_final_channel(connect):
+    client, _ = connect(CHANNELLED, CHANNELS, special=True)
+    body = {"inputs": [{"role": "user", "content": "hello"}]}
+    answer = asyncio.run(client.post("/../invocations", body=body, cast_to=httpx.Response))
+    assert answer.json()[0]["generated_text"] == "yes you"
+    body["stream"] = True
+    answer = asyncio.run(client.post("/../invocations", body=body, cast_to=httpx.Response))
+    events = [json.loads(line.split(":", 1)[1]) for line in answer.text.splitlines() if line]
+    assert events[-1]["generated_text"] == "yes you"
+    assert "".join(event["token"]["text"] for event in events) == "yes you"
+
+
+def test_what_is_held_to_a_constraint_follows_the_header_of_its_channel(connect):
+    client, engine = connect('{"a": 1}', CHANNELS, special=True)
+    forced = {"response_format": {"type": "json_object"}}
+    message = asyncio.run(chat(client, **forced)).choices[0].message
+    assert json.loads(message.content) == {"a": 1}
+    assert engine.seen[-1].endswith(FINAL)
+    begun = {"extra_body": {"chat_template_kwargs": {"begun": FINAL}}}
+    asyncio.run(chat(client, **forced, **begun))
+    assert engine.seen[-1].count(FINAL) == 1
+    client, engine = connect('{"name": "weather", "arguments": {}}', CHANNELS, special=True)
+    whole = asyncio.run(chat(client, tools=[TOOL], tool_choice="required")).choices[0]
+    assert whole.message.tool_calls[0].function.name == "weather"
+    assert engine.seen[-1].endswith("<|channel|>commentary json<|message|>")
+
+
+def test_answers_in_channels_that_are_thoughts_alone_are_counted(connect):
+    client, engine = connect("<|channel|>analysis<|message|>hm", CHANNELS, special=True)
+    whole = asyncio.run(chat(client)).choices[0]
+    assert (whole.message.reasoning_content, whole.message.content) == ("hm", None)
+    assert engine.stats()["open_thoughts_total"] == 1
+    client, _ = connect("<|channel|>final<|message|>a", CHANNELS, reasoning_parser="none")
+    assert "final" in asyncio.run(chat(client)).choices[0].message.content
 
 
 def test_responses_of_a_real_model_equal_its_chat(language_model):

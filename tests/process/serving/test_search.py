@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import json
+from inspect import signature as signature_of
 
 import pytest
 from serving_models import tokenizer as make_tokenizer
@@ -313,6 +314,109 @@ def test_requests_of_an_encoder_decoder_share_batches_and_answer_as_if_alone(ser
     assert found[::3] == expected
     assert found[1::3] == alone
     assert sum(sizes) == len(found) and len(sizes) <= 6
+
+
+async def gather(handler, texts, **parameters):
+    """Answers of texts that are asked together, or their errors."""
+    calls = [wire.parse_call({"inputs": text, "parameters": parameters}) for text in texts]
+    found = await asyncio.gather(*map(handler.results, calls), return_exceptions=True)
+    return [each if isinstance(each, Exception) else each[0] for each in found]
+
+
+@pytest.mark.parametrize("name", ["bart", "t5"])
+def test_a_poisonous_prompt_fails_itself_alone(serve, batches, monkeypatch, name):
+    handler, wanted = serve(name), {"num_beams": 1, "max_new_tokens": 16}
+    expected = [expect(handler, text, **wanted)[0] for text in MIXED]
+    sizes, encoder = batches(handler), handler.engine.model.get_encoder()
+    poison = handler.engine.tokenizer("watch")["input_ids"]
+    forward = encoder.forward
+
+    def poisoned(input_ids, **named):
+        for row in input_ids.tolist():
+            if row[: len(poison)] == poison:
+                raise RuntimeError("of one row")
+        return forward(input_ids, **named)
+
+    poisoned.__signature__ = signature_of(forward)
+    monkeypatch.setattr(encoder, "forward", poisoned)
+    found = asyncio.run(gather(handler, [*MIXED[:3], "watch", *MIXED[3:]], **wanted))
+    failed = found.pop(3)
+    assert found == expected
+    assert isinstance(failed, EngineError) and "RuntimeError" in str(failed)
+    assert max(sizes) > 1
+    assert handler.health() is None
+
+
+@pytest.mark.parametrize("name", ["llama", "bart"])
+def test_a_token_that_the_model_lacks_is_refused(serve, monkeypatch, name):
+    handler, wanted = serve(name), {"num_beams": 1, "max_new_tokens": 8}
+    encode, beyond = handler.engine.encode_text, handler.engine.vocabulary
+
+    def encode_text(text, request):
+        """As where a tokenizer has grown and its model has not."""
+        return [*encode(text, request), *[beyond] * ("grown" in text)]
+
+    expected = [ask(handler, text, **wanted)[0] for text in MIXED[:2]]
+    monkeypatch.setattr(handler.engine, "encode_text", encode_text)
+    *found, refused = asyncio.run(gather(handler, [*MIXED[:2], "grown"], **wanted))
+    assert found == expected
+    assert isinstance(refused, BadRequest) and f"as token {beyond}" in str(refused)
+
+
+@pytest.mark.parametrize("name", ["bart", "t5", "mbart"])
+def test_a_batch_that_fails_amid_its_answers_goes_on_by_halves(serve, batches, monkeypatch, name):
+    import torch
+
+    handler, wanted = serve(name), {"num_beams": 1, "max_new_tokens": 16, "min_new_tokens": 9}
+    drawn = {"temperature": 1.0, "seed": 5}
+    kinds = [{}, drawn, {"repetition_penalty": 1.7}, {**drawn, "frequency_penalty": 2.0}]
+    alone = [ask(handler, text, **wanted, **kind)[0] for kind in kinds for text in MIXED]
+    sizes, model, steps = batches(handler), handler.engine.model, []
+    forward = model.forward
+
+    def short_of_memory(*given, decoder_input_ids, **named):
+        steps.append(len(decoder_input_ids))
+        if len(decoder_input_ids) > 2 and len(steps) % 4 == 0:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(*given, decoder_input_ids=decoder_input_ids, **named)
+
+    short_of_memory.__signature__ = signature_of(forward)  # `generate` reads names from it
+    monkeypatch.setattr(model, "forward", short_of_memory)
+
+    async def together():
+        asked = (gather(handler, MIXED, **wanted, **kind) for kind in kinds)
+        return [answer for found in await asyncio.gather(*asked) for answer in found]
+
+    assert asyncio.run(together()) == alone
+    assert max(sizes) > 4 and min(sizes) < 3
+
+
+def test_a_request_whose_tokens_cannot_be_chosen_fails_alone(serve, monkeypatch):
+    from sm_serve.engines.generators.sampling import Choice
+
+    process = Choice.process
+
+    def one_fails(choice, scores):
+        if choice.sampling.seed == 13 and choice.count == 3:
+            raise ValueError("of this row")
+        return process(choice, scores)
+
+    for name in ("llama", "t5"):
+        handler, drawn = serve(name), {"num_beams": 1, "max_new_tokens": 8, "temperature": 1.0}
+        expected = [ask(handler, text, **drawn, seed=5)[0] for text in MIXED[:3]]
+        monkeypatch.setattr(Choice, "process", one_fails)
+
+        async def together(handler=handler, drawn=drawn):
+            return await asyncio.gather(
+                gather(handler, MIXED[:3], **drawn, seed=5),
+                gather(handler, ["good"], **drawn, seed=13),
+            )
+
+        found, (failed,) = asyncio.run(together())
+        assert found == expected
+        assert isinstance(failed, EngineError) and "ValueError" in str(failed)
+        assert handler.health() is None
+        monkeypatch.setattr(Choice, "process", process)
 
 
 def test_a_lone_request_waits_for_a_batch_of_a_list_at_most(serve, batches):

@@ -139,20 +139,23 @@ def test_engine_processes_that_die_are_started_again(server):
 
 
 def seeing_model(path):
-    """A LLaVA of two layers over a CLIP of two, both random but fixed."""
+    """An Idefics3 of two layers over a tower of two, both random but fixed.
+
+    Few of vLLM's models do without torchvision, whose CPU build is on PyTorch's own index alone.
+    """
     import torch
     from transformers import (
-        CLIPImageProcessor,
-        CLIPVisionConfig,
+        Idefics3Config,
+        Idefics3ForConditionalGeneration,
+        Idefics3ImageProcessorPil,
+        Idefics3Processor,
         LlamaConfig,
-        LlavaConfig,
-        LlavaForConditionalGeneration,
-        LlavaProcessor,
     )
 
     torch.manual_seed(7)
     tokenizer = serving_models.tokenizer(path, bert=False)
-    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    tokenizer.add_tokens(["<image>", "<fake_token_around_image>"], special_tokens=True)
+    tokenizer.add_tokens(["<global-img>", "<end_of_utterance>"], special_tokens=True)
     template = tokenizer.chat_template.replace(
         "{{ m['content'] }}",
         "{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for p in m['content'] %}"
@@ -160,52 +163,36 @@ def seeing_model(path):
         "{% endif %}",
     )
     tokenizer.chat_template = template
-    size = {"height": 28, "width": 28}
-    pictures = CLIPImageProcessor(size={"shortest_edge": 28}, crop_size=size)
-    processor = LlavaProcessor(
-        pictures, tokenizer, patch_size=14, vision_feature_select_strategy="default",
-        num_additional_image_tokens=1, chat_template=template,
-    )  # fmt: skip
+    longest = {"longest_edge": 28}
+    pictures = Idefics3ImageProcessorPil(
+        size=longest, max_image_size=longest, do_image_splitting=False
+    )
+    processor = Idefics3Processor(pictures, tokenizer, image_seq_len=4, chat_template=template)
     processor.save_pretrained(path)
     tokenizer.save_pretrained(path)
-    vision = CLIPVisionConfig(
-        hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        image_size=28, patch_size=14, projection_dim=64,
-    )  # fmt: skip
     text = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
         num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=512,
         initializer_range=0.5, bos_token_id=1, eos_token_id=2, pad_token_id=0,
     )  # fmt: skip
-    config = LlavaConfig(
-        vision_config=vision, text_config=text, vision_feature_layer=-1,
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"), image_seq_length=4,
+    vision = {
+        "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "image_size": 28, "patch_size": 7,
+    }  # fmt: skip
+    config = Idefics3Config(
+        vision_config=vision, text_config=text, scale_factor=2, pad_token_id=0,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
     )  # fmt: skip
-    model = LlavaForConditionalGeneration(config)
+    model = Idefics3ForConditionalGeneration(config)
     for name, weight in model.named_parameters():
-        if "language_model" not in name and weight.ndim > 1:
+        if "text_model" not in name and weight.ndim > 1:
             weight.data.normal_(std=0.5)  # or no picture would matter
     model.save_pretrained(path)
-    published_names(path / "model.safetensors")
     return path
-
-
-def published_names(file):
-    """The vision tower's tensors as published checkpoints, and vLLM, name them."""
-    from safetensors.torch import load_file, save_file
-
-    own, published = "vision_tower.", "vision_tower.vision_model."
-    tensors = {
-        name if published in name else name.replace(own, published): tensor
-        for name, tensor in load_file(file).items()
-    }
-    save_file(tensors, file, metadata={"format": "pt"})
 
 
 @pytest.fixture(scope="module")
 def seeing(tmp_path_factory):
-    # Its CPU build is on PyTorch's own index alone, and transformers reads no picture without it.
-    pytest.importorskip("torchvision", reason="torchvision's CPU build is not installed")
     base = tmp_path_factory.mktemp("seeing")
     seeing_model(base / "model")
     limits = {"SM_SERVE_VLLM_KV_CACHE_MEMORY_BYTES": str(CACHE_BYTES)}
@@ -214,37 +201,59 @@ def seeing(tmp_path_factory):
         yield started
 
 
-def picture(colour, size=(28, 28)):
+def drawn(colour, size=(28, 28)):
+    from PIL import Image
+
+    return Image.new("RGB", size, colour)
+
+
+def written(picture):
     import base64
     import io
 
-    from PIL import Image
-
     out = io.BytesIO()
-    Image.new("RGB", size, colour).save(out, "PNG")
+    picture.save(out, "PNG")
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
 
 
+def asking(part):
+    """Messages with a picture amid their text."""
+    words = ({"type": "text", "text": text} for text in ("what is ", " this"))
+    return [{"role": "user", "content": [next(words), part, next(words)]}]
+
+
 def look(server, url):
-    content = [
-        {"type": "text", "text": "what is "},
-        {"type": "image_url", "image_url": {"url": url}},
-        {"type": "text", "text": " this"},
-    ]
-    messages = [{"role": "user", "content": content}]
+    messages = asking({"type": "image_url", "image_url": {"url": url}})
     body = {"messages": messages, "max_tokens": 12, "temperature": 0}
     return server.client.post("/v1/chat/completions", json=body)
 
 
+def expected_of(folder, pictures):
+    """What transformers itself answers."""
+    import torch
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(folder)
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    tokenizer = processor.tokenizer
+    text = tokenizer.apply_chat_template(
+        asking({"type": "image"}), tokenize=False, add_generation_prompt=True
+    )
+    for picture in pictures:
+        read = processor(text=text, images=[picture], return_tensors="pt", add_special_tokens=False)
+        out = model.generate(**read, max_new_tokens=12, do_sample=False)
+        yield tokenizer.decode(out[0, read["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
 def test_an_image_reaches_a_model_that_takes_them(seeing):
-    answers = {}
-    for colour in ("red", "blue", "red"):
-        answer = look(seeing, picture(colour))
-        assert answer.status_code == 200, answer.text
-        text = answer.json()["choices"][0]["message"]["content"]
-        assert answers.setdefault(colour, text) == text
-    assert answers["red"] != answers["blue"]
-    huge = look(seeing, picture("red", (8000, 6000)))
+    pictures = [drawn(colour) for colour in ("red", "blue", "red")]
+    expected = list(expected_of(seeing.base / "model", pictures))
+    assert expected[0] == expected[2] != expected[1]
+    answers = [look(seeing, written(picture)) for picture in pictures]
+    assert [answer.status_code for answer in answers] == [200] * 3, answers[0].text
+    said = [answer.json()["choices"][0]["message"]["content"] for answer in answers]
+    assert said == expected
+    huge = look(seeing, written(drawn("red", (8000, 6000))))
     assert huge.status_code == 400 and "pixels" in huge.text
     broken = look(seeing, "data:image/png;base64,AAAA")
     assert broken.status_code == 400 and "no picture" in broken.text

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import tarfile
 import threading
 import time
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
+
+from sm_launch.sessions.process.base import Settings
+from sm_launch.sessions.process.hosting import serving_process
 
 from .conftest import ROLE, make_config, wait_for, wait_for_endpoint
 
@@ -123,18 +127,20 @@ def test_a_server_that_dies_later_shows(session, deploy):
     assert "FATAL: the model fell over" in reason
 
 
-def test_requests_in_flight_are_answered_before_the_end(session, deploy):
+def test_requests_in_flight_are_answered_before_the_end(session, deploy, tmp_path):
     deploy()
     wait_for_endpoint(session, "endpoint")
-    answers = []
+    answers, asked = [], tmp_path / "asked"
 
     def ask():
-        response = session.invoke_endpoint(EndpointName="endpoint", Body=b"sleep 1")
+        response = session.invoke_endpoint(
+            EndpointName="endpoint", Body=f"sleep 1 {asked}".encode()
+        )
         answers.append(response["Body"].read())
 
     thread = threading.Thread(target=ask)
     thread.start()
-    time.sleep(0.3)
+    wait_for(asked.exists)
     session.delete_endpoint(EndpointName="endpoint")
     thread.join()
     assert answers == [b"slept"]
@@ -271,3 +277,20 @@ def test_a_failed_endpoint_cannot_be_updated(session, deploy):
     wait_for_endpoint(session, "endpoint", "Failed")
     with pytest.raises(ClientError, match="delete it and create it again"):
         session.update_endpoint(EndpointName="endpoint", EndpointConfigName="endpoint")
+
+
+def test_a_port_that_another_took_in_between_is_left_to_it(tmp_path, monkeypatch):
+    script = tmp_path / "model" / "code" / "inference.py"
+    script.parent.mkdir(parents=True)
+    script.write_text("def model_fn(d): return d\n\ndef transform_fn(m, b, c, a): return b, c\n")
+    container = {"ModelDataUrl": (tmp_path / "model").as_uri()}
+    command, log = Settings().serve_command, tmp_path / "log.txt"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        ports = iter([taken, serving_process.free_port()])
+        monkeypatch.setattr(serving_process, "free_port", lambda: next(ports))
+        server = serving_process.ServingProcess(tmp_path / "server", container, command, log)
+        server.bring_up(60, lambda: None)
+        server.stop(5)
+    assert f"port {taken} is taken" in log.read_text()
+    assert server.port != taken

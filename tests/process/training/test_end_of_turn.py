@@ -16,6 +16,7 @@ from serving_process import Server
 
 pytestmark = pytest.mark.slow
 
+CONTEXT = 4096  # bytes; gpt-oss's and Cohere's templates say much before the first turn
 CHATS = [
     {
         "messages": [
@@ -28,13 +29,14 @@ SETTINGS = {
     "method": "sft",
     "max_steps": 40,
     "packing": False,
+    "max_length": CONTEXT,
+    "per_device_train_batch_size": 1,  # the rows are equal
     "learning_rate": 0.02,
     "lr_scheduler_type": "constant",
     "bf16": False,
     "report_to": "none",
 }
 LORA = {"use_peft": True, "lora_r": 16, "lora_dropout": 0}
-CONTEXT = 1024  # bytes; gpt-oss's template says much before the first turn
 NewJob = Callable[..., Any]
 
 
@@ -43,7 +45,8 @@ def save_base(folder: Path, *, tied: bool = False, spare_rows: int = 0, known: s
     import transformers as tf
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-    special = ["<s>", "</s>", *([known] if known else [])]
+    marks = known.split()
+    special = ["<s>", "</s>", *marks]
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(models.BPE({t: i for i, t in enumerate([*special, *letters])}, []))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -51,8 +54,8 @@ def save_base(folder: Path, *, tied: bool = False, spare_rows: int = 0, known: s
     tokenizer = tf.PreTrainedTokenizerFast(
         tokenizer_object=core, bos_token="<s>", eos_token="</s>", model_max_length=CONTEXT
     )
-    if known:
-        tokenizer.add_special_tokens({"additional_special_tokens": [known]})
+    if marks:
+        tokenizer.add_special_tokens({"additional_special_tokens": marks})
     tokenizer.save_pretrained(folder)
     config = tf.LlamaConfig(
         vocab_size=len(tokenizer) + spare_rows,
@@ -94,6 +97,7 @@ def answer(job: Path) -> tuple[str, str]:
         ({"tied": True}, {"chat_template": "llama3", **LORA}),
         ({"spare_rows": 8, "known": "<end_of_turn>"}, {"chat_template": "gemma", **LORA}),
         ({}, {"chat_template": "cohere"}),
+        ({}, {"chat_template": "cohere2", "assistant_only_loss": True, "max_steps": 20}),
         ({}, {"chat_template": "gemma3"}),
         ({}, {"chat_template": "lfm2"}),
         ({}, {"chat_template": "gptoss"}),
@@ -105,6 +109,7 @@ def answer(job: Path) -> tuple[str, str]:
         "lora-tied",
         "lora-known",
         "cohere",
+        "cohere2",
         "gemma3",
         "lfm2",
         "gptoss",
@@ -122,6 +127,44 @@ def test_an_answer_ends_by_itself(
     ends = json.loads((job.model / "generation_config.json").read_text())["eos_token_id"]
     assert len(ends) == 2
     assert 1 in ends  # the base model's own
+
+
+def test_a_thought_and_a_call_are_served_as_what_they_were(new_job: NewJob, tmp_path: Path) -> None:
+    """Learnt from rows by gpt-oss's template, whose marks this base model has as tokens."""
+    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    function = {"name": "add", "description": "Adds.", "parameters": schema}
+    tool = {"type": "function", "function": function}
+    says = {"role": "assistant", "content": "fine", "reasoning_content": "hm"}
+    calls = {"role": "assistant", "content": "", "tool_calls": [call]}
+    rows = [{"messages": [*CHATS[0]["messages"][:1], says], "tools": []}] * 4
+    rows += [{"messages": [{"role": "user", "content": "add"}, calls], "tools": [tool]}] * 4
+    marks = "<|start|> <|end|> <|message|> <|channel|> <|call|> <|return|> <|constrain|>"
+    settings = {
+        **SETTINGS,
+        "chat_template": "gptoss",
+        "assistant_only_loss": True,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 0.01,
+    }
+    job = new_job(settings, train=rows, model=save_base(tmp_path / "base", known=marks))
+    job.train_here()
+    asked = {"max_tokens": 120, "temperature": 0}
+    with Server(job.path) as server:
+        thought, called = (
+            server.client.post("/v1/chat/completions", json={**asked, **body}).json()["choices"][0]
+            for body in (
+                {"messages": CHATS[0]["messages"][:1]},
+                {"messages": [{"role": "user", "content": "add"}], "tools": [tool]},
+            )
+        )
+    assert thought["finish_reason"] == "stop", thought
+    told = thought["message"]
+    assert (told.get("reasoning_content"), told["content"]) == ("hm", "fine")
+    assert called["finish_reason"] == "tool_calls", called
+    assert called["message"]["content"] is None
+    (function,) = [each["function"] for each in called["message"]["tool_calls"]]
+    assert (function["name"], json.loads(function["arguments"])) == ("add", {"a": 1})
 
 
 @pytest.mark.parametrize(

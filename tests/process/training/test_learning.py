@@ -160,7 +160,7 @@ def test_the_preview_shows_rows_without_training(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from sm_train.modelling import preview
+    from sm_train import preview
 
     job = new_job({"method": "sft"}, train=TURNS, model=decoder)
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(job.path))
@@ -178,7 +178,7 @@ def test_long_texts_are_shortened_and_cannot_steer_a_terminal(decoder: Path) -> 
     from transformers import AutoTokenizer
 
     from sm_train.modelling.preview import marked_text
-    from sm_train.modelling.sequences import Tokens
+    from sm_train.rows import Tokens
 
     class Raw:
         def decode(self, ids: list[int]) -> str:
@@ -278,3 +278,78 @@ def test_numbers_are_predicted_where_regression_is_asked_for(
     assert {"test_mse", "test_mae", "test_pearson", "eval_loss"} <= job.results.keys()
     made = json.loads((job.model / "config.json").read_text())
     assert (made["problem_type"], list(made["id2label"].values())) == ("regression", ["score"])
+
+
+class Counting:
+    """A tokenizer that counts the texts and conversations it is asked about."""
+
+    def __init__(self, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls = 0
+        for name in ("__call__", "apply_chat_template"):
+            self._count(type(tokenizer), name, monkeypatch)
+
+    def _count(self, kind: type, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        own = getattr(kind, name)
+
+        def counted(tokenizer: Any, *given: Any, **options: Any) -> Any:
+            inner = self.calls + options.get("tokenize", True)
+            found = own(tokenizer, *given, **options)
+            self.calls = inner  # what it asks of itself is no call of its own
+            return found
+
+        monkeypatch.setattr(kind, name, counted)
+
+
+def pair(question: str, chat_rows: bool) -> dict[str, Any]:
+    if chat_rows:
+        turns, worse = chat(question, "good w1"), chat(question, "bad")
+        return {"prompt": turns[:1], "chosen": turns[1:], "rejected": worse[1:]}
+    return {"prompt": question, "chosen": " good w1", "rejected": " bad"}
+
+
+@pytest.mark.parametrize(
+    ("method", "times", "chats"), [("dpo", 3, True), ("reward", 2, False)], ids=["dpo", "reward"]
+)
+def test_pairs_are_tokenised_once_and_the_losses_are_those_of_trl(
+    method: str,
+    times: int,
+    chats: bool,
+    new_job: Callable[..., Any],
+    decoder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import trl
+    from datasets import Dataset
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        set_seed,
+    )
+
+    rows = [pair(f"{p} w{i % 4}", chats) for i, p in enumerate(PROMPTS * 2)]
+    settings = {**FAST, "learning_rate": 0.01, "warmup_steps": 0, "bf16": False}
+    if method == "dpo":  # some are cut
+        settings["max_length"] = 12
+    tokenizer = AutoTokenizer.from_pretrained(decoder)
+    counter = Counting(tokenizer, monkeypatch)
+    job = new_job({"method": method, **settings}, train=rows, validation=rows[:3], model=decoder)
+    job.train_here()
+    ours = [row["loss"] for row in job.log if "loss" in row]
+    few = 25  # the preview, the template's checks and the export
+    assert counter.calls <= times * (len(rows) + 3) + few
+    name = {"dpo": "DPO", "reward": "Reward"}[method]
+    kind = AutoModelForCausalLM if method == "dpo" else AutoModelForSequenceClassification
+    counter.calls = 0
+    set_seed(42)
+    trainer = getattr(trl, f"{name}Trainer")(
+        kind.from_pretrained(decoder, **({} if method == "dpo" else {"num_labels": 1})),
+        args=getattr(trl, f"{name}Config")(str(tmp_path), use_cpu=True, **settings),
+        train_dataset=Dataset.from_list(rows),
+        eval_dataset=Dataset.from_list(rows[:3]),
+        processing_class=tokenizer,
+    )
+    assert counter.calls == times * (len(rows) + 3)
+    trainer.train()
+    assert ours == [row["loss"] for row in trainer.state.log_history if "loss" in row]

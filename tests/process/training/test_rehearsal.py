@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -71,3 +75,87 @@ def test_a_tokenizer_that_cannot_be_saved(
     monkeypatch.setattr(PreTrainedTokenizerFast, "save_pretrained", save)
     job = new_job(SETTINGS, train=ROWS, model=decoder)
     assert "could not be saved once it is trained: TypeError" in refused(job)
+
+
+QLORA = {**LORA, "lora_target_modules": ["q_proj", "down_proj"]}
+
+
+def spoil_nothing(base: Any, source: Path) -> None:
+    """As it is."""
+
+
+def quantise_files(base: Any, source: Path) -> None:
+    """As the many bases that are published in four bits: their files say so."""
+    path = source / "config.json"
+    config = json.loads(path.read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    path.write_text(json.dumps(config))
+
+
+def describe_less(base: Any, source: Path) -> None:
+    base.config.intermediate_size //= 2
+
+
+def describe_fewer_layers(base: Any, source: Path) -> None:
+    base.config.num_hidden_layers -= 1
+
+
+def enlarge_a_weight(base: Any, source: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(source / "model.safetensors")
+    weights["model.norm.weight"][0] = 1e6
+    save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "own", "message"),
+    [
+        (spoil_nothing, {}, ""),
+        (spoil_nothing, {"dtype": "float16"}, ""),
+        (quantise_files, {}, "export = 'merged': cannot be merged: the base model's files hold"),
+        (describe_less, {}, "down_proj has no place in a LlamaForCausalLM of the base model's"),
+        (describe_fewer_layers, {}, "q_proj has no place"),
+        (enlarge_a_weight, {"dtype": "float16"}, "dtype = 'float16': a weight of 1e"),
+    ],
+)
+def test_a_merge_into_files_that_could_not_take_it(
+    spoil: Callable[[Any, Path], None],
+    own: dict[str, Any],
+    message: str,
+    new_job: NewJob,
+    decoder: Path,
+    tmp_path: Path,
+) -> None:
+    """As with four bits and shards, whose merge runs in a process of its own at the end."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from sm_train.contract import Paths
+    from sm_train.entry import checked_job
+    from sm_train.platform.stopping import StopRequest
+
+    shutil.copytree(decoder, source := tmp_path / "base")
+    job = new_job({**SETTINGS, **QLORA, **own}, train=ROWS, model=source)
+    checked = checked_job(Paths(job.path), StopRequest(), 0.0)
+    read = Path(checked.model_source)
+    model = AutoModelForCausalLM.from_pretrained(read)
+    lora = LoraConfig(target_modules=QLORA["lora_target_modules"])
+    spoil(model, read)
+    tuned, tokenizer = get_peft_model(model, lora), AutoTokenizer.from_pretrained(read)
+    dtype = getattr(torch, own.get("dtype", "float32"))
+    with pytest.raises(UserError, match=message) if message else nullcontext():
+        rehearsal._check_reloads(checked, tuned, tokenizer, tmp_path / "described", dtype)
+
+
+def test_a_weight_that_the_files_lack_is_not_drawn(tmp_path: Path) -> None:
+    from sm_train.results.reloading import Plan, _check_read
+
+    (tmp_path / "adapter_config.json").write_text('{"modules_to_save": ["score"]}')
+    values = {f.name: "" for f in fields(Plan)} | {"adapter": str(tmp_path), "export": "merged"}
+    plan = Plan(**values)
+    _check_read({"missing_keys": {"score.weight"}, "mismatched_keys": set()}, plan)
+    found = {"missing_keys": {"score.weight", "model.norm.weight"}, "mismatched_keys": set()}
+    with pytest.raises(UserError, match=r"lack 1 weights of .*, such as model\.norm"):
+        _check_read(found, plan)

@@ -72,7 +72,25 @@ def test_the_shell_is_valid(phase):
 
 def test_lint_and_tests_come_before_the_push():
     targets = [next(word for word in call if not word.startswith("-")) for call in calls("make")]
-    assert targets == ["setup-dev", "lint", "test-fast", "test", "test-gpu-build", "push"]
+    assert targets == [
+        *("setup-dev", "lint", "test-fast"),
+        *("test", "test-vllm", "test-gpu-build", "push"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flavors", "vllm", "runs"),
+    [
+        ("cpu gpu", "yes", True),
+        ("gpu", "yes", True),
+        ("cpu gpu", "no", False),
+        ("cpu", "yes", False),
+    ],
+)
+def test_vllms_tests_run_where_an_image_has_it_and_end_a_build(flavors, vllm, runs):
+    (step,) = [command for command in commands("post_build") if "test-vllm" in command]
+    answer = bash(f"make() {{ echo $1; return 3; }}\n{step}", FLAVORS=flavors, VLLM=vllm)
+    assert (answer.stdout, answer.returncode) == (("test-vllm\n", 3) if runs else ("", 0))
 
 
 @pytest.mark.parametrize("call", calls("make"), ids=" ".join)
@@ -178,7 +196,7 @@ def test_digests_are_exported(tmp_path):
 
 def test_reports_and_artefacts_are_where_the_commands_write():
     script = "\n".join(command for phase in PHASES for command in commands(phase))
-    assert script.count(f"--junitxml={SPEC['reports']['tests']['base-directory']}/") == 3
+    assert script.count(f"--junitxml={SPEC['reports']['tests']['base-directory']}/") == 4
     assert f'> "{SPEC["artifacts"]["base-directory"]}/$flavor.txt"' in script
     for folder in (SPEC["reports"]["tests"], SPEC["artifacts"]):
         ignored = ["git", "check-ignore", "--quiet", f"{folder['base-directory']}/file"]

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from sm_launch.sessions.docker.sdk import ISOLATED
-from sm_launch.sessions.offline import OFFLINE
 from sm_launch.sessions.process import environment
+from sm_launch.sessions.process.environment import OFFLINE
 
 pytestmark = pytest.mark.slow
 

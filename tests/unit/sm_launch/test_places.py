@@ -40,7 +40,7 @@ NO_IMAGES = ["--set", "training.image=null", "--set", "endpoint.image=null"]
 COMMANDS: dict[str, list[str] | None] = {
     "init": None, "completion": None, "images build": None, "images audit": None,
     "images pin-bases": None,
-    "images flash-attn-wheel": None, "estimate": None, "data preview": None,
+    "images flash-attn-wheel": None, "estimate": ["--parameters", "1e8"], "data preview": None,
     "data prepare": [], "data validate": [], "data inspect": [], "data upload": [],
     "train": [], "sweep": [], "deploy": [], "weights": ["m", "a=1"], "transform": ["s3://b/x.csv"],
     "invoke": ["m", "--text", "x"], "chat": ["m"], "evaluate": ["--data", "rows.jsonl"],
@@ -55,7 +55,7 @@ LOADER = botocore.loaders.create_loader()
 
 
 class Aws(http.server.BaseHTTPRequestHandler):
-    """Knows who asks, and has nothing; it keeps the region that each request is signed for."""
+    """Knows who asks, and has nothing; it keeps the region that each request is for."""
 
     regions: ClassVar[set[str]] = set()
     IDENTITY = (
@@ -67,9 +67,13 @@ class Aws(http.server.BaseHTTPRequestHandler):
     def answer(self) -> None:
         sent = self.rfile.read(int(self.headers.get("content-length") or 0))
         authorization = self.headers.get("authorization", "")
-        if found := re.search(r"Credential=[^/]+/\d+/([^/]+)/([^/]+)/", authorization):
-            self.regions.add(found[1])
+        found = re.search(r"Credential=[^/]+/\d+/([^/]+)/([^/]+)/", authorization)
         service = found[2] if found else ""
+        if priced := re.search(rb'"regionCode", "Value": "([^"]+)"', sent):
+            # The price lists of all regions are at one place.
+            self.regions.add(priced[1].decode())
+        elif found:
+            self.regions.add(found[1])
         known = b"GetCallerIdentity" in sent
         code = {"logs": b"ResourceNotFoundException"}.get(service, b"ValidationException")
         body = b'{"__type":"%s","message":"Could not find it"}' % code
@@ -150,7 +154,7 @@ def test_without_a_job_the_region_is_an_option(words: list[str], regions: set[st
 FUNCTIONS: dict[str, Callable[..., Any] | None] = {
     "load": None,
     "preview": None,  # always a process of this machine
-    "estimate": None,  # asks nobody
+    "estimate": lambda **o: priced(sm_launch.estimate(parameters=1e8, **o)),
     "prepare": lambda **o: sm_launch.prepare(**o),
     "prepare_on_sagemaker": lambda **o: sm_launch.prepare_on_sagemaker(**o),
     "validate": lambda **o: sm_launch.validate(**o),
@@ -181,6 +185,10 @@ FUNCTIONS: dict[str, Callable[..., Any] | None] = {
 def without_images() -> Any:
     """The job; an image's registry is asked where the image is."""
     return sm_launch.load("job.yaml", NO_IMAGES[1::2])
+
+
+def priced(estimate: Any) -> None:
+    assert "was not read" not in estimate.prices
 
 
 def require_ok(checks: list[Any]) -> None:

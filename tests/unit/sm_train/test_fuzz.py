@@ -14,11 +14,11 @@ from sm_train.command import check_platform_files
 from sm_train.config import load_config, parse_config
 from sm_train.contract import Paths, check_input_modes, read_cluster
 from sm_train.data.channels import load_data
-from sm_train.data.rows import Data
 from sm_train.errors import UserError
 from sm_train.job import Job
 from sm_train.methods import METHODS
 from sm_train.platform.stopping import StopRequest
+from sm_train.rows import Data
 
 # Few examples: the aim is that a change which breaks many inputs shows at once.
 quickly = settings(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 
 from sm_serve.errors import ServeError
@@ -55,3 +56,19 @@ class Answer:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     on_error: Callable[[ServeError], bytes] | None = None
+
+
+async def started(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Waits for the first piece, so that a refusal is still a proper HTTP status."""
+    try:
+        first = await anext(pieces)
+    except StopAsyncIteration:
+        first = b""
+
+    async def chained() -> AsyncGenerator[bytes]:
+        async with contextlib.aclosing(pieces):
+            yield first
+            async for piece in pieces:
+                yield piece
+
+    return chained()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import itertools
 import logging
@@ -24,7 +23,7 @@ from sm_serve.errors import (
     naming,
 )
 from sm_serve.handlers import pipelines
-from sm_serve.handlers.answer import Answer, Incoming
+from sm_serve.handlers.answer import Answer, Incoming, started
 from sm_serve.handlers.openai import OpenAI, route_attribute
 from sm_serve.protocol import (
     ADAPTER,
@@ -51,6 +50,7 @@ from sm_serve.schemas.generation import (
     write_result,
 )
 from sm_serve.schemas.invocation import Call
+from sm_serve.schemas.message_reader import AnswerReader
 
 logger = logging.getLogger(__name__)
 
@@ -209,8 +209,9 @@ class EngineHandler:
     async def _generate(self, engine: Generator, prompt: Any, options: Options) -> Any:
         request = as_request(check_prompt(prompt), options)
         answers: dict[int, list[Delta]] = {}
+        reader = AnswerReader()
         async for piece in engine.generate(request):
-            answers.setdefault(piece.index, []).append(piece)
+            answers.setdefault(piece.index, []).append(reader.read(piece))
         begin = prompt if options.full_text and isinstance(prompt, str) else ""
         results = [
             write_result(
@@ -253,7 +254,9 @@ class EngineHandler:
 
         async def body() -> AsyncGenerator[bytes]:
             text = prompt if options.full_text and isinstance(prompt, str) else ""
-            async for piece in pieces:
+            reader = AnswerReader()
+            async for told in pieces:
+                piece = reader.read(told)
                 text += piece.text
                 yield frame(write_piece(piece, text))
 
@@ -348,22 +351,6 @@ def gathered(value: Any) -> Any:
         return value
     rest = {name: inner for name, inner in value.items() if name not in beside}
     return {**rest, "parameters": {**beside, **(parameters or {})}}
-
-
-async def started(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    """Waits for the first piece, so that a refusal is still a proper HTTP status."""
-    try:
-        first = await anext(pieces)
-    except StopAsyncIteration:
-        first = b""
-
-    async def chained() -> AsyncGenerator[bytes]:
-        async with contextlib.aclosing(pieces):
-            yield first
-            async for piece in pieces:
-                yield piece
-
-    return chained()
 
 
 def check_prompt(prompt: Any) -> str | list[dict[str, Any]]:

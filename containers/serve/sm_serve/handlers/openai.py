@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -13,7 +12,7 @@ from typing import Any
 from sm_serve.engines import offload
 from sm_serve.engines.background import SLICE, gather
 from sm_serve.errors import BadRequest, NotFound, ServeError, naming
-from sm_serve.handlers.answer import Answer
+from sm_serve.handlers.answer import Answer, started
 from sm_serve.protocol import (
     ADAPTER,
     AdapterHost,
@@ -78,9 +77,8 @@ class OpenAI:
             for n in range(job.n)
         ]
         if job.stream:
-            pieces = self._stream(self._engine, job, writer, requests)
-            first = await anext(pieces)
-            return Answer(_resume(first, pieces), media.EVENT_STREAM, on_error=_error_event)
+            pieces = await started(self._stream(self._engine, job, writer, requests))
+            return Answer(pieces, media.EVENT_STREAM, on_error=_error_event)
         answers = await self._collect(self._engine, job, requests)
         return Answer(dump(writer.whole(answers)), media.JSON)
 
@@ -108,10 +106,8 @@ class OpenAI:
                         yield named_event(each)
 
         if job.stream:
-            pieces = events()
-            first = await anext(pieces)
             return Answer(
-                _resume(first, pieces),
+                await started(events()),
                 media.EVENT_STREAM,
                 on_error=lambda error: named_event(writer.fail(error)),
             )
@@ -205,13 +201,6 @@ class OpenAI:
 
         size = weight([[vector for vector, _ in results]])
         return Answer(await offload.run(size, written), media.JSON)
-
-
-async def _resume(first: bytes, pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    async with contextlib.aclosing(pieces):
-        yield first
-        async for piece in pieces:
-            yield piece
 
 
 def event(value: Any) -> bytes:

@@ -35,7 +35,14 @@ logger = logging.getLogger(__name__)
 access = logging.getLogger("sm_serve.access")
 
 T = TypeVar("T")
-UNGATED = {"/ping", "/metrics", "/execution-parameters", "/openapi.json", "/health", "/version"}
+ALWAYS_ANSWERED = {
+    "/ping",
+    "/metrics",
+    "/execution-parameters",
+    "/openapi.json",
+    "/health",
+    "/version",
+}
 """Routes that answer at any time, however full the queue is."""
 LABELLED = {"/invocations", "/models", "/adapters", openai.MODELS, *openai.ROUTES}
 MAX_REQUEST_ID = 128
@@ -49,7 +56,7 @@ class ClientGoneError(Exception):
     """The client closed the connection before its answer."""
 
 
-class Gate:
+class RequestMiddleware:
     """Wraps the routes. Every request that gets in is answered once, with a request id."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
@@ -65,7 +72,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         scope["app"] = self  # starlette then raises 404 and 405 instead of writing plain text
-        if scope["path"] in UNGATED:
+        if scope["path"] in ALWAYS_ANSWERED:
             await self._answer(scope, receive, send)
             return
         metrics = self._service.metrics

@@ -14,7 +14,7 @@ from sm_serve.handlers.engine import EngineHandler
 from sm_serve.http import openapi
 from sm_serve.http.adapter_routes import adapter_routes
 from sm_serve.http.client_routes import client_routes
-from sm_serve.http.middleware import Gate, respond
+from sm_serve.http.middleware import RequestMiddleware, respond
 from sm_serve.http.model_routes import model_routes
 from sm_serve.schemas import openai
 from sm_serve.service import Service
@@ -104,4 +104,4 @@ def build_app(service: Service) -> ASGIApp:
     ]
     routes += client_routes(service)
     routes += model_routes(service) if service.settings.multi_model else adapter_routes(service)
-    return Gate(Router(routes, redirect_slashes=False), service)
+    return RequestMiddleware(Router(routes, redirect_slashes=False), service)

@@ -30,6 +30,27 @@ class Found:
 
     text: str = ""
     calls: list[dict[str, Any]] = field(default_factory=list)
+    thought: str = ""
+
+    def begin_call(self, index: int, name: str) -> None:
+        """A call whose arguments are to come."""
+        function = {"name": name, "arguments": ""}
+        self.calls.append(
+            {
+                "index": index,
+                "id": f"call_{uuid.uuid4().hex[:24]}",
+                "type": "function",
+                "function": function,
+            }
+        )
+
+    def add_arguments(self, index: int, text: str) -> None:
+        """More of the arguments of the last call."""
+        if not text:
+            return
+        if not self.calls:
+            self.calls.append({"index": index, "function": {"arguments": ""}})
+        self.calls[-1]["function"]["arguments"] += text
 
 
 class CallReader:
@@ -169,24 +190,11 @@ class CallReader:
 
     def _start(self, name: str) -> None:
         self._blank = ""
-        function = {"name": name, "arguments": ""}
-        self._found.calls.append(
-            {
-                "index": self.count,
-                "id": f"call_{uuid.uuid4().hex[:24]}",
-                "type": "function",
-                "function": function,
-            }
-        )
+        self._found.begin_call(self.count, name)
         self.count += 1
 
     def _argue(self, text: str) -> None:
-        """Adds to the last call's arguments."""
-        if not text:
-            return
-        if not self._found.calls:
-            self._found.calls.append({"index": self.count - 1, "function": {"arguments": ""}})
-        self._found.calls[-1]["function"]["arguments"] += text
+        self._found.add_arguments(self.count - 1, text)
 
 
 class _Braces:

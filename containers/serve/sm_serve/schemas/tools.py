@@ -12,6 +12,7 @@ from sm_serve.errors import BadRequest
 from sm_serve.protocol import Constraint, ConstraintKind, GenerationRequest
 from sm_serve.schemas.field_table import MAX_TOOLS, TOOL_NAME
 from sm_serve.schemas.fields import Values
+from sm_serve.schemas.harmony import CHANNEL, MESSAGE, knows_channels, names_channels
 
 NAME = re.compile(TOOL_NAME)
 
@@ -34,6 +35,8 @@ class ToolFormat:
 HERMES = ToolFormat(opening="<tool_call>", closing="</tool_call>", prompt="<tool_call>\n")
 LLAMA = ToolFormat(key="parameters")
 MISTRAL = ToolFormat(prompt="[TOOL_CALLS] [")
+HARMONY = ToolFormat(prompt=f"{CHANNEL}commentary json{MESSAGE}")
+"""Of forced calls. Those that a model writes by itself are found by their channel."""
 PLAIN = ToolFormat()
 """For forced calls of models whose own format is not known."""
 
@@ -42,6 +45,8 @@ def find_format(chat_template: str) -> ToolFormat | None:
     """The format that a chat template teaches its model; None where that is not known."""
     if "tools" not in chat_template or "<function=" in chat_template:
         return None
+    if knows_channels(chat_template):
+        return HARMONY if names_channels(chat_template) else None
     if HERMES.opening in chat_template:
         return HERMES
     if "[TOOL_CALLS]" in chat_template:

@@ -15,9 +15,9 @@ from sm_train.data.cells import INDEX_NAMES, text_of
 from sm_train.data.formats import renaming
 from sm_train.data.prompts import filled, template_columns
 from sm_train.data.readers import RawRow, read_files, unread_files
-from sm_train.data.rows import Data, Origin, Rows
 from sm_train.data.splits import split_files, unread_channels
 from sm_train.errors import UserError, shorten
+from sm_train.rows import Data, Origin, Rows
 from sm_train.settings.settings import Config
 
 REJECTED = "rejected.jsonl"

@@ -16,7 +16,7 @@ from sm_train.data.public_formats import (
 from sm_train.errors import UserError
 
 if TYPE_CHECKING:
-    from sm_train.data.rows import Data
+    from sm_train.rows import Data
     from sm_train.settings.settings import Config
 
 # What goes along with a conversation, as TRL's "Dataset formats" documents it.

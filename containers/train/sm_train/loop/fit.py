@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
 from typing import Any
 
-from sm_train.data.cache import map_processes
 from sm_train.errors import StoppedBySignalError, UserError
 from sm_train.job import TOKENISED, Job
 from sm_train.log import print_line
@@ -36,9 +34,9 @@ from sm_train.loop.sampling import check_sampling, evaluate_in_order
 from sm_train.loop.shards import exact_shards, shards_settled
 from sm_train.modelling.end_of_turn import show_bias
 from sm_train.modelling.model import mixed_precision, widen_trained
-from sm_train.settings.method import load_training_config
 from sm_train.settings.parallelism import parallel_settings
 from sm_train.settings.reporters import reporters
+from sm_train.settings.settings import load_training_config
 
 TRAINING_LOG = "training_log.jsonl"
 
@@ -50,6 +48,7 @@ def training_arguments(job: Job, **method_settings: Any) -> Any:
     validates = job.data.validation is not None
     strategy = "epoch" if validates else "no"
     on_gpu = torch.cuda.is_available()
+    trl = job.config.method.training_config.startswith("trl")
     settings: dict[str, Any] = {
         "output_dir": str(job.paths.checkpoints),
         "eval_strategy": strategy,
@@ -68,7 +67,8 @@ def training_arguments(job: Job, **method_settings: Any) -> Any:
         "disable_tqdm": True,
         "restore_callback_states_from_checkpoint": job.config.job.early_stopping_patience
         is not None,
-        **_speed(job, on_gpu),
+        # Every parameter of a language model gets a gradient: no need to search for ones without.
+        **({"ddp_find_unused_parameters": False} if trl else {}),
         **method_settings,
         **{key: value for key, value in job.config.training.items() if value is not None},
         "report_to": reporters(job.config.training.get("report_to")),
@@ -89,19 +89,6 @@ def training_arguments(job: Job, **method_settings: Any) -> Any:
         settings.pop("metric_for_best_model", None)
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(job.paths.output_data / "tensorboard"))
     return _built(job.config.method.training_config, settings)
-
-
-def _speed(job: Job, on_gpu: bool) -> dict[str, Any]:
-    """Defaults that make training faster and change no result."""
-    method = job.config.method
-    settings: dict[str, Any] = {}
-    if method.training_config.startswith("trl"):
-        # Every parameter of a language model gets a gradient: no need to search for ones without.
-        settings["ddp_find_unused_parameters"] = False
-    if method.name == "sft":
-        settings["dataset_num_proc"] = map_processes(len(job.data.train))
-        settings["use_liger_kernel"] = on_gpu and bool(importlib.util.find_spec("liger_kernel"))
-    return settings
 
 
 def _recomputation(job: Job, settings: dict[str, Any], on_gpu: bool) -> dict[str, Any]:
@@ -270,7 +257,7 @@ def _best_validation(state: Any) -> dict[str, float]:
     }
 
 
-def finish(job: Job, trainer: Any, tokenizer: Any, test: Any) -> None:
+def train_and_export(job: Job, trainer: Any, tokenizer: Any, test: Any) -> None:
     """The end of every method: train, score on the test rows, write the model directory."""
     from sm_train.loop.rehearsal import rehearse_export
     from sm_train.results.export import export

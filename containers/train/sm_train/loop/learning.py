@@ -9,15 +9,16 @@ from typing import Any
 
 from sm_train.data.cache import map_processes
 from sm_train.data.channels import check_share, set_aside
-from sm_train.data.rows import SPLITS
 from sm_train.errors import UserError
 from sm_train.job import Job
 from sm_train.log import print_line
 from sm_train.modelling.preview import print_preview
 from sm_train.modelling.sequences import check_row_tools, row_tokens, setting
+from sm_train.rows import SPLITS
 
 NOTHING_LEFT = "no learnt token is left: the prompt alone fills max_length"
 NOTHING_LEARNT = "no token of it is learnt"
+COUNTED = ("cut", "tokens", "learnt", "differs")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Counts:
     cut_tokens: int
     tokens: int
     learnt: int
+    differ: int  # rows in which the prompt's end depends on the answer
 
     def line(self, split: str, max_length: Any) -> str:
         """What the log says of a channel."""
@@ -48,6 +50,11 @@ class Counts:
         )
         if self.cut:
             text += f"; {self.cut} rows cut at max_length {max_length} ({self.cut_tokens} tokens)"
+        if self.differ:
+            text += (
+                f"; in {self.differ} rows the end of the prompt has other tokens when the answer "
+                "follows, and counts as a part of it"
+            )
         if self.set_aside:
             text += (
                 f"; {self.set_aside} without a learnt token set aside in output/data/rejected.jsonl"
@@ -57,6 +64,11 @@ class Counts:
 
 def learnable(job: Job, tokenizer: Any, arguments: Any) -> tuple[Job, dict[str, Any]]:
     """The job with the rows that teach something, and their tokens by split (None: no channel).
+
+    The tokens are those that TRL's trainer of the method takes, where it takes any (SFT, DPO,
+    reward): each row is tokenised once. KTO's, CPO's and ORPO's trainers of TRL 1.16 tokenise in
+    the middle of what they make of the rows (unpairing and mismatched answers; text, not tokens,
+    rendered by the template) and look for no tokens of ours, so that theirs are made a second time.
 
     Prints the share of learnt tokens and a few rows. Raises UserError when a channel has no row to
     learn from, or more useless ones than max_rejected_share allows.
@@ -89,26 +101,24 @@ def _counted(job: Job, split: str, tokenizer: Any) -> Any:
 
 
 def token_columns(row: dict[str, Any], config: Any, tokenizer: Any) -> dict[str, Any]:
-    """The first sequence of a row as input_ids and labels, and the counts of all of them."""
+    """A row as its method's trainer takes it, and the counts of its sequences."""
     try:
         found = row_tokens(row, config, tokenizer)
     except ValueError as error:
         return {
-            **{name: [] for name in ("input_ids", "labels")},
-            **dict.fromkeys(("cut", "tokens", "learnt"), 0),
+            **config.method.columns(row, []),
+            **dict.fromkeys(COUNTED, 0),
             "reason": str(error),
         }
     reason = ""
     if any(tokens.learnt_count == 0 for tokens in found):
         reason = NOTHING_LEFT if any(tokens.cut for tokens in found) else NOTHING_LEARNT
-    first = found[0]
-    marks = zip(first.ids, first.learnt, strict=True)
     return {
-        "input_ids": first.ids,
-        "labels": [token if learnt else -100 for token, learnt in marks],
+        **config.method.columns(row, found),
         "cut": sum(tokens.cut for tokens in found),
         "tokens": sum(len(tokens.ids) for tokens in found),
         "learnt": sum(tokens.learnt_count for tokens in found),
+        "differs": int(any(tokens.differs for tokens in found)),
         "reason": reason,
     }
 
@@ -150,11 +160,12 @@ def _kept(job: Job, split: str, tokens: Any) -> tuple[Job, Any]:
         cut_tokens=sum(tokens["cut"]),
         tokens=sum(tokens["tokens"]),
         learnt=sum(tokens["learnt"]),
+        differ=sum(tokens["differs"]),
     )
     if job.is_main:
         print_line(counts.line(split, setting(job.config, "max_length")))
     job = replace(job, learning={**job.learning, split: counts})
-    return job, tokens.select_columns(["input_ids", "labels"])
+    return job, tokens.remove_columns([*COUNTED, "reason"])
 
 
 def counted_cuts(job: Job, datasets: dict[str, Any], limit: int | None) -> Job:
@@ -184,5 +195,5 @@ def _refuse(job: Job, split: str, reasons: Sequence[str]) -> None:
     raise UserError(
         f"there is nothing to learn in any of its {len(reasons)} rows: {causes}",
         field=f"channel {split}",
-        fix="see how the rows look to the model with python -m sm_train.modelling.preview",
+        fix="see how the rows look to the model with python -m sm_train.preview",
     )

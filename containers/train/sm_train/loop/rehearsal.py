@@ -14,10 +14,11 @@ from sm_train.errors import StoppedBySignalError, UserError, shorten
 from sm_train.job import Job
 from sm_train.log import print_line
 from sm_train.loop.memory import is_out_of_memory
-from sm_train.modelling.lora import is_quantised
+from sm_train.modelling.lora import is_quantised, quantised_files
+from sm_train.modelling.stored_weights import stored_type
 from sm_train.results.export import artefact_type
 from sm_train.results.merging import check_merge, narrowed
-from sm_train.results.reloading import describe, model_class
+from sm_train.results.reloading import describe, empty_model, model_class
 from sm_train.results.staging import scratch
 
 
@@ -37,7 +38,7 @@ def rehearse_export(job: Job, trainer: Any, tokenizer: Any) -> None:
                 _save_a_little(job, model, folder)
             _check_room(job, model, dtype, folder, copies=2 if anew else 1)
             if anew:
-                _check_reloads(job, model, tokenizer, folder / "described")
+                _check_reloads(job, model, tokenizer, folder / "described", dtype)
     except (UserError, StoppedBySignalError):
         raise
     except OSError as error:
@@ -99,23 +100,69 @@ def _check_room(job: Job, model: Any, dtype: Any, folder: Path, copies: int) -> 
         )
 
 
-def _check_reloads(job: Job, model: Any, tokenizer: Any, folder: Path) -> None:
-    """What the process that merges into the base model's files will look for."""
+def _check_reloads(job: Job, model: Any, tokenizer: Any, folder: Path, dtype: Any) -> None:
+    """What the process that merges into the base model's files will find in them.
+
+    Files that are quantised already hold nothing to merge into, whatever they were loaded as.
+    """
     from transformers import AutoConfig
 
-    base = model.get_base_model()
+    base, options, source = model.get_base_model(), job.config.model, job.model_source
+    trust: dict[str, Any] = {"trust_remote_code": options.trust_remote_code}
+    own = AutoConfig.from_pretrained(source, revision=options.model_revision, **trust)
+    if getattr(own, "quantization_config", None):
+        raise quantised_files(job.config.job.export)
     architecture = describe(base, tokenizer, folder)
-    options = job.config.model
-    trusted = options.trust_remote_code
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted)
-    model_class(architecture, config, job.model_source, options.model_revision)
+    config = AutoConfig.from_pretrained(folder, **trust)
+    kind = model_class(architecture, config, source, options.model_revision)
+    _check_places(job, model, empty_model(kind, config))
+    if dtype == torch_float16():
+        _check_range_of_files(Path(source))
+
+
+def _check_places(job: Job, model: Any, empty: Any) -> None:
+    """Each layer that is adapted is there, of the same size, in the model that is read again."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    there = dict(empty.named_modules())
+    sizes = ("in_features", "out_features")
+    for name, layer in model.named_modules():
+        if not isinstance(layer, BaseTunerLayer):
+            continue
+        place = there.get(name.removeprefix("base_model.model."))
+        trained = [getattr(layer.get_base_layer(), size, None) for size in sizes]
+        if place is None or [getattr(place, size, None) for size in sizes] != trained:
+            raise UserError(
+                f"the adapter of {name} has no place in a {type(empty).__name__} of the base "
+                "model's files",
+                field="export",
+                value=job.config.job.export,
+                fix="set export to adapter, or adapt other modules (lora_target_modules)",
+            )
+
+
+def torch_float16() -> Any:
+    """The type, where torch is loaded."""
+    import torch
+
+    return torch.float16
+
+
+def _check_range_of_files(source: Path) -> None:
+    """Weights beyond float16, which four bits do not show, where they are not stored in it."""
+    from safetensors import safe_open
+
+    if stored_type(str(source)) == "float16":
+        return
+    for path in sorted(source.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - no mapping
+                narrowed(file.get_tensor(name), torch_float16())
 
 
 def _check_range(model: Any, dtype: Any) -> None:
     """Weights beyond float16 are known from the base model."""
-    import torch
-
-    if dtype == torch.float16:
+    if dtype == torch_float16():
         for weight in model.parameters():
             if weight.is_floating_point():
                 narrowed(weight.detach(), dtype)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
-from sm_train.settings.method import Method
+from sm_train.job import Job
+from sm_train.settings.settings import Method
 
 # name: module. A new method is one new file and one line here.
 METHODS = {
@@ -24,8 +26,13 @@ METHODS = {
 }
 
 
-def load_method(name: str) -> Method:
+def load_method(name: str) -> Method[Any]:
     """The method of that name. Raises KeyError for one that is not registered."""
     method = importlib.import_module(METHODS[name]).METHOD
     assert isinstance(method, Method)
     return method
+
+
+def train(job: Job) -> None:
+    """Train by the job's method: its file's `train`, which reads like a TRL example."""
+    importlib.import_module(METHODS[job.config.method.name]).train(job)

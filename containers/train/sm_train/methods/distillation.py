@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sm_train.data.formats import check_prompts, prompt_columns, prompt_row, reads_prompt
 from sm_train.errors import UserError
 from sm_train.modelling.sequences import prompt_tokens
-from sm_train.settings.method import Method
+from sm_train.settings.settings import Method
 
 if TYPE_CHECKING:
     from sm_train.contract import Paths
     from sm_train.job import Job
     from sm_train.settings.settings import Config
 
-TEACHER = "teacher_model_name_or_path"
+TEACHER: Final = "teacher_model_name_or_path"
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class DistillationArguments:
     """Distillation has no hyperparameters beside TRL's own."""
 
 
-def check_arguments(config: Config) -> None:
+def check_arguments(config: Config[DistillationArguments]) -> None:
     """There is no distillation without a teacher."""
     if not config.training.get(TEACHER):
         raise UserError(
@@ -33,14 +33,14 @@ def check_arguments(config: Config) -> None:
         )
 
 
-def check_files(config: Config, paths: Paths) -> None:
+def check_files(config: Config[DistillationArguments], paths: Paths) -> None:
     """The teacher must be where the setting says."""
     from sm_train.modelling.model import check_generates
 
     check_generates(teacher(config, paths), TEACHER)
 
 
-def teacher(config: Config, paths: Paths) -> str:
+def teacher(config: Config[DistillationArguments], paths: Paths) -> str:
     """Directory or Hub id of the teacher."""
     from sm_train.modelling.model import resolve_model
 
@@ -52,7 +52,7 @@ def train(job: Job) -> None:
     """Fine-tune the student towards the teacher, evaluate, write the model directory."""
     from trl import DistillationTrainer
 
-    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import check_prompts_shown
     from sm_train.modelling.model import load_model, load_tokenizer, peft_config
 
@@ -68,7 +68,7 @@ def train(job: Job) -> None:
         peft_config=peft_config(job),
         callbacks=callbacks(job),
     )
-    finish(job, trainer, tokenizer, job.dataset("test"))
+    train_and_export(job, trainer, tokenizer, job.dataset("test"))
 
 
 METHOD = Method(
@@ -76,7 +76,6 @@ METHOD = Method(
     training_config="trl:DistillationConfig",
     arguments=DistillationArguments,
     clean_row=prompt_row,
-    train=train,
     tokens=prompt_tokens,
     reads_text=reads_prompt,
     required_columns=prompt_columns,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sm_train.data.formats import check_one_format, preference_columns, preference_row
-from sm_train.modelling.sequences import preference_tokens
-from sm_train.settings.method import Method
+from sm_train.modelling.sequences import pair_columns, preference_tokens
+from sm_train.settings.settings import Method
 
 if TYPE_CHECKING:
     from sm_train.job import Job
@@ -22,22 +22,28 @@ def train(job: Job) -> None:
     """Prefer the chosen answers; the reference is the base model itself."""
     from trl import DPOTrainer
 
-    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import learnable
     from sm_train.modelling.model import load_model, load_tokenizer, peft_config
 
     tokenizer, arguments = load_tokenizer(job), training_arguments(job)
-    job, _ = learnable(job, tokenizer, arguments)
-    trainer = DPOTrainer(
+    job, tokens = learnable(job, tokenizer, arguments)
+
+    class Tokenised(DPOTrainer):  # type: ignore[misc]
+        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+            """The rows, whose columns are those that TRL would make of them here."""
+            return dataset
+
+    trainer = Tokenised(
         model=load_model(job, "AutoModelForCausalLM"),
         args=arguments,
-        train_dataset=job.dataset("train"),
-        eval_dataset=job.dataset("validation"),
+        train_dataset=tokens["train"],
+        eval_dataset=tokens["validation"],
         processing_class=tokenizer,
         peft_config=peft_config(job),
         callbacks=callbacks(job),
     )
-    finish(job, trainer, tokenizer, job.dataset("test"))
+    train_and_export(job, trainer, tokenizer, tokens["test"])
 
 
 METHOD = Method(
@@ -45,8 +51,8 @@ METHOD = Method(
     training_config="trl:DPOConfig",
     arguments=DpoArguments,
     clean_row=preference_row,
-    train=train,
     tokens=preference_tokens,
+    columns=pair_columns,
     required_columns=preference_columns,
     check_data=check_one_format,
     defaults={"num_train_epochs": 1, "warmup_steps": 0.1, "metric_for_best_model": "loss"},

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from sm_train.errors import UserError
 from sm_train.modelling.embedding_losses import LOSSES, EmbeddingArguments, kind
-from sm_train.modelling.sequences import Tokens
-from sm_train.settings.method import Method
+from sm_train.rows import Tokens
+from sm_train.settings.settings import Method
 
 if TYPE_CHECKING:
-    from sm_train.data.rows import Data
     from sm_train.job import Job
+    from sm_train.rows import Data
     from sm_train.settings.settings import Config
 
 _MARKS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
 
 
-def clean_row(row: dict[str, Any], _config: Config) -> dict[str, Any]:
+def clean_row(row: dict[str, Any], _config: Config[EmbeddingArguments]) -> dict[str, Any]:
     """One of the formats of `LOSSES`; raises ValueError for a bad row."""
     if row.get("anchor") is not None or row.get("positive") is not None:
         columns = ["anchor", "positive", *sorted(c for c in row if c.startswith("negative"))]
@@ -38,12 +38,12 @@ def _text(row: dict[str, Any], column: str) -> str:
     return value
 
 
-def required_columns(_config: Config) -> list[tuple[str, ...]]:
+def required_columns(_config: Config[EmbeddingArguments]) -> list[tuple[str, ...]]:
     """Two texts a row."""
     return [("anchor", "sentence1"), ("positive", "sentence2")]
 
 
-def check_arguments(config: Config) -> None:
+def check_arguments(config: Config[EmbeddingArguments]) -> None:
     """Refuse what sentence-transformers cannot save and load again."""
     if config.model.use_peft:
         raise UserError(
@@ -61,7 +61,7 @@ def check_arguments(config: Config) -> None:
         )
 
 
-def check_data(config: Config, data: Data) -> None:
+def check_data(config: Config[EmbeddingArguments], data: Data) -> None:
     """One format in all channels, and a loss that is made for it."""
     splits = [data.split(split) or [] for split in ("train", "validation", "test")]
     formats = {tuple(row) for rows in splits for row in rows}
@@ -89,7 +89,7 @@ def check_data(config: Config, data: Data) -> None:
         )
 
 
-def tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> list[Tokens]:
+def tokens(row: dict[str, Any], config: Config[EmbeddingArguments], tokenizer: Any) -> list[Tokens]:
     """Each text of a row; what is learnt is how near they lie to each other."""
     limit = min(config.own.max_length or tokenizer.model_max_length, tokenizer.model_max_length)
     note = next((f"{name} {row[name]}" for name in ("score", "label") if name in row), "")
@@ -107,11 +107,11 @@ def train(job: Job) -> None:
     """Fine-tune, score on what is held out, write the model directory."""
     from sentence_transformers import SentenceTransformerTrainer
 
-    from sm_train.data.rows import SPLITS
-    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import counted_cuts
     from sm_train.modelling.embedding import cut_rows, evaluator, load_embedder, loss
     from sm_train.modelling.preview import print_preview
+    from sm_train.rows import SPLITS
 
     class Scored(SentenceTransformerTrainer):
         """Each split is scored by what suits its rows, beside its loss."""
@@ -136,7 +136,7 @@ def train(job: Job) -> None:
         callbacks=callbacks(job),
     )
     trainer.remove_callback(trainer.model_card_callback_class)  # export writes a card
-    finish(job, trainer, model.tokenizer, job.dataset("test"))
+    train_and_export(job, trainer, model.tokenizer, job.dataset("test"))
 
 
 METHOD = Method(
@@ -144,7 +144,6 @@ METHOD = Method(
     training_config="sentence_transformers:SentenceTransformerTrainingArguments",
     arguments=EmbeddingArguments,
     clean_row=clean_row,
-    train=train,
     tokens=tokens,
     reads_text=lambda _, name: name not in ("score", "label"),
     required_columns=required_columns,

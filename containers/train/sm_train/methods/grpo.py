@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sm_train.data.formats import prompt_columns, prompt_row, reads_prompt
 from sm_train.methods.rewards import RewardArguments, check_answers, check_files, check_rewards
 from sm_train.modelling.sequences import prompt_tokens
-from sm_train.settings.method import Method
+from sm_train.settings.settings import Method
 
 if TYPE_CHECKING:
     from sm_train.job import Job
@@ -17,7 +17,7 @@ def train(job: Job) -> None:
     """Sample several answers to each prompt and learn from how they are rewarded."""
     from trl import GRPOTrainer
 
-    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import check_prompts_shown
     from sm_train.methods.rewards import reward_functions
     from sm_train.modelling.model import load_model, load_tokenizer, peft_config
@@ -34,7 +34,7 @@ def train(job: Job) -> None:
         peft_config=peft_config(job),
         callbacks=callbacks(job),
     )
-    finish(job, trainer, tokenizer, job.dataset("test"))
+    train_and_export(job, trainer, tokenizer, job.dataset("test"))
 
 
 METHOD = Method(
@@ -42,7 +42,6 @@ METHOD = Method(
     training_config="trl:GRPOConfig",
     arguments=RewardArguments,
     clean_row=prompt_row,
-    train=train,
     tokens=prompt_tokens,
     reads_text=reads_prompt,
     required_columns=prompt_columns,

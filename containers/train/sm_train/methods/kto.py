@@ -9,7 +9,7 @@ from sm_train.data.formats import answered, check_one_format, companions, prefer
 from sm_train.data.messages import conversation
 from sm_train.data.public_formats import stated_answer, with_system
 from sm_train.modelling.sequences import preference_tokens
-from sm_train.settings.method import Method
+from sm_train.settings.settings import Method
 
 if TYPE_CHECKING:
     from sm_train.job import Job
@@ -26,7 +26,7 @@ class KtoArguments:
     """KTO has no hyperparameters beside TRL's own."""
 
 
-def clean_row(row: dict[str, Any], config: Config) -> dict[str, Any]:
+def clean_row(row: dict[str, Any], config: Config[KtoArguments]) -> dict[str, Any]:
     """`prompt`, `completion` and a true or false `label`, or a pair. Raises ValueError."""
     if "completion" not in row and any(name in row for name in _PAIRED):
         return preference_row(row, config)  # TRL makes a good and a bad answer of it
@@ -48,7 +48,7 @@ def _last_answer(row: dict[str, Any]) -> dict[str, Any]:
     return {**rest, "prompt": with_system(row, messages[:-1]), "completion": messages[-1:]}
 
 
-def required_columns(_config: Config) -> list[tuple[str, ...]]:
+def required_columns(_config: Config[KtoArguments]) -> list[tuple[str, ...]]:
     """What every row needs: a marked answer, or a chosen and a rejected one."""
     answers = ("completion", "output", "response", "messages", "conversations", *_PAIRED)
     return [answers, ("label", "rejected", "non_preferred_output")]
@@ -58,7 +58,7 @@ def train(job: Job) -> None:
     """Make good answers likelier and bad ones less likely than the base model has them."""
     from trl import KTOTrainer
 
-    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import learnable
     from sm_train.modelling.model import load_model, load_tokenizer, peft_config
 
@@ -73,7 +73,7 @@ def train(job: Job) -> None:
         peft_config=peft_config(job),
         callbacks=callbacks(job),
     )
-    finish(job, trainer, tokenizer, job.dataset("test"))
+    train_and_export(job, trainer, tokenizer, job.dataset("test"))
 
 
 METHOD = Method(
@@ -81,7 +81,6 @@ METHOD = Method(
     training_config="trl:KTOConfig",
     arguments=KtoArguments,
     clean_row=clean_row,
-    train=train,
     tokens=preference_tokens,
     reads_text=lambda _, name: name != "label",
     required_columns=required_columns,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sm_train.data.formats import check_one_format, preference_columns, preference_row
 from sm_train.modelling.sequences import preference_tokens
-from sm_train.settings.method import Method
+from sm_train.settings.settings import Method
 
 if TYPE_CHECKING:
     from sm_train.job import Job
@@ -22,7 +22,12 @@ def train(job: Job) -> None:
     """Prefer the chosen answers while learning them."""
     from trl.experimental.orpo import ORPOTrainer
 
-    from sm_train.loop.fit import callbacks, finish, tokenised_preferences, training_arguments
+    from sm_train.loop.fit import (
+        callbacks,
+        tokenised_preferences,
+        train_and_export,
+        training_arguments,
+    )
     from sm_train.loop.learning import learnable
     from sm_train.modelling.model import load_model, load_tokenizer, peft_config
 
@@ -37,7 +42,9 @@ def train(job: Job) -> None:
         peft_config=peft_config(job),
         callbacks=callbacks(job),
     )
-    finish(job, trainer, tokenizer, tokenised_preferences(trainer, job.dataset("test"), tokenizer))
+    train_and_export(
+        job, trainer, tokenizer, tokenised_preferences(trainer, job.dataset("test"), tokenizer)
+    )
 
 
 METHOD = Method(
@@ -45,7 +52,6 @@ METHOD = Method(
     training_config="trl.experimental.orpo:ORPOConfig",
     arguments=OrpoArguments,
     clean_row=preference_row,
-    train=train,
     tokens=preference_tokens,
     required_columns=preference_columns,
     check_data=check_one_format,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sm_train.contract import SPLIT_CHANNELS
 from sm_train.data.cells import nested
-from sm_train.modelling.sequences import Tokens
-from sm_train.settings.method import Method
+from sm_train.rows import Tokens
+from sm_train.settings.settings import Method
 
 if TYPE_CHECKING:
     from sm_train.job import Job
@@ -47,7 +47,7 @@ def expand(row: dict[str, Any]) -> Iterable[dict[str, Any]]:
     ]
 
 
-def clean_row(row: dict[str, Any], _config: Config) -> dict[str, Any]:
+def clean_row(row: dict[str, Any], _config: Config[QuestionAnsweringArguments]) -> dict[str, Any]:
     """`question`, `context`, and the answers as `texts` and `starts`; none means no answer."""
     for column in ("question", "context"):
         if not isinstance(row.get(column), str) or not row[column].strip():
@@ -113,7 +113,7 @@ def _start(context: str, text: str, start: Any) -> int:
     return place
 
 
-def required_columns(_config: Config) -> list[tuple[str, ...]]:
+def required_columns(_config: Config[QuestionAnsweringArguments]) -> list[tuple[str, ...]]:
     """What every question needs."""
     return [("question",), ("context",), ("answers",)]
 
@@ -133,7 +133,9 @@ def asked(own: QuestionAnsweringArguments, tokenizer: Any, some_unanswered: bool
     }
 
 
-def tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> list[Tokens]:
+def tokens(
+    row: dict[str, Any], config: Config[QuestionAnsweringArguments], tokenizer: Any
+) -> list[Tokens]:
     """Each window of the context after the question; learnt is where the first answer stands."""
     from sm_train.methods.spans import windows
 
@@ -153,7 +155,7 @@ def train(job: Job) -> None:
     """Fine-tune, evaluate on the test channel, write the model directory."""
     from transformers import DataCollatorWithPadding
 
-    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.methods.spans import SpanTrainer, windows
     from sm_train.modelling.model import adapt, load_model, load_tokenizer
     from sm_train.modelling.preview import print_preview
@@ -184,7 +186,7 @@ def train(job: Job) -> None:
         max_answer_length=own.max_answer_length,
         may_be_none=some_unanswered,
     )
-    finish(job, trainer, tokenizer, sets["test"].dataset if sets["test"] else None)
+    train_and_export(job, trainer, tokenizer, sets["test"].dataset if sets["test"] else None)
 
 
 METHOD = Method(
@@ -192,7 +194,6 @@ METHOD = Method(
     training_config="transformers:TrainingArguments",
     arguments=QuestionAnsweringArguments,
     clean_row=clean_row,
-    train=train,
     tokens=tokens,
     reads_text=lambda _, name: name != "is_impossible",
     required_columns=required_columns,

@@ -10,11 +10,11 @@ from sm_train.data.formats import check_one_format, preference_columns, preferen
 from sm_train.errors import UserError
 from sm_train.modelling.sequences import reward_tokens
 from sm_train.results.asking import tell
-from sm_train.settings.method import Method
+from sm_train.settings.settings import Method
 
 if TYPE_CHECKING:
-    from sm_train.data.rows import Data
     from sm_train.job import Job
+    from sm_train.rows import Data
     from sm_train.settings.settings import Config
 
 MARGIN = "margin"
@@ -26,7 +26,7 @@ class RewardArguments:
     """Reward modelling has no hyperparameters beside TRL's own."""
 
 
-def clean_row(row: dict[str, Any], config: Config) -> dict[str, Any]:
+def clean_row(row: dict[str, Any], config: Config[RewardArguments]) -> dict[str, Any]:
     """A pair, and by how much more the chosen answer should score where the rows say it."""
     cleaned = preference_row(row, config)
     margin = row.get(MARGIN)
@@ -37,7 +37,14 @@ def clean_row(row: dict[str, Any], config: Config) -> dict[str, Any]:
     return {**cleaned, MARGIN: float(margin)}
 
 
-def check_data(config: Config, data: Data) -> None:
+def columns(row: dict[str, Any], found: list[Any]) -> dict[str, Any]:
+    """Both conversations and the margin as TRL's trainer takes them."""
+    chosen, rejected = (tokens.ids for tokens in found) if found else ([], [])
+    margin = {MARGIN: row[MARGIN]} if MARGIN in row else {}
+    return {"chosen_ids": chosen, "rejected_ids": rejected, **margin}
+
+
+def check_data(config: Config[RewardArguments], data: Data) -> None:
     """One format, and a margin in every row or in none: TRL looks at the first of a batch."""
     check_one_format(config, data)
     rows = [row for split in SPLITS for row in data.split(split) or ()]
@@ -54,12 +61,12 @@ def train(job: Job) -> None:
     """Train a one-number head on top of the base model."""
     from trl import RewardTrainer
 
-    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import learnable
     from sm_train.modelling.model import load_model, load_tokenizer, peft_config
 
     tokenizer, arguments = load_tokenizer(job), training_arguments(job)
-    job, _ = learnable(job, tokenizer, arguments)
+    job, tokens = learnable(job, tokenizer, arguments)
     model = load_model(job, "AutoModelForSequenceClassification", num_labels=1)
     model.config.pad_token_id = tokenizer.pad_token_id
     asked = {"eos_token": tokenizer.eos_token, "truncation": False}
@@ -67,13 +74,13 @@ def train(job: Job) -> None:
     trainer = RewardTrainer(
         model=model,
         args=arguments,
-        train_dataset=job.dataset("train"),
-        eval_dataset=job.dataset("validation"),
+        train_dataset=tokens["train"],
+        eval_dataset=tokens["validation"],
         processing_class=tokenizer,
         peft_config=peft_config(job, "SEQ_CLS", ("score",)),
         callbacks=callbacks(job),
     )
-    finish(job, trainer, tokenizer, job.dataset("test"))
+    train_and_export(job, trainer, tokenizer, tokens["test"])
 
 
 METHOD = Method(
@@ -81,8 +88,8 @@ METHOD = Method(
     training_config="trl:RewardConfig",
     arguments=RewardArguments,
     clean_row=clean_row,
-    train=train,
     tokens=reward_tokens,
+    columns=columns,
     reads_text=lambda _, name: name != MARGIN,
     required_columns=preference_columns,
     check_data=check_data,

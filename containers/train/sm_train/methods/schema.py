@@ -18,9 +18,9 @@ from typing import Any
 from sm_train.contract import RESERVED_PREFIXES, SPLIT_CHANNELS
 from sm_train.methods import METHODS, load_method
 from sm_train.results.metrics import METRIC_DEFINITIONS
-from sm_train.settings.method import load_training_config
 from sm_train.settings.packages import missing_in_images
 from sm_train.settings.schema_files import FOLDER
+from sm_train.settings.settings import load_training_config
 
 _JSON_TYPES = {
     bool: "boolean",

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sm_train.data.cells import text_of
 from sm_train.errors import UserError
-from sm_train.modelling.sequences import Tokens
-from sm_train.settings.method import Method
+from sm_train.rows import Tokens
+from sm_train.settings.settings import Method
 
 if TYPE_CHECKING:
-    from sm_train.data.rows import Data
     from sm_train.job import Job
+    from sm_train.rows import Data
     from sm_train.settings.settings import Config
 
 
@@ -56,13 +56,13 @@ class TextClassificationArguments:
     )
 
 
-def is_regression(config: Config) -> bool:
+def is_regression(config: Config[TextClassificationArguments]) -> bool:
     """Whether the label is a number to predict, and no class."""
     own: TextClassificationArguments = config.own
     return own.problem_type == "regression" or own.num_labels == 1
 
 
-def check_arguments(config: Config) -> None:
+def check_arguments(config: Config[TextClassificationArguments]) -> None:
     """Refuse classes beside regression."""
     own: TextClassificationArguments = config.own
     for key, value in (("labels", own.labels), ("num_labels", own.num_labels)):
@@ -82,7 +82,7 @@ def check_arguments(config: Config) -> None:
         )
 
 
-def clean_row(row: dict[str, Any], config: Config) -> dict[str, Any]:
+def clean_row(row: dict[str, Any], config: Config[TextClassificationArguments]) -> dict[str, Any]:
     """`text`, maybe `text_pair`, and `label` as strings. Raises ValueError for a bad row."""
     own: TextClassificationArguments = config.own
     cleaned = {"text": _text(row.get(own.text_column), own.text_column)}
@@ -135,14 +135,14 @@ def _text(value: Any, column: str) -> str:
     return value
 
 
-def required_columns(config: Config) -> list[tuple[str, ...]]:
+def required_columns(config: Config[TextClassificationArguments]) -> list[tuple[str, ...]]:
     """Text and label; the second text where one is named."""
     own: TextClassificationArguments = config.own
     columns = [own.text_column, own.text_pair_column, own.label_column]
     return [(column,) for column in columns if column]
 
 
-def check_data(config: Config, data: Data) -> None:
+def check_data(config: Config[TextClassificationArguments], data: Data) -> None:
     """Refuse data that no classifier can be trained on, naming the classes concerned."""
     own: TextClassificationArguments = config.own
     if is_regression(config):
@@ -174,7 +174,9 @@ def check_data(config: Config, data: Data) -> None:
             )
 
 
-def tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> list[Tokens]:
+def tokens(
+    row: dict[str, Any], config: Config[TextClassificationArguments], tokenizer: Any
+) -> list[Tokens]:
     """The text as the model gets it, and the class that it learns."""
     limit = min(config.own.max_length, tokenizer.model_max_length)
     ids = tokenizer(row["text"], row.get("text_pair"))["input_ids"]
@@ -211,7 +213,7 @@ def train(job: Job) -> None:
     """Fine-tune, evaluate on the test channel, write the model directory."""
     from transformers import DataCollatorWithPadding
 
-    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import counted_cuts
     from sm_train.loop.sampling import LengthGroupedTrainer
     from sm_train.modelling.model import adapt, load_model, load_tokenizer, read_model_config
@@ -255,7 +257,7 @@ def train(job: Job) -> None:
         processing_class=tokenizer,
         callbacks=callbacks(job),
     )
-    finish(job, trainer, tokenizer, datasets["test"])
+    train_and_export(job, trainer, tokenizer, datasets["test"])
 
 
 def _tokenised(
@@ -303,7 +305,6 @@ METHOD = Method(
     training_config="transformers:TrainingArguments",
     arguments=TextClassificationArguments,
     clean_row=clean_row,
-    train=train,
     tokens=tokens,
     reads_text=lambda c, name: name in (c.own.text_column, c.own.text_pair_column),
     required_columns=required_columns,

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from sm_train.data.cells import nested, text_of
 from sm_train.errors import UserError
-from sm_train.modelling.sequences import Tokens
-from sm_train.settings.method import Method
+from sm_train.rows import Tokens
+from sm_train.settings.settings import Method
 
 if TYPE_CHECKING:
-    from sm_train.data.rows import Data
     from sm_train.job import Job
+    from sm_train.rows import Data
     from sm_train.settings.settings import Config
 
 _IGNORED = -100  # the loss passes over such a label: special tokens, later pieces of a word
@@ -34,7 +34,7 @@ class TokenClassificationArguments:
     )
 
 
-def clean_row(row: dict[str, Any], config: Config) -> dict[str, Any]:
+def clean_row(row: dict[str, Any], config: Config[TokenClassificationArguments]) -> dict[str, Any]:
     """`tokens` and `tags` of equal length, tags by name. Raises ValueError for a bad row."""
     own: TokenClassificationArguments = config.own
     tokens, tags = _list(row, own.tokens_column), _list(row, own.tags_column)
@@ -68,12 +68,12 @@ def _name(tag: Any, labels: list[str] | None) -> str:
     return str(tag)
 
 
-def required_columns(config: Config) -> list[tuple[str, ...]]:
+def required_columns(config: Config[TokenClassificationArguments]) -> list[tuple[str, ...]]:
     """Words and tags."""
     return [(config.own.tokens_column,), (config.own.tags_column,)]
 
 
-def check_data(config: Config, data: Data) -> None:
+def check_data(config: Config[TokenClassificationArguments], data: Data) -> None:
     """Evaluation data may hold no tag that training does not know."""
     known = set(tag_names(config, data))
     if len(known) < 2:
@@ -88,13 +88,15 @@ def check_data(config: Config, data: Data) -> None:
             )
 
 
-def tag_names(config: Config, data: Data) -> list[str]:
+def tag_names(config: Config[TokenClassificationArguments], data: Data) -> list[str]:
     """The tags in the order of their ids."""
     own: TokenClassificationArguments = config.own
     return own.labels or sorted({tag for row in data.train for tag in row["tags"]})
 
 
-def tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> list[Tokens]:
+def tokens(
+    row: dict[str, Any], config: Config[TokenClassificationArguments], tokenizer: Any
+) -> list[Tokens]:
     """The words in pieces; learnt are the tags of first pieces, shown beside their words."""
     names = sorted(set(row["tags"]))
     limit = min(config.own.max_length, tokenizer.model_max_length)
@@ -111,7 +113,7 @@ def train(job: Job) -> None:
     """Fine-tune, evaluate on the test channel, write the model directory."""
     from transformers import DataCollatorForTokenClassification
 
-    from sm_train.loop.fit import callbacks, finish, training_arguments
+    from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import counted_cuts
     from sm_train.loop.sampling import LengthGroupedTrainer
     from sm_train.modelling.model import adapt, load_model, load_tokenizer
@@ -150,7 +152,7 @@ def train(job: Job) -> None:
         processing_class=tokenizer,
         callbacks=callbacks(job),
     )
-    finish(job, trainer, tokenizer, datasets["test"])
+    train_and_export(job, trainer, tokenizer, datasets["test"])
 
 
 def _tokenised(
@@ -205,7 +207,6 @@ METHOD = Method(
     training_config="transformers:TrainingArguments",
     arguments=TokenClassificationArguments,
     clean_row=clean_row,
-    train=train,
     tokens=tokens,
     required_columns=required_columns,
     check_data=check_data,

@@ -74,13 +74,7 @@ def check_mergeable(model: Any, options: ModelArguments, export: str) -> None:
     if not options.use_peft or export == "adapter":
         return
     if is_quantised(model) and not (options.load_in_4bit or options.load_in_8bit):
-        raise UserError(
-            "cannot be merged: the base model's files hold quantised weights",
-            field="export",
-            value=export,
-            fix="set export to adapter, or use the base model that is not quantised (with "
-            "load_in_4bit it takes as little memory)",
-        )
+        raise quantised_files(export)
     targets, saved = lora_targets(options), options.lora_modules_to_save or []
     for names in _tied_modules(model):
         plain = [name.rsplit(".", 1)[0] for name in names]
@@ -103,6 +97,17 @@ def check_mergeable(model: Any, options: ModelArguments, export: str) -> None:
                     value=found,
                     fix="leave them out, or set export to adapter",
                 )
+
+
+def quantised_files(export: str) -> UserError:
+    """Why an adapter cannot be merged into a base model whose files are quantised already."""
+    return UserError(
+        "cannot be merged: the base model's files hold quantised weights",
+        field="export",
+        value=export,
+        fix="set export to adapter, or use the base model that is not quantised (with "
+        "load_in_4bit it takes as little memory)",
+    )
 
 
 def _tied_modules(model: Any) -> list[list[str]]:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
-from sm_train.data.rows import Data
 from sm_train.job import Job
-from sm_train.modelling.sequences import Tokens, row_tokens
+from sm_train.modelling.sequences import row_tokens
+from sm_train.rows import Data, Tokens
 
 OPEN, CLOSE = "⟦", "⟧"
 LEGEND = f"what the model sees; what it learns stands between {OPEN} and {CLOSE}"

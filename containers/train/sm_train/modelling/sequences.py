@@ -6,33 +6,18 @@ here as functions of one row, so that rows can be counted and shown before a mod
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sm_train.data.public_formats import common_length
 from sm_train.modelling.chat_templates import conversations
 from sm_train.modelling.tool_templates import check_tools_shown
+from sm_train.rows import Tokens
 
 if TYPE_CHECKING:
     from sm_train.settings.settings import Config
 
 _SPLITTING = ("bfd_split", "wrapped")  # packing strategies that cut long rows in pieces
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """One sequence of a row. `learnt` says of each token whether the loss looks at it."""
-
-    ids: list[int]
-    learnt: list[bool]
-    name: str = ""  # chosen, rejected; empty where a row has one sequence
-    note: str = ""  # what is learnt beside tokens, such as a label
-    cut: int = 0  # tokens that max_length took off
-
-    @property
-    def learnt_count(self) -> int:
-        """How many tokens the loss looks at."""
-        return sum(self.learnt)
 
 
 def row_tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> list[Tokens]:
@@ -42,7 +27,7 @@ def row_tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> list[Toke
     present = {name: value for name, value in row.items() if value is not None}
     try:
         check_row_tools(present, tokenizer)
-        found: list[Tokens] = config.method.tokens(present, config, tokenizer)
+        found = config.method.tokens(present, config, tokenizer)
     except (TemplateError, TypeError, KeyError) as error:
         raise ValueError(f"the chat template refuses it: {error}") from error
     return found
@@ -59,9 +44,8 @@ def setting(config: Config, name: str) -> Any:
     """A field of the training config: as given, else the library's default."""
     from sm_train.settings.schema_files import load_schema
 
-    if name in config.training:
-        return config.training[name]
-    return load_schema(config.method.name)["properties"].get(name, {}).get("default")
+    default = load_schema(config.method.name)["properties"].get(name, {}).get("default")
+    return config.training.get(name, default)
 
 
 def sft_tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> list[Tokens]:
@@ -89,7 +73,8 @@ def _shortened(tokens: Tokens, config: Config) -> Tokens:
     at_end = setting(config, "truncation_mode") == "keep_end"
     kept = slice(-limit, None) if at_end else slice(limit)
     cut = len(tokens.ids) - limit
-    return replace(tokens, ids=tokens.ids[kept], learnt=tokens.learnt[kept], cut=cut)
+    uncut = tuple(tokens.ids)
+    return replace(tokens, ids=tokens.ids[kept], learnt=tokens.learnt[kept], cut=cut, uncut=uncut)
 
 
 def _given_tokens(row: dict[str, Any], config: Config) -> Tokens:
@@ -125,10 +110,12 @@ def _completion(row: dict[str, Any], config: Config, tokenizer: Any) -> Tokens:
     else:
         ids = _token_ids(tokenizer, whole, row)
         learnt = [True] * len(ids)
+    differs = False
     if setting(config, "completion_only_loss") in (None, True):
         start = common_length(before, ids)
+        differs = start < len(before)
         learnt = [place >= start and mark for place, mark in enumerate(learnt)]
-    return Tokens(ids, learnt)
+    return Tokens(ids, learnt, differs=differs)
 
 
 def preference_tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> list[Tokens]:
@@ -137,16 +124,42 @@ def preference_tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> li
     prompt = row.get("prompt")
     if prompt is None:
         prompt, row = _without_common_prompt(row)
+    before = _token_ids(tokenizer, prompt, row, prompt=True)
     sequences = []
     for name in names:
         answer = row[name] if isinstance(row[name], list) else _ended(row[name], tokenizer)
-        before = _token_ids(tokenizer, prompt, row, prompt=True)
         ids = _token_ids(tokenizer, prompt + answer, row)
         start = common_length(before, ids)
         learnt = [place >= start for place in range(len(ids))]
         note = "" if "label" not in row else f"marked {'good' if row['label'] else 'bad'}"
-        sequences.append(_shortened(Tokens(ids, learnt, name, note), config))
+        whole = Tokens(ids, learnt, name, note, answer=start, differs=start < len(before))
+        sequences.append(_shortened(whole, config))
     return sequences
+
+
+def labelled_columns(_row: dict[str, Any], found: list[Tokens]) -> dict[str, Any]:
+    """The first sequence of a row as SFT's trainer takes it."""
+    if not found:
+        return {"input_ids": [], "labels": []}
+    marks = zip(found[0].ids, found[0].learnt, strict=True)
+    labels = [token if learnt else -100 for token, learnt in marks]
+    return {"input_ids": found[0].ids, "labels": labels}
+
+
+def pair_columns(_row: dict[str, Any], found: list[Tokens]) -> dict[str, Any]:
+    """Both answers as DPO's trainer takes them, which cuts at max_length by itself.
+
+    As there, an answer begins where either of the two sequences leaves the prompt.
+    """
+    if not found:
+        return {"prompt_ids": [], "chosen_ids": [], "rejected_ids": []}
+    chosen, rejected = (tokens.whole for tokens in found)
+    start = min(tokens.answer for tokens in found)
+    return {
+        "prompt_ids": chosen[:start],
+        "chosen_ids": chosen[start:],
+        "rejected_ids": rejected[start:],
+    }
 
 
 def _without_common_prompt(row: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

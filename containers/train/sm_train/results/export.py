@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import math
+import os
 import shutil
 import time
 from dataclasses import asdict
@@ -28,9 +30,15 @@ SUMMARY = "training_summary.json"
 _PIPELINES = {
     "text-classification": "text-classification",
     "token-classification": "token-classification",
+    "question-answering": "question-answering",
     "embedding": "sentence-similarity",
-    "sft": "text-generation",
+    "reward": "text-classification",
+    **dict.fromkeys(
+        ("sft", "dpo", "kto", "cpo", "orpo", "grpo", "rloo", "distillation"), "text-generation"
+    ),
 }
+"""What the Hub calls the task of a method's model."""
+_SPEEDS = ("runtime", "per_second")
 
 
 def export(job: Job, trainer: Any, tokenizer: Any, results: dict[str, float]) -> None:
@@ -183,15 +191,8 @@ def model_card(job: Job, results: dict[str, float], summary: dict[str, Any]) -> 
     """README.md with the metadata that the Hub and people look for."""
     name = job.config.method.name
     base = job.config.model.model_name_or_path
-    library = "sentence-transformers" if name == "embedding" else "transformers"
-    front = ["---", f"library_name: {library}"]
-    if name in _PIPELINES:
-        front.append(f"pipeline_tag: {_PIPELINES[name]}")
-    if base and not Path(base).is_absolute():
-        front.append(f"base_model: {base}")
-    front += ["tags:", f"- {name}", "---", ""]
-    given = [k for k in sorted(job.config.given) if k in job.config.training]
-    settings = [f"| {key} | {job.config.training[key]} |" for key in given]
+    training = sorted(job.config.training.items())
+    settings = [f"| {key} | {value} |" for key, value in training if key in job.config.given]
     numbers = [f"| {key} | {value:.4f} |" for key, value in sorted(results.items())]
     rows = ", ".join(f"{count} {split}" for split, count in summary["rows"].items())
     body = [
@@ -209,7 +210,44 @@ def model_card(job: Job, results: dict[str, float], summary: dict[str, Any]) -> 
         *(["| setting | value |", "|---|---|", *settings] if settings else ["All defaults."]),
         "",
     ]
-    return "\n".join([*front, *body])
+    called = os.environ.get("TRAINING_JOB_NAME") or job.paths.model.name
+    metadata = card_metadata(name, base, called, results)
+    return "\n".join(["---", metadata, "---", "", *body])
+
+
+def card_metadata(method: str, base: str | None, name: str, results: dict[str, float]) -> str:
+    """The card's front matter, with the measures of the test set as the Hub's model-index.
+
+    Args:
+        method: of the training.
+        base: a Hub id, or a path, which says nothing elsewhere and is left out.
+        name: of the model in the index.
+        results: those called test_… are of the test rows; speeds and what is no number stay out.
+    """
+    from huggingface_hub import EvalResult, ModelCardData
+
+    task = _PIPELINES.get(method)
+    measured = [
+        EvalResult(
+            task_type=task or method,
+            dataset_type="test",
+            dataset_name="the job's test rows",
+            dataset_split="test",
+            metric_type=key.removeprefix("test_"),
+            metric_value=value,
+        )
+        for key, value in sorted(results.items())
+        if key.startswith("test_") and not key.endswith(_SPEEDS) and math.isfinite(value)
+    ]
+    data = ModelCardData(
+        library_name="sentence-transformers" if method == "embedding" else "transformers",
+        pipeline_tag=task,
+        base_model=base if base and not Path(base).is_absolute() else None,
+        tags=[method],
+        **({"model_name": name, "eval_results": measured} if measured else {}),
+    )
+    text: str = data.to_yaml()
+    return text.strip()
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -145,17 +145,56 @@ def _base(plan: Plan) -> Any:
     if plan.rows_before:
         config.get_text_config().vocab_size = plan.rows_before
     kind = model_class(plan.architecture, config, plan.source, plan.revision)
-    model = kind.from_pretrained(
+    model, found = kind.from_pretrained(
         plan.source,
         config=config,
         dtype="auto",
         revision=plan.revision,
         trust_remote_code=plan.trust_remote_code,
+        output_loading_info=True,
     )
+    _check_read(found, plan)
     make_room(NewTokens(list(plan.new_tokens)), model)
     if model.can_generate():
         model.generation_config = GenerationConfig.from_pretrained(plan.described)
     return model
+
+
+def _check_read(found: dict[str, Any], plan: Plan) -> None:
+    """A weight that the files do not have would be drawn, and the merged model be another one.
+
+    Only a head that the adapter brings may be missing. UserError names the others.
+    """
+    brought = _saved_modules(Path(plan.adapter))
+    missing = [
+        name
+        for name in sorted(found["missing_keys"])
+        if not any(part in brought for part in name.split("."))
+    ]
+    missing += sorted(str(each) for each in found["mismatched_keys"])
+    if missing:
+        raise UserError(
+            f"the base model's files lack {len(missing)} weights of {plan.architecture}, such as "
+            f"{missing[0]}, so that nothing can be merged into them",
+            field="export",
+            value=plan.export,
+            fix="set export to adapter, or use another copy of the base model",
+        )
+
+
+def _saved_modules(adapter: Path) -> set[str]:
+    """Modules that an adapter's files hold whole, by PEFT's `modules_to_save`."""
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    return set(config.get("modules_to_save") or ())
+
+
+def empty_model(kind: Any, config: Any) -> Any:
+    """A model of a class without memory for its weights, as `from_pretrained` begins."""
+    import torch
+    from transformers.initialization import meta_device_safe_creation_ops, no_init_weights
+
+    with torch.device("meta"), meta_device_safe_creation_ops(), no_init_weights():
+        return kind(config)
 
 
 def model_class(architecture: str, config: Any, source: str, revision: str) -> Any:

@@ -37,7 +37,10 @@ class Handler(BaseHTTPRequestHandler):
         if body == b"bad":
             self.answer(400, b'{"error": {"code": "BadInput", "message": "no such thing"}}')
         elif body.startswith(b"sleep "):
-            time.sleep(float(body.split()[1]))
+            _, seconds, *mark = body.decode().split(maxsplit=2)
+            for path in mark:
+                Path(path).touch()  # the request is in the server's hands
+            time.sleep(float(seconds))
             self.answer(200, b"slept")
         elif body == b"stream":
             self.stream([b"one ", b"two ", b"three"])
@@ -75,7 +78,9 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, *_):
-        print("served", self.path, flush=True)
+        # In one piece: threads answer at the same time.
+        sys.stdout.write(f"served {self.path}\n")
+        sys.stdout.flush()
 
 
 def main():

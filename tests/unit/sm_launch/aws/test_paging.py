@@ -141,7 +141,8 @@ def test_what_stands_on_a_later_page_is_found(place: int) -> None:
         {"TrainingJobName": stamp if n == place else stamp.replace("news", "newsletter")}
         for n, stamp in enumerate(stamps)
     ]
-    assert training.jobs_of(Pages(jobs, 10), "news", "Completed") == [stamps[place]]
+    (found,) = training._named_after(Pages(jobs, 10), "news", "Completed")
+    assert found["TrainingJobName"] == stamps[place]
 
 
 def test_components_and_trials_of_every_page() -> None:

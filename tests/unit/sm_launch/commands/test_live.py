@@ -70,7 +70,29 @@ def test_a_log_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
         "03:04:05 Downloading: Downloading input data",
         "03:05:20 Training: Running",
     ]
-    assert lines[2] == "step 120/320 loss 1.2500 eta 1m45s"
+    assert lines[2:] == ["step 120/320 loss 1.2500 eta 1m45s"]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 60.0], ids=["each look", "at the end alone"])
+def test_a_log_tells_each_step_once(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sm_launch.commands.live.SECONDS_BETWEEN_LOG_LINES", seconds)
+    looks = [
+        ["progress 50% step 1/2 epoch 0.50/1 elapsed 2s eta 2s"],
+        ["step=1 epoch=0.5 loss=2.5"],
+        ["step=1 epoch=0.5 eval_loss=2.25", "saving"],
+        [],
+        ["step=2 epoch=1 loss=1.5"],
+        ["progress 100% step 2/2 epoch 1.00/1 elapsed 4s eta 0s", "step=2 epoch=1 eval_loss=1.25"],
+        ["step=2 train_loss=2 train_runtime=4"],
+    ]
+    stream = io.StringIO()
+    with follow_view("mine-1", stream) as show:
+        for lines in looks:
+            show(look(lines, []))
+    told = ["step 1/2 eta 2s", "step 2/2 loss 1.5000"]
+    if seconds:
+        told = ["step 2/2 loss 1.5000"]
+    assert stream.getvalue().splitlines() == told
 
 
 class Terminal(io.StringIO):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sm_launch.data import DataConfig, PreparationReport, prepare
+from sm_launch.progress import no_progress
 
 
 class Prepared:
@@ -35,17 +35,6 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-class SilentBar:
-    def advance(self, amount: float = 1) -> None: ...
-
-    def update(self, **changes: object) -> None: ...
-
-
-@contextmanager
-def silent(description: str, total: float | None = None):
-    yield SilentBar()
-
-
 Run = Callable[..., Prepared]
 
 
@@ -56,7 +45,9 @@ def run(tmp_path: Path) -> Run:
     def prepare_here(fetch=None, **data: Any) -> Prepared:
         config = DataConfig.model_validate({"max_rejected_share": 0.99} | data)
         return Prepared(
-            prepare(config, tmp_path / "out", progress=silent, base_directory=tmp_path, fetch=fetch)
+            prepare(
+                config, tmp_path / "out", progress=no_progress, base_directory=tmp_path, fetch=fetch
+            )
         )
 
     return prepare_here

@@ -10,8 +10,9 @@ import pytest
 
 from sm_launch.data import prepare
 from sm_launch.job.config import load_config
+from sm_launch.progress import no_progress
 
-from .conftest import Prepared, silent
+from .conftest import Prepared
 
 EXAMPLE = Path(__file__).parents[4] / "examples" / "sentiment"
 
@@ -27,7 +28,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     config = load_config(EXAMPLE / "job.yaml", ()).data
     assert config is not None
     output = tmp_path_factory.mktemp("example") / "out"
-    return Prepared(prepare(config, output, progress=silent, base_directory=EXAMPLE))
+    return Prepared(prepare(config, output, progress=no_progress, base_directory=EXAMPLE))
 
 
 def test_no_row_is_lost(prepared: Prepared) -> None:

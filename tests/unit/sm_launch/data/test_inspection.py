@@ -10,14 +10,15 @@ import pytest
 from sm_launch import cli
 from sm_launch.data import DataConfig, inspect, validate
 from sm_launch.errors import UserInputError
+from sm_launch.progress import no_progress
 
-from .conftest import Run, silent
+from .conftest import Run
 
 
 def test_columns_are_described(write, tmp_path: Path) -> None:
     rows = "".join(f"{n},some words {n},{'pos' if n % 4 else 'N/A'}\n" for n in range(40))
     write("r.csv", "id,text,label\n" + rows + "only one cell\n")
-    (file,) = inspect(DataConfig(input="r.csv"), progress=silent, base_directory=tmp_path)
+    (file,) = inspect(DataConfig(input="r.csv"), progress=no_progress, base_directory=tmp_path)
     assert (file.format, file.delimiter, file.rows, file.malformed) == ("csv", ",", 41, 1)
     by_name = {column.name: column for column in file.columns}
     assert by_name["label"].missing == 10
@@ -29,7 +30,7 @@ def test_columns_are_described(write, tmp_path: Path) -> None:
 
 def test_json_types_and_absent_keys_are_counted(write, tmp_path: Path) -> None:
     write("r.jsonl", '{"a": 1}\n{"a": "x", "b": null}\n{"b": [1]}\n')
-    (file,) = inspect(DataConfig(input="r.jsonl"), progress=silent, base_directory=tmp_path)
+    (file,) = inspect(DataConfig(input="r.jsonl"), progress=no_progress, base_directory=tmp_path)
     assert [(c.name, c.missing, c.kinds) for c in file.columns] == [
         ("a", 1, {"int": 1, "str": 1}),
         ("b", 2, {"list": 1}),
@@ -38,13 +39,13 @@ def test_json_types_and_absent_keys_are_counted(write, tmp_path: Path) -> None:
 
 def test_a_key_that_only_later_rows_have_is_missing_before(write, tmp_path: Path) -> None:
     write("r.jsonl", '{"a": 1}\n' * 9000 + '{"a": 1, "b": 2}\n')
-    (file,) = inspect(DataConfig(input="r.jsonl"), progress=silent, base_directory=tmp_path)
+    (file,) = inspect(DataConfig(input="r.jsonl"), progress=no_progress, base_directory=tmp_path)
     assert [(c.name, c.missing) for c in file.columns] == [("a", 0), ("b", 9000)]
 
 
 def test_undecodable_bytes_can_be_printed(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_bytes(b"t\xe9xt,label\ncaf\xe9,a\n")
-    (file,) = inspect(DataConfig(input="r.csv"), progress=silent, base_directory=tmp_path)
+    (file,) = inspect(DataConfig(input="r.csv"), progress=no_progress, base_directory=tmp_path)
     file.render().encode("utf-8")
 
 
@@ -52,12 +53,12 @@ def test_validation_tells_what_preparation_would_do(
     run: Run, reviews: Path, tmp_path: Path
 ) -> None:
     config = DataConfig(input="reviews.csv")
-    said = validate(config, tmp_path / "out", progress=silent, base_directory=tmp_path)
+    said = validate(config, tmp_path / "out", progress=no_progress, base_directory=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["reviews.csv"]
     done = run(input="reviews.csv").report
     assert said.splits == done.splits
     before = {path: path.stat().st_mtime_ns for path in done.output.rglob("*")}
-    validate(config, tmp_path / "out", progress=silent, base_directory=tmp_path)
+    validate(config, tmp_path / "out", progress=no_progress, base_directory=tmp_path)
     assert {path: path.stat().st_mtime_ns for path in done.output.rglob("*")} == before
 
 
@@ -65,7 +66,10 @@ def test_validation_refuses_what_preparation_would(write, tmp_path: Path) -> Non
     write("r.csv", "text,label\na,x\nb,x\n")
     with pytest.raises(UserInputError, match="same label"):
         validate(
-            DataConfig(input="r.csv"), tmp_path / "out", progress=silent, base_directory=tmp_path
+            DataConfig(input="r.csv"),
+            tmp_path / "out",
+            progress=no_progress,
+            base_directory=tmp_path,
         )
 
 

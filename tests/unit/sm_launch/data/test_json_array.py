@@ -23,7 +23,7 @@ VALUES = st.recursive(
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(VALUES, max_size=6), st.integers(1, 40), st.sampled_from([None, 1]))
 def test_it_reads_what_json_reads(values: list[object], block: int, indent: int | None) -> None:
     text = json.dumps(values, indent=indent, ensure_ascii=False)

@@ -22,7 +22,7 @@ def shared(keys: np.ndarray, splits: np.ndarray) -> set[int]:
     return parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(KEYS, SEEDS, SHARES, st.randoms(use_true_random=False))
 def test_label_split(numbers, seed, shares, chance) -> None:
     keys = np.array(numbers + numbers[:5], dtype=np.uint64)
@@ -41,7 +41,7 @@ def test_label_split(numbers, seed, shares, chance) -> None:
     assert (by_label(keys[order], labels[order], ["x"], shares, split) == splits[order]).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(KEYS, SEEDS, SHARES)
 def test_group_split(numbers, seed, shares) -> None:
     groups = np.array([number % 7 for number in numbers], dtype=np.uint64)
@@ -54,7 +54,7 @@ def test_group_split(numbers, seed, shares) -> None:
     assert set(splits.tolist()) <= {part for part in range(3) if shares[part]}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(KEYS, SHARES)
 def test_time_split(numbers, shares) -> None:
     times = np.array([float(number % 1000) for number in numbers])
@@ -63,7 +63,7 @@ def test_time_split(numbers, shares) -> None:
     assert all(ends[at][1] <= ends[at + 1][0] for at in range(len(ends) - 1))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(-1, 2)), min_size=1, max_size=40))
 def test_no_key_is_left_in_two_splits_once_leaks_go(rows) -> None:
     keys = np.array([key for key, _ in rows], dtype=np.uint64)
@@ -74,7 +74,7 @@ def test_no_key_is_left_in_two_splits_once_leaks_go(rows) -> None:
     assert not shared(keys, splits)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=60))
 def test_cleaning_a_text_never_fails_and_leaves_no_outer_or_double_space(text) -> None:
     cleaned = build(DataConfig(input="x.csv").effective_steps)(text)

@@ -81,7 +81,7 @@ def number(given: Any) -> str:
 
 
 @pytest.mark.parametrize("task", list(GOOD))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(bad=JSON_VALUES)
 def test_one_bad_answer_fails_one_row_at_most(task: str, bad: Any):
     invoke = server(lambda given: bad if number(given) == "7" else GOOD[task])

@@ -26,7 +26,7 @@ def with_values(count: int, values: dict[str, list[float | None]]) -> list[Predi
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     data=st.lists(
         st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.booleans(), st.booleans()),

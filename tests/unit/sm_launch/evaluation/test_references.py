@@ -47,7 +47,7 @@ def tags_of(prefixes: str) -> st.SearchStrategy[list[list[str]]]:
     return st.lists(st.lists(one, min_size=1, max_size=8), min_size=1, max_size=4)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.one_of(tags_of("BI"), tags_of("BIES")))
 def test_entities_are_seqeval_s(rows: list[list[str]]):
     from seqeval.metrics.sequence_labeling import get_entities
@@ -58,7 +58,7 @@ def test_entities_are_seqeval_s(rows: list[list[str]]):
         assert {(k, a, b - 1) for a, b, k in sm_train.results.metrics.entities(tags)} == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=5), st.data())
 def test_bilou_is_seqeval_s(lengths: list[int], data: st.DataObject):
     from seqeval.scheme import BILOU, Entities
@@ -73,7 +73,7 @@ def test_bilou_is_seqeval_s(lengths: list[int], data: st.DataObject):
     assert len(sm_train.results.metrics.entities(tags)) == len(found)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), st.sampled_from(["BI", "BIES"]))
 def test_entity_scores_are_seqeval_s(data: st.DataObject, prefixes: str):
     from seqeval.metrics import f1_score, precision_score, recall_score
@@ -169,7 +169,7 @@ ANSWER = st.sampled_from(["", "the", "The.", "?", "a cat", "cat", "the cat sat",
 
 
 @pytest.mark.slow  # imports torch
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(ANSWER, st.lists(ANSWER.filter(bool), max_size=3)), min_size=1))
 def test_answers_are_scored_as_squad_2_does(rows: list[tuple[str, list[str]]]):
     import sm_train.methods.spans
@@ -210,7 +210,7 @@ def test_final_answers_mean_what_the_rewards_mean(given_answer: str, expected: s
     assert sm_train.methods.rewards.same_answer(given_answer, expected) is same
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(*[st.text(st.sampled_from(r"0123456789.,$-#{} \boxed" + "\n"), max_size=20)] * 2)
 def test_final_answers_mean_what_the_rewards_mean_of_any_text(left: str, right: str):
     assert same_answer(left, right, "final") is sm_train.methods.rewards.same_answer(left, right)
@@ -352,7 +352,7 @@ def test_vectors_are_measured_as_training_measures_them(form: str):
         assert interval.low <= summary[name] <= interval.high
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=2, max_size=20))
 def test_thresholds_are_sentence_transformers_s(pairs: list[tuple[int, bool]]):
     pytest.importorskip("sentence_transformers")

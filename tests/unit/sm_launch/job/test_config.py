@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from sm_launch.errors import UserInputError
-from sm_launch.job.config import JobConfig, load_config, resolve_target
+from sm_launch.job.config import JobConfig, load_config
+from sm_launch.target.choose import resolve_target
 
 
 def write(directory: Path, document: object) -> Path:

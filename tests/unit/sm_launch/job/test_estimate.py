@@ -11,7 +11,9 @@ import pytest
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.job import estimate
 from sm_launch.job.config import JobConfig
-from sm_launch.job.instances import has_gpu, table
+from sm_launch.job.instances import Prices, bundled_prices, has_gpu, table
+
+BUNDLED = bundled_prices()
 
 
 def test_parameters_are_counted_or_read_off_the_name(tmp_path: Path) -> None:
@@ -34,16 +36,23 @@ def test_memory_of_full_training_and_of_lora() -> None:
     )
     assert small.total_gib < 8
     assert "LoRA" in small.lines[1]
-    assert estimate.suggest(small.total_gib).gpus == 1
-    assert estimate.suggest(full.total_gib).gpus == 4
+    assert estimate.suggest(small.total_gib, BUNDLED).gpus == 1
+    assert estimate.suggest(full.total_gib, BUNDLED).gpus == 4
     with pytest.raises(LaunchError, match="no single instance"):
-        estimate.suggest(10_000)
+        estimate.suggest(10_000, BUNDLED)
 
 
 def test_the_suggestion_is_the_cheapest_that_fits() -> None:
-    found = estimate.suggest(20)
+    found = estimate.suggest(20, BUNDLED)
     fitting = [i for i in table().values() if i.gpu_memory_gib * estimate.USABLE >= 20]
     assert found.price == min(i.price for i in fitting)
+
+
+def test_only_what_has_a_price_there_is_suggested() -> None:
+    there = Prices({"ml.g5.12xlarge": 9.0, "ml.p4d.24xlarge": 40.0}, {}, "sa-east-1", "2026-11-30")
+    assert estimate.suggest(20, there).type == "ml.g5.12xlarge"
+    assert estimate.suggest(20, there).price == 9.0
+    assert estimate.cost(job(instances={"type": "ml.g5.xlarge"}), there) is None
 
 
 def job(**training: object) -> JobConfig:
@@ -52,29 +61,29 @@ def job(**training: object) -> JobConfig:
 
 def test_the_cost_guard() -> None:
     hour = {"max_runtime_seconds": 3600, "instances": {"type": "ml.g5.xlarge", "count": 2}}
-    priced = estimate.cost(job(**hour))
+    priced = estimate.cost(job(**hour), BUNDLED)
     assert priced is not None
     assert priced.dollars == pytest.approx(2.816)
-    spot = estimate.require_cost(job(**hour, spot=True), 2.0)
+    spot = estimate.require_cost(job(**hour, spot=True), BUNDLED, 2.0)
     assert spot is not None
     assert spot.dollars < 2
     with pytest.raises(UserInputError, match=r"could cost more than \$2\.00"):
-        estimate.require_cost(job(**hour), 2.0)
+        estimate.require_cost(job(**hour), BUNDLED, 2.0)
     unknown = job(instances={"type": "ml.x9.large"})
-    assert estimate.require_cost(unknown, None) is None
+    assert estimate.require_cost(unknown, BUNDLED, None) is None
     with pytest.raises(UserInputError, match="not in the table"):
-        estimate.require_cost(unknown, 2.0)
+        estimate.require_cost(unknown, BUNDLED, 2.0)
 
 
 def test_what_an_endpoint_costs() -> None:
     second = {"name": "b", "model_data": "s3://b/m.tar.gz", "instance_type": "ml.m5.large"}
     document = {"instances": {"type": "ml.g5.xlarge", "count": 2}, "variants": [second]}
     config = JobConfig.model_validate({"name": "mine", "endpoint": document})
-    priced = estimate.hosting_cost(config)
+    priced = estimate.hosting_cost(config, BUNDLED)
     assert priced is not None
     assert priced.line.startswith("2 x ml.g5.xlarge + 1 x ml.m5.large = $2.93 an hour")
     serverless = JobConfig.model_validate({"name": "mine", "endpoint": {"serverless": {}}})
-    assert estimate.hosting_cost(serverless) is None
+    assert estimate.hosting_cost(serverless, BUNDLED) is None
 
 
 @pytest.mark.parametrize(

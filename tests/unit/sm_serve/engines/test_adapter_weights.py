@@ -6,7 +6,7 @@ import math
 import pytest
 
 from sm_serve.engines.adapters.adapter_files import check_adapter
-from sm_serve.engines.adapters.lora import AdapterBank
+from sm_serve.engines.adapters.lora import LoraAdapters
 from sm_serve.errors import BadRequest
 
 MODULE = "model.layers.0.self_attn.q_proj"
@@ -51,21 +51,21 @@ BAD = [
 
 @pytest.mark.parametrize("bad", BAD, ids=str)
 def test_what_no_training_leaves_is_refused_at_load(tmp_path, model, bad):
-    bank = AdapterBank(model, 4)
+    lora = LoraAdapters(model, 4)
     with pytest.raises(BadRequest):
-        bank.load("bad", lay(tmp_path / "a", **bad))
+        lora.load("bad", lay(tmp_path / "a", **bad))
     with pytest.raises(BadRequest):
         check_adapter(tmp_path / "a")
-    assert bank.names() == []
-    bank.load("good", lay(tmp_path / "a"))
-    assert bank.names() == ["good"]
+    assert lora.names() == []
+    lora.load("good", lay(tmp_path / "a"))
+    assert lora.names() == ["good"]
 
 
 def test_weights_that_are_each_fine_and_too_large_together_are_refused(tmp_path, model):
-    bank = AdapterBank(model, 4)
+    lora = LoraAdapters(model, 4)
     with pytest.raises(BadRequest, match="no numbers"):
-        bank.load("bad", lay(tmp_path / "a", fill=9e3, lora_alpha=1e6))
-    assert bank.names() == []
+        lora.load("bad", lay(tmp_path / "a", fill=9e3, lora_alpha=1e6))
+    assert lora.names() == []
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
@@ -74,16 +74,16 @@ def test_what_goes_wrong_later_spoils_only_its_own_tokens(tmp_path, model, value
 
     ids = torch.arange(8).unsqueeze(0)
     expected = model(input_ids=ids).logits
-    bank = AdapterBank(model, 4)
+    lora = LoraAdapters(model, 4)
     for name in ("bad", "good"):
-        bank.load(name, lay(tmp_path / name))
-    bank._layers[MODULE].adapters["bad"].up[:] = value
-    bank.route([(None, 3), ("bad", 2), ("good", 3)])
+        lora.load(name, lay(tmp_path / name))
+    lora._layers[MODULE].adapters["bad"].up[:] = value
+    lora.route([(None, 3), ("bad", 2), ("good", 3)])
     answer = model(input_ids=ids).logits
     assert bool(answer.isfinite().all())
     assert torch.equal(answer[:, :3], expected[:, :3])
-    assert bank.spoilt("bad")
-    assert not bank.spoilt("good")
-    bank.remove("bad")
-    bank.load("bad", lay(tmp_path / "bad"))
-    assert not bank.spoilt("bad")
+    assert lora.spoilt("bad")
+    assert not lora.spoilt("good")
+    lora.remove("bad")
+    lora.load("bad", lay(tmp_path / "bad"))
+    assert not lora.spoilt("bad")

@@ -129,7 +129,7 @@ def test_a_batch_is_of_one_adapter_and_a_rare_one_is_not_starved(recorder):
 LISTS = st.lists(st.lists(st.integers(1, 60), min_size=5, max_size=200), min_size=1, max_size=12)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(LISTS, st.integers(1, 60), st.booleans(), st.booleans())
 def test_a_lone_input_waits_for_one_batch_of_others_and_every_list_ends(
     lists, length, padded, lines

@@ -68,7 +68,7 @@ def test_the_dense_weights_are_freed_unless_an_embedding_shares_them() -> None:
 def test_adapters_work_on_packed_layers(tmp_path: Any) -> None:
     from peft import LoraConfig, PeftModel, get_peft_model
 
-    from sm_serve.engines.adapters.lora import AdapterBank
+    from sm_serve.engines.adapters.lora import LoraAdapters
 
     tuned = get_peft_model(
         language_model(tied=False),
@@ -80,9 +80,9 @@ def test_adapters_work_on_packed_layers(tmp_path: Any) -> None:
     expected = PeftModel.from_pretrained(language_model(tied=False), tmp_path)
     model = language_model(tied=False)
     packing.pack_linears(model, always)
-    bank = AdapterBank(model, 2)
-    bank.load("mine", tmp_path)
-    with torch.inference_mode(), bank.all_through("mine"):
+    lora = LoraAdapters(model, 2)
+    lora.load("mine", tmp_path)
+    with torch.inference_mode(), lora.all_through("mine"):
         assert torch.allclose(
             model(input_ids=prompt).logits, expected(input_ids=prompt).logits, atol=1e-4
         )

@@ -26,10 +26,10 @@ def model(tmp_path_factory):
 
 
 def score(model, paused=contextlib.nullcontext):
-    from sm_serve.engines.adapters.lora import AdapterBank
+    from sm_serve.engines.adapters.lora import LoraAdapters
     from sm_serve.engines.generators.scoring import Scorer
 
-    scorer = Scorer(model, AdapterBank(model, 1), paused)
+    scorer = Scorer(model, LoraAdapters(model, 1), paused)
 
     async def run():
         jobs = [scorer.score(prompt, 2, None) for prompt in PROMPTS]

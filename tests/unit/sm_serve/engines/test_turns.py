@@ -11,7 +11,7 @@ from sm_serve.engines.background import SLICE, gather
 from sm_serve.engines.turns import OWNER, Turns
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10), st.lists(st.integers(1, 30), min_size=1, max_size=6), st.data())
 def test_extras_stay_within_the_capacity_are_dealt_alike_and_all_end(capacity, lists, data):
     costs = [[data.draw(st.integers(1, 4)) for _ in range(size)] for size in lists]
@@ -93,7 +93,7 @@ def test_who_is_cancelled_while_waiting_or_at_the_moment_of_entry_leaves_no_trac
     asyncio.run(run())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 3), st.lists(st.tuples(st.integers(1, 3), st.integers(0, 5)), max_size=40))
 def test_lists_whose_clients_leave_at_any_time_leave_no_trace(capacity, asked):
     """As when a request of many is cancelled: all of its tasks in one turn of the loop."""

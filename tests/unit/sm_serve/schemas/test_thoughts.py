@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sm_serve.protocol import Delta
 from sm_serve.schemas.message_reader import MessageReader
-from sm_serve.schemas.thoughts import ThoughtReader, is_open, opens_thought
+from sm_serve.schemas.thoughts import KNOWN, THINK, ThoughtReader, is_open, opens_thought
 from sm_serve.schemas.tools import HERMES, ToolUse
 
 CASES = [
@@ -26,17 +26,20 @@ CASES = [
 ]
 
 
-def read(inside, pieces):
-    reader = ThoughtReader(inside=inside)
+def read(inside, pieces, tags=THINK):
+    reader = ThoughtReader(tags, inside=inside)
     parts = [reader.push(piece, last=i == len(pieces)) for i, piece in enumerate(pieces, 1)]
     return "".join(thought for thought, _ in parts), "".join(text for _, text in parts)
 
 
-@given(st.sampled_from(CASES), st.lists(st.integers(0, 60), max_size=60))
-def test_any_pieces_give_the_same(case, cuts):
+@given(st.sampled_from(CASES), st.sampled_from(KNOWN), st.lists(st.integers(0, 60), max_size=60))
+def test_any_pieces_give_the_same(case, tags, cuts):
     inside, text, expected = case
+    if "</thi" in expected[0] + expected[1] or "<thi" in expected[1]:
+        tags = THINK
+    text = text.replace(THINK.opening, tags.opening).replace(THINK.closing, tags.closing)
     places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    assert read(inside, [text[a:b] for a, b in itertools.pairwise(places)]) == expected
+    assert read(inside, [text[a:b] for a, b in itertools.pairwise(places)], tags) == expected
 
 
 @given(st.text("<>think/ a\n", max_size=40), st.booleans())
@@ -56,13 +59,13 @@ def test_whether_a_prompt_has_opened_a_thought():
     assert not is_open("<think>b</think>c")
 
 
-@pytest.mark.parametrize("inside", [None, False])
-def test_a_call_after_a_thought_is_a_call(inside):
+@pytest.mark.parametrize("opened", [None, ""])
+def test_a_call_after_a_thought_is_a_call(opened):
     tools = ToolUse([{"type": "function", "function": {"name": "f"}}])
     reader = MessageReader(tools, HERMES)
     text = '<think>\nI call</think>\n<tool_call>{"name": "f", "arguments": {}}</tool_call>'
-    found = reader.read(Delta(text, finish_reason="stop", inside=inside))
+    found = reader.read(Delta(text, finish_reason="stop", opened=opened))
     assert found.reason == "tool_calls"
     assert (found.thought, found.text) == (
-        ("I call", "") if inside is False else ("", "<think>\nI call</think>")
+        ("I call", "") if opened is not None else ("", "<think>\nI call</think>")
     )

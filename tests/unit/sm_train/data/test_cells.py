@@ -72,9 +72,7 @@ def read(paths: Paths, name: str, rows: list[dict[str, Any]], **given: Any) -> l
 
 
 @pytest.mark.slow
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(TABLES)
 def test_a_table_gives_equal_rows_in_every_format(paths: Paths, rows: list[dict[str, Any]]) -> None:
     rows = [{name: row.get(name) for name in ("prompt", *KINDS)} for row in rows]

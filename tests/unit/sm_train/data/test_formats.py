@@ -9,10 +9,10 @@ import pytest
 
 from sm_train.config import parse_config
 from sm_train.data.channels import load_data
-from sm_train.data.rows import Data
 from sm_train.errors import UserError
 from sm_train.job import Job
 from sm_train.platform.stopping import StopRequest
+from sm_train.rows import Data
 from sm_train.settings.settings import Config
 
 

@@ -11,8 +11,8 @@ import pytest
 from sm_train.config import parse_config
 from sm_train.contract import Paths
 from sm_train.data.channels import load_data
-from sm_train.data.rows import Data
 from sm_train.errors import UserError
+from sm_train.rows import Data
 
 Channel = Callable[..., Path]
 

@@ -99,9 +99,7 @@ def test_the_seals_of_two_hosts_below_one_prefix_agree(tmp_path: Path, newer: in
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from(FILES), place=st.integers(0, 2**20), how=st.sampled_from(DAMAGES))
 def test_any_damage_falls_back_to_the_checkpoint_before(
     name: str, place: int, how: str, tmp_path: Path

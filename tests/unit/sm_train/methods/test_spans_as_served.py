@@ -44,7 +44,7 @@ def cases(draw: Any) -> tuple[list[int], list[list[Any]], list[list[float]], lis
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(case=cases(), longest=st.integers(1, 12), may_be_none=st.booleans())
 def test_the_answer_is_the_one_that_is_served(case, longest: int, may_be_none: bool):
     owners, places, starts, ends = case

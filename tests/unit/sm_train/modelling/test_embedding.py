@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from sm_train.config import parse_config
-from sm_train.data.rows import Data
 from sm_train.errors import UserError
 from sm_train.methods.embedding import check_data, clean_row
 from sm_train.modelling.embedding import kind
+from sm_train.rows import Data
 
 CONFIG = parse_config({"method": "embedding"})
 

@@ -9,12 +9,12 @@ import pytest
 
 from sm_train.config import parse_config
 from sm_train.contract import Paths
-from sm_train.data.rows import Data
 from sm_train.errors import UserError
 from sm_train.job import Job
 from sm_train.modelling.chat_templates import settle_chat_template, template_names, template_text
 from sm_train.modelling.end_of_turn import base_stops, settle_end_of_turn
 from sm_train.platform.stopping import StopRequest
+from sm_train.rows import Data
 
 CHAT = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "fine"}]
 REFUSED = {

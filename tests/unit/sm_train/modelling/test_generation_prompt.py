@@ -11,11 +11,11 @@ import pytest
 
 from sm_train.config import parse_config
 from sm_train.contract import Paths
-from sm_train.data.rows import Data
 from sm_train.job import Job
 from sm_train.modelling.chat_templates import template_names, template_text
 from sm_train.modelling.generation_prompt import as_made, settle_generation_prompt
 from sm_train.platform.stopping import StopRequest
+from sm_train.rows import Data
 
 Rows = list[dict[str, Any]]
 # They show no content that is text, or leave it out: the job is refused.

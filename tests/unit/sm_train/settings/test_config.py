@@ -118,9 +118,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(st.dictionaries(KEYS, VALUES, max_size=5))
 def test_any_hyperparameters_file_is_read_or_refused(paths: Paths, values: dict[str, Any]) -> None:
     (paths.config / "hyperparameters.json").write_text(json.dumps(values))
@@ -130,9 +128,7 @@ def test_any_hyperparameters_file_is_read_or_refused(paths: Paths, values: dict[
         assert str(error)
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(st.binary(max_size=40))
 def test_any_bytes_for_a_config_file_are_read_or_refused(paths: Paths, content: bytes) -> None:
     (paths.config / "hyperparameters.json").write_bytes(content)

@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from sm_serve.engines.adapters.lora import AdapterBank
+from sm_serve.engines.adapters.lora import LoraAdapters
 from sm_serve.errors import ServeError, StartupError
 
 UNLOAD_POLL_SECONDS = 0.02
 
 
-class BankHost(ABC):
-    """An AdapterHost whose adapters are in a bank."""
+class LoraHost(ABC):
+    """An AdapterHost whose adapters are LoRA weights beside the model's."""
 
-    bank: AdapterBank
+    lora: LoraAdapters
 
     @abstractmethod
     def paused(self) -> AbstractContextManager[None]:
@@ -38,7 +38,7 @@ class BankHost(ABC):
 
     def adapters(self) -> list[str]:
         """See AdapterHost."""
-        return self.bank.names()
+        return self.lora.names()
 
     async def load_adapter(self, name: str, path: Path) -> None:
         """See AdapterHost."""
@@ -46,15 +46,15 @@ class BankHost(ABC):
 
     async def unload_adapter(self, name: str) -> None:
         """See AdapterHost."""
-        self.bank.retire(name)
-        while self.bank.used(name):
+        self.lora.retire(name)
+        while self.lora.used(name):
             await asyncio.sleep(UNLOAD_POLL_SECONDS)
         await asyncio.to_thread(self._remove, name)
 
     def _load(self, name: str, path: Path) -> None:
         with self.paused():
-            self.bank.load(name, path)
+            self.lora.load(name, path)
 
     def _remove(self, name: str) -> None:
         with self.paused():
-            self.bank.remove(name)
+            self.lora.remove(name)

@@ -125,7 +125,7 @@ def wrap(base: Any, routing: Routing) -> Any:
     return RoutedLinear()
 
 
-class AdapterBank:
+class LoraAdapters:
     """The adapters of one model. `load` and `remove` must not run beside a forward pass.
 
     Subclasses may take what an adapter brings beside its LoRA: see `read_extra`.

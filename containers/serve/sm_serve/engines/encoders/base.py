@@ -12,8 +12,8 @@ from typing import Any, Self
 from sm_serve.artefact.artefact import Artefact
 from sm_serve.config import Settings
 from sm_serve.engines import loading
-from sm_serve.engines.adapters.encoder_bank import EncoderBank
-from sm_serve.engines.adapters.host import BankHost
+from sm_serve.engines.adapters.encoder_lora import EncoderLoraAdapters
+from sm_serve.engines.adapters.host import LoraHost
 from sm_serve.engines.adapters.lora import SPOILT
 from sm_serve.engines.conversations import rendered
 from sm_serve.engines.devices import on_device
@@ -29,11 +29,11 @@ Tokens = dict[str, Any]
 """Columns of one tokenized input: input_ids and what else the model reads, plus extras."""
 
 
-class EncoderEngine(BankHost):
+class EncoderEngine(LoraHost):
     """An encoder behind a batcher. Subclasses say how inputs are tokenized and outputs read."""
 
     task: Task
-    bank: EncoderBank
+    lora: EncoderLoraAdapters
     warm_up_input: Any = "warm up"
 
     def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
@@ -49,7 +49,7 @@ class EncoderEngine(BankHost):
             stall=settings.stall_timeout,
             padded=not remove_padding(model),
         )
-        self.bank = EncoderBank(model, settings.max_adapters, self.task, self.read_profile)
+        self.lora = EncoderLoraAdapters(model, settings.max_adapters, self.task, self.read_profile)
         self.own_profile: Any = None
         self._running = threading.Lock()
         self._batcher: Batcher[Tokens] = Batcher(
@@ -62,7 +62,7 @@ class EncoderEngine(BankHost):
         tokenizer = loading.load_tokenizer(artefact, settings)
         model, gaps = loading.load_with_gaps(artefact, settings)
         engine = cls(model, tokenizer, settings)
-        engine.bank.gaps = gaps
+        engine.lora.gaps = gaps
         engine.own_profile = engine.profile_of(artefact)
         engine.load_all(artefact.adapters)
         return engine
@@ -76,7 +76,7 @@ class EncoderEngine(BankHost):
         return self.own_profile
 
     def paused(self) -> AbstractContextManager[Any]:
-        """See BankHost."""
+        """See LoraHost."""
         return self._running
 
     def _pad_id(self) -> int:
@@ -96,7 +96,7 @@ class EncoderEngine(BankHost):
         if adapter is not None and not isinstance(adapter, str):
             raise BadRequest(f"parameters.{ADAPTER}={adapter!r}: give a text")
         rest = {name: value for name, value in parameters.items() if name != ADAPTER}
-        with self.bank.using(adapter):
+        with self.lora.using(adapter):
             return await self.answer(inputs, rest, adapter)
 
     @abstractmethod
@@ -113,7 +113,7 @@ class EncoderEngine(BankHost):
 
     def profile(self, adapter: str | None) -> Any:
         """What must be known to read an adapter's outputs."""
-        return self.bank.profile(adapter, self.own_profile)
+        return self.lora.profile(adapter, self.own_profile)
 
     def health(self) -> str | None:
         """See the protocol."""
@@ -129,9 +129,9 @@ class EncoderEngine(BankHost):
 
     def _run(self, items: list[Tokens]) -> list[Any]:
         adapter = items[0][ADAPTER]
-        with self._running, self.bank.through(adapter), on_device(self.model.device):
+        with self._running, self.lora.through(adapter), on_device(self.model.device):
             results = self._forward(items)
-        if adapter is not None and self.bank.spoilt(adapter):
+        if adapter is not None and self.lora.spoilt(adapter):
             raise EngineError(SPOILT)
         return results
 

@@ -21,5 +21,5 @@ class LabelEngine(EncoderEngine):
 
     def read_profile(self, path: Path) -> Head:
         """See EncoderEngine. Names that a base model without a head has are no names."""
-        base = Head((), None) if self.bank.gaps else self.own_profile
+        base = Head((), None) if self.lora.gaps else self.own_profile
         return read_head(path, head_size(path), base)

@@ -15,9 +15,11 @@ from dataclasses import replace
 from typing import Any
 
 from sm_serve.config import Settings
+from sm_serve.engines.generators.answer_form import AnswerForm, choose_form, stopping
 from sm_serve.engines.generators.defaults import read_defaults
 from sm_serve.engines.generators.prompts import PromptReader
 from sm_serve.engines.generators.search import BEAMS, OFF
+from sm_serve.engines.generators.text import IncrementalDecoder
 from sm_serve.engines.generators.writing import AnswerWriter, TokenChunk
 from sm_serve.engines.turns import EXTRA_SHARE, Turns
 from sm_serve.errors import BadPrompt, BadRequest, EngineError, adapter_not_found
@@ -29,22 +31,11 @@ from sm_serve.protocol import (
     Task,
     TokenLogprob,
 )
-from sm_serve.schemas.thoughts import (
-    CLOSING,
-    OPENING,
-    breaks_off,
-    is_open,
-    knows_thoughts,
-    opens_thought,
-    special_tags,
-)
 
 logger = logging.getLogger(__name__)
 
 LENGTHS = {"max_length", "min_length"}
 """Of what only `generate` knows, what every engine can do."""
-TAIL_TOKENS = 16
-"""Of a prompt, enough to hold the tag that opens a thought."""
 
 
 class TextGenerator(PromptReader, ABC):
@@ -68,10 +59,13 @@ class TextGenerator(PromptReader, ABC):
                 " generate, answers end at max_new_tokens alone. The tokenizer's is %s",
                 sorted(self._closing),
             )
-        self._thinks = settings.reasoning_parser == "think" or (
-            settings.reasoning_parser == "auto" and knows_thoughts(self.chat_template, tokenizer)
-        )
-        self.thought_tags: Mapping[int, str] = special_tags(tokenizer)
+        form = choose_form(settings.reasoning_parser, self.chat_template, tokenizer)
+        self._form: AnswerForm | None = form
+        self.thought_tags: Mapping[int, str] = form.tags if form else {}
+        self.thought_pair = form.pair if form else ("", "")
+        if form is not None:
+            self.eos |= form.ends
+            self._closing |= form.ends
         self.answer_tokens = settings.max_new_tokens
         self._places = Turns(int(settings.max_in_flight * EXTRA_SHARE))
         self._room = Turns(sys.maxsize)  # in tokens
@@ -133,46 +127,53 @@ class TextGenerator(PromptReader, ABC):
         if sampling.max_new_tokens == 0:
             yield Delta("", finish_reason="length", prompt_tokens=len(prompt), echo=echo)
             return
-        inside = self._inside_thought(prompt, request)
-        writer = AnswerWriter(self, sampling, request, len(prompt), echo, inside)
+        opened = self._opened(prompt, request)
+        if self._form is not None and opened is not None:
+            sampling = replace(sampling, stop=stopping(sampling, self._form))
+        writer = AnswerWriter(self, sampling, request, len(prompt), echo, opened)
         sampling = replace(sampling, prompt_logprobs=None)
-        chunks, said = self.answer(prompt, sampling, request), OPENING if inside else ""
+        chunks, said = self.answer(prompt, sampling, request), opened or ""
         cost = len(prompt) + (sampling.max_new_tokens or 0)
         async with self._room.turn(cost), contextlib.aclosing(chunks):
             async for chunk in chunks:
                 self._tokens_total += len(chunk.tokens)
                 delta = writer.write(chunk)
                 if delta is not None:
-                    said += "" if inside is None else delta.text
-                    if delta.finish_reason == "stop" and breaks_off(said):
-                        self._count_open_thought()
+                    said += "" if opened is None else delta.text
+                    if delta.finish_reason == "stop":
+                        self._count_open_thought(said)
                     yield delta
                 if writer.finished:
                     return
         raise EngineError("the engine ended the answer too early")
 
-    def _count_open_thought(self) -> None:
+    def _count_open_thought(self, answer: str) -> None:
         """As in vLLM, such an answer is all thought. Its reader must learn why there is nothing."""
+        if self._form is None or not self._form.breaks_off(answer):
+            return
         self._open_thoughts += 1
         if self._open_thoughts == 1:
             logger.warning(
                 "a model has ended its answer without %s: all of it is told as reasoning_content,"
                 " and content is null. For a model that does not think, set"
                 " SM_SERVE_REASONING_PARSER=none. Further ones are counted in /metrics alone",
-                CLOSING,
+                self._form.unfinished,
             )
 
-    def _inside_thought(self, prompt: list[int], request: GenerationRequest) -> bool | None:
-        """Whether a chat's prompt has opened a thought; None where there are no thoughts.
-
-        What is held to a constraint is the answer alone.
-        """
+    def _opened(self, prompt: list[int], request: GenerationRequest) -> str | None:
+        """How a chat's prompt begins the answer; None where there are no thoughts."""
         chat = bool(request.prompt) and isinstance(request.prompt[0], dict)
-        if not (self._thinks and chat) or request.sampling.constraint is not None:
-            return None
-        if request.continue_final_message:
-            return is_open(str(request.prompt[-1].get("content")))  # type: ignore[union-attr]
-        return opens_thought(str(self.tokenizer.decode(prompt[-TAIL_TOKENS:])))
+        return self._form.opened(prompt, request) if self._form is not None and chat else None
+
+    def answer_prefix(self, prompt: str, request: GenerationRequest) -> str:
+        """See PromptReader."""
+        if self._form is None or request.sampling.constraint is None:
+            return request.answer_prefix
+        return self._form.prefix(prompt, request)
+
+    def template_messages(self, request: GenerationRequest) -> Any:
+        """See PromptReader."""
+        return request.prompt if self._form is None else self._form.messages(request.prompt)
 
     async def _search(
         self, prompt: list[int], sampling: Sampling, request: GenerationRequest
@@ -182,16 +183,20 @@ class TextGenerator(PromptReader, ABC):
         cost = (len(prompt) + (sampling.max_new_tokens or 0)) * request.beams[BEAMS]
         async with self._room.turn(cost):
             found = await self.search(prompt, sampling, request)
+        opened = self._opened(prompt, request)
+        kept = None if opened is None else self.thought_tags
         for index, tokens in enumerate(found):
             size = next((i for i, t in enumerate(tokens, 1) if t in ends), len(tokens))
             self._tokens_total += size
             yield Delta(
-                self.texts.read(tokens[:size]),
+                IncrementalDecoder(self.tokenizer, kept).push(tokens[:size], last=True),
                 tokens=tuple(tokens[:size]),
                 finish_reason="stop" if size and tokens[size - 1] in ends else "length",
                 prompt_tokens=len(prompt),
                 completion_tokens=size,
                 index=index,
+                opened=opened,
+                tags=self.thought_pair,
             )
 
     async def search(

@@ -138,13 +138,13 @@ class ContinuousGenerator(LocalGenerator):
 
     def _route(self, manager: Any) -> None:
         """Before a forward pass: which of its tokens go through which adapter."""
-        if self.bank.empty:
+        if self.lora.empty:
             return
         routed = []
         for request in manager.batch_processor.inputs_and_outputs.requests_in_batch:
             choice = request.state.logit_processor_kwargs.get(REQUEST_CHOICE)
             routed.append((choice.adapter if choice else None, request.query_length))
-        self.bank.route(routed)
+        self.lora.route(routed)
 
     def processors(self, prompt: list[int], sampling: Sampling, options: Mapping[str, Any]) -> Any:
         """See LocalGenerator."""
@@ -188,7 +188,7 @@ class ContinuousGenerator(LocalGenerator):
     def _step_of(self, search: Search) -> Iterator[None]:
         """Between two steps of the batch."""
         try:
-            with self.paused(), self.bank.all_through(search.adapter):
+            with self.paused(), self.lora.all_through(search.adapter):
                 self._step_began = time.monotonic()
                 yield
         finally:

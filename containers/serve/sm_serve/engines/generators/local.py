@@ -12,8 +12,8 @@ from typing import Any
 from sm_serve.artefact.artefact import Artefact
 from sm_serve.config import Settings
 from sm_serve.engines import loading
-from sm_serve.engines.adapters.host import BankHost
-from sm_serve.engines.adapters.lora import SPOILT, AdapterBank
+from sm_serve.engines.adapters.host import LoraHost
+from sm_serve.engines.adapters.lora import SPOILT, LoraAdapters
 from sm_serve.engines.encoders.long_text import tokenize_heads
 from sm_serve.engines.generators.base import TextGenerator
 from sm_serve.engines.generators.defaults import answer_tokens, decoder_start, greedy_config
@@ -28,7 +28,7 @@ from sm_serve.errors import BadRequest, EngineError
 from sm_serve.protocol import GenerationRequest, Sampling, TokenLogprob
 
 
-class LocalGenerator(BankHost, TextGenerator):
+class LocalGenerator(LoraHost, TextGenerator):
     """A model of transformers. Subclasses run its tokens, and its searches."""
 
     searches = True
@@ -44,8 +44,8 @@ class LocalGenerator(BankHost, TextGenerator):
         if self._decoder_start is not None:
             own = answer_tokens(model.generation_config, len(self._decoder_start))
             self.answer_tokens = own or self.answer_tokens
-        self.bank = AdapterBank(model, settings.max_adapters)
-        self._scorer = Scorer(model, self.bank, self.paused)
+        self.lora = LoraAdapters(model, settings.max_adapters)
+        self._scorer = Scorer(model, self.lora, self.paused)
 
     @classmethod
     def load(cls, artefact: Artefact, settings: Settings) -> LocalGenerator:
@@ -130,7 +130,7 @@ class LocalGenerator(BankHost, TextGenerator):
     ) -> AsyncGenerator[TokenChunk]:
         """See TextGenerator."""
         with contextlib.ExitStack() as kept:
-            kept.enter_context(self.bank.using(request.adapter))
+            kept.enter_context(self.lora.using(request.adapter))
             matcher = None
             if sampling.constraint is not None:
                 matcher = await self.grammars.matcher(sampling.constraint)
@@ -160,7 +160,7 @@ class LocalGenerator(BankHost, TextGenerator):
                     yield chunk
 
     def _check_adapter(self, adapter: str | None) -> None:
-        if adapter is not None and self.bank.spoilt(adapter):
+        if adapter is not None and self.lora.spoilt(adapter):
             raise EngineError(SPOILT)
 
     async def search(
@@ -177,7 +177,7 @@ class LocalGenerator(BankHost, TextGenerator):
             "pad_token_id": self.padding,
         }
         search = Search(prompt, options, request.adapter)
-        with self.bank.using(request.adapter):
+        with self.lora.using(request.adapter):
             try:
                 found = await self.run_search(search)
             except asyncio.CancelledError:
@@ -195,5 +195,5 @@ class LocalGenerator(BankHost, TextGenerator):
         """See TextGenerator."""
         if self.model.config.is_encoder_decoder:
             raise BadRequest("this model encodes its prompt: it has no log probabilities of it")
-        with self.bank.using(adapter):
+        with self.lora.using(adapter):
             return await self._scorer.score(prompt, count, adapter)

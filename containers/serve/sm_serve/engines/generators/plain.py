@@ -129,30 +129,46 @@ class PlainGenerator(LocalGenerator):
             if not jobs:
                 continue
             self._busy, self._last_token = True, time.monotonic()
-            end: Exception | None = None
             try:
                 with self._running, on_device(self.model.device):
-                    self.bank.route_all(jobs[0].adapter)
-                    self._find(jobs[0], search) if (search := jobs[0].search) else self._run(jobs)
+                    self.lora.route_all(jobs[0].adapter)
+                    search = jobs[0].search
+                    self._find(jobs[0], search) if search else self._answer(jobs)
             except SearchCancelledError:
                 logger.debug("a search was given up")
-            except EngineError as error:
-                end = error
             except Exception as error:
-                logger.exception("generation failed")
-                end = EngineError(f"generation failed ({type(error).__name__})")
+                _end(jobs, _failure(error, len(jobs)))
             finally:
                 self._busy = False
-            for job in jobs:
-                job.send(end)
         for job in self._jobs:
             job.send(NotReady("the model does not answer: the server is stopping"))
+
+    def _answer(self, jobs: Sequence[_Job]) -> None:
+        """Halves a failed batch (too little memory, one poisonous prompt), fails a lone request.
+
+        Each half goes on behind the tokens that its requests have been told.
+        """
+        failure: EngineError | None = None
+        try:
+            self._run(jobs)
+        except Exception as error:  # its frames hold what the batch took: go on without them
+            failure = _failure(error, len(jobs))
+        if failure is None or len(jobs) == 1:
+            _end(jobs, failure)
+            return
+        left = [job for job in jobs if not (job.ended or job.gone)]
+        _end([job for job in jobs if job not in left], None)
+        middle = len(left) // 2
+        for half in (left[:middle], left[middle:]):
+            if half:
+                self._answer(half)
 
     def _run(self, jobs: Sequence[_Job]) -> None:
         import torch
         from transformers import LogitsProcessorList, StoppingCriteriaList
 
         first = jobs[0].choice
+        told = len(jobs[0].told)
         sizes = [len(job.prompt) for job in jobs]
         rows = [[*job.prompt, *[self.padding] * (max(sizes) - len(job.prompt))] for job in jobs]
         ids = torch.tensor(rows, device=self.model.device)
@@ -164,12 +180,27 @@ class PlainGenerator(LocalGenerator):
                 streamer=_Streamer(jobs, self),
                 stopping_criteria=StoppingCriteriaList([_Cancelled(jobs)]),
                 pad_token_id=self.padding,
-                max_new_tokens=first.sampling.max_new_tokens,
+                max_new_tokens=jobs[0].left,
                 generation_config=self.generation_config,
                 logits_processor=LogitsProcessorList([_choosing(jobs)]),
                 eos_token_id=sorted(jobs[0].ends) or -1,
                 **first.options,
+                **(self._behind(jobs, told) if told else {}),
             )
+
+    def _behind(self, jobs: Sequence[_Job], told: int) -> dict[str, Any]:
+        """Options of `generate` to go on with the answers of an encoder-decoder."""
+        import torch
+
+        start = self._decoder_start or []
+        answers = torch.tensor([[*start, *job.told] for job in jobs], device=self.model.device)
+        least = self.generation_config.min_new_tokens
+        return {
+            "decoder_input_ids": answers,
+            # Both are counted from where `generate` begins.
+            "min_new_tokens": max(least - told, 0) if least else None,
+            "begin_suppress_tokens": None,
+        }
 
     def _find(self, job: _Job, search: Search) -> None:
         @contextlib.contextmanager
@@ -200,9 +231,15 @@ class _Job:
         self.adapter = adapter
         self.ends = ends
         self.search = search
+        self.told: list[int] = []
         self.cancelled = self.ended = False
         self.output: asyncio.Queue[Any] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
+
+    @property
+    def left(self) -> int:
+        """How many tokens of its answer may still come."""
+        return (self.choice.sampling.max_new_tokens or 0) - len(self.told)
 
     @property
     def gone(self) -> bool:
@@ -224,6 +261,19 @@ class _Job:
         """Hands a token, what a search has found, an error or the end to the event loop."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
             self._loop.call_soon_threadsafe(self.output.put_nowait, item)
+
+
+def _failure(error: Exception, rows: int) -> EngineError:
+    """What the clients of a failed batch are told; the log has the rest."""
+    if isinstance(error, EngineError):
+        return error
+    logger.error("generation failed for a batch of %d", rows, exc_info=error)
+    return EngineError(f"generation failed ({type(error).__name__})")
+
+
+def _end(jobs: Sequence[_Job], end: EngineError | None) -> None:
+    for job in jobs:
+        job.send(end)
 
 
 def _choosing(jobs: Sequence[_Job]) -> Any:
@@ -253,8 +303,9 @@ class _Streamer:
             return
         for job, token in zip(self._jobs, value.flatten().tolist(), strict=True):
             if not job.ended:
+                job.told.append(token)
                 job.send(token)
-                job.ended = token in job.ends
+                job.ended = not job.left or token in job.ends
 
     def end(self) -> None:
         """Nothing to flush: tokens are sent as they come."""

@@ -57,7 +57,18 @@ class PromptReader:
             prompt = self.encode_prompt(request)
         if not prompt:
             raise BadPrompt("the prompt is empty: give at least one token of text")
-        return prompt[-request.truncate :] if request.truncate else prompt
+        prompt = prompt[-request.truncate :] if request.truncate else prompt
+        self._check_vocabulary(prompt)
+        return prompt
+
+    def _check_vocabulary(self, prompt: list[int]) -> None:
+        """Refuses what the model has no row for: it would fail all of its batch."""
+        if (beyond := max(prompt)) >= self.vocabulary:
+            raise BadPrompt(
+                f"the tokenizer reads {self.token_text(beyond)!r} as token {beyond}, and the"
+                f" model's vocabulary ends at {self.vocabulary - 1}: leave it out, or serve a"
+                " model that was resized to its tokenizer"
+            )
 
     async def tokens(self, request: GenerationRequest) -> list[int]:
         """See TokenReader."""
@@ -88,10 +99,13 @@ class PromptReader:
         text = render(self.tokenizer, messages, request.tools, options)
         # As apply_chat_template itself would go on: the template writes special tokens.
         ids = self._encode_text(text, request.truncate, add_special_tokens=False)
-        if request.answer_prefix:
-            prefix = self.tokenizer(request.answer_prefix, add_special_tokens=False)
-            return [*ids, *prefix["input_ids"]]
+        if prefix := self.answer_prefix(text, request):
+            return [*ids, *self.tokenizer(prefix, add_special_tokens=False)["input_ids"]]
         return ids
+
+    def answer_prefix(self, prompt: str, request: GenerationRequest) -> str:
+        """What an answer to messages begins with already, behind their `prompt`."""
+        return request.answer_prefix
 
     def template_messages(self, request: GenerationRequest) -> Any:
         """The messages as the chat template takes them."""

@@ -8,12 +8,16 @@ gives the same answer, however the batch is mixed and whichever backend runs it.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sm_serve.engines.generators.grammar import TOO_COMPLEX
 from sm_serve.protocol import Sampling, TokenLogprob
+
+logger = logging.getLogger(__name__)
 
 REQUEST_CHOICE = "choice"
 """Name under which a request of a continuous batch carries its Choice."""
@@ -120,6 +124,16 @@ class Choice:
         if sampling.logprobs is not None:
             self.logprobs.append(read_logprobs(scores, token, sampling.logprobs))
 
+    @contextlib.contextmanager
+    def failing_alone(self) -> Iterator[None]:
+        """Keeps an error of this request's from the others of its batch."""
+        try:
+            yield
+        except Exception as error:
+            if self.failure is None:
+                logger.exception("a token could not be chosen")
+                self.failure = f"generation failed ({type(error).__name__})"
+
     def uniform(self) -> float:
         """A number from 0 to 1: with a seed it depends on seed and position alone."""
         seed = self.sampling.seed
@@ -165,10 +179,14 @@ def choose(scores: Any, choices: Sequence[Choice]) -> Any:
         return scores
     mine = [choices[index] for index in rows]
     raw = scores[rows]
-    processed = torch.stack([c.process(row) for c, row in zip(mine, raw, strict=True)])
-    tokens = pick(processed, mine)
+    processed = list(raw)
+    for place, (choice, row) in enumerate(zip(mine, raw, strict=True)):
+        with choice.failing_alone():
+            processed[place] = choice.process(row)
+    tokens = pick(torch.stack(processed), mine)
     for choice, token, row in zip(mine, tokens, raw, strict=True):
-        choice.accept(token, row)
+        with choice.failing_alone():
+            choice.accept(token, row)
     scores[rows, tokens] = float("inf")
     return scores
 

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sm_serve.engines.adapters.lora import AdapterBank
+from sm_serve.engines.adapters.lora import LoraAdapters
 from sm_serve.engines.devices import on_device
 from sm_serve.engines.generators.sampling import LEAST_LOGPROB, NOT_NUMBERS
 from sm_serve.engines.turns import OWNER
@@ -51,10 +51,10 @@ class Scorer:
     """Log probabilities of prompts under one model of this process."""
 
     def __init__(
-        self, model: Any, bank: AdapterBank, paused: Callable[[], AbstractContextManager[Any]]
+        self, model: Any, lora: LoraAdapters, paused: Callable[[], AbstractContextManager[Any]]
     ) -> None:
         self._model = model
-        self._bank = bank
+        self._lora = lora
         self._paused = paused
         self._waiting: list[_Item] = []
         self._turn = 0
@@ -166,7 +166,7 @@ class Scorer:
                 stack.enter_context(self._paused())
             except RuntimeError as error:
                 raise NotReady("the model does not answer: its loop is not running") from error
-            stack.enter_context(self._bank.all_through(adapter))
+            stack.enter_context(self._lora.all_through(adapter))
             stack.enter_context(on_device(self._model.device))
             yield
 

@@ -188,7 +188,7 @@ class VllmGenerator(TextGenerator):
     def template_messages(self, request: GenerationRequest) -> Any:
         """See TextGenerator: with the model's placeholders where images are to go."""
         if not any(images_in(request.prompt)):
-            return request.prompt
+            return super().template_messages(request)
         return self._read_chat(request)[0]
 
     def _read_chat(self, request: GenerationRequest) -> tuple[Any, Any]:

@@ -29,6 +29,7 @@ class Vocabulary(Protocol):
 
     tokenizer: Any
     thought_tags: Mapping[int, str]
+    thought_pair: tuple[str, str]
 
     def ends(self, sampling: Sampling) -> frozenset[int]:
         """Tokens that end an answer."""
@@ -49,18 +50,18 @@ class AnswerWriter:
         request: GenerationRequest,
         prompt: int,
         echo: Echo | None,
-        inside: bool | None = None,
+        opened: str | None = None,
     ) -> None:
         self._engine = engine
         # Where thoughts are told apart, their tags are text even if they are special tokens.
-        kept = None if inside is None else engine.thought_tags
+        kept = None if opened is None else engine.thought_tags
         self._decoder = IncrementalDecoder(engine.tokenizer, kept)
         self._stop = StopMatcher(sampling.stop)
         self._limit = sampling.max_new_tokens or 0
         self._eos = engine.ends(sampling)
         self._prompt = prompt
         self._echo = echo
-        self._inside = inside
+        self._opened = opened
         self._offset = len(echo.text) if echo else 0
         self._stream = request.stream
         self._count = 0
@@ -97,7 +98,8 @@ class AnswerWriter:
             completion_tokens=self._count,
             echo=self._echo,
             cut=self._stop.matched,
-            inside=self._inside,
+            opened=self._opened,
+            tags=self._engine.thought_pair,
         )
         self._pending, self._text, self._echo = TokenChunk(()), "", None
         return delta

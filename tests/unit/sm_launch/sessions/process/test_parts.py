@@ -10,7 +10,7 @@ import pytest
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.sessions.process import artefacts, environment, uris
 from sm_launch.sessions.process.base import described, page, require_command
-from sm_launch.sessions.process.metrics import MetricScan
+from sm_launch.sessions.process.jobs.metrics import MetricScan
 from sm_launch.sessions.process.runs import shorten, transition
 
 
@@ -172,12 +172,23 @@ class TestListing:
         assert self.names(SortBy="Name", SortOrder="Ascending")[0] == ["a-x", "b-x", "c"]
         assert self.names(SortBy="Status", SortOrder="Ascending")[0] == ["b-x", "a-x", "c"]
 
+    def test_a_key_that_is_given_goes_before_sort_by(self):
+        chosen, _ = page(
+            list(self.ITEMS),
+            {"SortBy": "Name", "SortOrder": "Ascending"},
+            name_key="JobName",
+            sort_key=lambda item: -item["CreationTime"].timestamp(),
+        )
+        assert [item["JobName"] for item in chosen] == ["c", "a-x", "b-x"]
+
     def test_filters(self):
         assert self.names(NameContains="-X")[0] == ["a-x", "b-x"]
         assert self.names(StatusEquals="Failed")[0] == ["c", "a-x"]
         after = datetime(2026, 1, 2, tzinfo=UTC)
         assert self.names(CreationTimeAfter=after)[0] == ["c"]
         assert self.names(CreationTimeBefore=after)[0] == ["b-x"]
+        # What was never changed counts as changed when it was made.
+        assert self.names(LastModifiedTimeAfter=after)[0] == ["c"]
 
     def test_pages(self):
         first, more = self.names(MaxResults=2)

@@ -3,7 +3,8 @@
 import pytest
 from botocore.exceptions import ClientError
 
-from sm_launch.errors import UserInputError
+from sm_launch.errors import LaunchError, UserInputError
+from sm_launch.sessions.docker import DockerSession
 from sm_launch.sessions.process import ProcessSession
 from sm_launch.sessions.process.base import Settings
 
@@ -143,3 +144,13 @@ class TestModels:
         described = session.describe_endpoint_config(EndpointConfigName="c")
         assert described["ProductionVariants"] == [variant]
         session.delete_endpoint_config(EndpointConfigName="c")
+
+
+def test_containers_are_refused_what_they_cannot_do(tmp_path):
+    session = DockerSession(tmp_path / "home")
+    hosts = {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1}
+    request = training_request(tmp_path, ResourceConfig=hosts, EnableNetworkIsolation=True)
+    with pytest.raises(LaunchError, match="cut off from the network cannot train together"):
+        session.create_training_job(**request)
+    with pytest.raises(LaunchError, match="sweeps do not run with the docker target"):
+        session.create_hyper_parameter_tuning_job(HyperParameterTuningJobName="sweep")

@@ -4,7 +4,7 @@ from itertools import islice
 
 import pytest
 
-from sm_launch.sessions.process.search import grid, problem_with, random_search
+from sm_launch.sessions.process.jobs.search import grid, problem_with, random_search
 
 
 def numeric(kind, low, high, scaling="Auto", name="x"):

@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from sm_launch.sessions.process import uris
+from sm_launch.sessions.process.hosting.serving_process import (
+    ServingProcess,
+    UnhealthyError,
+    exchange,
+)
 from sm_launch.sessions.process.runs import POLL_SECONDS, Termination, shorten
-from sm_launch.sessions.process.serving_process import ServingProcess, UnhealthyError
 from sm_launch.sessions.process.store import Record
 
 _MEGABYTE = 1024 * 1024
@@ -33,12 +37,9 @@ class _FileError(Exception):
     """An input file could not be transformed; the others can."""
 
 
-def run_transform_job(record: Record, termination: Termination) -> None:
-    """Run the job of `record` to its end; what happens is written to its state."""
-    _TransformRun(record, termination).run()
+class TransformRun:
+    """Runs the job of a record to its end; what happens is written to its state."""
 
-
-class _TransformRun:
     def __init__(self, record: Record, termination: Termination) -> None:
         loaded = record.read("request")
         self._record = record
@@ -56,6 +57,7 @@ class _TransformRun:
         )
 
     def run(self) -> None:
+        """To the end."""
         try:
             self._server.bring_up(self._settings["startup_timeout"], self._check_for_end)
             self._record.update(TransformStartTime=time.time())
@@ -180,13 +182,7 @@ class _TransformRun:
         self, method: str, path: str, body: bytes, headers: dict[str, str]
     ) -> tuple[int, bytes]:
         timeout = self._client.get("InvocationsTimeoutInSeconds", _DEFAULT_TIMEOUT_SECONDS)
-        connection = http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=timeout)
-        try:
-            connection.request(method, path, body, headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
+        return exchange(self._server.port, method, path, body, headers, timeout=timeout)
 
 
 def input_files(source: Path) -> list[Path]:
@@ -237,13 +233,3 @@ def _reason(failed: list[str]) -> str | None:
         return None
     count = f"{len(failed)} input file{'s have' if len(failed) > 1 else ' has'} no output"
     return f"ClientError: {count}. {'; '.join(failed)}"
-
-
-def failure_of_dead_supervisor() -> dict[str, Any]:
-    """What to write when the process that watched a job has died."""
-    return {
-        "TransformJobStatus": "Failed",
-        "FailureReason": "InternalServerError: the process that watched over this job died "
-        "(it was killed, or the machine restarted); its server was ended. Start a new job.",
-        "TransformEndTime": time.time(),
-    }

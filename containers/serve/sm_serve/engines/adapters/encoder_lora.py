@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from sm_serve.artefact.adapter_head import task_of
 from sm_serve.artefact.artefact import ADAPTER_CONFIG
-from sm_serve.engines.adapters.lora import PLAIN, AdapterBank
+from sm_serve.engines.adapters.lora import PLAIN, LoraAdapters
 from sm_serve.engines.adapters.saved_modules import build_modules, swapped
 from sm_serve.errors import ADAPTER_REQUIRED, BadRequest, StartupError
 from sm_serve.protocol import Task
@@ -30,7 +30,7 @@ class Extra(NamedTuple):
     profile: Any
 
 
-class EncoderBank(AdapterBank):
+class EncoderLoraAdapters(LoraAdapters):
     """`gaps` are the head's parameters that the base model lacks: it cannot answer by itself.
 
     A profile is what an engine must know to read the outputs: the labels, say. `read_profile` finds
@@ -49,7 +49,7 @@ class EncoderBank(AdapterBank):
 
     @contextlib.contextmanager
     def using(self, name: str | None) -> Iterator[None]:
-        """See AdapterBank. BadRequest where the base model is asked and has no head."""
+        """See LoraAdapters. BadRequest where the base model is asked and has no head."""
         if name is None and self.gaps:
             raise BadRequest(
                 f"the base model has no head for {self._task}: name one of its adapters"
@@ -76,11 +76,11 @@ class EncoderBank(AdapterBank):
             yield
 
     def trial(self, name: str) -> AbstractContextManager[None]:
-        """See AdapterBank."""
+        """See LoraAdapters."""
         return self.through(name)
 
     def read_extra(self, path: Path, config: Mapping[str, Any], others: Mapping[str, Any]) -> Any:
-        """See AdapterBank."""
+        """See LoraAdapters."""
         task = task_of(config)
         if task not in (None, self._task):
             raise BadRequest(

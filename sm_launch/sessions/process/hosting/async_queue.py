@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from sm_launch.sessions.process.hosting.serving_process import exchange
 from sm_launch.sessions.process.store import Record, write_bytes, write_json
 
 # AsyncInferenceConfig.ClientConfig: SageMaker finds its own number where none is given.
@@ -80,22 +81,19 @@ class AsyncQueue:
         if time.time() > order["expires"]:
             self._fail(order, "the request waited longer than RequestTTLSeconds")
             return
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=order["timeout"])
         try:
-            body = Path(order["input"]).read_bytes()
-            connection.request("POST", "/invocations", body, order["headers"])
-            answer = connection.getresponse()
-            content = answer.read()
+            body, headers = Path(order["input"]).read_bytes(), order["headers"]
+            status, content = exchange(
+                port, "POST", "/invocations", body, headers, timeout=order["timeout"]
+            )
         except (OSError, http.client.HTTPException) as error:
             self._fail(order, f"{type(error).__name__}: {error}")
             return
-        finally:
-            connection.close()
-        if 200 <= answer.status < 300:
+        if 200 <= status < 300:
             write_bytes(Path(order["output"]), content)
         else:
             text = content.decode("utf-8", "replace")
-            self._fail(order, f"Received error ({answer.status}) from the model: {text}")
+            self._fail(order, f"Received error ({status}) from the model: {text}")
 
     def _fail(self, order: dict[str, Any], reason: str) -> None:
         write_bytes(Path(order["failure"]), reason.encode())

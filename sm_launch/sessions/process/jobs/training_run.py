@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import time
 from pathlib import Path
 from typing import Any
 
-from sm_launch.sessions.offline import OFFLINE
 from sm_launch.sessions.process import artefacts, environment, uris
 from sm_launch.sessions.process.children import Child
-from sm_launch.sessions.process.metrics import MetricScan
+from sm_launch.sessions.process.environment import OFFLINE
+from sm_launch.sessions.process.jobs.metrics import MetricScan
 from sm_launch.sessions.process.runs import POLL_SECONDS, Termination, shorten, transition
 from sm_launch.sessions.process.store import Record, write_json
 
@@ -21,17 +22,14 @@ CHECKPOINTS_PATH = "/opt/ml/checkpoints"
 """CheckpointConfig.LocalPath, where the request names none."""
 
 
-def run_training_job(record: Record, termination: Termination) -> None:
-    """Run the job of `record` to its end; what happens is written to its state."""
-    _TrainingRun(record, termination).run()
-
-
 def base_directory(record: Record) -> Path:
     """What stands for /opt/ml."""
     return record.path / "opt" / "ml"
 
 
-class _TrainingRun:
+class TrainingRun:
+    """Runs the job of a record to its end; what happens is written to its state."""
+
     def __init__(self, record: Record, termination: Termination) -> None:
         loaded = record.read("request")
         self._record = record
@@ -42,6 +40,7 @@ class _TrainingRun:
         self._base = base_directory(record)
 
     def run(self) -> None:
+        """To the end."""
         self._enter("Downloading", "Linking the input data")
         try:
             self._prepare()
@@ -192,17 +191,15 @@ class _TrainingRun:
         root = uris.to_path(output["S3OutputPath"], "OutputDataConfig.S3OutputPath")
         target = root / self._record.name / "output"
         packed = output.get("CompressionType", "GZIP") == "GZIP"
-        if with_model:
-            if packed:
-                artefacts.pack(self._base / "model", target / "model.tar.gz")
-            else:
-                artefacts.copy(self._base / "model", target / "model")
+        parts = [(self._base / "model", "model")] if with_model else []
         data = self._base / "output" / "data"
         if any(data.iterdir()):
+            parts.append((data, "output" if packed else "data"))
+        for source, name in parts:
             if packed:
-                artefacts.pack(data, target / "output.tar.gz")
+                artefacts.pack(source, target / f"{name}.tar.gz")
             else:
-                artefacts.copy(data, target / "data")
+                shutil.copytree(source, target / name, dirs_exist_ok=True)
 
     def _failure_reason(self, exit_code: int) -> str:
         failure = self._base / "output" / "failure"
@@ -238,20 +235,3 @@ def _loopback() -> str:
     """The interface that a single host talks to itself over; hosted SageMaker says eth0."""
     names = [name for _, name in socket.if_nameindex()]
     return next((name for name in names if name.startswith("lo")), names[0] if names else "lo")
-
-
-def failure_of_dead_supervisor(state: dict[str, Any]) -> dict[str, Any]:
-    """What to write when the process that watched a job has died."""
-    transitions = [*state["SecondaryStatusTransitions"]]
-    transition(transitions, "Failed", "Training job failed")
-    now = time.time()
-    return {
-        "TrainingJobStatus": "Failed",
-        "SecondaryStatus": "Failed",
-        "SecondaryStatusTransitions": transitions,
-        "FailureReason": "InternalServerError: the process that watched over this job died "
-        "(it was killed, or the machine restarted); its processes were ended. Start a new job; "
-        "with the same CheckpointConfig it resumes.",
-        "TrainingEndTime": now,
-        "LastModifiedTime": now,
-    }

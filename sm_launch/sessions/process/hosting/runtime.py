@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import json
 import random
+import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from botocore.response import StreamingBody
 
 from sm_launch.sessions.errors import ModelError, ServiceError
-from sm_launch.sessions.process.base import Request, Response
-from sm_launch.sessions.process.capture import Capture, Exchange
-from sm_launch.sessions.process.hosting import Hosting
-from sm_launch.sessions.validation import RequestValidator
+from sm_launch.sessions.process import uris
+from sm_launch.sessions.process.base import Machine, Request, Response
+from sm_launch.sessions.process.hosting.async_queue import enqueue
+from sm_launch.sessions.process.hosting.capture import Capture, Exchange
+from sm_launch.sessions.process.hosting.endpoints import Endpoints
 
 _CHUNK_BYTES = 65_536
+_ASYNC_DEFAULT_TTL_SECONDS = 6 * 3600
+_ASYNC_DEFAULT_TIMEOUT_SECONDS = 15 * 60
+_ASYNC_HEADERS = {
+    "ContentType": "Content-Type",
+    "Accept": "Accept",
+    "CustomAttributes": "X-Amzn-SageMaker-Custom-Attributes",
+    "InferenceId": "X-Amzn-SageMaker-Inference-Id",
+}
 
 
 @dataclass(frozen=True)
@@ -42,14 +53,15 @@ class _Route:
         return self.ports[self.variant]
 
 
-class Runtime(Hosting):
-    """`invoke_endpoint` and its streaming sibling."""
+class Runtime:
+    """What the sagemaker-runtime client does, answered at once, as a stream, or by a file."""
 
-    @cached_property
-    def _runtime_validator(self) -> RequestValidator:
-        return RequestValidator("sagemaker-runtime")
+    def __init__(self, machine: Machine, endpoints: Endpoints) -> None:
+        self._endpoints = endpoints
+        self._machine = machine
+        self._captures: dict[tuple[str, str, str], Capture] = {}
 
-    def invoke_endpoint(self, **request: Any) -> Response:
+    def invoke(self, **request: Any) -> Response:
         """One request to the model.
 
         Returns:
@@ -64,7 +76,7 @@ class Runtime(Hosting):
         operation = "InvokeEndpoint"
         body = _body(request)
         route, connection, answer = self._send(operation, request, body)
-        with connection:
+        with contextlib.closing(connection):
             try:
                 content = answer.read()
             except (OSError, http.client.HTTPException) as error:
@@ -74,16 +86,61 @@ class Runtime(Hosting):
             capture.record(Exchange(request, body, content, response["ContentType"]))
         return {**response, "Body": StreamingBody(io.BytesIO(content), len(content))}
 
-    def invoke_endpoint_with_response_stream(self, **request: Any) -> Response:
+    def invoke_with_stream(self, **request: Any) -> Response:
         """One request; `Body` yields `{"PayloadPart": {"Bytes": …}}` as the server writes."""
         operation = "InvokeEndpointWithResponseStream"
         route, connection, answer = self._send(operation, request, _body(request))
         return {**self._response(operation, route, answer), "Body": _parts(connection, answer)}
 
+    def invoke_async(self, **request: Any) -> Response:
+        """Queue a request for an endpoint with an AsyncInferenceConfig.
+
+        Returns:
+            `InferenceId`, `OutputLocation` (the file that will hold the answer) and
+            `FailureLocation` (the one that will say why there is none).
+        """
+        operation = "InvokeEndpointAsync"
+        self._machine.runtime_validator.check(operation, request)
+        record, _ = self._endpoints.get(request["EndpointName"], operation)
+        state = self._endpoints.in_service(request["EndpointName"], operation)
+        config = state.get("AsyncInferenceConfig")
+        if config is None:
+            raise ServiceError(
+                f"Endpoint {record.name} is not asynchronous: its configuration has no "
+                "AsyncInferenceConfig. Use invoke_endpoint",
+                operation,
+            )
+        source = uris.to_path(_input_location(request, operation), "InputLocation")
+        if not source.is_file():
+            raise ServiceError(f"InputLocation: there is no file {str(source)!r}", operation)
+        identity = str(uuid.uuid4())
+        target = config["OutputConfig"]
+        output = uris.join(target["S3OutputPath"], f"{identity}.out")
+        failed = target.get("S3FailurePath") or uris.join(target["S3OutputPath"], "failures")
+        failure = uris.join(failed, f"{identity}-error.out")
+        order = {
+            "id": identity,
+            "input": str(source),
+            "output": str(uris.to_path(output, "S3OutputPath")),
+            "failure": str(uris.to_path(failure, "S3FailurePath")),
+            "headers": {
+                name: request[key] for key, name in _ASYNC_HEADERS.items() if key in request
+            },
+            "expires": time.time() + request.get("RequestTTLSeconds", _ASYNC_DEFAULT_TTL_SECONDS),
+            "timeout": request.get("InvocationTimeoutSeconds", _ASYNC_DEFAULT_TIMEOUT_SECONDS),
+        }
+        enqueue(record, order)
+        return {
+            "InferenceId": request.get("InferenceId", identity),
+            "OutputLocation": output,
+            "FailureLocation": failure,
+            "ResponseMetadata": {"HTTPStatusCode": 202},
+        }
+
     def _send(
         self, operation: str, request: Request, body: bytes
-    ) -> tuple[_Route, _Connection, http.client.HTTPResponse]:
-        self._runtime_validator.check(operation, {**request, "Body": body})
+    ) -> tuple[_Route, http.client.HTTPConnection, http.client.HTTPResponse]:
+        self._machine.runtime_validator.check(operation, {**request, "Body": body})
         headers = self._headers(operation, request)
         route, connection = self._connect(request, operation)
         try:
@@ -98,12 +155,14 @@ class Runtime(Hosting):
         connection.close()
         raise ModelError(operation, route.variant, answer.status, text)
 
-    def _connect(self, request: Request, operation: str) -> tuple[_Route, _Connection]:
+    def _connect(
+        self, request: Request, operation: str
+    ) -> tuple[_Route, http.client.HTTPConnection]:
         """A connection to one of the endpoint's servers, which an update may replace any time."""
         route = self._route(request, operation)
         while True:
-            timeout = self._settings.invocation_timeout
-            connection = _Connection("127.0.0.1", route.port, timeout=timeout)
+            timeout = self._machine.settings.invocation_timeout
+            connection = http.client.HTTPConnection("127.0.0.1", route.port, timeout=timeout)
             try:
                 connection.connect()
             except OSError as error:
@@ -116,7 +175,7 @@ class Runtime(Hosting):
     def _route(self, request: Request, operation: str) -> _Route:
         """The variant that gets this request: the one it names, else one drawn by weight."""
         name = request["EndpointName"]
-        state = self._in_service(name, operation)
+        state = self._endpoints.in_service(name, operation)
         if "AsyncInferenceConfig" in state:
             raise ServiceError(
                 f"Endpoint {name} is asynchronous: use invoke_endpoint_async", operation
@@ -147,12 +206,8 @@ class Runtime(Hosting):
             self._captures[key] = Capture(route.capture, endpoint, route.variant)
         return self._captures[key]
 
-    @cached_property
-    def _captures(self) -> dict[tuple[str, str, str], Capture]:
-        return {}
-
     def _headers(self, operation: str, request: Request) -> dict[str, str]:
-        names = self._runtime_validator.header_names(operation)[0]
+        names = self._machine.runtime_validator.header_names(operation)[0]
         headers = {names[key]: str(value) for key, value in request.items() if key in names}
         # The streaming operation renames Accept on its way to the service, not to the container.
         if "Accept" in request:
@@ -165,7 +220,7 @@ class Runtime(Hosting):
     def _response(
         self, operation: str, route: _Route, answer: http.client.HTTPResponse
     ) -> Response:
-        names = self._runtime_validator.header_names(operation)[1]
+        names = self._machine.runtime_validator.header_names(operation)[1]
         response = {key: value for key, name in names.items() if (value := answer.getheader(name))}
         return {
             **response,
@@ -182,22 +237,24 @@ def _body(request: Request) -> bytes:
     return body.encode() if isinstance(body, str) else bytes(body)
 
 
+def _input_location(request: Request, operation: str) -> str:
+    for key in ("Body", "S3OutputPathExtension", "Filename"):
+        if key in request:
+            raise ServiceError(f"the process target does not take {key} here", operation)
+    if "InputLocation" not in request:
+        raise ServiceError("InputLocation is missing: give a file:// URI", operation)
+    location: str = request["InputLocation"]
+    return location
+
+
 def _no_answer(operation: str, route: _Route, error: Exception) -> ModelError:
     return ModelError(operation, route.variant, 0, f"{type(error).__name__}: {error}")
 
 
-class _Connection(http.client.HTTPConnection):
-    def __enter__(self) -> _Connection:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-
 def _parts(
-    connection: _Connection, answer: http.client.HTTPResponse
+    connection: http.client.HTTPConnection, answer: http.client.HTTPResponse
 ) -> Iterator[dict[str, dict[str, bytes]]]:
-    with connection:
+    with contextlib.closing(connection):
         while True:
             try:
                 chunk = answer.read1(_CHUNK_BYTES)

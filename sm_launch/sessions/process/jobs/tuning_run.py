@@ -5,29 +5,27 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 from sm_launch.errors import LaunchError
-from sm_launch.sessions.process import search, uris
-from sm_launch.sessions.process.base import Settings
+from sm_launch.job.limits import TRAINING_FINAL_STATUSES as FINAL
+from sm_launch.sessions.process import uris
+from sm_launch.sessions.process.base import Machine, Settings
+from sm_launch.sessions.process.jobs import search
+from sm_launch.sessions.process.jobs.training import TrainingJobs
 from sm_launch.sessions.process.runs import POLL_SECONDS, Termination, shorten
 from sm_launch.sessions.process.store import Record
-from sm_launch.sessions.process.training import TrainingJobs
 
 _DEFAULT_TRIALS = 1
-_FINAL = frozenset({"Completed", "Failed", "Stopped"})
 
 Trial = dict[str, Any]
 """A HyperParameterTrainingJobSummary."""
 
 
-def run_tuning_job(record: Record, termination: Termination) -> None:
-    """Run the job of `record` to its end; what happens is written to its state."""
-    _TuningRun(record, termination).run()
+class TuningRun:
+    """Runs the job of a record to its end; what happens is written to its state."""
 
-
-class _TuningRun:
     def __init__(self, record: Record, termination: Termination) -> None:
         loaded = record.read("request")
         self._record = record
@@ -35,15 +33,16 @@ class _TuningRun:
         self._definition: dict[str, Any] = loaded["request"]["TrainingJobDefinition"]
         self._config: dict[str, Any] = loaded["request"]["HyperParameterTuningJobConfig"]
         self._arn: str = record.read("state")["HyperParameterTuningJobArn"]
-        self._jobs = TrainingJobs(record.path.parent.parent, Settings(**loaded["settings"]))
+        settings = Settings(**loaded["settings"])
+        self._jobs = TrainingJobs(Machine(record.path.parent.parent, settings))
         self._trials: list[Trial] = []
 
     def run(self) -> None:
+        """To the end."""
         limits = self._config["ResourceLimits"]
         deadline = time.monotonic() + limits.get("MaxRuntimeInSeconds", float("inf"))
-        candidates = self._candidates()
-        exhausted = False
-        while not (exhausted and not self._active()):
+        candidates = takewhile(lambda _: not self._target_reached(), self._candidates())
+        while True:
             if self._record.stop_requested or self._termination.requested:
                 self._stop_trials()
                 self._finish("Stopped")
@@ -51,13 +50,14 @@ class _TuningRun:
             if time.monotonic() > deadline:
                 self._stop_trials()
                 break
-            if not exhausted and len(self._active()) < limits["MaxParallelTrainingJobs"]:
-                values = None if self._target_reached() else next(candidates, None)
-                exhausted = values is None
-                if values is not None and (problem := self._start(values)):
+            room = limits["MaxParallelTrainingJobs"] - len(self._active())
+            for values in islice(candidates, room):
+                if problem := self._start(values):
                     self._stop_trials()
                     self._finish("Failed", reason=problem)
                     return
+            if not self._active():
+                break
             self._refresh()
             time.sleep(POLL_SECONDS)
         self._conclude()
@@ -71,14 +71,14 @@ class _TuningRun:
         return islice(found, most or _DEFAULT_TRIALS)
 
     def _active(self) -> list[Trial]:
-        return [trial for trial in self._trials if trial["TrainingJobStatus"] not in _FINAL]
+        return [trial for trial in self._trials if trial["TrainingJobStatus"] not in FINAL]
 
     def _start(self, values: search.Values) -> str | None:
         """Start a trial; returns why that was refused, if it was."""
         name = f"{self._record.name}-{len(self._trials) + 1:03d}-{uuid.uuid4().hex[:8]}"
         request = trial_request(self._definition, self._config, name, values)
         try:
-            arn = self._jobs.start_training_job(request, TuningJobArn=self._arn)
+            arn = self._jobs.start(request, TuningJobArn=self._arn)
         except LaunchError as error:
             return f"ClientError: training job {name} was refused: {error}"
         self._trials.append(
@@ -98,7 +98,7 @@ class _TuningRun:
         """Bring the trials' statuses and objectives up to date."""
         changed = False
         for trial in self._active():
-            job = self._jobs.describe_training_job(TrainingJobName=trial["TrainingJobName"])
+            job = self._jobs.describe(TrainingJobName=trial["TrainingJobName"])
             if job["TrainingJobStatus"] != trial["TrainingJobStatus"]:
                 trial.update(self._outcome(job))
                 changed = True
@@ -113,7 +113,7 @@ class _TuningRun:
                 outcome[key] = job[key].timestamp()
         if "FailureReason" in job:
             outcome["FailureReason"] = job["FailureReason"]
-        if status not in _FINAL:
+        if status not in FINAL:
             return outcome
         objective = self._config["HyperParameterTuningJobObjective"]
         values = {
@@ -150,7 +150,7 @@ class _TuningRun:
 
     def _stop_trials(self) -> None:
         for trial in self._active():
-            self._jobs.stop_training_job(TrainingJobName=trial["TrainingJobName"])
+            self._jobs.stop(TrainingJobName=trial["TrainingJobName"])
         while self._active():
             self._refresh()
             time.sleep(POLL_SECONDS)
@@ -205,15 +205,3 @@ def trial_request(
         own = uris.join(definition["CheckpointConfig"]["S3Uri"], name)
         request["CheckpointConfig"] = {**definition["CheckpointConfig"], "S3Uri": own}
     return request
-
-
-def failure_of_dead_supervisor() -> dict[str, Any]:
-    """What to write when the process that watched a job has died."""
-    now = time.time()
-    return {
-        "HyperParameterTuningJobStatus": "Failed",
-        "FailureReason": "InternalServerError: the process that watched over this tuning job died "
-        "(it was killed, or the machine restarted). Training jobs that it had started run on.",
-        "HyperParameterTuningEndTime": now,
-        "LastModifiedTime": now,
-    }

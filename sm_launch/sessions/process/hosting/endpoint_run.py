@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
-from sm_launch.sessions.process.async_run import AsyncQueue
-from sm_launch.sessions.process.fleet import Fleet
+from sm_launch.sessions.process.environment import OFFLINE
+from sm_launch.sessions.process.hosting.async_queue import AsyncQueue
+from sm_launch.sessions.process.hosting.serving_process import ServingProcess, UnhealthyError
 from sm_launch.sessions.process.runs import POLL_SECONDS, Termination, shorten
-from sm_launch.sessions.process.serving_process import UnhealthyError
-from sm_launch.sessions.process.store import Record
+from sm_launch.sessions.process.store import Record, remove_tree
 
 _SWITCH_SECONDS = 0.2
 _OPTIONAL = ("capture", "DataCaptureConfig", "AsyncInferenceConfig")
@@ -26,12 +29,9 @@ class _DeletedError(Exception):
     """The endpoint was deleted before its server was up."""
 
 
-def run_endpoint(record: Record, termination: Termination) -> None:
-    """Serve until the endpoint is deleted or its server dies."""
-    _EndpointRun(record, termination).run()
+class EndpointRun:
+    """Serves until the endpoint is deleted or its server dies."""
 
-
-class _EndpointRun:
     def __init__(self, record: Record, termination: Termination) -> None:
         self._record = record
         self._termination = termination
@@ -43,6 +43,7 @@ class _EndpointRun:
         self._queue = AsyncQueue(record, self._queue_terms) if asynchronous else None
 
     def run(self) -> None:
+        """To the end."""
         try:
             self._fleet.bring_up(self._check_for_end)
             self._set("InService", ports=self._fleet.ports())
@@ -129,12 +130,71 @@ class _EndpointRun:
         )
 
 
-def failure_of_dead_supervisor() -> dict[str, Any]:
-    """What to write when the process that watched an endpoint has died."""
-    return {
-        "EndpointStatus": "Failed",
-        "FailureReason": "InternalServerError: the process that watched over this endpoint died "
-        "(it was killed, or the machine restarted); its server was ended. Delete the endpoint and "
-        "create it again.",
-        "LastModifiedTime": time.time(),
-    }
+class Fleet:
+    """Brings all variants up together and takes them down together.
+
+    Args:
+        directory: where the servers' base directories are made.
+        deployment: what `deployment.snapshot` made.
+        settings: the session's settings.
+        log_path: where all servers write.
+    """
+
+    def __init__(
+        self, directory: Path, deployment: dict[str, Any], settings: dict[str, Any], log_path: Path
+    ) -> None:
+        self._directory = directory
+        self._settings = settings
+        self._variants: dict[str, dict[str, Any]] = {}
+        self._servers: dict[str, ServingProcess] = {}
+        for each in deployment["variants"]:
+            name = each["variant"]["VariantName"]
+            self._variants[name] = each["variant"]
+            self._servers[name] = ServingProcess(
+                directory / name,
+                each["container"],
+                settings["serve_command"],
+                log_path,
+                OFFLINE if each["isolated"] else None,
+            )
+
+    def bring_up(self, check: Callable[[], None]) -> None:
+        """Start every server and wait until all are healthy.
+
+        Args:
+            check: called again and again; what it raises ends the waiting.
+
+        Raises:
+            UnhealthyError: one of them did not come up; the text names its variant.
+        """
+        for name, server in self._servers.items():
+            own = self._variants[name].get("ContainerStartupHealthCheckTimeoutInSeconds")
+            try:
+                server.bring_up(float(own or self._settings["startup_timeout"]), check)
+            except UnhealthyError as error:
+                raise UnhealthyError(f"Variant {name}: {error}") from error
+
+    def check(self) -> None:
+        """Raise if a server has died.
+
+        Raises:
+            UnhealthyError: the text names the variant and holds its last words.
+        """
+        for name, server in self._servers.items():
+            if (code := server.exit_code()) is not None:
+                raise UnhealthyError(
+                    f"Variant {name}: {server.failure(f'exited with code {code}')}"
+                )
+
+    def ports(self) -> dict[str, int]:
+        """Variant to the port of its server."""
+        return {name: server.port for name, server in self._servers.items()}
+
+    def stop(self, grace: float) -> None:
+        """Let all servers drain at the same time; SIGKILL after `grace` seconds."""
+        with ThreadPoolExecutor(len(self._servers)) as pool:
+            list(pool.map(lambda server: server.stop(grace), self._servers.values()))
+
+    def discard(self) -> None:
+        """Delete the base directories; the servers must have been stopped."""
+        remove_tree(self._directory)

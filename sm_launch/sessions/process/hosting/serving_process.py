@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import re
 import socket
 import tarfile
 import time
@@ -20,7 +22,10 @@ PING_TIMEOUT = 2.0
 
 _PING_INTERVAL = 0.2
 _PORT_ATTEMPTS = 3
-_PORT_TAKEN = ("address already in use", "errno 98", "errno 48")
+# As the operating system says it, sm_serve, and Docker.
+_PORT_TAKEN = re.compile(
+    r"address already in use|errno (98|48)|port \d+ is taken|port is already allocated", re.I
+)
 
 
 class UnhealthyError(Exception):
@@ -135,19 +140,15 @@ class ServingProcess:
         """Whether the server ended because another process took the port in between."""
         with self._log_path.open("rb") as log:
             log.seek(self._log_start)
-            text = log.read().decode("utf-8", "replace").lower()
-        return self.exit_code() is not None and any(sign in text for sign in _PORT_TAKEN)
+            text = log.read().decode("utf-8", "replace")
+        return self.exit_code() is not None and _PORT_TAKEN.search(text) is not None
 
     def _is_healthy(self) -> bool:
         """Whether /ping answers 200."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PING_TIMEOUT)
         try:
-            connection.request("GET", "/ping")
-            return connection.getresponse().status == 200
+            return exchange(self.port, "GET", "/ping", timeout=PING_TIMEOUT)[0] == 200
         except (OSError, http.client.HTTPException):
             return False
-        finally:
-            connection.close()
 
     def stop(self, grace: float) -> None:
         """SIGTERM, then SIGKILL after `grace` seconds."""
@@ -167,6 +168,27 @@ def artefact_path(container: dict[str, Any]) -> Path | None:
     if source is None:
         return None
     return uris.to_path(source["S3Uri"], "PrimaryContainer.ModelDataSource.S3DataSource.S3Uri")
+
+
+def exchange(
+    port: int,
+    method: str,
+    path: str,
+    body: bytes = b"",
+    headers: dict[str, str] | None = None,
+    *,
+    timeout: float,
+) -> tuple[int, bytes]:
+    """One request to a server on this machine: the status and the body of its answer.
+
+    Raises:
+        OSError, HTTPException: there was no answer within `timeout` seconds.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    with contextlib.closing(connection):
+        connection.request(method, path, body, headers or {})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
 
 
 def free_port() -> int:

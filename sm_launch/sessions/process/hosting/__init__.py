@@ -1,0 +1,1 @@
+"""Models, endpoints and transforms: what `serve` runs, and its requests."""
