@@ -73,6 +73,24 @@ def test_the_scripts_of_the_stages_are_valid_shell():
 
 
 @pytest.mark.slow
+def test_what_two_installations_note_is_settled(tmp_path):
+    """Two of one wheel, at different times, are the same files with the same times."""
+    made = []
+    for moment in (1, 22):
+        notes = tmp_path / str(moment) / "site-packages" / "package-1.0.dist-info"
+        notes.mkdir(parents=True)
+        (notes / "uv_cache.json").write_text(f'{{"timestamp":{moment}}}')
+        (notes / "RECORD").write_text(
+            f"package/uv_cache.py,,\npackage-1.0.dist-info/uv_cache.json,sha256={moment},9\n"
+        )
+        subprocess.run([ROOT / "containers" / "settle", tmp_path / str(moment)], check=True)
+        made.append({path.relative_to(tmp_path / str(moment)): (
+            path.stat().st_mtime, path.read_text() if path.is_file() else None
+        ) for path in sorted((tmp_path / str(moment)).rglob("*"))})  # fmt: skip
+    assert made[0] == made[1]
+    assert (notes / "RECORD").read_text() == "package/uv_cache.py,,\n"
+
+
 def test_the_vulnerability_report_tells_what_it_looked_up():
     report = images.audit("cpu")
     if report["skipped"]:
