@@ -44,7 +44,7 @@ from sm_train.loop.memory import (
     start_again,
 )
 from sm_train.methods import train
-from sm_train.modelling.model import resolve_base_model
+from sm_train.modelling.base_model import resolve_base_model
 from sm_train.modelling.stored_weights import stored_weights
 from sm_train.platform.devices import check_devices, check_torch_sees_gpus, gpu_count
 from sm_train.platform.failure import give_back, reserve, write_failure

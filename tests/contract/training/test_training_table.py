@@ -28,7 +28,7 @@ from sm_train.data.channels import load_data
 from sm_train.errors import UserError
 from sm_train.launch import wait_for_host, worker_environment
 from sm_train.loop.checkpoints import last_complete
-from sm_train.modelling.model import resolve_base_model
+from sm_train.modelling.base_model import resolve_base_model
 
 ROOT = Path(__file__).parents[3]
 SETTINGS = {

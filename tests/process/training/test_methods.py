@@ -183,7 +183,7 @@ def test_an_adapter_of_a_classifier_names_its_labels(
 
     from sm_train.contract import Paths
     from sm_train.errors import UserError
-    from sm_train.modelling.model import resolve_model
+    from sm_train.modelling.base_model import resolve_model
 
     rows = [{"text": f"w{i} {kind}", "label": kind} for i in range(8) for kind in ("good", "bad")]
     settings = {"method": "text-classification", **FAST, "use_peft": True, "export": "adapter"}

@@ -35,14 +35,14 @@ def check_arguments(config: Config[DistillationArguments]) -> None:
 
 def check_files(config: Config[DistillationArguments], paths: Paths) -> None:
     """The teacher must be where the setting says."""
-    from sm_train.modelling.model import check_generates
+    from sm_train.modelling.base_model import check_generates
 
     check_generates(teacher(config, paths), TEACHER)
 
 
 def teacher(config: Config[DistillationArguments], paths: Paths) -> str:
     """Directory or Hub id of the teacher."""
-    from sm_train.modelling.model import resolve_model
+    from sm_train.modelling.base_model import resolve_model
 
     revision = str(config.training.get("teacher_model_revision") or "main")
     return resolve_model(paths, str(config.training[TEACHER]), TEACHER, revision)

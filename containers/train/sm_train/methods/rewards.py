@@ -195,7 +195,7 @@ def _may_import(body: list[ast.stmt], function: str) -> bool:
 
 
 def _reward_model(arguments: RewardArguments, paths: Paths) -> str | None:
-    from sm_train.modelling.model import resolve_model
+    from sm_train.modelling.base_model import resolve_model
 
     name = arguments.reward_model_name_or_path
     return resolve_model(paths, name, "reward_model_name_or_path") if name else None

@@ -216,7 +216,8 @@ def train(job: Job) -> None:
     from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import counted_cuts
     from sm_train.loop.sampling import LengthGroupedTrainer
-    from sm_train.modelling.model import adapt, load_model, load_tokenizer, read_model_config
+    from sm_train.modelling.base_model import read_model_config
+    from sm_train.modelling.model import adapt, load_model, load_tokenizer
     from sm_train.modelling.preview import print_preview
     from sm_train.results.asking import tell
 
