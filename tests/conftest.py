@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from hypothesis import settings
 
 ONE_AT_A_TIME = ("tests/local_mode/", "tests/contract/codebuild/")
 """They share the engine, its registry, and the one port of SageMaker's local mode."""
+
+SLOW_FILE = re.compile(r"^pytestmark = (\[[^\]]*)?pytest\.mark\.slow\b", re.MULTILINE)
 
 # How long an example takes is the machine's affair, not the code's.
 settings.register_profile("untimed", deadline=None)
@@ -50,6 +53,13 @@ def _missing_gpu() -> str | None:
         return "nvidia-smi is not installed: there is no NVIDIA GPU"
     answer = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
     return None if answer.returncode == 0 and answer.stdout else "nvidia-smi lists no GPU"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files whose every test is slow are not imported for the fast ones: most import torch."""
+    if "not slow" not in config.option.markexpr or not collection_path.name.startswith("test_"):
+        return None
+    return True if SLOW_FILE.search(collection_path.read_text(encoding="utf-8")) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,6 +9,8 @@ import tomllib
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[3]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
@@ -41,6 +43,7 @@ def imported() -> set[str]:
     return {NAMES.get(name, name) for name in declared(sorted(others))}
 
 
+@pytest.mark.slow
 def test_every_dependency_is_imported():
     assert declared(PROJECT["dependencies"]) - imported() == set()
 

@@ -8,6 +8,8 @@ import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[3]
 # Between our own processes, or of the dynamic linker: nobody sets them.
 BETWEEN_PROCESSES = re.compile(
@@ -35,6 +37,7 @@ def test_the_page_is_what_the_settings_say() -> None:
     )
 
 
+@pytest.mark.slow
 def test_it_names_every_variable_that_a_container_reads() -> None:
     page = (ROOT / "docs" / "environment.md").read_text()
     packages = (ROOT / "containers/train/sm_train", ROOT / "containers/serve/sm_serve")

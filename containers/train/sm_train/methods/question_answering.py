@@ -156,7 +156,8 @@ def train(job: Job) -> None:
     from transformers import DataCollatorWithPadding
 
     from sm_train.loop.fit import callbacks, train_and_export, training_arguments
-    from sm_train.methods.spans import SpanTrainer, windows
+    from sm_train.methods.span_trainer import SpanTrainer
+    from sm_train.methods.spans import windows
     from sm_train.modelling.model import adapt, load_model, load_tokenizer
     from sm_train.modelling.preview import print_preview
     from sm_train.results.asking import tell

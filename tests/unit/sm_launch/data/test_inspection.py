@@ -37,6 +37,7 @@ def test_json_types_and_absent_keys_are_counted(write, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_key_that_only_later_rows_have_is_missing_before(write, tmp_path: Path) -> None:
     write("r.jsonl", '{"a": 1}\n' * 9000 + '{"a": 1, "b": 2}\n')
     (file,) = inspect(DataConfig(input="r.jsonl"), progress=no_progress, base_directory=tmp_path)

@@ -38,6 +38,7 @@ def test_the_first_of_a_cluster_stays_and_other_labels_do_too() -> None:
     assert (earlier >= 0).tolist() == [False, False, True, True, False, False, False]
 
 
+@pytest.mark.slow
 def test_near_duplicates_are_quarantined_whatever_the_workers(run, write) -> None:
     rows = [f"{text(n)},{'ab'[n % 2]}" for n in range(40)]
     rows += [f"{text(n)} indeed,{'ab'[n % 2]}" for n in range(10)]

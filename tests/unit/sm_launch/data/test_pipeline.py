@@ -51,6 +51,7 @@ def test_manifest_tells_counts_digests_and_configuration(run, reviews: Path) -> 
     assert manifest["config"]["split"]["seed"] == 7
 
 
+@pytest.mark.slow
 def test_two_runs_and_any_number_of_workers_write_the_same_bytes(run, reviews: Path) -> None:
     first = run(input="reviews.csv", workers=1).report
     manifest = (first.output / "manifest.json").read_bytes()

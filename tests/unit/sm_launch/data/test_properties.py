@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,7 @@ def shared(keys: np.ndarray, splits: np.ndarray) -> set[int]:
     return parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2]
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(KEYS, SEEDS, SHARES, st.randoms(use_true_random=False))
 def test_label_split(numbers, seed, shares, chance) -> None:
@@ -74,6 +76,7 @@ def test_no_key_is_left_in_two_splits_once_leaks_go(rows) -> None:
     assert not shared(keys, splits)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.text(max_size=60))
 def test_cleaning_a_text_never_fails_and_leaves_no_outer_or_double_space(text) -> None:

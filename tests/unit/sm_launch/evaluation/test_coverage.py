@@ -162,6 +162,7 @@ def test_equal_models_seldom_differ():
     assert single / repeats <= 0.05 + 3 * (0.05 * 0.95 / repeats) ** 0.5
 
 
+@pytest.mark.slow
 def test_a_real_difference_is_found_and_corrected():
     chance = np.random.default_rng(1)
     one = labelled(chance, 200, 0.6, [0.5, 0.5])

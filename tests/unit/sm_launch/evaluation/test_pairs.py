@@ -70,6 +70,7 @@ def test_counts_that_are_not_there_are_none():
     assert (compared["recall"].first, compared["recall"].second) == (1, 0)
 
 
+@pytest.mark.slow
 def test_rows_of_one_model_only_are_told_and_bounded():
     every = [Prediction(n, f"t{n}", "ab"[n % 2], "ab"[n % 2 and n > 9]) for n in range(100)]
     found = compare(every, every[10:], CLASSIFY)

@@ -47,6 +47,7 @@ def tags_of(prefixes: str) -> st.SearchStrategy[list[list[str]]]:
     return st.lists(st.lists(one, min_size=1, max_size=8), min_size=1, max_size=4)
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.one_of(tags_of("BI"), tags_of("BIES")))
 def test_entities_are_seqeval_s(rows: list[list[str]]):
@@ -73,6 +74,7 @@ def test_bilou_is_seqeval_s(lengths: list[int], data: st.DataObject):
     assert len(sm_train.results.metrics.entities(tags)) == len(found)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.data(), st.sampled_from(["BI", "BIES"]))
 def test_entity_scores_are_seqeval_s(data: st.DataObject, prefixes: str):
@@ -210,6 +212,7 @@ def test_final_answers_mean_what_the_rewards_mean(given_answer: str, expected: s
     assert sm_train.methods.rewards.same_answer(given_answer, expected) is same
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(*[st.text(st.sampled_from(r"0123456789.,$-#{} \boxed" + "\n"), max_size=20)] * 2)
 def test_final_answers_mean_what_the_rewards_mean_of_any_text(left: str, right: str):
@@ -352,6 +355,7 @@ def test_vectors_are_measured_as_training_measures_them(form: str):
         assert interval.low <= summary[name] <= interval.high
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=2, max_size=20))
 def test_thresholds_are_sentence_transformers_s(pairs: list[tuple[int, bool]]):

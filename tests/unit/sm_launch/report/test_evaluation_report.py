@@ -5,6 +5,8 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
+
 from sm_launch.evaluation import EvaluationResult, Prediction, RowFailure, RunInfo, check_gates
 from sm_launch.evaluation.latency import latency_stats
 from sm_launch.evaluation.metrics import classification_metrics
@@ -71,6 +73,7 @@ def test_the_report_is_one_balanced_file_without_foreign_content():
     assert "accuracy = " in html
 
 
+@pytest.mark.slow
 def test_many_classes_still_draw():
     html = render_report(make_result(60))
     assert parse(html).tags.count("rect") >= 3600

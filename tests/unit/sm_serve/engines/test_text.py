@@ -1,5 +1,6 @@
 """Decoding and stop strings, with a tokenizer of bytes: one byte a token."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,6 +32,7 @@ def test_an_unfinished_character_is_shown_at_the_end_only():
     assert decoder.push(euro[1:2], last=True) == "\ufffd"
 
 
+@pytest.mark.slow
 @given(st.text("ab", max_size=30), st.lists(st.text("ab", min_size=1, max_size=4), min_size=1,
        max_size=3), st.integers(1, 5))  # fmt: skip
 def test_text_is_cut_at_the_first_stop_however_it_arrives(text, stops, step):
