@@ -5,6 +5,8 @@ import serving_models as models
 
 from sm_serve.engines.encoders.long_text import head, surely_over, tokenize_heads
 
+pytestmark = pytest.mark.slow  # imports transformers
+
 TEXTS = {
     "short": "the movie was good",
     "words": "the movie was good, bad and great! " * 400,

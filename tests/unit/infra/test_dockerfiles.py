@@ -91,6 +91,7 @@ def test_what_two_installations_note_is_settled(tmp_path):
     assert (notes / "RECORD").read_text() == "package/uv_cache.py,,\n"
 
 
+@pytest.mark.slow
 def test_the_vulnerability_report_tells_what_it_looked_up():
     report = images.audit("cpu")
     if report["skipped"]:

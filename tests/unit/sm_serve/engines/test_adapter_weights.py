@@ -9,6 +9,8 @@ from sm_serve.engines.adapters.adapter_files import check_adapter
 from sm_serve.engines.adapters.lora import LoraAdapters
 from sm_serve.errors import BadRequest
 
+pytestmark = pytest.mark.slow  # imports torch
+
 MODULE = "model.layers.0.self_attn.q_proj"
 
 

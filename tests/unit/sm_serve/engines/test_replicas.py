@@ -111,6 +111,7 @@ def test_an_adapter_is_in_all_copies_or_in_none(tmp_path):
     asyncio.run(run())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gpus", "settings", "expected"),
     [

@@ -10,6 +10,7 @@ from sm_serve.protocol import Sampling
 SCORES = [[3.0, 1.0, 7.5, -4.0, 7.4], [float("-inf"), 8.0, float("-inf"), 30.0, -3e38]]
 
 
+@pytest.mark.slow
 @given(
     st.floats(0, 100) | st.sampled_from([1e-45, 1e-40, 1.1754943e-38, 1e-37, 1e-30, 1e-5]),
     st.sampled_from([0, 1, 3]),

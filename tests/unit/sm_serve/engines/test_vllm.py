@@ -84,6 +84,7 @@ def test_a_prompts_logprobs_come_back_without_one_for_its_first_token():
     assert [other.token for other in second.top] == [8]
 
 
+@pytest.mark.slow
 def test_the_largest_adapter_decides_the_rank(tmp_path):
     from sm_serve.artefact.artefact import Artefact
     from sm_serve.config import Settings

@@ -93,6 +93,7 @@ class Tensor:
         return self._array
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("multi_label", [True, False])
 @pytest.mark.parametrize("labels", [["good", "bad", "fine"], ["bad"]])
 def test_zero_shot_classification_equals_the_pipeline(multi_label, labels):
