@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "serving"))
 
 from serving_process import Server
+
+from sm_train.errors import UserError
+from sm_train.modelling.chat_templates import template_names
 
 pytestmark = pytest.mark.slow
 
@@ -36,6 +40,8 @@ SETTINGS = {
     "bf16": False,
     "report_to": "none",
 }
+NOT_FOR_TEXT = {"glm4moe", "idefics3", "llava_next", "smolvlm"}
+"""Templates that show no end of turn, or take content as lists alone."""
 LORA = {"use_peft": True, "lora_r": 16, "lora_dropout": 0}
 NewJob = Callable[..., Any]
 
@@ -129,6 +135,24 @@ def test_an_answer_ends_by_itself(
     assert 1 in ends  # the base model's own
 
 
+@pytest.mark.parametrize("name", template_names() if os.environ.get("TEST_EVERY_TEMPLATE") else [])
+def test_every_named_template_ends_its_answers_or_is_refused(
+    name: str, new_job: NewJob, tmp_path: Path
+) -> None:
+    """All of them take seven minutes (TEST_EVERY_TEMPLATE=1); those above are of every kind."""
+    # Cohere's says so much before the first turn that a tiny model learns nothing else.
+    more = {"assistant_only_loss": True, "max_steps": 20} if name == "cohere2" else {}
+    settings = {**SETTINGS, "chat_template": name, **more}
+    job = new_job(settings, train=CHATS, model=save_base(tmp_path / "base"))
+    if name in NOT_FOR_TEXT:
+        with pytest.raises(UserError, match=f"chat_template = '{name}'"):
+            job.train_here()
+        return
+    job.train_here()
+    text, reason = answer(job.path)
+    assert (text.strip(), reason) == ("fine", "stop")
+
+
 def test_a_thought_and_a_call_are_served_as_what_they_were(new_job: NewJob, tmp_path: Path) -> None:
     """Learnt from rows by gpt-oss's template, whose marks this base model has as tokens."""
     call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
@@ -189,8 +213,6 @@ def test_a_thought_and_a_call_are_served_as_what_they_were(new_job: NewJob, tmp_
 def test_a_model_that_could_not_stop_is_refused(
     settings: dict[str, Any], message: str, new_job: NewJob, tmp_path: Path
 ) -> None:
-    from sm_train.errors import UserError
-
     rows: Any = CHATS
     if settings.get("method") == "dpo":
         user, assistant = ([turn] for turn in CHATS[0]["messages"])
