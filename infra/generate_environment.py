@@ -7,6 +7,7 @@ The serving container's rows are its settings themselves (sm_serve/config.py).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def render() -> str:
     return f"{_HEAD}## Training\n\n{_table(TRAINING)}\n## Serving\n\n{serving}"
 
 
-def _table(rows: Any) -> str:
+def _table(rows: Iterable[tuple[str, str, str]]) -> str:
     lines = [f"| `{name}` | {default} | {meaning} |" for name, default, meaning in rows]
     return "\n".join(["| variable | default | meaning |", "|---|---|---|", *lines, ""])
 

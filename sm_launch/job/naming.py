@@ -9,15 +9,9 @@ from sm_launch.job import limits
 from sm_launch.job.config import JobConfig, Network
 
 Request = dict[str, Any]
-
-
 # What local targets name where SageMaker wants an image or a role: neither is ever contacted.
 LOCAL_TRAINING_IMAGE = "sm-train:process"
-
-
 LOCAL_SERVING_IMAGE = "sm-serve:process"
-
-
 LOCAL_ROLE = "arn:aws:iam::000000000000:role/sm-launch-local"
 
 

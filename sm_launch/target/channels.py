@@ -12,8 +12,6 @@ from sm_launch.job.config import JobConfig
 from sm_launch.job.hyperparameters import split_channels
 
 PROGRAM = "sagemaker_program"  # a job with it runs a script of the user's
-
-
 DEFAULT_CHANNELS = ("train", "validation", "test")
 
 

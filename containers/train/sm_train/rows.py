@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SPLITS = ("train", "validation", "test")
-
-
 Row = dict[str, Any]
 Rows = list[Row]
 

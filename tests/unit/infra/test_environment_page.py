@@ -13,8 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 # Between our own processes, or of the dynamic linker: nobody sets them.
 BETWEEN_PROCESSES = re.compile(
-    r"RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|TORCHELASTIC_RUN_ID|SM_TRAIN_\w+|LD_LIBRARY_PATH|"
-    r"SM_SERVE_(RENEWED|MEMBER)\w*"
+    r"RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|TORCHELASTIC_RUN_ID|SM_TRAIN_\w+|LD_LIBRARY_PATH"
 )
 
 

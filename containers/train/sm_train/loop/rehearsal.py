@@ -105,6 +105,7 @@ def _check_reloads(job: Job, model: Any, tokenizer: Any, folder: Path, dtype: An
 
     Files that are quantised already hold nothing to merge into, whatever they were loaded as.
     """
+    import torch
     from transformers import AutoConfig
 
     base, options, source = model.get_base_model(), job.config.model, job.model_source
@@ -116,8 +117,8 @@ def _check_reloads(job: Job, model: Any, tokenizer: Any, folder: Path, dtype: An
     config = AutoConfig.from_pretrained(folder, **trust)
     kind = model_class(architecture, config, source, options.model_revision)
     _check_places(job, model, empty_model(kind, config))
-    if dtype == torch_float16():
-        _check_range_of_files(Path(source))
+    if dtype == torch.float16:
+        _check_range_of_files(Path(source), dtype)
 
 
 def _check_places(job: Job, model: Any, empty: Any) -> None:
@@ -141,14 +142,7 @@ def _check_places(job: Job, model: Any, empty: Any) -> None:
             )
 
 
-def torch_float16() -> Any:
-    """The type, where torch is loaded."""
-    import torch
-
-    return torch.float16
-
-
-def _check_range_of_files(source: Path) -> None:
+def _check_range_of_files(source: Path, dtype: Any) -> None:
     """Weights beyond float16, which four bits do not show, where they are not stored in it."""
     from safetensors import safe_open
 
@@ -157,12 +151,14 @@ def _check_range_of_files(source: Path) -> None:
     for path in sorted(source.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - no mapping
-                narrowed(file.get_tensor(name), torch_float16())
+                narrowed(file.get_tensor(name), dtype)
 
 
 def _check_range(model: Any, dtype: Any) -> None:
     """Weights beyond float16 are known from the base model."""
-    if dtype == torch_float16():
+    import torch
+
+    if dtype == torch.float16:
         for weight in model.parameters():
             if weight.is_floating_point():
                 narrowed(weight.detach(), dtype)

@@ -15,8 +15,6 @@ _ENCODERS = (
     *("albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra"),
     *("modernbert", "mpnet", "roberta", "xlm-roberta"),
 )
-
-
 _WEIGHTS = ("*.safetensors", "*.bin")
 
 

@@ -20,8 +20,6 @@ LOSSES = {
     "scored pairs": ("CoSENTLoss", "CosineSimilarityLoss", "AnglELoss"),
     "labelled pairs": ("ContrastiveLoss", "OnlineContrastiveLoss"),
 }
-
-
 _ALL_LOSSES = tuple(dict.fromkeys(loss for losses in LOSSES.values() for loss in losses))
 
 

@@ -10,8 +10,6 @@ from typing import Any
 from sm_train.errors import UserError
 
 _HEADER_BYTES = 8
-
-
 WEIGHT_TYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 """safetensors' names of the types that a model can be trained and saved in, and torch's."""
 

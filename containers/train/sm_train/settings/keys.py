@@ -22,8 +22,6 @@ IGNORED = {
     "disable_tqdm": "progress is printed as lines",
     "enable_jit_checkpoint": "SIGTERM always writes a checkpoint",
 }
-
-
 # Names that people carry over from older versions and other tools.
 FORMER_NAMES = {
     "evaluation_strategy": "eval_strategy",

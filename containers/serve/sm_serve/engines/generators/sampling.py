@@ -8,10 +8,9 @@ gives the same answer, however the batch is mixed and whichever backend runs it.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sm_serve.engines.generators.grammar import TOO_COMPLEX
@@ -124,15 +123,11 @@ class Choice:
         if sampling.logprobs is not None:
             self.logprobs.append(read_logprobs(scores, token, sampling.logprobs))
 
-    @contextlib.contextmanager
-    def failing_alone(self) -> Iterator[None]:
-        """Keeps an error of this request's from the others of its batch."""
-        try:
-            yield
-        except Exception as error:
-            if self.failure is None:
-                logger.exception("a token could not be chosen")
-                self.failure = f"generation failed ({type(error).__name__})"
+    def fail(self, error: Exception) -> None:
+        """An error of this request's alone, which the others of its batch are to be kept from."""
+        if self.failure is None:
+            logger.error("a token could not be chosen", exc_info=error)
+            self.failure = f"generation failed ({type(error).__name__})"
 
     def uniform(self) -> float:
         """A number from 0 to 1: with a seed it depends on seed and position alone."""
@@ -181,12 +176,16 @@ def choose(scores: Any, choices: Sequence[Choice]) -> Any:
     raw = scores[rows]
     processed = list(raw)
     for place, (choice, row) in enumerate(zip(mine, raw, strict=True)):
-        with choice.failing_alone():
+        try:
             processed[place] = choice.process(row)
+        except Exception as error:
+            choice.fail(error)
     tokens = pick(torch.stack(processed), mine)
     for choice, token, row in zip(mine, tokens, raw, strict=True):
-        with choice.failing_alone():
+        try:
             choice.accept(token, row)
+        except Exception as error:
+            choice.fail(error)
     scores[rows, tokens] = float("inf")
     return scores
 
