@@ -18,6 +18,7 @@ from sm_launch.job import limits, naming
 from sm_launch.job.base_model import resolve_model
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hyperparameters import (
+    PROGRAM,
     check_hyperparameters,
     check_image_has,
     metric_definitions,
@@ -199,7 +200,8 @@ def check_request(config: JobConfig, *, image: str, role: str) -> list[str]:
 
 def data_warnings(config: JobConfig) -> list[str]:
     """What is doubtful in a classifier's local train channel: labels that look like one."""
-    if config.training.method != "text-classification":
+    training = config.training
+    if training.method != "text-classification" or PROGRAM in training.hyperparameters:
         return []
     train = resolve_channels(config).get("train")
     if train is None or "://" in train:
