@@ -13,12 +13,14 @@ import botocore.validate
 import pytest
 from botocore.exceptions import ClientError
 
+from sm_launch.errors import UserInputError
 from sm_launch.hosting import requests as hosting_requests
 from sm_launch.job import limits, naming
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hyperparameters import check_hyperparameters
 from sm_launch.jobs import requests
-from sm_launch.jobs.training import check_request
+from sm_launch.jobs.training import check_early, check_request
+from sm_launch.target.context import JobContext
 
 INPUTS = requests.TrainingInputs(
     channels={"train": "s3://bucket/train/", "model": "s3://bucket/model/"},
@@ -165,3 +167,10 @@ def test_an_unknown_instance_type_is_a_warning() -> None:
     (words,) = check_request(config, image="i", role=naming.LOCAL_ROLE)
     assert "did you mean ml.g5.xlarge?" in words
     assert check_request(job(), image="i", role=naming.LOCAL_ROLE) == []
+
+
+def test_a_hub_model_without_a_network_is_refused_before_the_upload() -> None:
+    training = {"model": "org/base", "image": "i", "network": {"isolation": True}}
+    context = JobContext(job(training=training), "sagemaker")
+    with pytest.raises(UserInputError, match=r"training\.model: .*no network"):
+        check_early(context)
