@@ -7,6 +7,7 @@ Each page is one function here; nothing on it is written by hand.
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -66,8 +67,37 @@ def job_schema() -> Json:
     for name, entry in schema["properties"].items():
         if "$ref" in entry:  # a section whose keys are all commented out is null
             schema["properties"][name] = {"anyOf": [entry, {"type": "null"}]}
-    schema["$defs"]["Training"]["properties"]["method"]["enum"] = methods()
+    _add_hyperparameters(schema["$defs"]["Training"])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _add_hyperparameters(training: Json) -> None:
+    shared, own = _method_tables()
+    properties = training["properties"]
+    properties["method"]["enum"] = methods()
+    properties["hyperparameters"]["properties"] = shared
+    training["allOf"] = [
+        {
+            "if": {
+                "properties": {"method": {"const": name}},
+                "required": [] if name == properties["method"]["default"] else ["method"],
+            },
+            "then": {"properties": {"hyperparameters": {"properties": table}}},
+        }
+        for name, table in own.items()
+    ]
+
+
+def _method_tables() -> tuple[Json, dict[str, Json]]:
+    """The hyperparameters that all methods have alike, and the others of each method."""
+    tables = {name: _read(_METHODS / f"{name}.json")["properties"] for name in methods()}
+    first, *others = tables.values()
+    shared = {k: v for k, v in first.items() if all(o.get(k) == v for o in others)}
+    own = {
+        name: {key: entry for key, entry in table.items() if key not in shared}
+        for name, table in tables.items()
+    }
+    return shared, own
 
 
 def keys(schema: Json, node: Json, prefix: str = "") -> Iterator[Key]:
@@ -152,13 +182,10 @@ def commands(
 
 def hyperparameters_page() -> str:
     """Those that all methods have once, then each method's own."""
-    tables = {name: _read(_METHODS / f"{name}.json")["properties"] for name in methods()}
-    first, *others = tables.values()
-    shared = {k: v for k, v in first.items() if all(o.get(k) == v for o in others)}
+    shared, own = _method_tables()
     parts = ["## Of every method", _hyperparameters(shared)]
-    for name, table in tables.items():
-        own = {key: entry for key, entry in table.items() if key not in shared}
-        parts += [f"## {name}", _hyperparameters(own)]
+    for name, table in own.items():
+        parts += [f"## {name}", _hyperparameters(table)]
     intro = (
         "What `training.hyperparameters` takes, by `training.method`: the fields of TRL's and "
         "transformers' configurations by\ntheir own names, with the defaults of this product, and "
@@ -326,6 +353,8 @@ def _cell(text: str) -> str:
 
 
 def _code(text: str) -> str:
+    if "|" in text:  # which would end a table's cell; readers differ in how it is escaped in `code`
+        return f"<code>{html.escape(text, quote=False).replace('|', '&#124;')}</code>"
     return f"`{text}`" if text else ""
 
 

@@ -51,6 +51,8 @@ def test_the_schema_takes_what_job_yaml_takes(schema: dict[str, Any]) -> None:
     ]
     bad: list[Any] = [
         {"name": "a", "training": {"method": "stf"}},
+        {"name": "a", "training": {"method": "sft", "hyperparameters": {"max_length": "long"}}},
+        {"name": "a", "training": {"hyperparameters": {"num_labels": "many"}}},
         {"name": "a", "trainning": {}},
         {"training": {}},
         {"name": "a", "directory": "/x"},
