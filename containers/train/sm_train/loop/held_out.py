@@ -66,13 +66,13 @@ class Scores:
         own, real = self._own(inputs)
         weights = self._weights(own, real)
         with self._alone():
-            found = self._step(model, own, *rest, **named)
+            result = self._step(model, own, *rest, **named)
         values = {name: listed[-1] for name, listed in self._kept().items() if listed}
-        values[LOSS] = float(found[0].mean())
+        values[LOSS] = float(result[0].mean())
         if _NLL in values:
             values[_REST] = values.pop(LOSS) - self._nll_share() * values[_NLL]
         self._batches.append((values, weights))
-        return found
+        return result
 
     def loop(self, dataloader: Any, *arguments: Any, **named: Any) -> Any:
         """An evaluation, whose figures are put together from all processes at its end."""
@@ -177,7 +177,7 @@ def _first(value: Any, sequences: int, rows: int, own: int) -> Any:
 
 def weighed(batches: list[tuple[dict[str, float], dict[str, float]]]) -> dict[str, float]:
     """Figures of all rows from the batches' means and what each of those is made of."""
-    found = {}
+    means = {}
     for name in dict.fromkeys(name for values, _ in batches for name in values):
         parts = [
             (float(values[name]), weights.get(name, weights["rows"]))
@@ -186,10 +186,10 @@ def weighed(batches: list[tuple[dict[str, float], dict[str, float]]]) -> dict[st
         ]
         counted = [(value, weight) for value, weight in parts if weight]
         if name in _EXTREMES and counted:
-            found[name] = _EXTREMES[name](value for value, _ in counted)
+            means[name] = _EXTREMES[name](value for value, _ in counted)
         elif counted:
             total = sum(weight for _, weight in counted)
-            found[name] = sum(value * weight for value, weight in counted) / total
+            means[name] = sum(value * weight for value, weight in counted) / total
         else:
-            found[name] = parts[-1][0]
-    return found
+            means[name] = parts[-1][0]
+    return means

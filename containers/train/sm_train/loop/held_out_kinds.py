@@ -146,10 +146,10 @@ class SampledScores(Scores):
         call = getattr(self._trainer, name)
 
         def noted(*arguments: Any, **named: Any) -> Any:
-            found = call(*arguments, **named)
+            result = call(*arguments, **named)
             if not self._trainer.model.training:
-                self._seen.setdefault(name, []).append(found)
-            return found
+                self._seen.setdefault(name, []).append(result)
+            return result
 
         setattr(self._trainer, name, noted)
 
@@ -189,7 +189,7 @@ class SampledScores(Scores):
             kept[f"completions/max_{name}length"] = [float(max(lengths))]
         kept["completions/clipped_ratio"] = [1 - len(ended) / len(answers)]
         if "old_logps" in inputs and "kl" in kept:  # RLOO's, which is part of the reward
-            before, base = (found[0] for found in self._seen["_get_per_token_logps_and_entropies"])
+            before, base = (noted[0] for noted in self._seen["_get_per_token_logps_and_entropies"])
             apart = (before - base)[: len(learnt)] * learnt
             kept["kl"] = [float(apart.sum() / learnt.sum().clamp(min=1))]
 
@@ -224,14 +224,14 @@ class SampledScores(Scores):
         from trl.trainer.utils import nanstd
 
         trainer, rewards = self._trainer, torch.cat(self._rewards)
-        found = {}
+        scores = {}
         for name, values in zip(trainer.reward_func_names, rewards.T, strict=True):
-            found[f"rewards/{name}/mean"] = float(values.nanmean())
-            found[f"rewards/{name}/std"] = float(nanstd(values))
+            scores[f"rewards/{name}/mean"] = float(values.nanmean())
+            scores[f"rewards/{name}/std"] = float(nanstd(values))
         whole = (rewards * trainer.reward_weights.cpu()).nansum(dim=1)
         whole[rewards.isnan().all(dim=1)] = torch.nan
-        found["reward"], found["reward_std"] = float(whole.nanmean()), float(nanstd(whole))
+        scores["reward"], scores["reward_std"] = float(whole.nanmean()), float(nanstd(whole))
         groups = whole.view(-1, self._repeats())
         apart = groups.nan_to_num(nan=-torch.inf).amax(1) - groups.nan_to_num(nan=torch.inf).amin(1)
-        found["frac_reward_zero_std"] = float((apart < 1e-8).float().mean())
-        return found
+        scores["frac_reward_zero_std"] = float((apart < 1e-8).float().mean())
+        return scores

@@ -37,9 +37,9 @@ def clean_row(row: dict[str, Any], config: Config[RewardArguments]) -> dict[str,
     return {**cleaned, MARGIN: float(margin)}
 
 
-def columns(row: dict[str, Any], found: list[Any]) -> dict[str, Any]:
+def columns(row: dict[str, Any], sequences: list[Any]) -> dict[str, Any]:
     """Both conversations and the margin as TRL's trainer takes them."""
-    chosen, rejected = (tokens.ids for tokens in found) if found else ([], [])
+    chosen, rejected = (tokens.ids for tokens in sequences) if sequences else ([], [])
     margin = {MARGIN: row[MARGIN]} if MARGIN in row else {}
     return {"chosen_ids": chosen, "rejected_ids": rejected, **margin}
 

@@ -277,7 +277,7 @@ def _tokenised(
     columns["labels"] = [
         row["label"] if isinstance(row["label"], float) else ids[row["label"]] for row in rows
     ]
-    columns["cut"] = [bool(found.overflowing) for found in encoded.encodings]
+    columns["cut"] = [bool(encoding.overflowing) for encoding in encoded.encodings]
     columns["length"] = [len(tokens) for tokens in encoded["input_ids"]]
     return Dataset.from_dict(columns)
 

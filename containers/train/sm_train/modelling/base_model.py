@@ -60,31 +60,31 @@ def resolve_model(paths: Paths, name: str, field: str, revision: str = "main") -
 def _checked_directory(folder: Path, field: str) -> Path:
     """The folder that holds config.json: `folder` itself or the only one of its subfolders."""
     candidates = [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]
-    found = [c for c in candidates if (c / "config.json").is_file()]
-    if not found:
+    matches = [c for c in candidates if (c / "config.json").is_file()]
+    if not matches:
         raise UserError(
             "holds no Hugging Face model: no config.json",
             field=field,
             value=str(folder),
             fix="put config.json, the weights and the tokenizer's files there, unpacked",
         )
-    weights = [path.name for pattern in _WEIGHTS for path in found[0].glob(pattern)]
+    weights = [path.name for pattern in _WEIGHTS for path in matches[0].glob(pattern)]
     if not weights:
         raise UserError(
             "holds no weights (*.safetensors)",
             field=field,
-            value=str(found[0]),
+            value=str(matches[0]),
             fix="copy the model's weights there",
         )
     if all(name.startswith("adapter_model") for name in weights):
         raise UserError(
             "holds an adapter alone",
             field=field,
-            value=str(found[0]),
+            value=str(matches[0]),
             fix="give a whole model: train the adapter with export set to merged",
         )
-    read_model_config(str(found[0]))
-    return found[0]
+    read_model_config(str(matches[0]))
+    return matches[0]
 
 
 def _check_hub_id(name: str, field: str, revision: str) -> None:

@@ -92,12 +92,12 @@ def _after_answer(
 def _marks(tokenizer: Any, rest: str) -> list[str]:
     """The marks that a text begins with."""
     specials = sorted(map(re.escape, tokenizer.all_special_tokens), key=len, reverse=True)
-    found: list[str] = []
+    marks: list[str] = []
     pattern = re.compile("|".join([*specials, _MARK.pattern]))
     while match := pattern.match(rest):
-        found.append(match[0])
+        marks.append(match[0])
         rest = rest[match.end() :].lstrip()
-    return found
+    return marks
 
 
 def _check_needs_no_mark(job: Job, tokenizer: Any, rest: str) -> None:
@@ -202,7 +202,7 @@ def base_stops(job: Job, own_end: int | None) -> set[int]:
     from transformers import AutoConfig, GenerationConfig
 
     options: dict[str, Any] = {"revision": job.config.model.model_revision}
-    found = set() if own_end is None else {own_end}
+    stops = set() if own_end is None else {own_end}
     for kind in (GenerationConfig, AutoConfig):
         if kind is AutoConfig:
             options["trust_remote_code"] = job.config.model.trust_remote_code
@@ -210,8 +210,8 @@ def base_stops(job: Job, own_end: int | None) -> set[int]:
             ids = kind.from_pretrained(job.model_source, **options).eos_token_id
         except (OSError, ValueError, AttributeError):
             continue
-        found.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
-    return found
+        stops.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
+    return stops
 
 
 def teach(job: Job, model: Any) -> None:

@@ -47,8 +47,8 @@ def learns_answers(job: Job) -> bool:
 
 def as_made(template: Any) -> Any:
     """A template as its makers had it, where an earlier job has changed its generation prompt."""
-    found = _CHANGED.fullmatch(template) if isinstance(template, str) else None
-    return found["own"] + found["end"] if found else template
+    match = _CHANGED.fullmatch(template) if isinstance(template, str) else None
+    return match["own"] + match["end"] if match else template
 
 
 def settle_generation_prompt(job: Job, tokenizer: Any) -> None:
@@ -56,8 +56,8 @@ def settle_generation_prompt(job: Job, tokenizer: Any) -> None:
     template = tokenizer.chat_template
     if not learns_answers(job) or not isinstance(template, str):
         return
-    found = _openings(job, tokenizer)
-    opening = found.pop() if len(found) == 1 else None
+    openings = _openings(job, tokenizer)
+    opening = openings.pop() if len(openings) == 1 else None
     # Blanks are left to the model: they may be one token with what comes after them.
     if opening is None or opening.made.strip() == opening.trained.strip():
         return
@@ -94,14 +94,14 @@ def _openings(job: Job, tokenizer: Any) -> set[Opening | None]:
     rows, chosen = job.data.train, None
     if job.config.training.get("assistant_only_loss"):
         chosen = marked_template(tokenizer)  # what TRL renders such rows by
-    found: set[Opening | None] = set()
+    openings: set[Opening | None] = set()
     for row in islice(rows, 0, None, max(len(rows) // _LOOKED_AT, 1)):
         for messages in conversations(row):
             if messages and messages[-1]["role"] == "assistant":
-                found.add(_opening(tokenizer, messages, row, chosen))
-        if len(found) > 1:
+                openings.add(_opening(tokenizer, messages, row, chosen))
+        if len(openings) > 1:
             break
-    return found
+    return openings
 
 
 def _opening(
@@ -132,6 +132,6 @@ def _opening(
     shown = whole[: max(whole.rfind(_ANSWER), 0)]
     if not shown.startswith(before) or not made.startswith(before):
         return None
-    found = Opening(made[len(before) :], shown[len(before) :])
+    opening = Opening(made[len(before) :], shown[len(before) :])
     calls = row.get("tools") or any(message.get("tool_calls") for message in messages)
-    return None if calls and not found.made.startswith(found.trained) else found
+    return None if calls and not opening.made.startswith(opening.trained) else opening

@@ -112,8 +112,8 @@ def _described_type(job: Job) -> str | None:
         trust_remote_code=job.config.model.trust_remote_code,
     )
     named = getattr(config.get_text_config(), "dtype", None) or getattr(config, "dtype", None)
-    found = str(named).removeprefix("torch.")
-    return found if found in WEIGHT_TYPES.values() else None
+    dtype = str(named).removeprefix("torch.")
+    return dtype if dtype in WEIGHT_TYPES.values() else None
 
 
 def _save_whole(model: Any, target: Path, weights: Any, dtype: Any) -> None:

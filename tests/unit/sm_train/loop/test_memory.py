@@ -48,9 +48,9 @@ def test_what_takes_less_memory_is_tried_before_what_changes_the_batch(
     memory.set_mark(tmp_path / "mark")
     config = parse_config({"per_device_train_batch_size": 8, **settings})
     tried = []
-    while found := next_try(config, out_of_memory(training=training)):
-        tried += list(found.environment)
-        note_for_launcher(found)  # as a worker does, and the process that started it
+    while change := next_try(config, out_of_memory(training=training)):
+        tried += list(change.environment)
+        note_for_launcher(change)  # as a worker does, and the process that started it
         assert follow_note(tmp_path / "mark")
     assert tried == expected
     assert not follow_note(tmp_path / "mark")
