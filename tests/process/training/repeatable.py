@@ -24,7 +24,7 @@ def repeatable() -> Iterator[None]:
 
     score_by_rows = fit.score_by_rows
 
-    def moved(trainer: Any, method: str) -> None:
+    def moved(trainer: Any, method: Any) -> None:
         for weights in trainer.model.parameters():
             weights.data.mul_(1.5)
         score_by_rows(trainer, method)

@@ -125,7 +125,10 @@ def _with_common_prompt(turns: dict[str, Any], config: Config) -> dict[str, Any]
     if isinstance(chosen, str):
         if dialogues := split_dialogues(chosen, rejected):
             return dialogues
-        if config.method.name != "reward" and not chosen[: common_length(chosen, rejected)].strip():
+        if (
+            config.method.answers != "scored"
+            and not chosen[: common_length(chosen, rejected)].strip()
+        ):
             raise ValueError("the prompt is empty: there is no column prompt, and chosen and "
                              "rejected do not begin with the same text")  # fmt: skip
         return turns

@@ -10,24 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
+from sm_train.settings.settings import HeldOut
+
 LOSS, _NLL, _REST = "loss", "eval_nll_loss", "loss of rows"
-
-
-@dataclass(frozen=True)
-class Kind:
-    """How a trainer's batches are made."""
-
-    sequences: int
-    """Of each row, one behind another along the first dimension of each tensor."""
-    mask: str = ""
-    """Which tokens are learnt."""
-    of_tokens: Mapping[str, tuple[int, ...]] | None = None
-    """Means over tokens: to which of a row's sequences their tokens belong."""
-
-
 _LEAST = ("min_reward", "clip_ratio/low_min", "sampling/importance_sampling_ratio/min")
 _MOST = ("max_reward", "clip_ratio/high_max", "sampling/importance_sampling_ratio/max")
 _LENGTHS = ("completions/{}_length", "completions/{}_terminated_length")
@@ -41,7 +28,7 @@ _EXTREMES = {
 class Scores:
     """What is measured in one evaluation, batch by batch."""
 
-    def __init__(self, trainer: Any, kind: Kind) -> None:
+    def __init__(self, trainer: Any, kind: HeldOut) -> None:
         self._trainer = trainer
         self._kind = kind
         self._last_rows = 0  # of all processes in the last batch, where it is not full

@@ -6,32 +6,19 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from sm_train.loop.held_out import LOSS, Kind, Scores
+from sm_train.loop.held_out import LOSS, Scores
+from sm_train.settings.settings import Method
 
-_PAIR = {"entropy": (0, 1), "mean_token_accuracy": (0,), "logits/chosen": (0,)}
-_SAMPLED = dict.fromkeys(("entropy", "kl"), (0,))
-_KINDS = {
-    "sft": Kind(1, "labels", dict.fromkeys((LOSS, "entropy", "mean_token_accuracy"), (0,))),
-    "dpo": Kind(2, "completion_mask", {**_PAIR, "logits/rejected": (1,)}),
-    "reward": Kind(2),
-    "cpo": Kind(1, "chosen_labels", {"eval_nll_loss": (0,)}),
-    "orpo": Kind(1, "chosen_attention_mask", {"eval_nll_loss": (0,)}),
-    "kto": Kind(1, "completion_mask", {"entropy": (0,)}),
-    "grpo": Kind(1, "completion_mask", _SAMPLED),
-    "rloo": Kind(1, "completion_mask", _SAMPLED),
-    "distillation": Kind(1, "completion_mask", {**_SAMPLED, LOSS: (0,)}),
-}
-_ANSWERING = ("grpo", "rloo", "distillation")
 # Losses of GRPO that are means of tokens; the others are means of answers.
 _OF_TOKENS = ("bnpo", "cispo", "dapo", "vespo")
 _CLIPPED = tuple(f"clip_ratio/{part}_mean" for part in ("low", "high", "region"))
 
 
-def score_by_rows(trainer: Any, method: str) -> None:
+def score_by_rows(trainer: Any, method: Method[Any]) -> None:
     """Let a trainer of TRL weigh what it measures on held-out rows; leaves other trainers alone."""
-    if method in _KINDS:
-        kinds = {"kto": JudgedScores, **dict.fromkeys(_ANSWERING, SampledScores)}
-        kinds.get(method, Scores)(trainer, _KINDS[method]).install()
+    if method.held_out is not None:
+        scores = {"judged": JudgedScores, "sampled": SampledScores}.get(method.answers, Scores)
+        scores(trainer, method.held_out).install()
 
 
 class JudgedScores(Scores):

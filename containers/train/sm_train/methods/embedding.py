@@ -149,6 +149,7 @@ METHOD = Method(
     required_columns=required_columns,
     check_arguments=check_arguments,
     check_data=check_data,
+    pipeline_tag="sentence-similarity",
     defaults={
         "learning_rate": 2e-5,
         "num_train_epochs": 1,

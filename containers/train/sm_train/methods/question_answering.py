@@ -199,6 +199,7 @@ METHOD = Method(
     reads_text=lambda _, name: name != "is_impossible",
     required_columns=required_columns,
     expand=expand,
+    pipeline_tag="question-answering",
     defaults={
         "learning_rate": 5e-5,
         "num_train_epochs": 2,

@@ -311,6 +311,7 @@ METHOD = Method(
     required_columns=required_columns,
     check_arguments=check_arguments,
     check_data=check_data,
+    pipeline_tag="text-classification",
     defaults={
         # Small encoders want a brisk rate; early stopping and the best checkpoint guard the rest.
         "learning_rate": 5e-5,

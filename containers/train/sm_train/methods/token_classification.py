@@ -210,6 +210,7 @@ METHOD = Method(
     tokens=tokens,
     required_columns=required_columns,
     check_data=check_data,
+    pipeline_tag="token-classification",
     defaults={
         "learning_rate": 5e-5,
         "num_train_epochs": 3,

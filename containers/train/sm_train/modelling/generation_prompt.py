@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from sm_train.job import Job
 
 # These learn the answers of the rows; the others answer by the prompt that is served.
-_LEARN_ANSWERS = ("sft", "dpo", "kto", "orpo", "cpo")
 _LOOKED_AT = 1000  # rows, evenly over all
 _ANSWER = "An answer to look for."
 _CLOSED = "</think>"
@@ -42,7 +41,7 @@ class Opening:
 
 def learns_answers(job: Job) -> bool:
     """Whether a method learns answers that the rows give; others answer the prompt as served."""
-    return job.config.method.name in _LEARN_ANSWERS
+    return job.config.method.answers in ("taught", "compared", "judged")
 
 
 def as_made(template: Any) -> Any:

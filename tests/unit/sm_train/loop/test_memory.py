@@ -11,6 +11,7 @@ from sm_train.loop import memory
 from sm_train.loop.activations import Shape, needed_bytes
 from sm_train.loop.memory import HALVINGS, RECOMPUTE, WHILE_TRAINING, follow_note, note_for_launcher
 from sm_train.loop.memory import retry as next_try
+from sm_train.methods import load_method
 
 GIB = 2**30
 LLAMA_1B = Shape(2048, 16, 8192, 128_256, 1_240_000_000)
@@ -71,5 +72,7 @@ def test_what_takes_less_memory_is_tried_before_what_changes_the_batch(
 def test_activations_are_kept_where_they_clearly_fit(
     shape: Shape, method: str, rows: int, adapters: bool, gib: int, fits: bool
 ) -> None:
-    needed = needed_bytes(shape, method, rows * 1024, adapters=adapters, width=2, half=True)
+    held = load_method(method).in_memory
+    assert held is not None
+    needed = needed_bytes(shape, held, rows * 1024, adapters=adapters, width=2, half=True)
     assert (needed < 0.7 * gib * GIB) is fits
