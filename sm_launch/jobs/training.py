@@ -336,7 +336,7 @@ def failure(name: str, description: dict[str, Any], tail: list[str]) -> LaunchEr
 
 def _named_after(session: Session, base_name: str, status: str) -> Iterator[dict[str, Any]]:
     """The training jobs called after a job.yaml that have a status, newest first."""
-    found = every(
+    summaries = every(
         session.list_training_jobs,
         "TrainingJobSummaries",
         NameContains=base_name,
@@ -345,7 +345,7 @@ def _named_after(session: Session, base_name: str, status: str) -> Iterator[dict
         SortOrder="Descending",
     )
     ours = re.compile(re.escape(base_name) + r"-\d{8}-\d{6}-\d{3}")
-    return (summary for summary in found if ours.fullmatch(summary["TrainingJobName"]))
+    return (summary for summary in summaries if ours.fullmatch(summary["TrainingJobName"]))
 
 
 def own_jobs(session: Session, config: JobConfig, status: str) -> list[str]:
@@ -369,10 +369,10 @@ def latest_completed(session: Session, config: JobConfig) -> dict[str, Any]:
     """
     foreign = ""
     for summary in _named_after(session, config.name, "Completed"):
-        words = _stranger(session, summary, config)
-        if words is None:
+        reason = _stranger(session, summary, config)
+        if reason is None:
             return session.describe_training_job(TrainingJobName=summary["TrainingJobName"])
-        foreign = foreign or f"; {summary['TrainingJobName']} is not this job's: {words}"
+        foreign = foreign or f"; {summary['TrainingJobName']} is not this job's: {reason}"
     raise LaunchError(
         f"no completed training job to deploy{foreign}",
         field="name",

@@ -107,8 +107,8 @@ def test_a_matrix_runs_every_combination(
     assert cli.run(["train", "--json"]) == 1
     captured = capsys.readouterr()
     jobs = json.loads(captured.out)
-    assert [found["TrainingJobStatus"] for found in jobs] == ["Completed"] * 2 + ["Failed"] * 2
-    assert len({found["TrainingJobName"] for found in jobs}) == 4
+    assert [each["TrainingJobStatus"] for each in jobs] == ["Completed"] * 2 + ["Failed"] * 2
+    assert len({each["TrainingJobName"] for each in jobs}) == 4
     assert jobs[0]["Metrics"]["eval:loss"] == 1e-4
     assert "2 of 4 training jobs did not complete" in captured.err
     assert "rate too high" in captured.err
@@ -131,11 +131,11 @@ def test_every_job_keeps_checkpoints_of_its_own(
 ) -> None:
     """A second job, and every job of a matrix or a sweep: none finds another's."""
 
-    def places(*words: str) -> list[str]:
-        assert cli.run([*words, "--dry-run"]) == 0
-        found = json.loads(capsys.readouterr().out)
+    def places(*arguments: str) -> list[str]:
+        assert cli.run([*arguments, "--dry-run"]) == 0
+        shown = json.loads(capsys.readouterr().out)
         definitions = [each.get("TrainingJobDefinition", each) for each in
-                       (found if isinstance(found, list) else [found])]  # fmt: skip
+                       (shown if isinstance(shown, list) else [shown])]  # fmt: skip
         return [each["CheckpointConfig"]["S3Uri"] for each in definitions]
 
     matrix = {"parameters": {"training.hyperparameters.learning_rate": [1e-4, 1e-3, 1e-2]}}
@@ -144,13 +144,13 @@ def test_every_job_keeps_checkpoints_of_its_own(
     for settings in ({"spot": True}, {"checkpoints": "kept"}, {"checkpoints": "s3://b/kept/"}):
         training = {**job["training"], **settings}  # type: ignore[dict-item]
         write(job | {"training": training})
-        found = [*places("train"), *places("train")]
+        paths = [*places("train"), *places("train")]
         write(job | {"training": training, "sweep": sweep})
-        found += places("sweep")
+        paths += places("sweep")
         write(job | {"training": training, "matrix": matrix})
-        found += places("train")
-        assert len(set(found)) == 6, settings
-        parents = {uri.rpartition("/")[0] for uri in found}
+        paths += places("train")
+        assert len(set(paths)) == 6, settings
+        parents = {uri.rpartition("/")[0] for uri in paths}
         assert len(parents) == 1, settings
 
 
@@ -213,9 +213,9 @@ def test_a_job_goes_on_with_another_ones_model(
     assert cli.run(["train", "--json"]) == 0
     second = json.loads(capsys.readouterr().out)["TrainingJobName"]
     write(job | {"training": training})
-    found = channels("--set", f"training.model={second}")
-    assert found["base"] == artefact
-    assert second in found["model"]
+    chained_on = channels("--set", f"training.model={second}")
+    assert chained_on["base"] == artefact
+    assert second in chained_on["model"]
     assert cli.run(["train", "--dry-run", "--set", f"training.model={second}",
                     "--set", "training.hyperparameters.use_peft=true",
                     "--set", "training.hyperparameters.export=adapter"]) == 2  # fmt: skip

@@ -34,9 +34,9 @@ def logits(model: Any, tokenizer_of: Path) -> Any:
     import torch
     from transformers import AutoTokenizer
 
-    words = AutoTokenizer.from_pretrained(tokenizer_of)(TEXT, return_tensors="pt")
+    tokens = AutoTokenizer.from_pretrained(tokenizer_of)(TEXT, return_tensors="pt")
     with torch.no_grad():
-        return model(words["input_ids"]).logits
+        return model(tokens["input_ids"]).logits
 
 
 def test_dpo_goes_on_with_a_packed_adapter(new_job: Any, decoder: Path, tmp_path: Path) -> None:

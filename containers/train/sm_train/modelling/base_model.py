@@ -61,10 +61,10 @@ def resolve_base_model(paths: Paths, config: Config) -> BaseModel:
     if place is None:
         _check_hub_id(str(name), field, revision)
         return BaseModel(str(name), revision=revision)
-    found = _model_directory(unpacked(paths, place), field)
-    if not _is_adapter_alone(found):
-        _check_whole(found, field)
-        return BaseModel(str(found))
+    directory = _model_directory(unpacked(paths, place), field)
+    if not _is_adapter_alone(directory):
+        _check_whole(directory, field)
+        return BaseModel(str(directory))
     if config.job.export == "adapter":
         raise UserError(
             "would leave an adapter of the base model with another adapter merged into it, which "
@@ -73,7 +73,7 @@ def resolve_base_model(paths: Paths, config: Config) -> BaseModel:
             value="adapter",
             fix="set export to merged or both, or begin with a whole model",
         )
-    return _base_of(paths, found, field)
+    return _base_of(paths, directory, field)
 
 
 def resolve_model(paths: Paths, name: str, field: str, revision: str = "main") -> str:
@@ -82,9 +82,9 @@ def resolve_model(paths: Paths, name: str, field: str, revision: str = "main") -
     if place is None:
         _check_hub_id(name, field, revision)
         return name
-    found = _model_directory(unpacked(paths, place), field)
-    _check_whole(found, field)
-    return str(found)
+    directory = _model_directory(unpacked(paths, place), field)
+    _check_whole(directory, field)
+    return str(directory)
 
 
 def directory_of(paths: Paths, name: str, field: str) -> Path | None:

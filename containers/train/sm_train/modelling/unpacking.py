@@ -42,8 +42,8 @@ def unpacked(paths: Paths, folder: Path) -> Path:
 
 
 def _identity(archive: Path) -> str:
-    found = archive.stat()
-    text = f"{archive.resolve()} {found.st_size} {found.st_mtime_ns}"
+    stat = archive.stat()
+    text = f"{archive.resolve()} {stat.st_size} {stat.st_mtime_ns}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -153,7 +153,7 @@ def _base(plan: Plan) -> Any:
     if plan.rows_before:
         config.get_text_config().vocab_size = plan.rows_before
     kind = model_class(plan.architecture, config, plan.source, plan.revision)
-    model, found = kind.from_pretrained(
+    model, loading_info = kind.from_pretrained(
         plan.source,
         config=config,
         dtype="auto",
@@ -161,14 +161,14 @@ def _base(plan: Plan) -> Any:
         trust_remote_code=plan.trust_remote_code,
         output_loading_info=True,
     )
-    _check_read(found, plan)
+    _check_read(loading_info, plan)
     make_room(NewTokens(list(plan.new_tokens)), model)
     if model.can_generate():
         model.generation_config = GenerationConfig.from_pretrained(plan.described)
     return model
 
 
-def _check_read(found: dict[str, Any], plan: Plan) -> None:
+def _check_read(loading_info: dict[str, Any], plan: Plan) -> None:
     """A weight that the files do not have would be drawn, and the merged model be another one.
 
     Only a head that the adapter brings may be missing. UserError names the others.
@@ -176,10 +176,10 @@ def _check_read(found: dict[str, Any], plan: Plan) -> None:
     brought = _saved_modules(Path(plan.adapter))
     missing = [
         name
-        for name in sorted(found["missing_keys"])
+        for name in sorted(loading_info["missing_keys"])
         if not any(part in brought for part in name.split("."))
     ]
-    missing += sorted(str(each) for each in found["mismatched_keys"])
+    missing += sorted(str(each) for each in loading_info["mismatched_keys"])
     if missing:
         raise UserError(
             f"the base model's files lack {len(missing)} weights of {plan.architecture}, such as "
