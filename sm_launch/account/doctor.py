@@ -87,10 +87,10 @@ def _gpu() -> Check:
     if shutil.which("nvidia-smi") is None:
         fix = "none needed: local targets use the CPU, SageMaker has GPUs"
         return Check("gpu", "warning", "no NVIDIA driver here", fix)
-    found, error = _output("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
-    if error or not found:
+    gpus, error = _output("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+    if error or not gpus:
         return Check("gpu", "warning", error or "no GPU", "reinstall the NVIDIA driver")
-    return Check("gpu", "ok", found.replace("\n", "; "))
+    return Check("gpu", "ok", gpus.replace("\n", "; "))
 
 
 def _output(*command: str) -> tuple[str, str]:

@@ -46,9 +46,9 @@ def alarms(
         removed = endpoint_alarms.remove(name, context.region)
         echo_result(removed, [f"deleted {line}" for line in removed], as_json=as_json)
     elif show:
-        found = endpoint_alarms.short_states(name, context.region)
-        lines = [f"{alarm['name']:<50} {alarm['state']}" for alarm in found]
-        echo_result(found, lines or ["there are no alarms"], as_json=as_json)
+        states = endpoint_alarms.short_states(name, context.region)
+        lines = [f"{alarm['name']:<50} {alarm['state']}" for alarm in states]
+        echo_result(states, lines or ["there are no alarms"], as_json=as_json)
     else:
         made = endpoint_alarms.put(config, name)
         lines = [f"alarm {alarm}" for alarm in made]

@@ -31,9 +31,9 @@ def delete(
     """
     context = options.find() if names else options.open()
 
-    def confirm(found: list[str]) -> None:
+    def confirm(names: list[str]) -> None:
         if context.on_aws and not yes:
-            click.confirm(f"Delete {', '.join(found)} on {context.where}?", abort=True, err=True)
+            click.confirm(f"Delete {', '.join(names)} on {context.where}?", abort=True, err=True)
 
     def tell(done: Deletion) -> None:
         for line in done.done if not as_json else ():

@@ -106,7 +106,7 @@ def _tell(seen: Monitored, report: Path | None) -> None:
             f"{drift.what}: stability index {drift.index:.3f} (limit {drift.limit:.3f}), "
             f"{drift.captured_rows} captured: {drift.state}"
         )
-    for words in seen.problems:
-        click.secho(f"problem: {words}", fg="red")
+    for problem in seen.problems:
+        click.secho(f"problem: {problem}", fg="red")
     if report:
         click.echo(f"report: {report}")

@@ -47,10 +47,10 @@ class JobOptions:
         config = find_config(self.path, self.overrides)
         return open_context(config, target or self.target, notify=say)
 
-    def next_command(self, *words: str, context: JobContext | None = None) -> str:
+    def next_command(self, *arguments: str, context: JobContext | None = None) -> str:
         """A command line that a user can paste; with `context` it looks where this one did."""
         config = ["-c", str(self.path)] if self.path != DEFAULT_JOB else []
-        return shlex.join(["sm-launch", *words, *config, *(context.options if context else [])])
+        return shlex.join(["sm-launch", *arguments, *config, *(context.options if context else [])])
 
     @contextmanager
     def detachable(self, context: JobContext, command: str, name: str) -> Iterator[None]:
@@ -133,9 +133,9 @@ json_option = click.option(
 )
 
 
-def say(words: str, *, warning: bool = False) -> None:
+def say(message: str, *, warning: bool = False) -> None:
     """What a user is told besides the result, on standard error."""
-    click.echo(f"warning: {words}" if warning else words, err=True)
+    click.echo(f"warning: {message}" if warning else message, err=True)
 
 
 def echo_json(value: Any) -> None:

@@ -108,8 +108,8 @@ def _wait(objects: Objects, queued: dict[str, Any], deadline: float, timeout: fl
     while time.monotonic() < deadline:
         if (answer := objects.read(output)) is not None:
             return answer
-        if failure and (words := objects.read(failure)) is not None:
-            raise LaunchError(f"the model failed: {words.decode('utf-8', 'replace')}")
+        if failure and (message := objects.read(failure)) is not None:
+            raise LaunchError(f"the model failed: {message.decode('utf-8', 'replace')}")
         time.sleep(SECONDS_BETWEEN_LOOKS)
     raise LaunchError(
         f"there is no answer after {timeout:.0f} s",

@@ -156,7 +156,9 @@ def by_method(context: JobContext, deployment: Deployment) -> dict[str, Any]:
     grouped: dict[str, list[Request]] = {}
     for method, request in [*deployment.calls(), *scaling]:
         grouped.setdefault(method, []).append(request)
-    return {method: found[0] if len(found) == 1 else found for method, found in grouped.items()}
+    return {
+        method: entries[0] if len(entries) == 1 else entries for method, entries in grouped.items()
+    }
 
 
 def start(context: JobContext, deployment: Deployment, *, adopt: bool = False) -> dict[str, Any]:

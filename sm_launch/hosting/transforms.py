@@ -133,8 +133,8 @@ def warning(config: JobConfig) -> str:
 
 def start(context: JobContext, transform: Transform) -> str:
     """Send the requests; the model is taken back when the job is refused. Returns the name."""
-    if context.on_aws and (words := warning(context.config)):
-        context.warn(words)
+    if context.on_aws and (message := warning(context.config)):
+        context.warn(message)
     context.announce_image(context.serving_image)
     context.session.create_model(**transform.model)
     try:

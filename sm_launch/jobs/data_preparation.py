@@ -131,8 +131,8 @@ def prepare_processing(context: JobContext, *, upload: bool = True) -> Processin
         for split, location in section.sources.items()
     }
     if section.tokens is not None and section.tokens.tokenizer:
-        found = Path(section.tokens.tokenizer)
-        file = found / "tokenizer.json" if found.is_dir() else found
+        path = Path(section.tokens.tokenizer)
+        file = path / "tokenizer.json" if path.is_dir() else path
         uris[processing.TOKENIZER] = stage.channel(processing.TOKENIZER, str(file))
     with tempfile.TemporaryDirectory(prefix="sm-launch-code-") as directory:
         # The directory's name is part of the key: a random one would be sent anew each time.

@@ -15,7 +15,7 @@ from sm_launch.aws.errors import LISTING, is_missing
 from sm_launch.aws.paging import every
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.job import limits, naming
-from sm_launch.job.base_model import resolve_model
+from sm_launch.job.base_model import BaseModelSource, resolve_model
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hyperparameters import (
     PROGRAM,
@@ -23,7 +23,7 @@ from sm_launch.job.hyperparameters import (
     check_image_has,
     metric_definitions,
 )
-from sm_launch.jobs import requests
+from sm_launch.jobs import chaining, requests
 from sm_launch.sessions.protocol import Session
 from sm_launch.sessions.watching import watch
 from sm_launch.target import ownership
@@ -57,6 +57,7 @@ def build_request(
     image: str,
     role: str,
     checkpoints: str | None = None,
+    model: BaseModelSource | None = None,
 ) -> naming.Request:
     """Everything checked and staged, as one CreateTrainingJob request.
 
@@ -68,16 +69,19 @@ def build_request(
         role: ARN of the execution role.
         checkpoints: URI of another job's checkpoints to go on from (`checkpoints_of`); default: a
             place of this job's own.
+        model: what `training.model` means, where that was looked up (`chaining.base_model`).
 
     Raises:
         UserInputError: bad hyperparameters, missing data or a missing base model.
     """
     check_hyperparameters(config.training.method, config.training.hyperparameters)
     check_image_has(image, config.training.hyperparameters)
-    model = resolve_model(config)
+    model = model or resolve_model(config)
     locations = resolve_channels(config)
     if model.location:
         locations["model"] = model.location
+    if model.base:
+        locations["base"] = model.base
     channels = {channel: stage.channel(channel, where) for channel, where in locations.items()}
     inputs = requests.TrainingInputs(
         channels=channels,
@@ -100,13 +104,15 @@ def request_of(
     checkpoints: str | None = None,
 ) -> naming.Request:
     """The CreateTrainingJob request of a job, or of another `config` for the same target."""
+    config = config or context.config
     return build_request(
-        config or context.config,
+        config,
         stage,
         name=name,
         image=context.training_image,
         role=context.training_role,
         checkpoints=checkpoints,
+        model=chaining.base_model(context.session, config),
     )
 
 
@@ -345,7 +351,7 @@ def failure(name: str, description: dict[str, Any], tail: list[str]) -> LaunchEr
 
 def _named_after(session: Session, base_name: str, status: str) -> Iterator[dict[str, Any]]:
     """The training jobs called after a job.yaml that have a status, newest first."""
-    found = every(
+    summaries = every(
         session.list_training_jobs,
         "TrainingJobSummaries",
         NameContains=base_name,
@@ -354,7 +360,7 @@ def _named_after(session: Session, base_name: str, status: str) -> Iterator[dict
         SortOrder="Descending",
     )
     ours = re.compile(re.escape(base_name) + r"-\d{8}-\d{6}-\d{3}")
-    return (summary for summary in found if ours.fullmatch(summary["TrainingJobName"]))
+    return (summary for summary in summaries if ours.fullmatch(summary["TrainingJobName"]))
 
 
 def own_jobs(session: Session, config: JobConfig, status: str) -> list[str]:
@@ -378,10 +384,10 @@ def latest_completed(session: Session, config: JobConfig) -> dict[str, Any]:
     """
     foreign = ""
     for summary in _named_after(session, config.name, "Completed"):
-        words = _stranger(session, summary, config)
-        if words is None:
+        reason = _stranger(session, summary, config)
+        if reason is None:
             return session.describe_training_job(TrainingJobName=summary["TrainingJobName"])
-        foreign = foreign or f"; {summary['TrainingJobName']} is not this job's: {words}"
+        foreign = foreign or f"; {summary['TrainingJobName']} is not this job's: {reason}"
     raise LaunchError(
         f"no completed training job to deploy{foreign}",
         field="name",

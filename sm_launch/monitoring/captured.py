@@ -69,19 +69,19 @@ def drifts(context: JobContext, endpoint: str) -> list[Drift]:
     for variant in described["ProductionVariants"]:
         root = settings["DestinationS3Uri"].rstrip("/")
         location = f"{root}/{endpoint}/{variant['VariantName']}"
-        found = read_captured(captured_lines(location, context.clients))
-        seen.lengths += found.lengths
-        seen.labels.update(found.labels)
+        captured = read_captured(captured_lines(location, context.clients))
+        seen.lengths += captured.lengths
+        seen.labels.update(captured.labels)
     return compare(training, seen, config.monitoring.drift_threshold)
 
 
 def compare(training: Sample, captured: Sample, threshold: float) -> list[Drift]:
     """Every comparison that there is data for."""
-    found = [
+    compared = [
         compare_lengths(training.lengths, captured.lengths, threshold),
         compare_labels(training.labels, captured.labels, threshold),
     ]
-    return [drift for drift in found if drift is not None]
+    return [drift for drift in compared if drift is not None]
 
 
 def read_training(rows: Iterable[dict[str, Any]]) -> Sample:

@@ -66,11 +66,11 @@ def size_of(uri: str, config: JobConfig) -> int | None:
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     pages = clients_for(config.aws)("s3").get_paginator("list_objects_v2")
     try:
-        found = [
+        sizes = [
             item["Size"]
             for page in pages.paginate(Bucket=bucket, Prefix=prefix)
             for item in page.get("Contents", [])
         ]
     except ClientError:
         return None
-    return sum(found) if found else None
+    return sum(sizes) if sizes else None

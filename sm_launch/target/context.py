@@ -29,19 +29,19 @@ NO_JOB = "no-job"
 class Notify(Protocol):
     """Tells the user something that is no result."""
 
-    def __call__(self, words: str, *, warning: bool = False) -> None:
+    def __call__(self, message: str, *, warning: bool = False) -> None:
         """Say it; a warning is about what the user may want to change."""
 
 
-def notify_python(words: str, *, warning: bool = False) -> None:
+def notify_python(message: str, *, warning: bool = False) -> None:
     """What is told to a program: warnings as Python's, the rest in the log `sm_launch`."""
     if not warning:
-        logging.getLogger("sm_launch").info(words)
+        logging.getLogger("sm_launch").info(message)
         return
     depth, frame = 1, sys._getframe()
     while frame.f_back and str(frame.f_globals.get("__name__")).startswith("sm_launch."):
         depth, frame = depth + 1, frame.f_back
-    warnings.warn(words, stacklevel=depth)
+    warnings.warn(message, stacklevel=depth)
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,8 @@ class JobContext:
 
     def warn(self, *warnings: str) -> None:
         """Tell the user what may have to be changed."""
-        for words in warnings:
-            self.notify(words, warning=True)
+        for message in warnings:
+            self.notify(message, warning=True)
 
     def announce_image(self, image: str) -> None:
         """Say which image is taken: in Docker it may be one that was built here and not named."""

@@ -105,18 +105,18 @@ def read_head(path: Path, size: int | None, base: Head) -> Head:
     file = path / "config.json"
     if file.is_file():
         own = read_json(file)
-        found = Head(read_labels(own) or (), own.get("problem_type"))
+        head = Head(read_labels(own) or (), own.get("problem_type"))
     else:
-        found = base
-    if len(found.labels) == wanted:
-        return found
+        head = base
+    if len(head.labels) == wanted:
+        return head
     logger.warning(
         "%s does not name its %d labels: they are LABEL_0 and so on, until a config.json with their"
         " id2label is put beside it",
         path,
         wanted,
     )
-    return Head(tuple(f"LABEL_{index}" for index in range(wanted)), found.problem_type)
+    return Head(tuple(f"LABEL_{index}" for index in range(wanted)), head.problem_type)
 
 
 def read_labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:

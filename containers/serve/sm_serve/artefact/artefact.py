@@ -155,8 +155,8 @@ def _adapters_task(model_dir: Path, base: Path, adapters: Mapping[str, Path]) ->
     """
     merged = base != model_dir and (model_dir / ADAPTER_CONFIG).is_file()
     folders = [model_dir] if merged else list(adapters.values())
-    found = {task_of(read_json(folder / ADAPTER_CONFIG)) for folder in folders} - {None}
-    return next(iter(found)) if len(found) == 1 else None
+    tasks = {task_of(read_json(folder / ADAPTER_CONFIG)) for folder in folders} - {None}
+    return next(iter(tasks)) if len(tasks) == 1 else None
 
 
 def _check_tasks(adapters: Mapping[str, Path], task: Task) -> None:
@@ -198,17 +198,19 @@ def _holds_adapter_alone(folder: Path) -> bool:
 def _find_adapters(model_dir: Path, own_name: str) -> dict[str, Path]:
     """Adapters by name. StartupError where they could not be told apart from the model."""
     folder = model_dir / ADAPTERS_FOLDER
-    found = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{ADAPTER_CONFIG}"))}
-    if found and (model_dir / ADAPTER_CONFIG).is_file():
+    adapters = {
+        path.parent.name: path.parent for path in sorted(folder.glob(f"*/{ADAPTER_CONFIG}"))
+    }
+    if adapters and (model_dir / ADAPTER_CONFIG).is_file():
         raise StartupError(
             f"{model_dir} is an adapter and holds more in {folder}: put all of them into"
             f" {ADAPTERS_FOLDER}/NAME/ beside base/"
         )
-    if own_name in found:
+    if own_name in adapters:
         raise StartupError(
-            f"{found[own_name]} has the model's own name: rename it, or set SM_SERVE_MODEL_NAME"
+            f"{adapters[own_name]} has the model's own name: rename it, or set SM_SERVE_MODEL_NAME"
         )
-    return found
+    return adapters
 
 
 def _check_weights(model_dir: Path, settings: Settings) -> None:

@@ -82,7 +82,7 @@ def load_with_gaps(
     if device == "cpu":
         torch.set_num_threads(available_cpus())
     logger.info("loading %s from %s on %s", name, artefact.base, device)
-    model, found = getattr(transformers, name).from_pretrained(
+    model, loading_info = getattr(transformers, name).from_pretrained(
         artefact.base,
         output_loading_info=True,
         dtype=choose_dtype(settings, device),
@@ -92,7 +92,7 @@ def load_with_gaps(
         **artefact.head,
         **options,
     )
-    gaps = gaps_of(model, artefact, found)
+    gaps = gaps_of(model, artefact, loading_info)
     if artefact.is_adapter:
         model = _merge_adapter(model, artefact.path)
     if settings.dtype == "auto" and not getattr(model, "is_quantized", False):

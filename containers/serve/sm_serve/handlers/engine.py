@@ -133,10 +133,10 @@ class EngineHandler:
         if invocation.mirror != media.JSON_LINES:
             results = [await self.results(calls[0], adapter)]
         else:
-            found = await gather(self._line(call, adapter) for call in calls)
-            results = wire.isolate(calls, found, kind)
-            if failed := sum(isinstance(each, ServeError) for each in found):
-                logger.warning("request %s: %d of %d lines failed", request.id, failed, len(found))
+            lines = await gather(self._line(call, adapter) for call in calls)
+            results = wire.isolate(calls, lines, kind)
+            if failed := sum(isinstance(each, ServeError) for each in lines):
+                logger.warning("request %s: %d of %d lines failed", request.id, failed, len(lines))
         body = await offload.run(wire.weight(results), wire.write_results, calls, results, kind)
         return Answer(body, kind)
 

@@ -100,12 +100,12 @@ def describe(operation: Operation) -> Schema:
     ]
     if "{name}" in operation.path:
         parameters.append({"name": "name", "in": "path", "required": True, "schema": table.TEXT})
-    found: Schema = {"summary": operation.summary, "responses": responses}
+    described: Schema = {"summary": operation.summary, "responses": responses}
     if parameters:
-        found["parameters"] = parameters
+        described["parameters"] = parameters
     if operation.body is not None:
-        found["requestBody"] = {"required": True, "content": operation.body}
-    return found
+        described["requestBody"] = {"required": True, "content": operation.body}
+    return described
 
 
 def in_json(schema: Schema) -> Schema:
@@ -161,12 +161,12 @@ def call_schema(task: Task) -> Schema:
 
 def client_operations(task: Task) -> list[Operation]:
     """Other servers' paths that this task answers."""
-    found = []
+    operations = []
     for post in client_routes.POSTS:
         if task not in post.tasks:
             continue
         if not post.bodies:
-            found.append(replace(invocations(task), path=post.path, summary=post.summary))
+            operations.append(replace(invocations(task), path=post.path, summary=post.summary))
             continue
         bodies = [closed(fields) for fields in post.bodies]
         body = in_json(bodies[0] if len(bodies) == 1 else {"anyOf": bodies})
@@ -174,14 +174,16 @@ def client_operations(task: Task) -> list[Operation]:
         if post.answer is None:
             answer = {media.EVENT_STREAM: {}, media.JSON_LINES: {}}
         headers = tuple(HEADERS)[:1]
-        found.append(Operation(post.path, "post", post.summary, answer, ANSWERING, body, headers))
-    return found
+        operations.append(
+            Operation(post.path, "post", post.summary, answer, ANSWERING, body, headers)
+        )
+    return operations
 
 
 def openai_operations(task: Task) -> list[Operation]:
     """The /v1 routes that this task answers."""
     listed = holding(object={"const": "list"}, data=table.array(OBJECT))
-    found = [
+    operations = [
         Operation(openai.MODELS, "get", "Models", listed, LOOKING),
         Operation(openai.MODELS + "/{name}", "get", "A model", in_json(OBJECT), LOOKING),
     ]
@@ -198,8 +200,8 @@ def openai_operations(task: Task) -> list[Operation]:
         if task is Task.TEXT_GENERATION:
             answer[media.EVENT_STREAM] = {}
         body, headers = in_json(closed(fields)), tuple(HEADERS)[:1]
-        found.append(Operation(path, "post", "Answer", answer, ANSWERING, body, headers))
-    return found
+        operations.append(Operation(path, "post", "Answer", answer, ANSWERING, body, headers))
+    return operations
 
 
 COUNT: Schema = {"type": "integer", "minimum": 0}

@@ -145,7 +145,7 @@ def test_spot_without_a_wait_gets_twice_the_runtime() -> None:
 
 
 @pytest.mark.parametrize(
-    ("training", "aws", "words"),
+    ("training", "aws", "message"),
     [
         ({"environment": {"A": "x" * 600}}, {}, "environment"),
         ({"environment": {f"V{i}": "x" for i in range(101)}}, {}, "environment"),
@@ -155,17 +155,17 @@ def test_spot_without_a_wait_gets_twice_the_runtime() -> None:
     ],
 )
 def test_what_sagemaker_refuses_is_refused_before_the_upload(
-    training: dict[str, Any], aws: dict[str, Any], words: str
+    training: dict[str, Any], aws: dict[str, Any], message: str
 ) -> None:
     config = job(training=training, aws=aws)
-    with pytest.raises(ClientError, match=words):
+    with pytest.raises(ClientError, match=message):
         check_request(config, image="i", role=naming.LOCAL_ROLE)
 
 
 def test_an_unknown_instance_type_is_a_warning() -> None:
     config = job(training={"instances": {"type": "ml.g5.xlrge"}})
-    (words,) = check_request(config, image="i", role=naming.LOCAL_ROLE)
-    assert "did you mean ml.g5.xlarge?" in words
+    (warning,) = check_request(config, image="i", role=naming.LOCAL_ROLE)
+    assert "did you mean ml.g5.xlarge?" in warning
     assert check_request(job(), image="i", role=naming.LOCAL_ROLE) == []
 
 

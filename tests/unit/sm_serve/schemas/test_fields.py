@@ -50,12 +50,12 @@ def test_a_field_changes_the_request_or_is_refused_by_name(schema, field):
     value = TOGETHER.get(schema, {}).get(field.name, field.kind.example)
     body = {**least, field.name: value}
     try:
-        found = read(body)
+        parsed = read(body)
     except BadRequest as error:
         assert field.name in error.message
         return
     assert not field.refusal
-    same = found == read(least)
+    same = parsed == read(least)
     assert same == (field.label or body == least)
 
 

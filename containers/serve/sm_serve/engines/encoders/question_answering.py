@@ -138,16 +138,16 @@ class QuestionAnsweringEngine(EncoderEngine):
 
 
 def whole_words(
-    places: Sequence[tuple[int, int] | None], words: Sequence[int | None]
+    places: Sequence[tuple[int, int] | None], word_ids: Sequence[int | None]
 ) -> list[tuple[int, int] | None]:
     """For each token of the context the place of the whole word that it belongs to."""
-    found: dict[int, tuple[int, int]] = {}
-    for place, word in zip(places, words, strict=True):
+    spans: dict[int, tuple[int, int]] = {}
+    for place, word in zip(places, word_ids, strict=True):
         if place is not None and word is not None:
-            found[word] = (found.get(word, place)[0], place[1])
+            spans[word] = (spans.get(word, place)[0], place[1])
     return [
-        place if place is None or word is None else found[word]
-        for place, word in zip(places, words, strict=True)
+        place if place is None or word is None else spans[word]
+        for place, word in zip(places, word_ids, strict=True)
     ]
 
 
@@ -162,12 +162,12 @@ def best_answers(
     candidates: list[list[Span]] = [[] for _ in contexts]
     nothing: list[list[Span]] = [[] for _ in contexts]
     for (owner, window), (starts, ends) in zip(windows, rows, strict=True):
-        found, none = best_spans(window, starts, ends, options)
-        candidates[owner] += found
+        best, none = best_spans(window, starts, ends, options)
+        candidates[owner] += best
         nothing[owner].append(none)
     answers: list[Any] = []
-    for context, found, none_each in zip(contexts, candidates, nothing, strict=True):
-        spans = [*found, min(none_each)] if may_be_none else found
+    for context, best, none_each in zip(contexts, candidates, nothing, strict=True):
+        spans = [*best, min(none_each)] if may_be_none else best
         texts = [
             {"score": s.score, "start": s.start, "end": s.end, "answer": context[s.start : s.end]}
             for s in rank(spans, options.top_k)

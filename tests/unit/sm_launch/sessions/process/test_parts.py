@@ -44,8 +44,8 @@ class TestMetrics:
         log.write_bytes(
             b"{'loss': '5.8'}\rstep {'loss': '2e-1'} {'loss': 0.1}\nname=x \xff\n{'loss': 'nan'}\n"
         )
-        found = MetricScan(log, list(self.DEFINITIONS)).final_metrics()
-        assert [(metric["MetricName"], metric["Value"]) for metric in found] == [("loss", 0.1)]
+        metrics = MetricScan(log, list(self.DEFINITIONS)).final_metrics()
+        assert [(metric["MetricName"], metric["Value"]) for metric in metrics] == [("loss", 0.1)]
 
     def test_a_growing_log_is_read_on(self, tmp_path):
         log = tmp_path / "log.txt"
