@@ -152,13 +152,13 @@ def job_page(schema: Json) -> str:
 def commands_page() -> str:
     """Every command with its arguments and options, as `--help` has them."""
     parts = []
-    for words, command in commands(cli, ("sm-launch",)):
-        context = click.Context(command, info_name=" ".join(words))
-        usage = " ".join([*words, *command.collect_usage_pieces(context)])
+    for path, command in commands(cli, ("sm-launch",)):
+        context = click.Context(command, info_name=" ".join(path))
+        usage = " ".join([*path, *command.collect_usage_pieces(context)])
         records = (option.get_help_record(context) for option in command.get_params(context))
         rows = [(_code(name), _prose(told)) for name, told in filter(None, records)]
         about = re.sub(r"\x08|\n\s+", " ", command.help or "").strip()
-        parts += [f"## {' '.join(words)}", _prose(about), f"```text\n{usage}\n```"]
+        parts += [f"## {' '.join(path)}", _prose(about), f"```text\n{usage}\n```"]
         parts.append(_table(("option", "meaning"), rows))
     intro = (
         "What `sm-launch COMMAND --help` prints. Exit codes, `--json`: [command line](../cli.md)."
@@ -167,17 +167,17 @@ def commands_page() -> str:
 
 
 def commands(
-    group: click.Command, words: tuple[str, ...]
+    group: click.Command, path: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command that does something, with the words that call it."""
+    """Every command that does something, with the names that call it."""
     if not isinstance(group, click.Group):
-        yield words, group
+        yield path, group
         return
     context = click.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         if command is not None and not command.hidden:
-            yield from commands(command, (*words, name))
+            yield from commands(command, (*path, name))
 
 
 def hyperparameters_page() -> str:

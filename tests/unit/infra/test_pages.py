@@ -46,13 +46,13 @@ class Block:
 
 
 def blocks(*languages: str) -> list[Block]:
-    found = []
+    told = []
     for page in PAGES:
         for head, text in BLOCK.findall(page.read_text(encoding="utf-8")):
             language, _, title = head.strip().partition(" ")
             if language in languages:
-                found.append(Block(page, language, title, text))
-    return found
+                told.append(Block(page, language, title, text))
+    return told
 
 
 def problems(check: Callable[[Any], None], cases: Iterable[Any]) -> list[str]:
@@ -88,27 +88,27 @@ def check_job(document: dict[str, Any]) -> None:
 
 
 def command_lines(block: Block) -> Iterator[list[str]]:
-    """The words of each command that a block tells to run; `$ ` stands before it in a session."""
+    """The arguments of each command that a block tells to run; `$ ` stands before it in a session."""
     text = block.text.replace("\\\n", " ")
     for line in text.splitlines():
         if block.language == "console" and not line.startswith("$ "):
             continue
         lexer = shlex.shlex(line.removeprefix("$ "), posix=True, punctuation_chars="();|&")
         lexer.whitespace_split = True
-        words: list[str] = []
+        arguments: list[str] = []
         for word in [*lexer, ";"]:
             if set(word) <= set("();|&"):
-                yield words
-                words = []
-            elif words or not re.fullmatch(r"\w+=.*", word):
-                words.append(word)
+                yield arguments
+                arguments = []
+            elif arguments or not re.fullmatch(r"\w+=.*", word):
+                arguments.append(word)
 
 
-def check_command(words: list[str]) -> None:
+def check_command(arguments: list[str]) -> None:
     """Raise where `sm-launch` does not know the command, an option or a value."""
     context = click.Context(cli, info_name="sm-launch")
     command: click.Command = cli
-    rest = words
+    rest = arguments
     while isinstance(command, click.Group):
         if rest[0].startswith("-"):
             return  # --help and --version of the group
@@ -116,7 +116,7 @@ def check_command(words: list[str]) -> None:
         assert inner is not None
         command, context = inner, click.Context(inner, info_name=name, parent=context)
     try:
-        made = command.make_context(words[0], list(rest))
+        made = command.make_context(arguments[0], list(rest))
     except click.exceptions.Exit:
         return  # --help
     for override in made.params.get("overrides") or ():
@@ -141,10 +141,10 @@ def test_a_job_yaml_is_one(tmp_path: Path) -> None:
 
 def test_commands_have_the_options_that_are_shown() -> None:
     lines = [
-        words[1:]
+        arguments[1:]
         for block in blocks("console", "sh", "bash", "")
-        for words in command_lines(block)
-        if words[:1] == ["sm-launch"]
+        for arguments in command_lines(block)
+        if arguments[:1] == ["sm-launch"]
     ]
     assert len(lines) > 50
     assert problems(check_command, lines) == []
@@ -164,14 +164,14 @@ def test_commands_in_sentences_have_their_options() -> None:
     assert wrong == []
 
 
-def find_command(words: list[str]) -> tuple[click.Command, list[str]]:
+def find_command(arguments: list[str]) -> tuple[click.Command, list[str]]:
     command: click.Command = cli
-    while isinstance(command, click.Group) and words:
-        name = words[0].split("|")[0].rstrip(",")
-        found = command.get_command(click.Context(command), name)
-        assert found is not None, f"no command {name!r}"
-        command, words = found, words[1:]
-    options = (re.split(r"[=,|]", word)[0] for word in words if re.match(r"--?[a-z]", word))
+    while isinstance(command, click.Group) and arguments:
+        name = arguments[0].split("|")[0].rstrip(",")
+        inner = command.get_command(click.Context(command), name)
+        assert inner is not None, f"no command {name!r}"
+        command, arguments = inner, arguments[1:]
+    options = (re.split(r"[=,|]", word)[0] for word in arguments if re.match(r"--?[a-z]", word))
     return command, list(options)
 
 
