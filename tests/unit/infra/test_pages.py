@@ -88,7 +88,7 @@ def check_job(document: dict[str, Any]) -> None:
 
 
 def command_lines(block: Block) -> Iterator[list[str]]:
-    """The arguments of each command that a block tells to run; `$ ` stands before it in a session."""
+    """The arguments of each command that a block shows; in a session `$ ` stands before it."""
     text = block.text.replace("\\\n", " ")
     for line in text.splitlines():
         if block.language == "console" and not line.startswith("$ "):
