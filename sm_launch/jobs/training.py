@@ -13,11 +13,12 @@ from typing import Any
 from sm_launch.aws.causes import LAST_LOG_LINES, explain_failure
 from sm_launch.aws.errors import LISTING, is_missing
 from sm_launch.aws.paging import every
-from sm_launch.errors import LaunchError
+from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.job import limits, naming
 from sm_launch.job.base_model import BaseModelSource, resolve_model
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hyperparameters import (
+    PROGRAM,
     check_hyperparameters,
     check_image_has,
     metric_definitions,
@@ -157,8 +158,21 @@ def check_early(context: JobContext) -> None:
         LaunchError: a value that SageMaker does not take.
     """
     if context.on_aws:
+        _require_reachable(context.config)
         image, role = context.training_image, context.training_role
         context.warn(*check_request(context.config, image=image, role=role))
+
+
+def _require_reachable(config: JobConfig) -> None:
+    if not config.training.network.isolation:
+        return
+    if hub_id := resolve_model(config).hub_id:
+        raise UserInputError(
+            "the container has no network to download it by",
+            field="training.model",
+            value=hub_id,
+            fix="give a directory or an s3:// URI, or set training.network.isolation to false",
+        )
 
 
 def tell_price(context: JobContext, max_cost: float | None, jobs: int = 1) -> None:
@@ -205,7 +219,8 @@ def check_request(config: JobConfig, *, image: str, role: str) -> list[str]:
 
 def data_warnings(config: JobConfig) -> list[str]:
     """What is doubtful in a classifier's local train channel: labels that look like one."""
-    if config.training.method != "text-classification":
+    training = config.training
+    if training.method != "text-classification" or PROGRAM in training.hyperparameters:
         return []
     train = resolve_channels(config).get("train")
     if train is None or "://" in train:

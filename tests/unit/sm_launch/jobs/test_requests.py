@@ -13,11 +13,14 @@ import botocore.validate
 import pytest
 from botocore.exceptions import ClientError
 
+from sm_launch.errors import UserInputError
 from sm_launch.hosting import requests as hosting_requests
 from sm_launch.job import limits, naming
 from sm_launch.job.config import JobConfig
+from sm_launch.job.hyperparameters import check_hyperparameters
 from sm_launch.jobs import requests
-from sm_launch.jobs.training import check_request
+from sm_launch.jobs.training import check_early, check_request
+from sm_launch.target.context import JobContext
 
 INPUTS = requests.TrainingInputs(
     channels={"train": "s3://bucket/train/", "model": "s3://bucket/model/"},
@@ -116,6 +119,17 @@ def test_hyperparameters_are_strings_that_json_reads_back() -> None:
     }
 
 
+def test_a_script_gets_the_arguments_that_its_user_wrote_and_no_other() -> None:
+    values = {"sagemaker_program": "train.py", "epochs_of_mine": 3}
+    check_hyperparameters("text-classification", values)
+    config = job(training={"hyperparameters": values})
+    request = requests.create_training_job(config, "mine-1", INPUTS)
+    given = {"sagemaker_program": "train.py", "epochs_of_mine": "3"}
+    if INPUTS.model:
+        given["model_name_or_path"] = INPUTS.model
+    assert request["HyperParameters"] == given
+
+
 def test_names_fit_and_differ() -> None:
     now = datetime(2030, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
     assert naming.unique_name("mine", now) == "mine-20300102-030405-678"
@@ -153,3 +167,10 @@ def test_an_unknown_instance_type_is_a_warning() -> None:
     (warning,) = check_request(config, image="i", role=naming.LOCAL_ROLE)
     assert "did you mean ml.g5.xlarge?" in warning
     assert check_request(job(), image="i", role=naming.LOCAL_ROLE) == []
+
+
+def test_a_hub_model_without_a_network_is_refused_before_the_upload() -> None:
+    training = {"model": "org/base", "image": "i", "network": {"isolation": True}}
+    context = JobContext(job(training=training), "sagemaker")
+    with pytest.raises(UserInputError, match=r"training\.model: .*no network"):
+        check_early(context)
