@@ -46,11 +46,12 @@ class Block:
 
 
 def blocks(*languages: str) -> list[Block]:
+    """The blocks of these languages, or all."""
     told = []
     for page in PAGES:
         for head, text in BLOCK.findall(page.read_text(encoding="utf-8")):
             language, _, title = head.strip().partition(" ")
-            if language in languages:
+            if language in languages or not languages:
                 told.append(Block(page, language, title, text))
     return told
 
@@ -124,6 +125,13 @@ def check_command(arguments: list[str]) -> None:
         apply_override(document, override)
         if not override.startswith("training.hyperparameters."):
             check_job(document)
+
+
+def test_no_block_is_of_a_language_that_nothing_checks() -> None:
+    checked = {"yaml", "console", "sh", "bash", "", "python", "json"}
+    shown = {block.language for block in blocks()}
+    assert shown - checked <= {"text", "dockerfile"}
+    assert problems(lambda block: json.loads(block.text), blocks("json")) == []
 
 
 def test_a_job_yaml_is_one(tmp_path: Path) -> None:
