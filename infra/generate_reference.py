@@ -27,6 +27,7 @@ from sm_serve import errors as server_errors
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "reference"
 SCHEMA = ROOT / "sm_launch" / "job" / "job.schema.json"
+_LINE = 400  # characters of one line of the schema
 _METHODS = ROOT / "containers" / "train" / "sm_train" / "schemas"
 _TYPES = {"string": "text", "object": "mapping", "array": "list"}
 
@@ -55,7 +56,16 @@ def render() -> dict[Path, str]:
         "permissions": permissions_page(),
     }
     made = {PAGES / f"{name}.md": page for name, page in pages.items()}
-    return made | {SCHEMA: json.dumps(schema, indent=1, ensure_ascii=False) + "\n"}
+    return made | {SCHEMA: compact(schema) + "\n"}
+
+
+def compact(value: Any) -> str:
+    """JSON with a line for everything that is not itself made of larger parts."""
+    flat = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, dict) or len(flat) <= _LINE:
+        return flat
+    parts = (f"{json.dumps(name)}: {compact(part)}" for name, part in value.items())
+    return "{\n" + ",\n".join(parts) + "\n}"
 
 
 def job_schema() -> Json:
