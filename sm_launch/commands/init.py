@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from sm_launch import job
 from sm_launch.commands.options import echo_json, json_option
 from sm_launch.errors import UserInputError
 from sm_launch.job.data import Columns
@@ -76,7 +77,7 @@ def init(
     guess = _guess(method, data_path, given)
     columns = guess.columns or _default_columns(method)
     values = {
-        "SCHEMA": str(files("sm_launch.job") / "job.schema.json"),
+        "SCHEMA": (Path(job.__file__).parent / "job.schema.json").as_uri(),
         "NAME": name,
         "INPUT": _quoted(_from(output, data_path) if data_path else _placeholder(method)),
         "METHOD": method,
