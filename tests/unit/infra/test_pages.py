@@ -94,11 +94,11 @@ def command_lines(block: Block) -> Iterator[list[str]]:
     for line in text.splitlines():
         if block.language == "console" and not line.startswith("$ "):
             continue
-        lexer = shlex.shlex(line.removeprefix("$ "), posix=True, punctuation_chars="();|&")
+        lexer = shlex.shlex(line.removeprefix("$ "), posix=True, punctuation_chars="();|&<>")
         lexer.whitespace_split = True
         arguments: list[str] = []
         for word in [*lexer, ";"]:
-            if set(word) <= set("();|&"):
+            if set(word) <= set("();|&<>"):
                 yield arguments
                 arguments = []
             elif arguments or not re.fullmatch(r"\w+=.*", word):
