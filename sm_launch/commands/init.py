@@ -76,6 +76,7 @@ def init(
     guess = _guess(method, data_path, given)
     columns = guess.columns or _default_columns(method)
     values = {
+        "SCHEMA": str(files("sm_launch.job") / "job.schema.json"),
         "NAME": name,
         "INPUT": _quoted(_from(output, data_path) if data_path else _placeholder(method)),
         "METHOD": method,

@@ -56,6 +56,8 @@ def find(
     if named.startswith(SCHEME):
         return _of_hub(HubModel.of(named, FIELD))
     source = find_model(context.config, named, FIELD)
+    if source.job is not None:
+        return ServedModel(endpoints.artefact_of(context.session, context.config, source.job))
     if source.hub_id is not None:
         return _of_hub(HubModel.of(source.hub_id, FIELD))
     return ServedModel(_staged(context, str(source.location), upload=upload))

@@ -75,8 +75,9 @@ class Training(Section):
     method: str = "text-classification"
     """text-classification, sft, …: the methods of containers/train."""
     model: str | None = None
-    """Base model: a Hugging Face Hub id, a directory, an s3:// URI, or package:NAME/PATH for one
-    that an installed Python package carries."""
+    """Base model: a Hugging Face Hub id, a directory, a model.tar.gz, an s3:// URI,
+    package:NAME/PATH for one of an installed Python package, or the name of a training job to go on
+    with (job:NAME where another tool named it)."""
     hyperparameters: dict[str, HyperparameterValue] = {}
     """Any field of the method's TRL/transformers configuration, by its own name."""
     channels: dict[str, str] = {}
@@ -145,7 +146,7 @@ class Endpoint(Section):
     """Endpoint name; default: the job's name."""
     model: str | None = None
     """A base model to serve in place of a trained one, as the baseline: a Hub id with @REVISION
-    behind it if wanted, a directory, an s3:// URI or package:NAME/PATH."""
+    behind it if wanted, a directory, an s3:// URI, package:NAME/PATH or job:NAME."""
     image: str | None = None
     """URI of the serving image; needed for the target sagemaker. Default with docker: what `make
     build` built on this machine."""

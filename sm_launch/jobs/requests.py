@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sm_launch.job import limits, local_storage
 from sm_launch.job.config import HyperparameterValue, Instances, JobConfig
+from sm_launch.job.hyperparameters import PROGRAM
 from sm_launch.job.naming import LOCAL_ROLE, LOCAL_TRAINING_IMAGE, Request, tags, vpc_config
 from sm_launch.job.passthrough import merged
 
@@ -48,7 +49,9 @@ def encode_hyperparameters(values: dict[str, HyperparameterValue]) -> dict[str, 
 
 def training_hyperparameters(config: JobConfig, model: str | None) -> dict[str, str]:
     """What the training container will find in hyperparameters.json."""
-    values: dict[str, HyperparameterValue] = {"method": config.training.method}
+    values: dict[str, HyperparameterValue] = {}
+    if PROGRAM not in config.training.hyperparameters:  # a script gets them as its arguments
+        values["method"] = config.training.method
     if model is not None:
         values["model_name_or_path"] = model
     return encode_hyperparameters({**values, **config.training.hyperparameters})

@@ -14,14 +14,15 @@ from sm_launch.aws.errors import LISTING, is_missing
 from sm_launch.aws.paging import every
 from sm_launch.errors import LaunchError
 from sm_launch.job import limits, local_storage, naming
-from sm_launch.job.base_model import resolve_model
+from sm_launch.job.base_model import BaseModelSource, resolve_model
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hyperparameters import (
+    PROGRAM,
     check_hyperparameters,
     check_image_has,
     metric_definitions,
 )
-from sm_launch.jobs import requests
+from sm_launch.jobs import chaining, requests
 from sm_launch.sessions.protocol import Session
 from sm_launch.sessions.watching import watch
 from sm_launch.target import ownership
@@ -56,6 +57,7 @@ def build_request(
     image: str,
     role: str,
     checkpoints: str | None = None,
+    model: BaseModelSource | None = None,
 ) -> naming.Request:
     """Everything checked and staged, as one CreateTrainingJob request.
 
@@ -67,16 +69,19 @@ def build_request(
         role: ARN of the execution role.
         checkpoints: URI of another job's checkpoints to go on from (`checkpoints_of`); default: a
             place of this job's own.
+        model: what `training.model` means, where that was looked up (`chaining.base_model`).
 
     Raises:
         UserInputError: bad hyperparameters, missing data or a missing base model.
     """
     check_hyperparameters(config.training.method, config.training.hyperparameters)
     check_image_has(image, config.training.hyperparameters)
-    model = resolve_model(config)
+    model = model or resolve_model(config)
     locations = resolve_channels(config)
     if model.location:
         locations["model"] = model.location
+    if model.base:
+        locations["base"] = model.base
     channels = {channel: stage.channel(channel, where) for channel, where in locations.items()}
     inputs = requests.TrainingInputs(
         channels=channels,
@@ -99,13 +104,15 @@ def request_of(
     checkpoints: str | None = None,
 ) -> naming.Request:
     """The CreateTrainingJob request of a job, or of another `config` for the same target."""
+    config = config or context.config
     return build_request(
-        config or context.config,
+        config,
         stage,
         name=name,
         image=context.training_image,
         role=context.training_role,
         checkpoints=checkpoints,
+        model=chaining.base_model(context.session, config),
     )
 
 
@@ -194,7 +201,8 @@ def example_request(context: JobContext) -> naming.Request:
 
 def data_warnings(config: JobConfig) -> list[str]:
     """What is doubtful in a classifier's local train channel: labels that look like one."""
-    if config.training.method != "text-classification":
+    training = config.training
+    if training.method != "text-classification" or PROGRAM in training.hyperparameters:
         return []
     train = resolve_channels(config).get("train")
     if train is None or "://" in train:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from sm_launch.errors import UserInputError
 from sm_launch.job.config import JobConfig
-from sm_launch.job.hyperparameters import split_channels
+from sm_launch.job.hyperparameters import PROGRAM, split_channels
 
-PROGRAM = "sagemaker_program"  # a job with it runs a script of the user's
 DEFAULT_CHANNELS = ("train", "validation", "test")
 
 

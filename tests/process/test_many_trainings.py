@@ -175,6 +175,53 @@ def test_resuming_is_asked_for_by_name(
     assert "job.yaml has a matrix" in capsys.readouterr().err
 
 
+def test_a_job_goes_on_with_another_ones_model(
+    job: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = {**job["training"], "method": "sft"}  # type: ignore[dict-item]
+    write(job | {"training": training})
+    assert cli.run(["train", "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    name = first["TrainingJobName"]
+
+    def channels(*options: str) -> dict[str, str]:
+        assert cli.run(["train", "--dry-run", *options]) == 0, capsys.readouterr().err
+        request = json.loads(capsys.readouterr().out)
+        assert "model_name_or_path" not in request["HyperParameters"]
+        return {
+            each["ChannelName"]: each["DataSource"]["S3DataSource"]["S3Uri"]
+            for each in request["InputDataConfig"]
+        }
+
+    chained = ["--set", f"training.model={name}"]
+    artefact = first["ModelArtifacts"]["S3ModelArtifacts"]
+    assert channels(*chained)["model"] == artefact
+    assert channels("--set", f"training.model=job:{name}")["model"] == artefact
+    packed = str(Path(artefact.removeprefix("file://")))
+    assert channels("--set", f"training.model={packed}")["model"] == artefact
+    for wrong, said in (
+        (["--set", "training.model=mine-20260101-000000-000"], "no such training job"),
+        ([*chained, "--set", "training.method=text-classification"], "was trained by sft"),
+    ):
+        capsys.readouterr()
+        assert cli.run(["train", "--dry-run", *wrong]) == 2
+        assert said in capsys.readouterr().err
+
+    # What it left is an adapter of a model that came as a channel: that is given too.
+    write(job | {"training": training | {"model": packed, "hyperparameters": {
+        "learning_rate": 1e-4, "use_peft": True, "export": "adapter"}}})  # fmt: skip
+    assert cli.run(["train", "--json"]) == 0
+    second = json.loads(capsys.readouterr().out)["TrainingJobName"]
+    write(job | {"training": training})
+    chained_on = channels("--set", f"training.model={second}")
+    assert chained_on["base"] == artefact
+    assert second in chained_on["model"]
+    assert cli.run(["train", "--dry-run", "--set", f"training.model={second}",
+                    "--set", "training.hyperparameters.use_peft=true",
+                    "--set", "training.hyperparameters.export=adapter"]) == 2  # fmt: skip
+    assert "of a model that nobody has" in capsys.readouterr().err
+
+
 def test_python_runs_the_matrix_too(job: dict[str, object]) -> None:
     parameters = {"training.hyperparameters.learning_rate": [1e-4, 1e-3]}
     write(job | {"matrix": {"parameters": parameters}})

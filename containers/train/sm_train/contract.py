@@ -20,8 +20,9 @@ DEFAULT_INTERFACE = "eth0"
 
 # Hyperparameters that the SDKs and tuning jobs add of their own; they are not the user's.
 RESERVED_PREFIXES = ("sagemaker_", "_tuning_objective_metric")
-# Channels that are not data: taken by the SDK (code, sm_drivers, recipe) or by us (model, config).
-RESERVED_CHANNELS = frozenset({"code", "sm_drivers", "recipe", "model", "config"})
+# Channels that are not data: taken by the SDK (code, sm_drivers, recipe) or by us (model, base,
+# config).
+RESERVED_CHANNELS = frozenset({"code", "sm_drivers", "recipe", "model", "base", "config"})
 # The names under which people upload each split.
 SPLIT_CHANNELS = {
     "train": ("train", "training"),
@@ -68,6 +69,11 @@ class Paths:
     def model(self) -> Path:
         """Becomes model.tar.gz, or stays a prefix with OutputCompressionType NONE."""
         return self.base / "model"
+
+    @property
+    def scratch(self) -> Path:
+        """What a job unpacks or merges before it trains; nothing takes it away from the host."""
+        return self.base / "scratch"
 
     @property
     def output_data(self) -> Path:

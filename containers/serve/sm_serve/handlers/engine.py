@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from sm_serve import contract
+from sm_serve import contract, protocol
 from sm_serve.config import Settings
 from sm_serve.engines import offload
 from sm_serve.engines.background import gather
@@ -34,7 +34,6 @@ from sm_serve.protocol import (
     GenerationRequest,
     Generator,
     Predictor,
-    Sampling,
     Task,
 )
 from sm_serve.schemas import invocation as wire
@@ -78,9 +77,6 @@ class Handler(Protocol):
     def close(self) -> None:
         """Releases the engine."""
         ...
-
-
-WARM_UP_PROMPT = GenerationRequest("warm up", Sampling(max_new_tokens=2))
 
 
 class EngineHandler:
@@ -260,7 +256,7 @@ class EngineHandler:
     async def warm_up(self) -> None:
         """See Handler."""
         if self._generator is not None:
-            async for _ in self._generator.generate(WARM_UP_PROMPT):
+            async for _ in self._generator.generate(protocol.WARM_UP):
                 pass
             return
         task = declared().get(self.engine.task)

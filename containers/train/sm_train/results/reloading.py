@@ -69,9 +69,7 @@ def merge_anew(job: Job, model: Any, tokenizer: Any, adapter: Path, dtype: Any) 
             new_tokens=list(job.new_tokens.ids),
             rows_before=job.new_tokens.rows_before,
         )
-        path = Path(described) / "plan.json"
-        path.write_text(json.dumps(asdict(plan)), encoding="utf-8")
-        _run(path)
+        run_plan(plan)
 
 
 def describe(base: Any, tokenizer: Any, folder: Path) -> str:
@@ -85,6 +83,16 @@ def describe(base: Any, tokenizer: Any, folder: Path) -> str:
     tokenizer.save_pretrained(folder)
     # FSDP2 makes a class of its own from the model's.
     return next(k.__name__ for k in type(base).__mro__ if not k.__name__.startswith("FSDP"))
+
+
+def run_plan(plan: Plan) -> None:
+    """`merge_planned` in a process of its own, without the job's GPUs and ranks.
+
+    Raises UserError as `merge` does, RuntimeError where the process ends otherwise.
+    """
+    path = Path(plan.described) / "plan.json"
+    path.write_text(json.dumps(asdict(plan)), encoding="utf-8")
+    _run(path)
 
 
 def _run(plan: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from sm_launch.hosting import requests as hosting_requests
 from sm_launch.job import limits, naming
 from sm_launch.job.config import JobConfig
+from sm_launch.job.hyperparameters import check_hyperparameters
 from sm_launch.jobs import requests
 
 INPUTS = requests.TrainingInputs(
@@ -112,6 +113,17 @@ def test_hyperparameters_are_strings_that_json_reads_back() -> None:
     assert {k: json.loads(v) for k, v in encoded.items() if k != "f"} == {
         key: value for key, value in values.items() if key != "f"
     }
+
+
+def test_a_script_gets_the_arguments_that_its_user_wrote_and_no_other() -> None:
+    values = {"sagemaker_program": "train.py", "epochs_of_mine": 3}
+    check_hyperparameters("text-classification", values)
+    config = job(training={"hyperparameters": values})
+    request = requests.create_training_job(config, "mine-1", INPUTS)
+    given = {"sagemaker_program": "train.py", "epochs_of_mine": "3"}
+    if INPUTS.model:
+        given["model_name_or_path"] = INPUTS.model
+    assert request["HyperParameters"] == given
 
 
 def test_names_fit_and_differ() -> None:

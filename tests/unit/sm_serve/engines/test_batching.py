@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sm_serve.engines.encoders.batching import Batcher
 from sm_serve.engines.encoders.flows import BatchLimits
 from sm_serve.engines.turns import OWNER
-from sm_serve.errors import BadInput, BadRequest, EngineError, NotReady
+from sm_serve.errors import BadInput, BadRequest, DeviceError, EngineError, NotReady
 
 
 class Recorder:
@@ -35,6 +35,8 @@ class Recorder:
         self.batches.append(items)
         if "poison" in items:
             raise RuntimeError("boom")
+        if "assert" in items:
+            raise RuntimeError("CUDA error: device-side assert triggered")
         return [text.upper() for text in items]
 
 
@@ -246,6 +248,21 @@ def test_a_stuck_batch_and_failures_in_a_row_are_unhealthy(recorder):
 
     asyncio.run(fail())
     assert "3 batches failed" in failing.batcher.health()
+
+
+def test_a_lost_gpu_makes_it_unhealthy_at_once(recorder):
+    model = recorder()
+
+    async def run():
+        first, tasks = await hold_and_submit(model, [["assert"], ["a"]])
+        model.gate.set()
+        return await asyncio.gather(first, *tasks, return_exceptions=True)
+
+    first, *others = asyncio.run(run())
+    assert first == ["FIRST"]
+    assert all(isinstance(each, DeviceError) for each in others)
+    assert len(model.batches) == 2  # halves would have failed alike
+    assert "the device has failed" in model.batcher.health()
 
 
 def test_a_worker_that_dies_is_noticed_and_answers_those_who_wait(recorder):

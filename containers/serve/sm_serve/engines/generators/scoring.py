@@ -19,6 +19,7 @@ from typing import Any
 
 from sm_serve.engines.adapters.lora import LoraAdapters
 from sm_serve.engines.devices import on_device
+from sm_serve.engines.failures import engine_failure, lost_device
 from sm_serve.engines.generators.sampling import LEAST_LOGPROB, NOT_NUMBERS
 from sm_serve.engines.turns import OWNER
 from sm_serve.errors import EngineError, NotReady, ServeError
@@ -110,11 +111,11 @@ class Scorer:
             error = refusal
         except Exception as failure:
             logger.error("scoring of %d prompts failed", len(batch), exc_info=failure)
-            if len(batch) > 1:
+            if len(batch) > 1 and not lost_device(failure):
                 await self._answer(batch[: len(batch) // 2])
                 await self._answer(batch[len(batch) // 2 :])
                 return
-            error = EngineError(f"the model failed on this prompt ({type(failure).__name__})")
+            error = engine_failure(failure, "the model failed on this prompt")
         else:
             for item in batch:
                 if not item.future.done():

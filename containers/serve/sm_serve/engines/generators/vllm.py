@@ -26,6 +26,7 @@ from sm_serve.config import VLLM_PREFIX, Settings
 from sm_serve.engines import loading
 from sm_serve.engines.adapters.adapter_files import check_adapter
 from sm_serve.engines.background import in_thread
+from sm_serve.engines.failures import engine_failure
 from sm_serve.engines.generators.base import TextGenerator
 from sm_serve.engines.generators.grammar import REMEMBERED, Grammars
 from sm_serve.engines.generators.vllm_arguments import FILE, given_arguments, parse_arguments
@@ -143,7 +144,7 @@ class VllmGenerator(TextGenerator):
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        if (reason := self.health()) is not None:
+        if (reason := self.trouble()) is not None:
             raise NotReady(f"the model does not answer: {reason}")
         if sampling.constraint is not None:
             await self._try_constraint(sampling.constraint)
@@ -164,13 +165,13 @@ class VllmGenerator(TextGenerator):
                     full=output.outputs[0].finish_reason == "length",
                 )
         except EngineDeadError as error:
-            raise NotReady(f"the model does not answer: {self.health() or DEAD}") from error
+            raise NotReady(f"the model does not answer: {self.trouble() or DEAD}") from error
         except BadRequest:
             raise
         except (VLLMClientError, ValueError) as error:
             raise BadRequest(f"the engine refuses this request: {str(error)[:300]}") from error
         except Exception as error:
-            raise EngineError(f"generation failed ({type(error).__name__})") from error
+            raise engine_failure(error, "generation failed") from error
         finally:
             self._asked -= 1
 
@@ -214,9 +215,9 @@ class VllmGenerator(TextGenerator):
                 if output.prompt_logprobs:
                     return read_prompt(prompt, output.prompt_logprobs, count)
         except Exception as error:
-            if (reason := self.health()) is not None:
+            if (reason := self.trouble()) is not None:
                 raise NotReady(f"the model does not answer: {reason}") from error
-            raise EngineError(f"scoring failed ({type(error).__name__})") from error
+            raise engine_failure(error, "scoring failed") from error
         raise EngineError("vLLM told no log probabilities of the prompt")
 
     def adapters(self) -> list[str]:
@@ -262,9 +263,9 @@ class VllmGenerator(TextGenerator):
         if len(self._followed) > REMEMBERED:
             self._followed.popitem(last=False)
 
-    def health(self) -> str | None:
-        """Broken when vLLM's processes have died, until they run again, or make no step for long
-        while requests wait; then they are ended and started again too."""
+    def trouble(self) -> str | None:
+        """See TextGenerator: vLLM's processes have died, until they run again, or make no step for
+        long while requests wait; then they are ended and started again too."""
         if self._revival.lost is not None:
             return self._revival.lost
         if self._engine.errored:
