@@ -71,9 +71,6 @@ def compact(value: Any) -> str:
 def job_schema() -> Json:
     """The JSON schema of job.yaml, as editors read it."""
     schema = JobConfig.model_json_schema()
-    for name, field in JobConfig.model_fields.items():
-        if field.exclude:
-            del schema["properties"][name]  # of the program, not of the file
     for name, entry in schema["properties"].items():
         if "$ref" in entry:  # a section whose keys are all commented out is null
             schema["properties"][name] = {"anyOf": [entry, {"type": "null"}]}
@@ -165,7 +162,7 @@ def commands_page() -> str:
     for path, command in commands(cli, ("sm-launch",)):
         context = click.Context(command, info_name=" ".join(path))
         usage = " ".join([*path, *command.collect_usage_pieces(context)])
-        records = (option.get_help_record(context) for option in command.get_params(context))
+        records = (option.get_help_record(context) for option in command.params)
         rows = [(_code(name), _prose(told)) for name, told in filter(None, records)]
         about = re.sub(r"\x08|\n\s+", " ", command.help or "").strip()
         parts += [f"## {' '.join(path)}", _prose(about), f"```text\n{usage}\n```"]
@@ -179,7 +176,7 @@ def commands_page() -> str:
 def commands(
     group: click.Command, path: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command that does something, with the path to it."""
+    """Every command that does something, with the names that call it."""
     if not isinstance(group, click.Group):
         yield path, group
         return

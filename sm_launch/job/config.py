@@ -10,7 +10,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from sm_launch.errors import UserInputError
 from sm_launch.job import limits
@@ -265,7 +272,7 @@ class JobConfig(Section):
     sagemaker: Passthrough = Passthrough()
     """Any other field of SageMaker's requests, by SageMaker's own names."""
 
-    directory: Path = Field(default=Path(), exclude=True)
+    _directory: Path = PrivateAttr(default=Path())
 
     @model_validator(mode="before")
     @classmethod
@@ -291,6 +298,15 @@ class JobConfig(Section):
         if not limits.NAME_PATTERN.fullmatch(name) or len(name) > 42:
             raise ValueError("letters, digits and single hyphens only, 42 characters at most")
         return name
+
+    @property
+    def directory(self) -> Path:
+        """Where the file is; relative paths start here."""
+        return self._directory
+
+    @directory.setter
+    def directory(self, directory: Path) -> None:
+        self._directory = directory
 
     def path(self, value: str) -> Path:
         """A path that job.yaml names, made absolute from the file's own directory."""
@@ -370,7 +386,7 @@ def _suggestion(location: tuple[Any, ...]) -> str:
         model = _section_of(model, str(part))
         if model is None:
             return ""
-    names = [name for name in model.model_fields if name != "directory"]
+    names = list(model.model_fields)
     close = get_close_matches(str(location[-1]), names, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]!r}?"

@@ -30,7 +30,7 @@ def test_the_pages_and_the_schema_are_what_the_code_says(reference: dict[str, An
         for path, text in reference["render"]().items()
         if not path.is_file() or path.read_text(encoding="utf-8") != text
     ]
-    assert stale == [], "run `make reference`"
+    assert stale == [], "run `make reference`, or infra/generate_reference.py"
 
 
 def test_every_key_of_job_yaml_is_shown_with_its_meaning(
