@@ -12,7 +12,7 @@ from functools import partial
 from sm_launch.account.checks import Check, Clients, State
 from sm_launch.account.doctor_aws import examine_account
 from sm_launch.aws.clients import make_client
-from sm_launch.aws.errors import explain
+from sm_launch.aws.errors import explained
 from sm_launch.job.config import JobConfig
 from sm_launch.target.context import JobContext
 
@@ -109,9 +109,7 @@ def _credentials(region: str | None, clients: Clients, missing: State) -> Check:
     try:
         identity = clients("sts", region).get_caller_identity()
     except Exception as error:
-        explained = explain(error)
-        if explained is None:
-            raise
-        return Check("credentials", missing, explained.message, explained.fix or "aws configure")
+        known = explained(error)
+        return Check("credentials", missing, known.message, known.fix or "aws configure")
     here = clients("sts", region).meta.region_name
     return Check("credentials", "ok", f"{identity['Arn']} in {here}")

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from sm_launch.account.checks import Check, Clients, State
-from sm_launch.aws.errors import explain
+from sm_launch.aws.errors import explained
 from sm_launch.job.config import JobConfig, Network
 
 SERVICE = "sagemaker.amazonaws.com"
@@ -50,10 +50,8 @@ def _careful(
     try:
         yield from check(config, clients, missing)
     except Exception as error:
-        explained = explain(error)
-        if explained is None:
-            raise
-        yield Check(name, "warning", explained.message, explained.fix or "ask for the permission")
+        known = explained(error)
+        yield Check(name, "warning", known.message, known.fix or "ask for the permission")
 
 
 def _bucket(config: JobConfig, clients: Clients, missing: State) -> Iterator[Check]:

@@ -86,6 +86,14 @@ def explain(error: Exception) -> LaunchError | None:
     return None
 
 
+def explained(error: Exception) -> LaunchError:
+    """The same failure in a user's words. Raises it as it is where it is neither AWS's nor ours."""
+    known = error if isinstance(error, LaunchError) else explain(error)
+    if known is None:
+        raise error
+    return known
+
+
 def _explain_client_error(error: Exception) -> LaunchError:
     response = getattr(error, "response", {})
     code = response.get("Error", {}).get("Code", "")

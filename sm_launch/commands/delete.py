@@ -29,7 +29,7 @@ def delete(
     Without names: the endpoint of job.yaml. What sm-launch did not make stays, and so does a model
     that another endpoint runs. Exit code 1 where there is no endpoint of a name.
     """
-    context = options.find() if names else options.open()
+    context = options.of(names)
 
     def confirm(names: list[str]) -> None:
         if context.on_aws and not yes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,10 @@ class JobOptions:
         """The same where job.yaml is not needed: what is meant has a name."""
         config = find_config(self.path, self.overrides)
         return open_context(config, target or self.target, notify=say)
+
+    def of(self, named: Sequence[str] | None) -> JobContext:
+        """Where to look for what has a name; without one a job.yaml must say what is meant."""
+        return self.find() if named else self.open()
 
     def next_command(self, *arguments: str, context: JobContext | None = None) -> str:
         """A command line that a user can paste; with `context` it looks where this one did."""
@@ -127,7 +131,8 @@ adopt_option = click.option(
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Print the exact SageMaker request as JSON and stop."
 )
-endpoint_option = click.option("--endpoint", metavar="NAME", help="Default: job.yaml's.")
+endpoint_argument = click.argument("endpoint", required=False)
+"""The endpoint that is meant; default: job.yaml's."""
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as JSON on standard output."
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlparse
 
+from sm_launch.aws.uris import split_s3
 from sm_launch.job.hub_models import SCHEME, HubModel
 
 CONFIG, RESULTS = "config.json", "eval_results.json"
@@ -114,7 +115,7 @@ def _from_s3(uri: str, clients: Callable[[str], Any] | None) -> dict[str, dict[s
 
     from sm_launch.aws.clients import make_client
 
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    bucket, key = split_s3(uri)
     client = (clients or make_client)("s3")
     try:
         if key.endswith((".tar.gz", ".tgz", ".tar")):

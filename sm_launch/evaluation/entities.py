@@ -51,7 +51,7 @@ def answered_spans(
 
     Args:
         answer: tokens or groups.
-        words: what was sent.
+        word_texts: what was sent.
         told_all: the answer holds all tokens, so that a word without one was not read.
 
     Raises:

@@ -103,7 +103,7 @@ def likelihood_metrics(
     Args:
         log_likelihood: of all answers, in nats.
         tokens: how many the answers have; at least one.
-        words: as lm-evaluation-harness splits them, by white space.
+        word_count: as lm-evaluation-harness splits them, by white space.
         size: bytes of UTF-8.
     """
 

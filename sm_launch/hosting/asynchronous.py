@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from sm_launch.aws.clients import make_client
+from sm_launch.aws.uris import split_s3
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.sessions.protocol import Session
 
@@ -34,7 +35,7 @@ class Objects:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             return
-        bucket, key = _split(uri)
+        bucket, key = split_s3(uri)
         self._s3().put_object(Bucket=bucket, Key=key, Body=content)
 
     def read(self, uri: str) -> bytes | None:
@@ -44,7 +45,7 @@ class Objects:
             return path.read_bytes() if path.is_file() else None
         from botocore.exceptions import ClientError
 
-        bucket, key = _split(uri)
+        bucket, key = split_s3(uri)
         try:
             return bytes(self._s3().get_object(Bucket=bucket, Key=key)["Body"].read())
         except ClientError as error:
@@ -119,8 +120,3 @@ def _wait(objects: Objects, queued: dict[str, Any], deadline: float, timeout: fl
 
 def _path(uri: str) -> Path:
     return Path(unquote(urlparse(uri).path))
-
-
-def _split(uri: str) -> tuple[str, str]:
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    return bucket, key

@@ -108,7 +108,7 @@ def require_meant(context: JobContext, name: str | None) -> str:
         config.endpoint_name,
         arn,
         config,
-        consent=f"name it: --endpoint {config.endpoint_name}",
+        consent=f"name {config.endpoint_name} on the command line",
     )
     return config.endpoint_name
 

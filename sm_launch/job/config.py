@@ -35,6 +35,7 @@ from sm_launch.job.hosting import (
     Variant,
 )
 from sm_launch.job.monitoring import Monitoring
+from sm_launch.job.passthrough import Passthrough
 from sm_launch.job.section import Section
 from sm_launch.job.sweep import Matrix, Sweep
 from sm_launch.job.tasks import follow_method, misfit
@@ -183,6 +184,11 @@ class Endpoint(Section):
     weight: Annotated[float, Field(ge=0)] = 1.0
     """Share of the requests of the main model, against the variants' weights."""
 
+    @field_validator("name")
+    @classmethod
+    def _endpoint_name(cls, name: str | None) -> str | None:
+        return name if name is None else limits.require_name(name)
+
     @model_validator(mode="after")
     def _possible(self) -> Endpoint:
         if self.serverless:
@@ -228,9 +234,18 @@ class Aws(Section):
     """Account of each bucket that belongs to another account than the credentials; every call to
     S3 names the owner that it expects, and S3 refuses it where that is another one."""
     kms_key: str | None = None
-    """KMS key for volumes and outputs."""
+    """KMS key for volumes and outputs. The local NVMe storage of g and p instances is encrypted by
+    its own hardware: for it SageMaker takes no key."""
     tags: dict[str, str] = {}
     """Tags of everything that is created."""
+
+    @field_validator("tags")
+    @classmethod
+    def _own_tags(cls, tags: dict[str, str]) -> dict[str, str]:
+        reserved = [key for key in tags if key.lower().startswith(limits.RESERVED_TAG_PREFIX)]
+        if reserved:
+            raise ValueError(f"{reserved[0]!r}: tags that begin with aws: are AWS's own")
+        return tags
 
 
 class JobConfig(Section):
@@ -254,6 +269,8 @@ class JobConfig(Section):
     evaluation: Evaluation = Evaluation()
     monitoring: Monitoring = Monitoring()
     aws: Aws = Aws()
+    sagemaker: Passthrough = Passthrough()
+    """Any other field of SageMaker's requests, by SageMaker's own names."""
 
     _directory: Path = PrivateAttr(default=Path())
 

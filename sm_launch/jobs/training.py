@@ -6,15 +6,14 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from sm_launch.aws.causes import LAST_LOG_LINES, explain_failure
 from sm_launch.aws.errors import LISTING, is_missing
 from sm_launch.aws.paging import every
-from sm_launch.errors import LaunchError, UserInputError
-from sm_launch.job import limits, naming
+from sm_launch.errors import LaunchError
+from sm_launch.job import limits, local_storage, naming
 from sm_launch.job.base_model import BaseModelSource, resolve_model
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hyperparameters import (
@@ -29,6 +28,7 @@ from sm_launch.sessions.watching import watch
 from sm_launch.target import ownership
 from sm_launch.target.channels import resolve_channels
 from sm_launch.target.context import JobContext
+from sm_launch.target.refusals import TRAINING
 from sm_launch.target.staging import Stage
 
 
@@ -145,7 +145,7 @@ def prepare(
 def start(context: JobContext, request: naming.Request) -> str:
     """Send what `prepare` made; the job's name."""
     context.session.create_training_job(**request)
-    context.announce_image(request["AlgorithmSpecification"]["TrainingImage"])
+    context.announce_image(context.training_image)
     name: str = request["TrainingJobName"]
     context.notify(f"training job {name} started ({context.target})")
     return name
@@ -157,22 +157,13 @@ def check_early(context: JobContext) -> None:
     Raises:
         LaunchError: a value that SageMaker does not take.
     """
-    if context.on_aws:
-        _require_reachable(context.config)
-        image, role = context.training_image, context.training_role
-        context.warn(*check_request(context.config, image=image, role=role))
-
-
-def _require_reachable(config: JobConfig) -> None:
-    if not config.training.network.isolation:
+    if not context.on_aws:
+        context.tell_passed_over("training")
         return
-    if hub_id := resolve_model(config).hub_id:
-        raise UserInputError(
-            "the container has no network to download it by",
-            field="training.model",
-            value=hub_id,
-            fix="give a directory or an s3:// URI, or set training.network.isolation to false",
-        )
+    context.check((TRAINING, example_request(context)))
+    instances, key = context.config.training.instances, context.config.aws.kms_key
+    told = local_storage.notes(instances.type, key, instances, "training.instances")
+    context.warn(*told)
 
 
 def tell_price(context: JobContext, max_cost: float | None, jobs: int = 1) -> None:
@@ -188,33 +179,24 @@ def tell_price(context: JobContext, max_cost: float | None, jobs: int = 1) -> No
     limit = max_cost or context.config.training.max_cost_usd
     if estimated := require_cost(context.config, context.prices, limit, jobs):
         context.notify(f"price: {estimated.line}")
+        if context.config.sagemaker.training.get("ResourceConfig"):
+            context.warn("the price is of training.instances, without what "
+                         "sagemaker.training.ResourceConfig changes")  # fmt: skip
 
 
-def check_request(config: JobConfig, *, image: str, role: str) -> list[str]:
-    """Hold job.yaml's values against SageMaker's own limits before anything is uploaded.
-
-    Returns:
-        Warnings: what the installed botocore does not know, though AWS may.
-
-    Raises:
-        RequestError, ServiceError: a value that SageMaker does not take.
-    """
-    from sm_launch.sessions.validation import RequestValidator
-
+def example_request(context: JobContext) -> naming.Request:
+    """The job's request with places on S3 that nothing has been sent to."""
     inputs = requests.TrainingInputs(
         channels={"train": "s3://bucket/train/"},
         output="s3://bucket/jobs",
         checkpoints="s3://bucket/checkpoints",
-        model=None,
+        model=resolve_model(context.config).hub_id,
         metric_definitions=metric_definitions(),
-        image=image,
-        role=role,
+        image=context.training_image,
+        role=context.training_role,
     )
-    request = requests.create_training_job(config, naming.unique_name(config.name), inputs)
-    validator = RequestValidator("sagemaker", enums=False)
-    validator.check("CreateTrainingJob", request)
-    return unknown_type(validator.values("ResourceConfig", "InstanceType"),
-                        "training.instances.type", config.training.instances.type)  # fmt: skip
+    name = naming.unique_name(context.config.name)
+    return requests.create_training_job(context.config, name, inputs)
 
 
 def data_warnings(config: JobConfig) -> list[str]:
@@ -229,15 +211,6 @@ def data_warnings(config: JobConfig) -> list[str]:
 
     column = str(config.training.hyperparameters.get("label_column", "label"))
     return label_warnings(Path(train), column)
-
-
-def unknown_type(known: list[str], field: str, value: str) -> list[str]:
-    """A warning where the installed botocore does not know an instance type."""
-    if value in known:
-        return []
-    close = get_close_matches(value, known, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return [f"{field}: the installed botocore does not know {value}{hint}"]
 
 
 def _checkpoints(config: JobConfig, stage: Stage, name: str) -> str | None:

@@ -76,7 +76,9 @@ def prepare(
     training.tell_price(context, max_cost, settings.job_count)
     name = tuning_requests.unique_name(context.config.name)
     single = training.request_of(context, context.stage(upload=upload), name)
-    return tuning_requests.create_tuning_job(context.config, name, single)
+    request = tuning_requests.create_tuning_job(context.config, name, single)
+    context.check(("CreateHyperParameterTuningJob", request))
+    return request
 
 
 def start(context: JobContext, request: naming.Request) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sm_launch.aws.clients import make_client
-from sm_launch.aws.errors import DENIED, explain
+from sm_launch.aws.errors import DENIED, explained
 from sm_launch.hosting.variants import MAIN_VARIANT
 from sm_launch.job import limits
 from sm_launch.job.config import JobConfig
@@ -248,10 +248,7 @@ def try_remove(
     try:
         return remove(endpoint, region, clients), ""
     except Exception as error:
-        explained = explain(error)
-        if explained is None:
-            raise
-        return [], f"alarms and dashboard of {endpoint} may be left: {explained.message}"
+        return [], f"alarms and dashboard of {endpoint} may be left: {explained(error).message}"
 
 
 def dashboard_name(endpoint: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from sm_launch import json_lines
+from sm_launch.aws.uris import split_s3
 from sm_launch.errors import UserInputError
 from sm_launch.monitoring.drift import Drift, compare_labels, compare_lengths, count_labels
 from sm_launch.target.context import JobContext
@@ -186,7 +187,7 @@ def captured_lines(location: str, clients: Callable[[str], Any]) -> Iterator[str
         for file in files:
             yield from (line.text for line in json_lines.lines(file))
         return
-    bucket, _, prefix = location.removeprefix("s3://").partition("/")
+    bucket, prefix = split_s3(location)
     client = clients("s3")
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
     keys = [item["Key"] for page in pages for item in page.get("Contents", [])]

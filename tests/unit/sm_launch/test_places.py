@@ -130,6 +130,11 @@ def regions(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set
     return Aws.regions
 
 
+def images_in(region: str) -> None:
+    """The job's images there: those of another region are refused before anything is asked."""
+    Path("job.yaml").write_text(JOB.replace("ecr.eu-west-1", f"ecr.{region}"))
+
+
 def test_no_command_is_forgotten() -> None:
     assert set(leaves(cli.cli)) == set(COMMANDS)
 
@@ -142,6 +147,7 @@ def test_a_command_looks_where_it_is_told(command: str, regions: set[str]) -> No
     cli.run(arguments)
     assert regions == {"eu-west-1"}
     regions.clear()
+    images_in("ap-south-1")
     cli.run([*arguments, "--region", "ap-south-1"])
     assert regions == {"ap-south-1"}
 
@@ -209,6 +215,7 @@ def test_a_function_looks_where_it_is_told(name: str, regions: set[str]) -> None
     assert call is not None
     for options, expected in (({}, "eu-west-1"), ({"region": "ap-south-1"}, "ap-south-1")):
         regions.clear()
+        images_in(expected)
         with pytest.raises(Exception):  # noqa: B017  (nothing is there: every call fails)
             call(**options)
         if name != "upload":  # which finds nothing prepared before it asks

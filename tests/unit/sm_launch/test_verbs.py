@@ -145,7 +145,7 @@ VERBS: dict[str, Verb] = {
         ["one", "two", "--data", "rows.jsonl"],
         lambda: sm_launch.compare("one", "two", data="rows.jsonl"), lambda r: r.to_dict(),
     ),
-    "monitor": Verb(["--endpoint", "m"], lambda: sm_launch.monitor("m"), lambda r: r.as_dict()),
+    "monitor": Verb(["m"], lambda: sm_launch.monitor("m"), lambda r: r.as_dict()),
     "alarms": Verb([], sm_launch.alarms, dry_run=True),
     "alarms --show": Verb([], lambda: sm_launch.alarms(show=True)),
     "alarms --delete": Verb([], lambda: sm_launch.alarms(delete=True)),

@@ -15,17 +15,10 @@ from sm_serve.engines.adapters.missing_head import gaps_of
 from sm_serve.engines.devices import best_device, computed_type
 from sm_serve.engines.packing import pack_linears
 from sm_serve.errors import BadRequest, StartupError
+from sm_serve.tasks import declared
 
 logger = logging.getLogger(__name__)
 
-MODEL_CLASSES = {
-    "text-classification": "AutoModelForSequenceClassification",
-    "token-classification": "AutoModelForTokenClassification",
-    "question-answering": "AutoModelForQuestionAnswering",
-    "feature-extraction": "AutoModel",
-    "fill-mask": "AutoModelForMaskedLM",
-    "text-generation": "AutoModelForCausalLM",
-}
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model",
     "tiktoken.model", "spm.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json",
@@ -73,7 +66,7 @@ def load_with_gaps(
     import torch
     import transformers
 
-    name = MODEL_CLASSES[artefact.task.value]
+    name = declared()[artefact.task].model_class
     if artefact.encoder_decoder and name == "AutoModelForCausalLM":
         name = "AutoModelForSeq2SeqLM"
     if name == "AutoModel" and is_half_of_pair(artefact):

@@ -15,6 +15,7 @@ from sm_serve.protocol import Task
 from sm_serve.schemas import encoder_fields, media, openai
 from sm_serve.schemas import field_table as table
 from sm_serve.schemas.fields import Schema, closed, optional
+from sm_serve.tasks import fields_of
 
 PATH = "/openapi.json"
 HEADERS = {
@@ -145,7 +146,7 @@ def call_schema(task: Task) -> Schema:
     elif task is Task.EMBEDDING:
         one = {"anyOf": [one, closed(encoder_fields.SIMILARITY)]}
     inputs = {"anyOf": [one, table.array(one, minItems=1)]}
-    parameters = closed(encoder_fields.PARAMETERS[task])
+    parameters = closed(fields_of(task))
     if task is Task.TEXT_CLASSIFICATION:
         parameters = {"anyOf": [parameters, closed(encoder_fields.ZERO_SHOT)]}
     whole = closed(table.CALL)

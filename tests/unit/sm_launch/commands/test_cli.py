@@ -174,7 +174,7 @@ def test_every_command_stands_in_the_documentation() -> None:
         (["invoke", "nothing", "--text", "hi"], "sm-launch deploy"),
         (["invoke", "nothing", "--text", "hi", "--stream"], "sm-launch deploy"),
         (["chat", "nothing"], "sm-launch deploy"),
-        (["monitor", "--endpoint", "nothing"], "sm-launch deploy"),
+        (["monitor", "nothing"], "sm-launch deploy"),
         (["logs", "nothing"], "sm-launch list"),
         (["stop", "nothing"], "sm-launch list"),
     ],

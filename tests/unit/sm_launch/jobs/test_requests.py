@@ -11,16 +11,12 @@ import botocore.loaders
 import botocore.model
 import botocore.validate
 import pytest
-from botocore.exceptions import ClientError
 
-from sm_launch.errors import UserInputError
 from sm_launch.hosting import requests as hosting_requests
 from sm_launch.job import limits, naming
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hyperparameters import check_hyperparameters
 from sm_launch.jobs import requests
-from sm_launch.jobs.training import check_early, check_request
-from sm_launch.target.context import JobContext
 
 INPUTS = requests.TrainingInputs(
     channels={"train": "s3://bucket/train/", "model": "s3://bucket/model/"},
@@ -142,35 +138,3 @@ def test_spot_without_a_wait_gets_twice_the_runtime() -> None:
     config = job(training={"spot": True, "max_runtime_seconds": 100})
     request = requests.create_training_job(config, "mine-1", INPUTS)
     assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 100, "MaxWaitTimeInSeconds": 200}
-
-
-@pytest.mark.parametrize(
-    ("training", "aws", "message"),
-    [
-        ({"environment": {"A": "x" * 600}}, {}, "environment"),
-        ({"environment": {f"V{i}": "x" for i in range(101)}}, {}, "environment"),
-        ({"network": {"subnets": ["subnet 1"], "security_groups": ["sg-1"]}}, {}, "subnets"),
-        ({}, {"kms_key": "my key"}, "kmsKeyId"),
-        ({}, {"tags": {"k" * 200: "v"}}, "tags"),
-    ],
-)
-def test_what_sagemaker_refuses_is_refused_before_the_upload(
-    training: dict[str, Any], aws: dict[str, Any], message: str
-) -> None:
-    config = job(training=training, aws=aws)
-    with pytest.raises(ClientError, match=message):
-        check_request(config, image="i", role=naming.LOCAL_ROLE)
-
-
-def test_an_unknown_instance_type_is_a_warning() -> None:
-    config = job(training={"instances": {"type": "ml.g5.xlrge"}})
-    (warning,) = check_request(config, image="i", role=naming.LOCAL_ROLE)
-    assert "did you mean ml.g5.xlarge?" in warning
-    assert check_request(job(), image="i", role=naming.LOCAL_ROLE) == []
-
-
-def test_a_hub_model_without_a_network_is_refused_before_the_upload() -> None:
-    training = {"model": "org/base", "image": "i", "network": {"isolation": True}}
-    context = JobContext(job(training=training), "sagemaker")
-    with pytest.raises(UserInputError, match=r"training\.model: .*no network"):
-        check_early(context)

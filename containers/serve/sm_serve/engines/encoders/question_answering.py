@@ -12,7 +12,7 @@ from sm_serve.engines.encoders.base import EncoderEngine, Tokens, check_keys
 from sm_serve.engines.encoders.spans import Span, SpanOptions, best_spans, rank
 from sm_serve.errors import BadInput, BadRequest
 from sm_serve.protocol import Task
-from sm_serve.schemas.encoder_fields import PARAMETERS
+from sm_serve.tasks import fields_of
 
 MAX_ANSWER_TOKENS = 15
 MAX_TOP_K = 100
@@ -59,7 +59,7 @@ class QuestionAnsweringEngine(EncoderEngine):
         """What the artefact says of how it is asked, as far as this engine knows it."""
         told = getattr(self.model.config, "task_specific_params", None)
         own = told.get(str(self.task)) if isinstance(told, dict) else None
-        names = {field.name for field in PARAMETERS[self.task]}
+        names = {field.name for field in fields_of(self.task)}
         known = {k: v for k, v in own.items() if k in names} if isinstance(own, dict) else {}
         for name in ("max_seq_len", "max_answer_len"):
             if isinstance(known.get(name), int):
