@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sm_launch.data.chunks import Chunk, short_list
+from sm_launch.data.chunks import Chunk, cell, find_column, is_null, short_list
+from sm_launch.data.labels import as_list
 from sm_launch.data.messages import looks_like_messages
 from sm_launch.data.pipeline import fetch_by_default
 from sm_launch.data.read import read
@@ -107,7 +108,7 @@ def guess(method: Task, location: str, base: Path, given: dict[str, str] | None 
         columns=columns,
         header=header,
         delimiter=source.delimiter if source.delimiter != default else None,
-        hyperparameters=_hyperparameters(method, chunk.names),
+        hyperparameters=_hyperparameters(method, chunk, columns),
     )
 
 
@@ -232,11 +233,23 @@ def _most(rows: int) -> int:
     return min(_MOST_LABELS, max(2, rows // 2))
 
 
-def _hyperparameters(method: Task, names: Sequence[str]) -> dict[str, Any]:
-    """What a method needs to know of the columns: where the right answer stands."""
+def _hyperparameters(
+    method: Task, chunk: Chunk, columns: dict[str, Column | list[Column]]
+) -> dict[str, Any]:
+    """What a method needs to know of the columns: whether a text has several labels, or where the
+    right answer stands."""
+    if method == "text-classification" and _holds_lists(chunk, columns["label"]):
+        return {"problem_type": "multi_label_classification"}
     if method not in ("grpo", "rloo"):
         return {}
-    answer = next((name for name in _ANSWER_NAMES if name in names), None)
+    answer = next((name for name in _ANSWER_NAMES if name in chunk.names), None)
     if answer is None:
         return {"reward_funcs": ["length"]}
     return {} if answer == "answer" else {"answer_column": answer}
+
+
+def _holds_lists(chunk: Chunk, column: Column | list[Column]) -> bool:
+    """Whether most cells of a column are lists, or the JSON of one."""
+    place = None if isinstance(column, list) else find_column(chunk.names, column)
+    values = [value for row in chunk.rows if not is_null(value := cell(row, place))]
+    return 2 * sum(as_list(value) is not None for value in values) > len(values)

@@ -11,9 +11,10 @@ from sm_launch.errors import UserInputError
 from sm_launch.job.data import Column, DataConfig
 from sm_launch.job.tasks import Task
 
-Kind = Literal["text", "label", "messages", "turn", "list", "number", "value"]
-"""text: cleaned; label: of a class; messages: a conversation that ends by its answer; turn: a text
-or messages; list: maybe as JSON; number: maybe as text; value: whatever it is, unchanged."""
+Kind = Literal["text", "label", "labels", "messages", "turn", "list", "number", "value"]
+"""text: cleaned; label: of a class; labels: a list of them; messages: a conversation that ends by
+its answer; turn: a text or messages; list: maybe as JSON; number: maybe as text; value: whatever it
+is, unchanged."""
 
 _COMPANIONS = ("tools", "chat_template_kwargs", "system")
 _OPTIONAL_KINDS: dict[str, Kind] = {"prompt": "turn", "score": "number"}
@@ -41,6 +42,7 @@ _PREFERENCE = Shape(
 _PROMPT = Shape({"prompt": "turn"}, open=True)
 _SHAPES: dict[Task, tuple[Shape, ...]] = {
     "text-classification": (Shape({"text": "text", "label": "label"}),),
+    "multi-label-classification": (Shape({"text": "text", "label": "labels"}),),
     "regression": (Shape({"text": "text", "label": "number"}),),
     "prompt-completion": (_ANSWERED,),
     "messages": (_MESSAGES,),
@@ -114,7 +116,9 @@ def lay_out(config: DataConfig, names: Sequence[str]) -> Layout:
     if shape.open:
         kept += [n for n in names if n and n not in used and n not in kept and n not in kinds]
     key = tuple(
-        name for name, kind in kinds.items() if name in required and kind not in ("label", "number")
+        name
+        for name, kind in kinds.items()
+        if name in required and kind not in ("label", "labels", "number")
     )
     key += ("prompt",) if "prompt" in kinds and "prompt" not in key else ()
     pair = config.pair_column

@@ -17,6 +17,7 @@ from sm_launch.evaluation.result import (
 )
 from sm_launch.evaluation.slices import MOST_VALUES, measure_slices, too_many
 from sm_launch.evaluation.task import Task
+from sm_launch.job.tasks import MULTI_LABEL
 
 LEAST_OF_CLASS = 20
 """How often a class must occur, or its precision, recall and F1 are nearly anything."""
@@ -43,7 +44,7 @@ def measure(task: Task, predictions: Sequence[Prediction], slices: Sequence[str]
         f"column {column!r} has more than {MOST_VALUES} values: the largest are shown"
         for column in too_many(predictions, slices)
     ]
-    warnings += _about_labels(predictions) if classifies else []
+    warnings += _about_labels(task, predictions) if classifies or task.name == MULTI_LABEL else []
     warnings += task.remarks(predictions)
     metrics = task.metrics(predictions)
     warnings += small_classes(metrics)
@@ -79,10 +80,10 @@ def small_classes(metrics: Metrics) -> list[str]:
     ]
 
 
-def _about_labels(predictions: Sequence[Prediction]) -> list[str]:
-    golds = {p.gold for p in predictions}
-    named = {label for p in predictions for label in (*p.scores, p.predicted)}
-    if not golds & named:
+def _about_labels(task: Task, predictions: Sequence[Prediction]) -> list[str]:
+    golds = {label for p in predictions for label in task.labels_in(p.gold)}
+    named = {label for p in predictions for label in (*p.scores, *task.labels_in(p.predicted))}
+    if golds and not golds & named:
         shown = (", ".join(map(repr, sorted(labels)[:20])) for labels in (named, golds))
         return ["the model answers {}, and the data has {}: every row is wrong".format(*shown)]
     # One label an answer does not tell what else the model knows.

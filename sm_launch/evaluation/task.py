@@ -118,6 +118,10 @@ class Task:
             UserInputError: answers like these cannot be measured against the data.
         """
 
+    def labels_in(self, gold: str) -> Sequence[str]:
+        """The classes that an expected answer names."""
+        return (gold,)
+
     def settle(self, examples: Sequence[Example]) -> list[str]:
         """Choose what depends on all rows, before the first request; returns what to tell of it.
 

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 Task = Literal[
-    "text-classification", "regression", "token-classification", "question-answering", "embedding",
+    "text-classification", "multi-label-classification", "regression", "token-classification",
+    "question-answering", "embedding",
     "sft", "prompt-completion", "messages", "text", "dpo", "orpo", "cpo", "kto", "reward",
     "grpo", "rloo", "distillation",
 ]  # fmt: skip
 """The training methods, and tasks that only say how rows look."""
 EvaluationTask = Literal[
     "text-classification",
+    "multi-label-classification",
     "text-regression",
     "question-answering",
     "text-generation",
@@ -27,6 +29,12 @@ EvaluationTask = Literal[
     "reward",
 ]
 
+MULTI_LABEL: Literal["multi-label-classification"] = "multi-label-classification"
+_OF_PROBLEM: Mapping[Any, Task] = {
+    "regression": "regression",
+    "multi_label_classification": MULTI_LABEL,
+}
+"""transformers' `problem_type` to what the rows of text-classification are then."""
 _ENCODER, _DECODER = "distilbert-base-uncased", "Qwen/Qwen3-0.6B"
 _SENTENCES = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -55,6 +63,7 @@ class TaskFacts:
 
 TASKS: Mapping[str, TaskFacts] = {
     "text-classification": TaskFacts("labelled", "text-classification", _ENCODER, True),
+    MULTI_LABEL: TaskFacts("labelled", MULTI_LABEL, _ENCODER, True),
     "regression": TaskFacts("labelled", "text-regression", _ENCODER, True),
     "token-classification": TaskFacts("tagged", "token-classification", _ENCODER),
     "question-answering": TaskFacts("questions", "question-answering", _ENCODER),
@@ -74,11 +83,19 @@ TASKS: Mapping[str, TaskFacts] = {
 }
 
 
+def classifier_task(hyperparameters: Mapping[str, Any]) -> Task:
+    """What the rows of the method text-classification are, by its problem_type."""
+    task = _OF_PROBLEM.get(hyperparameters.get("problem_type"))
+    if task is None and hyperparameters.get("num_labels") in (1, "1"):
+        return "regression"
+    return task or "text-classification"
+
+
 def follow_method(document: dict[str, Any]) -> dict[str, Any]:
     """A job.yaml in which `data` says what its `training` implies.
 
-    The task is the method (or regression), where no task is given; and a second text of a pair,
-    which preparation calls `text_pair`, is the classifier's.
+    The task is the method, or what a classifier's problem_type makes of it, where none is given;
+    and a second text of a pair, which preparation calls `text_pair`, is the classifier's.
     """
     data, training = document.get("data"), document.get("training") or {}
     if not isinstance(data, dict) or not isinstance(training, dict):
@@ -88,9 +105,8 @@ def follow_method(document: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(given, dict):
         return document
     if method in get_args(Task) and data.get("task") is None:
-        measure = given.get("problem_type") == "regression" or given.get("num_labels") in (1, "1")
-        regression = method == "text-classification" and measure
-        data = data | {"task": "regression" if regression else method}
+        task = classifier_task(given) if method == "text-classification" else method
+        data = data | {"task": task}
     columns = data.get("columns")
     paired = isinstance(columns, dict) and columns.get("text_pair") is not None
     if paired and method == "text-classification":
@@ -100,8 +116,15 @@ def follow_method(document: dict[str, Any]) -> dict[str, Any]:
     return document | {"data": data}
 
 
-def misfit(task: Task, method: str) -> str | None:
+def misfit(task: Task, method: str, hyperparameters: Mapping[str, Any]) -> str | None:
     """Why the rows of a task are of no use to a method; None where they are."""
+    learns = classifier_task(hyperparameters) if method == "text-classification" else method
+    if task != learns and MULTI_LABEL in (task, learns) and method == "text-classification":
+        return (
+            f"data.task {task} does not go with training.hyperparameters.problem_type "
+            f"{hyperparameters.get('problem_type')}: leave data.task out, and set problem_type to "
+            "multi_label_classification where cells are lists of labels"
+        )
     if method not in get_args(Task) or task == method:
         return None
     if TASKS[task].rows == TASKS[method].rows:

@@ -22,10 +22,14 @@ from sm_launch.evaluation.report import ReportPaths, write_evaluation
 from sm_launch.hosting import endpoints
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hub_models import SCHEME
+from sm_launch.job.tasks import MULTI_LABEL, classifier_task
 from sm_launch.progress import progress
 from sm_launch.sessions.protocol import Session
 from sm_launch.target.context import JobContext
 from sm_launch.version import launcher_version
+
+_OF_CLASSIFIERS = ("text-regression", MULTI_LABEL)
+"""What the training method text-classification makes, beside models of one class a text."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def _task(
     """What is asked, and how: as job.yaml says, else as the artefact does, else as its training."""
     wanted = config.evaluation
     name = wanted.task or _task_of(config, artefact)
-    method = "text-classification" if name == "text-regression" else name
+    method = "text-classification" if name in _OF_CLASSIFIERS else name
     told = artefact.asked(method) if artefact else ({}, {})
     parameters, columns = told if any(told) else ({}, _columns_of_training(config, method))
     known: set[str] = set().union(*rows)
@@ -130,13 +134,14 @@ def _task(
 
 
 def _task_of(config: JobConfig, artefact: evaluation.Artefact | None) -> str:
-    """What the method trains for; a classifier of one number is a regression."""
+    """What the method trains for; a classifier's problem_type says whether classes are several."""
     name = evaluation.task_of_method(config.training.method)
-    own = config.training.hyperparameters
-    regression = own.get("problem_type") == "regression" or own.get("num_labels") == 1
+    if name != "text-classification":
+        return name
+    said: Mapping[str, Any] = config.training.hyperparameters
     if artefact is not None:
-        regression = artefact.config.get("problem_type") == "regression"
-    return "text-regression" if name == "text-classification" and regression else name
+        said = {"problem_type": artefact.config.get("problem_type")}
+    return evaluation.task_of_method(classifier_task(said))
 
 
 def _if_in(column: str | None, known: Collection[str]) -> str | None:

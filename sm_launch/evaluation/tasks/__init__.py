@@ -10,6 +10,7 @@ from sm_launch.evaluation.task import Statistic, Task
 from sm_launch.evaluation.tasks.classification import TextClassification
 from sm_launch.evaluation.tasks.embedding import Embedding
 from sm_launch.evaluation.tasks.generation import TextGeneration
+from sm_launch.evaluation.tasks.multi_label import MultiLabelClassification
 from sm_launch.evaluation.tasks.question_answering import QuestionAnswering
 from sm_launch.evaluation.tasks.regression import TextRegression
 from sm_launch.evaluation.tasks.reward import Reward
@@ -18,6 +19,7 @@ from sm_launch.job.tasks import TASKS as METHODS
 
 TASKS: dict[str, type[Task]] = {
     "text-classification": TextClassification,
+    "multi-label-classification": MultiLabelClassification,
     "text-regression": TextRegression,
     "question-answering": QuestionAnswering,
     "text-generation": TextGeneration,

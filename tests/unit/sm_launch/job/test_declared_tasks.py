@@ -9,7 +9,7 @@ from sm_launch.data.shapes import shapes
 from sm_launch.evaluation import tasks as evaluated
 from sm_launch.job.tasks import TASKS, EvaluationTask, Task
 
-ONLY_ROWS = {"regression", "prompt-completion", "messages", "text"}
+ONLY_ROWS = {"multi-label-classification", "regression", "prompt-completion", "messages", "text"}
 """They say how rows look; the methods text-classification and sft train with them."""
 
 
