@@ -15,7 +15,7 @@ from sm_launch.data.passes import Summary
 from sm_launch.data.settle import Settled
 from sm_launch.errors import UserInputError
 from sm_launch.job.data import DataConfig
-from sm_launch.job.tasks import MULTI_LABEL
+from sm_launch.job.tasks import MULTI_LABEL, TASKS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -247,7 +247,7 @@ def _assign(pool: Collected, config: DataConfig) -> NDArray[np.int8]:
 
 
 def _check_labels(rows: Collected, config: DataConfig) -> None:
-    if config.task not in ("text-classification", MULTI_LABEL, "regression"):
+    if TASKS[config.task].rows != "labelled":
         return
     files = ", ".join(config.sources.values())
     absent = sorted(set(config.labels or ()) - set(rows.names))

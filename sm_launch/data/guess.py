@@ -16,11 +16,10 @@ from sm_launch.data.labels import as_list
 from sm_launch.data.messages import looks_like_messages
 from sm_launch.data.pipeline import fetch_by_default
 from sm_launch.data.read import read
-from sm_launch.data.shapes import Shape, shapes
 from sm_launch.data.sources import Source, locate
 from sm_launch.errors import UserInputError
 from sm_launch.job.data import Column, DataConfig
-from sm_launch.job.tasks import Task
+from sm_launch.job.tasks import TASKS, Shape, Task
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "text": ("text", "review", "sentence", "content", "body", "comment", "message", "tweet",
@@ -101,7 +100,7 @@ def guess(method: Task, location: str, base: Path, given: dict[str, str] | None 
             field="--data",
             value=location,
             fix="say which is which: "
-            + " ".join(f"--column {name}=COLUMN" for name in shapes(method)[0].required),
+            + " ".join(f"--column {name}=COLUMN" for name in TASKS[method].shapes[0].required),
         )
     default = "\t" if source.format == "tsv" else ","
     return Guess(
@@ -124,7 +123,7 @@ def _columns(
     method: Task, chunk: Chunk, given: dict[str, Column | list[Column]]
 ) -> dict[str, Column | list[Column]] | None:
     """Output name to column, of the first shape whose columns all have a name that tells."""
-    for shape in shapes(method):
+    for shape in TASKS[method].shapes:
         columns = _by_name(shape, chunk.names, given)
         if columns is not None:
             return _refined(method, columns, chunk)
@@ -225,7 +224,7 @@ def _by_content(
         return {"text": name(text), "label": name(label)}
     if method == "sft" and width == 1:
         return {"text": name(0)}
-    keys = list(shapes(method)[1 if method == "sft" else 0].required)
+    keys = list(TASKS[method].shapes[1 if method == "sft" else 0].required)
     return {key: name(at) for at, key in enumerate(keys)} if width == len(keys) else None
 
 

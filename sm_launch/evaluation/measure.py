@@ -17,7 +17,6 @@ from sm_launch.evaluation.result import (
 )
 from sm_launch.evaluation.slices import MOST_VALUES, measure_slices, too_many
 from sm_launch.evaluation.task import Task
-from sm_launch.job.tasks import MULTI_LABEL
 
 LEAST_OF_CLASS = 20
 """How often a class must occur, or its precision, recall and F1 are nearly anything."""
@@ -39,17 +38,16 @@ def measure(task: Task, predictions: Sequence[Prediction], slices: Sequence[str]
     """Metrics with 95 % intervals, calibration, and metrics of every slice."""
     if not predictions:
         return Measured()
-    classifies = task.name == "text-classification"
     warnings = [
         f"column {column!r} has more than {MOST_VALUES} values: the largest are shown"
         for column in too_many(predictions, slices)
     ]
-    warnings += _about_labels(task, predictions) if classifies or task.name == MULTI_LABEL else []
+    warnings += _about_labels(task, predictions) if task.labelled else []
     warnings += task.remarks(predictions)
     metrics = task.metrics(predictions)
     warnings += small_classes(metrics)
     intervals = confidence_intervals(task, predictions)
-    bins = calibrate(predictions) if classifies else ()
+    bins = calibrate(predictions) if task.calibrated else ()
     if bins:
         intervals |= dict.fromkeys(("ece", "ece_debiased"), debiased_error(bins).interval)
     return Measured(

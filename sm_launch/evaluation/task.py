@@ -37,6 +37,16 @@ class Task:
     DEFAULT_COLUMNS: ClassVar[tuple[str, str]]
     lists: ClassVar[bool] = False
     """Whether one answer is a list of objects: servers drop the outer list of a lone input."""
+    trained_by: ClassVar[str] = ""
+    """The training method; empty: the one of this task's name."""
+    label_key: ClassVar[str] = "label_column"
+    """The hyperparameter that names the column of the expected answer."""
+    labelled: ClassVar[bool] = False
+    """Whether rows have labels, which the model must know."""
+    calibrated: ClassVar[bool] = False
+    """Whether a row has one label, whose score is how sure the model is of it."""
+    shows_spread: ClassVar[bool] = True
+    """Whether the report shows how the rows' own values spread."""
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from sm_launch.job.tasks import MULTI_LABEL, TASKS, Task
+from sm_launch.job.tasks import MULTI_LABEL, TASKS, NamedTask
 
 InputFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "text", "arrow"]
 OutputFormat = Literal["jsonl", "parquet", "csv"]
@@ -255,7 +255,7 @@ class DataConfig(_Section):
     """A ready validation file; without it one is carved out of train."""
     test: str | None = None
     """A ready test file; without it one is carved out of train."""
-    task: Task = "text-classification"
+    task: NamedTask = "text-classification"
     """What a row is; default in job.yaml: training.method."""
     format: InputFormat | None = None
     """Empty: from the file name."""

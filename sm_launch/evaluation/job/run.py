@@ -22,14 +22,11 @@ from sm_launch.evaluation.report import ReportPaths, write_evaluation
 from sm_launch.hosting import endpoints
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hub_models import SCHEME
-from sm_launch.job.tasks import MULTI_LABEL, classifier_task
+from sm_launch.job.tasks import classifier_task
 from sm_launch.progress import progress
 from sm_launch.sessions.protocol import Session
 from sm_launch.target.context import JobContext
 from sm_launch.version import launcher_version
-
-_OF_CLASSIFIERS = ("text-regression", MULTI_LABEL)
-"""What the training method text-classification makes, beside models of one class a text."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,7 @@ def _task(
     """What is asked, and how: as job.yaml says, else as the artefact does, else as its training."""
     wanted = config.evaluation
     name = wanted.task or _task_of(config, artefact)
-    method = "text-classification" if name in _OF_CLASSIFIERS else name
+    method = evaluation.TASKS[name].trained_by or name
     told = artefact.asked(method) if artefact else ({}, {})
     parameters, columns = told if any(told) else ({}, _columns_of_training(config, method))
     known: set[str] = set().union(*rows)
@@ -136,7 +133,7 @@ def _task(
 def _task_of(config: JobConfig, artefact: evaluation.Artefact | None) -> str:
     """What the method trains for; a classifier's problem_type says whether classes are several."""
     name = evaluation.task_of_method(config.training.method)
-    if name != "text-classification":
+    if not evaluation.TASKS[name].calibrated:
         return name
     said: Mapping[str, Any] = config.training.hyperparameters
     if artefact is not None:
@@ -158,7 +155,7 @@ def _columns_of_training(config: JobConfig, task: str) -> dict[str, str]:
         "text": "text_column",
         "text_pair": "text_pair_column",
         "tokens": "tokens_column",
-        "label": "tags_column" if task == "token-classification" else "label_column",
+        "label": evaluation.TASKS[task].label_key if task in evaluation.TASKS else "label_column",
     }
     return {ours: str(given[key]) for ours, key in names.items() if given.get(key)}
 

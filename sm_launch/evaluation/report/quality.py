@@ -12,6 +12,7 @@ from sm_launch.evaluation.result import (
     Prediction,
 )
 from sm_launch.evaluation.scales import UNBOUNDED
+from sm_launch.evaluation.tasks import kind_of
 from sm_launch.evaluation.tasks.token_classification import readable
 from sm_launch.report import charts
 from sm_launch.report.charts import Series
@@ -167,7 +168,7 @@ def _distributions(result: EvaluationResult) -> Markup | None:
     graphics = []
     for name in _WORD_METRICS:
         values = [p.values[name] for p in result.predictions if name in p.values]
-        if values and result.task != "token-classification":
+        if values and kind_of(result.task).shows_spread:
             title = TITLES[name][0]
             chart = charts.histogram(values, x_label=title, y_label="rows", bins=20)
             graphics.append(figure(f"{title} of the rows", chart))

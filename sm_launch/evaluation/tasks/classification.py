@@ -24,6 +24,7 @@ class TextClassification(Task):
     """Accuracy, precision, recall, F1, ROC-AUC, calibration."""
 
     name = "text-classification"
+    labelled = calibrated = True
     main_metric = "f1_macro"
     DEFAULT_COLUMNS = ("text", "label")
     lists = True
@@ -147,3 +148,6 @@ def _check_names(answers: Sequence[Answer], golds: Collection[str]) -> None:
             fix="map the labels of the data, or write the names of the classes into the model's "
             "config.json (id2label)",
         )
+
+
+TASK = TextClassification

@@ -34,6 +34,8 @@ class MultiLabelClassification(TextClassification):
     """
 
     name = "multi-label-classification"
+    trained_by = "text-classification"
+    calibrated = False
     main_metric = "f1_micro"
 
     def __init__(self, **settings: Any) -> None:
@@ -176,3 +178,6 @@ def _threshold(value: Any) -> float:
             fix="give the score from which on a text has a label",
         )
     return float(value)
+
+
+TASK = MultiLabelClassification

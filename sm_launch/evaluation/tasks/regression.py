@@ -31,6 +31,7 @@ class TextRegression(Task):
     """
 
     name = "text-regression"
+    trained_by = "text-classification"
     main_metric = "pearson"
     DEFAULT_COLUMNS = ("text", "label")
     lists = True
@@ -103,3 +104,6 @@ def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     a, b = a - a.mean(), b - b.mean()
     spread = math.sqrt(float((a * a).sum() * (b * b).sum()))
     return float((a * b).sum()) / spread if spread else 0.0
+
+
+TASK = TextRegression
