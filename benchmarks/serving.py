@@ -7,9 +7,10 @@ DIR is a model directory, such as benchmarks/serving_models.py makes.
 `mms` is sagemaker-inference with multi-model-server, as AWS ships it (needs Java), with one worker
 process, which is one copy of the model, as ours has; `mms-workers` has its default, a worker for
 each CPU with all threads each; `mms-tuned` is set as well as it can be, a worker for each CPU with
-one thread. `transformers` is `transformers serve` and `vllm` vLLM's CPU build (generation only);
-`infinity` is infinity-emb (classification, embedding). What they need is installed into
-environments below --environments (kept if named); vLLM's and Infinity's have their own torch.
+one thread. `one-batch` is ours with one batch at a time on all threads. `transformers` is
+`transformers serve` and `vllm` vLLM's CPU build (generation only); `infinity` is infinity-emb
+(classification, embedding). What they need is installed into environments below --environments
+(kept if named); vLLM's and Infinity's have their own torch.
 `front` measures servers without a model: ours, the least that uvicorn and starlette can do, and a
 no-op inference.py under our toolkit handler and under mms.
 
@@ -46,9 +47,10 @@ STOCK: dict[str, tuple[int, dict[str, str]]] = {
     "mms-tuned": (CPUS, {"OMP_NUM_THREADS": "1"}),
 }
 """Workers of the stock toolkit, and what else is set for it."""
+ONE_BATCH = "one-batch"
 FITTING = {
-    "classification": (*STOCK, "infinity"),
-    "embedding": (*STOCK, "infinity"),
+    "classification": (*STOCK, ONE_BATCH, "infinity"),
+    "embedding": (*STOCK, ONE_BATCH, "infinity"),
     "generation": (*STOCK, "transformers", "vllm"),
     "front": (*STOCK,),
 }
@@ -151,26 +153,29 @@ def targets(args: argparse.Namespace, work: Path) -> list[Target]:
     """The stock toolkit first, as its answers are what the others are compared with."""
     environ = {"OMP_NUM_THREADS": str(args.threads), "BENCH_TASK": args.task}
     script = servers.NOOP_SCRIPT if args.task == "front" else servers.STOCK_SCRIPT
-    found = []
+    chosen = []
     for name, (workers, own) in STOCK.items():
         if name in args.against:
             base = servers.base_dir(work / name, args.model, script)
-            found.append(servers.stock(python_of(args, "mms"), base, workers, environ | own, name))
+            chosen.append(servers.stock(python_of(args, "mms"), base, workers, environ | own, name))
     if args.task == "front":
         base = servers.base_dir(work / "ours", args.model)
         scripted = servers.base_dir(work / "scripted", args.model, script)
         for name in ("starlette", "noop"):
             front = servers.ours(base, environ, name)
             front.command[1:] = [str(Path(__file__).with_name("serving_front.py")), name]
-            found.append(front)
-        return [*found, servers.ours(scripted, environ, "toolkit")]
-    found.append(servers.ours(servers.base_dir(work / "ours", args.model), environ))
+            chosen.append(front)
+        return [*chosen, servers.ours(scripted, environ, "toolkit")]
+    chosen.append(servers.ours(servers.base_dir(work / "ours", args.model), environ))
+    if ONE_BATCH in args.against:
+        base = servers.base_dir(work / ONE_BATCH, args.model)
+        chosen.append(servers.ours(base, {**environ, "SM_SERVE_REPLICAS": "1"}, ONE_BATCH))
     made = {
         "transformers": servers.transformers_serve,
         "vllm": servers.vllm_serve,
         "infinity": servers.infinity_serve,
     }
-    return found + [
+    return chosen + [
         make(python_of(args, name), args.model, environ)
         for name, make in made.items()
         if name in args.against
@@ -205,17 +210,17 @@ def summarise(name: str, runs: list[dict[str, Any]], reference: list[str]) -> di
 
 
 def compare(
-    found: dict[str, list[dict[str, Any]]], own: str, figure: str, clients: list[int]
+    outcomes: dict[str, list[dict[str, Any]]], own: str, figure: str, clients: list[int]
 ) -> list[dict[str, Any]]:
     """Our figure divided by every other server's, for each number of clients."""
 
     def values(name: str, place: int) -> list[float]:
-        return [run["rows"][place][figure] for run in found[name]]
+        return [run["rows"][place][figure] for run in outcomes[name]]
 
     return [
         {"against": name, "clients": count, f"{figure}_ratio": ratio(values(own, at),
                                                                      values(name, at))}
-        for name in found
+        for name in outcomes
         if name != own
         for at, count in enumerate(clients)
     ]  # fmt: skip
@@ -236,8 +241,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         contenders = {
             target.name: lambda target=target: measure(target, args, work) for target in known
         }
-        found = in_turn(contenders, args.rounds)
-    reference = found[known[0].name][0]["answers"]
+        outcomes = in_turn(contenders, args.rounds)
+    reference = outcomes[known[0].name][0]["answers"]
     own, figure = "noop" if args.task == "front" else "sm-serve", "requests_per_s"
     return {
         "machine": machine,
@@ -246,8 +251,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "model_mib": model_mib(args.model),
         "threads": args.threads,
         "requests": args.requests,
-        "servers": [summarise(name, runs, reference) for name, runs in found.items()],
-        f"{own}_against": compare(found, own, figure, args.clients),
+        "servers": [summarise(name, runs, reference) for name, runs in outcomes.items()],
+        f"{own}_against": compare(outcomes, own, figure, args.clients),
     }
 
 

@@ -39,6 +39,7 @@ class Job:
     started: float  # time.time() when the process began
     new_tokens: NewTokens = field(default_factory=NewTokens)  # filled with tokenizer and model
     learning: Mapping[str, Any] = field(default_factory=dict)  # learning.Counts by split
+    model_origin: str = ""  # by what the base model is recognised, where it was merged first
 
     @property
     def is_main(self) -> bool:

@@ -39,9 +39,9 @@ def lost_device(error: BaseException) -> bool:
         kinds = {kind.__name__ for kind in type(link).__mro__}
         text = str(link)
         told = "AcceleratorError" in kinds or (
-            isinstance(link, RuntimeError) and any(words in text for words in _DEVICE_WORDS)
+            isinstance(link, RuntimeError) and any(phrase in text for phrase in _DEVICE_WORDS)
         )
-        if told and not any(words in text for words in _SURVIVED):
+        if told and not any(phrase in text for phrase in _SURVIVED):
             return True
         link = link.__cause__ or link.__context__
     return False

@@ -40,13 +40,13 @@ def test_a_small_model_gets_one_thread_and_a_large_one_all(torch, width, chosen)
 
     other = threading.Thread(target=disturb)
     other.start()
-    found = set()
+    decisions = set()
     for _ in range(20):
         use_processors(model)
-        found.add((torch.get_num_threads(), choose_replicas(model, Settings())))
+        decisions.add((torch.get_num_threads(), choose_replicas(model, Settings())))
     stop.set()
     other.join()
-    assert found == {(chosen, chosen)}
+    assert decisions == {(chosen, chosen)}
 
 
 @pytest.mark.parametrize(

@@ -206,10 +206,10 @@ class TextGenerator(PromptReader, ABC):
         ends = self.ends(sampling)
         cost = (len(prompt) + (sampling.max_new_tokens or 0)) * request.beams[BEAMS]
         async with self._room.turn(cost):
-            found = await self.search(prompt, sampling, request)
+            outcome = await self.search(prompt, sampling, request)
         opened = self._opened(prompt, request)
         kept = None if opened is None else self.thought_tags
-        for index, tokens in enumerate(found):
+        for index, tokens in enumerate(outcome):
             size = next((i for i, t in enumerate(tokens, 1) if t in ends), len(tokens))
             self._tokens_total += size
             yield Delta(

@@ -257,8 +257,8 @@ class ContinuousGenerator(LocalGenerator):
         manager = self._manager
         fatal = manager.background_thread_status.fatal_error
         if fatal is not None or not manager.is_running():
-            words = f"died ({type(fatal).__name__})" if fatal else "is not running"
-            self._revival.begin(f"the generation loop {words}")
+            reason = f"died ({type(fatal).__name__})" if fatal else "is not running"
+            self._revival.begin(f"the generation loop {reason}")
             return self._revival.lost
         step, since = self._progress
         current = getattr(manager, "current_batch", 0)

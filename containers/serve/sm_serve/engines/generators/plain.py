@@ -99,10 +99,10 @@ class PlainGenerator(LocalGenerator):
         """See LocalGenerator."""
         job = _Job(search.prompt, Choice(Sampling()), search.adapter, search=search)
         self._queue(job)
-        found = await job.output.get()
-        if isinstance(found, Exception):
-            raise found
-        return cast("list[list[int]]", found)
+        outcome = await job.output.get()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return cast("list[list[int]]", outcome)
 
     def _queue(self, job: _Job) -> None:
         with self._wake:

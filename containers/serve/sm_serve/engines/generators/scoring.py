@@ -45,7 +45,7 @@ class _Item:
     adapter: str | None
     owner: int
     future: asyncio.Future[list[TokenLogprob]]
-    found: list[TokenLogprob] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
 class Scorer:
@@ -119,7 +119,7 @@ class Scorer:
         else:
             for item in batch:
                 if not item.future.done():
-                    item.future.set_result(item.found)
+                    item.future.set_result(item.logprobs)
             return
         for item in batch:
             if not item.future.done():
@@ -133,7 +133,7 @@ class Scorer:
         device = self._model.device
         ids = torch.zeros((len(batch), longest), dtype=torch.long)
         for row, item in enumerate(batch):
-            item.found = [TokenLogprob(item.prompt[0], None)]
+            item.logprobs = [TokenLogprob(item.prompt[0], None)]
             ids[row, : len(item.prompt)] = torch.tensor(item.prompt)
         lengths = torch.tensor([len(item.prompt) for item in batch])
         known = (torch.arange(longest) < lengths[:, None]).long().to(device)
@@ -189,4 +189,4 @@ def read(logits: Any, item: _Item, start: int) -> None:
         raise EngineError(NOT_NUMBERS)
     for token, logprob, others, theirs in rows:
         top = tuple(map(TokenLogprob, others, theirs))
-        item.found.append(TokenLogprob(token, logprob, top=top))
+        item.logprobs.append(TokenLogprob(token, logprob, top=top))

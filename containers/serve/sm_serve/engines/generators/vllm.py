@@ -122,15 +122,15 @@ class VllmGenerator(TextGenerator):
         # lines that a model may write for ever.
         grammars = StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True)
         start = partial(start_engine, {**arguments, "structured_outputs_config": grammars}, given)
-        found = cls(start, config, generation, tokenizer, settings)
+        generator = cls(start, config, generation, tokenizer, settings)
         for name, path in artefact.adapters.items():
             try:
                 check_adapter(path)
             except BadRequest as error:
-                found.close()
+                generator.close()
                 raise StartupError(f"{path}: {error.message}") from error
-            found._loras[name] = found._lora(name, path)
-        return found
+            generator._loras[name] = generator._lora(name, path)
+        return generator
 
     def _lora(self, name: str, path: Path) -> Any:
         from vllm.lora.request import LoRARequest
@@ -318,11 +318,11 @@ def end_processes(engine: Any) -> None:
     family = []
     for process in manager.processes if manager is not None else ():
         with contextlib.suppress(psutil.Error):
-            found = psutil.Process(process.pid)
-            family += [found, *found.children(recursive=True)]
-    for found in family:
+            parent = psutil.Process(process.pid)
+            family += [parent, *parent.children(recursive=True)]
+    for member in family:
         with contextlib.suppress(psutil.Error):
-            found.kill()
+            member.kill()
     psutil.wait_procs(family, STOP_SECONDS)
     engine.shutdown(STOP_SECONDS)
 
