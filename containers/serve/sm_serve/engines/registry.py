@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from sm_serve.artefact.artefact import Artefact
 from sm_serve.config import VLLM_PREFIX, Settings
-from sm_serve.engines.devices import on_device
+from sm_serve.engines.devices import best_device, on_device
 from sm_serve.errors import StartupError
 from sm_serve.protocol import Engine, Generator, Task
 from sm_serve.tasks import declared
@@ -52,6 +52,9 @@ def load_engine(artefact: Artefact, settings: Settings) -> Engine:
     engine: Any = getattr(importlib.import_module(module), attribute)
     if name == "vllm":  # spreads one model over all GPUs by itself
         return cast(Engine, engine.load(artefact, settings))
+    if artefact.task is not Task.TEXT_GENERATION and best_device(settings) == "cpu":
+        loaded = engine.load_replicas(artefact, settings)
+        return cast(Engine, loaded[0] if len(loaded) == 1 else replicate(loaded))
     devices = choose_devices(settings)
     loaded = []
     for device in devices:
