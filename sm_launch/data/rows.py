@@ -18,6 +18,7 @@ from sm_launch.data.shapes import Layout
 from sm_launch.data.steps import build, check_characters
 from sm_launch.data.times import seconds_since_epoch
 from sm_launch.job.data import Column, DataConfig, OutputFormat
+from sm_launch.job.tasks import Kind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -188,7 +189,7 @@ class RowCleaner:
         """Whether a label is a word that may mean missing: the whole column decides."""
         return self.allowed_labels is None and label.casefold() in self._missing
 
-    def _value(self, name: str, kind: shapes.Kind, raw: list[Any], taken: Taken) -> Any:
+    def _value(self, name: str, kind: Kind, raw: list[Any], taken: Taken) -> Any:
         value = raw[0] if len(raw) == 1 else _join([part for part in raw if not self._blank(part)])
         if kind == "label":
             return self._label(value, taken)
