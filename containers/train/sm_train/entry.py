@@ -105,7 +105,7 @@ def checked_job(paths: Paths, stop: StopRequest, started: float) -> Job:
     for warning in config.warnings:
         _say(f"warning: {warning}")
     source = resolve_base_model(paths, config)
-    data = load_data(paths, config)
+    data = load_data(paths, config.method.reads_as(config, source))
     _say_what_was_read(data)
     return Job(paths, config, data, source, stop, started)
 
@@ -174,6 +174,8 @@ def _disk_need(config: Config, source: str) -> int:
     """Of a local base model: trained in full its weights grow to float32 unless dtype is given."""
     model = config.model
     parameters, stored = stored_weights(source)
+    if not config.method.trains:
+        return stored
     asked = _WIDTHS.get(model.dtype or ("auto" if model.use_peft else "float32"))
     return needed_bytes(
         parameters,

@@ -99,6 +99,29 @@ def said(*names: str) -> Callable[[Any], Any]:
 
 
 RUNNING = {"DescribeTrainingJob": {"TrainingJobStatus": "InProgress"}}
+ARCHIVE = io.BytesIO()
+with tarfile.open(fileobj=ARCHIVE, mode="w") as made:
+    FIGURES = {
+        "accuracy": 0.5, "bytes": 1.0, "memory_bytes": 1.0, "latency_p50_ms": 1.0,
+        "latency_p99_ms": 1.0, "texts_per_second": 1.0,
+    }  # fmt: skip
+    for file, content in {
+        "config.json": {},
+        "eval_results.json": {"optimization": {
+            "before": FIGURES, "after": FIGURES, "metric": "accuracy", "rows": 1, "split": "test",
+            "max_drop": 0.1, "processor": "p", "threads": 1,
+        }},
+    }.items():  # fmt: skip
+        written = json.dumps(content).encode()
+        member = tarfile.TarInfo(file)
+        member.size = len(written)
+        made.addfile(member, io.BytesIO(written))
+OPTIMIZED = {
+    "DescribeTrainingJob": {
+        "TrainingJobStatus": "Completed",
+        "ModelArtifacts": {"S3ModelArtifacts": "s3://b/jobs/m/output/model.tar"},
+    },
+}
 QUEUED = {
     "DescribeEndpoint": {"AsyncInferenceConfig": {"OutputConfig": {"S3OutputPath": "s3://b/o"}}},
     "InvokeEndpointAsync": {"OutputLocation": "s3://b/o/1"},
@@ -112,6 +135,9 @@ VERBS: dict[str, Verb] = {
     "data inspect": Verb([], sm_launch.inspect, lambda r: [each.as_dict() for each in r]),
     "data upload": Verb([], sm_launch.upload, said("channels")),
     "train": Verb([], sm_launch.train, dry_run=True),
+    "optimize": Verb(
+        MODEL, lambda: sm_launch.optimize(model_data=MODEL[1]), None, OPTIMIZED, dry_run=True,
+    ),
     "sweep": Verb([], sm_launch.sweep, lambda r: r.as_dict(), dry_run=True),
     "deploy": Verb(
         MODEL, lambda: sm_launch.deploy(model_data=MODEL[1]), dry_run=True

@@ -56,7 +56,10 @@ def load_engine(artefact: Artefact, settings: Settings) -> Engine:
     engine: Any = getattr(importlib.import_module(module), attribute)
     if name == "vllm":  # spreads one model over all GPUs by itself
         return cast(Engine, engine.load(artefact, settings))
-    devices = choose_devices(settings)
+    # A model as ONNX is for CPUs, on whatever machine.
+    devices = choose_devices(
+        replace(settings, device=settings.device or "cpu") if artefact.onnx else settings
+    )
     loaded = []
     for device in devices:
         with on_device(device):  # its cache is sized by the current GPU

@@ -23,6 +23,7 @@ METHODS = {
     "grpo": "sm_train.methods.grpo",
     "rloo": "sm_train.methods.rloo",
     "distillation": "sm_train.methods.distillation",
+    "optimize": "sm_train.methods.optimize",
 }
 
 

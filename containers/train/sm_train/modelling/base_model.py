@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tarfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,7 @@ def resolve_base_model(paths: Paths, config: Config) -> str:
     name = config.model.model_name_or_path
     if name is not None:
         return resolve_model(paths, name, "model_name_or_path", config.model.model_revision)
-    channel = paths.channel("model")
+    channel = _unpacked(paths, "model")
     if channel is None:
         raise UserError(
             "is missing, and there is no `model` channel",
@@ -40,13 +43,13 @@ def resolve_base_model(paths: Paths, config: Config) -> str:
 def resolve_model(paths: Paths, name: str, field: str, revision: str = "main") -> str:
     """Directory or Hub id of the model that a setting names: channel:NAME, a path, or an id."""
     if name.startswith("channel:"):
-        folder = paths.channels / name.removeprefix("channel:")
-        if not folder.is_dir():
+        folder = _unpacked(paths, name.removeprefix("channel:"))
+        if folder is None:
             raise UserError(
                 "is not a channel of this job", field=field, value=name, fix="add the channel"
             )
         return str(_checked_directory(folder, field))
-    channel = paths.channel("model")
+    channel = _unpacked(paths, "model")
     if channel is not None and (channel / name).is_dir():
         return str(_checked_directory(channel / name, field))
     if Path(name).is_dir():
@@ -55,6 +58,35 @@ def resolve_model(paths: Paths, name: str, field: str, revision: str = "main") -
         raise UserError("no such directory", field=field, value=name, fix="correct the path")
     _check_hub_id(name, field, revision)
     return name
+
+
+def _unpacked(paths: Paths, name: str) -> Path | None:
+    """A channel's directory, or what its only archive holds: jobs leave a model.tar.gz.
+
+    Raises UserError for an archive that cannot be unpacked.
+    """
+    channel = paths.channel(name)
+    files = [path for path in channel.rglob("*") if path.is_file()] if channel else []
+    if len(files) != 1 or not files[0].name.endswith((".tar.gz", ".tgz")):
+        return channel
+    # One that lies there from an earlier job in this place is another file's.
+    target = paths.base / "unpacked" / f"{name}-{files[0].stat().st_mtime_ns}"
+    if target.is_dir():  # by the process that started this one
+        return target
+    partial = target.with_name(f".{name}-{os.getpid()}")
+    try:
+        with tarfile.open(files[0]) as archive:
+            archive.extractall(partial, filter="data")
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise UserError(
+            f"cannot be unpacked: {error}",
+            field=f"channel {name}",
+            value=files[0].name,
+            fix="give the model.tar.gz of a training job that completed, or its files unpacked",
+        ) from error
+    partial.rename(target)
+    return target
 
 
 def _checked_directory(folder: Path, field: str) -> Path:
@@ -66,15 +98,18 @@ def _checked_directory(folder: Path, field: str) -> Path:
             "holds no Hugging Face model: no config.json",
             field=field,
             value=str(folder),
-            fix="put config.json, the weights and the tokenizer's files there, unpacked",
+            fix="put config.json, the weights and the tokenizer's files there, or one model.tar.gz",
         )
     weights = [path.name for pattern in _WEIGHTS for path in found[0].glob(pattern)]
     if not weights:
+        compiled = sorted(path.name for path in found[0].glob("**/*.onnx"))
         raise UserError(
-            "holds no weights (*.safetensors)",
+            f"holds no weights (*.safetensors){', but what was made for serving' * bool(compiled)}",
             field=field,
             value=str(found[0]),
-            fix="copy the model's weights there",
+            fix="give the artefact that it was optimized from"
+            if compiled
+            else "copy the model's weights there",
         )
     if all(name.startswith("adapter_model") for name in weights):
         raise UserError(
@@ -120,11 +155,16 @@ def read_model_config(source: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def is_encoder(source: str) -> bool:
+    """Whether a local model reads a text as a whole, and generates none."""
+    config = read_model_config(source)
+    return str(config.get("model_type")) in _ENCODERS and not config.get("is_decoder")
+
+
 def check_generates(source: str, field: str) -> None:
     """Raise UserError for an encoder; transformers would load it as a generator all the same."""
-    config = read_model_config(source)
-    kind = str(config.get("model_type"))
-    if kind in _ENCODERS and not config.get("is_decoder"):
+    if is_encoder(source):
+        kind = read_model_config(source).get("model_type")
         raise UserError(
             f"is an encoder ({kind}), which does not generate text",
             field=field,

@@ -20,6 +20,8 @@ from sm_serve.engines.devices import on_device
 from sm_serve.engines.encoders.batching import Batcher
 from sm_serve.engines.encoders.flows import BatchLimits
 from sm_serve.engines.encoders.long_text import tokenize_heads
+from sm_serve.engines.encoders.onnx import OnnxModel
+from sm_serve.engines.encoders.onnx import load as load_onnx
 from sm_serve.engines.encoders.unpadding import remove_padding
 from sm_serve.errors import BadInput, BadRequest, EngineError, StartupError
 from sm_serve.protocol import ADAPTER, Task
@@ -47,7 +49,7 @@ class EncoderEngine(LoraHost):
             tokens=settings.batch_tokens,
             delay=settings.batch_delay,
             stall=settings.stall_timeout,
-            padded=not remove_padding(model),
+            padded=not (isinstance(model, OnnxModel) or remove_padding(model)),
         )
         self.lora = EncoderLoraAdapters(model, settings.max_adapters, self.task, self.read_profile)
         self.own_profile: Any = None
@@ -60,7 +62,10 @@ class EncoderEngine(LoraHost):
     def load(cls, artefact: Artefact, settings: Settings) -> Self:
         """Loads model, tokenizer and adapters; StartupError says what the artefact lacks."""
         tokenizer = loading.load_tokenizer(artefact, settings)
-        model, gaps = loading.load_with_gaps(artefact, settings)
+        if artefact.onnx is not None:
+            model, gaps = load_onnx(artefact, settings), frozenset[str]()
+        else:
+            model, gaps = loading.load_with_gaps(artefact, settings)
         engine = cls(model, tokenizer, settings)
         engine.lora.gaps = gaps
         engine.own_profile = engine.profile_of(artefact)
@@ -78,6 +83,14 @@ class EncoderEngine(LoraHost):
     def paused(self) -> AbstractContextManager[Any]:
         """See LoraHost."""
         return self._running
+
+    def _load(self, name: str, path: Path) -> None:
+        if isinstance(self.model, OnnxModel):
+            raise BadRequest(
+                "this model is an ONNX file, which takes no adapters: deploy the artefact that it"
+                " was made from"
+            )
+        super()._load(name, path)
 
     def _pad_id(self) -> int:
         """Padding token; a decoder with a classification head finds its last token by it."""
