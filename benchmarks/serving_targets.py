@@ -59,7 +59,7 @@ def transform_fn(model, body, content_type, accept):
     json.loads(body)
     return json.dumps([{"label": "a", "score": 1.0}]), accept
 """
-WORDS = ["good", "bad", "film", "plot", "we", "loved", "hated", "it", "never", "again"]
+VOCABULARY = ["good", "bad", "film", "plot", "we", "loved", "hated", "it", "never", "again"]
 STOCK_START = "from sagemaker_inference import model_server; model_server.start_model_server()"
 
 
@@ -77,7 +77,7 @@ def make_requests(task: str, count: int) -> list[Request]:
     longest = 20 if task == "generation" else 60
     return [
         Request(
-            " ".join(chance.choices(WORDS, k=chance.randint(5, longest))),
+            " ".join(chance.choices(VOCABULARY, k=chance.randint(5, longest))),
             chance.choice([8, 8, 8, 16, 16, 32, 128]),
         )
         for _ in range(count)
@@ -184,12 +184,12 @@ class Target:
 
 def family(log: Path) -> list[psutil.Process]:
     """All processes of a run: multi-model-server's Java is a daemon, no child of ours."""
-    found = []
+    processes = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.environ().get("BENCH_RUN") == str(log):
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 def processor_seconds(log: Path) -> float:

@@ -41,22 +41,22 @@ SETTINGS = {
 def main() -> None:
     options = _options()
     machine = begin(options)
-    found = in_turn(
+    outcomes = in_turn(
         {
             "bare_import": lambda: {"seconds": bare_import(options.image)},
             "job": lambda: job(options.image, options.model),
         },
         options.rounds,
     )
-    bare = [run["seconds"] for run in found["bare_import"]]
-    steps = [run["first_step"] for run in found["job"]]
+    bare = [run["seconds"] for run in outcomes["bare_import"]]
+    steps = [run["first_step"] for run in outcomes["job"]]
     write(
         options.output,
         {
             "machine": machine,
             "image": options.image,
             "bare_import": spread(bare),
-            **spreads(found["job"]),
+            **spreads(outcomes["job"]),
             "first_step_to_bare_import": ratio(steps, bare),
             "target": TARGET_RATIO,
         },

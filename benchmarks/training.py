@@ -68,9 +68,9 @@ def write_model(folder: Path, shape: str, dtype: str) -> int:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
-    layers, width, inner, heads, kv_heads, words = SHAPES[shape]
+    layers, width, inner, heads, kv_heads, vocabulary_size = SHAPES[shape]
     vocabulary = {token: i for i, token in enumerate(["<pad>", "<unk>", "</s>"])}
-    vocabulary |= {f"w{i}": i for i in range(3, words)}
+    vocabulary |= {f"w{i}": i for i in range(3, vocabulary_size)}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     PreTrainedTokenizerFast(
@@ -81,7 +81,7 @@ def write_model(folder: Path, shape: str, dtype: str) -> int:
         model_max_length=4096,
     ).save_pretrained(folder)
     config = LlamaConfig(
-        vocab_size=words,
+        vocab_size=vocabulary_size,
         hidden_size=width,
         intermediate_size=inner,
         num_hidden_layers=layers,
@@ -101,7 +101,9 @@ def write_model(folder: Path, shape: str, dtype: str) -> int:
     return int(model.num_parameters())
 
 
-def write_rows(file: Path, count: int, longest: int, words: int, *, full: bool = False) -> None:
+def write_rows(
+    file: Path, count: int, longest: int, vocabulary_size: int, *, full: bool = False
+) -> None:
     """Texts of log-normal length: half are under a tenth of the longest, few are near it.
 
     `full`: all of them are as long as the longest.
@@ -112,7 +114,7 @@ def write_rows(file: Path, count: int, longest: int, words: int, *, full: bool =
         for _ in range(count):
             drawn = longest if full else int(chance.lognormvariate(0, 1) * longest / 12)
             length = min(longest - 1, max(8, drawn))
-            text = " ".join(f"w{chance.randrange(3, words)}" for _ in range(length))
+            text = " ".join(f"w{chance.randrange(3, vocabulary_size)}" for _ in range(length))
             out.write(json.dumps({"text": text}) + "\n")
 
 
@@ -138,11 +140,11 @@ class Watch:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             lines.append(line)
-            if found := _LOSS.search(line):
-                self.loss = float(found[1])
-            if "eval_" not in line and (found := _STEP.search(line)):
+            if match := _LOSS.search(line):
+                self.loss = float(match[1])
+            if "eval_" not in line and (match := _STEP.search(line)):
                 now = time.perf_counter() - begun
-                self.events.append((now, self._cpu_seconds(), float(found[1])))
+                self.events.append((now, self._cpu_seconds(), float(match[1])))
         if self.process.wait():
             raise SystemExit("".join(lines[-60:]))
 
@@ -160,8 +162,8 @@ class Watch:
             status = Path(f"/proc/{self.process.pid}/status").read_text()
         except OSError:
             return 0.0
-        found = re.search(r"VmHWM:\s+(\d+) kB", status)
-        return int(found[1]) / 1e6 if found else 0.0
+        match = re.search(r"VmHWM:\s+(\d+) kB", status)
+        return int(match[1]) / 1e6 if match else 0.0
 
     def result(self) -> Run:
         (start, cpu_start, tokens_start), (end, cpu_end, tokens_end) = (
@@ -291,10 +293,10 @@ def start_up(work: Path, rounds: int) -> dict[str, Any]:
         run = run_ours(work, options)
         return {"seconds": run.seconds_to_first_step, "cpu_seconds": run.cpu_seconds_to_first_step}
 
-    found = in_turn({"imports": imports, "first_step": first_step}, rounds)
-    figures: dict[str, Any] = {name: spreads(runs) for name, runs in found.items()}
+    outcomes = in_turn({"imports": imports, "first_step": first_step}, rounds)
+    figures: dict[str, Any] = {name: spreads(runs) for name, runs in outcomes.items()}
     for unit in ("seconds", "cpu_seconds"):
-        steps, bare = ([run[unit] for run in found[n]] for n in ("first_step", "imports"))
+        steps, bare = ([run[unit] for run in outcomes[n]] for n in ("first_step", "imports"))
         figures[f"ratio_of_{unit}"] = ratio(steps, bare)
     return figures
 
@@ -344,10 +346,10 @@ def main() -> None:
     options = arguments()
     machine = begin(options)
     with tempfile.TemporaryDirectory() as name:
-        parameters, found = measure(Path(name) / "speed", options)
+        parameters, outcomes = measure(Path(name) / "speed", options)
         start = start_up(Path(name) / "start", options.rounds)
     libraries = stack()
-    runs = {name: spreads([asdict(run) for run in each]) for name, each in found.items()}
+    runs = {name: spreads([asdict(run) for run in each]) for name, each in outcomes.items()}
     peak = next((v for k, v in PEAKS.items() if libraries["gpu"] and k in libraries["gpu"]), None)
     for run in runs.values() if peak else ():
         speed = run["tokens_per_second"]["median"]
@@ -358,23 +360,23 @@ def main() -> None:
             "machine": {**machine, **libraries},
             "settings": {**vars(options), "output": None, "parameters": parameters},
             "runs": runs,
-            "against_trl_defaults": against(found, "trl_defaults", "tokens_per_second"),
-            "against_our_settings": against(found, "trl_our_settings", "tokens_per_second"),
+            "against_trl_defaults": against(outcomes, "trl_defaults", "tokens_per_second"),
+            "against_our_settings": against(outcomes, "trl_our_settings", "tokens_per_second"),
             # What the wall clock says depends on what else runs on the machine; this hardly does.
             "per_cpu_second_against_trl_defaults": against(
-                found, "trl_defaults", "tokens_per_cpu_second"
+                outcomes, "trl_defaults", "tokens_per_cpu_second"
             ),
             "per_cpu_second_against_our_settings": against(
-                found, "trl_our_settings", "tokens_per_cpu_second"
+                outcomes, "trl_our_settings", "tokens_per_cpu_second"
             ),
             "start": start,
         },
     )
 
 
-def against(found: dict[str, list[Run]], other: str, figure: str) -> dict[str, float]:
+def against(runs: dict[str, list[Run]], other: str, figure: str) -> dict[str, float]:
     """Ours against another contender, of each round by itself."""
-    ours, theirs = ([getattr(run, figure) for run in found[n]] for n in ("ours", other))
+    ours, theirs = ([getattr(run, figure) for run in runs[n]] for n in ("ours", other))
     return ratio(ours, theirs)
 
 

@@ -94,9 +94,11 @@ def sentence(chance: random.Random, good: bool) -> str:
     """An opinion of 5 to 50 words; one clause in eight contradicts it."""
     clauses = []
     for _ in range(chance.randint(1, 4)):
-        words = GOOD if good is (chance.random() > 0.125) else BAD
+        adjectives = GOOD if good is (chance.random() > 0.125) else BAD
         filler = " ".join(chance.choices(FILL, k=chance.randint(0, 8)))
-        clauses.append(f"the {chance.choice(NOUNS)} is {chance.choice(words)} {filler}".strip())
+        clauses.append(
+            f"the {chance.choice(NOUNS)} is {chance.choice(adjectives)} {filler}".strip()
+        )
     return ", ".join(clauses)
 
 
@@ -172,21 +174,21 @@ def main() -> None:
         work = Path(name)
         write_channels(work / "input" / "data", rows)
         (work / "plain.py").write_text(PLAIN_SCRIPT)
-        found = in_turn(
+        outcomes = in_turn(
             {
                 "plain": lambda: run_plain(work, base, epochs),
                 "ours": lambda: run_ours(work, base, epochs),
             },
             options.rounds,
         )
-    seconds = {side: [run["seconds"] for run in runs] for side, runs in found.items()}
+    seconds = {side: [run["seconds"] for run in runs] for side, runs in outcomes.items()}
     write(
         options.output,
         {
             "machine": machine,
             "rows": rows,
             "epochs": epochs,
-            **{side: spreads(runs) for side, runs in found.items()},
+            **{side: spreads(runs) for side, runs in outcomes.items()},
             "seconds_ratio": ratio(seconds["ours"], seconds["plain"]),
         },
     )

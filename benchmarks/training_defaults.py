@@ -30,19 +30,19 @@ def pairs() -> dict[str, dict[str, str]]:
     from sm_train.modelling.model import has_bf16
 
     gpu = torch.cuda.is_available()
-    found = {"no_packing": {"packing": "true"}}
+    changes = {"no_packing": {"packing": "true"}}
     if gpu and (is_flash_attn_2_available() or is_flash_attn_3_available()):
-        found["rows_without_padding"] = {"padding_free": "false"}
-        found["flash_attention"] = {"attn_implementation": "sdpa"}
+        changes["rows_without_padding"] = {"padding_free": "false"}
+        changes["flash_attention"] = {"attn_implementation": "sdpa"}
     else:
-        found["rows_of_like_length"] = {"train_sampling_strategy": "random"}
+        changes["rows_of_like_length"] = {"train_sampling_strategy": "random"}
     if has_bf16():
-        found["bf16"] = {"bf16": "false"}
+        changes["bf16"] = {"bf16": "false"}
     if gpu and importlib.util.find_spec("liger_kernel"):
-        found["liger_kernel"] = {"use_liger_kernel": "false"}
+        changes["liger_kernel"] = {"use_liger_kernel": "false"}
     if not gpu:
-        found["no_recomputation"] = {"activation_checkpointing": "true"}
-    return found
+        changes["no_recomputation"] = {"activation_checkpointing": "true"}
+    return changes
 
 
 def arguments() -> argparse.Namespace:
@@ -77,14 +77,14 @@ def measure(
     return in_turn(contenders, options.rounds)
 
 
-def compared(found: dict[str, list[Run]], name: str, change: dict[str, str]) -> dict[str, Any]:
+def compared(runs: dict[str, list[Run]], name: str, change: dict[str, str]) -> dict[str, Any]:
     """One default against the run without it."""
     figures: dict[str, Any] = {"without": change}
     for key, figure in (
         ("faster", "tokens_per_second"),
         ("faster_per_cpu_second", "tokens_per_cpu_second"),
     ):
-        ours, others = ([getattr(run, figure) for run in found[n]] for n in ("defaults", name))
+        ours, others = ([getattr(run, figure) for run in runs[n]] for n in ("defaults", name))
         figures[key] = ratio(ours, others)
     return figures
 
@@ -94,14 +94,16 @@ def main() -> None:
     machine = begin(options)
     changes = pairs()
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), options, changes)
+        outcomes = measure(Path(folder), options, changes)
     write(
         options.output,
         {
             "machine": {**machine, **stack()},
             "settings": {**vars(options), "output": None},
-            "defaults": {name: compared(found, name, changes[name]) for name in changes},
-            "runs": {name: spreads([asdict(run) for run in runs]) for name, runs in found.items()},
+            "defaults": {name: compared(outcomes, name, changes[name]) for name in changes},
+            "runs": {
+                name: spreads([asdict(run) for run in runs]) for name, runs in outcomes.items()
+            },
         },
     )
 

@@ -164,8 +164,8 @@ def _fail(error: LaunchError, arguments: list[str]) -> int:
     if _wants_json(arguments):
         _echo_error(error.as_dict())
     else:
-        words = f"{click.style('error:', fg='red')} {redact(str(error))}"
-        click.echo(words, err=True, color=_colour())
+        line = f"{click.style('error:', fg='red')} {redact(str(error))}"
+        click.echo(line, err=True, color=_colour())
     return error.exit_code
 
 
@@ -202,14 +202,14 @@ def _value_of(option: str, arguments: list[str]) -> str | None:
     return None
 
 
-def _echo_error(found: dict[str, Any]) -> None:
+def _echo_error(failure: dict[str, Any]) -> None:
     """The last line of standard error; standard output may hold a result already."""
     import json
 
     from sm_launch.redaction import redact_value
 
     empty: dict[str, Any] = {"message": "", "field": None, "value": None, "fix": None}
-    shown = json.loads(json.dumps({"error": {**empty, **found}}, default=str))
+    shown = json.loads(json.dumps({"error": {**empty, **failure}}, default=str))
     click.echo(json.dumps(redact_value(shown)), err=True)
 
 

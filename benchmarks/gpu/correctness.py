@@ -24,7 +24,7 @@ from jobs import (
     stop_and_resume,
     text,
     train,
-    words,
+    vocabulary_size,
 )
 
 _FEW = {"max_steps": 4, "per_device_train_batch_size": 4, "save_strategy": "no"}
@@ -174,7 +174,7 @@ def _generation(name: str, dtype: str, engine: str, adapter: Path | None = None)
     """One engine's start, its answers against transformers', and what an adapter changes."""
     model = base_model("0.5b", dtype)
     chance, tokens = random.Random(2), 8 if SMALL else 32
-    prompts = [text(chance, 5 + 4 * i, words("0.5b")) for i in range(4 if SMALL else 8)]
+    prompts = [text(chance, 5 + 4 * i, vocabulary_size("0.5b")) for i in range(4 if SMALL else 8)]
     computed = "float32" if SMALL else "bfloat16"
     expected = greedy(model, prompts, tokens, computed)
     parameters = {"max_new_tokens": tokens, "do_sample": False, "ignore_eos_token": True}

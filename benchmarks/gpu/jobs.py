@@ -43,7 +43,7 @@ class Trained:
 
     def losses(self) -> list[float]:
         """Of the log events, in order."""
-        return [float(found) for found in _LOSS.findall(self.log)]
+        return [float(loss) for loss in _LOSS.findall(self.log)]
 
     def says(self, text: str) -> bool:
         """Whether the log has it."""
@@ -63,7 +63,7 @@ def base_model(shape: str, dtype: str = "bfloat16") -> Path:
     return folder
 
 
-def words(shape: str) -> int:
+def vocabulary_size(shape: str) -> int:
     """The vocabulary of a shape."""
     return SHAPES["tiny" if SMALL else shape][-1]
 
@@ -75,7 +75,7 @@ def text(chance: random.Random, length: int, count: int) -> str:
 
 def rows(kind: str, count: int, shape: str, length: int = 200) -> list[dict[str, Any]]:
     """Rows of a method, by its name."""
-    chance, known = random.Random(5), words(shape)
+    chance, known = random.Random(5), vocabulary_size(shape)
     length = 16 if SMALL else length
 
     def some(share: float = 1.0) -> str:

@@ -201,8 +201,8 @@ def _wait(process: int, limit: float) -> int | None:
     """A child's exit code; None when it takes too long."""
     end = time.monotonic() + limit
     while time.monotonic() < end:
-        found, status = os.waitpid(process, os.WNOHANG)
-        if found:
+        pid, status = os.waitpid(process, os.WNOHANG)
+        if pid:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.1)
     return None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import training
-from jobs import SMALL, WORK, ask, base_model, served, text, words
+from jobs import SMALL, WORK, ask, base_model, served, text, vocabulary_size
 
 _TARGETS = {"mfu": 0.45, "against_trl_defaults": 1.5}
 _LENGTH = 2048
@@ -39,7 +39,7 @@ def _work(name: str, options: argparse.Namespace, *, full: bool) -> tuple[Path, 
     (folder / "model").symlink_to(source)
     training.write_rows(
         folder / "data" / "train.jsonl", 64 if SMALL else 512, options.max_length,
-        words(options.model), full=full,
+        vocabulary_size(options.model), full=full,
     )  # fmt: skip
     size = sum(path.stat().st_size for path in source.glob("*.safetensors"))
     return folder, size // 2  # bfloat16
@@ -89,7 +89,7 @@ def serving(engine: str) -> dict[str, Any]:
             count = max(2, 2 * clients)
             bodies = [
                 {
-                    "inputs": text(chance, 5 if SMALL else 100, words("1b")),
+                    "inputs": text(chance, 5 if SMALL else 100, vocabulary_size("1b")),
                     "parameters": {"max_new_tokens": tokens, "ignore_eos_token": True},
                 }
                 for _ in range(count)

@@ -56,12 +56,12 @@ def main() -> None:
 
 def locked() -> dict[str, str]:
     """Versions of the locks, the first that has a package counts."""
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for lock in _LOCKS:
         for line in (ROOT / lock).read_text(encoding="utf-8").splitlines():
             if match := re.match(r"([A-Za-z0-9._-]+)==([^ ;\\]+)", line):
-                found.setdefault(match[1].lower(), match[2])
-    return found
+                versions.setdefault(match[1].lower(), match[2])
+    return versions
 
 
 def _pinned(names: tuple[str, ...], versions: dict[str, str]) -> list[str]:
@@ -82,8 +82,8 @@ def keep_one_cuda(wheel: Path, version: str) -> None:
     cut = wheel.with_suffix(".cut")
     with zipfile.ZipFile(wheel) as whole, zipfile.ZipFile(cut, "w", zipfile.ZIP_DEFLATED) as kept:
         for entry in whole.infolist():
-            found = _CUDA_LIBRARY.search(entry.filename)
-            if found is None or (found[1], found[2]) == ("cuda", version):
+            match = _CUDA_LIBRARY.search(entry.filename)
+            if match is None or (match[1], match[2]) == ("cuda", version):
                 kept.writestr(entry, whole.read(entry))
     cut.replace(wheel)
 

@@ -271,8 +271,8 @@ def _in_use(client: Any) -> frozenset[tuple[str, str]]:
             used.add(("endpoint configuration", running.get("EndpointConfigName", "")))
             used.update(("model", variant.get("ModelName", "")) for variant in variants)
             if any("ModelName" not in variant for variant in variants):
-                found = components.specifications(client, item["EndpointName"]).values()
-                used.update(("model", each.get("ModelName", "")) for each in found)
+                specifications = components.specifications(client, item["EndpointName"]).values()
+                used.update(("model", each.get("ModelName", "")) for each in specifications)
     return frozenset(used)
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from sm_launch.account.checks import Check, Clients, State
 from sm_launch.account.doctor_aws import examine_account
 from sm_launch.aws.clients import make_client
-from sm_launch.aws.errors import explain
+from sm_launch.aws.errors import explained
 from sm_launch.job.config import JobConfig
 from sm_launch.target.context import JobContext
 
@@ -87,10 +87,10 @@ def _gpu() -> Check:
     if shutil.which("nvidia-smi") is None:
         fix = "none needed: local targets use the CPU, SageMaker has GPUs"
         return Check("gpu", "warning", "no NVIDIA driver here", fix)
-    found, error = _output("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
-    if error or not found:
+    gpus, error = _output("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+    if error or not gpus:
         return Check("gpu", "warning", error or "no GPU", "reinstall the NVIDIA driver")
-    return Check("gpu", "ok", found.replace("\n", "; "))
+    return Check("gpu", "ok", gpus.replace("\n", "; "))
 
 
 def _output(*command: str) -> tuple[str, str]:
@@ -109,9 +109,7 @@ def _credentials(region: str | None, clients: Clients, missing: State) -> Check:
     try:
         identity = clients("sts", region).get_caller_identity()
     except Exception as error:
-        explained = explain(error)
-        if explained is None:
-            raise
-        return Check("credentials", missing, explained.message, explained.fix or "aws configure")
+        known = explained(error)
+        return Check("credentials", missing, known.message, known.fix or "aws configure")
     here = clients("sts", region).meta.region_name
     return Check("credentials", "ok", f"{identity['Arn']} in {here}")

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from sm_launch.account.checks import Check, Clients, State
-from sm_launch.aws.errors import explain
+from sm_launch.aws.errors import explained
 from sm_launch.job.config import JobConfig, Network
 
 SERVICE = "sagemaker.amazonaws.com"
@@ -50,10 +50,8 @@ def _careful(
     try:
         yield from check(config, clients, missing)
     except Exception as error:
-        explained = explain(error)
-        if explained is None:
-            raise
-        yield Check(name, "warning", explained.message, explained.fix or "ask for the permission")
+        known = explained(error)
+        yield Check(name, "warning", known.message, known.fix or "ask for the permission")
 
 
 def _bucket(config: JobConfig, clients: Clients, missing: State) -> Iterator[Check]:
@@ -243,11 +241,11 @@ def _network(
         subnets = client.describe_subnets(SubnetIds=network.subnets)["Subnets"]
         groups = client.describe_security_groups(GroupIds=network.security_groups)["SecurityGroups"]
     except client.exceptions.ClientError as error:
-        found = error.response["Error"]
-        if "NotFound" not in found["Code"] and "Malformed" not in found["Code"]:
+        details = error.response["Error"]
+        if "NotFound" not in details["Code"] and "Malformed" not in details["Code"]:
             raise
         fix = f"correct {name}.subnets and security_groups: ids of {client.meta.region_name}"
-        yield Check(name, missing, found["Message"], fix)
+        yield Check(name, missing, details["Message"], fix)
         return
     vpcs = sorted({each["VpcId"] for each in (*subnets, *groups)})
     if len(vpcs) > 1:
@@ -308,18 +306,18 @@ def _images(config: JobConfig, clients: Clients, missing: State) -> Iterator[Che
             fix = "run `make build push` and put the URI that it prints into job.yaml"
             yield Check(key, missing, "not set", fix)
             continue
-        found = _ECR.fullmatch(image)
-        if not found:
+        match = _ECR.fullmatch(image)
+        if not match:
             fix = "SageMaker pulls from ECR: `make push`, then name the ECR URI"
             yield Check(key, missing, f"{image} is not an ECR image", fix)
             continue
-        tag = found["tag"] or "latest"
+        tag = match["tag"] or "latest"
         kind = "imageDigest" if tag.startswith("sha256:") else "imageTag"
-        client = clients("ecr", found["region"])
+        client = clients("ecr", match["region"])
         try:
             client.describe_images(
-                registryId=found["account"],
-                repositoryName=found["repository"],
+                registryId=match["account"],
+                repositoryName=match["repository"],
                 imageIds=[{kind: tag}],
             )
         except (

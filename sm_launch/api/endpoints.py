@@ -230,14 +230,14 @@ def compare(
     """
     from sm_launch.evaluation.job import compare as comparing
 
-    found, _ = comparing.run(
+    comparison, _ = comparing.run(
         (str(first), str(second)),
         lambda: open_job(job, overrides, target, region),
         data=data,
         output=output,
         min_shared=min_shared,
     )
-    return found
+    return comparison
 
 
 def monitor(

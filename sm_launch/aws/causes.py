@@ -155,6 +155,9 @@ def explain_failure(
     except Exception as error:
         tail = [f"(the log cannot be read: {error})"]
     log = "".join(f"\n    {line}" for line in tail)
-    found = likely_cause(reason, tail)
-    cause = f"\n  likely cause: {found.cause}" if found else ""
-    return f"{what}: {reason}\n  last log lines:{log}{cause}", found.step if found else _MEND
+    known_cause = likely_cause(reason, tail)
+    cause = f"\n  likely cause: {known_cause.cause}" if known_cause else ""
+    return (
+        f"{what}: {reason}\n  last log lines:{log}{cause}",
+        known_cause.step if known_cause else _MEND,
+    )

@@ -86,6 +86,14 @@ def explain(error: Exception) -> LaunchError | None:
     return None
 
 
+def explained(error: Exception) -> LaunchError:
+    """The same failure in a user's words. Raises it as it is where it is neither AWS's nor ours."""
+    known = error if isinstance(error, LaunchError) else explain(error)
+    if known is None:
+        raise error
+    return known
+
+
 def _explain_client_error(error: Exception) -> LaunchError:
     response = getattr(error, "response", {})
     code = response.get("Error", {}).get("Code", "")
@@ -105,8 +113,8 @@ def _explain_client_error(error: Exception) -> LaunchError:
         message = f"S3 refused {operation} without a reason"
         fix = f"{SIGN_IN}: that is what expired credentials look like; `sm-launch doctor` tells"
     if fix is None:
-        found = (fix for words, fix in _FIXES_BY_WORDS.items() if words in message.lower())
-        fix = next(found, AWS_FAILED if status >= 500 else None)
+        fixes = (fix for phrase, fix in _FIXES_BY_WORDS.items() if phrase in message.lower())
+        fix = next(fixes, AWS_FAILED if status >= 500 else None)
     return LaunchError(f"{message} [{code}]" if code else message, fix=fix)
 
 
@@ -114,11 +122,11 @@ def is_missing(error: Exception) -> bool:
     """Whether the service says that there is no resource of that name."""
     # A lost connection has a response too, which is None.
     response: dict[str, Any] = getattr(error, "response", None) or {}
-    found = response.get("Error", {})
-    message = str(found.get("Message", "")).lower()
-    return found.get("Code") in {"ResourceNotFound", "ResourceNotFoundException"} or (
-        found.get("Code") == "ValidationException"
-        and any(words in message for words in ("could not find", "not found", "can't find"))
+    details = response.get("Error", {})
+    message = str(details.get("Message", "")).lower()
+    return details.get("Code") in {"ResourceNotFound", "ResourceNotFoundException"} or (
+        details.get("Code") == "ValidationException"
+        and any(phrase in message for phrase in ("could not find", "not found", "can't find"))
     )
 
 

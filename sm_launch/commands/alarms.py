@@ -9,7 +9,7 @@ from sm_launch.commands.options import (
     dry_run_option,
     echo_json,
     echo_result,
-    endpoint_option,
+    endpoint_argument,
     job_options,
     json_option,
 )
@@ -17,7 +17,7 @@ from sm_launch.commands.options import (
 
 @click.command()
 @job_options
-@endpoint_option
+@endpoint_argument
 @click.option("--show", is_flag=True, help="Only show the states of those that are there.")
 @click.option("--delete", "deleting", is_flag=True, help="Delete them, and the dashboard.")
 @dry_run_option
@@ -36,7 +36,7 @@ def alarms(
     """
     from sm_launch.monitoring import alarms as endpoint_alarms
 
-    context = options.open()
+    context = options.of(endpoint) if show or deleting else options.open()
     config, name = context.config, endpoint or context.config.endpoint_name
     if dry_run:
         echo_json(endpoint_alarms.alarm_requests(config, name))
@@ -46,9 +46,9 @@ def alarms(
         removed = endpoint_alarms.remove(name, context.region)
         echo_result(removed, [f"deleted {line}" for line in removed], as_json=as_json)
     elif show:
-        found = endpoint_alarms.short_states(name, context.region)
-        lines = [f"{alarm['name']:<50} {alarm['state']}" for alarm in found]
-        echo_result(found, lines or ["there are no alarms"], as_json=as_json)
+        states = endpoint_alarms.short_states(name, context.region)
+        lines = [f"{alarm['name']:<50} {alarm['state']}" for alarm in states]
+        echo_result(states, lines or ["there are no alarms"], as_json=as_json)
     else:
         made = endpoint_alarms.put(config, name)
         lines = [f"alarm {alarm}" for alarm in made]

@@ -112,5 +112,5 @@ def _turn(talk: Conversation, line: str, *, terminal: bool) -> None:
         return
     if terminal and talk.pieces > 1:
         speed = (talk.pieces - 1) / max(talk.seconds - talk.seconds_to_first, 1e-6)
-        words = f"first piece after {talk.seconds_to_first:.2f} s, then {speed:.0f} pieces/s"
-        click.secho(words, dim=True, err=True)
+        timing = f"first piece after {talk.seconds_to_first:.2f} s, then {speed:.0f} pieces/s"
+        click.secho(timing, dim=True, err=True)

@@ -53,7 +53,7 @@ def compare(
     """
     from sm_launch.evaluation.job import compare as comparing
 
-    found, page = comparing.run(
+    comparison, page = comparing.run(
         (first, second),
         options.open,
         data=data,
@@ -61,8 +61,8 @@ def compare(
         min_shared=min_shared,
     )
     if as_json:
-        echo_json(found.to_dict())
+        echo_json(comparison.to_dict())
     else:
-        print_summary(comparing.render(found))
+        print_summary(comparing.render(comparison))
         click.echo(f"report: {page}")
-    comparing.require_not_worse(found, fail_if_worse)
+    comparing.require_not_worse(comparison, fail_if_worse)

@@ -22,8 +22,8 @@ def completion(shell: str) -> None:
 
     from sm_launch.cli import COMPLETION_VARIABLE, cli
 
-    found = get_completion_class(shell)
-    if found is None:
+    completion_class = get_completion_class(shell)
+    if completion_class is None:
         raise LaunchError("click cannot complete in this shell", field="SHELL", value=shell)
-    script = found(cli, {}, "sm-launch", COMPLETION_VARIABLE)
+    script = completion_class(cli, {}, "sm-launch", COMPLETION_VARIABLE)
     click.echo(script.source_template % script.source_vars())

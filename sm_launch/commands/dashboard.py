@@ -8,7 +8,7 @@ from sm_launch.commands.options import (
     JobOptions,
     dry_run_option,
     echo_json,
-    endpoint_option,
+    endpoint_argument,
     job_options,
     json_option,
 )
@@ -16,7 +16,7 @@ from sm_launch.commands.options import (
 
 @click.command()
 @job_options
-@endpoint_option
+@endpoint_argument
 @dry_run_option
 @json_option
 def dashboard(options: JobOptions, endpoint: str | None, dry_run: bool, as_json: bool) -> None:

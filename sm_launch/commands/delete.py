@@ -29,11 +29,11 @@ def delete(
     Without names: the endpoint of job.yaml. What sm-launch did not make stays, and so does a model
     that another endpoint runs. Exit code 1 where there is no endpoint of a name.
     """
-    context = options.find() if names else options.open()
+    context = options.of(names)
 
-    def confirm(found: list[str]) -> None:
+    def confirm(names: list[str]) -> None:
         if context.on_aws and not yes:
-            click.confirm(f"Delete {', '.join(found)} on {context.where}?", abort=True, err=True)
+            click.confirm(f"Delete {', '.join(names)} on {context.where}?", abort=True, err=True)
 
     def tell(done: Deletion) -> None:
         for line in done.done if not as_json else ():

@@ -50,10 +50,10 @@ def deploy(
         return
     name = description["EndpointName"]
     click.echo(f"endpoint {name}: {description['EndpointStatus']} ({context.target})")
-    for title, words in {
+    for title, arguments in {
         "try it": ["invoke", name, "--text", "I loved it."],
         "measure it": ["evaluate", "--endpoint", name],
         "delete it": ["delete", name],
     }.items():
-        command = options.next_command(*words, *context.options)
+        command = options.next_command(*arguments, *context.options)
         click.echo(f"  {title + ':':<11} {command}")

@@ -53,14 +53,14 @@ def gc(
 
     context = options.find()
 
-    def confirm(found: list[Leftover]) -> None:
-        if as_json and (dry_run or not found):
+    def confirm(leftovers: list[Leftover]) -> None:
+        if as_json and (dry_run or not leftovers):
             return
-        _show(found, context.prices)
-        if found and not dry_run and not yes:
-            click.confirm(f"Delete these {len(found)}?", abort=True, err=True)
+        _show(leftovers, context.prices)
+        if leftovers and not dry_run and not yes:
+            click.confirm(f"Delete these {len(leftovers)}?", abort=True, err=True)
 
-    found: list[Any] = cleanup.collect(
+    leftovers: list[Any] = cleanup.collect(
         context,
         job=job,
         older_than=_age(older_than),
@@ -72,16 +72,16 @@ def gc(
         on_deleted=lambda item: click.echo(f"deleted {item.kind} {item.name}", err=True),
     )
     if as_json:
-        echo_json([asdict(item) for item in found])
+        echo_json([asdict(item) for item in leftovers])
     elif not context.on_aws:
-        _show_local(found, only_look=dry_run or not yes)
+        _show_local(leftovers, only_look=dry_run or not yes)
 
 
-def _show(found: list[Leftover], prices: Prices) -> None:
+def _show(leftovers: list[Leftover], prices: Prices) -> None:
     """A line for each, and what all of them cost."""
     from sm_launch.job.instances import HOURS_A_MONTH
 
-    for item in found:
+    for item in leftovers:
         price = item.dollars_an_hour
         if price is None:
             cost = "price unknown"
@@ -92,18 +92,18 @@ def _show(found: list[Leftover], prices: Prices) -> None:
         created = item.created.strftime("%Y-%m-%d %H:%M")
         line = f"{item.kind:<23} {item.name:<50} {created} {cost:>14} {item.status}"
         click.echo(line.rstrip(), err=True)
-    total = HOURS_A_MONTH * sum(item.dollars_an_hour or 0.0 for item in found)
+    total = HOURS_A_MONTH * sum(item.dollars_an_hour or 0.0 for item in leftovers)
     cost = f", about ${total:.2f} a month if left alone (list prices of {prices})" if total else ""
-    click.echo(f"{len(found)} found{cost}", err=True)
+    click.echo(f"{len(leftovers)} found{cost}", err=True)
 
 
-def _show_local(found: list[Any], *, only_look: bool) -> None:
+def _show_local(leftovers: list[Any], *, only_look: bool) -> None:
     word = "found" if only_look else "deleted"
-    for item in found:
+    for item in leftovers:
         size = f"{item.size / 1e6:.1f} MB"
         click.echo(f"{word} {item.kind:<17} {item.name:<50} {size:>10}", err=True)
-    hint = "; --yes deletes them" if only_look and found else ""
-    click.echo(f"{len(found)} {word}{hint}", err=True)
+    hint = "; --yes deletes them" if only_look and leftovers else ""
+    click.echo(f"{len(leftovers)} {word}{hint}", err=True)
 
 
 def _age(text: str | None) -> timedelta | None:

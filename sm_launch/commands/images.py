@@ -184,8 +184,8 @@ def scan(
 
 
 def _findings(counts: dict[str, int]) -> str:
-    found = ", ".join(f"{count} {severity}" for severity, count in sorted(counts.items()))
-    return found or "nothing found"
+    by_severity = ", ".join(f"{count} {severity}" for severity, count in sorted(counts.items()))
+    return by_severity or "nothing found"
 
 
 @images.command("list")

@@ -76,6 +76,7 @@ def init(
     guess = _guess(method, data_path, given)
     columns = guess.columns or _default_columns(method)
     values = {
+        "SCHEMA": str(files("sm_launch.job") / "job.schema.json"),
         "NAME": name,
         "INPUT": _quoted(_from(output, data_path) if data_path else _placeholder(method)),
         "METHOD": method,
@@ -176,9 +177,9 @@ def _flow(value: Any) -> str:
 def _quoted(value: str) -> str:
     """The value as YAML: plain where that is safe, else a JSON string, which YAML reads too."""
     plain = value.replace("-", "").replace("_", "").replace(".", "").replace("/", "")
-    safe = plain.isalnum() and not plain.isdigit() and plain.lower() not in _WORDS
+    safe = plain.isalnum() and not plain.isdigit() and plain.lower() not in _NO_TEXTS
     return value if safe and value[0].isalnum() else json.dumps(value)
 
 
-_WORDS = frozenset({"yes", "no", "on", "off", "true", "false", "null", "y", "n"})
+_NO_TEXTS = frozenset({"yes", "no", "on", "off", "true", "false", "null", "y", "n"})
 """What YAML takes for something other than text."""

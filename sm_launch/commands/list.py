@@ -14,15 +14,15 @@ from sm_launch.commands.options import JobOptions, echo_json, job_options, json_
 @json_option
 def list_(name: str, options: JobOptions, as_json: bool) -> None:
     """List training jobs, sweeps, transform jobs and endpoints, newest first."""
-    found = listing.summaries(options.find(), name)
+    summaries = listing.summaries(options.find(), name)
     if as_json:
-        echo_json(found)
+        echo_json(summaries)
         return
-    _table("Training jobs", found["TrainingJobs"], "TrainingJob")
+    _table("Training jobs", summaries["TrainingJobs"], "TrainingJob")
     for title, kind in (("Sweeps", "HyperParameterTuningJob"), ("Transform jobs", "TransformJob")):
-        if found[f"{kind}s"]:
-            _table(title, found[f"{kind}s"], kind)
-    _table("Endpoints", found["Endpoints"], "Endpoint")
+        if summaries[f"{kind}s"]:
+            _table(title, summaries[f"{kind}s"], kind)
+    _table("Endpoints", summaries["Endpoints"], "Endpoint")
 
 
 def _table(title: str, rows: listing.Summaries, kind: str) -> None:

@@ -58,8 +58,8 @@ class TrainingView:
         return self.transitions[before:]
 
     def _read(self, line: str) -> None:
-        if found := _PROGRESS.match(line):
-            self.step, self.eta = (int(found[1]), int(found[2])), found[3] or ""
+        if match := _PROGRESS.match(line):
+            self.step, self.eta = (int(match[1]), int(match[2])), match[3] or ""
             return
         at = _STEP.search(line)
         for pattern, points in ((_LOSS, self.loss), (_EVAL_LOSS, self.eval_loss)):

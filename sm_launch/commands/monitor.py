@@ -13,7 +13,7 @@ import click
 from sm_launch.commands.options import (
     JobOptions,
     echo_json,
-    endpoint_option,
+    endpoint_argument,
     job_options,
     json_option,
 )
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @job_options
-@endpoint_option
+@endpoint_argument
 @click.option("--since", type=float, default=60.0, show_default=True,
               help="How far back, in minutes (SageMaker).")  # fmt: skip
 @click.option("--interval", type=float, help="Seconds between looks. Default: 30; 2 locally.")
@@ -56,7 +56,7 @@ def monitor(
     from sm_launch.monitoring import sources
 
     seen = sources.monitor(
-        options.find() if endpoint else options.open(),
+        options.of(endpoint),
         endpoint,
         since=timedelta(minutes=since),
         interval=interval,
@@ -106,7 +106,7 @@ def _tell(seen: Monitored, report: Path | None) -> None:
             f"{drift.what}: stability index {drift.index:.3f} (limit {drift.limit:.3f}), "
             f"{drift.captured_rows} captured: {drift.state}"
         )
-    for words in seen.problems:
-        click.secho(f"problem: {words}", fg="red")
+    for problem in seen.problems:
+        click.secho(f"problem: {problem}", fg="red")
     if report:
         click.echo(f"report: {report}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +47,14 @@ class JobOptions:
         config = find_config(self.path, self.overrides)
         return open_context(config, target or self.target, notify=say)
 
-    def next_command(self, *words: str, context: JobContext | None = None) -> str:
+    def of(self, named: Sequence[str] | None) -> JobContext:
+        """Where to look for what has a name; without one a job.yaml must say what is meant."""
+        return self.find() if named else self.open()
+
+    def next_command(self, *arguments: str, context: JobContext | None = None) -> str:
         """A command line that a user can paste; with `context` it looks where this one did."""
         config = ["-c", str(self.path)] if self.path != DEFAULT_JOB else []
-        return shlex.join(["sm-launch", *words, *config, *(context.options if context else [])])
+        return shlex.join(["sm-launch", *arguments, *config, *(context.options if context else [])])
 
     @contextmanager
     def detachable(self, context: JobContext, command: str, name: str) -> Iterator[None]:
@@ -127,15 +131,16 @@ adopt_option = click.option(
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Print the exact SageMaker request as JSON and stop."
 )
-endpoint_option = click.option("--endpoint", metavar="NAME", help="Default: job.yaml's.")
+endpoint_argument = click.argument("endpoint", required=False)
+"""The endpoint that is meant; default: job.yaml's."""
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as JSON on standard output."
 )
 
 
-def say(words: str, *, warning: bool = False) -> None:
+def say(message: str, *, warning: bool = False) -> None:
     """What a user is told besides the result, on standard error."""
-    click.echo(f"warning: {words}" if warning else words, err=True)
+    click.echo(f"warning: {message}" if warning else message, err=True)
 
 
 def echo_json(value: Any) -> None:

@@ -23,7 +23,7 @@ def stop(jobs: tuple[str, ...], no_wait: bool, options: JobOptions, as_json: boo
         if not as_json:
             click.echo(f"{job.kind} {job.name}: {job.status}")
 
-    context = options.find() if jobs else options.open()
+    context = options.of(jobs)
     stopped = stopping.stop(context, jobs, wait=not no_wait, on_stopped=tell)
     if as_json:
         echo_json([job.as_dict() for job in stopped])

@@ -56,7 +56,7 @@ def sweep(
         echo_name("HyperParameterTuningJobName", name, as_json=as_json)
         return
     with options.detachable(context, "sweep", name), progress(f"Sweep {name}") as bar:
-        result = tuning.wait(context.session, name, lambda seen, found: _show(seen, found, bar))
+        result = tuning.wait(context.session, name, lambda seen, trials: _show(seen, trials, bar))
     if as_json:
         echo_json(result.as_dict())
     else:
@@ -68,13 +68,13 @@ def sweep(
         raise LaunchError(f"sweep {result.name} was stopped before its end")
 
 
-def _show(seen: dict[str, Any], found: list[Trial], bar: ProgressBar) -> None:
-    ended = [trial for trial in found if trial.status not in {"InProgress", "Stopping"}]
+def _show(seen: dict[str, Any], trials: list[Trial], bar: ProgressBar) -> None:
+    ended = [trial for trial in trials if trial.status not in {"InProgress", "Stopping"}]
     scored = [trial.objective for trial in ended if trial.objective is not None]
     objective = seen["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]
     best = (max if objective["Type"] == "Maximize" else min)(scored, default=None)
     limits = seen["HyperParameterTuningJobConfig"]["ResourceLimits"]
-    description = f"Sweep: {len(found) - len(ended)} running"
+    description = f"Sweep: {len(trials) - len(ended)} running"
     if best is not None:
         description += f", best {objective['MetricName']} {best:.4f}"
     bar.update(

@@ -63,7 +63,7 @@ def weights(
             instances,
             adopt=adopt,
             on_description=lambda seen: bar.update(
-                description=f"Endpoint {endpoint}: {_words(seen)}"
+                description=f"Endpoint {endpoint}: {_described(seen)}"
             ),
         )
     if as_json:
@@ -75,7 +75,7 @@ def weights(
         click.echo(f"{each['variant']:<32} {each['weight']:>8g} {share:>8}  {machines}".rstrip())
 
 
-def _words(described: dict[str, Any]) -> str:
+def _described(described: dict[str, Any]) -> str:
     from sm_launch.hosting.traffic import shares
 
     parts = [f"{each['variant']} {each['weight']:g}" for each in shares(described)]
@@ -83,17 +83,17 @@ def _words(described: dict[str, Any]) -> str:
 
 
 def _split(pairs: tuple[str, ...], field: str = "VARIANT=WEIGHT") -> list[tuple[str, str]]:
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for pair in pairs:
         name, sign, text = pair.partition("=")
         if not name or not sign:
             raise UserInputError(
                 "is not NAME=NUMBER", field=field, value=pair, fix="such as new=10"
             )
-        if name in found:
+        if name in texts:
             raise UserInputError("names a variant twice", field=field, value=pair)
-        found[name] = text
-    return list(found.items())
+        texts[name] = text
+    return list(texts.items())
 
 
 def _number(name: str, text: str) -> float:

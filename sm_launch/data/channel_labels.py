@@ -27,7 +27,7 @@ def label_warnings(channel: Path, column: str) -> list[str]:
         column: that holds the label.
     """
     counts = _prepared(channel) or _read(channel, column)
-    return [f"{words}; data.label_map makes them one" for words in near_spellings(counts)]
+    return [f"{spellings}; data.label_map makes them one" for spellings in near_spellings(counts)]
 
 
 def _prepared(channel: Path) -> dict[str, int]:

@@ -144,17 +144,19 @@ def _readings(manifest: Mapping[str, Any]) -> Markup | None:
     """What was taken for a missing value, and what else its owner may not expect."""
     taken: Mapping[str, Mapping[str, int]] = manifest.get("taken_for_missing") or {}
     notes: Sequence[str] = manifest.get("notes") or []
-    words = [
+    taken_rows = [
         [column, word, f"{count:,}"]
         for column, counts in taken.items()
         for word, count in counts.items()
     ]
-    if not words and not notes:
+    if not taken_rows and not notes:
         return None
     return section(
         "How it was read",
         join(
-            table(["Column", "Taken for missing", "Rows"], words, numeric=(2,)) if words else None,
+            table(["Column", "Taken for missing", "Rows"], taken_rows, numeric=(2,))
+            if taken_rows
+            else None,
             el("ul", [el("li", note) for note in notes]) if notes else None,
         ),
     )

@@ -78,12 +78,12 @@ def _by_header(tables: dict[str, list[list[str]]], config: DataConfig) -> str:
     wanted = {str(name) for name in config.columns.model_dump().values() if isinstance(name, str)}
     wanted |= {name for name in config.columns.keep if isinstance(name, str)}
 
-    def found(delimiter: str) -> tuple[int, bool]:
+    def columns_shown(delimiter: str) -> tuple[int, bool]:
         header = tables[delimiter][0] if tables[delimiter] else []
         shown = len(wanted.intersection(cell.strip() for cell in header))
         return shown, len(header) > 1
 
-    return max(tables, key=found)
+    return max(tables, key=columns_shown)
 
 
 def _by_width(tables: dict[str, list[list[str]]], default: str, location: str) -> str:

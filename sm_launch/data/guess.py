@@ -87,14 +87,14 @@ def guess(method: Task, location: str, base: Path, given: dict[str, str] | None 
         source = locate(config, base=base, fetch=fetch, scratch=scratch)[0]
         chunk = _sample(source, config)
         named: dict[str, Column | list[Column]] = dict(given or {})
-        found = _columns(method, chunk, named)
+        columns = _columns(method, chunk, named)
         header = True
-        if found is None and source.format in ("csv", "tsv"):
+        if columns is None and source.format in ("csv", "tsv"):
             config = config.model_copy(update={"header": False})
             source = locate(config, base=base, fetch=fetch, scratch=scratch)[0]
             chunk, header = _sample(source, config), False
-            found = _by_content(method, chunk)
-    if found is None:
+            columns = _by_content(method, chunk)
+    if columns is None:
         raise UserInputError(
             f"its columns are {short_list(chunk.names)}: not those of the method {method}",
             field="--data",
@@ -104,7 +104,7 @@ def guess(method: Task, location: str, base: Path, given: dict[str, str] | None 
         )
     default = "\t" if source.format == "tsv" else ","
     return Guess(
-        columns=found,
+        columns=columns,
         header=header,
         delimiter=source.delimiter if source.delimiter != default else None,
         hyperparameters=_hyperparameters(method, chunk.names),
@@ -124,9 +124,9 @@ def _columns(
 ) -> dict[str, Column | list[Column]] | None:
     """Output name to column, of the first shape whose columns all have a name that tells."""
     for shape in shapes(method):
-        found = _by_name(shape, chunk.names, given)
-        if found is not None:
-            return _refined(method, found, chunk)
+        columns = _by_name(shape, chunk.names, given)
+        if columns is not None:
+            return _refined(method, columns, chunk)
     if method == "sft":
         talks = [n for at, n in enumerate(chunk.names) if looks_like_messages(chunk.rows[0][at])]
         if talks:
@@ -139,17 +139,17 @@ def _columns(
 def _by_name(
     shape: Shape, names: Sequence[str], given: dict[str, Column | list[Column]]
 ) -> dict[str, Column | list[Column]] | None:
-    found: dict[str, Column | list[Column]] = dict(given)
+    columns: dict[str, Column | list[Column]] = dict(given)
     for key in shape.required:
-        if key in found:
+        if key in columns:
             continue
         wanted = _KTO_LABELS if key == "label" and "completion" in shape.required else _NAMES[key]
-        taken = [column for column in found.values() if isinstance(column, str)]
+        taken = [column for column in columns.values() if isinstance(column, str)]
         column = _match(wanted, [name for name in names if name not in taken])
         if column is None:
             return None
-        found[key] = column
-    return found
+        columns[key] = column
+    return columns
 
 
 def _match(wanted: Sequence[str], names: Sequence[str]) -> str | None:
@@ -167,30 +167,32 @@ def _match(wanted: Sequence[str], names: Sequence[str]) -> str | None:
 
 
 def _refined(
-    method: Task, found: dict[str, Column | list[Column]], chunk: Chunk
+    method: Task, columns: dict[str, Column | list[Column]], chunk: Chunk
 ) -> dict[str, Column | list[Column]]:
     """Second columns that belong to the first: Alpaca's input, a pair's other text, a negative."""
     names = chunk.names
-    if "prompt" in found and found["prompt"] == "instruction" and "input" in names:
-        found["prompt"] = ["instruction", "input"]
-    if method == "text-classification" and str(found["text"]).lower() in _PAIR_FIRST:
-        second = _match(_NAMES["text_pair"], [n for n in names if n not in found.values()])
+    if "prompt" in columns and columns["prompt"] == "instruction" and "input" in names:
+        columns["prompt"] = ["instruction", "input"]
+    if method == "text-classification" and str(columns["text"]).lower() in _PAIR_FIRST:
+        second = _match(_NAMES["text_pair"], [n for n in names if n not in columns.values()])
         if second is not None:
-            found["text_pair"] = second
-    if "positive" in found:
-        second = _match(_NAMES["negative"], [n for n in names if n not in found.values()])
+            columns["text_pair"] = second
+    if "positive" in columns:
+        second = _match(_NAMES["negative"], [n for n in names if n not in columns.values()])
         if second is not None and not second.startswith("negative"):
-            found["negative"] = second
-    if "chosen" in found:
-        prompt = _match(_NAMES["prompt"], [n for n in names if n not in found.values()])
+            columns["negative"] = second
+    if "chosen" in columns:
+        prompt = _match(_NAMES["prompt"], [n for n in names if n not in columns.values()])
         if prompt is not None:
-            found["prompt"] = prompt
-    for key, words in (("answers", _NAMES["answers"]), ("score", _NAMES["score"])):
-        if (key == "answers" and "question" in found) or (key == "score" and "sentence1" in found):
-            second = _match(words, [n for n in names if n not in found.values()])
+            columns["prompt"] = prompt
+    for key, candidates in (("answers", _NAMES["answers"]), ("score", _NAMES["score"])):
+        if (key == "answers" and "question" in columns) or (
+            key == "score" and "sentence1" in columns
+        ):
+            second = _match(candidates, [n for n in names if n not in columns.values()])
             if second is not None:
-                found[key] = second
-    return found
+                columns[key] = second
+    return columns
 
 
 def _headerless(chunk: Chunk) -> bool:

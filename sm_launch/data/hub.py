@@ -120,8 +120,8 @@ def _explained(uri: str) -> Iterator[None]:
     except errors.GatedRepoError as error:
         raise _refused(uri, "is gated", "ask for access on its page, and set HF_TOKEN") from error
     except errors.RepositoryNotFoundError as error:
-        words = "no such data set, or it is private"
-        raise _refused(uri, words, "correct the name, or set HF_TOKEN") from error
+        reason = "no such data set, or it is private"
+        raise _refused(uri, reason, "correct the name, or set HF_TOKEN") from error
     except errors.RevisionNotFoundError as error:
         raise _refused(uri, "no such revision", "correct what stands behind @") from error
     except Exception as error:  # the library's own, those of its HTTP client, the disk's
@@ -134,8 +134,8 @@ def _explained(uri: str) -> Iterator[None]:
         ) from error
 
 
-def _refused(uri: str, words: str, fix: str) -> UserInputError:
-    return UserInputError(words, field="data", value=uri, fix=fix)
+def _refused(uri: str, reason: str, fix: str) -> UserInputError:
+    return UserInputError(reason, field="data", value=uri, fix=fix)
 
 
 def _first_line(error: Any) -> str:

@@ -107,6 +107,6 @@ class _Reader:
         self._text = self._text[self._at :] + block
         self._at = 0
 
-    def _wrong(self, words: str) -> ValueError:
+    def _wrong(self, problem: str) -> ValueError:
         line = self._lines_gone + self._text.count("\n", 0, self._at) + 1
-        return ValueError(f"{words} (line {line})")
+        return ValueError(f"{problem} (line {line})")

@@ -18,12 +18,12 @@ _WRAPPING = frozenset({"data", "version", "name", "description", "info", "licens
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    members = dict(pairs)
+    if len(members) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise ValueError(f"the key {twice!r} stands twice in an object")
-    return found
+    return members
 
 
 def _constant(word: str) -> None:

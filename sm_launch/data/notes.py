@@ -21,10 +21,10 @@ def taken_for_missing(summaries: Sequence[Summary], settled: Settled) -> dict[st
     taken: Counter[tuple[str, str]] = sum((summary.taken for summary in summaries), Counter())
     for word, rows in settled.gaps.items():
         taken["label", word] += rows
-    found: dict[str, dict[str, int]] = {}
+    counts: dict[str, dict[str, int]] = {}
     for (column, word), rows in sorted(taken.items(), key=lambda item: (-item[1], item[0])):
-        found.setdefault(column, {})[word] = rows
-    return found
+        counts.setdefault(column, {})[word] = rows
+    return counts
 
 
 def notes(
@@ -38,7 +38,7 @@ def notes(
     labels: Counter[str] = sum((Counter(split.labels) for split in splits.values()), Counter())
     return [
         *_spellings(settled),
-        *(f"{words}; data.label_map makes them one" for words in near_spellings(labels)),
+        *(f"{spellings}; data.label_map makes them one" for spellings in near_spellings(labels)),
         *_classes(settled),
         *_unread(cleaner, summaries),
         *_mended(summaries),

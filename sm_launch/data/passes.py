@@ -150,8 +150,8 @@ def _summary(job: Job, examples: list[Example], rejected: list[dict[str, Any]]) 
 def _signatures(examples: list[Example]) -> NDArray[np.uint16]:
     import numpy as np
 
-    found = [example.signature for example in examples if example.signature is not None]
-    return np.stack(found) if found else np.zeros((len(examples), 0), dtype=np.uint16)
+    signatures = [example.signature for example in examples if example.signature is not None]
+    return np.stack(signatures) if signatures else np.zeros((len(examples), 0), dtype=np.uint16)
 
 
 @dataclass

@@ -98,8 +98,8 @@ class PreparationReport:
         if self.rejected:
             reasons = ", ".join(f"{reason} {count}" for reason, count in self.rejected.items())
             lines.append(f"  rejected: {reasons}")
-        for column, words in self.taken_for_missing.items():
-            shown = ", ".join(f"{word!r} {count}" for word, count in words.items())
+        for column, texts in self.taken_for_missing.items():
+            shown = ", ".join(f"{word!r} {count}" for word, count in texts.items())
             lines.append(f"  taken for missing in {column}: {shown}")
         lines += [f"  note: {note}" for note in self.notes]
         if self.rejected and written:

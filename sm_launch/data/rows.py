@@ -241,8 +241,8 @@ class RowCleaner:
             raise Rejected("other_language", problem)
         if self._tokens is not None:
             cut, count = self._tokens.apply(text)
-            if found := self._tokens.problem(count):
-                raise Rejected(*found)
+            if rejection := self._tokens.problem(count):
+                raise Rejected(*rejection)
             if cut != text and not may_truncate:
                 raise Rejected("too_many_tokens", f"{count} tokens, and a pair cannot be cut")
             text = cut if cut != text else text
@@ -279,14 +279,16 @@ class RowCleaner:
         if self._is_missing(name, value, taken):
             raise Rejected(f"missing_{name}", f"{name} is {value!r}")
         try:
-            found = messages.read_messages(value, lambda text: self._text("content", text, taken))
-            if not found:
+            conversation = messages.read_messages(
+                value, lambda text: self._text("content", text, taken)
+            )
+            if not conversation:
                 raise Rejected(f"missing_{name}", f"{name} is an empty list")
             if name == "messages":
-                messages.check_answered(found)
+                messages.check_answered(conversation)
         except ValueError as error:
             raise Rejected(f"invalid_{name}", str(error)) from error
-        return found
+        return conversation
 
     def _list(self, name: str, value: Any) -> list[Any]:
         if isinstance(value, str) and value.strip().startswith("["):

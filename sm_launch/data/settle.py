@@ -54,10 +54,10 @@ def settle(counts: Mapping[str, int], config: DataConfig, *, declared: bool) -> 
     for spelling, rows in counts.items():
         key = fold(spelling) if config.normalise_labels else spelling
         groups.setdefault(key, Counter())[spelling] += rows
-    words = frozenset(config.missing.values)
+    missing = frozenset(config.missing.values)
     chosen = "values" in config.missing.model_fields_set
     best = {key: _most_frequent(group) for key, group in groups.items()}
-    doubtful = {key for key in groups if key.casefold() in words}
+    doubtful = {key for key in groups if key.casefold() in missing}
     others = {best[key]: groups[key].total() for key in groups.keys() - doubtful}
     total = sum(counts.values())
     gaps = {

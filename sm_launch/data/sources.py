@@ -162,8 +162,8 @@ def _source(
     if file_format not in ("csv", "tsv"):
         return source
     default = "\t" if file_format == "tsv" else ","
-    found = dialect(path, encoding, config, default, location)
-    return replace(source, delimiter=found.delimiter, skip=found.skip)
+    detected = dialect(path, encoding, config, default, location)
+    return replace(source, delimiter=detected.delimiter, skip=detected.skip)
 
 
 def _suffix(name: str) -> str:
@@ -177,20 +177,20 @@ def is_data(name: str) -> bool:
 
 def _check_splits(names: Sequence[str], field: str, location: str) -> None:
     """Refuse to mix what its owner has split already."""
-    found: dict[str, str] = {}
+    splits: dict[str, str] = {}
     for name in names:
         parts = re.split(r"[^a-z]+", name.lower())
         for word, split in SPLIT_NAMES.items():
             if word in parts:
-                found.setdefault(split, name)
-    if len(found) < 2:
+                splits.setdefault(split, name)
+    if len(splits) < 2:
         return
     raise UserInputError(
-        "holds splits that somebody made: " + ", ".join(found.values()),
+        "holds splits that somebody made: " + ", ".join(splits.values()),
         field=field,
         value=location,
         fix="name each: "
-        + ", ".join(f"data.{s}: {location.rstrip('/')}/{name}" for s, name in found.items()),
+        + ", ".join(f"data.{s}: {location.rstrip('/')}/{name}" for s, name in splits.items()),
     )
 
 
@@ -208,9 +208,9 @@ def _files(
             fix=f"name its splits: data.train: {location.rstrip('/')}/train, and data.validation "
             "and data.test likewise",
         )
-    found = sorted(p for p in directory.rglob("*") if is_data(p.name) or p.suffix == ".zip")
+    files = sorted(p for p in directory.rglob("*") if is_data(p.name) or p.suffix == ".zip")
     visible = [
-        p for p in found if p.is_file() and not is_hidden(p.relative_to(directory).as_posix())
+        p for p in files if p.is_file() and not is_hidden(p.relative_to(directory).as_posix())
     ]
     if (directory / "state.json").is_file():  # `Dataset.save_to_disk`: the rest describes it
         visible = [p for p in visible if p.suffix == ".arrow"]

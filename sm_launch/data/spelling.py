@@ -24,14 +24,14 @@ def near_spellings(labels: Mapping[str, int]) -> list[str]:
     groups: dict[str, list[str]] = {}
     for label in labels:
         groups.setdefault(_skeleton(label), []).append(label)
-    found = [sorted(group, key=lambda x: (-labels[x], x)) for group in groups.values()]
-    found.sort(key=lambda group: (-labels[group[0]], group[0]))
-    if len(found) <= _MOST_LABELS:
-        found = _with_typos(found, labels)
+    spellings = [sorted(group, key=lambda x: (-labels[x], x)) for group in groups.values()]
+    spellings.sort(key=lambda group: (-labels[group[0]], group[0]))
+    if len(spellings) <= _MOST_LABELS:
+        spellings = _with_typos(spellings, labels)
     return [
         "labels that look like one: "
         + ", ".join(f"{label!r} ({labels[label]} rows)" for label in group)
-        for group in found
+        for group in spellings
         if len(group) > 1
     ]
 
@@ -40,10 +40,10 @@ def _skeleton(label: str) -> str:
     """A label without case, accents, punctuation and plural: what spellings have in common."""
     plain = unicodedata.normalize("NFKD", label.casefold())
     letters = "".join(c for c in plain if not unicodedata.combining(c))
-    words = re.findall(r"[\w+#]+", letters.replace("_", " "))
-    if not words or letters.strip("+-").replace(".", "").isdigit():
+    tokens = re.findall(r"[\w+#]+", letters.replace("_", " "))
+    if not tokens or letters.strip("+-").replace(".", "").isdigit():
         return label  # signs and numbers differ in every character
-    return "".join(_singular(word) for word in words)
+    return "".join(_singular(word) for word in tokens)
 
 
 def _singular(word: str) -> str:

@@ -55,13 +55,13 @@ def check_characters(text: str) -> str:
 def repair_unicode(text: str) -> str:
     """Undo mojibake, full-width letters, curly quotes and ligatures; compose to NFC."""
     # ASCII needs no repair: of a long text with one bad word, that word is repaired.
-    found = None if text.isascii() else _NOT_ASCII.search(text)
-    if found is None:
+    match = None if text.isascii() else _NOT_ASCII.search(text)
+    if match is None:
         return text
     import ftfy
 
-    repaired = ftfy.fix_text(found[0], unescape_html=False)
-    return f"{text[: found.start()]}{repaired}{text[found.end() :]}"
+    repaired = ftfy.fix_text(match[0], unescape_html=False)
+    return f"{text[: match.start()]}{repaired}{text[match.end() :]}"
 
 
 def strip_html(text: str) -> str:

@@ -119,8 +119,8 @@ class _Unpacker:
             f"{name} is a damaged archive, or was cut off: {error}", "fetch or make it again"
         )
 
-    def _refuse(self, words: str, fix: str) -> UserInputError:
-        return UserInputError(words, field=self._field, value=self._location, fix=fix)
+    def _refuse(self, problem: str, fix: str) -> UserInputError:
+        return UserInputError(problem, field=self._field, value=self._location, fix=fix)
 
 
 def is_hidden(name: str) -> bool:

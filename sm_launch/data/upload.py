@@ -26,12 +26,12 @@ def upload(stage: Channels, prepared: Path, names: Iterable[str] = SPLITS) -> di
     Raises:
         UserInputError: nothing was prepared.
     """
-    found = {name: prepared / name for name in names if (prepared / name).is_dir()}
-    if not found or not (prepared / MANIFEST).is_file():
+    channels = {name: prepared / name for name in names if (prepared / name).is_dir()}
+    if not channels or not (prepared / MANIFEST).is_file():
         raise UserInputError(
             "there are no prepared channels",
             field="data",
             value=str(prepared),
             fix="run `sm-launch data prepare` first",
         )
-    return {name: stage.channel(name, str(path)) for name, path in found.items()}
+    return {name: stage.channel(name, str(path)) for name, path in channels.items()}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlparse
 
+from sm_launch.aws.uris import split_s3
 from sm_launch.job.hub_models import SCHEME, HubModel
 
 CONFIG, RESULTS = "config.json", "eval_results.json"
@@ -64,12 +65,12 @@ def read_artefact(uri: str, clients: Callable[[str], Any] | None = None) -> Arte
     if not uri:  # nothing says what the endpoint serves
         return None
     if uri.startswith(SCHEME):
-        found = _from_hub(HubModel.of(uri, "model"))
+        artefact = _from_hub(HubModel.of(uri, "model"))
     else:
-        found = _from_s3(uri, clients) if uri.startswith("s3://") else _from_path(_path(uri))
-    if CONFIG not in found:
+        artefact = _from_s3(uri, clients) if uri.startswith("s3://") else _from_path(_path(uri))
+    if CONFIG not in artefact:
         return None
-    return Artefact(found[CONFIG], found.get(RESULTS, {}))
+    return Artefact(artefact[CONFIG], artefact.get(RESULTS, {}))
 
 
 def _path(uri: str) -> Path:
@@ -99,14 +100,14 @@ def _from_hub(model: HubModel) -> dict[str, dict[str, Any]]:
 
 def _from_members(archive: tarfile.TarFile) -> dict[str, dict[str, Any]]:
     """Reads no further than it must: the weights behind them are long."""
-    found: dict[str, dict[str, Any]] = {}
+    documents: dict[str, dict[str, Any]] = {}
     for member in archive:
         name = member.name.removeprefix("./")
         if name in (CONFIG, RESULTS) and (stream := archive.extractfile(member)):
-            found[name] = _object(stream.read())
-        if len(found) == 2:
+            documents[name] = _object(stream.read())
+        if len(documents) == 2:
             break
-    return found
+    return documents
 
 
 def _from_s3(uri: str, clients: Callable[[str], Any] | None) -> dict[str, dict[str, Any]]:
@@ -114,7 +115,7 @@ def _from_s3(uri: str, clients: Callable[[str], Any] | None) -> dict[str, dict[s
 
     from sm_launch.aws.clients import make_client
 
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    bucket, key = split_s3(uri)
     client = (clients or make_client)("s3")
     try:
         if key.endswith((".tar.gz", ".tgz", ".tar")):

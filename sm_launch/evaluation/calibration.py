@@ -34,8 +34,8 @@ def calibrate(predictions: Sequence[Prediction]) -> tuple[CalibrationBin, ...]:
 
 def expected_calibration_error(bins: Sequence[CalibrationBin]) -> float:
     """The mean distance of confidence and accuracy, weighted by rows."""
-    rows = sum(found.rows for found in bins)
-    return sum(found.rows * abs(found.accuracy - found.confidence) for found in bins) / rows
+    rows = sum(bucket.rows for bucket in bins)
+    return sum(bucket.rows * abs(bucket.accuracy - bucket.confidence) for bucket in bins) / rows
 
 
 def brier_score(predictions: Sequence[Prediction]) -> float | None:

@@ -165,7 +165,9 @@ def compare(
 def _pair(
     first: Sequence[Prediction], second: Sequence[Prediction], min_shared: float
 ) -> tuple[list[tuple[Prediction, Prediction]], int]:
-    one, other = ({(p.index, p.text, p.gold): p for p in found} for found in (first, second))
+    one, other = (
+        {(p.index, p.text, p.gold): p for p in predictions} for predictions in (first, second)
+    )
     shared = sorted(one.keys() & other.keys())
     alone = len(one) + len(other) - 2 * len(shared)
     if len(shared) < LEAST_ROWS or len(shared) < min_shared * (len(shared) + alone):
@@ -211,8 +213,8 @@ def _differences(
     everything = np.arange(len(one))
     a, b = task.statistic(one)(everything), task.statistic(other)(everything)
     lacking.update(dict.fromkeys(a.keys() ^ b.keys(), len(one)))
-    found = paired_differences(one, other, task, resamples=resamples, seed=seed)
-    adjusted = holm({name: each.p_value for name, each in found.items()})
+    differences = paired_differences(one, other, task, resamples=resamples, seed=seed)
+    adjusted = holm({name: each.p_value for name, each in differences.items()})
     return [
         MetricDifference(
             name,
@@ -224,7 +226,7 @@ def _differences(
             adjusted[name],
             _rows_with(name, one),
         )
-        for name, each in found.items()
+        for name, each in differences.items()
     ]
 
 

@@ -26,22 +26,22 @@ def split_tag(tag: str) -> tuple[str, str]:
 
 def spans(tags: Sequence[str]) -> set[Span]:
     """The entities; an I or E that continues nothing begins one, as in CoNLL's own script."""
-    found: list[Span] = []
+    entities: list[Span] = []
     before = ("", OUTSIDE)
     for at, tag in enumerate(tags):
         prefix, kind = split_tag(tag) if tag != OUTSIDE else ("", OUTSIDE)
         if kind != OUTSIDE:
             continues = prefix in ("I", "E") and before[0] in ("B", "I") and before[1] == kind
             if continues:
-                found[-1] = (kind, found[-1][1], at)
+                entities[-1] = (kind, entities[-1][1], at)
             else:
-                found.append((kind, at, at))
+                entities.append((kind, at, at))
         before = (prefix, kind)
-    return set(found)
+    return set(entities)
 
 
 def answered_spans(
-    answer: Sequence[Mapping[str, Any]], words: Sequence[str], *, told_all: bool = False
+    answer: Sequence[Mapping[str, Any]], word_texts: Sequence[str], *, told_all: bool = False
 ) -> tuple[set[Span], list[int]]:
     """The entities of an endpoint's answer to words that were sent with one space between them,
     and which words the model read.
@@ -51,38 +51,41 @@ def answered_spans(
 
     Args:
         answer: tokens or groups.
-        words: what was sent.
+        word_texts: what was sent.
         told_all: the answer holds all tokens, so that a word without one was not read.
 
     Raises:
         KeyError, TypeError: neither of the two.
     """
-    every = list(range(len(words)))
+    every = list(range(len(word_texts)))
     begins, at = [], 0
-    for word in words:
+    for word in word_texts:
         begins.append(at)
         at += len(word) + 1
-    if any("entity_group" in found for found in answer):
+    if any("entity_group" in entity for entity in answer):
         groups = {
-            (str(found["entity_group"]), touched[0], touched[-1])
-            for found in answer
-            if (touched := _touched(found, begins, words))
+            (str(entity["entity_group"]), touched[0], touched[-1])
+            for entity in answer
+            if (touched := _touched(entity, begins, word_texts))
         }
         return groups, every
-    tags = _first_tags(answer, begins, words, told_all)
+    tags = _first_tags(answer, begins, word_texts, told_all)
     known = [at for at, tag in enumerate(tags) if tag is not None] if told_all else every
     named = spans([tags[word] or OUTSIDE for word in known])
     return {(kind, known[first], known[last]) for kind, first, last in named}, known
 
 
 def _first_tags(
-    answer: Sequence[Mapping[str, Any]], begins: Sequence[int], words: Sequence[str], told_all: bool
+    answer: Sequence[Mapping[str, Any]],
+    begins: Sequence[int],
+    word_texts: Sequence[str],
+    told_all: bool,
 ) -> list[str | None]:
     """The tag of each word's first token; None for a word of which it is not told."""
-    tokens = sorted((found["start"], found["end"], str(found["entity"])) for found in answer)
+    tokens = sorted((entity["start"], entity["end"], str(entity["entity"])) for entity in answer)
     tags: list[str | None] = []
     at = 0
-    for begin, word in zip(begins, words, strict=True):
+    for begin, word in zip(begins, word_texts, strict=True):
         while at < len(tokens) and tokens[at][1] <= begin:
             at += 1
         start, _, tag = tokens[at] if at < len(tokens) else (math.inf, 0, "")
@@ -93,15 +96,17 @@ def _first_tags(
     return tags
 
 
-def within(found: set[Span], words: Sequence[int]) -> set[Span]:
+def within(entities: set[Span], indices: Sequence[int]) -> set[Span]:
     """The entities as far as they lie in these words."""
-    inside = ((kind, [w for w in words if first <= w <= last]) for kind, first, last in found)
+    inside = ((kind, [w for w in indices if first <= w <= last]) for kind, first, last in entities)
     return {(kind, kept[0], kept[-1]) for kind, kept in inside if kept}
 
 
-def _touched(found: Mapping[str, Any], begins: Sequence[int], words: Sequence[str]) -> list[int]:
+def _touched(
+    entity: Mapping[str, Any], begins: Sequence[int], word_texts: Sequence[str]
+) -> list[int]:
     return [
         i
-        for i, (begin, word) in enumerate(zip(begins, words, strict=True))
-        if begin < found["end"] and found["start"] < begin + len(word)
+        for i, (begin, word) in enumerate(zip(begins, word_texts, strict=True))
+        if begin < entity["end"] and entity["start"] < begin + len(word)
     ]

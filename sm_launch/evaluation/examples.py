@@ -45,8 +45,8 @@ def collect_examples(
 
 
 def _slices(row: Row, columns: Sequence[str]) -> dict[str, str]:
-    found = {column: row.get(column) for column in columns}
-    return {column: "(none)" if missing(v) else str(v) for column, v in found.items()}
+    values = {column: row.get(column) for column in columns}
+    return {column: "(none)" if missing(v) else str(v) for column, v in values.items()}
 
 
 def _check_characters(example: Example) -> None:

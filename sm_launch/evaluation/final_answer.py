@@ -47,9 +47,9 @@ def same_answer(given: str, expected: str, pattern: str) -> bool:
     if pattern == FINAL:
         left, right = final_answer(given), final_answer(expected)
     else:
-        found = matched(given, pattern)
+        extracted = matched(given, pattern)
         wanted = matched(expected, pattern)
-        left, right = _plain(found or ""), _plain(expected if wanted is None else wanted)
+        left, right = _plain(extracted or ""), _plain(expected if wanted is None else wanted)
     try:
         return float(left) == float(right)
     except ValueError:
@@ -69,10 +69,10 @@ def final_answer(text: str) -> str:
 
 def matched(text: str, pattern: str) -> str | None:
     """The first group of the last match, or the match where there is no group; None without one."""
-    found = list(re.finditer(pattern, text, re.DOTALL))
-    if not found:
+    matches = list(re.finditer(pattern, text, re.DOTALL))
+    if not matches:
         return None
-    return found[-1][1 if found[-1].re.groups else 0] or ""
+    return matches[-1][1 if matches[-1].re.groups else 0] or ""
 
 
 def _in_braces(text: str) -> str:

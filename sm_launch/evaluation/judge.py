@@ -110,9 +110,9 @@ class Judge:
             sender = Sender(self._invoker(client), JSON, JSON, self._retry, stop)
             pool = ThreadPoolExecutor(self._settings.concurrency, thread_name_prefix="judge")
             try:
-                for found in pool.map(lambda p: self._grade_one(sender, p), predictions):
-                    graded.append(found[0])
-                    problems += [found[1]] if found[1] else []
+                for grade in pool.map(lambda p: self._grade_one(sender, p), predictions):
+                    graded.append(grade[0])
+                    problems += [grade[1]] if grade[1] else []
                     advance(1)
             finally:
                 stop.set()
@@ -210,16 +210,16 @@ def read_judgement(body: bytes) -> Verdict:
 
 def _objects(text: str) -> list[dict[str, Any]]:
     """The JSON objects in a text, the last one first: a judge thinks aloud before it grades."""
-    decoder, found, at = json.JSONDecoder(), [], 0
+    decoder, objects, at = json.JSONDecoder(), [], 0
     while (at := text.find("{", at)) >= 0:
         try:
             value, end = decoder.raw_decode(text, at)
         except (ValueError, RecursionError):
             at += 1
             continue
-        found.append(value)
+        objects.append(value)
         at = end
-    return found[::-1]
+    return objects[::-1]
 
 
 def _score(value: Any) -> float | None:
@@ -234,5 +234,5 @@ def _score(value: Any) -> float | None:
     text = str(value).strip()
     if lone := _LONE.fullmatch(text):
         return float(lone[1])
-    found = _OUT_OF.findall(text)
-    return float(found[-1][0]) if found and float(found[-1][1]) == _SCORES[1] else None
+    scores = _OUT_OF.findall(text)
+    return float(scores[-1][0]) if scores and float(scores[-1][1]) == _SCORES[1] else None

@@ -68,11 +68,11 @@ def score_answers(
 
     scored, problems = {p.index: p for p in predictions}, []
     with ThreadPoolExecutor(concurrency, thread_name_prefix="likelihood") as pool:
-        for found in pool.map(score, wanted):
-            if isinstance(found, str):
-                problems.append(found)
+        for outcome in pool.map(score, wanted):
+            if isinstance(outcome, str):
+                problems.append(outcome)
             else:
-                scored[found.index] = found
+                scored[outcome.index] = outcome
             advance(1)
     missed = len(predictions) - len(wanted) + len(problems)
     first = f"; {problems[0]}" if problems else ""
@@ -94,7 +94,7 @@ def _not_offered(sender: Sender, tried: Sequence[Prediction]) -> str:
 
 
 def likelihood_metrics(
-    log_likelihood: float, tokens: float, words: float, size: float
+    log_likelihood: float, tokens: float, word_count: float, size: float
 ) -> dict[str, float]:
     """Mean negative log-likelihood of a token, and perplexities of tokens, words and bytes.
 
@@ -103,7 +103,7 @@ def likelihood_metrics(
     Args:
         log_likelihood: of all answers, in nats.
         tokens: how many the answers have; at least one.
-        words: as lm-evaluation-harness splits them, by white space.
+        word_count: as lm-evaluation-harness splits them, by white space.
         size: bytes of UTF-8.
     """
 
@@ -114,7 +114,7 @@ def likelihood_metrics(
     return {
         "loss": -log_likelihood / tokens,
         "perplexity": perplexity(tokens),
-        "word_perplexity": perplexity(words),
+        "word_perplexity": perplexity(word_count),
         "byte_perplexity": perplexity(size),
     }
 
@@ -126,8 +126,8 @@ def likelihood_statistic(predictions: Sequence[Prediction]) -> Statistic:
     table = np.array([_counts(p) for p in predictions], dtype=float).reshape(-1, 4)
 
     def of(rows: NDArray[np.int64]) -> dict[str, float]:
-        total, tokens, words, size = table[rows].sum(axis=0)
-        return likelihood_metrics(total, tokens, words, size) if tokens else {}
+        total, tokens, word_count, size = table[rows].sum(axis=0)
+        return likelihood_metrics(total, tokens, word_count, size) if tokens else {}
 
     return of
 
@@ -137,8 +137,8 @@ def _counts(prediction: Prediction) -> tuple[float, float, int, int]:
     values, gold = prediction.values, prediction.gold
     if TOKENS not in values:
         return 0.0, 0.0, 0, 0
-    words = len(re.split(r"\s+", gold))
-    return values[LOG_LIKELIHOOD], values[TOKENS], words, len(gold.encode())
+    word_count = len(re.split(r"\s+", gold))
+    return values[LOG_LIKELIHOOD], values[TOKENS], word_count, len(gold.encode())
 
 
 def _log_likelihood(sender: Sender, prediction: Prediction) -> tuple[float, int]:

@@ -217,8 +217,8 @@ class EvaluationResult:
             "confidence_intervals": {
                 name: [interval.low, interval.high] for name, interval in self.intervals.items()
             },
-            "calibration": [asdict(found) for found in self.calibration],
-            "slices": [asdict(found) for found in self.slices],
+            "calibration": [asdict(bucket) for bucket in self.calibration],
+            "slices": [asdict(each) for each in self.slices],
             "latency_ms": _latency_dict(self.latency),
             "throughput": _throughput_dict(self.throughput),
             "retries": self.retries,

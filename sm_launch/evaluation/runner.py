@@ -93,8 +93,8 @@ def evaluate_outputs(
     Raises the errors of `evaluate_endpoint`. There is no latency, and nothing to be continued.
     """
     run, examples = _begin(rows, plan)
-    found = [answers[example.index] for example in examples]
-    plan.task.check_first(found, {example.gold for example in examples})
+    answered = [answers[example.index] for example in examples]
+    plan.task.check_first(answered, {example.gold for example in examples})
     run.outcome.add(pair(plan.task, examples, answers))
     run.stop_if_too_many_failed()
     run.score_rows(ProgressBar())

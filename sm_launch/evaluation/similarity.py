@@ -113,13 +113,13 @@ def labelled_pairs(scores: NDArray[np.float64], same: NDArray[np.bool_]) -> dict
     agreed = hits + (rows - all_same) - (named - hits)
     f1 = 2 * hits / (named + all_same)
     best = int(np.argmax(f1))
-    found = {
+    metrics = {
         "cosine_accuracy": float(max(agreed.max(), rows - all_same)) / rows,
         "cosine_f1": float(f1[best]),
         "cosine_precision": float(hits[best] / named[best]),
         "cosine_recall": float(hits[best] / all_same) if all_same else 0.0,
     }
     if 0 < all_same < rows:
-        found["cosine_ap"] = float(average_precision_score(same, scores))
-        found["cosine_mcc"] = float(matthews_corrcoef(same, scores >= ranked[ends[best]]))
-    return found
+        metrics["cosine_ap"] = float(average_precision_score(same, scores))
+        metrics["cosine_mcc"] = float(matthews_corrcoef(same, scores >= ranked[ends[best]]))
+    return metrics

@@ -42,8 +42,8 @@ class PredictionStore:
             asked: how they are asked; see Task.identity.
         """
         header = {"fingerprint": self._fingerprint(examples, asked)}
-        found = json_lines.read_until_cut(self.partial) if self.partial.exists() else []
-        kept = found[1:] if found[:1] == [header] else []
+        lines = json_lines.read_until_cut(self.partial) if self.partial.exists() else []
+        kept = lines[1:] if lines[:1] == [header] else []
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Written anew rather than appended to: the last line may have been cut off.
         self._file = self.partial.open("w", encoding="utf-8")
@@ -110,19 +110,19 @@ def read_predictions(path: Path, *, rows: int | None = None) -> list[Prediction]
             fix="name the predictions.jsonl that an evaluation wrote",
         )
     try:
-        found = [_prediction(line) for line in json_lines.read(path)]
+        predictions = [_prediction(line) for line in json_lines.read(path)]
     except (TypeError, ValueError) as error:
         raise UserInputError(
             "this is not a file of predictions", field="predictions", value=str(path)
         ) from error
-    if rows is not None and len(found) != rows:
+    if rows is not None and len(predictions) != rows:
         raise UserInputError(
-            f"holds {len(found)} predictions, and its evaluation has {rows}",
+            f"holds {len(predictions)} predictions, and its evaluation has {rows}",
             field="predictions",
             value=str(path),
             fix="evaluate the model again: the file was changed or cut",
         )
-    return found
+    return predictions
 
 
 def _prediction(line: dict[str, Any]) -> Prediction:

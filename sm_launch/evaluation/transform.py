@@ -51,10 +51,10 @@ def read_outputs(path: Path, rows: int) -> list[Any]:
 
 
 def _lines(file: Path) -> list[Any]:
-    found: list[Any] = []
+    answers: list[Any] = []
     for line in json_lines.lines(file):
         try:
-            found.append(json.loads(line.text))
+            answers.append(json.loads(line.text))
         except ValueError as error:
             if not line.ended:
                 raise UserInputError(
@@ -63,9 +63,9 @@ def _lines(file: Path) -> list[Any]:
                     value=line.text[-80:],
                     fix="copy the file again, or run the transform job again",
                 ) from error
-            found.append(line.text)
+            answers.append(line.text)
     # A lone JSON array over the whole file, as one request with Accept: application/json leaves.
-    return found[0] if len(found) == 1 and isinstance(found[0], list) else found
+    return answers[0] if len(answers) == 1 and isinstance(answers[0], list) else answers
 
 
 def pair(task: Task, examples: Sequence[Example], answers: Sequence[Any]) -> Outcome:

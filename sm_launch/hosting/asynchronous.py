@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from sm_launch.aws.clients import make_client
+from sm_launch.aws.uris import split_s3
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.sessions.protocol import Session
 
@@ -34,7 +35,7 @@ class Objects:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             return
-        bucket, key = _split(uri)
+        bucket, key = split_s3(uri)
         self._s3().put_object(Bucket=bucket, Key=key, Body=content)
 
     def read(self, uri: str) -> bytes | None:
@@ -44,7 +45,7 @@ class Objects:
             return path.read_bytes() if path.is_file() else None
         from botocore.exceptions import ClientError
 
-        bucket, key = _split(uri)
+        bucket, key = split_s3(uri)
         try:
             return bytes(self._s3().get_object(Bucket=bucket, Key=key)["Body"].read())
         except ClientError as error:
@@ -108,8 +109,8 @@ def _wait(objects: Objects, queued: dict[str, Any], deadline: float, timeout: fl
     while time.monotonic() < deadline:
         if (answer := objects.read(output)) is not None:
             return answer
-        if failure and (words := objects.read(failure)) is not None:
-            raise LaunchError(f"the model failed: {words.decode('utf-8', 'replace')}")
+        if failure and (message := objects.read(failure)) is not None:
+            raise LaunchError(f"the model failed: {message.decode('utf-8', 'replace')}")
         time.sleep(SECONDS_BETWEEN_LOOKS)
     raise LaunchError(
         f"there is no answer after {timeout:.0f} s",
@@ -119,8 +120,3 @@ def _wait(objects: Objects, queued: dict[str, Any], deadline: float, timeout: fl
 
 def _path(uri: str) -> Path:
     return Path(unquote(urlparse(uri).path))
-
-
-def _split(uri: str) -> tuple[str, str]:
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    return bucket, key

@@ -115,7 +115,7 @@ def remove(
     client = clients("application-autoscaling", region)
     pages = client.get_paginator("describe_scalable_targets").paginate(ServiceNamespace=NAMESPACE)
     removed = []
-    for target in [found for page in pages for found in page["ScalableTargets"]]:
+    for target in [entry for page in pages for entry in page["ScalableTargets"]]:
         ours = (f"endpoint/{endpoint}/", f"inference-component/{endpoint}/")
         if f"{target['ResourceId']}/".startswith(ours):
             keys = ("ServiceNamespace", "ResourceId", "ScalableDimension")

@@ -98,10 +98,10 @@ def _failure(
 
 def list_names(client: Any, endpoint: str) -> list[str]:
     """Every component of an endpoint."""
-    found = every(
+    summaries = every(
         client.list_inference_components, "InferenceComponents", EndpointNameEquals=endpoint
     )
-    return [each["InferenceComponentName"] for each in found]
+    return [each["InferenceComponentName"] for each in summaries]
 
 
 def specifications(client: Any, endpoint: str) -> dict[str, dict[str, Any]]:
@@ -120,11 +120,11 @@ def remove(session: Any, endpoint: str) -> list[str]:
     Returns:
         The names of the models that they ran.
     """
-    found = specifications(session, endpoint)
-    bases = [name for name, each in found.items() if "BaseInferenceComponentName" not in each]
-    for names in ([name for name in found if name not in bases], bases):
+    present = specifications(session, endpoint)
+    bases = [name for name, each in present.items() if "BaseInferenceComponentName" not in each]
+    for names in ([name for name in present if name not in bases], bases):
         _delete(session, names)
-    return [each["ModelName"] for each in found.values() if "ModelName" in each]
+    return [each["ModelName"] for each in present.values() if "ModelName" in each]
 
 
 def _delete(session: Any, names: list[str]) -> None:

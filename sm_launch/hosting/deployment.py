@@ -16,7 +16,7 @@ from sm_launch.hosting import (
     served_models,
 )
 from sm_launch.hosting.variants import HostingInputs
-from sm_launch.job import naming
+from sm_launch.job import local_storage, naming
 from sm_launch.job.config import JobConfig
 from sm_launch.job.naming import Request
 from sm_launch.progress import progress
@@ -52,6 +52,11 @@ class Deployment:
         """The main model's name."""
         return str(self.models[0]["ModelName"])
 
+    def operations(self) -> Iterator[tuple[str, Request]]:
+        """Each request with SageMaker's name of what takes it, in order."""
+        for method, request in self.calls():
+            yield "".join(part.title() for part in method.split("_")), request
+
     def calls(self) -> Iterator[tuple[str, Request]]:
         """Each request with the client's method that takes it, in order."""
         yield from (("create_model", request) for request in self.models)
@@ -81,6 +86,18 @@ def prepare(
         UserInputError: there is no such model, or the target has no such endpoint.
     """
     config = context.config
+    image, role = context.serving_image, context.hosting_role
+    if context.on_aws:  # before a model is uploaded
+        example = build(
+            config,
+            model_data="s3://bucket/model.tar.gz",
+            image=image,
+            role=role,
+            name=name,
+            output="s3://bucket/endpoints",
+        )
+        context.check(*example.operations())
+    context.tell_passed_over("model", "endpoint_config", "endpoint")
     served = served_models.find(context, job=job, model_data=model_data, upload=upload)
     context.warn(*served.warnings)
     if config.endpoint.components and not context.on_aws:
@@ -92,8 +109,8 @@ def prepare(
     return build(
         config,
         model_data=served.uri,
-        image=context.serving_image,
-        role=context.hosting_role,
+        image=image,
+        role=role,
         name=name,
         output=context.stage(upload=False).output("endpoints"),
         model_bytes=served.size or (_size(config, served.uri) if context.on_aws else None),
@@ -156,7 +173,9 @@ def by_method(context: JobContext, deployment: Deployment) -> dict[str, Any]:
     grouped: dict[str, list[Request]] = {}
     for method, request in [*deployment.calls(), *scaling]:
         grouped.setdefault(method, []).append(request)
-    return {method: found[0] if len(found) == 1 else found for method, found in grouped.items()}
+    return {
+        method: entries[0] if len(entries) == 1 else entries for method, entries in grouped.items()
+    }
 
 
 def start(context: JobContext, deployment: Deployment, *, adopt: bool = False) -> dict[str, Any]:
@@ -278,19 +297,17 @@ def _deploy_components(
 def _check(context: JobContext, deployment: Deployment) -> None:
     """Tell the price; refuse what SageMaker would refuse before anything is made."""
     from sm_launch.job.estimate import hosting_cost
-    from sm_launch.jobs.training import unknown_type
-    from sm_launch.sessions.validation import RequestValidator
 
     config = context.config
-    validator = RequestValidator("sagemaker", enums=False)
-    for method, request in deployment.calls():
-        validator.check("".join(word.title() for word in method.split("_")), request)
+    context.check(*deployment.operations())
     if priced := hosting_cost(config, context.prices):
         context.notify(f"price: {priced.line}")
-    if not config.endpoint.serverless:
-        known = validator.values("ProductionVariant", "InstanceType")
-        kind = config.endpoint.instances.type
-        context.warn(*unknown_type(known, "endpoint.instances.type", kind))
+    if config.endpoint.serverless:
+        return
+    instances = config.endpoint.instances
+    context.warn(*local_storage.notes(instances.type, config.aws.kms_key))
+    if "volume_size_gb" in instances.model_fields_set:
+        context.warn("endpoint.instances.volume_size_gb changes nothing: it is of training volumes")
 
 
 def _size(config: JobConfig, artefact: str) -> int | None:

@@ -108,7 +108,7 @@ def require_meant(context: JobContext, name: str | None) -> str:
         config.endpoint_name,
         arn,
         config,
-        consent=f"name it: --endpoint {config.endpoint_name}",
+        consent=f"name {config.endpoint_name} on the command line",
     )
     return config.endpoint_name
 
@@ -186,7 +186,7 @@ def delete(session: Session, name: str, *, adopt: bool = False) -> Deletion:
     """
     config_name = str(session.describe_endpoint(EndpointName=name)["EndpointConfigName"])
     parts = _parts(session, name, config_name)
-    kept = {} if adopt else {part: words for part in parts if (words := _foreign(session, part))}
+    kept = {} if adopt else {part: reason for part in parts if (reason := _foreign(session, part))}
     wanted = [part for part in parts if part not in kept]
     if any(part.kind == "model" for part in wanted):
         used = _models_of_others(session, name)
@@ -198,7 +198,7 @@ def delete(session: Session, name: str, *, adopt: bool = False) -> Deletion:
     # The endpoint goes first: it is what costs money. Should this break off, `gc` finds the rest.
     done = [_gone(session.delete_endpoint, "endpoint", EndpointName=name)]
     done += [part.delete(session) for part in parts if part not in kept]
-    left = [f"{part.kind} {part.name}: {words}" for part, words in kept.items()]
+    left = [f"{part.kind} {part.name}: {reason}" for part, reason in kept.items()]
     return Deletion([line for line in done if line], left)
 
 

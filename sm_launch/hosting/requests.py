@@ -7,6 +7,7 @@ from sm_launch.hosting.variants import HostingInputs
 from sm_launch.job import hub_models
 from sm_launch.job.config import JobConfig
 from sm_launch.job.naming import LOCAL_ROLE, Request, tags, vpc_config
+from sm_launch.job.passthrough import merged
 
 
 def create_model(
@@ -43,8 +44,9 @@ def create_model(
         "ExecutionRoleArn": role,
         "Tags": tags(config),
     }
-    # With components the network is the endpoint's own.
-    return request if config.endpoint.components else {**request, **_hosting_network(config)}
+    if not config.endpoint.components:  # which have the network of their endpoint
+        request |= _hosting_network(config)
+    return merged(request, config.sagemaker.model)
 
 
 def _hosting_network(config: JobConfig) -> Request:
@@ -78,7 +80,7 @@ def create_endpoint_config(
         )
     if config.aws.kms_key:
         request["KmsKeyId"] = config.aws.kms_key
-    return request
+    return merged(request, config.sagemaker.endpoint_config)
 
 
 def create_endpoint(config: JobConfig, name: str, endpoint_config: str) -> Request:
@@ -86,7 +88,7 @@ def create_endpoint(config: JobConfig, name: str, endpoint_config: str) -> Reque
     request: Request = {"EndpointName": name, "EndpointConfigName": endpoint_config}
     if config.endpoint.update and not config.endpoint.components:
         request["DeploymentConfig"] = variants.deployment(config.endpoint.update)
-    return {**request, "Tags": tags(config)}
+    return merged({**request, "Tags": tags(config)}, config.sagemaker.endpoint)
 
 
 def create_transform_job(
@@ -94,4 +96,4 @@ def create_transform_job(
 ) -> Request:
     """CreateTransformJob."""
     request = variants.transform_job(config, name, model, inputs)
-    return {**request, "Tags": tags(config)}
+    return merged({**request, "Tags": tags(config)}, config.sagemaker.transform)

@@ -51,11 +51,13 @@ def find(
     if job or model_data or named is None:
         uri = endpoints.artefact_of(context.session, context.config, job, model_data)
         option = "--job" if job and not model_data else "--model-data"
-        words = f"{FIELD} ({named}) is passed over: {option} names another model"
-        return ServedModel(uri, warnings=(words,) if named else ())
+        message = f"{FIELD} ({named}) is passed over: {option} names another model"
+        return ServedModel(uri, warnings=(message,) if named else ())
     if named.startswith(SCHEME):
         return _of_hub(HubModel.of(named, FIELD))
     source = find_model(context.config, named, FIELD)
+    if source.job is not None:
+        return ServedModel(endpoints.artefact_of(context.session, context.config, source.job))
     if source.hub_id is not None:
         return _of_hub(HubModel.of(source.hub_id, FIELD))
     return ServedModel(_staged(context, str(source.location), upload=upload))
@@ -88,8 +90,8 @@ def _of_hub(model: HubModel) -> ServedModel:
     size = looked.weights or UNKNOWN_BYTES
     if looked.model.pinned:
         return ServedModel(looked.model.uri, size)
-    words = (
+    message = (
         f"{FIELD}: {model.uri} is not pinned, as the Hub was not asked ({looked.problem}): each "
         "container takes what the revision is at its start; name a commit behind @ to keep it"
     )
-    return ServedModel(model.uri, size, (words,))
+    return ServedModel(model.uri, size, (message,))

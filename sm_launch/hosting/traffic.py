@@ -204,12 +204,12 @@ def _reached(described: dict[str, Any], wanted: list[dict[str, Any]]) -> bool:
     variants = {each["VariantName"]: each for each in described["ProductionVariants"]}
 
     def has(each: dict[str, Any]) -> bool:
-        found = variants[each["VariantName"]]
-        weight = each.get("DesiredWeight", found.get("CurrentWeight", 1.0))
-        count = each.get("DesiredInstanceCount", found.get("CurrentInstanceCount"))
+        variant = variants[each["VariantName"]]
+        weight = each.get("DesiredWeight", variant.get("CurrentWeight", 1.0))
+        count = each.get("DesiredInstanceCount", variant.get("CurrentInstanceCount"))
         # The service holds weights in 32 bits.
-        same = math.isclose(found.get("CurrentWeight", 1.0), weight, rel_tol=1e-6)
-        return same and bool(found.get("CurrentInstanceCount") == count)
+        same = math.isclose(variant.get("CurrentWeight", 1.0), weight, rel_tol=1e-6)
+        return same and bool(variant.get("CurrentInstanceCount") == count)
 
     return all(has(each) for each in wanted)
 

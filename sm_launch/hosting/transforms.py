@@ -13,7 +13,7 @@ from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.hosting import requests, served_models
 from sm_launch.hosting.invocation import CONTENT_TYPES
 from sm_launch.hosting.variants import TransformInputs
-from sm_launch.job import limits, naming
+from sm_launch.job import limits, local_storage, naming
 from sm_launch.job.config import JobConfig
 from sm_launch.job.instances import has_gpu
 from sm_launch.sessions.protocol import Session
@@ -62,16 +62,31 @@ def prepare(
     Raises:
         UserInputError: there is no such input or model.
     """
+    config, image, role = context.config, context.serving_image, context.hosting_role
+    if context.on_aws:  # before anything is uploaded
+        places = TransformInputs("s3://bucket/in", "s3://bucket/out", "text/csv")
+        example = build(
+            config,
+            naming.unique_name(config.name),
+            model_data="s3://bucket/model.tar.gz",
+            image=image,
+            role=role,
+            inputs=places,
+        )
+        context.check(("CreateModel", example.model), ("CreateTransformJob", example.job))
+        kind = config.transform.instance_type
+        context.warn(*local_storage.notes(kind, config.aws.kms_key))
+    context.tell_passed_over("model", "transform")
     served = served_models.find(context, job=job, model_data=model_data, upload=upload)
     context.warn(*served.warnings)
-    name = naming.unique_name(context.config.name)
+    name = naming.unique_name(config.name)
     inputs = _inputs(context, name, source, output, content_type, upload=upload)
     return build(
-        context.config,
+        config,
         name,
         model_data=served.uri,
-        image=context.serving_image,
-        role=context.hosting_role,
+        image=image,
+        role=role,
         inputs=inputs,
     )
 
@@ -133,8 +148,8 @@ def warning(config: JobConfig) -> str:
 
 def start(context: JobContext, transform: Transform) -> str:
     """Send the requests; the model is taken back when the job is refused. Returns the name."""
-    if context.on_aws and (words := warning(context.config)):
-        context.warn(words)
+    if context.on_aws and (message := warning(context.config)):
+        context.warn(message)
     context.announce_image(context.serving_image)
     context.session.create_model(**transform.model)
     try:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from sm_launch.job import limits
+from sm_launch.job import limits, local_storage
 from sm_launch.job.config import Endpoint, JobConfig
 from sm_launch.job.hosting import Asynchronous, DataCapture, Update, Variant
 from sm_launch.job.instances import has_gpu
@@ -206,7 +206,9 @@ def transform_job(config: JobConfig, name: str, model: str, inputs: TransformInp
     if transform.split == "line":
         output["AssembleWith"] = "Line"
     if config.aws.kms_key:
-        output["KmsKeyId"] = resources["VolumeKmsKeyId"] = config.aws.kms_key
+        output["KmsKeyId"] = config.aws.kms_key
+        if transform.instance_type not in local_storage.table():
+            resources["VolumeKmsKeyId"] = config.aws.kms_key
     if transform.ami_version:
         resources["TransformAmiVersion"] = transform.ami_version
     request: Request = {

@@ -30,16 +30,16 @@ def audit(flavor: str, *, root: Path | None = None) -> dict[str, Any]:
     locks = [containers / "torch" / f"{flavor}.txt"]
     for image in IMAGES:
         locks += [containers / image / "locks" / name for name in ("sdist.txt", f"{flavor}.txt")]
-    found: dict[str, dict[str, Any]] = {}
+    audited: dict[str, dict[str, Any]] = {}
     for lock in locks:  # one by one: the images may lock different versions of a package
         dependencies = _ask(lock)
         if dependencies is None:
             return _report([], "the database of vulnerabilities cannot be reached")
-        found |= {f"{each['name']} {each.get('version')}": each for each in dependencies}
-    known = [each for each in found.values() if "skip_reason" not in each]
+        audited |= {f"{each['name']} {each.get('version')}": each for each in dependencies}
+    known = [each for each in audited.values() if "skip_reason" not in each]
     if not known:
-        return _report(list(found.values()), "the package index answers for no package at all")
-    return _report(list(found.values()), None)
+        return _report(list(audited.values()), "the package index answers for no package at all")
+    return _report(list(audited.values()), None)
 
 
 def _ask(lock: Path) -> list[dict[str, Any]] | None:

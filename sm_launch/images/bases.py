@@ -65,24 +65,26 @@ def pin_bases(root: Path | None = None) -> dict[str, str]:
 
 
 def _pinned(line: str, digests: dict[str, str]) -> str:
-    words = line.split()
-    return line if line.startswith("#") or not words else " ".join([*words[:2], digests[words[1]]])
+    fields = line.split()
+    return (
+        line if line.startswith("#") or not fields else " ".join([*fields[:2], digests[fields[1]]])
+    )
 
 
 def _read(root: Path) -> dict[str, tuple[str, str]]:
     """Purpose to name and digest, which may be missing."""
     bases = {}
     for line in bases_file(root).read_text(encoding="utf-8").splitlines():
-        words = line.split()
-        if not words or line.startswith("#"):
+        fields = line.split()
+        if not fields or line.startswith("#"):
             continue
-        digest = words[2] if len(words) > 2 else ""
-        if len(words) < 2 or (digest and not _DIGEST.fullmatch(digest)):
+        digest = fields[2] if len(fields) > 2 else ""
+        if len(fields) < 2 or (digest and not _DIGEST.fullmatch(digest)):
             raise LaunchError("is not `purpose name [sha256:…]`", value=line)
-        bases[words[0]] = (words[1], digest)
+        bases[fields[0]] = (fields[1], digest)
     return bases
 
 
 def _made_here(name: str) -> bool:
-    found = inspect(name)
-    return bool(found) and not found.get("RepoDigests")
+    inspected = inspect(name)
+    return bool(inspected) and not inspected.get("RepoDigests")

@@ -149,10 +149,10 @@ def build_arguments(
 
 def build_secrets(ca_bundle: Path | None) -> list[str]:
     """Certificates and credentials for the build's own network access; never in a layer."""
-    found = {"ca": ca_bundle or _SYSTEM_CA, "netrc": Path.home() / ".netrc"}
+    files = {"ca": ca_bundle or _SYSTEM_CA, "netrc": Path.home() / ".netrc"}
     return [
         part
-        for name, path in found.items()
+        for name, path in files.items()
         if path.is_file()
         for part in ("--secret", f"id={name},src={path}")
     ]

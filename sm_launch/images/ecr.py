@@ -73,7 +73,7 @@ def ensure_repository(ecr: Any, name: str) -> bool:
 def images(region: str | None) -> list[dict[str, Any]]:
     """Images of ours, as `listing.list_images` tells them."""
     ecr = make_client("ecr", region)
-    found = []
+    listed = []
     for image in IMAGES:
         name = f"sm-{image}"
         try:
@@ -84,6 +84,6 @@ def images(region: str | None) -> list[dict[str, Any]]:
             for tag in detail.get("imageTags", ["<none>"]):
                 if tag.endswith(TAG_SUFFIX):
                     continue
-                found.append({"repository": name, "tag": tag, "digest": detail["imageDigest"],
+                listed.append({"repository": name, "tag": tag, "digest": detail["imageDigest"],
                               "size": detail.get("imageSizeInBytes")})  # fmt: skip
-    return found
+    return listed

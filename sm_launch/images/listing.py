@@ -53,7 +53,7 @@ def _registry_images(registry: str, name: str) -> list[dict[str, Any]]:
         return []
     answer.raise_for_status()
     accept = "application/vnd.docker.distribution.manifest.v2+json"
-    found = []
+    listed = []
     for tag in sorted(answer.json().get("tags") or []):
         if tag.endswith(TAG_SUFFIX):
             continue
@@ -61,6 +61,6 @@ def _registry_images(registry: str, name: str) -> list[dict[str, Any]]:
             f"{scheme}://{host}/v2/{path}/manifests/{tag}", headers={"Accept": accept}
         )
         digest = head.headers.get("Docker-Content-Digest")
-        found.append({"repository": f"{registry}/{name}", "tag": tag, "digest": digest,
+        listed.append({"repository": f"{registry}/{name}", "tag": tag, "digest": digest,
                       "size": None})  # fmt: skip
-    return found
+    return listed

@@ -75,13 +75,13 @@ def add_hashes(
         name, version = str(component["name"]), str(component.get("version", ""))
         if kind == "pkg:deb" and (name, version) in debian:
             component["hashes"] = [_sha256(debian[name, version])]
-        elif kind == "pkg:pypi" and (found := locked.get((normalized(name), version))):
+        elif kind == "pkg:pypi" and (hashes := locked.get((normalized(name), version))):
             component.setdefault("externalReferences", []).append(
                 {
                     "type": "distribution",
                     "url": component["purl"],
                     "comment": "the files that the lock allows; one of them was installed",
-                    "hashes": [_sha256(each) for each in found],
+                    "hashes": [_sha256(each) for each in hashes],
                 }
             )
 

@@ -10,7 +10,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from sm_launch.errors import UserInputError
 from sm_launch.job import limits
@@ -29,6 +36,7 @@ from sm_launch.job.hosting import (
 )
 from sm_launch.job.monitoring import Monitoring
 from sm_launch.job.optimization import Optimization
+from sm_launch.job.passthrough import Passthrough
 from sm_launch.job.section import Section
 from sm_launch.job.sweep import Matrix, Sweep
 from sm_launch.job.tasks import follow_method, misfit
@@ -75,8 +83,9 @@ class Training(Section):
     method: str = "text-classification"
     """text-classification, sft, …: the methods of containers/train."""
     model: str | None = None
-    """Base model: a Hugging Face Hub id, a directory, an s3:// URI, or package:NAME/PATH for one
-    that an installed Python package carries."""
+    """Base model: a Hugging Face Hub id, a directory, a model.tar.gz, an s3:// URI,
+    package:NAME/PATH for one of an installed Python package, or the name of a training job to go on
+    with (job:NAME where another tool named it)."""
     hyperparameters: dict[str, HyperparameterValue] = {}
     """Any field of the method's TRL/transformers configuration, by its own name."""
     channels: dict[str, str] = {}
@@ -145,7 +154,7 @@ class Endpoint(Section):
     """Endpoint name; default: the job's name."""
     model: str | None = None
     """A base model to serve in place of a trained one, as the baseline: a Hub id with @REVISION
-    behind it if wanted, a directory, an s3:// URI or package:NAME/PATH."""
+    behind it if wanted, a directory, an s3:// URI, package:NAME/PATH or job:NAME."""
     image: str | None = None
     """URI of the serving image; needed for the target sagemaker. Default with docker: what `make
     build` built on this machine."""
@@ -175,6 +184,11 @@ class Endpoint(Section):
     """More models behind the endpoint, each with its weight."""
     weight: Annotated[float, Field(ge=0)] = 1.0
     """Share of the requests of the main model, against the variants' weights."""
+
+    @field_validator("name")
+    @classmethod
+    def _endpoint_name(cls, name: str | None) -> str | None:
+        return name if name is None else limits.require_name(name)
 
     @model_validator(mode="after")
     def _possible(self) -> Endpoint:
@@ -221,9 +235,18 @@ class Aws(Section):
     """Account of each bucket that belongs to another account than the credentials; every call to
     S3 names the owner that it expects, and S3 refuses it where that is another one."""
     kms_key: str | None = None
-    """KMS key for volumes and outputs."""
+    """KMS key for volumes and outputs. The local NVMe storage of g and p instances is encrypted by
+    its own hardware: for it SageMaker takes no key."""
     tags: dict[str, str] = {}
     """Tags of everything that is created."""
+
+    @field_validator("tags")
+    @classmethod
+    def _own_tags(cls, tags: dict[str, str]) -> dict[str, str]:
+        reserved = [key for key in tags if key.lower().startswith(limits.RESERVED_TAG_PREFIX)]
+        if reserved:
+            raise ValueError(f"{reserved[0]!r}: tags that begin with aws: are AWS's own")
+        return tags
 
 
 class JobConfig(Section):
@@ -249,8 +272,10 @@ class JobConfig(Section):
     """What `sm-launch optimize` makes of a trained model."""
     monitoring: Monitoring = Monitoring()
     aws: Aws = Aws()
+    sagemaker: Passthrough = Passthrough()
+    """Any other field of SageMaker's requests, by SageMaker's own names."""
 
-    directory: Path = Field(default=Path(), exclude=True)
+    _directory: Path = PrivateAttr(default=Path())
 
     @model_validator(mode="before")
     @classmethod
@@ -276,6 +301,15 @@ class JobConfig(Section):
         if not limits.NAME_PATTERN.fullmatch(name) or len(name) > 42:
             raise ValueError("letters, digits and single hyphens only, 42 characters at most")
         return name
+
+    @property
+    def directory(self) -> Path:
+        """Where the file is; relative paths start here."""
+        return self._directory
+
+    @directory.setter
+    def directory(self, directory: Path) -> None:
+        self._directory = directory
 
     def path(self, value: str) -> Path:
         """A path that job.yaml names, made absolute from the file's own directory."""
@@ -355,7 +389,7 @@ def _suggestion(location: tuple[Any, ...]) -> str:
         model = _section_of(model, str(part))
         if model is None:
             return ""
-    names = [name for name in model.model_fields if name != "directory"]
+    names = list(model.model_fields)
     close = get_close_matches(str(location[-1]), names, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]!r}?"

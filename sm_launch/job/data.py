@@ -47,7 +47,9 @@ def _label_text(value: object) -> object:
     return str(value) if isinstance(value, int | float) else value
 
 
-LabelText = Annotated[str, BeforeValidator(_label_text)]
+LabelText = Annotated[
+    str, BeforeValidator(_label_text, json_schema_input_type=str | int | float | bool)
+]
 
 
 class _Section(BaseModel):

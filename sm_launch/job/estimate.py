@@ -137,8 +137,8 @@ def parameter_count(model: str | None, directory: Path | None = None) -> float |
     if directory is not None and (files := sorted(directory.glob("*.safetensors"))):
         return float(sum(_count(file) for file in files))
     name = (model or "").rsplit("/", 1)[-1].lower()
-    if found := _SIZE.search(name):
-        return float(found[1].replace("_", ".")) * (1e9 if found[2].lower() == "b" else 1e6)
+    if match := _SIZE.search(name):
+        return float(match[1].replace("_", ".")) * (1e9 if match[2].lower() == "b" else 1e6)
     return next((size for part, size in _ENCODERS.items() if part in name), None)
 
 
@@ -245,8 +245,12 @@ def suggest(needed_gib: float, prices: Prices) -> Instance:
         LaunchError: no single instance is large enough.
     """
     gpus = [instance for instance in prices.instances() if instance.gpus]
-    single = [found for found in gpus if found.gpu_memory_gib * USABLE >= needed_gib]
-    shared = [found for found in gpus if found.gpus * found.gpu_memory_gib * USABLE >= needed_gib]
+    single = [candidate for candidate in gpus if candidate.gpu_memory_gib * USABLE >= needed_gib]
+    shared = [
+        candidate
+        for candidate in gpus
+        if candidate.gpus * candidate.gpu_memory_gib * USABLE >= needed_gib
+    ]
     fitting = single or shared
     if not fitting:
         raise LaunchError(
@@ -330,7 +334,7 @@ def require_cost_of_all(configs: list[JobConfig], prices: Prices, limit: float |
         UserInputError: they could, or nobody knows.
     """
     costs = [require_cost(config, prices, limit) for config in configs]
-    known = [found.dollars for found in costs if found]
+    known = [cost.dollars for cost in costs if cost]
     total, unknown = sum(known), len(costs) - len(known)
     line = f"{len(known)} jobs = ${total:.2f} at most (list prices of {prices})"
     if unknown:

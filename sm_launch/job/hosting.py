@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from sm_launch.job import limits
 from sm_launch.job.section import Section
 
 Seconds = Annotated[int, Field(ge=0, le=3600)]
@@ -107,8 +108,11 @@ class Update(Section):
 
     @model_validator(mode="after")
     def _batch(self) -> Update:
-        if self.strategy == "rolling" and self.step_percent < 5:
-            raise ValueError("step_percent: a rolling batch is between 5 and 50 per cent")
+        low, high = limits.STEP_PERCENT.get(self.strategy, (1, 50))
+        if not low <= self.step_percent <= high:
+            raise ValueError(
+                f"step_percent: a {self.strategy} step is between {low} and {high} per cent"
+            )
         return self
 
 
@@ -172,7 +176,7 @@ class Transform(Section):
 class Variant(Section):
     """One more model behind the same endpoint."""
 
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9]([-a-zA-Z0-9]{0,62})$")]
+    name: str
     """Name of the variant."""
     model_data: str
     """s3:// URI of its model."""
@@ -183,11 +187,16 @@ class Variant(Section):
     instance_count: Annotated[int, Field(ge=1)] = 1
     """How many instances it runs on."""
 
+    @field_validator("name")
+    @classmethod
+    def _name(cls, name: str) -> str:
+        return limits.require_name(name)
+
 
 Limits = TypeVar("Limits", Autoscaling, Schedule)
 
 
-def _ordered(limits: Limits) -> Limits:
-    if limits.min > limits.max:
-        raise ValueError(f"min ({limits.min}) must not exceed max ({limits.max})")
-    return limits
+def _ordered(section: Limits) -> Limits:
+    if section.min > section.max:
+        raise ValueError(f"min ({section.min}) must not exceed max ({section.max})")
+    return section

@@ -17,6 +17,8 @@ from sm_launch.job import limits
 from sm_launch.job.config import HyperparameterValue
 
 FIELD = "training.hyperparameters"
+PROGRAM = "sagemaker_program"
+"""A job with it runs a script of the user's, which knows its own hyperparameters."""
 _NO_METHODS = ("metric_definitions.json", "channels.json", "packages.json")
 _OUR_IMAGE = re.compile(r"(^|/)sm-train(?!:process)([:@]|$)")
 
@@ -46,7 +48,9 @@ def check_hyperparameters(method: str, values: dict[str, HyperparameterValue]) -
         UserInputError: naming every bad key, its value, and the nearest known key.
     """
     schema = _schema(method)
-    problems = [*_limit_problems(values), *_schema_problems(schema, values)]
+    problems = _limit_problems(values)
+    if PROGRAM not in values:
+        problems += _schema_problems(schema, values)
     if problems:
         raise UserInputError(
             f"{len(problems)} problem(s) for the method {method}:\n"
@@ -63,7 +67,7 @@ def check_image_has(image: str, values: dict[str, HyperparameterValue]) -> None:
     Raises:
         UserInputError: naming the key, the package and what to do instead.
     """
-    if not _OUR_IMAGE.search(image):
+    if not _OUR_IMAGE.search(image) or PROGRAM in values:
         return
     for need in _generated("packages.json"):
         value = values.get(need["key"])

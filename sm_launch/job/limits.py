@@ -1,7 +1,8 @@
 """SageMaker's limits and names, as far as the launcher must know them: each fact stands here once.
 
 Shapes and most limits of requests are checked against botocore's own service model
-(`sm_launch.sessions`); this module holds what that model does not say.
+(`sm_launch.sessions`); this module holds what that model says in words only, or not at all. Which
+requests AWS refuses for it is the table of `sm_launch.target.refusals`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,24 @@ HARD_MAX_RUNTIME_SECONDS = 28 * 86_400
 # ResourceConfig.KeepAlivePeriodInSeconds (warm pools).
 KEEP_ALIVE_SECONDS = (0, 21_600)
 
+# CreateEndpoint, DeploymentConfig: the shares of the capacity that a step may have, in per cent.
+# Service model: TrafficRoutingConfig (LinearStepSize, CanarySize) and RollingUpdatePolicy.
+STEP_PERCENT = {"linear": (10, 50), "canary": (1, 50), "rolling": (5, 50)}
+
+# An image in Amazon ECR, with its region. Amazon ECR user guide, "Private registries".
+ECR_IMAGE = re.compile(
+    r"(?P<account>\d{12})\.dkr[.-]ecr(-fips)?\.(?P<region>[a-z0-9-]+)\.(amazonaws\.com(\.cn)?|on\.aws)"
+    r"/(?P<name>[^:@]+)"
+)
+# IAM's ARN of a role. Service model: RoleArn.
+ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+")
+# An instance type as AWS forms them; EC2 user guide, "Instance type naming conventions".
+INSTANCE_TYPE = re.compile(
+    r"ml\.[a-z]+\d[a-z0-9-]*\.(nano|micro|small|medium|large|\d*xlarge|metal.*)"
+)
+# General reference, "Tag naming limits and requirements": AWS's own tags begin so.
+RESERVED_TAG_PREFIX = "aws:"
+
 TRAINING_FINAL_STATUSES = frozenset({"Completed", "Failed", "Stopped"})
 TRANSFORM_FINAL_STATUSES = TUNING_FINAL_STATUSES = TRAINING_FINAL_STATUSES
 ENDPOINT_FINAL_STATUSES = frozenset({"InService", "Failed", "OutOfService"})
@@ -48,3 +67,13 @@ TAG_VALUE_LENGTH = 256
 TAG_VALUE_PATTERN = re.compile(r"[\w .:/=+\-@]*")
 # What the descriptions of our alarms begin with: tags cannot be searched for there.
 DESCRIPTION = "sm-launch:"
+
+
+def require_name(name: str) -> str:
+    """The name of a variant or an endpoint. Raises ValueError for one that SageMaker refuses."""
+    if len(name) > NAME_LENGTH or not NAME_PATTERN.fullmatch(name):
+        raise ValueError(
+            "letters, digits and hyphens between them, 63 characters at most: "
+            "SageMaker takes no name that begins or ends with a hyphen"
+        )
+    return name

@@ -17,7 +17,7 @@ from sm_launch.data.pipeline import fetch_by_default
 from sm_launch.data.report import PreparationReport
 from sm_launch.data.sources import Fetch
 from sm_launch.errors import UserInputError
-from sm_launch.job import naming
+from sm_launch.job import local_storage, naming
 from sm_launch.job.config import JobConfig
 from sm_launch.job.data import DataConfig
 from sm_launch.jobs import processing
@@ -125,14 +125,15 @@ def prepare_processing(context: JobContext, *, upload: bool = True) -> Processin
     """
     config = context.config
     section = data_section(config)
+    _check_processing(context, section)
     stage = context.stage(upload=upload)
     uris = {
         split: stage.channel(f"raw-{split}", _absolute(config, location))
         for split, location in section.sources.items()
     }
     if section.tokens is not None and section.tokens.tokenizer:
-        found = Path(section.tokens.tokenizer)
-        file = found / "tokenizer.json" if found.is_dir() else found
+        path = Path(section.tokens.tokenizer)
+        file = path / "tokenizer.json" if path.is_dir() else path
         uris[processing.TOKENIZER] = stage.channel(processing.TOKENIZER, str(file))
     with tempfile.TemporaryDirectory(prefix="sm-launch-code-") as directory:
         # The directory's name is part of the key: a random one would be sent anew each time.
@@ -145,6 +146,21 @@ def prepare_processing(context: JobContext, *, upload: bool = True) -> Processin
         uris=uris, output=output, image=context.training_image, role=context.training_role
     )
     return Processing(processing.build_request(config, name, inputs), output)
+
+
+def _check_processing(context: JobContext, section: DataConfig) -> None:
+    """Refuse what SageMaker would refuse, before anything is uploaded."""
+    config, settings = context.config, section.processing
+    places = processing.ProcessingInputs(
+        uris={processing.CODE: "s3://bucket/code"},
+        output="s3://bucket/prepared",
+        image=context.training_image,
+        role=context.training_role,
+    )
+    name = naming.unique_name(config.name)
+    context.check(("CreateProcessingJob", processing.build_request(config, name, places)))
+    kind, key = settings.instance_type, config.aws.kms_key
+    context.warn(*local_storage.notes(kind, key, settings, "data.processing"))
 
 
 def _absolute(config: JobConfig, location: str) -> str:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sm_launch.aws.causes import LAST_LOG_LINES
+from sm_launch.aws.errors import explained
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.job import limits, naming
 from sm_launch.job.config import JobConfig, with_overrides
@@ -170,12 +171,7 @@ def _start(session: Session, job: Job) -> None:
         session.create_training_job(**job.request)
         job.status = "InProgress"
     except Exception as error:
-        from sm_launch.aws.errors import explain
-
-        explained = error if isinstance(error, LaunchError) else explain(error)
-        if explained is None:
-            raise
-        job.status, job.error = "Refused", str(explained)
+        job.status, job.error = "Refused", str(explained(error))
 
 
 def _look(session: Session, job: Job) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sm_launch.errors import UserInputError
 from sm_launch.job import naming
+from sm_launch.job.base_model import resolve_model
 from sm_launch.job.config import JobConfig
 from sm_launch.jobs import training
 from sm_launch.target.staging import LocalStage
@@ -34,6 +35,13 @@ def preview(config: JobConfig, rows: int) -> list[str]:
             "needs the training container's package on this machine",
             field="data preview",
             fix="run `make setup-dev` in the checkout; the start of each job's log shows the same",
+        )
+    if resolve_model(config).job is not None:
+        raise UserInputError(
+            "shows rows without looking for another job's model",
+            field="training.model",
+            value=config.training.model,
+            fix="name its model.tar.gz: --set training.model=PATH",
         )
     from sm_launch.sessions.process.session import ProcessSession
 

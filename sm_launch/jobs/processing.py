@@ -17,9 +17,10 @@ import yaml
 
 from sm_launch.data.split import SPLITS
 from sm_launch.errors import LaunchError, UserInputError
-from sm_launch.job import naming
+from sm_launch.job import local_storage, naming
 from sm_launch.job.config import JobConfig
 from sm_launch.job.data import DataConfig
+from sm_launch.job.passthrough import merged
 from sm_launch.sessions.watching import watch
 
 BASE = "/opt/ml/processing"
@@ -53,12 +54,13 @@ def build_request(config: JobConfig, name: str, inputs: ProcessingInputs) -> nam
     cluster: naming.Request = {
         "InstanceCount": 1,
         "InstanceType": settings.instance_type,
-        "VolumeSizeInGB": settings.volume_size_gb,
+        "VolumeSizeInGB": local_storage.volume_size(settings.instance_type, settings),
     }
     output: naming.Request = {"Outputs": [_output(inputs.output)]}
     if config.aws.kms_key:
-        cluster["VolumeKmsKeyId"] = config.aws.kms_key
         output["KmsKeyId"] = config.aws.kms_key
+        if settings.instance_type not in local_storage.table():
+            cluster["VolumeKmsKeyId"] = config.aws.kms_key
     request: naming.Request = {
         "ProcessingJobName": name,
         "AppSpecification": {"ImageUri": inputs.image, "ContainerEntrypoint": entrypoint()},
@@ -74,7 +76,7 @@ def build_request(config: JobConfig, name: str, inputs: ProcessingInputs) -> nam
     if network.subnets:
         vpc = {"Subnets": network.subnets, "SecurityGroupIds": network.security_groups}
         request["NetworkConfig"] = {"VpcConfig": vpc}
-    return request
+    return merged(request, config.sagemaker.processing)
 
 
 def _input(name: str, uri: str) -> naming.Request:

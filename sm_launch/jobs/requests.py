@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from sm_launch.job import limits
+from sm_launch.job import limits, local_storage
 from sm_launch.job.config import HyperparameterValue, Instances, JobConfig
+from sm_launch.job.hyperparameters import PROGRAM
 from sm_launch.job.naming import LOCAL_ROLE, LOCAL_TRAINING_IMAGE, Request, tags, vpc_config
+from sm_launch.job.passthrough import merged
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,9 @@ def encode_hyperparameters(values: dict[str, HyperparameterValue]) -> dict[str, 
 
 def training_hyperparameters(config: JobConfig, model: str | None) -> dict[str, str]:
     """What the training container will find in hyperparameters.json."""
-    values: dict[str, HyperparameterValue] = {"method": config.training.method}
+    values: dict[str, HyperparameterValue] = {}
+    if PROGRAM not in config.training.hyperparameters:  # a script gets them as its arguments
+        values["method"] = config.training.method
     if model is not None:
         values["model_name_or_path"] = model
     return encode_hyperparameters({**values, **config.training.hyperparameters})
@@ -89,7 +93,7 @@ def create_training_job(config: JobConfig, name: str, inputs: TrainingInputs) ->
         request["EnableInterContainerTrafficEncryption"] = True
     if training.network.subnets:
         request["VpcConfig"] = vpc_config(training.network)
-    return request
+    return merged(request, config.sagemaker.training)
 
 
 def _channel(name: str, uri: str, input_mode: str) -> Request:
@@ -110,11 +114,11 @@ def _training_resources(config: JobConfig, instances: Instances) -> Request:
     resources: Request = {
         "InstanceType": instances.type,
         "InstanceCount": instances.count,
-        "VolumeSizeInGB": instances.volume_size_gb,
+        "VolumeSizeInGB": local_storage.volume_size(instances.type, instances),
     }
     if instances.keep_alive_seconds:
         resources["KeepAlivePeriodInSeconds"] = instances.keep_alive_seconds
-    if config.aws.kms_key:
+    if config.aws.kms_key and instances.type not in local_storage.table():
         resources["VolumeKmsKeyId"] = config.aws.kms_key
     return resources
 

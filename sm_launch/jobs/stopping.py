@@ -78,15 +78,15 @@ def stop(
     """
     session = context.session
     if names:
-        found = list(_named(session, names, context.where))
+        jobs = list(_named(session, names, context.where))
     else:
         own = training.own_jobs(session, context.config, "InProgress")
-        found = [(_TRAINING, name) for name in own]
-    for kind, name in found:
+        jobs = [(_TRAINING, name) for name in own]
+    for kind, name in jobs:
         if kind.status(session, name) not in limits.TRAINING_FINAL_STATUSES:
             kind.stop(session, name)
     stopped = []
-    for kind, name in found:
+    for kind, name in jobs:
         status = _wait(session, kind, name) if wait else "Stopping"
         stopped.append(Stopped(kind.word, name, status))
         on_stopped(stopped[-1])

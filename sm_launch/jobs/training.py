@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,22 @@ from sm_launch.aws.causes import LAST_LOG_LINES, explain_failure
 from sm_launch.aws.errors import LISTING, is_missing
 from sm_launch.aws.paging import every
 from sm_launch.errors import LaunchError
-from sm_launch.job import limits, naming
-from sm_launch.job.base_model import resolve_model
+from sm_launch.job import limits, local_storage, naming
+from sm_launch.job.base_model import BaseModelSource, resolve_model
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hyperparameters import (
+    PROGRAM,
     check_hyperparameters,
     check_image_has,
     metric_definitions,
 )
-from sm_launch.jobs import requests
+from sm_launch.jobs import chaining, requests
 from sm_launch.sessions.protocol import Session
 from sm_launch.sessions.watching import watch
 from sm_launch.target import ownership
 from sm_launch.target.channels import resolve_channels
 from sm_launch.target.context import JobContext
+from sm_launch.target.refusals import TRAINING
 from sm_launch.target.staging import Stage
 
 
@@ -56,6 +57,7 @@ def build_request(
     image: str,
     role: str,
     checkpoints: str | None = None,
+    model: BaseModelSource | None = None,
 ) -> naming.Request:
     """Everything checked and staged, as one CreateTrainingJob request.
 
@@ -67,16 +69,19 @@ def build_request(
         role: ARN of the execution role.
         checkpoints: URI of another job's checkpoints to go on from (`checkpoints_of`); default: a
             place of this job's own.
+        model: what `training.model` means, where that was looked up (`chaining.base_model`).
 
     Raises:
         UserInputError: bad hyperparameters, missing data or a missing base model.
     """
     check_hyperparameters(config.training.method, config.training.hyperparameters)
     check_image_has(image, config.training.hyperparameters)
-    model = resolve_model(config)
+    model = model or resolve_model(config)
     locations = resolve_channels(config)
     if model.location:
         locations["model"] = model.location
+    if model.base:
+        locations["base"] = model.base
     channels = {channel: stage.channel(channel, where) for channel, where in locations.items()}
     inputs = requests.TrainingInputs(
         channels=channels,
@@ -99,13 +104,15 @@ def request_of(
     checkpoints: str | None = None,
 ) -> naming.Request:
     """The CreateTrainingJob request of a job, or of another `config` for the same target."""
+    config = config or context.config
     return build_request(
-        config or context.config,
+        config,
         stage,
         name=name,
         image=context.training_image,
         role=context.training_role,
         checkpoints=checkpoints,
+        model=chaining.base_model(context.session, config),
     )
 
 
@@ -138,7 +145,7 @@ def prepare(
 def start(context: JobContext, request: naming.Request) -> str:
     """Send what `prepare` made; the job's name."""
     context.session.create_training_job(**request)
-    context.announce_image(request["AlgorithmSpecification"]["TrainingImage"])
+    context.announce_image(context.training_image)
     name: str = request["TrainingJobName"]
     context.notify(f"training job {name} started ({context.target})")
     return name
@@ -150,9 +157,13 @@ def check_early(context: JobContext) -> None:
     Raises:
         LaunchError: a value that SageMaker does not take.
     """
-    if context.on_aws:
-        image, role = context.training_image, context.training_role
-        context.warn(*check_request(context.config, image=image, role=role))
+    if not context.on_aws:
+        context.tell_passed_over("training")
+        return
+    context.check((TRAINING, example_request(context)))
+    instances, key = context.config.training.instances, context.config.aws.kms_key
+    told = local_storage.notes(instances.type, key, instances, "training.instances")
+    context.warn(*told)
 
 
 def tell_price(context: JobContext, max_cost: float | None, jobs: int = 1) -> None:
@@ -168,38 +179,30 @@ def tell_price(context: JobContext, max_cost: float | None, jobs: int = 1) -> No
     limit = max_cost or context.config.training.max_cost_usd
     if estimated := require_cost(context.config, context.prices, limit, jobs):
         context.notify(f"price: {estimated.line}")
+        if context.config.sagemaker.training.get("ResourceConfig"):
+            context.warn("the price is of training.instances, without what "
+                         "sagemaker.training.ResourceConfig changes")  # fmt: skip
 
 
-def check_request(config: JobConfig, *, image: str, role: str) -> list[str]:
-    """Hold job.yaml's values against SageMaker's own limits before anything is uploaded.
-
-    Returns:
-        Warnings: what the installed botocore does not know, though AWS may.
-
-    Raises:
-        RequestError, ServiceError: a value that SageMaker does not take.
-    """
-    from sm_launch.sessions.validation import RequestValidator
-
+def example_request(context: JobContext) -> naming.Request:
+    """The job's request with places on S3 that nothing has been sent to."""
     inputs = requests.TrainingInputs(
         channels={"train": "s3://bucket/train/"},
         output="s3://bucket/jobs",
         checkpoints="s3://bucket/checkpoints",
-        model=None,
+        model=resolve_model(context.config).hub_id,
         metric_definitions=metric_definitions(),
-        image=image,
-        role=role,
+        image=context.training_image,
+        role=context.training_role,
     )
-    request = requests.create_training_job(config, naming.unique_name(config.name), inputs)
-    validator = RequestValidator("sagemaker", enums=False)
-    validator.check("CreateTrainingJob", request)
-    return unknown_type(validator.values("ResourceConfig", "InstanceType"),
-                        "training.instances.type", config.training.instances.type)  # fmt: skip
+    name = naming.unique_name(context.config.name)
+    return requests.create_training_job(context.config, name, inputs)
 
 
 def data_warnings(config: JobConfig) -> list[str]:
     """What is doubtful in a classifier's local train channel: labels that look like one."""
-    if config.training.method != "text-classification":
+    training = config.training
+    if training.method != "text-classification" or PROGRAM in training.hyperparameters:
         return []
     train = resolve_channels(config).get("train")
     if train is None or "://" in train:
@@ -208,15 +211,6 @@ def data_warnings(config: JobConfig) -> list[str]:
 
     column = str(config.training.hyperparameters.get("label_column", "label"))
     return label_warnings(Path(train), column)
-
-
-def unknown_type(known: list[str], field: str, value: str) -> list[str]:
-    """A warning where the installed botocore does not know an instance type."""
-    if value in known:
-        return []
-    close = get_close_matches(value, known, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return [f"{field}: the installed botocore does not know {value}{hint}"]
 
 
 def _checkpoints(config: JobConfig, stage: Stage, name: str) -> str | None:
@@ -330,7 +324,7 @@ def failure(name: str, description: dict[str, Any], tail: list[str]) -> LaunchEr
 
 def _named_after(session: Session, base_name: str, status: str) -> Iterator[dict[str, Any]]:
     """The training jobs called after a job.yaml that have a status, newest first."""
-    found = every(
+    summaries = every(
         session.list_training_jobs,
         "TrainingJobSummaries",
         NameContains=base_name,
@@ -339,7 +333,7 @@ def _named_after(session: Session, base_name: str, status: str) -> Iterator[dict
         SortOrder="Descending",
     )
     ours = re.compile(re.escape(base_name) + r"-\d{8}-\d{6}-\d{3}")
-    return (summary for summary in found if ours.fullmatch(summary["TrainingJobName"]))
+    return (summary for summary in summaries if ours.fullmatch(summary["TrainingJobName"]))
 
 
 def own_jobs(session: Session, config: JobConfig, status: str) -> list[str]:
@@ -363,10 +357,10 @@ def latest_completed(session: Session, config: JobConfig) -> dict[str, Any]:
     """
     foreign = ""
     for summary in _named_after(session, config.name, "Completed"):
-        words = _stranger(session, summary, config)
-        if words is None:
+        reason = _stranger(session, summary, config)
+        if reason is None:
             return session.describe_training_job(TrainingJobName=summary["TrainingJobName"])
-        foreign = foreign or f"; {summary['TrainingJobName']} is not this job's: {words}"
+        foreign = foreign or f"; {summary['TrainingJobName']} is not this job's: {reason}"
     raise LaunchError(
         f"no completed training job to deploy{foreign}",
         field="name",

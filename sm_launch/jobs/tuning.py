@@ -76,7 +76,9 @@ def prepare(
     training.tell_price(context, max_cost, settings.job_count)
     name = tuning_requests.unique_name(context.config.name)
     single = training.request_of(context, context.stage(upload=upload), name)
-    return tuning_requests.create_tuning_job(context.config, name, single)
+    request = tuning_requests.create_tuning_job(context.config, name, single)
+    context.check(("CreateHyperParameterTuningJob", request))
+    return request
 
 
 def start(context: JobContext, request: naming.Request) -> str:
@@ -90,7 +92,7 @@ def start(context: JobContext, request: naming.Request) -> str:
 def wait(
     session: Session,
     name: str,
-    on_look: Callable[[Description, list[Trial]], None] = lambda seen, found: None,
+    on_look: Callable[[Description, list[Trial]], None] = lambda seen, trials: None,
 ) -> SweepResult:
     """Follow a tuning job to its end.
 
@@ -110,23 +112,23 @@ def wait(
     def final(seen: tuple[Description, list[Trial]]) -> bool:
         return seen[0]["HyperParameterTuningJobStatus"] in limits.TUNING_FINAL_STATUSES
 
-    for description, found in watch(look, final, session.seconds_between_looks):
-        on_look(description, found)
+    for description, results in watch(look, final, session.seconds_between_looks):
+        on_look(description, results)
     if description["HyperParameterTuningJobStatus"] == "Failed":
-        raise _failure(session, name, description, found)
-    return _result(name, description, found)
+        raise _failure(session, name, description, results)
+    return _result(name, description, results)
 
 
 def trials(session: Session, name: str) -> list[Trial]:
     """Every training that a tuning job has started, in the order of its start."""
-    found = every(
+    summaries = every(
         session.list_training_jobs_for_hyper_parameter_tuning_job,
         "TrainingJobSummaries",
         HyperParameterTuningJobName=name,
         SortBy="CreationTime",
         SortOrder="Ascending",
     )
-    return [_trial(summary) for summary in found]
+    return [_trial(summary) for summary in summaries]
 
 
 def _trial(summary: Description) -> Trial:
@@ -142,7 +144,7 @@ def _trial(summary: Description) -> Trial:
     )
 
 
-def _result(name: str, description: Description, found: list[Trial]) -> SweepResult:
+def _result(name: str, description: Description, trials: list[Trial]) -> SweepResult:
     objective = description["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]
     sign = -1 if objective["Type"] == "Maximize" else 1
 
@@ -154,16 +156,16 @@ def _result(name: str, description: Description, found: list[Trial]) -> SweepRes
         status=description["HyperParameterTuningJobStatus"],
         metric=objective["MetricName"],
         direction=objective["Type"],
-        trials=tuple(sorted(found, key=rank)),
+        trials=tuple(sorted(trials, key=rank)),
         best_job=description.get("BestTrainingJob", {}).get("TrainingJobName"),
     )
 
 
 def _failure(
-    session: Session, name: str, description: Description, found: list[Trial]
+    session: Session, name: str, description: Description, trials: list[Trial]
 ) -> LaunchError:
     reason = description.get("FailureReason") or "no reason given"
-    failed = next((trial for trial in found if trial.status == "Failed"), None)
+    failed = next((trial for trial in trials if trial.status == "Failed"), None)
     if failed is None:
         return LaunchError(f"sweep {name} failed: {reason}", fix="mend the cause and run it again")
     message, step = explain_failure(

@@ -9,6 +9,7 @@ from sm_launch.errors import UserInputError
 from sm_launch.job import limits, naming
 from sm_launch.job.config import HyperparameterValue, JobConfig
 from sm_launch.job.hyperparameters import check_hyperparameters, is_integer, metric_definitions
+from sm_launch.job.passthrough import members
 from sm_launch.job.sweep import Range, Sweep
 from sm_launch.jobs import requests
 
@@ -64,6 +65,7 @@ def create_tuning_job(config: JobConfig, name: str, training: Request) -> Reques
         UserInputError: the sweep names what does not exist.
     """
     sweep = require_sweep(config)
+    _require_fields_of_trials(config)
     definition = {key: value for key, value in training.items() if key not in _NOT_IN_TRIALS}
     definition["StaticHyperParameters"] = {
         key: value
@@ -76,6 +78,19 @@ def create_tuning_job(config: JobConfig, name: str, training: Request) -> Reques
         "TrainingJobDefinition": definition,
         "Tags": training["Tags"],
     }
+
+
+def _require_fields_of_trials(config: JobConfig) -> None:
+    """Raise UserInputError for a field of a training that the trainings of a sweep do not have."""
+    given = {name: v for name, v in config.sagemaker.training.items() if v is not None}
+    foreign = given and sorted(given.keys() - members("HyperParameterTrainingJobDefinition"))
+    if foreign:
+        raise UserInputError(
+            "the trainings of a sweep have no such field",
+            field=f"sagemaker.training.{foreign[0]}",
+            value=given[foreign[0]],
+            fix=f"--set sagemaker.training.{foreign[0]}=null leaves it out of the sweep",
+        )
 
 
 def _search(config: JobConfig, sweep: Sweep) -> Request:

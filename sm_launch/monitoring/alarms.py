@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sm_launch.aws.clients import make_client
-from sm_launch.aws.errors import DENIED, explain
+from sm_launch.aws.errors import DENIED, explained
 from sm_launch.hosting.variants import MAIN_VARIANT
 from sm_launch.job import limits
 from sm_launch.job.config import JobConfig
@@ -63,12 +63,12 @@ def _alarm(
     metric: tuple[str, str],
     filed: list[dict[str, str]],
     limit: float,
-    words: str,
+    description: str,
 ) -> Request:
     settings = config.monitoring
     actions = [settings.topic] if settings.topic else []
     return {
-        "AlarmDescription": f"{limits.DESCRIPTION} {words}",
+        "AlarmDescription": f"{limits.DESCRIPTION} {description}",
         "Namespace": metric[0],
         "MetricName": metric[1],
         "Dimensions": filed,
@@ -137,24 +137,26 @@ def states(endpoint: str, region: str | None, clients: Clients = make_client) ->
     pages = client.get_paginator("describe_alarms").paginate(
         AlarmNamePrefix=f"{endpoint}-", AlarmTypes=["MetricAlarm"]
     )
-    found = [alarm for page in pages for alarm in page["MetricAlarms"]]
+    alarms = [alarm for page in pages for alarm in page["MetricAlarms"]]
     # The prefix fits endpoints of longer names too, and others may make alarms of such a name.
-    return [alarm for alarm in found if _endpoint_of(alarm) == endpoint and _is_ours(client, alarm)]
+    return [
+        alarm for alarm in alarms if _endpoint_of(alarm) == endpoint and _is_ours(client, alarm)
+    ]
 
 
 def short_states(
     endpoint: str, region: str | None, clients: Clients = make_client
 ) -> list[dict[str, str]]:
     """`name` and `state` of each of those alarms."""
-    found = states(endpoint, region, clients)
-    return [{"name": each["AlarmName"], "state": each["StateValue"]} for each in found]
+    alarms = states(endpoint, region, clients)
+    return [{"name": each["AlarmName"], "state": each["StateValue"]} for each in alarms]
 
 
 def _endpoint_of(alarm: Request) -> str:
     """The endpoint that an alarm of ours watches; an adapter's dimension does not name it."""
     description = alarm.get("AlarmDescription", "")
-    found = _ENDPOINT.search(description) if description.startswith(limits.DESCRIPTION) else None
-    return found[1] if found else ""
+    match = _ENDPOINT.search(description) if description.startswith(limits.DESCRIPTION) else None
+    return match[1] if match else ""
 
 
 def _is_ours(client: Any, alarm: Request) -> bool:
@@ -246,10 +248,7 @@ def try_remove(
     try:
         return remove(endpoint, region, clients), ""
     except Exception as error:
-        explained = explain(error)
-        if explained is None:
-            raise
-        return [], f"alarms and dashboard of {endpoint} may be left: {explained.message}"
+        return [], f"alarms and dashboard of {endpoint} may be left: {explained(error).message}"
 
 
 def dashboard_name(endpoint: str) -> str:
@@ -369,10 +368,10 @@ def put_dashboard(config: JobConfig, endpoint: str, clients: Clients = make_clie
     request = dashboard_request(config, endpoint, region)
     answer = client.put_dashboard(**request)
     name = request["DashboardName"]
-    found = answer.get("DashboardValidationMessages", [])
+    messages = answer.get("DashboardValidationMessages", [])
     return {
         "name": name,
         "url": f"https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}"
         f"#dashboards/dashboard/{name}",
-        "messages": [each.get("Message", "") for each in found],
+        "messages": [each.get("Message", "") for each in messages],
     }

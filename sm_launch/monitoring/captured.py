@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from sm_launch import json_lines
+from sm_launch.aws.uris import split_s3
 from sm_launch.errors import UserInputError
 from sm_launch.monitoring.drift import Drift, compare_labels, compare_lengths, count_labels
 from sm_launch.target.context import JobContext
@@ -69,19 +70,19 @@ def drifts(context: JobContext, endpoint: str) -> list[Drift]:
     for variant in described["ProductionVariants"]:
         root = settings["DestinationS3Uri"].rstrip("/")
         location = f"{root}/{endpoint}/{variant['VariantName']}"
-        found = read_captured(captured_lines(location, context.clients))
-        seen.lengths += found.lengths
-        seen.labels.update(found.labels)
+        captured = read_captured(captured_lines(location, context.clients))
+        seen.lengths += captured.lengths
+        seen.labels.update(captured.labels)
     return compare(training, seen, config.monitoring.drift_threshold)
 
 
 def compare(training: Sample, captured: Sample, threshold: float) -> list[Drift]:
     """Every comparison that there is data for."""
-    found = [
+    compared = [
         compare_lengths(training.lengths, captured.lengths, threshold),
         compare_labels(training.labels, captured.labels, threshold),
     ]
-    return [drift for drift in found if drift is not None]
+    return [drift for drift in compared if drift is not None]
 
 
 def read_training(rows: Iterable[dict[str, Any]]) -> Sample:
@@ -186,7 +187,7 @@ def captured_lines(location: str, clients: Callable[[str], Any]) -> Iterator[str
         for file in files:
             yield from (line.text for line in json_lines.lines(file))
         return
-    bucket, _, prefix = location.removeprefix("s3://").partition("/")
+    bucket, prefix = split_s3(location)
     client = clients("s3")
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
     keys = [item["Key"] for page in pages for item in page.get("Contents", [])]

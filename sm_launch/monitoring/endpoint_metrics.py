@@ -92,8 +92,8 @@ def queries(endpoint: str, variant: str, period: int) -> list[dict[str, Any]]:
 def component_queries(component: str, period: int) -> list[dict[str, Any]]:
     """GetMetricData's queries for every metric of an inference component."""
     filed = component_dimensions(component)
-    found = ((metric, component_metric(metric)) for metric in METRICS)
-    return [_query(metric, place, filed, period) for metric, place in found if place]
+    pairs = ((metric, component_metric(metric)) for metric in METRICS)
+    return [_query(metric, place, filed, period) for metric, place in pairs if place]
 
 
 def _query(

@@ -42,7 +42,7 @@ class Counters:
 
     def values(self) -> dict[str, float]:
         """As metrics of the monitor."""
-        found = {
+        values = {
             "invocations": sum(self.requests.values()),
             "errors_4xx": sum(n for status, n in self.requests.items() if 400 <= status < 500),
             "errors_5xx": sum(n for status, n in self.requests.items() if status >= 500),
@@ -50,8 +50,8 @@ class Counters:
         for share in (50, 90, 99):
             seconds = quantile(self.buckets, share / 100)
             if seconds is not None:
-                found[f"model_p{share}"] = 1000 * seconds
-        return found
+                values[f"model_p{share}"] = 1000 * seconds
+        return values
 
 
 def parse(text: str) -> Counters:
@@ -129,7 +129,7 @@ class LocalSource:
         import psutil
 
         living = set(self._session.endpoint_processes(self._endpoint))
-        self._processes = {pid: found for pid, found in self._processes.items() if pid in living}
+        self._processes = {pid: live for pid, live in self._processes.items() if pid in living}
         # The CPU's share is that since the last look: there is none at the first.
         values = {"cpu": 0.0, "memory": 0.0} if self._processes else {"memory": 0.0}
         for pid in living:

@@ -47,7 +47,7 @@ def write_monitoring(
     """
     now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     drifted = [drift for drift in drifts if drift.state == "drift"]
-    pills = [el("li", words, class_="fail") for words in problems]
+    pills = [el("li", problem, class_="fail") for problem in problems]
     pills += [el("li", f"drift of the {drift.what}", class_="fail") for drift in drifted]
     header = el(
         "header",
@@ -84,14 +84,14 @@ def _variant(series: VariantSeries) -> Markup:
 
 
 def _rows(series: VariantSeries) -> list[list[str]]:
-    found = []
+    rows = []
     for metric, _ in series.rows():
         values = series.summary()[metric.key]
         numbers = [values[name] for name in ("last", "mean", "max")]
         total = charts.number(round(values["sum"], 3)) if "sum" in values else ""
         unit = f" ({metric.unit})" if metric.unit else ""
-        found.append([metric.label + unit, *(charts.number(round(n, 3)) for n in numbers), total])
-    return found
+        rows.append([metric.label + unit, *(charts.number(round(n, 3)) for n in numbers), total])
+    return rows
 
 
 def _chart(rows: Sequence[tuple[Metric, Points]]) -> Markup:

@@ -43,17 +43,17 @@ class VariantSeries:
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Metric key to last value, mean and maximum; of counts the sum."""
-        found = {}
+        totals = {}
         for metric, points in self.rows():
             values = [value for _, value in points]
-            found[metric.key] = {
+            totals[metric.key] = {
                 "last": values[-1],
                 "mean": sum(values) / len(values),
                 "max": max(values),
             }
             if metric.statistic == "Sum":
-                found[metric.key]["sum"] = sum(values)
-        return found
+                totals[metric.key]["sum"] = sum(values)
+        return totals
 
 
 class Source(Protocol):
@@ -65,20 +65,20 @@ class Source(Protocol):
 
 def problems(series: VariantSeries, limits: Monitoring) -> list[str]:
     """What is beyond job.yaml's limits over the whole window, in words."""
-    found, totals = [], series.summary()
+    messages, totals = [], series.summary()
     calls = totals.get("invocations", {}).get("sum", 0.0)
     failed = totals.get("errors_5xx", {}).get("sum", 0.0)
     if calls and 100 * failed / calls > limits.error_percent:
-        found.append(
+        messages.append(
             f"{100 * failed / calls:.1f} % of the requests were answered with 5xx "
             f"(limit {limits.error_percent:g} %)"
         )
     p99 = totals.get("model_p99", {}).get("last", 0.0)
     if p99 > limits.latency_p99_ms:
-        found.append(f"model latency p99 is {p99:.0f} ms (limit {limits.latency_p99_ms:g} ms)")
+        messages.append(f"model latency p99 is {p99:.0f} ms (limit {limits.latency_p99_ms:g} ms)")
     for key in ("memory", "gpu_memory", "disk"):
         last = totals.get(key, {}).get("last", 0.0)
         if last > limits.memory_percent:
             label = BY_KEY[key].label
-            found.append(f"{label} is at {last:.0f} % (limit {limits.memory_percent:g} %)")
-    return found
+            messages.append(f"{label} is at {last:.0f} % (limit {limits.memory_percent:g} %)")
+    return messages

@@ -68,9 +68,9 @@ class CloudWatchSource:
             for result in page["MetricDataResults"]:
                 scale = BY_KEY[result["Id"]].scale
                 pairs = sorted(zip(result["Timestamps"], result["Values"], strict=True))
-                found = [(when, scale * value) for when, value in pairs]
-                if found:
-                    series.points.setdefault(result["Id"], []).extend(found)
+                points = [(when, scale * value) for when, value in pairs]
+                if points:
+                    series.points.setdefault(result["Id"], []).extend(points)
         return series
 
 

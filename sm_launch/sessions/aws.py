@@ -125,8 +125,8 @@ class AwsSession:
             return read_group(self._logs, group, prefix, cursor)
         # An empty first look says that there is no log: it must not come of a throttled service.
         look = self._patient(partial(read_group, self._logs, group, prefix, None, later=False))
-        found: tuple[list[str], Any] = look()
-        return found
+        page: tuple[list[str], Any] = look()
+        return page
 
     def _require(self, method: str, kind: str, **request: str) -> None:
         from botocore.exceptions import ClientError

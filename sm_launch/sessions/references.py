@@ -82,15 +82,15 @@ def _value(name: str, value: str, region: str | None, clients: Clients | None) -
 
 def _variable(name: str, value: str) -> str:
     variable = value.removeprefix(ENVIRONMENT)
-    found = os.environ.get(variable)
-    if not found:
+    content = os.environ.get(variable)
+    if not content:
         raise UserInputError(
             f"the variable {variable} is not set here",
             field=f"environment.{name}",
             value=value,
             fix=f"export {variable}=…, or name a secret: secret:ID",
         )
-    return found
+    return content
 
 
 def _secret(name: str, identity: str, region: str | None, clients: Clients | None) -> str:

@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from botocore.loaders import Loader
-from botocore.model import ListShape, MapShape, ServiceModel, Shape, StructureShape
+from botocore.model import ListShape, MapShape, Shape, StructureShape
 from botocore.validate import ParamValidator
 
+from sm_launch.aws.service_model import service_model
 from sm_launch.sessions.errors import RequestError, ServiceError
 
 # Locations: `file://` is legal here where SageMaker wants `s3://`.
@@ -32,7 +32,7 @@ class RequestValidator:
     """
 
     def __init__(self, service: str, *, enums: bool = True) -> None:
-        self._model = ServiceModel(Loader().load_service_model(service, "service-2"), service)
+        self._model = service_model(service)
         self._enums = enums
 
     def check(self, operation: str, request: dict[str, Any]) -> None:

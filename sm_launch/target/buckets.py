@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sm_launch.aws.clients import account_id, clients_for, default_bucket
+from sm_launch.aws.uris import split_s3
 from sm_launch.errors import UserInputError
 from sm_launch.job.config import JobConfig
 from sm_launch.target.staging import S3Stage
@@ -63,14 +64,14 @@ def size_of(uri: str, config: JobConfig) -> int | None:
     """Bytes below an s3:// URI; None where it cannot be read (the launcher need not be able to)."""
     from botocore.exceptions import ClientError
 
-    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    bucket, prefix = split_s3(uri)
     pages = clients_for(config.aws)("s3").get_paginator("list_objects_v2")
     try:
-        found = [
+        sizes = [
             item["Size"]
             for page in pages.paginate(Bucket=bucket, Prefix=prefix)
             for item in page.get("Contents", [])
         ]
     except ClientError:
         return None
-    return sum(found) if found else None
+    return sum(sizes) if sizes else None

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from sm_launch.errors import UserInputError
 from sm_launch.job.config import JobConfig
-from sm_launch.job.hyperparameters import split_channels
+from sm_launch.job.hyperparameters import PROGRAM, split_channels
 
-PROGRAM = "sagemaker_program"  # a job with it runs a script of the user's
 DEFAULT_CHANNELS = ("train", "validation", "test")
 
 
@@ -80,17 +79,17 @@ def check_channel_names(names: list[str], settings: Sequence[object] = ()) -> No
 
 def _prepared_channels(config: JobConfig) -> dict[str, str]:
     directory = config.prepared_path
-    found = {
+    channels = {
         name: str(directory / name) for name in DEFAULT_CHANNELS if (directory / name).is_dir()
     }
-    if "train" not in found:
+    if "train" not in channels:
         raise UserInputError(
             "there is no prepared data",
             field="training.channels",
             value=str(directory),
             fix="run `sm-launch data prepare` first, or name the channels in job.yaml",
         )
-    return found
+    return channels
 
 
 def _from_hub(location: str) -> Path:

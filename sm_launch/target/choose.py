@@ -20,6 +20,13 @@ def resolve_target(config: JobConfig | None, requested: Target | None = None) ->
     return "sagemaker" if aws_credentials_configured() else "process"
 
 
+def explain_default(target: Target) -> str:
+    """Why a target was taken that nobody has named, and how to say another one."""
+    if target == "sagemaker":
+        return "AWS credentials are configured; --target process stays on this machine"
+    return "there are no AWS credentials; --target, or target in job.yaml, says another one"
+
+
 def aws_credentials_configured() -> bool:
     """Whether the environment or the AWS files name credentials (nothing is contacted)."""
     names = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE")

@@ -6,7 +6,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,10 +15,11 @@ from sm_launch.errors import UserInputError
 from sm_launch.job import naming
 from sm_launch.job.config import JobConfig, Target, load_config, with_overrides
 from sm_launch.job.instances import Prices
+from sm_launch.job.passthrough import Passthrough
 from sm_launch.sessions import open_session
 from sm_launch.sessions.protocol import Session
 from sm_launch.target import ownership
-from sm_launch.target.choose import resolve_target
+from sm_launch.target.choose import explain_default, resolve_target
 from sm_launch.target.staging import LocalStage, Stage
 
 DEFAULT_JOB = Path("job.yaml")
@@ -29,19 +30,19 @@ NO_JOB = "no-job"
 class Notify(Protocol):
     """Tells the user something that is no result."""
 
-    def __call__(self, words: str, *, warning: bool = False) -> None:
+    def __call__(self, message: str, *, warning: bool = False) -> None:
         """Say it; a warning is about what the user may want to change."""
 
 
-def notify_python(words: str, *, warning: bool = False) -> None:
+def notify_python(message: str, *, warning: bool = False) -> None:
     """What is told to a program: warnings as Python's, the rest in the log `sm_launch`."""
     if not warning:
-        logging.getLogger("sm_launch").info(words)
+        logging.getLogger("sm_launch").info(message)
         return
     depth, frame = 1, sys._getframe()
     while frame.f_back and str(frame.f_globals.get("__name__")).startswith("sm_launch."):
         depth, frame = depth + 1, frame.f_back
-    warnings.warn(words, stacklevel=depth)
+    warnings.warn(message, stacklevel=depth)
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,14 @@ class JobContext:
         config: the job, with the region and the tags that hold at this target.
         target: where it runs.
         notify: gets what the user is told meanwhile.
+        passed_over: fields of SageMaker's requests that this target does not have.
     """
 
     config: JobConfig
     target: Target
     notify: Notify = notify_python
+    passed_over: Passthrough = field(default_factory=Passthrough)
+    _told: set[str] = field(default_factory=set, compare=False, repr=False)
 
     @cached_property
     def session(self) -> Session:
@@ -113,10 +117,7 @@ class JobContext:
         """The place that is looked at, in words: `process`, or `sagemaker in eu-west-1`."""
         if not self.on_aws:
             return self.target
-        import boto3
-
-        region = self.region or boto3.session.Session().region_name
-        return f"{self.target} in {region or 'no region'}"
+        return f"{self.target} in {self.known_region or 'no region'}"
 
     @property
     def options(self) -> list[str]:
@@ -140,9 +141,39 @@ class JobContext:
         return s3_stage(self.config, upload=upload)
 
     def warn(self, *warnings: str) -> None:
-        """Tell the user what may have to be changed."""
-        for words in warnings:
-            self.notify(words, warning=True)
+        """Tell the user what may have to be changed, each thing once."""
+        for message in warnings:
+            if message not in self._told:
+                self._told.add(message)
+                self.notify(message, warning=True)
+
+    def tell_passed_over(self, *sections: str) -> None:
+        """Name the fields of `sagemaker` in job.yaml that change nothing at this target."""
+        names = [name for section in sections for name in self.passed_over.names(section)]
+        if names:
+            self.warn(f"{', '.join(names)}: SageMaker has that alone, not the target {self.target}")
+
+    def check(self, *calls: tuple[str, naming.Request]) -> None:
+        """Refuse on this machine what SageMaker would refuse; local targets take what they can.
+
+        Args:
+            calls: operation, such as CreateTrainingJob, and request of each.
+
+        Raises:
+            LaunchError: a value that SageMaker does not take.
+        """
+        if not self.on_aws:
+            return
+        from sm_launch.target.checking import check
+
+        self.warn(*check(calls, self.known_region, self.config.sagemaker))
+
+    @property
+    def known_region(self) -> str | None:
+        """The region that is meant; None where nothing names one."""
+        import boto3
+
+        return self.region or boto3.session.Session().region_name
 
     def announce_image(self, image: str) -> None:
         """Say which image is taken: in Docker it may be one that was built here and not named."""
@@ -181,7 +212,14 @@ def open_context(
     settled = resolve_target(config, target)
     tags = {**config.aws.tags, **ownership.directory_tag(config, settled)}
     aws = config.aws.model_copy(update={"region": region or config.aws.region, "tags": tags})
-    return JobContext(config.model_copy(update={"aws": aws}), settled, notify)
+    config = config.model_copy(update={"aws": aws})
+    context = JobContext(config, settled, notify)
+    if settled != "sagemaker":
+        plain = config.model_copy(update={"sagemaker": Passthrough()})
+        context = JobContext(plain, settled, notify, passed_over=config.sagemaker)
+    if not (target or config.target):
+        notify(f"target: {context.where} ({explain_default(settled)})")
+    return context
 
 
 def find_config(path: Path, overrides: tuple[str, ...] = ()) -> JobConfig:

@@ -73,9 +73,9 @@ def require_own(
     Raises:
         LaunchError: naming the owner.
     """
-    if words := stranger(tags_of(session, arn), config, any_job=any_job):
+    if reason := stranger(tags_of(session, arn), config, any_job=any_job):
         raise LaunchError(
-            f"the {kind} is not this job's: {words}",
+            f"the {kind} is not this job's: {reason}",
             field="name",
             value=name,
             fix=f"choose another name, work in the directory of its own job.yaml, or {consent}",

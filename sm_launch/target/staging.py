@@ -44,7 +44,7 @@ class LocalStage:
                 value=location,
                 fix="copy it first (aws s3 cp --recursive), or use --target sagemaker",
             )
-        return Path(location).as_uri()
+        return location if location.startswith("file://") else Path(location).as_uri()
 
     def checkpoints(self, directory: Path, job: str) -> str:
         """Where a job keeps its checkpoints, below the directory that job.yaml names."""

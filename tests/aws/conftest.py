@@ -35,17 +35,17 @@ def moto_url() -> Iterator[str]:
 @pytest.fixture
 def unnamed_owners(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Calls to S3 that do not say whose the bucket must be, though they could."""
-    make_request, found = BaseClient._make_request, []
+    make_request, calls = BaseClient._make_request, []
 
     def look(self: Any, operation: Any, request: dict[str, Any], context: Any) -> Any:
         takes = operation.input_shape and "ExpectedBucketOwner" in operation.input_shape.members
         header = request["headers"].get("x-amz-expected-bucket-owner")
         if operation.service_model.service_name == "s3" and takes and header != ACCOUNT:
-            found.append(f"{operation.name}: {header}")
+            calls.append(f"{operation.name}: {header}")
         return make_request(self, operation, request, context)
 
     monkeypatch.setattr(BaseClient, "_make_request", look)
-    return found
+    return calls
 
 
 @pytest.fixture(scope="session")

@@ -38,19 +38,19 @@ def job(kind: str, **monitoring: Any) -> JobConfig:
 @pytest.mark.parametrize("kind", ENDPOINTS)
 def test_requests_are_valid(kind: str) -> None:
     validator = RequestValidator("cloudwatch")
-    found = alarms.alarm_requests(job(kind, topic=TOPIC, error_percent=0.5), "mine")
-    for request in found:
+    requests = alarms.alarm_requests(job(kind, topic=TOPIC, error_percent=0.5), "mine")
+    for request in requests:
         validator.check("PutMetricAlarm", request)
         assert request["AlarmActions"] == [TOPIC]
-    names = {request["AlarmName"] for request in found}
+    names = {request["AlarmName"] for request in requests}
     assert {"mine-errors", "mine-latency", "mine-memory"} <= names
     assert ("mine-gpu-memory" in names) is (kind not in {"cpu", "serverless"})
     assert ("mine-disk" in names) is (kind != "serverless")
     assert ("mine-errors-second" in names) is (kind == "gpu")
-    assert {request["Threshold"] for request in found if "errors" in request["AlarmName"]} == {
+    assert {request["Threshold"] for request in requests if "errors" in request["AlarmName"]} == {
         0.005
     }
-    assert {alarms._endpoint_of(request) for request in found} == {"mine"}
+    assert {alarms._endpoint_of(request) for request in requests} == {"mine"}
     dashboard = alarms.dashboard_request(job(kind), "mine", "eu-central-1")
     validator.check("PutDashboard", dashboard)
     widgets = json.loads(dashboard["DashboardBody"])["widgets"]
@@ -59,14 +59,16 @@ def test_requests_are_valid(kind: str) -> None:
 
 
 def test_components_are_watched_by_their_own_requests() -> None:
-    found = {each["AlarmName"]: each for each in alarms.alarm_requests(job("components"), "mine")}
+    requests = {
+        each["AlarmName"]: each for each in alarms.alarm_requests(job("components"), "mine")
+    }
     filed = [{"Name": "InferenceComponentName", "Value": "mine-polite"}]
-    assert found["mine-latency-polite"]["Dimensions"] == filed
-    assert found["mine-errors"]["Dimensions"] == [
+    assert requests["mine-latency-polite"]["Dimensions"] == filed
+    assert requests["mine-errors"]["Dimensions"] == [
         {"Name": "InferenceComponentName", "Value": "mine"}
     ]
-    assert found["mine-memory"]["Dimensions"][0] == {"Name": "EndpointName", "Value": "mine"}
-    assert "mine-memory-polite" not in found
+    assert requests["mine-memory"]["Dimensions"][0] == {"Name": "EndpointName", "Value": "mine"}
+    assert "mine-memory-polite" not in requests
     body = json.loads(alarms.dashboard_request(job("components"), "mine", "x")["DashboardBody"])
     line = ["AWS/SageMaker", "Invocations", "InferenceComponentName", "mine", {"stat": "Sum"}]
     assert line in body["widgets"][0]["properties"]["metrics"]

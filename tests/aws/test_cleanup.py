@@ -48,9 +48,9 @@ def test_only_what_is_ours_and_asked_for_goes(aws: str, capsys: pytest.CaptureFi
     endpoint("foreign", None)
     endpoint("orphan", "first", only_parts=True)
     assert cli.run(["gc", "--job", "first", "--dry-run", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [item["name"] for item in found] == ["mine", "mine", "orphan", "mine", "orphan"]
-    assert found[0]["dollars_an_hour"] == pytest.approx(0.23)
+    leftovers = json.loads(capsys.readouterr().out)
+    assert [item["name"] for item in leftovers] == ["mine", "mine", "orphan", "mine", "orphan"]
+    assert leftovers[0]["dollars_an_hour"] == pytest.approx(0.23)
     assert cli.run(["gc", "--older-than", "1h", "--yes"]) == 0
     assert left() == {"mine", "other", "foreign", "orphan"}  # nothing is that old
     assert cli.run(["gc", "--unused", "--yes"]) == 0
@@ -98,8 +98,8 @@ def test_dashboards_without_their_endpoint_are_found_with_their_price(
     alarms.put(JobConfig.model_validate({"name": "first", "endpoint": {"name": "gone"}}), "gone")
 
     assert cli.run(["gc", "--unused", "--dry-run", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    prices = {item["name"]: round(730 * item["dollars_an_hour"], 2) for item in found}
+    leftovers = json.loads(capsys.readouterr().out)
+    prices = {item["name"]: round(730 * item["dollars_an_hour"], 2) for item in leftovers}
     # The account has four dashboards, one more than are free.
     assert prices.pop("sm-launch-gone") == 3.0
     assert prices.pop("sm-launch-gone-too") == 0.0

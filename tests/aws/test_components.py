@@ -79,7 +79,7 @@ def test_copies_scale_from_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "words"),
+    ("endpoint", "message"),
     [
         ({"serverless": {}}, "cannot have: serverless"),
         ({"asynchronous": {}}, "cannot have: asynchronous"),
@@ -88,8 +88,8 @@ def test_copies_scale_from_zero() -> None:
         ({"components": {"adapters": {"a b": "s3://b/a.tar.gz"}}}, "a b"),
     ],
 )
-def test_contradictions_are_refused(endpoint: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValidationError, match=words):
+def test_contradictions_are_refused(endpoint: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         Endpoint.model_validate({"components": {}, **endpoint})
 
 

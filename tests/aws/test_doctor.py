@@ -36,10 +36,10 @@ def test_a_bare_machine(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     assert cli.run(["doctor", "--json"]) == 0
-    found = checks(capsys)
-    assert found["docker"]["state"] == found["gpu"]["state"] == "warning"
-    assert found["credentials"]["detail"] == "no AWS credentials"
-    assert all(check["fix"] for check in found.values() if check["state"] != "ok")
+    results = checks(capsys)
+    assert results["docker"]["state"] == results["gpu"]["state"] == "warning"
+    assert results["credentials"]["detail"] == "no AWS credentials"
+    assert all(check["fix"] for check in results.values() if check["state"] != "ok")
     assert cli.run(["doctor", "--target", "sagemaker"]) == 1
     assert "problem" in capsys.readouterr().out
 
@@ -51,11 +51,11 @@ def test_an_account_without_anything(
     monkeypatch.chdir(tmp_path)
     Path("job.yaml").write_text(JOB % ("nobody-has-this", "arn:aws:iam::123456789012:role/none"))
     assert cli.run(["doctor", "--json"]) == 1
-    found = checks(capsys)
-    assert found["credentials"]["state"] == "ok"
+    results = checks(capsys)
+    assert results["credentials"]["state"] == "ok"
     for name in ("bucket", "aws.training_role", "training.image", "endpoint.image"):
-        assert found[name]["state"] == "problem", name
-        assert found[name]["fix"]
+        assert results[name]["state"] == "problem", name
+        assert results[name]["fix"]
 
 
 @pytest.mark.slow
@@ -66,9 +66,9 @@ def test_after_setup(
     made = access.create("my-bucket", "sm-launch", None, make_client, lambda seconds: None)
     Path("job.yaml").write_text(JOB % (made["Bucket"], made["TrainingRole"]))
     cli.run(["doctor", "--json"])
-    found = checks(capsys)
+    results = checks(capsys)
     for name in ("bucket", "bucket encryption", "aws.training_role", "aws.hosting_role"):
-        assert found[name]["state"] == "ok", name
+        assert results[name]["state"] == "ok", name
 
 
 @pytest.mark.slow
@@ -95,13 +95,13 @@ def test_a_careless_account(
         return checks(capsys)
 
     Path("job.yaml").write_text(JOB % (f"careless, kms_key: '{key}'", role))
-    found = run()
-    assert found["bucket"]["state"] == found["aws.kms_key"]["state"] == "ok"
-    assert found["training.network"]["detail"] == f"{vpc}, 251 free addresses"
-    assert "put-public-access-block --bucket careless" in found["bucket access"]["fix"]
-    assert "create-vpc-endpoint" in found["training.network S3"]["fix"]
-    assert "does not let sagemaker.amazonaws.com assume" in found["aws.training_role"]["detail"]
-    assert "training.network hosts" not in found
+    results = run()
+    assert results["bucket"]["state"] == results["aws.kms_key"]["state"] == "ok"
+    assert results["training.network"]["detail"] == f"{vpc}, 251 free addresses"
+    assert "put-public-access-block --bucket careless" in results["bucket access"]["fix"]
+    assert "create-vpc-endpoint" in results["training.network S3"]["fix"]
+    assert "does not let sagemaker.amazonaws.com assume" in results["aws.training_role"]["detail"]
+    assert "training.network hosts" not in results
 
     kms.disable_key(KeyId=key.rsplit("/", 1)[-1])
     blocked = dict.fromkeys(doctor_aws._BLOCKS, True)
@@ -109,13 +109,13 @@ def test_a_careless_account(
         Bucket="careless", PublicAccessBlockConfiguration=blocked
     )
     ec2.create_vpc_endpoint(VpcId=vpc, ServiceName="com.amazonaws.eu-central-1.s3")
-    found = run("training.instances.count=2")
-    assert f"enable-key --key-id {key.rsplit('/', 1)[-1]}" in found["aws.kms_key"]["fix"]
-    assert found["training.network S3"]["state"] == found["bucket access"]["state"] == "ok"
-    assert f"--source-group {group}" in found["training.network hosts"]["fix"]
-    found = run("aws.kms_key=alias/none", "training.network.subnets=[subnet-12345678]")
-    assert found["aws.kms_key"]["detail"] == "alias/none does not exist"
-    assert "subnet-12345678" in found["training.network"]["detail"]
+    results = run("training.instances.count=2")
+    assert f"enable-key --key-id {key.rsplit('/', 1)[-1]}" in results["aws.kms_key"]["fix"]
+    assert results["training.network S3"]["state"] == results["bucket access"]["state"] == "ok"
+    assert f"--source-group {group}" in results["training.network hosts"]["fix"]
+    results = run("aws.kms_key=alias/none", "training.network.subnets=[subnet-12345678]")
+    assert results["aws.kms_key"]["detail"] == "alias/none does not exist"
+    assert "subnet-12345678" in results["training.network"]["detail"]
     other = make_client("s3", "us-west-2")
     other.create_bucket(Bucket="far", CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
     assert "jobs run in eu-central-1" in run("aws.bucket=far")["bucket"]["detail"]

@@ -108,7 +108,7 @@ def test_an_upload_that_broke_off_goes_on(proxy: Proxy, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    ("operation", "code", "message", "words"),
+    ("operation", "code", "message", "expected"),
     [
         ("CreateTrainingJob", "ExpiredTokenException", "The security token is expired",
          "aws sso login"),
@@ -124,12 +124,12 @@ def test_an_upload_that_broke_off_goes_on(proxy: Proxy, capsys: pytest.CaptureFi
 )  # fmt: skip
 def test_refusals_name_the_fix(
     proxy: Proxy, capsys: pytest.CaptureFixture[str], operation: str, code: str, message: str,
-    words: str,
+    expected: str,
 ) -> None:  # fmt: skip
     proxy.inject(operation, code, message=message, status=403)
     assert cli.run(["train", "--detach"]) in {1, 2}
     err = capsys.readouterr().err
-    assert words in err
+    assert expected in err
     assert "fix:" in err
     assert "Traceback" not in err
     assert make_client("sagemaker").list_training_jobs()["TrainingJobSummaries"] == []
@@ -182,17 +182,17 @@ def test_doctor_tells_what_is_forbidden(proxy: Proxy, capsys: pytest.CaptureFixt
         return {check["name"]: check for check in json.loads(capsys.readouterr().out)}
 
     proxy.inject("GetRole", "AccessDenied", message="not authorized: iam:GetRole", status=403)
-    found = findings()
-    assert "iam:GetRole" in found["roles"]["detail"]
-    assert found["roles"]["fix"]
+    results = findings()
+    assert "iam:GetRole" in results["roles"]["detail"]
+    assert results["roles"]["fix"]
     proxy.inject("GetCallerIdentity", "ExpiredToken", message="expired", status=403)
-    found = findings()
-    assert found["credentials"]["state"] == "problem"
-    assert "aws sso login" in found["credentials"]["fix"]
+    results = findings()
+    assert results["credentials"]["state"] == "problem"
+    assert "aws sso login" in results["credentials"]["fix"]
 
 
 @pytest.mark.parametrize(
-    ("command", "operation", "words"),
+    ("command", "operation", "message"),
     [
         (["stop", "mine"], "DescribeTrainingJob", "check network and proxy"),
         (["delete", "mine", "--yes"], "DescribeEndpoint", "check network and proxy"),
@@ -204,7 +204,7 @@ def test_a_lost_connection_is_no_missing_name(
     proxy: Proxy,
     command: list[str],
     operation: str,
-    words: str,
+    message: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -212,7 +212,7 @@ def test_a_lost_connection_is_no_missing_name(
     fault = proxy.inject(operation)
     assert cli.run([*command, "--target", "sagemaker", "--json"]) == 1
     error = json.loads(capsys.readouterr().err.splitlines()[-1])["error"]
-    assert words in error["fix"]
+    assert message in error["fix"]
     assert "Connection was closed" in error["message"]
     assert fault.hits >= 2
 

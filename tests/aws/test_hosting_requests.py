@@ -77,7 +77,7 @@ def test_updates_are_valid(validator: RequestValidator, strategy: str, alarms: l
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "words"),
+    ("endpoint", "message"),
     [
         ({**SERVERLESS, **ASYNC}, "serverless cannot have: asynchronous"),
         ({**SERVERLESS, "network": {"isolation": True}}, "serverless cannot have: network"),
@@ -89,8 +89,8 @@ def test_updates_are_valid(validator: RequestValidator, strategy: str, alarms: l
         ({"update": {"strategy": "rolling", "step_percent": 3}}, "between 5 and 50"),
     ],
 )
-def test_contradictions_are_refused(endpoint: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValidationError, match=words):
+def test_contradictions_are_refused(endpoint: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         Endpoint.model_validate(endpoint)
 
 

@@ -33,8 +33,8 @@ def test_a_missing_repository_is_made_with_its_rules(client):
 def test_a_repository_that_is_there_stays_as_its_owner_set_it(client):
     client.create_repository(repositoryName="sm-serve", imageTagMutability="MUTABLE")
     assert not ecr.ensure_repository(client, "sm-serve")
-    (found,) = client.describe_repositories(repositoryNames=["sm-serve"])["repositories"]
-    assert found["imageTagMutability"] == "MUTABLE"
+    (repository,) = client.describe_repositories(repositoryNames=["sm-serve"])["repositories"]
+    assert repository["imageTagMutability"] == "MUTABLE"
     with pytest.raises(client.exceptions.LifecyclePolicyNotFoundException):
         client.get_lifecycle_policy(repositoryName="sm-serve")
 
@@ -73,12 +73,12 @@ def test_what_is_in_ecr_is_listed(client):
     pushed = client.put_image(
         repositoryName="sm-train", imageManifest=json.dumps(manifest), imageTag="v1-cpu"
     )["image"]
-    (found,) = images.list_images(registry="ecr")
-    assert (found["repository"], found["tag"]) == ("sm-train", "v1-cpu")
-    assert found["digest"] == pushed["imageId"]["imageDigest"]
+    (image,) = images.list_images(registry="ecr")
+    assert (image["repository"], image["tag"]) == ("sm-train", "v1-cpu")
+    assert image["digest"] == pushed["imageId"]["imageDigest"]
     answer = CliRunner().invoke(cli.cli, ["images", "list", "--registry", "ecr", "--json"])
     assert answer.exit_code == 0, answer.output
-    assert json.loads(answer.output) == [found]
+    assert json.loads(answer.output) == [image]
 
 
 def test_nothing_is_made_in_ecr_before_the_images_are_there(client, tmp_path):

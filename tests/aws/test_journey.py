@@ -66,7 +66,7 @@ def test_from_train_to_delete(job: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert answer(capsys)["EndpointStatus"] == "InService"
     assert cli.run(["list", "--target", "sagemaker", "--json"]) == 0
     listed = answer(capsys)
-    assert [found["EndpointName"] for found in listed["Endpoints"]] == ["mine"]
+    assert [endpoint["EndpointName"] for endpoint in listed["Endpoints"]] == ["mine"]
 
     assert cli.run(["transform", "train.jsonl", "--json"]) == 0
     done = answer(capsys)
@@ -108,11 +108,11 @@ def test_components_are_shown_before_they_are_made(
     options = [word for setting in settings for word in ("--set", setting)]
     command = ["deploy", "--model-data", "s3://my-bucket/m.tar.gz", "--dry-run", *options]
     assert cli.run(command) == 0
-    found = answer(capsys)
-    names = [each["InferenceComponentName"] for each in found["create_inference_component"]]
+    shown = answer(capsys)
+    names = [each["InferenceComponentName"] for each in shown["create_inference_component"]]
     assert names == ["mine", "mine-polite"]
-    assert "ModelName" not in found["create_endpoint_config"]["ProductionVariants"][0]
-    assert found["register_scalable_target"]["MinCapacity"] == 0
+    assert "ModelName" not in shown["create_endpoint_config"]["ProductionVariants"][0]
+    assert shown["register_scalable_target"]["MinCapacity"] == 0
     assert make_client("sagemaker").list_models()["Models"] == []
     assert cli.run([*command, "--target", "process"]) == 2
 
@@ -135,8 +135,8 @@ def test_a_base_model_is_deployed_from_a_directory_or_the_hub(
     assert cli.run(["deploy", "--json", "--name", "second", *hub]) == 0
     assert "not pinned" in capsys.readouterr().err
     sagemaker = make_client("sagemaker")
-    models = [found["ModelName"] for found in sagemaker.list_models()["Models"]]
-    (name,) = [found for found in models if found.startswith("second")]
+    models = [model["ModelName"] for model in sagemaker.list_models()["Models"]]
+    (name,) = [model for model in models if model.startswith("second")]
     container = sagemaker.describe_model(ModelName=name)["PrimaryContainer"]
     assert container["Environment"]["HF_MODEL_ID"] == "org/base"
     assert container["Environment"]["HF_MODEL_REVISION"] == "v1"

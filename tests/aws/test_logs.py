@@ -179,6 +179,6 @@ def test_a_failed_training_is_explained_by_lines_that_come_late() -> None:
     with pytest.raises(LaunchError) as caught:
         training.wait(session, "mine-1", lambda look: seen.append(look.status))
     assert seen == ["InProgress", "Failed"]
-    for words in ("AlgorithmError: exit code 1", "CUDA out of memory", "likely cause: the GPU",
+    for phrase in ("AlgorithmError: exit code 1", "CUDA out of memory", "likely cause: the GPU",
                   "halve per_device_train_batch_size"):  # fmt: skip
-        assert words in str(caught.value)
+        assert phrase in str(caught.value)

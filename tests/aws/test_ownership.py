@@ -75,10 +75,11 @@ def names(items: str, key: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("tags", "words"), [({}, "sm-launch did not make it"), ({"sm-launch:job": "yours"}, "'yours'")]
+    ("tags", "message"),
+    [({}, "sm-launch did not make it"), ({"sm-launch:job": "yours"}, "'yours'")],
 )
 def test_a_foreign_endpoint_is_neither_updated_nor_deleted(
-    tags: dict[str, str], words: str, job: Path, capsys: pytest.CaptureFixture[str]
+    tags: dict[str, str], message: str, job: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client = make_endpoint("mine", "their-model", tags)
     before = client.describe_endpoint(EndpointName="mine")
@@ -86,7 +87,7 @@ def test_a_foreign_endpoint_is_neither_updated_nor_deleted(
                     ["weights", "mine", "v=2"]):  # fmt: skip
         assert cli.run(command) == 1
         told = capsys.readouterr().err
-        assert words in told
+        assert message in told
         assert "--adopt" in told
     after = client.describe_endpoint(EndpointName="mine")
     assert after["EndpointConfigName"] == before["EndpointConfigName"]
@@ -199,7 +200,7 @@ def test_raw_data_may_lie_in_anybodys_bucket(job: Path, unnamed_owners: list[str
 
 def test_no_client_of_s3_is_made_in_another_way() -> None:
     source = Path(sm_launch.__file__).parent
-    found = [
+    lines = [
         f"{path.name}:{node.lineno}"
         for path in source.rglob("*.py")
         if path.name != Path(aws_clients.__file__).name
@@ -209,4 +210,4 @@ def test_no_client_of_s3_is_made_in_another_way() -> None:
         and node.func.attr in {"client", "resource"}
         and "s3" in [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
     ]
-    assert found == []
+    assert lines == []

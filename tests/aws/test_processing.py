@@ -174,5 +174,7 @@ def test_a_failed_job_tells_why() -> None:
                 "describe_processing_job", {**base, "ProcessingJobStatus": status, **more}
             )
         with pytest.raises(LaunchError, match="AlgorithmError; no such column"):
-            processing.wait(session, "far", lambda found: seen.append(found["ProcessingJobStatus"]))
+            processing.wait(
+                session, "far", lambda description: seen.append(description["ProcessingJobStatus"])
+            )
     assert seen == ["InProgress", "Failed"]

@@ -33,18 +33,18 @@ def statements(template: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def problems(template: dict[str, Any]) -> list[str]:
     """What is too wide in the roles' policies."""
-    found = []
+    messages = []
     for statement in statements(template):
         actions = statement["Action"]
-        found += [f"wildcard in {action}" for action in actions if "*" in action]
+        messages += [f"wildcard in {action}" for action in actions if "*" in action]
         resource = statement["Resource"]
         if resource == "*" and not set(actions) <= WITHOUT_RESOURCE:
-            found.append(f"{actions} on every resource")
+            messages.append(f"{actions} on every resource")
         for each in resource if isinstance(resource, list) else [resource]:
             arn = each if isinstance(each, str) else each["Fn::Sub"]
             if any(a.endswith("Object") for a in actions) and "/sm-launch/" not in arn:
-                found.append(f"{actions} outside the prefix: {arn}")
-    return found
+                messages.append(f"{actions} outside the prefix: {arn}")
+    return messages
 
 
 def test_roles_have_least_privilege() -> None:
@@ -65,8 +65,8 @@ def test_cloudformation_accepts_the_template(tmp_path: Path) -> None:
 
     for more in ({}, {"kms_key": KEY, "vpc": True}):
         text = json.dumps(access.template("my-bucket", "sm-launch", **more))
-        found = cfnlint.api.lint_all(text)
-        assert [match.message for match in found if match.rule.id[0] in "EW"] == []
+        matches = cfnlint.api.lint_all(text)
+        assert [match.message for match in matches if match.rule.id[0] in "EW"] == []
 
 
 @pytest.mark.slow
@@ -83,7 +83,7 @@ def test_setting_up_twice_changes_nothing(
     assert bucket == "sm-launch-123456789012-eu-central-1"
     assert make_client("s3").get_bucket_encryption(Bucket=bucket)
     repositories = make_client("ecr").describe_repositories()["repositories"]
-    assert {found["repositoryName"] for found in repositories} == set(access.REPOSITORIES)
+    assert {repository["repositoryName"] for repository in repositories} == set(access.REPOSITORIES)
     roles = make_client("iam").list_roles()["Roles"]
     assert {outputs[0]["TrainingRole"], outputs[0]["HostingRole"]} <= {r["Arn"] for r in roles}
 

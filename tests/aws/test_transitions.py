@@ -84,7 +84,7 @@ class Account:
 
 
 def trial(name: str, rate: str, loss: float | None = None, **more: Any) -> dict[str, Any]:
-    found = {
+    summary = {
         "TrainingJobName": name,
         "TrainingJobArn": f"{ARN}training-job/{name}",
         "CreationTime": NOW,
@@ -94,8 +94,8 @@ def trial(name: str, rate: str, loss: float | None = None, **more: Any) -> dict[
     }
     if loss is not None:
         metric = {"MetricName": "eval:loss", "Value": loss}
-        found["FinalHyperParameterTuningJobObjectiveMetric"] = metric
-    return found
+        summary["FinalHyperParameterTuningJobObjectiveMetric"] = metric
+    return summary
 
 
 def test_a_sweep_is_followed_and_ranked() -> None:
@@ -111,7 +111,7 @@ def test_a_sweep_is_followed_and_ranked() -> None:
     failed = trial("c", "3", TrainingJobStatus="Failed", FailureReason="no")
     account.trials(failed, token="next")
     looks: list[int] = []
-    result = sweeps.wait(account.session, "mine", lambda _, found: looks.append(len(found)))
+    result = sweeps.wait(account.session, "mine", lambda _, trials: looks.append(len(trials)))
     assert looks == [1, 3]
     assert [each.job for each in result.trials] == ["b", "a", "c"]
     assert result.best_job == "b"
@@ -125,8 +125,8 @@ def test_a_failed_sweep_tells_of_its_first_failed_training() -> None:
     account.line("torch.OutOfMemoryError: CUDA out of memory.")
     with pytest.raises(LaunchError) as caught:
         sweeps.wait(account.session, "mine", lambda *_: None)
-    for words in ("all training jobs failed", "exit code 1", "CUDA out of memory", "halve"):
-        assert words in str(caught.value)
+    for phrase in ("all training jobs failed", "exit code 1", "CUDA out of memory", "halve"):
+        assert phrase in str(caught.value)
 
 
 def test_an_endpoint_that_fails_to_start_is_explained_and_taken_away() -> None:

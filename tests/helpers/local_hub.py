@@ -64,8 +64,8 @@ def running(hub: LocalHub) -> Iterator[LocalHub]:
 
 def files_of(folder: Path) -> dict[str, bytes]:
     """A directory as a repository."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -82,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, with_body: bool) -> None:
         path = self.path.partition("?")[0].strip("/")
         self.server.asked.append(path)
-        status, headers, body = self._found(path)
+        status, headers, body = self._response(path)
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
@@ -91,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[start : start + PIECE])
             time.sleep(self.server.pause)
 
-    def _found(self, path: str) -> tuple[int, dict[str, str], bytes]:
+    def _response(self, path: str) -> tuple[int, dict[str, str], bytes]:
         told = {"X-Repo-Commit": COMMIT}
         wanted = f"Bearer {self.server.token}"
         if self.server.token and self.headers.get("Authorization") != wanted:

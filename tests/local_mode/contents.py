@@ -17,10 +17,10 @@ def size(path: Path) -> int:
     return path.stat().st_size if path.is_file() and not path.is_symlink() else 0
 
 
-found = list(distributions())
+installed = list(distributions())
 sizes = {
     each.name: sum(size(Path(str(file.locate()))) for file in each.files or []) / MEGABYTE
-    for each in found
+    for each in installed
 }
 total = sum(size(path) for path in Path(sys.prefix).rglob("*"))
 largest = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:LARGEST]
@@ -30,10 +30,10 @@ print(
             "python": platform.python_version(),
             "versions": {
                 name: each.version
-                for each in found
+                for each in installed
                 if (name := each.name.replace("_", "-")) in NAMED
             },
-            "packages": len(found),
+            "packages": len(installed),
             "megabytes": round(total / MEGABYTE),
             "largest_megabytes": {name: round(sizes[name]) for name in largest},
         }

@@ -19,13 +19,13 @@ def needed(libraries: list[Path]) -> dict[str, str]:
     said = subprocess.run(
         ["readelf", "-dW", *libraries], capture_output=True, text=True, check=False
     )
-    found, current = {}, str(libraries[0])
+    needs, current = {}, str(libraries[0])
     for line in said.stdout.splitlines():
         if line.startswith("File: "):
             current = line.removeprefix("File: ")
         elif entry := re.search(r"\(NEEDED\).*\[(.+)\]", line):
-            found[entry[1]] = current
-    return found
+            needs[entry[1]] = current
+    return needs
 
 
 libraries = [path for path in Path(sys.prefix).rglob("*.so*") if path.is_file()]

@@ -13,7 +13,7 @@ import subprocess
 import time
 
 import pytest
-from serving_models import WORDS, language_model
+from serving_models import VOCABULARY, language_model
 
 from sm_launch import images
 from sm_launch.sessions.docker import DockerSession
@@ -33,7 +33,7 @@ pytestmark = [
 ROLE = "arn:aws:iam::000000000000:role/sm-launch-local"
 INSTANCE = "local_gpu"
 FEW = {"max_steps": "4", "per_device_train_batch_size": "4", "report_to": "none"}
-PROMPTS = [f"{word} film" for word in WORDS.split()[:4]]
+PROMPTS = [f"{word} film" for word in VOCABULARY.split()[:4]]
 TRAININGS = {
     "classification": ("text-classification", {}),
     "sft": ("sft", {"packing": "true", "max_length": "256", "use_liger_kernel": "true"}),
@@ -74,7 +74,7 @@ def rows(method: str) -> list[dict]:
     chance = random.Random(1)
 
     def some() -> str:
-        return " ".join(chance.choice(WORDS.split()) for _ in range(8))
+        return " ".join(chance.choice(VOCABULARY.split()) for _ in range(8))
 
     if method == "text-classification":
         return [{"text": some(), "label": "ab"[i % 2]} for i in range(64)]

@@ -59,13 +59,13 @@ def image(request):
     return built
 
 
-def record(image, what: str, found) -> None:
+def record(image, what: str, value) -> None:
     """Add to the results of an image; those of another build of it make way."""
     identity = {"id": image_id(image.uri), "base": BASE}
-    add_result(image.name, identity, {what: found})
+    add_result(image.name, identity, {what: value})
 
 
-def add_result(name: str, identity: dict, found: dict) -> None:
+def add_result(name: str, identity: dict, result: dict) -> None:
     if not (file := os.environ.get("TEST_GPU_RESULT")):
         return
     path = images.repository() / file
@@ -73,7 +73,7 @@ def add_result(name: str, identity: dict, found: dict) -> None:
     results = json.loads(path.read_text()) if path.is_file() else {}
     known = results.get(name, {})
     same = identity.items() <= known.items()
-    results[name] = {**(known if same else identity), **found}
+    results[name] = {**(known if same else identity), **result}
     path.write_text(json.dumps(results, indent=2) + "\n")
 
 
@@ -179,10 +179,10 @@ def test_vllm_loads_its_kernels(image):
 
 
 def test_no_library_was_left_out_that_another_is_linked_to(image):
-    found = json.loads(run(image, (HERE / "linked_libraries.py").read_text()))
-    assert found["libraries"] > 100
-    assert found["missing"] == {}
-    record(image, "linked_libraries", found["libraries"])
+    missing = json.loads(run(image, (HERE / "linked_libraries.py").read_text()))
+    assert missing["libraries"] > 100
+    assert missing["missing"] == {}
+    record(image, "linked_libraries", missing["libraries"])
 
 
 def test_what_the_flavour_is_for_is_there(image):

@@ -100,14 +100,14 @@ def test_every_content_type_gets_the_same_answer(session, content_type, body, pa
 
     answered, text = ask(content_type, body)
     assert answered.partition(";")[0] == content_type.partition(";")[0]
-    found = parse(text)
+    answers = parse(text)
     # The plain texts one by one, in another charset than the rest.
-    for entry, words in zip(found, ["good", "café bad"], strict=True):
+    for entry, expected in zip(answers, ["good", "café bad"], strict=True):
         answer = session.invoke_endpoint(
             EndpointName="sentiment",
             ContentType="text/plain; charset=latin-1",
             Accept="application/json",
-            Body=words.encode("latin-1"),
+            Body=expected.encode("latin-1"),
         )
         alone = json.loads(answer["Body"].read())[0]
         assert entry["label"] == alone["label"]

@@ -78,12 +78,12 @@ def test_the_bill_of_materials_names_what_is_installed(image):
     assert {unquote(url) for url in listed} >= set(debian)
     wheels = json.loads(run(image.uri, "python -m pip list --format json"))
     names = {re.sub(r"[-_.]+", "-", each["name"]).lower() for each in wheels}
-    found = {
+    packages = {
         each["name"]
         for each in document["components"]
         if each.get("purl", "").startswith("pkg:pypi/")
     }
-    assert names <= {re.sub(r"[-_.]+", "-", name).lower() for name in found}
+    assert names <= {re.sub(r"[-_.]+", "-", name).lower() for name in packages}
 
 
 def test_everything_can_be_imported(image):

@@ -41,27 +41,27 @@ def pairs(chance: random.Random) -> dict[str, Any]:
 
 def measures(chance: random.Random) -> dict[str, Any]:
     """A number that grows with the rivers in the text; CSV would hold it as text."""
-    words = chance.choices(FILL, k=6)
-    return {"text": " ".join(words), "label": str(words.count("river") / 3 - 0.25)}
+    tokens = chance.choices(FILL, k=6)
+    return {"text": " ".join(tokens), "label": str(tokens.count("river") / 3 - 0.25)}
 
 
 def entities(chance: random.Random) -> dict[str, Any]:
     """Names come in several pieces; many rows are longer than what the model may read."""
-    words, tags = [], []
+    tokens, tags = [], []
     for _ in range(chance.randint(3, 14)):
         name = chance.random() < 0.4
-        words.append(chance.choice(NAMES if name else FILL) + chance.choice(["", "", "."]))
+        tokens.append(chance.choice(NAMES if name else FILL) + chance.choice(["", "", "."]))
         tags.append(chance.choice(["B-PER", "I-PER"]) if name else "O")
-    return {"tokens": words, "tags": tags}
+    return {"tokens": tokens, "tags": tags}
 
 
 def answerable(chance: random.Random) -> dict[str, Any]:
     """Contexts are longer than a window."""
-    words = chance.choices(FILL, k=30)
+    tokens = chance.choices(FILL, k=30)
     at = chance.randrange(29)
-    words[at] = "Lincoln"
-    context = " ".join(words)
-    answer = {"text": [words[at + 1]], "answer_start": [len(" ".join(words[: at + 1])) + 1]}
+    tokens[at] = "Lincoln"
+    context = " ".join(tokens)
+    answer = {"text": [tokens[at + 1]], "answer_start": [len(" ".join(tokens[: at + 1])) + 1]}
     return {"question": "who ?", "context": context, "answers": answer}
 
 

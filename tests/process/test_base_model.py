@@ -51,7 +51,7 @@ def test_the_server_downloads_it_and_says_so_meanwhile(
             listed = server.client.get("/v1/models").json()["data"][0]
             answer = server.invoke({"inputs": "good film"})
         log = server.log.read_text()
-    assert any("MB" in words and "downloaded" in words for words in told), told
+    assert any("MB" in line and "downloaded" in line for line in told), told
     assert (listed["root"], listed["revision"]) == ("me/tiny", COMMIT)
     assert answer.status_code == 200 and answer.json()[0]["label"]
     assert f"HF_MODEL_REVISION='main' may move, and is {COMMIT}" in log

@@ -93,7 +93,7 @@ def test_the_monitor_sees_requests_and_drift(
     assert drift["input length"]["state"] == drift["label"]["state"] == "drift"
     assert drift["label"]["captured_rows"] == 120
     assert "Drift against the training set" in report.read_text()
-    assert cli.run(["monitor", "--once", "--endpoint", "talk"]) == 0
+    assert cli.run(["monitor", "talk", "--once"]) == 0
     assert "invocations" in capsys.readouterr().out
     assert cli.run(["monitor", "--once", "--set", "monitoring.latency_p99_ms=0.01"]) == 0
     assert "model latency p99" in capsys.readouterr().out

@@ -22,7 +22,7 @@ import yaml
 pytestmark = pytest.mark.slow
 
 SM_LAUNCH = Path(sys.executable).with_name("sm-launch")
-WORDS = {
+VOCABULARY = {
     "positive": ("good", "lovely", "superb", "pleasant", "delightful"),
     "negative": ("bad", "awful", "dreadful", "nasty", "dismal"),
 }
@@ -59,8 +59,18 @@ def make_base_model(directory: Path) -> None:
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    words = [*special, *WORDS["positive"], *WORDS["negative"], "the", "film", "was", "and"]
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    vocabulary = [
+        *special,
+        *VOCABULARY["positive"],
+        *VOCABULARY["negative"],
+        "the",
+        "film",
+        "was",
+        "and",
+    ]
+    tokenizer = Tokenizer(
+        models.WordLevel({w: i for i, w in enumerate(vocabulary)}, unk_token="[UNK]")
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     names = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
@@ -68,7 +78,7 @@ def make_base_model(directory: Path) -> None:
         tokenizer_object=tokenizer, **{f"{key}_token": value for key, value in names.items()}
     ).save_pretrained(directory)
     config = BertConfig(
-        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
         intermediate_size=64, max_position_embeddings=64,
     )  # fmt: skip
     BertModel(config).save_pretrained(directory)
@@ -80,8 +90,8 @@ def write_raw_data(path: Path) -> None:
     lines = ["text,label"]
     for number in range(200):
         label = ("positive", "negative")[number % 2]
-        words = " and ".join(chance.choices(WORDS[label], k=4))
-        lines.append(f"the film {number} was {words},{label}")
+        phrase = " and ".join(chance.choices(VOCABULARY[label], k=4))
+        lines.append(f"the film {number} was {phrase},{label}")
     lines += [",positive", "the film was good,", "the film was odd,unheard-of"] * 2
     path.write_text("\n".join(lines) + "\n")
 
@@ -194,9 +204,9 @@ def test_interrupt_detaches_and_stop_ends_the_job(shell: Shell, trained: dict[st
     assert "started" in started
     time.sleep(1)
     follower.send_signal(signal.SIGINT)
-    _, words = follower.communicate(timeout=30)
+    _, output = follower.communicate(timeout=30)
     assert follower.returncode == 130
-    assert "--attach" in words
+    assert "--attach" in output
     name = started.split()[2]
     assert "InProgress" in shell.run("list", "--name", name, "--target", "process").stdout
     assert "Stopped" in shell.run("stop", name, "--target", "process").stdout
@@ -235,10 +245,10 @@ def test_the_same_from_python(
     output = shell.directory / "artefact-report"
     by_artefact = sm_launch.evaluate(job, model_data=artefact, output=output)
     listed = json.loads(shell.run("list", "--json", "--target", "process").stdout)
-    assert all(found["EndpointStatus"] == "Deleting" for found in listed["Endpoints"])
+    assert all(endpoint["EndpointStatus"] == "Deleting" for endpoint in listed["Endpoints"])
     assert by_artefact.metrics == by_endpoint.metrics
     assert by_artefact.intervals["accuracy"].high == 1.0
-    found = sm_launch.compare(
+    endpoint = sm_launch.compare(
         shell.directory / "build" / "tiny" / "report", output, output=shell.directory / "compared"
     )
-    assert not any(difference.significant for difference in found.metrics)
+    assert not any(difference.significant for difference in endpoint.metrics)

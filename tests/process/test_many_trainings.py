@@ -107,8 +107,8 @@ def test_a_matrix_runs_every_combination(
     assert cli.run(["train", "--json"]) == 1
     captured = capsys.readouterr()
     jobs = json.loads(captured.out)
-    assert [found["TrainingJobStatus"] for found in jobs] == ["Completed"] * 2 + ["Failed"] * 2
-    assert len({found["TrainingJobName"] for found in jobs}) == 4
+    assert [each["TrainingJobStatus"] for each in jobs] == ["Completed"] * 2 + ["Failed"] * 2
+    assert len({each["TrainingJobName"] for each in jobs}) == 4
     assert jobs[0]["Metrics"]["eval:loss"] == 1e-4
     assert "2 of 4 training jobs did not complete" in captured.err
     assert "rate too high" in captured.err
@@ -131,11 +131,11 @@ def test_every_job_keeps_checkpoints_of_its_own(
 ) -> None:
     """A second job, and every job of a matrix or a sweep: none finds another's."""
 
-    def places(*words: str) -> list[str]:
-        assert cli.run([*words, "--dry-run"]) == 0
-        found = json.loads(capsys.readouterr().out)
+    def places(*arguments: str) -> list[str]:
+        assert cli.run([*arguments, "--dry-run"]) == 0
+        shown = json.loads(capsys.readouterr().out)
         definitions = [each.get("TrainingJobDefinition", each) for each in
-                       (found if isinstance(found, list) else [found])]  # fmt: skip
+                       (shown if isinstance(shown, list) else [shown])]  # fmt: skip
         return [each["CheckpointConfig"]["S3Uri"] for each in definitions]
 
     matrix = {"parameters": {"training.hyperparameters.learning_rate": [1e-4, 1e-3, 1e-2]}}
@@ -144,13 +144,13 @@ def test_every_job_keeps_checkpoints_of_its_own(
     for settings in ({"spot": True}, {"checkpoints": "kept"}, {"checkpoints": "s3://b/kept/"}):
         training = {**job["training"], **settings}  # type: ignore[dict-item]
         write(job | {"training": training})
-        found = [*places("train"), *places("train")]
+        paths = [*places("train"), *places("train")]
         write(job | {"training": training, "sweep": sweep})
-        found += places("sweep")
+        paths += places("sweep")
         write(job | {"training": training, "matrix": matrix})
-        found += places("train")
-        assert len(set(found)) == 6, settings
-        parents = {uri.rpartition("/")[0] for uri in found}
+        paths += places("train")
+        assert len(set(paths)) == 6, settings
+        parents = {uri.rpartition("/")[0] for uri in paths}
         assert len(parents) == 1, settings
 
 
@@ -173,6 +173,53 @@ def test_resuming_is_asked_for_by_name(
     write(job | {"matrix": {"parameters": {"training.hyperparameters.seed": [1, 2]}}})
     assert cli.run(["train", "--resume", name]) == 2
     assert "job.yaml has a matrix" in capsys.readouterr().err
+
+
+def test_a_job_goes_on_with_another_ones_model(
+    job: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = {**job["training"], "method": "sft"}  # type: ignore[dict-item]
+    write(job | {"training": training})
+    assert cli.run(["train", "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    name = first["TrainingJobName"]
+
+    def channels(*options: str) -> dict[str, str]:
+        assert cli.run(["train", "--dry-run", *options]) == 0, capsys.readouterr().err
+        request = json.loads(capsys.readouterr().out)
+        assert "model_name_or_path" not in request["HyperParameters"]
+        return {
+            each["ChannelName"]: each["DataSource"]["S3DataSource"]["S3Uri"]
+            for each in request["InputDataConfig"]
+        }
+
+    chained = ["--set", f"training.model={name}"]
+    artefact = first["ModelArtifacts"]["S3ModelArtifacts"]
+    assert channels(*chained)["model"] == artefact
+    assert channels("--set", f"training.model=job:{name}")["model"] == artefact
+    packed = str(Path(artefact.removeprefix("file://")))
+    assert channels("--set", f"training.model={packed}")["model"] == artefact
+    for wrong, said in (
+        (["--set", "training.model=mine-20260101-000000-000"], "no such training job"),
+        ([*chained, "--set", "training.method=text-classification"], "was trained by sft"),
+    ):
+        capsys.readouterr()
+        assert cli.run(["train", "--dry-run", *wrong]) == 2
+        assert said in capsys.readouterr().err
+
+    # What it left is an adapter of a model that came as a channel: that is given too.
+    write(job | {"training": training | {"model": packed, "hyperparameters": {
+        "learning_rate": 1e-4, "use_peft": True, "export": "adapter"}}})  # fmt: skip
+    assert cli.run(["train", "--json"]) == 0
+    second = json.loads(capsys.readouterr().out)["TrainingJobName"]
+    write(job | {"training": training})
+    chained_on = channels("--set", f"training.model={second}")
+    assert chained_on["base"] == artefact
+    assert second in chained_on["model"]
+    assert cli.run(["train", "--dry-run", "--set", f"training.model={second}",
+                    "--set", "training.hyperparameters.use_peft=true",
+                    "--set", "training.hyperparameters.export=adapter"]) == 2  # fmt: skip
+    assert "of a model that nobody has" in capsys.readouterr().err
 
 
 def test_python_runs_the_matrix_too(job: dict[str, object]) -> None:

@@ -341,8 +341,8 @@ def _flag(name: str, raw: str) -> bool:
 
 def _prefixed(environ: Mapping[str, str], prefix: str) -> tuple[tuple[str, str], ...]:
     """Names behind the prefix, in small letters, with their values."""
-    found = [name for name in sorted(environ) if name.startswith(prefix)]
-    return tuple((name.removeprefix(prefix).lower(), environ[name]) for name in found)
+    names = [name for name in sorted(environ) if name.startswith(prefix)]
+    return tuple((name.removeprefix(prefix).lower(), environ[name]) for name in names)
 
 
 def _check_install(settings: Settings) -> None:

@@ -134,6 +134,10 @@ class EngineError(ServeError):
     code = "engine_error"
 
 
+class DeviceError(EngineError):
+    """The GPU failed, and answers nothing in this process any more."""
+
+
 class StartupError(Exception):
     """The server cannot start; the message says why and what to do about it."""
 

@@ -156,6 +156,10 @@ class GenerationRequest:
     cut: bool = False
 
 
+WARM_UP = GenerationRequest("warm up", Sampling(max_new_tokens=2))
+"""What a server asks its own language model, before the first client and when it seems broken."""
+
+
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
     """A token with its log probability before temperature, penalties and constraint.

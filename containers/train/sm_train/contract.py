@@ -20,8 +20,9 @@ DEFAULT_INTERFACE = "eth0"
 
 # Hyperparameters that the SDKs and tuning jobs add of their own; they are not the user's.
 RESERVED_PREFIXES = ("sagemaker_", "_tuning_objective_metric")
-# Channels that are not data: taken by the SDK (code, sm_drivers, recipe) or by us (model, config).
-RESERVED_CHANNELS = frozenset({"code", "sm_drivers", "recipe", "model", "config"})
+# Channels that are not data: taken by the SDK (code, sm_drivers, recipe) or by us (model, base,
+# config).
+RESERVED_CHANNELS = frozenset({"code", "sm_drivers", "recipe", "model", "base", "config"})
 # The names under which people upload each split.
 SPLIT_CHANNELS = {
     "train": ("train", "training"),
@@ -70,6 +71,11 @@ class Paths:
         return self.base / "model"
 
     @property
+    def scratch(self) -> Path:
+        """What a job unpacks or merges before it trains; nothing takes it away from the host."""
+        return self.base / "scratch"
+
+    @property
     def output_data(self) -> Path:
         """Becomes output.tar.gz."""
         return self.base / "output" / "data"
@@ -99,14 +105,14 @@ class Paths:
         Raises UserError when two channels are of the same split.
         """
         folders = sorted(self.channels.iterdir()) if self.channels.is_dir() else []
-        found = [p for p in folders if p.name.lower() in SPLIT_CHANNELS[name] and p.is_dir()]
-        if len(found) > 1:
+        matches = [p for p in folders if p.name.lower() in SPLIT_CHANNELS[name] and p.is_dir()]
+        if len(matches) > 1:
             raise UserError(
                 f"both are {name} data",
-                field=f"channels {' and '.join(path.name for path in found)}",
+                field=f"channels {' and '.join(path.name for path in matches)}",
                 fix=f"give the job one of them, or put their files into one channel {name}",
             )
-        return found[0] if found else None
+        return matches[0] if matches else None
 
 
 def _is_trial(config: Path) -> bool:
@@ -214,14 +220,16 @@ def channel_file(paths: Paths, name: str, field: str) -> Path:
     """A file by its path, or by its name in one of the channels. Raises UserError."""
     if Path(name).is_absolute() and Path(name).is_file():
         return Path(name)
-    found = sorted(p for p in paths.channels.glob(f"*/**/{Path(name).name}") if p.is_file())
-    found = [p for p in found if p.as_posix().endswith(f"/{name.removeprefix('./')}")]
-    if len(found) == 1:
-        return found[0]
-    where = [str(p.relative_to(paths.channels)) for p in found]
+    matches = sorted(p for p in paths.channels.glob(f"*/**/{Path(name).name}") if p.is_file())
+    matches = [p for p in matches if p.as_posix().endswith(f"/{name.removeprefix('./')}")]
+    if len(matches) == 1:
+        return matches[0]
+    where = [str(p.relative_to(paths.channels)) for p in matches]
     raise UserError(
-        f"is in several channels: {where}" if found else "is in none of the channels",
+        f"is in several channels: {where}" if matches else "is in none of the channels",
         field=field,
         value=name,
-        fix="name it as CHANNEL/FILE" if found else "upload it, for example to the channel config",
+        fix="name it as CHANNEL/FILE"
+        if matches
+        else "upload it, for example to the channel config",
     )

@@ -51,6 +51,7 @@ from sm_train.platform.failure import give_back, reserve, write_failure
 from sm_train.platform.stopping import StopRequest, leave
 from sm_train.platform.user_script import ScriptFailedError, has_user_script, run_user_script
 from sm_train.redaction import redact
+from sm_train.results.chaining import whole_model
 from sm_train.results.staging import discard_half_written
 from sm_train.rows import Data
 from sm_train.settings.parallelism import check_hardware
@@ -104,10 +105,11 @@ def checked_job(paths: Paths, stop: StopRequest, started: float) -> Job:
     os.environ.update(config.environment)
     for warning in config.warnings:
         _say(f"warning: {warning}")
-    source = resolve_base_model(paths, config)
-    data = load_data(paths, config.method.reads_as(config, source))
+    base = resolve_base_model(paths, config)
+    data = load_data(paths, config.method.reads_as(config, base.origin))
     _say_what_was_read(data)
-    return Job(paths, config, data, source, stop, started)
+    source = whole_model(paths, base, config)
+    return Job(paths, config, data, source, stop, started, model_origin=base.origin)
 
 
 def run(paths: Paths, stop: StopRequest, started: float) -> None:
@@ -120,7 +122,7 @@ def run(paths: Paths, stop: StopRequest, started: float) -> None:
     check_hardware(config, gpus)
     if not is_worker():
         _discard_what_is_damaged(paths)
-        settle(paths, config, source)
+        settle(paths, config, job.model_origin)
         check_disk(paths, _disk_need(config, source))
         processes = process_count(config)
         if processes * len(cluster.hosts) > 1:

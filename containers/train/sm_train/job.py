@@ -41,6 +41,7 @@ class Job:
     learning: Mapping[str, Any] = field(default_factory=dict)  # learning.Counts by split
     # What is done instead of training, with the trainer, the tokenizer and the test rows.
     instead: Callable[[Any, Any, Any], None] | None = None
+    model_origin: str = ""  # by what the base model is recognised, where it was merged first
 
     @property
     def is_main(self) -> bool:

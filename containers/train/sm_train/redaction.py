@@ -44,7 +44,7 @@ _HEADER = re.compile(
 # Names of secrets, as the end of a longer one: AWS_SECRET_ACCESS_KEY, db.password, xApiKey. The
 # word `secret` with a value right behind its colon is a reference (secret:ID), no value.
 _KEYS = r"(?:api|access|secret|private|account|signing|secret[_-]?access)[_-]?key(?:[_-]?id)?"
-_WORDS = (
+_PASSWORDS = (
     r"passw(?:or)?d|passphrase|client[_-]?secret|(?:(?<![A-Za-z0-9])|[_-])secret(?!:\S)"
     r"|credentials?"
 )
@@ -55,7 +55,7 @@ _TOKENS = (
 _SIGNED = r"X-Amz-(?:Signature|Credential|Security-Token)|authorization"
 # What a tokenizer calls a token (eos_token, max_tokens) is none of these: those names need a value
 # that looks like a secret, or capital letters, as environment variables have.
-_NAME = rf"(?:{_KEYS}|{_WORDS}|{_TOKENS}|{_SIGNED}|(?-i:[A-Z0-9]_TOKEN|\bTOKEN|_PAT))"
+_NAME = rf"(?:{_KEYS}|{_PASSWORDS}|{_TOKENS}|{_SIGNED}|(?-i:[A-Z0-9]_TOKEN|\bTOKEN|_PAT))"
 _LOOKS_RANDOM = r"(?=[\w.~+/=-]{0,200}\d)(?=[\w.~+/=-]{0,200}[A-Za-z])[\w.~+/=-]{20,}"
 _SCHEME = r"(?:(?:bearer|basic|token)\s+)?"
 _NOT = r"(?!(?:env|secret):|(?:null|none|true|false)\b|\[redacted\])"
@@ -72,7 +72,7 @@ _PLAIN = re.compile(  # name=value, name: value, name="value"
     re.IGNORECASE,
 )
 _OPTION = re.compile(
-    rf"(?P<head>(?<![\w-])--[\w-]*(?:{_KEYS}|{_WORDS}|token)(?:=|\s+)){_NOT}[^\s\"'-][^\s\"']*",
+    rf"(?P<head>(?<![\w-])--[\w-]*(?:{_KEYS}|{_PASSWORDS}|token)(?:=|\s+)){_NOT}[^\s\"'-][^\s\"']*",
     re.IGNORECASE,
 )
 _ANY_TOKEN = re.compile(
@@ -109,15 +109,15 @@ def _is_secret_name(name: str) -> bool:
 def _redact(text: str, known: list[str]) -> str:
     for value in known:
         text = text.replace(value, MASK)
-    text = _PRIVATE_KEY.sub(lambda found: found[1] + MASK, text)
+    text = _PRIVATE_KEY.sub(lambda match: match[1] + MASK, text)
     text = _FORMS.sub(MASK, text)
     for pattern in (_IN_URL, _QUOTED, _PLAIN, _ANY_TOKEN, _OPTION, _HEADER):
-        text = pattern.sub(lambda found: _head(found) + MASK, text)
+        text = pattern.sub(lambda match: _head(match) + MASK, text)
     return text
 
 
-def _head(found: re.Match[str]) -> str:
-    groups = found.groupdict()
+def _head(match: re.Match[str]) -> str:
+    groups = match.groupdict()
     return groups["head"] or groups.get("quoted") or ""
 
 

@@ -35,9 +35,9 @@ def model_uri(session: Session, endpoint: str) -> str:
 def deployment(session: Session, endpoint: str) -> str:
     """What tells one deployment of an endpoint from the next: its configuration, its variants and
     when it was created and updated last. An update keeps name and time of creation."""
-    found = session.describe_endpoint(EndpointName=endpoint)
+    description = session.describe_endpoint(EndpointName=endpoint)
     names = ("EndpointName", "EndpointConfigName", "CreationTime", "LastModifiedTime")
-    told = {name: str(found.get(name, "")) for name in names}
+    told = {name: str(description.get(name, "")) for name in names}
     return json.dumps({**told, "model": model_uri(session, endpoint)}, sort_keys=True)
 
 

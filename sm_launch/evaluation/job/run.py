@@ -260,16 +260,16 @@ class _Job:
 
     def _read_artefact(self, model: str) -> evaluation.Artefact | None:
         try:
-            found = evaluation.read_artefact(model, self._context.clients)
-            problem = "" if found else "there is none"
+            artefact = evaluation.read_artefact(model, self._context.clients)
+            problem = "" if artefact else "there is none"
         except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-            found, problem = None, str(error)
+            artefact, problem = None, str(error)
         if problem:
             self._notes.append(
                 f"config.json of {model} was not read ({problem}): the model is asked as job.yaml "
                 "says, and not compared with what its training measured"
             )
-        return found
+        return artefact
 
     def _judge(self) -> Judge | None:
         settings = self._config.evaluation.judge

@@ -17,52 +17,53 @@ from sm_launch.report.html import Markup, el, figure, page, section, table
 ROWS_SHOWN = 20
 
 
-def write_comparison(found: Comparison, directory: Path) -> Path:
+def write_comparison(comparison: Comparison, directory: Path) -> Path:
     """Writes comparison.json and comparison.html; returns the page's path."""
     directory.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(redact_value(found.to_dict()), indent=2, ensure_ascii=False)
+    text = json.dumps(redact_value(comparison.to_dict()), indent=2, ensure_ascii=False)
     (directory / "comparison.json").write_text(text + "\n", encoding="utf-8")
     path = directory / "comparison.html"
-    path.write_text(render_comparison(found), encoding="utf-8")
+    path.write_text(render_comparison(comparison), encoding="utf-8")
     return path
 
 
-def render_comparison(found: Comparison) -> str:
+def render_comparison(comparison: Comparison) -> str:
     """The comparison as an HTML document."""
-    title = f"{found.first} against {found.second}"
+    title = f"{comparison.first} against {comparison.second}"
+    answered = f"{comparison.rows:,} rows that both answered"
     return page(
         title,
         el(
             "header",
             el("h1", title),
-            el("p", f"{found.task}, {found.rows:,} rows that both answered.", class_="sub"),
-            *(el("p", line, class_="sub") for line in found.left_out()),
-            el("p", verdict(found)),
+            el("p", f"{comparison.task}, {answered}.", class_="sub"),
+            *(el("p", line, class_="sub") for line in comparison.left_out()),
+            el("p", verdict(comparison)),
         ),
-        _differences(found),
-        _mcnemar(found),
-        _rows(f"Lost: right in {found.first} alone", found.lost),
-        _rows(f"Won: right in {found.second} alone", found.won),
+        _differences(comparison),
+        _mcnemar(comparison),
+        _rows(f"Lost: right in {comparison.first} alone", comparison.lost),
+        _rows(f"Won: right in {comparison.second} alone", comparison.won),
     )  # fmt: skip
 
 
-def verdict(found: Comparison) -> str:
+def verdict(comparison: Comparison) -> str:
     """One sentence on what is significant."""
-    clear = [m for m in found.metrics if m.significant]
+    clear = [m for m in comparison.metrics if m.significant]
     if not clear:
         return "No metric differs significantly: the two may be equally good."
     better = [m.metric for m in clear if m.improved]
     worse = [m.metric for m in clear if not m.improved]
     parts = [f"better in {', '.join(better)}"] if better else []
     parts += [f"worse in {', '.join(worse)}"] if worse else []
-    corrected = f"p below {SIGNIFICANT}, corrected for {len(found.metrics)} metrics"
-    return f"{found.second} is significantly {' and '.join(parts)} ({corrected})."
+    corrected = f"p below {SIGNIFICANT}, corrected for {len(comparison.metrics)} metrics"
+    return f"{comparison.second} is significantly {' and '.join(parts)} ({corrected})."
 
 
-def _differences(found: Comparison) -> Markup:
+def _differences(comparison: Comparison) -> Markup:
     bars = [
         scaled(m.metric, m.difference, m.interval.low, m.interval.high)
-        for m in found.metrics
+        for m in comparison.metrics
         if m.metric not in UNBOUNDED
     ]
     rows = [
@@ -74,12 +75,12 @@ def _differences(found: Comparison) -> Markup:
             f"{m.p_value:.4f}",
             f"{m.p_adjusted:.4f}",
         ]
-        for m in found.metrics
+        for m in comparison.metrics
     ]
-    named = [m.metric for m in found.metrics if m.metric in LOWER_IS_BETTER]
+    named = [m.metric for m in comparison.metrics if m.metric in LOWER_IS_BETTER]
     lower = f" Lower is better: {', '.join(named)}." if named else ""
-    head = ["Metric", found.first, found.second, "Difference", "p", "p (Holm)"]
-    chart = figure(f"{found.second} minus {found.first}", interval_chart(bars, zero=True))
+    head = ["Metric", comparison.first, comparison.second, "Difference", "p", "p (Holm)"]
+    chart = figure(f"{comparison.second} minus {comparison.first}", interval_chart(bars, zero=True))
     return section(
         "Differences",
         el(
@@ -94,12 +95,12 @@ def _differences(found: Comparison) -> Markup:
     )
 
 
-def _mcnemar(found: Comparison) -> Markup:
-    test = found.mcnemar
-    head = ["", f"{found.second} right", f"{found.second} wrong"]
+def _mcnemar(comparison: Comparison) -> Markup:
+    test = comparison.mcnemar
+    head = ["", f"{comparison.second} right", f"{comparison.second} wrong"]
     rows = [
-        [f"{found.first} right", f"{test.both:,}", f"{test.only_first:,}"],
-        [f"{found.first} wrong", f"{test.only_second:,}", f"{test.neither:,}"],
+        [f"{comparison.first} right", f"{test.both:,}", f"{test.only_first:,}"],
+        [f"{comparison.first} wrong", f"{test.only_second:,}", f"{test.neither:,}"],
     ]
     return section(
         "Right and wrong answers",

@@ -114,17 +114,17 @@ def _header(result: EvaluationResult, subject: str, gates: Sequence[GateResult])
 
 
 def _tiles(result: EvaluationResult) -> Markup:
-    found = [_tile(title, with_interval(result, name), more) for name, title, more in tiles(result)]
+    shown = [_tile(title, with_interval(result, name), more) for name, title, more in tiles(result)]
     if result.latency is not None:
         spread = f"median {result.latency.p50_ms:.1f} ms"
-        found.append(_tile("Latency p95", f"{result.latency.p95_ms:.1f}", spread, "ms"))
+        shown.append(_tile("Latency p95", f"{result.latency.p95_ms:.1f}", spread, "ms"))
     if result.throughput is not None:
         load = result.throughput
         more = f"batches of {load.batch_size}, {load.concurrency} at a time"
-        found.append(_tile("Throughput", f"{load.rows_per_s:,.0f}", more, "rows/s"))
+        shown.append(_tile("Throughput", f"{load.rows_per_s:,.0f}", more, "rows/s"))
     failed = f"{result.failed_share:.2%} of {result.rows_total:,}"
-    found.append(_tile("Failed rows", f"{len(result.failures):,}", failed))
-    return el("div", found, class_="tiles")
+    shown.append(_tile("Failed rows", f"{len(result.failures):,}", failed))
+    return el("div", shown, class_="tiles")
 
 
 def _tile(name: str, value: str, more: str, unit: str = "") -> Markup:

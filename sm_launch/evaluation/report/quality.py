@@ -62,7 +62,7 @@ _ENTITY_NOTE = (
 def tiles(result: EvaluationResult) -> list[tuple[str, str, str]]:
     """Name, title and explanation of the headline metrics that this evaluation has."""
     summary = result.metrics.summary if result.metrics is not None else {}
-    return [(name, *words) for name, words in TITLES.items() if name in summary]
+    return [(name, *titles) for name, titles in TITLES.items() if name in summary]
 
 
 def with_interval(result: EvaluationResult, name: str) -> str:
@@ -198,7 +198,7 @@ def _calibration(result: EvaluationResult) -> Markup | None:
     bins = result.calibration
     if not bins:
         return None
-    observed = Series("share right", [(found.confidence, found.accuracy) for found in bins])
+    observed = Series("share right", [(bucket.confidence, bucket.accuracy) for bucket in bins])
     plot = charts.line_chart(
         [observed],
         x_label="confidence of the model",

@@ -71,22 +71,22 @@ class TextClassification(Task):
         return json.dumps(payload, ensure_ascii=False).encode()
 
     def read(self, example: Example, answer: Any) -> Prediction:
-        found = read_scores(answer)
-        if (strange := _no_probability(found)) is not None:
+        scores = read_scores(answer)
+        if (strange := _no_probability(scores)) is not None:
             raise WireError(f"score {strange:g} is no probability: {str(answer)[:120]}")
         return Prediction(
-            example.index, example.text, example.gold, found.label, found.scores,
+            example.index, example.text, example.gold, scores.label, scores.scores,
             slices=example.slices,
         )  # fmt: skip
 
     def check_first(self, answers: Sequence[Any], golds: Collection[str]) -> None:
-        found = []
+        read = []
         for answer in answers:
             try:
-                found.append(read_scores(answer))
+                read.append(read_scores(answer))
             except WireError:
                 continue  # its row fails, and is named
-        strange = [score for each in found if (score := _no_probability(each)) is not None]
+        strange = [score for each in read if (score := _no_probability(each)) is not None]
         if strange:
             raise UserInputError(
                 "the scores are no probabilities from 0 to 1",
@@ -96,7 +96,7 @@ class TextClassification(Task):
                 "a text may have several labels; evaluation.task text-regression where the model "
                 "gives one number",
             )
-        _check_names(found, golds)
+        _check_names(read, golds)
 
     def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
         return classification_metrics(predictions, self.labels)
@@ -119,13 +119,13 @@ def _no_probability(answer: Answer) -> float | None:
     return next((s for s in scores if not -_ROUNDING <= s <= 1 + _ROUNDING), None)
 
 
-def _check_names(found: Sequence[Answer], golds: Collection[str]) -> None:
+def _check_names(answers: Sequence[Answer], golds: Collection[str]) -> None:
     """Refuse a model that knows none of the data's labels, as far as its answers tell."""
-    named = {label for answer in found for label in (*answer.scores, answer.label)}
+    named = {label for answer in answers for label in (*answer.scores, answer.label)}
     if not named or named & set(golds):
         return
     # One label an answer tells what the model chose, not all that it knows.
-    knows_all = all(len(answer.scores) > 1 for answer in found)
+    knows_all = all(len(answer.scores) > 1 for answer in answers)
     if knows_all or len(named) > 1 or all(_NAMELESS.fullmatch(label) for label in named):
         raise UserInputError(
             f"the model knows none of these labels; it answers {', '.join(sorted(named)[:20])}",

@@ -73,8 +73,8 @@ class TextGeneration(Task):
         return required_text(row, self.label_column, "completion")
 
     def read(self, example: Example, answer: Any) -> Prediction:
-        found = answer[0] if isinstance(answer, list) and answer else answer
-        text = found.get("generated_text") if isinstance(found, dict) else None
+        first = answer[0] if isinstance(answer, list) and answer else answer
+        text = first.get("generated_text") if isinstance(first, dict) else None
         if isinstance(text, list) and text and isinstance(text[-1], dict):
             text = text[-1].get("content")  # HF pipelines answer chats by the whole chat
         if not isinstance(text, str):
@@ -96,7 +96,7 @@ class TextGeneration(Task):
             from rouge_score.rouge_scorer import RougeScorer
         except ImportError:
             raise needs("rouge-score") from None
-        return RougeScorer(ROUGE, use_stemmer=False, tokenizer=_Words())
+        return RougeScorer(ROUGE, use_stemmer=False, tokenizer=_WordTokenizer())
 
     def prepare(self) -> None:
         """Fails before the first request where a library is missing."""
@@ -128,7 +128,7 @@ def _without(values: Mapping[str, float], *names: str) -> dict[str, float]:
     return {name: value for name, value in values.items() if name not in names}
 
 
-class _Words:
+class _WordTokenizer:
     """Words of any script: the library's own tokenizer keeps ASCII letters and digits only."""
 
     def tokenize(self, text: str) -> list[str]:

@@ -50,11 +50,11 @@ class QuestionAnswering(Task):
         return [f"{unanswered} questions have no answer: handle_impossible_answer is sent"]
 
     def read(self, example: Example, answer: Any) -> Prediction:
-        found = answer[0] if isinstance(answer, list) and answer else answer
-        if not isinstance(found, dict) or not isinstance(found.get("answer"), str):
+        first = answer[0] if isinstance(answer, list) and answer else answer
+        if not isinstance(first, dict) or not isinstance(first.get("answer"), str):
             raise WireError(f"not an answer to a question: {str(answer)[:120]}")
-        text = found["answer"]
-        score = found.get("score")
+        text = first["answer"]
+        score = first.get("score")
         # A score that is no probability says nothing of the answer, which counts all the same.
         scores = {text: float(score)} if isinstance(score, int | float) and 0 <= score <= 1 else {}
         return Prediction(
@@ -119,8 +119,8 @@ def normalise(text: str) -> str:
 
 def word_f1(answer: str, accepted: str) -> float:
     """F1 of the words two normalised texts have in common; two empty texts agree."""
-    found, wanted = normalise(answer).split(), normalise(accepted).split()
-    if not found or not wanted:
-        return float(found == wanted)
-    common = (Counter(found) & Counter(wanted)).total()
-    return 2 * common / (len(found) + len(wanted))
+    given, wanted = normalise(answer).split(), normalise(accepted).split()
+    if not given or not wanted:
+        return float(given == wanted)
+    common = (Counter(given) & Counter(wanted)).total()
+    return 2 * common / (len(given) + len(wanted))

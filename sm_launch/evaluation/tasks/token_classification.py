@@ -38,15 +38,15 @@ class TokenClassification(Task):
             self.parameters |= {"aggregation_strategy": "none", "ignore_labels": []}
 
     def example(self, index: int, row: Row) -> Example:
-        words, tags = _list(row, self.text_column), _list(row, self.label_column)
-        if len(words) != len(tags):
-            raise UnusableRow(f"{len(words)} words and {len(tags)} tags")
-        if not words:
+        tokens, tags = _list(row, self.text_column), _list(row, self.label_column)
+        if len(tokens) != len(tags):
+            raise UnusableRow(f"{len(tokens)} words and {len(tags)} tags")
+        if not tokens:
             raise UnusableRow(f"no words in column {self.text_column!r}")
-        words = [str(word) for word in words]
-        text = " ".join(words)
+        tokens = [str(word) for word in tokens]
+        text = " ".join(tokens)
         return Example(
-            index, text, _shown(spans([self._name(tag) for tag in tags])), references=tuple(words)
+            index, text, _shown(spans([self._name(tag) for tag in tags])), references=tuple(tokens)
         )
 
     def _name(self, tag: Any) -> str:
@@ -62,14 +62,19 @@ class TokenClassification(Task):
             raise WireError(f"not a list of entities: {str(answer)[:120]}") from error
 
     def _read(self, example: Example, answer: Any) -> Prediction:
-        words, gold = example.references, example.gold
-        found, known = answered_spans(answer, words, told_all=self._told_all(answer))
+        tokens, gold = example.references, example.gold
+        predicted, known = answered_spans(answer, tokens, told_all=self._told_all(answer))
         values = {}
-        if len(known) < len(words):
+        if len(known) < len(tokens):
             gold = _shown(within(_spans_in(gold), known))
-            values = {CUT: float(len(words) - len(known))}
+            values = {CUT: float(len(tokens) - len(known))}
         return Prediction(
-            example.index, example.text, gold, _shown(found), values=values, slices=example.slices
+            example.index,
+            example.text,
+            gold,
+            _shown(predicted),
+            values=values,
+            slices=example.slices,
         )
 
     def _told_all(self, answer: Any) -> bool:
@@ -79,17 +84,17 @@ class TokenClassification(Task):
         return any(token.get("entity") == OUTSIDE for token in answer)
 
     def score(self, prediction: Prediction) -> Prediction:
-        found, gold = _spans_in(prediction.predicted), _spans_in(prediction.gold)
+        predicted, gold = _spans_in(prediction.predicted), _spans_in(prediction.gold)
         values: Counter[str] = Counter()
-        for kind, *_ in found & gold:
+        for kind, *_ in predicted & gold:
             values[f"right:{kind}"] += 1
-        for kind, *_ in found:
+        for kind, *_ in predicted:
             values[f"found:{kind}"] += 1
         for kind, *_ in gold:
             values[f"wanted:{kind}"] += 1
-        _, _, f1 = _prf(len(found & gold), len(found), len(gold))
+        _, _, f1 = _prf(len(predicted & gold), len(predicted), len(gold))
         # Of one row; over all rows, none expected and none found is 0, as seqeval has it.
-        measured = {"f1": f1 if found or gold else 1.0, "exact_match": float(found == gold)}
+        measured = {"f1": f1 if predicted or gold else 1.0, "exact_match": float(predicted == gold)}
         measured |= {name: float(count) for name, count in values.items()}
         return replace(prediction, values={**prediction.values, **measured})
 
@@ -125,11 +130,11 @@ class TokenClassification(Task):
                 dtype=float,
             )
 
-        right, found, wanted = (column(f"{name}:") for name in ("right", "found", "wanted"))
+        right, predicted, wanted = (column(f"{name}:") for name in ("right", "found", "wanted"))
         exact = np.array([p.values.get("exact_match", 0.0) for p in predictions])
 
         def of(rows: NDArray[np.int64]) -> dict[str, float]:
-            counts = (float(values[rows].sum()) for values in (right, found, wanted))
+            counts = (float(values[rows].sum()) for values in (right, predicted, wanted))
             precision, recall, f1 = _prf(*counts)
             matched = float(exact[rows].mean())
             return {"precision": precision, "recall": recall, "f1": f1, "exact_match": matched}
@@ -149,8 +154,8 @@ def _list(row: Row, column: str) -> list[Any]:
     return list(value)
 
 
-def _shown(found: set[Span]) -> str:
-    return json.dumps(sorted(map(list, found), key=lambda span: span[1:]))
+def _shown(entities: set[Span]) -> str:
+    return json.dumps(sorted(map(list, entities), key=lambda span: span[1:]))
 
 
 def readable(text: str, answer: str) -> str:
@@ -160,9 +165,9 @@ def readable(text: str, answer: str) -> str:
         text: the prediction's text, its words parted by one space.
         answer: what was found or expected, as the prediction holds it.
     """
-    words = text.split(" ")
-    found = sorted(_spans_in(answer), key=lambda span: span[1:])
-    parts = [f"{' '.join(words[first : last + 1])} ({kind})" for kind, first, last in found]
+    tokens = text.split(" ")
+    entities = sorted(_spans_in(answer), key=lambda span: span[1:])
+    parts = [f"{' '.join(tokens[first : last + 1])} ({kind})" for kind, first, last in entities]
     return ", ".join(parts) or "none"
 
 
@@ -171,14 +176,14 @@ def _spans_in(text: str) -> set[Span]:
 
 
 def _of_kind(kind: str, totals: Mapping[str, float]) -> ClassMetrics:
-    right, found, wanted = (totals.get(f"{n}:{kind}", 0) for n in ("right", "found", "wanted"))
+    right, predicted, wanted = (totals.get(f"{n}:{kind}", 0) for n in ("right", "found", "wanted"))
     return ClassMetrics(
-        kind, *_prf(right, found, wanted), support=int(wanted), predicted=int(found)
+        kind, *_prf(right, predicted, wanted), support=int(wanted), predicted=int(predicted)
     )
 
 
-def _prf(right: float, found: float, wanted: float) -> tuple[float, float, float]:
-    precision = right / found if found else 0.0
+def _prf(right: float, predicted: float, wanted: float) -> tuple[float, float, float]:
+    precision = right / predicted if predicted else 0.0
     recall = right / wanted if wanted else 0.0
-    f1 = 2 * right / (found + wanted) if found + wanted else 0.0
+    f1 = 2 * right / (predicted + wanted) if predicted + wanted else 0.0
     return precision, recall, f1

@@ -98,8 +98,10 @@ def require_image(image: str) -> None:
             value="docker",
             fix="`make setup-docker` in a checkout, or pip install 'sm-launch[docker]'",
         )
-    found = subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False)
-    if found.returncode:
+    inspected = subprocess.run(
+        ["docker", "image", "inspect", image], capture_output=True, check=False
+    )
+    if inspected.returncode:
         raise LaunchError(
             "there is no such image on this machine",
             field="image",

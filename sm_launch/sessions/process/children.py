@@ -70,10 +70,10 @@ def kill_processes_below(root: Path) -> None:
     Needs /proc; without it (macOS) the process groups must do.
     """
     for _ in range(20):  # a process may fork while we look: look again until there is none
-        found = processes_below(root)
-        if not found:
+        processes = processes_below(root)
+        if not processes:
             return
-        for pid in found:
+        for pid in processes:
             try:
                 os.kill(pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):
@@ -87,7 +87,7 @@ def processes_below(root: Path) -> list[int]:
         return []
     exact = f"{BASE_DIR_VARIABLE}={root}".encode()
     below = exact + b"/"
-    found = []
+    processes = []
     for entry in _PROC.iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
@@ -96,8 +96,8 @@ def processes_below(root: Path) -> list[int]:
         except OSError:  # gone, or somebody else's
             continue
         if any(variable == exact or variable.startswith(below) for variable in variables):
-            found.append(int(entry.name))
-    return found
+            processes.append(int(entry.name))
+    return processes
 
 
 def start_watchdog(root: Path) -> None:

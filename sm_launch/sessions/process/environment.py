@@ -17,6 +17,7 @@ from sm_launch.sessions.references import resolve
 DEFAULT_TRAINING_MODULE = "sm_train.entry:main"
 TRAINING_MODULE_VARIABLE = "SAGEMAKER_TRAINING_MODULE"
 PROGRAM_HYPERPARAMETER = "sagemaker_program"
+SUBMIT_DIRECTORY = "sagemaker_submit_directory"
 
 # huggingface_hub.constants and datasets.config read these; transformers asks the former.
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
@@ -80,6 +81,14 @@ def training_environment(
         "SM_STUDIO_LOCAL_MODE": "true",
     }
     return environment
+
+
+def local_hyperparameters(values: Mapping[str, str], base: Path) -> dict[str, str]:
+    """As hosted SageMaker gives them, but a user's script lies below `base`, not /opt/ml."""
+    place = values.get(SUBMIT_DIRECTORY, "").strip('"')  # the SDKs write it as JSON
+    if not place.startswith("/opt/ml/"):
+        return dict(values)
+    return {**values, SUBMIT_DIRECTORY: str(base / Path(place).relative_to("/opt/ml"))}
 
 
 def serving_environment(

@@ -78,8 +78,8 @@ class GarbageCollection:
         jobs = [each for kind in self._jobs for each in chosen(_over(kind))]
         endpoints = chosen(_over(self._endpoints))
         configs = chosen(self._configs_without(endpoints))
-        found = [*jobs, *endpoints, *configs, *chosen(self._models_without(configs))]
-        collected = [(record, _garbage(record, ended)) for record, ended in found]
+        unused = [*jobs, *endpoints, *configs, *chosen(self._models_without(configs))]
+        collected = [(record, _garbage(record, ended)) for record, ended in unused]
         return [garbage for record, garbage in collected if dry_run or remove(record)]
 
     def _configs_without(self, gone: list[tuple[Record, float]]) -> list[tuple[Record, float]]:

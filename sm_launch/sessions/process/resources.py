@@ -81,9 +81,9 @@ class Resources:
         """What the List operation answers: filtered, sorted and cut as asked."""
         self._machine.validator.check(f"List{self.prefix}s", request)
         items = []
-        for found in self.all():
+        for resource in self.all():
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                items.append(self.summarize(*found))
+                items.append(self.summarize(*resource))
         status_key = self.status_key if self.status_key in self.summary else None
         chosen, more = page(items, request, name_key=self.name_key, status_key=status_key)
         return {self.listed: chosen, **more}
@@ -105,10 +105,10 @@ class Resources:
         Raises:
             ServiceError: there is none.
         """
-        found = self.find(name)
-        if found is None:
+        resource = self.find(name)
+        if resource is None:
             raise self._error(self.missing, name, operation)
-        return found
+        return resource
 
     def created(self, name: str, operation: str) -> Request:
         """What the one of that name was created with.
@@ -122,7 +122,7 @@ class Resources:
     def all(self) -> list[tuple[Record, State]]:
         """Every record with its state, in the order of their names."""
         records = self._store.records(self.directory)
-        return [found for record in records if (found := self.find(record.name))]
+        return [resource for record in records if (resource := self.find(record.name))]
 
     def find(self, name: str) -> tuple[Record, State] | None:
         """The record of that name and its state: Failed where what watched over it has died."""
@@ -199,9 +199,9 @@ class Resources:
                 return state
             kill_processes_below(record.path)
             changes = self.failed(state)
-            words = last_lines(record.path / "supervisor.log", 300)
-            if words:
-                changes["FailureReason"] += f" Its last words: {redact(words)}"
+            lines = last_lines(record.path / "supervisor.log", 300)
+            if lines:
+                changes["FailureReason"] += f" Its last words: {redact(lines)}"
             return record.update(**changes)
         finally:
             os.close(lock)

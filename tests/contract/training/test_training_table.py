@@ -226,15 +226,15 @@ def test_model_out_is_a_plain_model_directory(finished: Finished) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(finished.job.model)
     tokens = AutoTokenizer.from_pretrained(finished.job.model)("good", return_tensors="pt")
     assert model(**tokens).logits.shape == (1, 2)
-    found = files(finished.job.model)
-    assert "model.safetensors" in found
-    assert not [name for name in found if name.endswith((".bin", ".pt", ".pth"))]
+    paths = files(finished.job.model)
+    assert "model.safetensors" in paths
+    assert not [name for name in paths if name.endswith((".bin", ".pt", ".pth"))]
 
 
 @pytest.mark.slow
 def test_other_out_holds_reports(finished: Finished) -> None:
-    found = files(finished.job.path / "output" / "data")
-    assert {"training_log.jsonl", "training_summary.json", "rejected.jsonl"} <= found
+    paths = files(finished.job.path / "output" / "data")
+    assert {"training_log.jsonl", "training_summary.json", "rejected.jsonl"} <= paths
 
 
 @pytest.mark.slow
@@ -323,10 +323,10 @@ def test_metrics_match_the_log_and_keep_the_limits(finished: Finished) -> None:
     for definition in definitions:
         assert len(definition["Name"]) <= 255
         assert len(definition["Regex"]) <= 500
-    found = {d["Name"]: re.findall(d["Regex"], finished.output) for d in definitions}
+    matches = {d["Name"]: re.findall(d["Regex"], finished.output) for d in definitions}
     for name in ("train:loss", "eval:loss", "eval:f1", "test:accuracy"):
-        assert found[name], name
-        assert all(float(value) >= 0 for value in found[name])
+        assert matches[name], name
+        assert all(float(value) >= 0 for value in matches[name])
 
 
 def test_multi_node_rank_is_the_index_among_the_sorted_hosts(paths: Paths) -> None:

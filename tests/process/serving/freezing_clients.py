@@ -47,7 +47,7 @@ def bodies():
 
 def requests(kinds):
     """Whole requests by kind."""
-    found = {}
+    sent = {}
     for kind, text, *given in bodies():
         if kind in kinds:
             body = text.encode()
@@ -56,8 +56,8 @@ def requests(kinds):
                 f"content-type: {given[0] if given else 'application/json'}\r\n"
                 f"content-length: {len(body)}\r\n\r\n"
             )
-            found[kind] = head.encode() + body
-    return found
+            sent[kind] = head.encode() + body
+    return sent
 
 
 def ask(port, request):
@@ -91,7 +91,7 @@ def main(port, seconds, *kinds):
     for number in range(CLIENTS):
         threading.Thread(target=send, args=(number,), daemon=True).start()
     time.sleep(float(seconds))
-    print(json.dumps({kind: sorted(set(found)) for kind, found in statuses.items()}))
+    print(json.dumps({kind: sorted(set(seen)) for kind, seen in statuses.items()}))
 
 
 if __name__ == "__main__":

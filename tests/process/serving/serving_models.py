@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-WORDS = (
+VOCABULARY = (
     "the a it was is good bad great poor film movie plot acting i you we not very never always"
     " loved hated warm up what who when where stop end hello world one two three four five"
 )
@@ -30,7 +30,7 @@ def tokenizer(path: Path, *, bert: bool) -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    raw.train_from_iterator([WORDS] * 4, trainer)
+    raw.train_from_iterator([VOCABULARY] * 4, trainer)
     if bert:
         raw.post_processor = processors.TemplateProcessing(
             single="<s> $A </s>",

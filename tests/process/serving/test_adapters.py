@@ -52,7 +52,7 @@ def expected(adapters, language_model_dir):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(language_model_dir)
-    found = {}
+    answers = {}
     for name in (None, "formal", "rude", "late"):
         model = AutoModelForCausalLM.from_pretrained(language_model_dir, dtype=torch.float32)
         if name is not None:
@@ -61,10 +61,12 @@ def expected(adapters, language_model_dir):
             ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
             with torch.inference_mode():
                 out = model.eval().generate(input_ids=ids, max_new_tokens=24, do_sample=False)
-            found[name, prompt] = tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+            answers[name, prompt] = tokenizer.decode(
+                out[0, ids.shape[1] :], skip_special_tokens=True
+            )
     for prompt in PROMPTS:
-        assert len({found[name, prompt] for name in (None, "formal", "rude", "late")}) == 4
-    return found
+        assert len({answers[name, prompt] for name in (None, "formal", "rude", "late")}) == 4
+    return answers
 
 
 @pytest.fixture(scope="module", params=["continuous", "transformers"])

@@ -40,7 +40,17 @@ async def turns_unhealthy(client, seconds=2.0):
 
 
 def explode(*args, **kwargs):
+    raise RuntimeError("no kernel for this at /opt/secret")
+
+
+def lose_the_device(*args, **kwargs):
     raise RuntimeError("CUDA error: device-side assert triggered at /opt/secret")
+
+
+async def turns_healthy(client, seconds=60):
+    async with asyncio.timeout(seconds):
+        while (await client.get("/ping")).status_code != 200:
+            await asyncio.sleep(0.1)
 
 
 def test_a_dead_generation_loop_is_started_again(language_model_dir, tmp_path):
@@ -58,15 +68,30 @@ def test_a_dead_generation_loop_is_started_again(language_model_dir, tmp_path):
         assert answer.status_code == 503
         assert "secret" not in answer.text
         assert (await client.post("/invocations", json=body)).status_code == 503
+        # A new loop that answers nothing is no better: /ping goes on to say so.
+        for _ in range(20):
+            await asyncio.sleep(0.1)
+            assert (await client.get("/ping")).status_code == 503
         engine.model.forward = forward  # it is started again with what it had
-        async with asyncio.timeout(60):
-            while (await client.get("/ping")).status_code != 200:
-                await asyncio.sleep(0.1)
+        await turns_healthy(client)
         again = await client.post("/invocations", json=short)
         assert again.json() == before.json()
+        await fail_searches_alone(client, engine)
         service.close()
 
     asyncio.run(run())
+
+
+async def fail_searches_alone(client, engine):
+    """They make nothing else unhealthy, unless by losing the GPU that all others need."""
+    body = {"inputs": "hello", "parameters": {"max_new_tokens": 4, "num_beams": 2}}
+    engine.model.generate = explode
+    for _ in range(4):
+        assert (await client.post("/invocations", json=body)).status_code == 500
+        assert (await client.get("/ping")).status_code == 200
+    engine.model.generate = lose_the_device
+    assert (await client.post("/invocations", json=body)).status_code == 500
+    assert "the device has failed" in (await client.get("/ping")).json()["reason"]
 
 
 class Wedged(Hasty):
@@ -115,6 +140,32 @@ def test_a_server_whose_loop_is_stuck_starts_anew(language_model_dir, tmp_path):
         assert server.stop() == 0
 
 
+SCRIPT = """
+class AcceleratorError(RuntimeError):
+    pass
+
+def model_fn(model_dir):
+    return None
+
+def transform_fn(model, body, content_type, accept):
+    if body == b"lose":
+        raise AcceleratorError("CUDA error: an illegal memory access was encountered")
+    return body.decode().upper(), accept
+"""
+
+
+def test_a_server_whose_script_has_lost_the_gpu_starts_anew(tmp_path):
+    (tmp_path / "model" / "code").mkdir(parents=True)
+    (tmp_path / "model" / "code" / "inference.py").write_text(SCRIPT)
+    with Hasty(tmp_path) as server:
+        assert server.invoke("a", content_type="text/plain").text == "A"
+        assert server.invoke("lose", content_type="text/plain").status_code == 500
+        assert "device has failed" in server.client.get("/ping").json()["reason"]
+        assert server.invoke("a", content_type="text/plain").status_code == 503
+        server.wait_anew()
+        assert server.invoke("a", content_type="text/plain").text == "A"
+
+
 def test_a_classifier_that_fails_every_batch(classifier_dir, tmp_path):
     async def run():
         service, client = await started(classifier_dir, tmp_path, engine_process=False)
@@ -140,8 +191,18 @@ def test_plain_generation_serves_what_has_no_paged_attention(language_model_dir,
         seeded = {**body, "parameters": {"max_new_tokens": 20, "temperature": 1, "seed": 4}}
         answers = [(await client.post("/invocations", json=seeded)).json() for _ in range(2)]
         assert answers[0] == answers[1] != first.json()
-        service.handler.engine.model.generate = explode
-        assert (await client.post("/invocations", json=body)).status_code == 500
+        model = service.handler.engine.model
+        generate, model.generate = model.generate, explode
+        for _ in range(3):
+            assert (await client.get("/ping")).status_code == 200
+            answer = await client.post("/invocations", json=body)
+            assert answer.status_code == 500
+            assert "secret" not in answer.text
+        assert "failed in a row" in await turns_unhealthy(client)
+        assert (await client.post("/invocations", json=body)).status_code == 503
+        model.generate = generate
+        await turns_healthy(client)
+        assert (await client.post("/invocations", json=body)).json() == first.json()
         service.close()
         assert "not running" in await turns_unhealthy(client)
 

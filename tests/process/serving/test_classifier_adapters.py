@@ -62,8 +62,8 @@ def test_the_head_comes_from_the_adapter(adapter_dir, tmp_path):
     with Server(base_with(adapter_dir, tmp_path)) as server:
         answers = server.invoke({"inputs": TEXTS}).json()
         log = server.log.read_text()
-    found = [(answer["label"], answer["score"]) for answer in answers]
-    assert found == expected(adapter_dir, [f"LABEL_{index}" for index in range(4)])
+    pairs = [(answer["label"], answer["score"]) for answer in answers]
+    assert pairs == expected(adapter_dir, [f"LABEL_{index}" for index in range(4)])
     assert "does not name its 4 labels" in log
 
 

@@ -18,11 +18,11 @@ def connect(server):
 
 def read(connection):
     """All that comes until the server ends the connection."""
-    found = b""
+    data = b""
     with contextlib.suppress(ConnectionResetError):
         while piece := connection.recv(65536):
-            found += piece
-    return found
+            data += piece
+    return data
 
 
 def test_headers_of_any_length_are_refused_in_little_memory(classifier):

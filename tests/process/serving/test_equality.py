@@ -9,7 +9,7 @@ import shutil
 import pytest
 from serving_process import Server, base_with
 from test_adapters import HEADER, adapters  # noqa: F401
-from test_generation import WORDS
+from test_generation import VOCABULARY
 
 pytestmark = pytest.mark.slow
 
@@ -23,11 +23,13 @@ def models(adapters, language_model_dir):  # noqa: F811
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    found = {}
+    by_adapter = {}
     for name in ADAPTERS:
         model = AutoModelForCausalLM.from_pretrained(language_model_dir).float()
-        found[name] = (PeftModel.from_pretrained(model, adapters / name) if name else model).eval()
-    return found, AutoTokenizer.from_pretrained(language_model_dir)
+        by_adapter[name] = (
+            PeftModel.from_pretrained(model, adapters / name) if name else model
+        ).eval()
+    return by_adapter, AutoTokenizer.from_pretrained(language_model_dir)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def server(adapters, language_model_dir, tmp_path_factory):  # noqa: F811
 
 def make_jobs(seed):
     chance = random.Random(seed)
-    prompts = [" ".join(chance.choices(WORDS, k=k)) for k in (1, 2, 7, 20, 60, 90)]
+    prompts = [" ".join(chance.choices(VOCABULARY, k=k)) for k in (1, 2, 7, 20, 60, 90)]
     prompts += ["the the the the", "très — 映画", prompts[-1] + " good"]  # a shared beginning
     for _ in range(JOBS):
         yield {

@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-WORDS = "the a movie was good bad great poor plot hello world".split()  # noqa: SIM905
+VOCABULARY = "the a movie was good bad great poor plot hello world".split()  # noqa: SIM905
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,10 @@ def generate(server, prompt, **parameters):
 def test_greedy_under_concurrency_equals_generate_token_by_token(language_model, reference):
     chance = random.Random(5)
     jobs = [
-        (" ".join(chance.choices(WORDS, k=chance.randint(1, 60))), chance.choice([1, 5, 20, 60]))
+        (
+            " ".join(chance.choices(VOCABULARY, k=chance.randint(1, 60))),
+            chance.choice([1, 5, 20, 60]),
+        )
         for _ in range(40)
     ]
     with concurrent.futures.ThreadPoolExecutor(16) as threads:

@@ -69,9 +69,9 @@ def test_every_request_is_answered_once_correctly_and_memory_is_flat(classifier_
             index = number % len(texts)
             answer = local.client.post("/invocations", json={"inputs": texts[index]})
             assert answer.status_code == 200
-            found = answer.json()[0]
-            assert found["label"] == expected[index]["label"]
-            assert found["score"] == pytest.approx(expected[index]["score"], abs=1e-4)
+            answered = answer.json()[0]
+            assert answered["label"] == expected[index]["label"]
+            assert answered["score"] == pytest.approx(expected[index]["score"], abs=1e-4)
             turns.release()  # one that leaves for each that stays
             return index
 

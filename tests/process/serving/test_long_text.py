@@ -26,7 +26,7 @@ def tokenizer(request, tmp_path_factory):
     from transformers import PreTrainedTokenizerFast
 
     raw = BertWordPieceTokenizer()
-    raw.train_from_iterator([models.WORDS] * 4, vocab_size=200, show_progress=False)
+    raw.train_from_iterator([models.VOCABULARY] * 4, vocab_size=200, show_progress=False)
     return PreTrainedTokenizerFast(
         tokenizer_object=raw._tokenizer, unk_token="[UNK]", pad_token="[PAD]", model_max_length=64
     )

@@ -6,7 +6,7 @@ import random
 import openai
 import pytest
 from test_adapters import adapters  # noqa: F401
-from test_generation import WORDS, generate, reference  # noqa: F401
+from test_generation import VOCABULARY, generate, reference  # noqa: F401
 from test_sampling import client, logits, server  # noqa: F401
 
 pytestmark = pytest.mark.slow
@@ -19,15 +19,17 @@ def ask(client, prompt, **options):  # noqa: F811
 
 def check(choice, ids, read):
     """Every token's log probability is the model's own, its alternatives the best ones."""
-    found = choice.logprobs
-    assert len(found.tokens) == len(found.text_offset) == len(found.top_logprobs) == len(ids)
-    assert found.token_logprobs[0] is found.top_logprobs[0] is None
+    logprobs = choice.logprobs
+    assert (
+        len(logprobs.tokens) == len(logprobs.text_offset) == len(logprobs.top_logprobs) == len(ids)
+    )
+    assert logprobs.token_logprobs[0] is logprobs.top_logprobs[0] is None
     expected = read(ids).log_softmax(-1)
     wanted = [float(expected[i, token]) for i, token in enumerate(ids[1:])]
-    assert found.token_logprobs[1:] == pytest.approx(wanted, abs=1e-3)
-    for i, top in enumerate(found.top_logprobs[1:]):
+    assert logprobs.token_logprobs[1:] == pytest.approx(wanted, abs=1e-3)
+    for i, top in enumerate(logprobs.top_logprobs[1:]):
         assert max(top.values()) == pytest.approx(float(expected[i].max()), abs=1e-3)
-    for token, offset in zip(found.tokens, found.text_offset, strict=True):
+    for token, offset in zip(logprobs.tokens, logprobs.text_offset, strict=True):
         if "\ufffd" not in token:
             assert choice.text[offset:].startswith(token)
 
@@ -37,7 +39,9 @@ def test_prompts_of_any_length_beside_generation_equal_a_forward_pass(
 ):  # fmt: skip
     read, tokenizer = logits
     chance = random.Random(3)
-    texts = [" ".join(chance.choices(WORDS, k=k)) for k in (1, 2, 3, 5, 9, 30, 31, 33, 100, 240)]
+    texts = [
+        " ".join(chance.choices(VOCABULARY, k=k)) for k in (1, 2, 3, 5, 9, 30, 31, 33, 100, 240)
+    ]
     texts += ["très bon — 映画 good", "  two  blanks\nand lines ", "</s> the <s> end"]
     with concurrent.futures.ThreadPoolExecutor(8) as threads:
         others = [
@@ -66,9 +70,9 @@ def test_the_answer_follows_its_prompt_whole_and_streamed(client, logits, refere
             check(choice, tokenizer("the movie was")["input_ids"] + answer_ids, read)
     pieces = list(ask(client, "the movie was", max_tokens=5, temperature=0, stream=True))
     assert "".join(piece.choices[0].text for piece in pieces) == whole.choices[0].text
-    found = [piece.choices[0].logprobs for piece in pieces if piece.choices[0].logprobs]
+    logprobs = [piece.choices[0].logprobs for piece in pieces if piece.choices[0].logprobs]
     for name in ("tokens", "text_offset"):
-        streamed = [value for part in found for value in getattr(part, name)]
+        streamed = [value for part in logprobs for value in getattr(part, name)]
         assert streamed == getattr(whole.choices[0].logprobs, name)
     plain = ask(client, [61, 60], logprobs=None, max_tokens=1, temperature=0).choices[0]
     assert plain.logprobs is None
@@ -145,5 +149,5 @@ def test_an_adapters_log_probabilities_are_its_own(server, adapters, language_mo
     for name, answer in zip(jobs, answers, strict=True):
         own = rows[name].log_softmax(-1)
         wanted = [float(own[i, token]) for i, token in enumerate(ids[1:])]
-        found = answer["choices"][0]["logprobs"]["token_logprobs"][1 : len(ids)]
-        assert found == pytest.approx(wanted, abs=1e-3)
+        logprobs = answer["choices"][0]["logprobs"]["token_logprobs"][1 : len(ids)]
+        assert logprobs == pytest.approx(wanted, abs=1e-3)

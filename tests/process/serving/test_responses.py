@@ -131,12 +131,12 @@ ADDED, BEGIN = "response.output_item.added", ["response.created", "response.in_p
 
 def outline(events):
     """The types of events, neighbouring deltas as one."""
-    found = []
+    lines = []
     for event in events:
         kind = "deltas" if event.type.endswith(".delta") else event.type
-        if not (found and kind == found[-1] == "deltas"):
-            found.append(kind)
-    return found
+        if not (lines and kind == lines[-1] == "deltas"):
+            lines.append(kind)
+    return lines
 
 
 @pytest.mark.parametrize(

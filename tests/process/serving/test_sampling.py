@@ -58,11 +58,13 @@ def test_logprobs_are_the_models_own(server, logits):
     for options in ({}, {"temperature": 1.5}, {"temperature": 1.5, "seed": 3}):
         parameters = {"max_new_tokens": 6, "top_n_tokens": 3, "frequency_penalty": 0.5, **options}
         answer = server.invoke({"inputs": "the movie", "parameters": parameters}).json()[0]
-        found = answer["details"]
-        ids = [token["id"] for token in found["tokens"]]
+        details = answer["details"]
+        ids = [token["id"] for token in details["tokens"]]
         assert answer["generated_text"] == tokenizer.decode(ids, skip_special_tokens=True)
         expected = read(prompt + ids).log_softmax(-1)[len(prompt) - 1 :]
-        for row, token, top in zip(expected, found["tokens"], found["top_tokens"], strict=False):
+        for row, token, top in zip(
+            expected, details["tokens"], details["top_tokens"], strict=False
+        ):
             assert token["logprob"] == pytest.approx(float(row[token["id"]]), abs=1e-3)
             assert token["text"] == tokenizer.decode([token["id"]])
             best = row.topk(3)
@@ -74,10 +76,10 @@ def test_completions_have_logprobs_in_their_own_form(client):
     answer = client.completions.create(
         model="model", prompt="the movie", max_tokens=6, logprobs=2, temperature=0
     )
-    found = answer.choices[0].logprobs
-    assert len(found.tokens) == len(found.token_logprobs) == len(found.text_offset) == 6
+    logprobs = answer.choices[0].logprobs
+    assert len(logprobs.tokens) == len(logprobs.token_logprobs) == len(logprobs.text_offset) == 6
     for token, value, top in zip(
-        found.tokens, found.token_logprobs, found.top_logprobs, strict=True
+        logprobs.tokens, logprobs.token_logprobs, logprobs.top_logprobs, strict=True
     ):
         assert top[token] == value == max(top.values())
 

@@ -64,13 +64,13 @@ def make_mbart(path):
     import torch
     from transformers import MBartConfig, MBartForConditionalGeneration, MBartTokenizer
 
-    words = [
+    entries = [
         *["<s>", "<pad>", "</s>", "<unk>"],
         "▁",
         *(f"▁{word}" for word in TEXT.split()),
         *"abcdef",
     ]
-    vocabulary = [(word, -float(index)) for index, word in enumerate(dict.fromkeys(words))]
+    vocabulary = [(word, -float(index)) for index, word in enumerate(dict.fromkeys(entries))]
     tokenizer = MBartTokenizer(vocab=vocabulary)
     torch.manual_seed(3)
     config = MBartConfig(**{**COMMON, "vocab_size": len(tokenizer), "pad_token_id": 1,
@@ -308,19 +308,19 @@ def test_requests_of_an_encoder_decoder_share_batches_and_answer_as_if_alone(ser
             for text in MIXED
             for parameters in (wanted, drawn, {**wanted, "max_new_tokens": 4})
         ]
-        return [found[0] for found in await asyncio.gather(*map(handler.results, calls))]
+        return [results[0] for results in await asyncio.gather(*map(handler.results, calls))]
 
-    found = asyncio.run(together())
-    assert found[::3] == expected
-    assert found[1::3] == alone
-    assert sum(sizes) == len(found) and len(sizes) <= 6
+    results = asyncio.run(together())
+    assert results[::3] == expected
+    assert results[1::3] == alone
+    assert sum(sizes) == len(results) and len(sizes) <= 6
 
 
 async def gather(handler, texts, **parameters):
     """Answers of texts that are asked together, or their errors."""
     calls = [wire.parse_call({"inputs": text, "parameters": parameters}) for text in texts]
-    found = await asyncio.gather(*map(handler.results, calls), return_exceptions=True)
-    return [each if isinstance(each, Exception) else each[0] for each in found]
+    results = await asyncio.gather(*map(handler.results, calls), return_exceptions=True)
+    return [each if isinstance(each, Exception) else each[0] for each in results]
 
 
 @pytest.mark.parametrize("name", ["bart", "t5"])
@@ -339,9 +339,9 @@ def test_a_poisonous_prompt_fails_itself_alone(serve, batches, monkeypatch, name
 
     poisoned.__signature__ = signature_of(forward)
     monkeypatch.setattr(encoder, "forward", poisoned)
-    found = asyncio.run(gather(handler, [*MIXED[:3], "watch", *MIXED[3:]], **wanted))
-    failed = found.pop(3)
-    assert found == expected
+    results = asyncio.run(gather(handler, [*MIXED[:3], "watch", *MIXED[3:]], **wanted))
+    failed = results.pop(3)
+    assert results == expected
     assert isinstance(failed, EngineError) and "RuntimeError" in str(failed)
     assert max(sizes) > 1
     assert handler.health() is None
@@ -358,8 +358,8 @@ def test_a_token_that_the_model_lacks_is_refused(serve, monkeypatch, name):
 
     expected = [ask(handler, text, **wanted)[0] for text in MIXED[:2]]
     monkeypatch.setattr(handler.engine, "encode_text", encode_text)
-    *found, refused = asyncio.run(gather(handler, [*MIXED[:2], "grown"], **wanted))
-    assert found == expected
+    *results, refused = asyncio.run(gather(handler, [*MIXED[:2], "grown"], **wanted))
+    assert results == expected
     assert isinstance(refused, BadRequest) and f"as token {beyond}" in str(refused)
 
 
@@ -385,7 +385,7 @@ def test_a_batch_that_fails_amid_its_answers_goes_on_by_halves(serve, batches, m
 
     async def together():
         asked = (gather(handler, MIXED, **wanted, **kind) for kind in kinds)
-        return [answer for found in await asyncio.gather(*asked) for answer in found]
+        return [answer for results in await asyncio.gather(*asked) for answer in results]
 
     assert asyncio.run(together()) == alone
     assert max(sizes) > 4 and min(sizes) < 3
@@ -412,8 +412,8 @@ def test_a_request_whose_tokens_cannot_be_chosen_fails_alone(serve, monkeypatch)
                 gather(handler, ["good"], **drawn, seed=13),
             )
 
-        found, (failed,) = asyncio.run(together())
-        assert found == expected
+        results, (failed,) = asyncio.run(together())
+        assert results == expected
         assert isinstance(failed, EngineError) and "ValueError" in str(failed)
         assert handler.health() is None
         monkeypatch.setattr(Choice, "process", process)
@@ -455,15 +455,15 @@ def test_other_requests_go_on_while_a_search_runs_and_all_are_right(serve):
         search = one(TEXT, long)
         await asyncio.sleep(0.05)
         answers = [one(text, {"max_new_tokens": 20}) for text in texts]
-        found = [await answer for answer in answers]
+        results = [await answer for answer in answers]
         early = not search.done()
         gone = one(TEXT, {**long, "max_new_tokens": 100})
         await asyncio.sleep(0.05)
         gone.cancel()
-        return found, early, await search
+        return results, early, await search
 
-    found, early, result = asyncio.run(run())
-    assert found == expected
+    results, early, result = asyncio.run(run())
+    assert results == expected
     assert early
     assert result == searched
     assert handler.health() is None

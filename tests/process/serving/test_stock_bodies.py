@@ -106,10 +106,10 @@ def test_a_question_gets_its_answer_without_a_list(answerer):  # noqa: F811
     parameters = {"top_k": 4, "handle_impossible_answer": True, "doc_stride": 8, "max_seq_len": 64}
     several = answerer.invoke({"inputs": QUESTION, "parameters": parameters}).json()
     assert len(several) == 4
-    scores = [found["score"] for found in several]
+    scores = [entry["score"] for entry in several]
     assert scores == sorted(scores, reverse=True)
     two = answerer.invoke({"inputs": [QUESTION, QUESTION], "parameters": {"top_k": 2}}).json()
-    assert [len(found) for found in two] == [2, 2]
+    assert [len(entry) for entry in two] == [2, 2]
     for name, value in (("handle_impossible_answer", 1), ("top_k", 0), ("max_question_len", 3)):
         wrong = answerer.invoke({"inputs": QUESTION, "parameters": {name: value}})
         assert (wrong.status_code, f"parameters.{name}" in wrong.text) == (400, True)

@@ -160,9 +160,9 @@ def test_reranking_equals_the_cross_encoder(cross_encoder, pool):
     expected = [1 / (1 + math.exp(-logit)) for logit in logits]
     order = sorted(range(3), key=lambda i: -expected[i])
     tei = {"query": "great film", "texts": texts}
-    found = post(cross_encoder, "/rerank", tei).json()
-    assert [row["index"] for row in found] == order
-    assert [row["score"] for row in found] == pytest.approx([expected[i] for i in order], abs=1e-5)
+    ranked = post(cross_encoder, "/rerank", tei).json()
+    assert [row["index"] for row in ranked] == order
+    assert [row["score"] for row in ranked] == pytest.approx([expected[i] for i in order], abs=1e-5)
     raw = post(cross_encoder, "/rerank", {**tei, "raw_scores": True, "return_text": True}).json()
     assert raw[0]["score"] == pytest.approx(logits[order[0]], abs=1e-4)
     assert raw[0]["text"] == texts[order[0]]

@@ -63,14 +63,14 @@ def ask(server, text, **parameters):
 
 
 def test_the_context_is_the_longest_that_fits_and_holds_everywhere(server):
-    found = server.client.get("/v1/models").json()["data"][0]["max_model_len"]
+    context = server.client.get("/v1/models").json()["data"][0]["max_model_len"]
     # 2 layers, keys and values, 64 wide, of 4 bytes.
-    assert CACHE_BYTES // 1024 // 2 < found <= CACHE_BYTES // 1024 < CONTEXT
-    assert f"vLLM serves a context of {found} tokens" in server.log.read_text()
-    refused = ask(server, "good " * found)
-    assert refused.status_code == 400 and str(found) in refused.text
-    refused = ask(server, "good", max_new_tokens=found)
-    assert refused.status_code == 400 and str(found) in refused.text
+    assert CACHE_BYTES // 1024 // 2 < context <= CACHE_BYTES // 1024 < CONTEXT
+    assert f"vLLM serves a context of {context} tokens" in server.log.read_text()
+    refused = ask(server, "good " * context)
+    assert refused.status_code == 400 and str(context) in refused.text
+    refused = ask(server, "good", max_new_tokens=context)
+    assert refused.status_code == 400 and str(context) in refused.text
 
 
 def test_answers_are_those_of_generate_together_and_streamed(server):
@@ -110,8 +110,8 @@ def test_a_constraint_is_held_and_an_endless_one_spoils_nobody(server):
         time.sleep(0.2)
         assert ask(server, "hello").status_code == 200
         assert server.ping() == 200
-        found = refused.result()
-    assert found.status_code == 400 and "structured_outputs.regex" in found.text
+        error = refused.result()
+    assert error.status_code == 400 and "structured_outputs.regex" in error.text
 
 
 def test_an_image_is_refused_by_a_model_that_takes_none(server):
@@ -218,8 +218,8 @@ def written(picture):
 
 def asking(part):
     """Messages with a picture amid their text."""
-    words = ({"type": "text", "text": text} for text in ("what is ", " this"))
-    return [{"role": "user", "content": [next(words), part, next(words)]}]
+    parts = ({"type": "text", "text": text} for text in ("what is ", " this"))
+    return [{"role": "user", "content": [next(parts), part, next(parts)]}]
 
 
 def look(server, url):

@@ -163,14 +163,14 @@ def wait_for_endpoint(session, name, status="InService"):
 def processes_below(root):
     """The processes that run for jobs and endpoints below a directory."""
     marker = f"SAGEMAKER_BASE_DIR={root}/".encode()
-    found = []
+    processes = []
     for entry in Path("/proc").iterdir():
         try:
             if entry.name.isdigit() and marker in (entry / "environ").read_bytes():
-                found.append(int(entry.name))
+                processes.append(int(entry.name))
         except OSError:
             continue
-    return found
+    return processes
 
 
 def parent_of(pid):

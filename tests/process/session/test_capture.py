@@ -46,18 +46,18 @@ def test_requests_and_answers_are_captured(session, capturing, tmp_path):
             Accept="application/json",
             InferenceId="id-7",
         )
-    found = events(tmp_path)
-    inputs = [event["captureData"]["endpointInput"] for event in found]
+    captured = events(tmp_path)
+    inputs = [event["captureData"]["endpointInput"] for event in captured]
     assert [(each["encoding"], each["data"]) for each in inputs] == [
         ("JSON", '{"inputs": "é"}'),
         ("CSV", "a,b"),
     ]
-    output = found[0]["captureData"]["endpointOutput"]
+    output = captured[0]["captureData"]["endpointOutput"]
     assert output["mode"] == "OUTPUT"
     assert output["encoding"] == "JSON"
     assert json.loads(output["data"])["body"] == '{"inputs": "é"}'
-    assert found[0]["eventMetadata"]["inferenceId"] == "id-7"
-    assert found[0]["eventMetadata"]["inferenceTime"].endswith("Z")
+    assert captured[0]["eventMetadata"]["inferenceId"] == "id-7"
+    assert captured[0]["eventMetadata"]["inferenceTime"].endswith("Z")
     (file,) = (tmp_path / "capture").rglob("*.jsonl")
     parts = file.relative_to(tmp_path / "capture").parts
     assert parts[:2] == ("captured", "AllTraffic")

@@ -111,7 +111,7 @@ def test_the_command_moves_the_traffic(session, two_variants, monkeypatch, capsy
     assert cli.run([*command, "--json"]) == 0  # nothing to change: only shown
     assert '"weight": 30' in capsys.readouterr().out
 
-    for wrong, words in (
+    for wrong, message in (
         (["v3=1"], "it has v1, v2"),
         (["v1=-1"], "zero or more"),
         (["v1=0", "v2=0"], "all variants would have weight 0"),
@@ -121,7 +121,7 @@ def test_the_command_moves_the_traffic(session, two_variants, monkeypatch, capsy
         (["--instances", "v1=2"], "a variant has one server here"),
     ):
         assert cli.run([*command, *wrong]) == 2, wrong
-        assert words in capsys.readouterr().err, wrong
+        assert message in capsys.readouterr().err, wrong
     assert [each["weight"] for each in sm_launch.weights("two", target="process")] == [30, 90]
 
 

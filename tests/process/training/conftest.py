@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-WORDS = [f"w{i}" for i in range(40)] + ["good", "great", "fine", "bad", "awful", "dull"]
+VOCABULARY = [f"w{i}" for i in range(40)] + ["good", "great", "fine", "bad", "awful", "dull"]
 CHAT = (
     "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' %}{% generation %}"
     "{{ m.content }}{{ eos_token }}{% endgeneration %}{% else %}{{ m.content }}{% endif %}"
@@ -128,7 +128,7 @@ def save_tokenizer(folder: Path, *, pad: bool = True, chat: bool = False) -> int
 
     extra = ["user", "assistant", "system", "<", ">", "?", "{", "}", ".", "capital", "city"]
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "</s>"]
-    vocabulary = {word: i for i, word in enumerate([*special, *WORDS, *extra])}
+    vocabulary = {word: i for i, word in enumerate([*special, *VOCABULARY, *extra])}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(
@@ -153,8 +153,8 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {}
     for name in ("bert", "roberta", "distilbert"):
         folder = tmp_path_factory.mktemp(name)
-        words = save_tokenizer(folder)
-        common = {"vocab_size": words, **short}
+        vocabulary = save_tokenizer(folder)
+        common = {"vocab_size": vocabulary, **short}
         config: Any = {
             "bert": lambda c=common: tf.BertConfig(**c, **sizes, intermediate_size=64),
             "roberta": lambda c=common: tf.RobertaConfig(**c, **sizes, intermediate_size=64),
@@ -208,11 +208,11 @@ def sentiment() -> Callable[[int, int], Rows]:
         chance = random.Random(seed)
         made = []
         for i in range(count):
-            words = chance.choices(WORDS[:40], k=chance.randint(2, 12))
+            tokens = chance.choices(VOCABULARY[:40], k=chance.randint(2, 12))
             good = i % 2 == 0
-            words.append(chance.choice(WORDS[40:43] if good else WORDS[43:]))
-            chance.shuffle(words)
-            made.append({"text": " ".join(words), "label": "pos" if good else "neg"})
+            tokens.append(chance.choice(VOCABULARY[40:43] if good else VOCABULARY[43:]))
+            chance.shuffle(tokens)
+            made.append({"text": " ".join(tokens), "label": "pos" if good else "neg"})
         return made
 
     return rows

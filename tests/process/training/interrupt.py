@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from conftest import WORDS, Base, lay_out, save_tokenizer
+from conftest import VOCABULARY, Base, lay_out, save_tokenizer
 
 from sm_train.loop.checkpoints import last_complete, step_of
 
@@ -99,9 +99,9 @@ def models(folder: Path) -> dict[str, Path]:
     ):
         if (folder / name).is_dir():
             continue
-        words = save_tokenizer(folder / name)
+        vocabulary = save_tokenizer(folder / name)
         tf.set_seed(0)
-        config = kind(vocab_size=words, intermediate_size=64, pad_token_id=0, **size)
+        config = kind(vocab_size=vocabulary, intermediate_size=64, pad_token_id=0, **size)
         auto.from_config(config).save_pretrained(folder / name)
     return {"bert": folder / "bert", "llama": folder / "llama"}
 
@@ -112,11 +112,11 @@ def rows(name: str, count: int, seed: int) -> list[dict[str, Any]]:
     method = name if name == "embedding-scores" else JOBS[name]["method"]
     made: list[dict[str, Any]] = []
     for number in range(count):
-        words = chance.choices(range(40), k=chance.randint(2, 20))
-        text = " ".join(WORDS[i] for i in words)
+        tokens = chance.choices(range(40), k=chance.randint(2, 20))
+        text = " ".join(VOCABULARY[i] for i in tokens)
         made.append(
             {
-                "text-classification": {"text": text, "label": "odd" if words[-1] % 2 else "even"},
+                "text-classification": {"text": text, "label": "odd" if tokens[-1] % 2 else "even"},
                 "sft": {"text": text},
                 "dpo": {"prompt": text, "chosen": "good fine", "rejected": "bad dull"},
                 "reward": {"chosen": f"{text} good", "rejected": f"{text} bad w{number % 40}"},

@@ -24,7 +24,7 @@ def repeatable() -> Iterator[None]:
 
     score_by_rows = fit.score_by_rows
 
-    def moved(trainer: Any, method: str) -> None:
+    def moved(trainer: Any, method: Any) -> None:
         for weights in trainer.model.parameters():
             weights.data.mul_(1.5)
         score_by_rows(trainer, method)
@@ -40,12 +40,12 @@ def repeatable() -> Iterator[None]:
 def answers(trainer: Any, prompts: list[list[int]], *_: Any, **__: Any) -> Any:
     """Of other lengths for each prompt and each of its answers; every second one ends itself."""
     each = getattr(trainer, "num_generations", 1)
-    found = []
+    texts = []
     for place, prompt in enumerate(prompts, trainer.accelerator.process_index * len(prompts)):
         seed = sum(prompt) + 3 * (place % each)
         end = trainer.eos_token_ids[:1] if seed % 2 else []
-        found.append([5 + (seed + step) % 40 for step in range(1 + seed % 6)] + end)
-    return (found, None) if type(trainer).__name__ == "GRPOTrainer" else found
+        texts.append([5 + (seed + step) % 40 for step in range(1 + seed % 6)] + end)
+    return (texts, None) if type(trainer).__name__ == "GRPOTrainer" else texts
 
 
 def main() -> None:

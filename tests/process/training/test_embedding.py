@@ -25,8 +25,8 @@ def pairs(count: int) -> Rows:
     chance = random.Random(1)
     made = []
     for _ in range(count):
-        words = [f"w{i}" for i in chance.sample(range(40), 4)]
-        made.append({"anchor": " ".join(words), "positive": " ".join(reversed(words))})
+        tokens = [f"w{i}" for i in chance.sample(range(40), 4)]
+        made.append({"anchor": " ".join(tokens), "positive": " ".join(reversed(tokens))})
     return made
 
 

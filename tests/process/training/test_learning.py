@@ -214,10 +214,10 @@ def test_a_turn_that_is_not_to_be_learnt_is_not(decoder: Path) -> None:
         ):
             config = parse_config({"method": "sft", **given})
             row = config.method.clean_row({"messages": turns}, config)
-            found = token_columns(row, config, tokenizer)
-            kept = [token for token in found["labels"] if token != -100]
+            columns = token_columns(row, config, tokenizer)
+            kept = [token for token in columns["labels"] if token != -100]
             assert tokenizer.decode(kept).replace(" ", "") == learnt
-            assert found["learnt"] == len(kept)
+            assert columns["learnt"] == len(kept)
 
 
 TOOLS = [{"type": "function", "function": {"name": "w1", "parameters": {"type": "object"}}}]
@@ -293,9 +293,9 @@ class Counting:
 
         def counted(tokenizer: Any, *given: Any, **options: Any) -> Any:
             inner = self.calls + options.get("tokenize", True)
-            found = own(tokenizer, *given, **options)
+            encoded = own(tokenizer, *given, **options)
             self.calls = inner  # what it asks of itself is no call of its own
-            return found
+            return encoded
 
         monkeypatch.setattr(kind, name, counted)
 

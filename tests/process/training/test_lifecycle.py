@@ -61,12 +61,12 @@ def test_a_job_leaves_a_model_that_has_learnt(finished: tuple[Any, int, str]) ->
 
 def test_metric_definitions_match_the_real_log(finished: tuple[Any, int, str]) -> None:
     job, _, output = finished
-    found = {d["Name"]: re.findall(d["Regex"], output, re.MULTILINE) for d in METRIC_DEFINITIONS}
-    losses = [float(value) for value in found["train:loss"]]
+    matches = {d["Name"]: re.findall(d["Regex"], output, re.MULTILINE) for d in METRIC_DEFINITIONS}
+    losses = [float(value) for value in matches["train:loss"]]
     assert losses == pytest.approx(list(job.losses.values()), rel=1e-4)
-    assert float(found["test:accuracy"][-1]) == pytest.approx(job.results["test_accuracy"])
+    assert float(matches["test:accuracy"][-1]) == pytest.approx(job.results["test_accuracy"])
     for name in ("train:learning_rate", "train:samples_per_second", "eval:loss", "eval:f1"):
-        assert found[name]
+        assert matches[name]
 
 
 def test_sigterm_leaves_a_checkpoint_and_a_rerun_the_same_losses(

@@ -98,10 +98,10 @@ def test_a_model_comes_out(
     assert max(job.losses) == 2
     assert "test_loss" in job.results
     lines = [log_line(row) for row in job.log]
-    found = {
+    written = {
         d["Name"] for d in METRIC_DEFINITIONS if any(re.search(d["Regex"], line) for line in lines)
     }
-    assert {"train:loss", "eval:loss", "test:loss", *METRICS[method]} <= found
+    assert {"train:loss", "eval:loss", "test:loss", *METRICS[method]} <= written
     reads = AutoModelForSequenceClassification if method == "reward" else AutoModelForCausalLM
     model, info = reads.from_pretrained(job.model, output_loading_info=True)
     assert not info["missing_keys"]
@@ -215,8 +215,8 @@ def test_token_classification(
     job.train_here()
     assert job.results["test_f1"] > 0.9
     tagger = pipeline("token-classification", model=str(job.model))
-    found = [answer["entity"] for answer in tagger("w1 good bad") if answer["entity"] != "O"]
-    assert found == ["B-X", "I-X"]
+    tags = [answer["entity"] for answer in tagger("w1 good bad") if answer["entity"] != "O"]
+    assert tags == ["B-X", "I-X"]
 
 
 @pytest.mark.parametrize("nested", [False, True], ids=["flat", "squad"])

@@ -156,6 +156,6 @@ def test_a_weight_that_the_files_lack_is_not_drawn(tmp_path: Path) -> None:
     values = {f.name: "" for f in fields(Plan)} | {"adapter": str(tmp_path), "export": "merged"}
     plan = Plan(**values)
     _check_read({"missing_keys": {"score.weight"}, "mismatched_keys": set()}, plan)
-    found = {"missing_keys": {"score.weight", "model.norm.weight"}, "mismatched_keys": set()}
+    loading_info = {"missing_keys": {"score.weight", "model.norm.weight"}, "mismatched_keys": set()}
     with pytest.raises(UserError, match=r"lack 1 weights of .*, such as model\.norm"):
-        _check_read(found, plan)
+        _check_read(loading_info, plan)

@@ -26,10 +26,10 @@ def questions(count: int) -> Rows:
     chance = random.Random(3)
     rows = []
     for number in range(count):
-        words = [f"w{i}" for i in chance.choices(range(20), k=chance.randint(2, 60))]
-        place = chance.randrange(len(words))
-        words.insert(place, f"capital w{20 + number % 15}")
-        context = " ".join(words)
+        tokens = [f"w{i}" for i in chance.choices(range(20), k=chance.randint(2, 60))]
+        place = chance.randrange(len(tokens))
+        tokens.insert(place, f"capital w{20 + number % 15}")
+        context = " ".join(tokens)
         answer = f"w{20 + number % 15}"
         start = context.index("capital ") + 8
         texts = [] if number % 7 == 0 else [answer, answer][: 1 + number % 2]
@@ -42,9 +42,9 @@ def sentences(count: int) -> Rows:
     chance = random.Random(4)
     rows = []
     for number in range(count):
-        words = chance.choices(["w1", "w2", "w3"], k=chance.randint(1, 40))
-        words[chance.randrange(len(words))] = ("good", "bad", "dull")[number % 3]
-        rows.append({"text": " ".join(words), "label": ("a", "b", "c")[number % 3]})
+        tokens = chance.choices(["w1", "w2", "w3"], k=chance.randint(1, 40))
+        tokens[chance.randrange(len(tokens))] = ("good", "bad", "dull")[number % 3]
+        rows.append({"text": " ".join(tokens), "label": ("a", "b", "c")[number % 3]})
     return rows
 
 
@@ -52,8 +52,8 @@ def tagged(count: int) -> Rows:
     marks = {"good": "B-X", "bad": "I-X"}
     rows = []
     for row in sentences(count):
-        words = row["text"].split()
-        rows.append({"tokens": words, "tags": [marks.get(word, "O") for word in words]})
+        tokens = row["text"].split()
+        rows.append({"tokens": tokens, "tags": [marks.get(word, "O") for word in tokens]})
     return rows
 
 
@@ -116,7 +116,7 @@ def test_scores_do_not_depend_on_how_rows_are_batched_or_shared(
     trained = session_job(learn, train=rows, model=encoders["bert"])
     trained.train_here()
     still = {**COMMON, "method": method, "learning_rate": 1e-12, "max_steps": 1}
-    found = []
+    measured = []
     for strategy, batch, processes in [("sequential", 64, 1), *WAYS]:
         settings = {**still, "per_device_eval_batch_size": batch, "num_processes": processes}
         settings["dataloader_drop_last"] = batch == 5
@@ -124,11 +124,11 @@ def test_scores_do_not_depend_on_how_rows_are_batched_or_shared(
             settings["train_sampling_strategy"] = strategy
         job = session_job(settings, **channels, model=trained.model)
         train(job, processes)
-        found.append(scores(job, method))
+        measured.append(scores(job, method))
     # It has learnt: scores of other rows would be those of guessing.
     learnt = {"question-answering": "test_f1", "embedding": "test_pearson_cosine"}
-    assert found[0][learnt.get(method, "test_f1")] > 0.5
-    assert [pytest.approx(found[0], abs=1e-4)] * len(WAYS) == found[1:]
+    assert measured[0][learnt.get(method, "test_f1")] > 0.5
+    assert [pytest.approx(measured[0], abs=1e-4)] * len(WAYS) == measured[1:]
 
 
 def answers(count: int) -> Rows:
@@ -136,13 +136,13 @@ def answers(count: int) -> Rows:
     chance = random.Random(6)
     rows = []
     for number in range(count):
-        told = [" ".join(chance.choices(WORDS, k=chance.randint(1, 30))) for _ in range(2)]
+        told = [" ".join(chance.choices(VOCABULARY, k=chance.randint(1, 30))) for _ in range(2)]
         row = {"prompt": f"w{number % 9}", "chosen": f" {told[0]}", "rejected": f" {told[1]}"}
         rows.append(row)
     return rows
 
 
-WORDS = ["w1", "w2", "w3", "w4"]
+VOCABULARY = ["w1", "w2", "w3", "w4"]
 
 
 def completions(count: int) -> Rows:
@@ -221,13 +221,13 @@ def test_scores_of_language_models_count_rows_and_tokens_not_batches(
     with repeatable():
         for job in jobs:
             job.train_here()
-    found = [scores(job, method) for job in (*jobs, shared_out[method])]
+    measured = [scores(job, method) for job in (*jobs, shared_out[method])]
     # Tokens are those of training; CPO and ORPO take the mean of all logits, of padding too.
-    skipped = [name for name in found[0] if name.endswith("num_tokens")]
-    skipped += [n for n in found[0] if "logits/" in n and method in ("reward", "cpo", "orpo")]
-    found = [{n: v for n, v in one.items() if n not in skipped} for one in found]
-    assert {"test_loss", "eval_loss"} <= set(found[0])
-    assert [pytest.approx(found[0], rel=1e-4, abs=1e-4)] * 3 == found[1:]
+    skipped = [name for name in measured[0] if name.endswith("num_tokens")]
+    skipped += [n for n in measured[0] if "logits/" in n and method in ("reward", "cpo", "orpo")]
+    measured = [{n: v for n, v in one.items() if n not in skipped} for one in measured]
+    assert {"test_loss", "eval_loss"} <= set(measured[0])
+    assert [pytest.approx(measured[0], rel=1e-4, abs=1e-4)] * 3 == measured[1:]
 
 
 def test_an_order_by_length_is_refused_where_rows_have_no_length(

@@ -30,10 +30,10 @@ STEP = {
 def texts(count: int = 24) -> list[dict[str, str]]:
     """Rows of very different lengths."""
     chance = random.Random(7)
-    words = [
+    tokens = [
         chance.choices([f"w{i}" for i in range(40)], k=chance.randint(1, 40)) for _ in range(count)
     ]
-    return [{"text": " ".join(row)} for row in words]
+    return [{"text": " ".join(row)} for row in tokens]
 
 
 def trained(session_job: NewJob, model: Path, rows: Any, **settings: Any) -> Any:

@@ -36,15 +36,15 @@ def test_contenders_take_turns_and_the_order_is_turned_round(harness: Any) -> No
         order.append(name)
         return float(len(order))
 
-    found = harness.in_turn({name: lambda name=name: run(name) for name in "abc"}, 3)
+    outcomes = harness.in_turn({name: lambda name=name: run(name) for name in "abc"}, 3)
     assert "".join(order) == "abccbaabc"
-    assert found == {"a": [1, 6, 7], "b": [2, 5, 8], "c": [3, 4, 9]}
+    assert outcomes == {"a": [1, 6, 7], "b": [2, 5, 8], "c": [3, 4, 9]}
 
 
 def test_a_headline_is_the_middle_run_and_not_the_best(harness: Any) -> None:
     ours, theirs = [1449, 1685, 1444], [495, 494, 343.6]
-    found = harness.ratio(ours, theirs)
-    assert found == {"median": 3.411, "least": 2.927, "greatest": 4.203}
+    headline = harness.ratio(ours, theirs)
+    assert headline == {"median": 3.411, "least": 2.927, "greatest": 4.203}
     assert harness.spreads([{"a": 1, "b": 2}, {"a": 3}, {"a": 2}])["a"]["median"] == 2
 
 

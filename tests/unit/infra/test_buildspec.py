@@ -32,8 +32,10 @@ def commands(phase: str) -> list[str]:
 def calls(program: str) -> list[list[str]]:
     """Arguments of every call of `program`, variables filled in, in order."""
     script = "\n".join(command for phase in PHASES for command in commands(phase))
-    found = re.findall(rf"^\s*{re.escape(program)} (.*?)(?: > .*| \|\| .*)?$", script, re.MULTILINE)
-    return [shlex.split(_filled(call)) for call in found]
+    matches = re.findall(
+        rf"^\s*{re.escape(program)} (.*?)(?: > .*| \|\| .*)?$", script, re.MULTILINE
+    )
+    return [shlex.split(_filled(call)) for call in matches]
 
 
 def _filled(text: str) -> str:

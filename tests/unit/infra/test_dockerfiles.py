@@ -31,9 +31,9 @@ def test_the_default_build_needs_no_optional_stage(dockerfile):
     stages: dict[str, set[str]] = {}
     name = ""
     for line in text.splitlines():
-        if found := re.match(r"FROM (\S+)(?: AS (\S+))?$", line):
-            parent = re.sub(r"\$\{(\w+)\}", lambda match: arguments[match[1]], found[1])
-            name = found[2] or "default"
+        if stage_line := re.match(r"FROM (\S+)(?: AS (\S+))?$", line):
+            parent = re.sub(r"\$\{(\w+)\}", lambda match: arguments[match[1]], stage_line[1])
+            name = stage_line[2] or "default"
             stages[name] = {parent}
         elif name:
             stages[name] |= set(re.findall(r"(?:--from=|from=)([\w-]+)", line))

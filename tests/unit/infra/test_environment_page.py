@@ -41,7 +41,7 @@ def test_it_names_every_variable_that_a_container_reads() -> None:
     page = (ROOT / "docs" / "environment.md").read_text()
     packages = (ROOT / "containers/train/sm_train", ROOT / "containers/serve/sm_serve")
     files = (file for package in packages for file in package.rglob("*.py"))
-    found = {name for file in files for name in read_variables(file)}
-    assert "SAGEMAKER_BASE_DIR" in found
-    missing = {name for name in found if f"`{name}`" not in page}
+    names = {name for file in files for name in read_variables(file)}
+    assert "SAGEMAKER_BASE_DIR" in names
+    missing = {name for name in names if f"`{name}`" not in page}
     assert {name for name in missing if not BETWEEN_PROCESSES.fullmatch(name)} == set()

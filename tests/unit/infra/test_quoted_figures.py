@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"<!-- measured: ([^>]+) -->\n(.*?)<!-- /measured -->", re.DOTALL)
 NUMBER = re.compile(r"(?<![\w.-])\d[\d,]*(?:\.\d+)?(?![\w%-]|\.\d)")
 SPEED = re.compile(
@@ -37,11 +37,11 @@ def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 
 def known(name: str) -> set[float]:
     """Every number of a result, and the ratios of two figures of one name (both sides' seconds)."""
-    found = list(leaves(json.loads((RESULTS / name).read_text())))
-    values = {value for _, value in found}
+    leaf_values = list(leaves(json.loads((RESULTS / name).read_text())))
+    values = {value for _, value in leaf_values}
     # A file of two sides: the same figure of each.
     by_name: dict[str, list[float]] = {}
-    for path, value in found:
+    for path, value in leaf_values:
         if len(path) == 2:
             by_name.setdefault(path[-1], []).append(value)
     for pair in by_name.values():
@@ -50,8 +50,8 @@ def known(name: str) -> set[float]:
 
 
 def figures(text: str) -> Iterator[str]:
-    for found in NUMBER.finditer(NAMES.sub(lambda match: " " * len(match[0]), text)):
-        yield found[0].rstrip(",")
+    for figure in NUMBER.finditer(NAMES.sub(lambda match: " " * len(match[0]), text)):
+        yield figure[0].rstrip(",")
 
 
 def says(quoted: str, value: float) -> bool:

@@ -100,7 +100,7 @@ def test_cloudformation_accepts_it(name):
     from cfnlint.api import ManualArgs, lint
 
     # A few young regions have no CodeBuild.
-    found = lint(
+    matches = lint(
         (INFRA / name).read_text(), config=ManualArgs(regions=["us-east-1", "eu-central-1"])
     )
-    assert [f"{match.rule.id}: {match.message}" for match in found] == []
+    assert [f"{match.rule.id}: {match.message}" for match in matches] == []

@@ -123,22 +123,22 @@ def set_in_dockerfile(path: Path) -> Iterator[str]:
 
 
 def all_set() -> set[str]:
-    found = set(environment._KEPT)
+    names = set(environment._KEPT)
     for package in ("sm_launch", "containers/train/sm_train", "containers/serve/sm_serve"):
         for path in sorted((ROOT / package).rglob("*.py")):
             shown = path.relative_to(ROOT).as_posix()
-            found |= set(set_in_python(path, dicts=shown.startswith(ENVIRONMENTS)))
+            names |= set(set_in_python(path, dicts=shown.startswith(ENVIRONMENTS)))
     for path in (ROOT / "containers").glob("*/Dockerfile"):
-        found |= set(set_in_dockerfile(path))
-    return found - NO_VARIABLES
+        names |= set(set_in_dockerfile(path))
+    return names - NO_VARIABLES
 
 
 def test_every_variable_that_we_set_has_a_program_that_reads_it() -> None:
-    found = all_set()
-    assert {"HF_HUB_OFFLINE", "GOMP_SPINCOUNT", "UV_LINK_MODE", "NCCL_SOCKET_IFNAME"} <= found
-    assert len(found) > 40
-    for_pip = {name for name in found if name.startswith("PIP_")}
-    assert found - OF_PYTHON - set(ELSEWHERE) - for_pip == set(READERS)
+    names = all_set()
+    assert {"HF_HUB_OFFLINE", "GOMP_SPINCOUNT", "UV_LINK_MODE", "NCCL_SOCKET_IFNAME"} <= names
+    assert len(names) > 40
+    for_pip = {name for name in names if name.startswith("PIP_")}
+    assert names - OF_PYTHON - set(ELSEWHERE) - for_pip == set(READERS)
     for name in for_pip:
         assert f"--{name.removeprefix('PIP_').lower().replace('_', '-')}" in pip_options()
 

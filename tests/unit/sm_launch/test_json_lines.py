@@ -61,7 +61,7 @@ def test_no_character_loses_a_row_or_an_answer(texts: list[str], tmp_path_factor
 def report(folder: Path, text: str, wrong: int, *, rows: int = 200) -> Path:
     """A report of `rows` rows of which the last `wrong` are wrong; row 3 has `text` everywhere."""
     folder.mkdir()
-    found = [
+    problems = [
         Prediction(
             n,
             f"row {n} {text * (n == 3)}",
@@ -72,7 +72,7 @@ def report(folder: Path, text: str, wrong: int, *, rows: int = 200) -> Path:
         )
         for n in range(rows)
     ]
-    write_predictions(folder / "predictions.jsonl", found)
+    write_predictions(folder / "predictions.jsonl", problems)
     said = {"task": "text-classification", "rows": {"evaluated": rows}}
     (folder / "evaluation.json").write_text(json.dumps(said))
     return folder

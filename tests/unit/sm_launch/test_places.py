@@ -67,13 +67,13 @@ class Aws(http.server.BaseHTTPRequestHandler):
     def answer(self) -> None:
         sent = self.rfile.read(int(self.headers.get("content-length") or 0))
         authorization = self.headers.get("authorization", "")
-        found = re.search(r"Credential=[^/]+/\d+/([^/]+)/([^/]+)/", authorization)
-        service = found[2] if found else ""
+        match = re.search(r"Credential=[^/]+/\d+/([^/]+)/([^/]+)/", authorization)
+        service = match[2] if match else ""
         if priced := re.search(rb'"regionCode", "Value": "([^"]+)"', sent):
             # The price lists of all regions are at one place.
             self.regions.add(priced[1].decode())
-        elif found:
-            self.regions.add(found[1])
+        elif match:
+            self.regions.add(match[1])
         known = b"GetCallerIdentity" in sent
         code = {"logs": b"ResourceNotFoundException"}.get(service, b"ValidationException")
         body = b'{"__type":"%s","message":"Could not find it"}' % code
@@ -130,24 +130,34 @@ def regions(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set
     return Aws.regions
 
 
+def images_in(region: str) -> None:
+    """The job's images there: those of another region are refused before anything is asked."""
+    Path("job.yaml").write_text(JOB.replace("ecr.eu-west-1", f"ecr.{region}"))
+
+
 def test_no_command_is_forgotten() -> None:
     assert set(leaves(cli.cli)) == set(COMMANDS)
 
 
-@pytest.mark.parametrize("command", [name for name, words in COMMANDS.items() if words is not None])
+@pytest.mark.parametrize(
+    "command", [name for name, arguments in COMMANDS.items() if arguments is not None]
+)
 def test_a_command_looks_where_it_is_told(command: str, regions: set[str]) -> None:
-    words = [*command.split(), *(COMMANDS[command] or [])]
-    cli.run(words)
+    arguments = [*command.split(), *(COMMANDS[command] or [])]
+    cli.run(arguments)
     assert regions == {"eu-west-1"}
     regions.clear()
-    cli.run([*words, "--region", "ap-south-1"])
+    images_in("ap-south-1")
+    cli.run([*arguments, "--region", "ap-south-1"])
     assert regions == {"ap-south-1"}
 
 
-@pytest.mark.parametrize("words", [["invoke", "m", "--text", "x"], ["list"], ["gc", "--dry-run"]])
-def test_without_a_job_the_region_is_an_option(words: list[str], regions: set[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["invoke", "m", "--text", "x"], ["list"], ["gc", "--dry-run"]]
+)
+def test_without_a_job_the_region_is_an_option(arguments: list[str], regions: set[str]) -> None:
     Path("job.yaml").unlink()
-    cli.run([*words, "--region", "ap-south-1"])
+    cli.run([*arguments, "--region", "ap-south-1"])
     assert regions == {"ap-south-1"}
 
 
@@ -205,6 +215,7 @@ def test_a_function_looks_where_it_is_told(name: str, regions: set[str]) -> None
     assert call is not None
     for options, expected in (({}, "eu-west-1"), ({"region": "ap-south-1"}, "ap-south-1")):
         regions.clear()
+        images_in(expected)
         with pytest.raises(Exception):  # noqa: B017  (nothing is there: every call fails)
             call(**options)
         if name != "upload":  # which finds nothing prepared before it asks
@@ -214,8 +225,13 @@ def test_a_function_looks_where_it_is_told(name: str, regions: set[str]) -> None
 def test_what_is_not_there_is_said_with_the_place(
     regions: set[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for words in (["delete", "--yes"], ["delete", "other", "--yes"], ["stop", "m"], ["logs", "m"]):
-        assert cli.run(words) == 1
+    for arguments in (
+        ["delete", "--yes"],
+        ["delete", "other", "--yes"],
+        ["stop", "m"],
+        ["logs", "m"],
+    ):
+        assert cli.run(arguments) == 1
         assert "sagemaker in eu-west-1" in capsys.readouterr().err
-        assert cli.run([*words, "--target", "process"]) == 1
+        assert cli.run([*arguments, "--target", "process"]) == 1
         assert "(process)" in capsys.readouterr().err

@@ -43,6 +43,16 @@ MODEL = ["--model-data", "s3://b/m.tar.gz"]
 SPOKEN = b'data: {"choices": [{"delta": {"content": "hello"}}]}\n\ndata: [DONE]\n\n'
 VARIANT = {"VariantName": "a", "ModelName": "m-1", "CurrentWeight": 1.0, "CurrentInstanceCount": 1}
 # What the service answers where the smallest answer of its model would not do.
+FIGURES = {
+    "bytes": 1.0, "memory_bytes": 1.0, "latency_p50_ms": 1.0, "latency_p99_ms": 1.0,
+    "texts_per_second": 1.0, "accuracy": 0.5,
+}  # fmt: skip
+SCORED = {
+    "optimization": {
+        "before": FIGURES, "after": FIGURES, "metric": "accuracy", "rows": 1, "split": "test",
+        "max_drop": 0.1, "processor": "p", "threads": 1,
+    }
+}  # fmt: skip
 ANSWERS: dict[str, Callable[[], dict[str, Any]]] = {
     "DescribeTrainingJob": lambda: {"TrainingJobStatus": "Completed"},
     "DescribeTransformJob": lambda: {"TransformJobStatus": "Completed"},
@@ -65,7 +75,7 @@ ANSWERS: dict[str, Callable[[], dict[str, Any]]] = {
     "ListEndpoints": lambda: {"Endpoints": []},
     "GetCallerIdentity": lambda: {"Account": "111122223333", "Arn": "arn:u"},
     "GetRole": lambda: {"Role": {"AssumeRolePolicyDocument": {}}},
-    "GetObject": lambda: {"Body": io.BytesIO(b"{}")},
+    "GetObject": lambda: {"Body": io.BytesIO(json.dumps(SCORED).encode())},
     "InvokeEndpoint": lambda: {
         "Body": io.BytesIO(b'[{"label": "b", "score": 1.0}]'),
         "ContentType": "application/json",
@@ -86,7 +96,7 @@ READS = ("Describe", "List", "Get", "Head", "Invoke")
 class Verb:
     """A command with its words, the function, and how `--json` shows what that returns."""
 
-    words: list[str]
+    arguments: list[str]
     call: Callable[[], Any]
     shown: Callable[[Any], Any] | None = lambda result: result
     answers: dict[str, Any] = field(default_factory=dict)
@@ -99,28 +109,11 @@ def said(*names: str) -> Callable[[Any], Any]:
 
 
 RUNNING = {"DescribeTrainingJob": {"TrainingJobStatus": "InProgress"}}
-ARCHIVE = io.BytesIO()
-with tarfile.open(fileobj=ARCHIVE, mode="w") as made:
-    FIGURES = {
-        "accuracy": 0.5, "bytes": 1.0, "memory_bytes": 1.0, "latency_p50_ms": 1.0,
-        "latency_p99_ms": 1.0, "texts_per_second": 1.0,
-    }  # fmt: skip
-    for file, content in {
-        "config.json": {},
-        "eval_results.json": {"optimization": {
-            "before": FIGURES, "after": FIGURES, "metric": "accuracy", "rows": 1, "split": "test",
-            "max_drop": 0.1, "processor": "p", "threads": 1,
-        }},
-    }.items():  # fmt: skip
-        written = json.dumps(content).encode()
-        member = tarfile.TarInfo(file)
-        member.size = len(written)
-        made.addfile(member, io.BytesIO(written))
 OPTIMIZED = {
     "DescribeTrainingJob": {
         "TrainingJobStatus": "Completed",
-        "ModelArtifacts": {"S3ModelArtifacts": "s3://b/jobs/m/output/model.tar"},
-    },
+        "ModelArtifacts": {"S3ModelArtifacts": "s3://b/jobs/m/output/model/"},
+    }
 }
 QUEUED = {
     "DescribeEndpoint": {"AsyncInferenceConfig": {"OutputConfig": {"S3OutputPath": "s3://b/o"}}},
@@ -171,7 +164,7 @@ VERBS: dict[str, Verb] = {
         ["one", "two", "--data", "rows.jsonl"],
         lambda: sm_launch.compare("one", "two", data="rows.jsonl"), lambda r: r.to_dict(),
     ),
-    "monitor": Verb(["--endpoint", "m"], lambda: sm_launch.monitor("m"), lambda r: r.as_dict()),
+    "monitor": Verb(["m"], lambda: sm_launch.monitor("m"), lambda r: r.as_dict()),
     "alarms": Verb([], sm_launch.alarms, dry_run=True),
     "alarms --show": Verb([], lambda: sm_launch.alarms(show=True)),
     "alarms --delete": Verb([], lambda: sm_launch.alarms(delete=True)),
@@ -258,10 +251,10 @@ def plain(value: Any) -> Any:
     text = re.sub(r'("seconds"): [0-9.e-]+', r"\1: 0", text)
     text = re.sub(r"/tmp/[^\"]*", "DIRECTORY", text)
     text = re.sub(r"20\d\d-\d\d-\d\d[ T][0-9:.+]+", "TIME", text)
-    found = json.loads(text)
-    if isinstance(found, dict) and isinstance(found.get("DashboardBody"), str):
-        found["DashboardBody"] = json.loads(found["DashboardBody"])
-    return found
+    document = json.loads(text)
+    if isinstance(document, dict) and isinstance(document.get("DashboardBody"), str):
+        document["DashboardBody"] = json.loads(document["DashboardBody"])
+    return document
 
 
 @pytest.fixture
@@ -289,13 +282,13 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
     yield told
 
 
-def run(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any) -> str:
+def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any) -> str:
     """Run a command line; its standard output."""
     monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
     capsys.readouterr()
-    code = cli.run(words)
+    code = cli.run(arguments)
     told = capsys.readouterr()
-    assert code == 0 or words[0] == "doctor", told.err  # which may find something
+    assert code == 0 or arguments[0] == "doctor", told.err  # which may find something
     return str(told.out)
 
 
@@ -308,7 +301,7 @@ def test_a_command_and_its_function_ask_and_tell_the_same(
     if name == "data upload":
         sm_launch.prepare()
     json_ = [] if name == "chat" else ["--json"]
-    printed = run([*name.split(), *verb.words, *json_], monkeypatch, capsys)
+    printed = run([*name.split(), *verb.arguments, *json_], monkeypatch, capsys)
     by_command, service.asked, service.running = service.asked, [], ""
     result = verb.call()
     assert service.asked == by_command
@@ -325,7 +318,7 @@ def test_a_dry_run_shows_what_is_asked_for_and_changes_nothing(
     name: str, service: Service, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     verb = VERBS[name]
-    shown = json.loads(run([*name.split(), *verb.words, "--dry-run"], monkeypatch, capsys))
+    shown = json.loads(run([*name.split(), *verb.arguments, "--dry-run"], monkeypatch, capsys))
     assert service.changes() == []
     verb.call()
     for request in requests_in(shown):
@@ -345,7 +338,7 @@ def requests_in(shown: Any) -> list[Any]:
 def test_a_command_of_images_has_the_defaults_of_its_function(
     name: str, service: Service, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    words, function, given = OF_IMAGES[name]
+    given_arguments, function, given = OF_IMAGES[name]
     signature = inspect.signature(getattr(images, function))
     seen: list[dict[str, Any]] = []
 
@@ -357,7 +350,7 @@ def test_a_command_of_images_has_the_defaults_of_its_function(
         return empty.get(function, [])
 
     monkeypatch.setattr(images, function, record)
-    run([*name.split(), *words], monkeypatch, capsys)
+    run([*name.split(), *given_arguments], monkeypatch, capsys)
     record(**given)
     assert seen[0] == seen[1]
 
@@ -379,7 +372,7 @@ def options_of(name: str) -> list[click.Parameter]:
     command: click.Command = cli.cli
     for word in name.partition(" --")[0].split():
         assert isinstance(command, click.Group)
-        found = command.get_command(click.Context(command), word)
-        assert found is not None
-        command = found
+        subcommand = command.get_command(click.Context(command), word)
+        assert subcommand is not None
+        command = subcommand
     return command.params

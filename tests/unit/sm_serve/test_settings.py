@@ -137,9 +137,9 @@ def test_an_adapter_finds_its_base(model, tmp_path):
     adapter.mkdir()
     config = adapter / "adapter_config.json"
     config.write_text(json.dumps({"base_model_name_or_path": str(model)}))
-    found = inspect(adapter, Settings())
-    assert found.is_adapter
-    assert found.base == model
+    artefact = inspect(adapter, Settings())
+    assert artefact.is_adapter
+    assert artefact.base == model
 
 
 def test_health_tells_the_phase_then_what_the_engine_says():

@@ -11,24 +11,10 @@ from typing import Any
 from sm_serve.artefact.model_files import read_json
 from sm_serve.errors import StartupError
 from sm_serve.protocol import Task
+from sm_serve.tasks import by_adapter_type, declared, heads
 
 logger = logging.getLogger(__name__)
 
-TASK_TYPES = {
-    "SEQ_CLS": Task.TEXT_CLASSIFICATION,
-    "TOKEN_CLS": Task.TOKEN_CLASSIFICATION,
-    "QUESTION_ANS": Task.QUESTION_ANSWERING,
-    "FEATURE_EXTRACTION": Task.EMBEDDING,
-    "CAUSAL_LM": Task.TEXT_GENERATION,
-    "SEQ_2_SEQ_LM": Task.TEXT_GENERATION,
-}
-"""PEFT's task_type in adapter_config.json: the base model's own architecture may lack the head."""
-SUFFIXES = {
-    Task.TEXT_CLASSIFICATION: "ForSequenceClassification",
-    Task.TOKEN_CLASSIFICATION: "ForTokenClassification",
-    Task.QUESTION_ANSWERING: "ForQuestionAnswering",
-    Task.FILL_MASK: "ForMaskedLM",
-}
 HEADS = ("out_proj.weight", "classifier.weight", "score.weight", "qa_outputs.weight")
 """Last layers of heads; that of a RoBERTa is classifier.out_proj."""
 WEIGHTS = "adapter_model.safetensors"
@@ -47,17 +33,17 @@ class Head:
 def task_of(config: Mapping[str, Any]) -> Task | None:
     """The task that an adapter's config says it was trained for."""
     named = config.get("task_type")
-    return TASK_TYPES.get(named) if isinstance(named, str) else None
+    return by_adapter_type().get(named) if isinstance(named, str) else None
 
 
 def is_headed(config: Mapping[str, Any], task: Task) -> bool:
     """Whether a model's own architecture has the head of the task."""
-    return _ends_with(config, SUFFIXES[task])
+    return _ends_with(config, heads()[task])
 
 
 def has_another_head(config: Mapping[str, Any], task: Task) -> bool:
     """Whether it has that of another task, whose weights may have the same names."""
-    others = {*SUFFIXES.values(), "ForMultipleChoice"} - {SUFFIXES[task]}
+    others = {*heads().values(), "ForMultipleChoice"} - {heads()[task]}
     return not is_headed(config, task) and any(_ends_with(config, other) for other in others)
 
 
@@ -70,7 +56,7 @@ def head_options(path: Path, config: dict[str, Any], task: Task) -> dict[str, An
 
     Raises StartupError where neither has one, as a random one would answer.
     """
-    if task not in SUFFIXES or task is Task.FILL_MASK:
+    if task not in heads() or not declared()[task].adapted_head:
         return {}
     headed = is_headed(config, task)
     size = head_size(path)
@@ -79,7 +65,7 @@ def head_options(path: Path, config: dict[str, Any], task: Task) -> dict[str, An
             f"{path} is an adapter for {task} without a head, and its base model has none: train"
             " with modules_to_save naming the classifier, or merge before deploying"
         )
-    if task is Task.QUESTION_ANSWERING:
+    if not declared()[task].labelled:
         return {}
     base = Head(read_labels(config) or (), config.get("problem_type"))
     if size is None and not base.labels:
@@ -105,18 +91,18 @@ def read_head(path: Path, size: int | None, base: Head) -> Head:
     file = path / "config.json"
     if file.is_file():
         own = read_json(file)
-        found = Head(read_labels(own) or (), own.get("problem_type"))
+        head = Head(read_labels(own) or (), own.get("problem_type"))
     else:
-        found = base
-    if len(found.labels) == wanted:
-        return found
+        head = base
+    if len(head.labels) == wanted:
+        return head
     logger.warning(
         "%s does not name its %d labels: they are LABEL_0 and so on, until a config.json with their"
         " id2label is put beside it",
         path,
         wanted,
     )
-    return Head(tuple(f"LABEL_{index}" for index in range(wanted)), found.problem_type)
+    return Head(tuple(f"LABEL_{index}" for index in range(wanted)), head.problem_type)
 
 
 def read_labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:

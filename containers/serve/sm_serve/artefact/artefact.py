@@ -16,32 +16,9 @@ from sm_serve.artefact.model_files import read_json
 from sm_serve.config import Settings
 from sm_serve.errors import StartupError
 from sm_serve.protocol import Task
+from sm_serve.tasks import by_alias, by_architecture
 
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth")
-TASK_BY_SUFFIX = {
-    "ForSequenceClassification": Task.TEXT_CLASSIFICATION,
-    "ForTokenClassification": Task.TOKEN_CLASSIFICATION,
-    "ForQuestionAnswering": Task.QUESTION_ANSWERING,
-    "ForMaskedLM": Task.FILL_MASK,
-    "ForCausalLM": Task.TEXT_GENERATION,
-    "LMHeadModel": Task.TEXT_GENERATION,
-    "ForConditionalGeneration": Task.TEXT_GENERATION,
-    "MTModel": Task.TEXT_GENERATION,  # MarianMTModel: translation
-    "EncoderDecoderModel": Task.TEXT_GENERATION,
-    "Model": Task.EMBEDDING,
-}
-TASK_ALIASES = {
-    "sentiment-analysis": Task.TEXT_CLASSIFICATION,
-    "ner": Task.TOKEN_CLASSIFICATION,
-    "zero-shot-classification": Task.TEXT_CLASSIFICATION,
-    "text-ranking": Task.TEXT_CLASSIFICATION,
-    "sentence-similarity": Task.EMBEDDING,
-    "sentence-embeddings": Task.EMBEDDING,
-    "text2text-generation": Task.TEXT_GENERATION,
-    "summarization": Task.TEXT_GENERATION,
-    "translation": Task.TEXT_GENERATION,
-    "conversational": Task.TEXT_GENERATION,
-}
 PAIR_TASKS = ("summarization", "translation")
 TRANSLATION = re.compile("translation_(?P<source>.+)_to_(?P<target>.+)")
 """A translation's task may name its languages, as in translation_en_to_fr."""
@@ -126,22 +103,23 @@ def find_task(config: dict[str, Any], source: Path, wanted: str | None) -> Task:
     """The task that HF_TASK names, else the one that the architecture's name tells."""
     if wanted is not None:
         family = "translation" if TRANSLATION.fullmatch(wanted) else wanted
-        name = TASK_ALIASES.get(family, family)
+        name = by_alias().get(family, family)
         known = [task.value for task in Task if task is not Task.CUSTOM]
         if name not in known:
             raise StartupError(
                 f"HF_TASK={wanted!r} is not supported: give one of"
-                f" {', '.join([*known, *TASK_ALIASES])}"
+                f" {', '.join([*known, *by_alias()])}"
             )
         return Task(name)
     architectures = config.get("architectures") or []
     for architecture in architectures:
-        for suffix, task in TASK_BY_SUFFIX.items():
+        for suffix, task in by_architecture().items():
             if str(architecture).endswith(suffix):
                 return task
     raise StartupError(
         f"{source}: architectures={architectures!r} is not supported; serve a model whose"
-        f" architecture ends in {', '.join(TASK_BY_SUFFIX)}, set HF_TASK, or add code/inference.py"
+        f" architecture ends in {', '.join(by_architecture())}, set HF_TASK, or add"
+        " code/inference.py"
     )
 
 
@@ -162,8 +140,8 @@ def _adapters_task(model_dir: Path, base: Path, adapters: Mapping[str, Path]) ->
     """
     merged = base != model_dir and (model_dir / ADAPTER_CONFIG).is_file()
     folders = [model_dir] if merged else list(adapters.values())
-    found = {task_of(read_json(folder / ADAPTER_CONFIG)) for folder in folders} - {None}
-    return next(iter(found)) if len(found) == 1 else None
+    tasks = {task_of(read_json(folder / ADAPTER_CONFIG)) for folder in folders} - {None}
+    return next(iter(tasks)) if len(tasks) == 1 else None
 
 
 def _check_tasks(adapters: Mapping[str, Path], task: Task) -> None:
@@ -205,17 +183,19 @@ def _holds_adapter_alone(folder: Path) -> bool:
 def _find_adapters(model_dir: Path, own_name: str) -> dict[str, Path]:
     """Adapters by name. StartupError where they could not be told apart from the model."""
     folder = model_dir / ADAPTERS_FOLDER
-    found = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{ADAPTER_CONFIG}"))}
-    if found and (model_dir / ADAPTER_CONFIG).is_file():
+    adapters = {
+        path.parent.name: path.parent for path in sorted(folder.glob(f"*/{ADAPTER_CONFIG}"))
+    }
+    if adapters and (model_dir / ADAPTER_CONFIG).is_file():
         raise StartupError(
             f"{model_dir} is an adapter and holds more in {folder}: put all of them into"
             f" {ADAPTERS_FOLDER}/NAME/ beside base/"
         )
-    if own_name in found:
+    if own_name in adapters:
         raise StartupError(
-            f"{found[own_name]} has the model's own name: rename it, or set SM_SERVE_MODEL_NAME"
+            f"{adapters[own_name]} has the model's own name: rename it, or set SM_SERVE_MODEL_NAME"
         )
-    return found
+    return adapters
 
 
 def _check_weights(model_dir: Path, settings: Settings) -> None:

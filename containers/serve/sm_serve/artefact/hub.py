@@ -179,11 +179,11 @@ def _progress(stored: Path, before: int, total: int, tell: Tell) -> Iterator[Non
         told = time.monotonic()
         while not done.wait(LOOK_SECONDS):
             have = min(_bytes_in(stored) - before, total)
-            words = f"{_size(have)} of {_size(total)}"
-            tell(f"the model is being downloaded: {words}")
+            message = f"{_size(have)} of {_size(total)}"
+            tell(f"the model is being downloaded: {message}")
             if time.monotonic() - told > LOG_SECONDS:
                 told = time.monotonic()
-                logger.info("downloaded %s", words)
+                logger.info("downloaded %s", message)
 
     tell(f"the model is being downloaded: 0 of {_size(total)}")
     thread = Thread(target=watch, name="sm-serve-download", daemon=True)

@@ -46,18 +46,18 @@ def choose_files(names: Iterable[str], *, code: bool) -> Choice:
     chosen: list[str] = []
     weights, pickled = 0, False
     for folder, files in folders.items():
-        found = _choose_weights(files)
-        weights += len(found)
-        pickled |= any(not name.endswith(".safetensors") for name in found)
-        rest = [name for name in files if _is_small(name, found, code=code)]
-        chosen += [f"{folder}/{name}" if folder else name for name in (*found, *rest)]
+        matches = _choose_weights(files)
+        weights += len(matches)
+        pickled |= any(not name.endswith(".safetensors") for name in matches)
+        rest = [name for name in files if _is_small(name, matches, code=code)]
+        chosen += [f"{folder}/{name}" if folder else name for name in (*matches, *rest)]
     return Choice(tuple(chosen), weights, pickled)
 
 
 def _choose_weights(files: Sequence[str]) -> list[str]:
     for pattern in SETS:
-        if found := [name for name in files if re.fullmatch(pattern, name)]:
-            return found
+        if matches := [name for name in files if re.fullmatch(pattern, name)]:
+            return matches
     return []
 
 

@@ -15,17 +15,10 @@ from sm_serve.engines.adapters.missing_head import gaps_of
 from sm_serve.engines.devices import best_device, computed_type
 from sm_serve.engines.packing import pack_linears
 from sm_serve.errors import BadRequest, StartupError
+from sm_serve.tasks import declared
 
 logger = logging.getLogger(__name__)
 
-MODEL_CLASSES = {
-    "text-classification": "AutoModelForSequenceClassification",
-    "token-classification": "AutoModelForTokenClassification",
-    "question-answering": "AutoModelForQuestionAnswering",
-    "feature-extraction": "AutoModel",
-    "fill-mask": "AutoModelForMaskedLM",
-    "text-generation": "AutoModelForCausalLM",
-}
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model",
     "tiktoken.model", "spm.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json",
@@ -73,7 +66,7 @@ def load_with_gaps(
     import torch
     import transformers
 
-    name = MODEL_CLASSES[artefact.task.value]
+    name = declared()[artefact.task].model_class
     if artefact.encoder_decoder and name == "AutoModelForCausalLM":
         name = "AutoModelForSeq2SeqLM"
     if name == "AutoModel" and is_half_of_pair(artefact):
@@ -82,7 +75,7 @@ def load_with_gaps(
     if device == "cpu":
         torch.set_num_threads(available_cpus())
     logger.info("loading %s from %s on %s", name, artefact.base, device)
-    model, found = getattr(transformers, name).from_pretrained(
+    model, loading_info = getattr(transformers, name).from_pretrained(
         artefact.base,
         output_loading_info=True,
         dtype=choose_dtype(settings, device),
@@ -92,7 +85,7 @@ def load_with_gaps(
         **artefact.head,
         **options,
     )
-    gaps = gaps_of(model, artefact, found)
+    gaps = gaps_of(model, artefact, loading_info)
     if artefact.is_adapter:
         model = _merge_adapter(model, artefact.path)
     if settings.dtype == "auto" and not getattr(model, "is_quantized", False):

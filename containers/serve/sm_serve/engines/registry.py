@@ -1,4 +1,4 @@
-"""Which engine serves which artefact: a new engine is one file and one line here."""
+"""Which engine serves which artefact: a task's own, or one of the generators."""
 
 from __future__ import annotations
 
@@ -12,17 +12,13 @@ from sm_serve.config import VLLM_PREFIX, Settings
 from sm_serve.engines.devices import on_device
 from sm_serve.errors import StartupError
 from sm_serve.protocol import Engine, Generator, Task
+from sm_serve.tasks import declared
 
 logger = logging.getLogger(__name__)
 
-ENCODERS = "sm_serve.engines.encoders"
 GENERATORS = "sm_serve.engines.generators"
 ENGINES = {
-    "text-classification": f"{ENCODERS}.classification:ClassificationEngine",
-    "token-classification": f"{ENCODERS}.token_classification:TokenClassificationEngine",
-    "question-answering": f"{ENCODERS}.question_answering:QuestionAnsweringEngine",
-    "feature-extraction": f"{ENCODERS}.embedding:EmbeddingEngine",
-    "fill-mask": f"{ENCODERS}.mask_filling:MaskFillingEngine",
+    **{task.value: each.engine for task, each in declared().items() if each.engine},
     "continuous": f"{GENERATORS}.continuous:ContinuousGenerator",
     "vllm": f"{GENERATORS}.vllm:VllmGenerator",
     "transformers": f"{GENERATORS}.plain:PlainGenerator",

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from sm_serve import contract
+from sm_serve import contract, protocol
 from sm_serve.config import Settings
 from sm_serve.engines import offload
 from sm_serve.engines.background import gather
@@ -34,12 +34,10 @@ from sm_serve.protocol import (
     GenerationRequest,
     Generator,
     Predictor,
-    Sampling,
     Task,
 )
 from sm_serve.schemas import invocation as wire
 from sm_serve.schemas import media, openai
-from sm_serve.schemas.encoder_fields import PARAMETERS
 from sm_serve.schemas.fields import Values
 from sm_serve.schemas.generation import (
     BEAMS,
@@ -51,6 +49,7 @@ from sm_serve.schemas.generation import (
 )
 from sm_serve.schemas.invocation import Call
 from sm_serve.schemas.message_reader import AnswerReader
+from sm_serve.tasks import declared, fields_of
 
 logger = logging.getLogger(__name__)
 
@@ -78,16 +77,6 @@ class Handler(Protocol):
     def close(self) -> None:
         """Releases the engine."""
         ...
-
-
-WARM_UP: Mapping[Task, Call] = {
-    Task.TEXT_CLASSIFICATION: Call(["warm up"]),
-    Task.TOKEN_CLASSIFICATION: Call(["warm up"]),
-    Task.EMBEDDING: Call(["warm up"]),
-    Task.QUESTION_ANSWERING: Call([{"question": "warm?", "context": "warm up"}]),
-    Task.FILL_MASK: Call(["warm [MASK] <mask>"]),  # of BERT's kin and of RoBERTa's
-}
-WARM_UP_PROMPT = GenerationRequest("warm up", Sampling(max_new_tokens=2))
 
 
 class EngineHandler:
@@ -133,10 +122,10 @@ class EngineHandler:
         if invocation.mirror != media.JSON_LINES:
             results = [await self.results(calls[0], adapter)]
         else:
-            found = await gather(self._line(call, adapter) for call in calls)
-            results = wire.isolate(calls, found, kind)
-            if failed := sum(isinstance(each, ServeError) for each in found):
-                logger.warning("request %s: %d of %d lines failed", request.id, failed, len(found))
+            lines = await gather(self._line(call, adapter) for call in calls)
+            results = wire.isolate(calls, lines, kind)
+            if failed := sum(isinstance(each, ServeError) for each in lines):
+                logger.warning("request %s: %d of %d lines failed", request.id, failed, len(lines))
         body = await offload.run(wire.weight(results), wire.write_results, calls, results, kind)
         return Answer(body, kind)
 
@@ -267,12 +256,13 @@ class EngineHandler:
     async def warm_up(self) -> None:
         """See Handler."""
         if self._generator is not None:
-            async for _ in self._generator.generate(WARM_UP_PROMPT):
+            async for _ in self._generator.generate(protocol.WARM_UP):
                 pass
             return
-        call = WARM_UP.get(self.engine.task)
-        if call is None:
+        task = declared().get(self.engine.task)
+        if task is None:
             return
+        call = Call(list(task.warm_up))
         try:
             results = await self.results(call)
         except BadRequest as error:
@@ -308,7 +298,7 @@ def as_request(prompt: Any, options: Options) -> GenerationRequest:
 
 def check_parameters(task: Task, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Those of an encoder that its engine is to know. BadRequest names what it cannot obey."""
-    table = PARAMETERS.get(task, ())
+    table = fields_of(task)
     Values(table, parameters, "parameters.", task.value)
     idle = {field.name for field in table if field.label or field.refusal}
     return {name: value for name, value in parameters.items() if name not in idle}

@@ -85,13 +85,13 @@ def read_labels(fields: Values) -> list[str]:
 
 def find_entailment(names: Sequence[str]) -> tuple[int, int]:
     """Places of entailment and contradiction among a model's labels."""
-    found = [index for index, name in enumerate(names) if name.lower().startswith("entail")]
-    if not found:
+    matches = [index for index, name in enumerate(names) if name.lower().startswith("entail")]
+    if not matches:
         raise BadRequest(
             f"parameters.{LABELS}: the model's labels are {', '.join(names)[:200]}, and zero-shot"
             " classification needs one that begins with entail"
         )
-    return found[0], len(names) - 1 if found[0] == 0 else 0
+    return matches[0], len(names) - 1 if matches[0] == 0 else 0
 
 
 def softmax(logits: Sequence[float]) -> list[float]:

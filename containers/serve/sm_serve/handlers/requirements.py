@@ -42,7 +42,7 @@ def unmet(code_dir: Path) -> list[str]:
     file = code_dir / FILE
     if not file.is_file():
         return []
-    found = []
+    missing = []
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         text = line.split(" #")[0].split(" --")[0].strip().rstrip("\\").strip()
         if not text or text[0] in "#-":
@@ -55,11 +55,11 @@ def unmet(code_dir: Path) -> list[str]:
             try:
                 version = metadata.version(requirement.name)
             except metadata.PackageNotFoundError:
-                found.append(text)
+                missing.append(text)
                 continue
             if not requirement.specifier.contains(version, prereleases=True):
-                found.append(f"{text} ({version} is installed)")
-    return found
+                missing.append(f"{text} ({version} is installed)")
+    return missing
 
 
 def install(code_dir: Path, *, hashes: bool) -> Path | None:

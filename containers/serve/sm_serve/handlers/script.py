@@ -23,6 +23,7 @@ from sagemaker_inference.errors import BaseInferenceToolkitError, UnsupportedFor
 from sagemaker_inference.transformer import Transformer
 
 from sm_serve.config import Settings
+from sm_serve.engines.failures import lost_device
 from sm_serve.errors import ServeError, StartupError, UnsupportedMediaType
 from sm_serve.handlers import hf_toolkit, requirements
 from sm_serve.handlers.answer import Answer, Incoming
@@ -147,6 +148,7 @@ class UserHandler:
         self._transformer = InProcessTransformer(self._defaults, script.module)
         self._pool = ThreadPoolExecutor(settings.user_threads, thread_name_prefix="sm-serve-user")
         self._running: dict[int, float] = {}
+        self._lost: str | None = None
         self._model_dir = str(settings.model_dir)
 
     @property
@@ -215,13 +217,23 @@ class UserHandler:
         finally:
             self._running.pop(me, None)
         if context.error is not None:
+            self._look_for_loss(context.error)
             raise explain(context.error) from context.error
         return response
+
+    def _look_for_loss(self, error: BaseException) -> None:
+        """Whatever else a script raises may be its request's fault, as far as we can know."""
+        if lost_device(error):
+            self._lost = f"the device has failed ({type(error).__name__}) in the inference script"
 
     async def _stream(self, pieces: Iterator[Any]) -> AsyncGenerator[bytes]:
         end = object()
         while True:
-            piece = await self._loop.run_in_executor(self._pool, _next, pieces, end)
+            try:
+                piece = await self._loop.run_in_executor(self._pool, _next, pieces, end)
+            except Exception as error:
+                self._look_for_loss(error)
+                raise
             if piece is end:
                 return
             yield to_bytes(piece)
@@ -230,7 +242,10 @@ class UserHandler:
         """A script's input is unknown to us: its own model_fn warms up what it needs."""
 
     def health(self) -> str | None:
-        """Broken when our engine is, or when every thread is stuck in the script."""
+        """Broken when our engine is, when the script has lost its GPU, or when every thread is
+        stuck in it."""
+        if self._lost is not None:
+            return self._lost
         engine = self.engine
         if engine is not None and (reason := engine.health()) is not None:
             return reason

@@ -49,9 +49,9 @@ def find_script(
     own = [given] if submit_directory and given.is_dir() and not _same(given, code) else []
     folders = [*own, code, model_dir]
     for folder in folders:
-        found = _look(folder, program or DEFAULT_PROGRAM, folders)
-        if found is not None:
-            return found
+        script = _look(folder, program or DEFAULT_PROGRAM, folders)
+        if script is not None:
+            return script
     others = [path for folder in folders for path in sorted(folder.glob("*.py"))]
     if program and required:
         raise StartupError(_missing(program, submit_directory, folders, others))

@@ -117,9 +117,9 @@ async def tokenize(handler: EngineHandler, request: Incoming) -> Answer:
     names = [engine.token_text(token) for token in ids]
     if given == ["inputs"]:
         return written([{"id": i, "text": name} for i, name in zip(ids, names, strict=True)])
-    found: dict[str, Any] = {"count": len(ids), "max_model_len": engine.context, "tokens": ids}
-    found["token_strs"] = names if fields.flag("return_token_strs") else None
-    return written(found)
+    answer: dict[str, Any] = {"count": len(ids), "max_model_len": engine.context, "tokens": ids}
+    answer["token_strs"] = names if fields.flag("return_token_strs") else None
+    return written(answer)
 
 
 def read_prompt(fields: Values, name: str) -> GenerationRequest:

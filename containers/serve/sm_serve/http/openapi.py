@@ -15,6 +15,7 @@ from sm_serve.protocol import Task
 from sm_serve.schemas import encoder_fields, media, openai
 from sm_serve.schemas import field_table as table
 from sm_serve.schemas.fields import Schema, closed, optional
+from sm_serve.tasks import fields_of
 
 PATH = "/openapi.json"
 HEADERS = {
@@ -100,12 +101,12 @@ def describe(operation: Operation) -> Schema:
     ]
     if "{name}" in operation.path:
         parameters.append({"name": "name", "in": "path", "required": True, "schema": table.TEXT})
-    found: Schema = {"summary": operation.summary, "responses": responses}
+    described: Schema = {"summary": operation.summary, "responses": responses}
     if parameters:
-        found["parameters"] = parameters
+        described["parameters"] = parameters
     if operation.body is not None:
-        found["requestBody"] = {"required": True, "content": operation.body}
-    return found
+        described["requestBody"] = {"required": True, "content": operation.body}
+    return described
 
 
 def in_json(schema: Schema) -> Schema:
@@ -145,7 +146,7 @@ def call_schema(task: Task) -> Schema:
     elif task is Task.EMBEDDING:
         one = {"anyOf": [one, closed(encoder_fields.SIMILARITY)]}
     inputs = {"anyOf": [one, table.array(one, minItems=1)]}
-    parameters = closed(encoder_fields.PARAMETERS[task])
+    parameters = closed(fields_of(task))
     if task is Task.TEXT_CLASSIFICATION:
         parameters = {"anyOf": [parameters, closed(encoder_fields.ZERO_SHOT)]}
     whole = closed(table.CALL)
@@ -161,12 +162,12 @@ def call_schema(task: Task) -> Schema:
 
 def client_operations(task: Task) -> list[Operation]:
     """Other servers' paths that this task answers."""
-    found = []
+    operations = []
     for post in client_routes.POSTS:
         if task not in post.tasks:
             continue
         if not post.bodies:
-            found.append(replace(invocations(task), path=post.path, summary=post.summary))
+            operations.append(replace(invocations(task), path=post.path, summary=post.summary))
             continue
         bodies = [closed(fields) for fields in post.bodies]
         body = in_json(bodies[0] if len(bodies) == 1 else {"anyOf": bodies})
@@ -174,14 +175,16 @@ def client_operations(task: Task) -> list[Operation]:
         if post.answer is None:
             answer = {media.EVENT_STREAM: {}, media.JSON_LINES: {}}
         headers = tuple(HEADERS)[:1]
-        found.append(Operation(post.path, "post", post.summary, answer, ANSWERING, body, headers))
-    return found
+        operations.append(
+            Operation(post.path, "post", post.summary, answer, ANSWERING, body, headers)
+        )
+    return operations
 
 
 def openai_operations(task: Task) -> list[Operation]:
     """The /v1 routes that this task answers."""
     listed = holding(object={"const": "list"}, data=table.array(OBJECT))
-    found = [
+    operations = [
         Operation(openai.MODELS, "get", "Models", listed, LOOKING),
         Operation(openai.MODELS + "/{name}", "get", "A model", in_json(OBJECT), LOOKING),
     ]
@@ -198,8 +201,8 @@ def openai_operations(task: Task) -> list[Operation]:
         if task is Task.TEXT_GENERATION:
             answer[media.EVENT_STREAM] = {}
         body, headers = in_json(closed(fields)), tuple(HEADERS)[:1]
-        found.append(Operation(path, "post", "Answer", answer, ANSWERING, body, headers))
-    return found
+        operations.append(Operation(path, "post", "Answer", answer, ANSWERING, body, headers))
+    return operations
 
 
 COUNT: Schema = {"type": "integer", "minimum": 0}

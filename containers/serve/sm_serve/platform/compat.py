@@ -23,16 +23,16 @@ _NUMBER = re.compile(r"\b(\d{3,})\.\d+(\.\d+)?\b")
 def driver_version() -> str | None:
     """The machine's NVIDIA driver, such as 535.183.01; None where there is none."""
     try:
-        found = _NUMBER.search(_DRIVER.read_text(encoding="utf-8"))
+        match = _NUMBER.search(_DRIVER.read_text(encoding="utf-8"))
     except OSError:
         return None
-    return found[0] if found else None
+    return match[0] if match else None
 
 
 def library_version() -> str | None:
     """The driver branch that the compatibility libraries are from; None where there are none."""
-    found = _NUMBER.search((FOLDER / _LIBRARY).resolve().name)
-    return found[0] if found and (FOLDER / _LIBRARY).exists() else None
+    match = _NUMBER.search((FOLDER / _LIBRARY).resolve().name)
+    return match[0] if match and (FOLDER / _LIBRARY).exists() else None
 
 
 def state() -> str:

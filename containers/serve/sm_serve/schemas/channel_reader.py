@@ -20,12 +20,12 @@ from sm_serve.schemas.harmony import (
     recipient,
 )
 from sm_serve.schemas.thoughts import overlap
-from sm_serve.schemas.tool_calls import Found
+from sm_serve.schemas.tool_calls import Parsed
 
 _MARK = re.compile("|".join(map(re.escape, MARKS)))
 _ENDS = (END, CALL, RETURN, MESSAGE_END, TURN_END)
 _HEADER_END = re.compile("|".join(map(re.escape, (MESSAGE, *_ENDS))))
-_WORDS = ("assistant", "analysis", "commentary", "final", "json", "code")
+_HEADER_NAMES = ("assistant", "analysis", "commentary", "final", "json", "code")
 """Of headers, beside recipients."""
 _HEADER_SIZE = 300
 """Most characters of a header; OpenAI's names of functions have 64."""
@@ -46,7 +46,7 @@ class ChannelReader:
         self._step: Callable[[bool], bool] = self._open
         self._tell: Callable[[str], None] = self._say
         self._buffer = ""
-        self._found = Found()
+        self._parsed = Parsed()
         self._fresh = True
         self._said: set[str] = set()
         self._named = self._to = ""
@@ -63,15 +63,15 @@ class ChannelReader:
         nothing = not (self.count or "text" in self._said)
         return nothing and (self._tell == self._think or self._step == self._header)
 
-    def push(self, text: str, *, last: bool = False) -> Found:
+    def push(self, text: str, *, last: bool = False) -> Parsed:
         """What new text adds to the thought, the text and the calls."""
-        self._found = Found()
+        self._parsed = Parsed()
         self._buffer += text
         while self._buffer and self._step(last):
             pass
         if last:
             self._end_call()
-        return self._found
+        return self._parsed
 
     def _open(self, last: bool) -> bool:
         """Where a message begins, or a text without a header."""
@@ -155,10 +155,10 @@ class ChannelReader:
         return gap + text
 
     def _say(self, text: str) -> None:
-        self._found.text += self._gap("text", text)
+        self._parsed.text += self._gap("text", text)
 
     def _think(self, text: str) -> None:
-        self._found.thought += self._gap("thought", text)
+        self._parsed.thought += self._gap("thought", text)
 
     def _call(self, text: str) -> None:
         """A call's first text: arguments in another form than JSON are text."""
@@ -176,12 +176,12 @@ class ChannelReader:
             return
         self._tell = self._skip if self._single and self.count else self._argue
         if self._tell == self._argue:
-            self._found.begin_call(self.count, self._named)
+            self._parsed.begin_call(self.count, self._named)
             self.count += 1
         self._named = ""
 
     def _argue(self, text: str) -> None:
-        self._found.add_arguments(self.count - 1, text)
+        self._parsed.add_arguments(self.count - 1, text)
 
     def _skip(self, text: str) -> None:
         """A call beyond the one that was asked for."""
@@ -195,6 +195,6 @@ def _unfinished(text: str) -> int:
 def _is_header(text: str) -> bool:
     """Whether a text is nothing but a header that breaks off."""
     *whole, last = _MARK.sub(" ", text[: len(text) - _unfinished(text)]).split() or [""]
-    return all(word in _WORDS or word.startswith("to=") for word in whole) and (
-        last.startswith("to=") or any(word.startswith(last) for word in (*_WORDS, "to="))
+    return all(word in _HEADER_NAMES or word.startswith("to=") for word in whole) and (
+        last.startswith("to=") or any(word.startswith(last) for word in (*_HEADER_NAMES, "to="))
     )

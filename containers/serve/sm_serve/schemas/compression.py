@@ -43,17 +43,17 @@ def codings(encoding: str) -> list[str]:
 
 def _unpack(body: bytes, name: str, limit: int) -> bytes:
     """Member after member. Never more than `limit` bytes and one are held."""
-    found = bytearray()
+    unpacked = bytearray()
     packer = zlib.decompressobj(WINDOWS[name])
     place = 0
     while place < len(body):
         if packer.eof:
             packer = zlib.decompressobj(WINDOWS[name])
         piece = body[place : place + PIECE]
-        found += packer.decompress(piece, limit + 1 - len(found))
-        if len(found) > limit:
+        unpacked += packer.decompress(piece, limit + 1 - len(unpacked))
+        if len(unpacked) > limit:
             raise PayloadTooLarge(f"the body is over {limit} bytes once it is unpacked: split it")
         place += len(piece) - len(packer.unused_data) - len(packer.unconsumed_tail)
     if not packer.eof:
         raise BadRequest(f"the body ends in the middle of its {name} data")
-    return bytes(found)
+    return bytes(unpacked)

@@ -29,12 +29,12 @@ def read_constraint(fields: Values) -> Constraint | None:
     latter's), `structured_outputs` and `guided_…` (vLLM's).
     """
     where = fields.where
-    found = [
+    constraints = [
         *(_format(fields.get(name), where + name) for name in ("response_format", "grammar")),
         _structured(fields.get("structured_outputs"), f"{where}structured_outputs"),
         *(_vllm(kind, fields.get(name), where + name) for name, kind in GUIDED.items()),
     ]
-    return _only_one([constraint for constraint in found if constraint is not None])
+    return _only_one([constraint for constraint in constraints if constraint is not None])
 
 
 def _format(value: Any, field: str) -> Constraint | None:
@@ -80,19 +80,19 @@ def _named_schema(rest: dict[str, Any], field: str) -> Constraint | None:
 def _structured(value: Any, field: str) -> Constraint | None:
     if value is None:
         return None
-    found = []
+    constraints = []
     for name, inner in value.items():
         if inner is None or inner is False:
             continue
         if name == "json_object":
-            found.append(_vllm("json", {"type": "object"}, f"{field}.json_object"))
+            constraints.append(_vllm("json", {"type": "object"}, f"{field}.json_object"))
         elif name in GUIDED.values():
-            found.append(_vllm(name, inner, f"{field}.{name}"))
+            constraints.append(_vllm(name, inner, f"{field}.{name}"))
         else:
             raise BadRequest(
                 f"{field}.{name} is unknown: give one of json, json_object, regex, choice, grammar"
             )
-    return _only_one([constraint for constraint in found if constraint is not None])
+    return _only_one([constraint for constraint in constraints if constraint is not None])
 
 
 def _vllm(kind: str, value: Any, field: str) -> Constraint | None:
@@ -128,8 +128,8 @@ def _choice(value: Any, field: str) -> Constraint:
     return Constraint(ConstraintKind.CHOICE, json.dumps(texts), field)
 
 
-def _only_one(found: list[Constraint]) -> Constraint | None:
-    if len(found) > 1:
-        names = " and ".join(constraint.field for constraint in found)
+def _only_one(constraints: list[Constraint]) -> Constraint | None:
+    if len(constraints) > 1:
+        names = " and ".join(constraint.field for constraint in constraints)
         raise BadRequest(f"{names} cannot hold at once: leave all but one out")
-    return found[0] if found else None
+    return constraints[0] if constraints else None

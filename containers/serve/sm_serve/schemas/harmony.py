@@ -46,8 +46,8 @@ def names_channels(chat_template: str, tokenizer: Any = None) -> bool:
 
 def recipient(header: str) -> str:
     """To whom a message goes by its header: a function, a tool, nobody."""
-    found = _RECIPIENT.search(header)
-    return found[1] if found else ""
+    match = _RECIPIENT.search(header)
+    return match[1] if match else ""
 
 
 def is_thought(header: str) -> bool:

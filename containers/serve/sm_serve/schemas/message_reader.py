@@ -9,7 +9,7 @@ from sm_serve.protocol import Delta
 from sm_serve.schemas.channel_reader import ChannelReader
 from sm_serve.schemas.harmony import START
 from sm_serve.schemas.thoughts import Tags, ThoughtReader
-from sm_serve.schemas.tool_calls import CallReader, Found
+from sm_serve.schemas.tool_calls import CallReader, Parsed
 from sm_serve.schemas.tools import ToolFormat, ToolUse
 
 
@@ -51,10 +51,10 @@ class MessageReader:
         if not self._begun and delta.opened is not None:
             self._begin(delta.opened, delta.tags)
         self._begun = True
-        found, count = self._find(delta.text, last=delta.finish_reason is not None)
+        parsed, count = self._find(delta.text, last=delta.finish_reason is not None)
         called = count and delta.finish_reason == "stop"
         reason = "tool_calls" if called else delta.finish_reason
-        return Piece(found.thought, found.text, found.calls, reason)
+        return Piece(parsed.thought, parsed.text, parsed.calls, reason)
 
     def _begin(self, opened: str, tags: tuple[str, str]) -> None:
         """The reader of an answer whose beginning stands in the prompt."""
@@ -65,7 +65,7 @@ class MessageReader:
         else:
             self._thoughts = ThoughtReader(Tags(*tags), inside=bool(opened))
 
-    def _find(self, text: str, *, last: bool) -> tuple[Found, int]:
+    def _find(self, text: str, *, last: bool) -> tuple[Parsed, int]:
         """What new text adds, and how many calls there are by now."""
         if self._channels is not None:
             return self._channels.push(text, last=last), self._channels.count
@@ -73,10 +73,10 @@ class MessageReader:
         if self._thoughts is not None:
             thought, text = self._thoughts.push(text, last=last)
         if self._calls is None:
-            return Found(text, thought=thought), 0
-        found = self._calls.push(text, last=last)
-        found.thought = thought
-        return found, self._calls.count
+            return Parsed(text, thought=thought), 0
+        parsed = self._calls.push(text, last=last)
+        parsed.thought = thought
+        return parsed, self._calls.count
 
 
 class AnswerReader:

@@ -31,9 +31,9 @@ class Writer:
             choice: dict[str, Any] = {"index": index, "finish_reason": answer.finish_reason}
             choice["logprobs"] = self._logprobs(answer)
             if self._job.chat:
-                found = self._read(index, answer)
-                choice["finish_reason"] = found.reason
-                choice["message"] = write_message(found)
+                piece = self._read(index, answer)
+                choice["finish_reason"] = piece.reason
+                choice["message"] = write_message(piece)
             else:
                 choice["text"] = echoed(answer) + answer.text
             choices.append(choice)
@@ -54,13 +54,13 @@ class Writer:
                 "finish_reason": delta.finish_reason,
             }
             return self._counted(self._chunk([choice]), delta)
-        found = self._read(index, delta)
-        reason = found.reason
-        content: dict[str, Any] = write_thought(found.thought)
-        if found.text:
-            content["content"] = found.text
-        if found.calls:
-            content["tool_calls"] = found.calls
+        parsed = self._read(index, delta)
+        reason = parsed.reason
+        content: dict[str, Any] = write_thought(parsed.thought)
+        if parsed.text:
+            content["content"] = parsed.text
+        if parsed.calls:
+            content["tool_calls"] = parsed.calls
         choice = {**self._choice(index, content, reason), "logprobs": self._logprobs(delta)}
         if not (content or reason or choice["logprobs"]):
             return None
@@ -76,8 +76,8 @@ class Writer:
         """What a piece of a message holds, and why the message ended."""
         if index not in self._readers:
             self._readers[index] = MessageReader(self._job.tools, self._job.tool_format)
-        found = self._readers[index].read(delta)
-        return found if self._job.thoughts else replace(found, thought="")
+        piece = self._readers[index].read(delta)
+        return piece if self._job.thoughts else replace(piece, thought="")
 
     def _logprobs(self, delta: Delta) -> dict[str, Any] | None:
         entries = (*(delta.echo.logprobs if delta.echo else ()), *delta.logprobs)
@@ -119,15 +119,15 @@ def write_thought(thought: str) -> dict[str, Any]:
     return {"reasoning_content": thought, "reasoning": thought} if thought else {}
 
 
-def write_message(found: Piece) -> dict[str, Any]:
+def write_message(piece: Piece) -> dict[str, Any]:
     """A whole answer; the content is null where there are calls or thoughts and nothing else."""
-    message: dict[str, Any] = {"role": "assistant", "content": found.text, "refusal": None}
-    message |= write_thought(found.thought)
-    if found.calls or found.thought:
-        message["content"] = found.text or None
-    if found.calls:
+    message: dict[str, Any] = {"role": "assistant", "content": piece.text, "refusal": None}
+    message |= write_thought(piece.thought)
+    if piece.calls or piece.thought:
+        message["content"] = piece.text or None
+    if piece.calls:
         message["tool_calls"] = [
-            {name: value for name, value in call.items() if name != "index"} for call in found.calls
+            {name: value for name, value in call.items() if name != "index"} for call in piece.calls
         ]
     return message
 

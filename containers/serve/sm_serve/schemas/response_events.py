@@ -59,20 +59,20 @@ class ResponseWriter:
 
     def push(self, delta: Delta) -> Iterator[Event]:
         """The events of a delta; of the last one the end's too."""
-        found = self._reader.read(delta)
-        if found.thought:
-            yield from self._add_text("reasoning", found.thought)
-        if found.thought or self._reader.thinking:
+        piece = self._reader.read(delta)
+        if piece.thought:
+            yield from self._add_text("reasoning", piece.thought)
+        if piece.thought or self._reader.thinking:
             self._thought_tokens = delta.completion_tokens
-        if found.text:
-            yield from self._add_text("message", found.text)
-        for call in found.calls:
+        if piece.text:
+            yield from self._add_text("message", piece.text)
+        for call in piece.calls:
             yield from self._add_call(call)
-        if found.reason is None:
+        if piece.reason is None:
             return
         if not self.response["output"]:
             yield from self._open_text("message")
-        cut = found.reason == "length"
+        cut = piece.reason == "length"
         yield from self._close(cut=cut)
         self.response["status"] = "incomplete" if cut else "completed"
         self.response["usage"] = self._usage(delta)

@@ -25,7 +25,7 @@ BETWEEN = " \t\r\n}],;"
 
 
 @dataclass(slots=True)
-class Found:
+class Parsed:
     """What a piece of the answer holds: text, and parts of calls as OpenAI's deltas."""
 
     text: str = ""
@@ -67,28 +67,28 @@ class CallReader:
         self._buffer = ""
         self._blank = ""
         self._scan = _Braces()
-        self._found = Found()
+        self._parsed = Parsed()
         self.count = 0
 
-    def push(self, text: str, *, last: bool = False) -> Found:
+    def push(self, text: str, *, last: bool = False) -> Parsed:
         """What the new text brings; with `last` everything that was held back."""
-        self._found = Found()
+        self._parsed = Parsed()
         self._buffer += text
         while self._buffer and self._step(last):
             pass
         if last and not self.count:
             # An opening with which the answer ends was taken for that of a call.
             ended = self._step == self._call and not self._forced
-            self._found.text += self._blank + (self._form.opening if ended else "") + self._buffer
+            self._parsed.text += self._blank + (self._form.opening if ended else "") + self._buffer
             self._blank = self._buffer = ""
-        return self._found
+        return self._parsed
 
     def _say(self, text: str) -> None:
         """Text, whose blanks at the end are held back: before a call they are no content."""
         text = self._blank + text
         shown = text.rstrip()
         self._blank = text[len(shown) :]
-        self._found.text += shown
+        self._parsed.text += shown
 
     def _begin(self, last: bool) -> bool:
         """Before anything is known of the answer."""
@@ -190,11 +190,11 @@ class CallReader:
 
     def _start(self, name: str) -> None:
         self._blank = ""
-        self._found.begin_call(self.count, name)
+        self._parsed.begin_call(self.count, name)
         self.count += 1
 
     def _argue(self, text: str) -> None:
-        self._found.add_arguments(self.count - 1, text)
+        self._parsed.add_arguments(self.count - 1, text)
 
 
 class _Braces:

@@ -164,16 +164,16 @@ def _close(schema: Any) -> Any:
     """Without arguments that were not declared: an open object could go on with them for ever."""
     if not isinstance(schema, dict):
         return schema
-    found = dict(schema)
+    closed = dict(schema)
     for name in ("properties", "$defs", "definitions"):
         if isinstance(schema.get(name), dict):
-            found[name] = {inner: _close(value) for inner, value in schema[name].items()}
+            closed[name] = {inner: _close(value) for inner, value in schema[name].items()}
     if "items" in schema:
-        found["items"] = _close(schema["items"])
+        closed["items"] = _close(schema["items"])
     mixed = {"allOf", "anyOf", "oneOf", "additionalProperties", "patternProperties"} & set(schema)
     if isinstance(schema.get("properties"), dict) and not mixed:
-        found["additionalProperties"] = False
-    return found
+        closed["additionalProperties"] = False
+    return closed
 
 
 def _move(value: Any, root: str) -> Any:

@@ -43,16 +43,16 @@ def typed_rows(rows: Sequence[dict[str, str | None]], is_text: Callable[[str], b
 
 def _reader(cells: Sequence[str | None]) -> Callable[[str], Any]:
     """How all cells of a column can be read; as text where nothing else fits."""
-    found = [cell.strip() for cell in cells if cell is not None]
-    if not found:
+    values = [cell.strip() for cell in cells if cell is not None]
+    if not values:
         return str
-    if all(_WHOLE.fullmatch(cell) for cell in found):
+    if all(_WHOLE.fullmatch(cell) for cell in values):
         return int
-    if all(_NUMBER.fullmatch(cell) for cell in found):
+    if all(_NUMBER.fullmatch(cell) for cell in values):
         return float
-    if all(cell.lower() in _BOOLEANS for cell in found):
+    if all(cell.lower() in _BOOLEANS for cell in values):
         return lambda cell: _BOOLEANS[cell.strip().lower()]
-    if all(cell[:1] in ("[", "{") and _is_nested(cell) for cell in found):
+    if all(cell[:1] in ("[", "{") and _is_nested(cell) for cell in values):
         return nested
     return str
 

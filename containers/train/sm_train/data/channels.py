@@ -72,8 +72,8 @@ def load_data(paths: Paths, config: Config) -> Data:
     record = paths.output_data / REJECTED if main else Path(os.devnull)
     with record.open("w", encoding="utf-8", errors="backslashreplace") as file:
         for split, source in _sources(paths, config, notes).items():
-            found = _read_split(source, config, file, notes)
-            splits[split], origins[split], rejected[split] = found
+            rows = _read_split(source, config, file, notes)
+            splits[split], origins[split], rejected[split] = rows
     if "test" in splits and config.training.get("eval_strategy", "no") != "no":
         splits.setdefault("validation", splits["test"])
         origins.setdefault("validation", origins["test"])
@@ -87,7 +87,7 @@ def load_data(paths: Paths, config: Config) -> Data:
 def _sources(paths: Paths, config: Config, notes: list[str]) -> dict[str, Source]:
     """The channels, or without a train channel what dataset_name or datasets names."""
     notes += unread_channels(paths, map(str, _values(config)))
-    found: dict[str, Source] = {}
+    sources: dict[str, Source] = {}
     for split, held in split_files(paths).items():
         channel = held.channel
         if unread := unread_files(channel):
@@ -96,15 +96,15 @@ def _sources(paths: Paths, config: Config, notes: list[str]) -> dict[str, Source
             names = ", ".join(str(path.relative_to(channel)) for path in held.files)
             notes.append(f"channel {channel.name}: {shorten(names)} is taken as {split} data")
         rows = read_files(channel, held.files, lambda name: _is_text(config, name))
-        found[split] = Source(f"channel {channel.name}", rows)
-    if "train" not in found and config.dataset.named:
+        sources[split] = Source(f"channel {channel.name}", rows)
+    if "train" not in sources and config.dataset.named:
         from sm_train.data.remote import remote_rows, remote_splits
 
         for split, rows in remote_splits(config.dataset).items():
             name = f"{split} split of {config.dataset.dataset_name or 'datasets'}"
-            found.setdefault(split, Source(name, remote_rows(rows, name)))
-    if "train" in found or not config.method.trains:
-        return found
+            sources.setdefault(split, Source(name, remote_rows(rows, name)))
+    if "train" in sources or not config.method.trains:
+        return sources
     present = [p.name for p in _subfolders(paths.channels)]
     raise UserError(
         f"is missing; channels present: {present or 'none'}",
@@ -312,14 +312,14 @@ def _check_seen(
 
 def _renaming_advice(groups: Iterable[tuple[str, ...]], seen: set[str]) -> str:
     """How `columns` would mend it: with the data's own names where they can be guessed."""
-    found: dict[str, str] = {}
+    renames: dict[str, str] = {}
     for group in groups:
-        found |= {} if seen.intersection(group) else renaming(group, seen)
+        renames |= {} if seen.intersection(group) else renaming(group, seen)
     learns_answers = any("messages" in group for group in groups)
-    if learns_answers and "prompt" in found.values() and "completion" not in seen:
-        found |= renaming(("completion",), seen)
-    if found:
-        return f"rename with the hyperparameter columns: {json.dumps(found)}"
+    if learns_answers and "prompt" in renames.values() and "completion" not in seen:
+        renames |= renaming(("completion",), seen)
+    if renames:
+        return f"rename with the hyperparameter columns: {json.dumps(renames)}"
     return (
         "name the column in a hyperparameter (such as text_column), or rename it with columns, "
         'for example {"review": "text"}'

@@ -50,15 +50,15 @@ def turn(value: Any, column: str) -> Any:
 
 def companions(row: dict[str, Any]) -> dict[str, Any]:
     """The columns that may stand beside a conversation, where they are set."""
-    found: dict[str, Any] = {}
+    columns: dict[str, Any] = {}
     for name in ("tools", "functions"):  # OpenAI's former name
-        if row.get(name) and "tools" not in found:
-            found["tools"] = tool_schemas(row[name], name)
+        if row.get(name) and "tools" not in columns:
+            columns["tools"] = tool_schemas(row[name], name)
     if row.get(_KWARGS):
-        found[_KWARGS] = parsed(row[_KWARGS], _KWARGS, "a JSON object")
-        if not isinstance(found[_KWARGS], dict):
+        columns[_KWARGS] = parsed(row[_KWARGS], _KWARGS, "a JSON object")
+        if not isinstance(columns[_KWARGS], dict):
             raise ValueError(f"{_KWARGS} is not a JSON object")
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in columns.items() if value}
 
 
 def prompted(prompt: Any, answers: dict[str, Any]) -> dict[str, Any]:
@@ -103,9 +103,9 @@ def answered(row: dict[str, Any], config: Config) -> dict[str, Any]:
 
 def preference_row(row: dict[str, Any], config: Config) -> dict[str, Any]:
     """`chosen` and `rejected`, with the prompt apart or inside both. Raises ValueError."""
-    found = openai_preference(row)
-    if found is not None:
-        return {**_differing(found), **companions({**found, _KWARGS: row.get(_KWARGS)})}
+    converted = openai_preference(row)
+    if converted is not None:
+        return {**_differing(converted), **companions({**converted, _KWARGS: row.get(_KWARGS)})}
     answers = {"chosen": row.get("chosen"), "rejected": row.get("rejected")}
     turns = _differing(prompted(stated_prompt(row, config, ("question", "input")), answers))
     if "prompt" not in turns:
@@ -125,7 +125,10 @@ def _with_common_prompt(turns: dict[str, Any], config: Config) -> dict[str, Any]
     if isinstance(chosen, str):
         if dialogues := split_dialogues(chosen, rejected):
             return dialogues
-        if config.method.name != "reward" and not chosen[: common_length(chosen, rejected)].strip():
+        if (
+            config.method.answers != "scored"
+            and not chosen[: common_length(chosen, rejected)].strip()
+        ):
             raise ValueError("the prompt is empty: there is no column prompt, and chosen and "
                              "rejected do not begin with the same text")  # fmt: skip
         return turns
@@ -173,9 +176,9 @@ def _check_formats(data: Data, names: tuple[str, ...]) -> None:
     for split in ("train", "validation", "test"):
         counts.update(_format(row, names) for row in data.split(split) or ())
     if len(counts) > 1:
-        found = ", ".join(f"{count} rows with {name}" for name, count in counts.most_common())
+        kinds = ", ".join(f"{count} rows with {name}" for name, count in counts.most_common())
         raise UserError(
-            f"mix formats: {found}",
+            f"mix formats: {kinds}",
             field="channels",
             fix="use the same columns, and text or messages, in every row of every channel",
         )

@@ -62,10 +62,10 @@ def looks_like_messages(value: Any) -> bool:
     if not isinstance(value, str) or not value.lstrip().startswith("[{"):
         return False
     try:
-        found = nested(value)
+        messages = nested(value)
     except ValueError:
         return False
-    return all(isinstance(m, dict) and ("role" in m or "from" in m) for m in found)
+    return all(isinstance(m, dict) and ("role" in m or "from" in m) for m in messages)
 
 
 def _mark(message: Message, column: str) -> bool | None:

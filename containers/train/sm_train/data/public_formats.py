@@ -55,7 +55,7 @@ def stated_answer(row: dict[str, Any]) -> Any:
 
 def with_system(row: dict[str, Any], messages: list[Message]) -> list[Message]:
     """A conversation after the system message that stands in a column of its own."""
-    text = next((found for name in _SYSTEM if (found := _text(row, name))), "")
+    text = next((value for name in _SYSTEM if (value := _text(row, name))), "")
     if not text or messages[0]["role"] == "system":
         return messages
     return [{"role": "system", "content": text}, *messages]
@@ -93,7 +93,7 @@ def _with_input(row: dict[str, Any], config: Config) -> Any:
 
 def _instruction(row: dict[str, Any], instruction: str, config: Config) -> Turns:
     """Alpaca's instruction and input (Dolly's context), or a chat where the job wants one."""
-    context = next((found for name in _CONTEXTS if (found := _text(row, name))), "")
+    context = next((value for name in _CONTEXTS if (value := _text(row, name))), "")
     chat = any(name in row for name in (*_SYSTEM, "history")) or config.job.chat_template
     if chat:
         asked = f"{instruction}\n\n{context}" if context else instruction
@@ -122,12 +122,12 @@ def openai_preference(row: dict[str, Any]) -> dict[str, Any] | None:
     if row.get("preferred_output") is None or not isinstance(row.get("input"), dict):
         return None
     asked = row["input"]
-    found = {
+    converted = {
         "prompt": conversation(asked.get("messages"), "input.messages"),
         "chosen": conversation(row["preferred_output"], "preferred_output"),
         "rejected": conversation(row.get("non_preferred_output"), "non_preferred_output"),
     }
-    return {**found, **({"tools": asked["tools"]} if asked.get("tools") else {})}
+    return {**converted, **({"tools": asked["tools"]} if asked.get("tools") else {})}
 
 
 def common_length(first: Sequence[Any], second: Sequence[Any]) -> int:

@@ -68,9 +68,9 @@ def channel_files(channel: Path) -> list[Path]:
     known = [path for path in files if _reader(path) is not None]
     if known:
         return known
-    found = ", ".join(path.name for path in files[:5]) or "nothing"
+    names = ", ".join(path.name for path in files[:5]) or "nothing"
     raise UserError(
-        f"has no data file; found {found}",
+        f"has no data file; found {names}",
         field=f"channel {channel.name}",
         fix=f"give it files of one of these kinds: {', '.join(_READERS)} (or .gz of them)",
     )

@@ -16,7 +16,7 @@ def remote_splits(arguments: DatasetArguments) -> dict[str, Any]:
     field = "datasets" if arguments.datasets else "dataset_name"
     value = arguments.datasets or arguments.dataset_name
     try:
-        found = _mixture(arguments) if arguments.datasets else _single(arguments)
+        splits = _mixture(arguments) if arguments.datasets else _single(arguments)
     except UserError:
         raise
     except Exception as error:  # datasets raises some twenty kinds, down to its readers' own
@@ -27,7 +27,7 @@ def remote_splits(arguments: DatasetArguments) -> dict[str, Any]:
             fix="correct it, or give the job the data as a channel named train "
             "(the only way without internet access)",
         ) from error
-    return found
+    return splits
 
 
 def _single(arguments: DatasetArguments) -> dict[str, Any]:

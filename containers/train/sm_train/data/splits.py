@@ -32,16 +32,16 @@ def split_files(paths: Paths) -> dict[str, SplitFiles]:
     Raises UserError for a channel without data, and for one whose files are of several splits
     where it cannot be told what is meant.
     """
-    found: dict[str, SplitFiles] = {}
+    splits: dict[str, SplitFiles] = {}
     for split in SPLIT_CHANNELS:
         channel = paths.split(split)
         if channel is None:
             continue
         for kind, files in _by_split(channel, split).items():
-            if kind in found or (kind != split and paths.split(kind) is not None):
+            if kind in splits or (kind != split and paths.split(kind) is not None):
                 raise _mixed(channel, f"{kind} files, and the job has {kind} data beside it")
-            found[kind] = SplitFiles(channel, tuple(files))
-    return found
+            splits[kind] = SplitFiles(channel, tuple(files))
+    return splits
 
 
 def _by_split(channel: Path, split: str) -> dict[str, list[Path]]:
@@ -69,8 +69,8 @@ def _mixed(channel: Path, what: str) -> UserError:
 def _named_split(path: Path) -> str | None:
     """The one split that a file's name tells of, or else the nearest folder's."""
     for part in (path.name, *(parent.name for parent in path.parents)):
-        words = re.split(r"[^a-z]+", part.lower())
-        told = {_NAMES[word] for word in words if word in _NAMES}
+        parts = re.split(r"[^a-z]+", part.lower())
+        told = {_NAMES[word] for word in parts if word in _NAMES}
         if len(told) == 1:
             return told.pop()
     return None
@@ -88,8 +88,8 @@ def unread_channels(paths: Paths, values: Iterable[str]) -> list[str]:
         name = channel.name.lower()
         if name in _NAMES or name in RESERVED_CHANNELS or _is_named(channel, given):
             continue
-        words = [word for word in re.split(r"[^a-z]+", name) if word in _NAMES]
-        near = words or difflib.get_close_matches(name, _NAMES, n=1, cutoff=0.8)
+        parts = [word for word in re.split(r"[^a-z]+", name) if word in _NAMES]
+        near = parts or difflib.get_close_matches(name, _NAMES, n=1, cutoff=0.8)
         if near:
             raise UserError(
                 "is no channel that training reads",

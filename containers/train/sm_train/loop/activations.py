@@ -17,9 +17,6 @@ _MARGIN = 0.7  # of the GPU's memory: the rest is for what nobody counts, and fo
 _TRAINED_BYTES = 16  # a trained parameter in float32, its gradient and Adam's two moments
 _ADAPTER_SHARE = 0.02
 _LOGIT_BYTES = 10
-# A row's sequences, and how many models hold weights where all of them are trained.
-_ROWS = {"sft": (1, 1), "kto": (2, 2), "dpo": (2, 2), "orpo": (2, 1), "cpo": (2, 1)}
-_ROWS["reward"] = (2, 1)
 
 
 @dataclass(frozen=True)
@@ -57,16 +54,17 @@ def shape_of(config: Any, parameters: int) -> Shape | None:
 
 
 def needed_bytes(
-    shape: Shape, method: str, tokens: int, *, adapters: bool, width: float, half: bool
+    shape: Shape, held: tuple[int, int], tokens: int, *, adapters: bool, width: float, half: bool
 ) -> float:
     """GPU memory of a step that keeps its activations.
 
     Args:
+        held: a row's sequences, and the models that hold weights (Method.in_memory).
         tokens: of the rows of a batch, each as long as it may be.
         width: bytes of a frozen weight.
         half: whether matrices are multiplied in half precision.
     """
-    sequences, models = _ROWS[method]
+    sequences, models = held
     trained = shape.parameters * (_ADAPTER_SHARE if adapters else 1)
     frozen = shape.parameters * (1 if adapters else models - 1)
     kept = tokens * sequences * shape.activation_bytes(adapters=adapters, half=half)
@@ -80,9 +78,9 @@ def fit(job: Job, settings: Mapping[str, Any]) -> bool:
 
     from sm_train.modelling.model import loaded
 
-    options, method = job.config.model, job.config.method.name
+    options, held = job.config.model, job.config.method.in_memory
     limit = _longest(job)
-    if method not in _ROWS or limit is None:
+    if held is None or limit is None:
         return False
     config = loaded(
         AutoConfig.from_pretrained,
@@ -96,7 +94,7 @@ def fit(job: Job, settings: Mapping[str, Any]) -> bool:
     half = bool(settings.get("bf16") or settings.get("fp16"))
     needed = needed_bytes(
         shape,
-        method,
+        held,
         int(settings.get("per_device_train_batch_size") or 8) * limit,
         adapters=options.use_peft,
         width=4 if options.dtype == "float32" or not (half or options.dtype) else 2,

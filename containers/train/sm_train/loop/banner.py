@@ -21,8 +21,8 @@ def print_banner(job: Job) -> None:
     import torch
 
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    found = {name: _version(name) for name in (*_STACK, *_OPTIONAL)}
-    stack = " ".join(f"{name}={number}" for name, number in found.items() if number)
+    versions = {name: _version(name) for name in (*_STACK, *_OPTIONAL)}
+    stack = " ".join(f"{name}={number}" for name, number in versions.items() if number)
     print_line(f"versions: python={platform.python_version()} {stack}")
     print_line(f"devices: {', '.join(devices) or f'CPU, {torch.get_num_threads()} threads'}")
     print_line(f"method: {job.config.method.name}; base model: {job.model_source}")

@@ -102,9 +102,9 @@ class PerplexityCallback(TrainerCallback):  # type: ignore[misc]
             loss = (logs or {}).get(f"{split}_loss")
             if logs is None or not isinstance(loss, int | float):
                 continue
-            found = {f"{split}_perplexity": math.exp(loss) if loss < 700 else math.inf}
-            logs.update(found)
-            state.log_history[-1].update(found)
+            perplexity = {f"{split}_perplexity": math.exp(loss) if loss < 700 else math.inf}
+            logs.update(perplexity)
+            state.log_history[-1].update(perplexity)
 
 
 def _log_row(line: str) -> dict[str, Any]:

@@ -43,9 +43,9 @@ def whole_steps(folder: Path) -> list[int]:
 def _whole(folder: Path) -> list[Path]:
     """Complete checkpoints. Where there are sealed ones, one without a seal was cut short."""
     paths = folder.iterdir() if folder.is_dir() else ()
-    found = [p for p in paths if step_of(p) >= 0 and is_complete(p)]
-    sealed = [p for p in found if any(p.glob(_SEAL.format("*")))]
-    return sealed or found
+    complete = [p for p in paths if step_of(p) >= 0 and is_complete(p)]
+    sealed = [p for p in complete if any(p.glob(_SEAL.format("*")))]
+    return sealed or complete
 
 
 def seal(folder: Path, process: int, **facts: Any) -> None:
@@ -194,13 +194,13 @@ def discard_damaged(folder: Path) -> list[str]:
 
     An older one may hold the best weights, which are loaded at the end.
     """
-    found: list[str] = []
+    damaged: list[str] = []
     for path in sorted(folder.iterdir(), key=step_of) if folder.is_dir() else []:
         wrong = damage(path, content=True) if step_of(path) >= 0 else None
         if wrong:
             shutil.rmtree(path, ignore_errors=True)
-            found.append(f"{path.name} ({wrong})")
-    return found + [f"{name} (it was not sealed)" for name in remove_partial(folder)]
+            damaged.append(f"{path.name} ({wrong})")
+    return damaged + [f"{name} (it was not sealed)" for name in remove_partial(folder)]
 
 
 def discard_unsealed_rows(folder: Path) -> None:

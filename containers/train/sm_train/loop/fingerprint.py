@@ -116,10 +116,10 @@ def _require_same(checkpoint: Path, own: dict[str, Any]) -> None:
             "wrote it): whether it is a checkpoint of this job cannot be told\n"
         )
         return
-    found = differences(theirs, json.loads(json.dumps(own)))
-    if not found:
+    changes = differences(theirs, json.loads(json.dumps(own)))
+    if not changes:
         return
-    shown = [f"{name} was {_shown(old)} and is {_shown(new)}" for name, old, new in found]
+    shown = [f"{name} was {_shown(old)} and is {_shown(new)}" for name, old, new in changes]
     more = (
         f", and {len(shown) - _SHOWN_DIFFERENCES} more" if len(shown) > _SHOWN_DIFFERENCES else ""
     )
@@ -188,10 +188,10 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return document if isinstance(document, dict) else None
 
 
 def _shown(value: Any) -> str:

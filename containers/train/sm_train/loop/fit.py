@@ -171,7 +171,7 @@ def fit(job: Job, trainer: Any) -> None:
     widen_trained(trainer.model, trainer.args)
     check_sampling(trainer)
     evaluate_in_order(trainer)
-    score_by_rows(trainer, job.config.method.name)
+    score_by_rows(trainer, job.config.method)
     show_bias(trainer.model)
     trainer.remove_callback(PrinterCallback)  # it would print every event a second time
     checkpoint = agreed_checkpoint(job.paths.checkpoints, trainer.args.world_size)

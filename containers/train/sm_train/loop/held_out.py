@@ -10,24 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
+from sm_train.settings.settings import HeldOut
+
 LOSS, _NLL, _REST = "loss", "eval_nll_loss", "loss of rows"
-
-
-@dataclass(frozen=True)
-class Kind:
-    """How a trainer's batches are made."""
-
-    sequences: int
-    """Of each row, one behind another along the first dimension of each tensor."""
-    mask: str = ""
-    """Which tokens are learnt."""
-    of_tokens: Mapping[str, tuple[int, ...]] | None = None
-    """Means over tokens: to which of a row's sequences their tokens belong."""
-
-
 _LEAST = ("min_reward", "clip_ratio/low_min", "sampling/importance_sampling_ratio/min")
 _MOST = ("max_reward", "clip_ratio/high_max", "sampling/importance_sampling_ratio/max")
 _LENGTHS = ("completions/{}_length", "completions/{}_terminated_length")
@@ -41,7 +28,7 @@ _EXTREMES = {
 class Scores:
     """What is measured in one evaluation, batch by batch."""
 
-    def __init__(self, trainer: Any, kind: Kind) -> None:
+    def __init__(self, trainer: Any, kind: HeldOut) -> None:
         self._trainer = trainer
         self._kind = kind
         self._last_rows = 0  # of all processes in the last batch, where it is not full
@@ -66,13 +53,13 @@ class Scores:
         own, real = self._own(inputs)
         weights = self._weights(own, real)
         with self._alone():
-            found = self._step(model, own, *rest, **named)
+            result = self._step(model, own, *rest, **named)
         values = {name: listed[-1] for name, listed in self._kept().items() if listed}
-        values[LOSS] = float(found[0].mean())
+        values[LOSS] = float(result[0].mean())
         if _NLL in values:
             values[_REST] = values.pop(LOSS) - self._nll_share() * values[_NLL]
         self._batches.append((values, weights))
-        return found
+        return result
 
     def loop(self, dataloader: Any, *arguments: Any, **named: Any) -> Any:
         """An evaluation, whose figures are put together from all processes at its end."""
@@ -177,7 +164,7 @@ def _first(value: Any, sequences: int, rows: int, own: int) -> Any:
 
 def weighed(batches: list[tuple[dict[str, float], dict[str, float]]]) -> dict[str, float]:
     """Figures of all rows from the batches' means and what each of those is made of."""
-    found = {}
+    means = {}
     for name in dict.fromkeys(name for values, _ in batches for name in values):
         parts = [
             (float(values[name]), weights.get(name, weights["rows"]))
@@ -186,10 +173,10 @@ def weighed(batches: list[tuple[dict[str, float], dict[str, float]]]) -> dict[st
         ]
         counted = [(value, weight) for value, weight in parts if weight]
         if name in _EXTREMES and counted:
-            found[name] = _EXTREMES[name](value for value, _ in counted)
+            means[name] = _EXTREMES[name](value for value, _ in counted)
         elif counted:
             total = sum(weight for _, weight in counted)
-            found[name] = sum(value * weight for value, weight in counted) / total
+            means[name] = sum(value * weight for value, weight in counted) / total
         else:
-            found[name] = parts[-1][0]
-    return found
+            means[name] = parts[-1][0]
+    return means

@@ -6,32 +6,19 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from sm_train.loop.held_out import LOSS, Kind, Scores
+from sm_train.loop.held_out import LOSS, Scores
+from sm_train.settings.settings import Method
 
-_PAIR = {"entropy": (0, 1), "mean_token_accuracy": (0,), "logits/chosen": (0,)}
-_SAMPLED = dict.fromkeys(("entropy", "kl"), (0,))
-_KINDS = {
-    "sft": Kind(1, "labels", dict.fromkeys((LOSS, "entropy", "mean_token_accuracy"), (0,))),
-    "dpo": Kind(2, "completion_mask", {**_PAIR, "logits/rejected": (1,)}),
-    "reward": Kind(2),
-    "cpo": Kind(1, "chosen_labels", {"eval_nll_loss": (0,)}),
-    "orpo": Kind(1, "chosen_attention_mask", {"eval_nll_loss": (0,)}),
-    "kto": Kind(1, "completion_mask", {"entropy": (0,)}),
-    "grpo": Kind(1, "completion_mask", _SAMPLED),
-    "rloo": Kind(1, "completion_mask", _SAMPLED),
-    "distillation": Kind(1, "completion_mask", {**_SAMPLED, LOSS: (0,)}),
-}
-_ANSWERING = ("grpo", "rloo", "distillation")
 # Losses of GRPO that are means of tokens; the others are means of answers.
 _OF_TOKENS = ("bnpo", "cispo", "dapo", "vespo")
 _CLIPPED = tuple(f"clip_ratio/{part}_mean" for part in ("low", "high", "region"))
 
 
-def score_by_rows(trainer: Any, method: str) -> None:
+def score_by_rows(trainer: Any, method: Method[Any]) -> None:
     """Let a trainer of TRL weigh what it measures on held-out rows; leaves other trainers alone."""
-    if method in _KINDS:
-        kinds = {"kto": JudgedScores, **dict.fromkeys(_ANSWERING, SampledScores)}
-        kinds.get(method, Scores)(trainer, _KINDS[method]).install()
+    if method.held_out is not None:
+        scores = {"judged": JudgedScores, "sampled": SampledScores}.get(method.answers, Scores)
+        scores(trainer, method.held_out).install()
 
 
 class JudgedScores(Scores):
@@ -146,10 +133,10 @@ class SampledScores(Scores):
         call = getattr(self._trainer, name)
 
         def noted(*arguments: Any, **named: Any) -> Any:
-            found = call(*arguments, **named)
+            result = call(*arguments, **named)
             if not self._trainer.model.training:
-                self._seen.setdefault(name, []).append(found)
-            return found
+                self._seen.setdefault(name, []).append(result)
+            return result
 
         setattr(self._trainer, name, noted)
 
@@ -189,7 +176,7 @@ class SampledScores(Scores):
             kept[f"completions/max_{name}length"] = [float(max(lengths))]
         kept["completions/clipped_ratio"] = [1 - len(ended) / len(answers)]
         if "old_logps" in inputs and "kl" in kept:  # RLOO's, which is part of the reward
-            before, base = (found[0] for found in self._seen["_get_per_token_logps_and_entropies"])
+            before, base = (noted[0] for noted in self._seen["_get_per_token_logps_and_entropies"])
             apart = (before - base)[: len(learnt)] * learnt
             kept["kl"] = [float(apart.sum() / learnt.sum().clamp(min=1))]
 
@@ -224,14 +211,14 @@ class SampledScores(Scores):
         from trl.trainer.utils import nanstd
 
         trainer, rewards = self._trainer, torch.cat(self._rewards)
-        found = {}
+        scores = {}
         for name, values in zip(trainer.reward_func_names, rewards.T, strict=True):
-            found[f"rewards/{name}/mean"] = float(values.nanmean())
-            found[f"rewards/{name}/std"] = float(nanstd(values))
+            scores[f"rewards/{name}/mean"] = float(values.nanmean())
+            scores[f"rewards/{name}/std"] = float(nanstd(values))
         whole = (rewards * trainer.reward_weights.cpu()).nansum(dim=1)
         whole[rewards.isnan().all(dim=1)] = torch.nan
-        found["reward"], found["reward_std"] = float(whole.nanmean()), float(nanstd(whole))
+        scores["reward"], scores["reward_std"] = float(whole.nanmean()), float(nanstd(whole))
         groups = whole.view(-1, self._repeats())
         apart = groups.nan_to_num(nan=-torch.inf).amax(1) - groups.nan_to_num(nan=torch.inf).amin(1)
-        found["frac_reward_zero_std"] = float((apart < 1e-8).float().mean())
-        return found
+        scores["frac_reward_zero_std"] = float((apart < 1e-8).float().mean())
+        return scores

@@ -103,7 +103,7 @@ def _counted(job: Job, split: str, tokenizer: Any) -> Any:
 def token_columns(row: dict[str, Any], config: Any, tokenizer: Any) -> dict[str, Any]:
     """A row as its method's trainer takes it, and the counts of its sequences."""
     try:
-        found = row_tokens(row, config, tokenizer)
+        sequences = row_tokens(row, config, tokenizer)
     except ValueError as error:
         return {
             **config.method.columns(row, []),
@@ -111,14 +111,14 @@ def token_columns(row: dict[str, Any], config: Any, tokenizer: Any) -> dict[str,
             "reason": str(error),
         }
     reason = ""
-    if any(tokens.learnt_count == 0 for tokens in found):
-        reason = NOTHING_LEFT if any(tokens.cut for tokens in found) else NOTHING_LEARNT
+    if any(tokens.learnt_count == 0 for tokens in sequences):
+        reason = NOTHING_LEFT if any(tokens.cut for tokens in sequences) else NOTHING_LEARNT
     return {
-        **config.method.columns(row, found),
-        "cut": sum(tokens.cut for tokens in found),
-        "tokens": sum(len(tokens.ids) for tokens in found),
-        "learnt": sum(tokens.learnt_count for tokens in found),
-        "differs": int(any(tokens.differs for tokens in found)),
+        **config.method.columns(row, sequences),
+        "cut": sum(tokens.cut for tokens in sequences),
+        "tokens": sum(len(tokens.ids) for tokens in sequences),
+        "learnt": sum(tokens.learnt_count for tokens in sequences),
+        "differs": int(any(tokens.differs for tokens in sequences)),
         "reason": reason,
     }
 
@@ -173,12 +173,10 @@ def counted_cuts(job: Job, datasets: dict[str, Any], limit: int | None) -> Job:
     for split, dataset in datasets.items():
         if dataset is None:
             continue
-        found = Cut(len(dataset), sum(dataset["cut"]))
-        job = replace(job, learning={**job.learning, split: found})
-        if found.cut and job.is_main:
-            print_line(
-                f"channel {split}: {found.cut} of {found.rows} rows cut at max_length {limit}"
-            )
+        cut = Cut(len(dataset), sum(dataset["cut"]))
+        job = replace(job, learning={**job.learning, split: cut})
+        if cut.cut and job.is_main:
+            print_line(f"channel {split}: {cut.cut} of {cut.rows} rows cut at max_length {limit}")
     return job
 
 

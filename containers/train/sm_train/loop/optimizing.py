@@ -19,6 +19,7 @@ from sm_train.results.asking import identity_of_test
 from sm_train.results.export import EVAL_RESULTS, write_json
 from sm_train.results.measuring import MOST_TEXTS, Plan, Text, measure
 from sm_train.results.staging import staged
+from sm_train.settings.settings import Method
 
 _CARD = "README.md"
 _NOT_COPIED = (
@@ -39,7 +40,7 @@ class Task:
         split: that both are scored on.
     """
 
-    method: str
+    method: Method[Any]
     precision: str
     metric: str | None
     max_drop: float
@@ -67,7 +68,7 @@ def optimize(job: Job, task: Task, trainer: Any, tokenizer: Any, test: Any) -> N
     source, encoder = Path(job.model_source), transformer(trainer.model)
     texts = measured_texts(trainer, tokenizer, test)
     before = proofs.qualities(evaluate_test(trainer, test))
-    metric = proofs.deciding(task.method, task.metric, before)
+    metric = proofs.deciding(task.method.name, task.metric, before)
     job.stop.check("before the model was made anew")
     with staged(job.paths.model) as folder:
         _copy_description(source, folder)
@@ -188,7 +189,7 @@ def _copy_description(source: Path, folder: Path) -> None:
     )
 
 
-def _tell(job: Job, method: str, outcome: proofs.Proof, source: Path, folder: Path) -> None:
+def _tell(job: Job, method: Method[Any], outcome: proofs.Proof, source: Path, folder: Path) -> None:
     """What the artefact says of itself: its scores, both models' figures, the card."""
     identity = identity_of_test(job.paths, job.data.test)
     results = proofs.as_results(outcome, identity)

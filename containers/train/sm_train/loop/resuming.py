@@ -226,9 +226,9 @@ def restore_meters(trainer: Any, checkpoint: Path) -> None:
 
 def agreed_checkpoint(folder: Path, world_size: int) -> Path | None:
     """The newest checkpoint that every process finds whole; hosts may not share a disk."""
-    found = _whole_steps_of_all(folder, world_size)
-    common = set.intersection(*found)
-    if not common and any(found):
+    steps = _whole_steps_of_all(folder, world_size)
+    common = set.intersection(*steps)
+    if not common and any(steps):
         raise UserError(
             "holds no checkpoint that every host has whole",
             field="checkpoints",
@@ -249,9 +249,9 @@ def _whole_steps_of_all(folder: Path, world_size: int) -> list[set[int]]:
         return [own]
     import torch
 
-    found: list[Any] = [None] * world_size
-    torch.distributed.all_gather_object(found, own)
-    return found
+    steps: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(steps, own)
+    return steps
 
 
 def random_state() -> Any:

@@ -1,36 +1,30 @@
-"""The methods: one file each, one line here. Importing them imports no torch."""
+"""The methods: one file each. Importing them imports no torch."""
 
 from __future__ import annotations
 
 import importlib
+import re
+from pathlib import Path
 from typing import Any
 
 from sm_train.job import Job
 from sm_train.settings.settings import Method
 
-# name: module. A new method is one new file and one line here.
+_DECLARES = re.compile(r"^METHOD\b", re.MULTILINE)
+
 METHODS = {
-    "text-classification": "sm_train.methods.text_classification",
-    "token-classification": "sm_train.methods.token_classification",
-    "question-answering": "sm_train.methods.question_answering",
-    "embedding": "sm_train.methods.embedding",
-    "sft": "sm_train.methods.sft",
-    "dpo": "sm_train.methods.dpo",
-    "kto": "sm_train.methods.kto",
-    "orpo": "sm_train.methods.orpo",
-    "cpo": "sm_train.methods.cpo",
-    "reward": "sm_train.methods.reward",
-    "grpo": "sm_train.methods.grpo",
-    "rloo": "sm_train.methods.rloo",
-    "distillation": "sm_train.methods.distillation",
-    "optimize": "sm_train.methods.optimize",
+    file.stem.replace("_", "-"): f"{__name__}.{file.stem}"
+    for file in sorted(Path(__file__).parent.glob("*.py"))
+    if _DECLARES.search(file.read_text(encoding="utf-8"))
 }
+"""Name to module: a file of this folder that declares a METHOD is one, named as the method."""
 
 
 def load_method(name: str) -> Method[Any]:
-    """The method of that name. Raises KeyError for one that is not registered."""
+    """The method of that name. Raises KeyError for one that no file declares."""
     method = importlib.import_module(METHODS[name]).METHOD
     assert isinstance(method, Method)
+    assert method.name == name, f"{METHODS[name]} declares {method.name}"
     return method
 
 

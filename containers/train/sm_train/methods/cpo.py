@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sm_train.data.formats import check_one_format, preference_columns, preference_row
 from sm_train.modelling.sequences import preference_tokens
-from sm_train.settings.settings import Method
+from sm_train.settings.settings import HeldOut, Method
 
 if TYPE_CHECKING:
     from sm_train.job import Job
@@ -55,6 +55,9 @@ METHOD = Method(
     tokens=preference_tokens,
     required_columns=preference_columns,
     check_data=check_one_format,
+    answers="taught",
+    held_out=HeldOut(1, "chosen_labels", {"eval_nll_loss": (0,)}),
+    in_memory=(2, 1),
     defaults={"num_train_epochs": 1, "warmup_steps": 0.1, "metric_for_best_model": "loss"},
     experimental=True,
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from sm_train.data.formats import check_prompts, prompt_columns, prompt_row, reads_prompt
 from sm_train.errors import UserError
 from sm_train.modelling.sequences import prompt_tokens
-from sm_train.settings.settings import Method
+from sm_train.settings.settings import HeldOut, Method
 
 if TYPE_CHECKING:
     from sm_train.contract import Paths
@@ -82,5 +82,7 @@ METHOD = Method(
     check_arguments=check_arguments,
     check_files=check_files,
     check_data=check_prompts,
+    answers="sampled",
+    held_out=HeldOut(1, "completion_mask", {"entropy": (0,), "kl": (0,), "loss": (0,)}),
     defaults={"num_train_epochs": 1, "load_best_model_at_end": False},
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sm_train.data.formats import check_one_format, preference_columns, preference_row
 from sm_train.modelling.sequences import pair_columns, preference_tokens
-from sm_train.settings.settings import Method
+from sm_train.settings.settings import HeldOut, Method
 
 if TYPE_CHECKING:
     from sm_train.job import Job
@@ -55,5 +55,17 @@ METHOD = Method(
     columns=pair_columns,
     required_columns=preference_columns,
     check_data=check_one_format,
+    answers="compared",
+    held_out=HeldOut(
+        2,
+        "completion_mask",
+        {
+            "entropy": (0, 1),
+            "mean_token_accuracy": (0,),
+            "logits/chosen": (0,),
+            "logits/rejected": (1,),
+        },
+    ),
+    in_memory=(2, 2),
     defaults={"num_train_epochs": 1, "warmup_steps": 0.1, "metric_for_best_model": "loss"},
 )

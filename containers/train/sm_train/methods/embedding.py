@@ -66,9 +66,9 @@ def check_data(config: Config[EmbeddingArguments], data: Data) -> None:
     splits = [data.split(split) or [] for split in ("train", "validation", "test")]
     formats = {tuple(row) for rows in splits for row in rows}
     if len(formats) > 1:
-        found = " and ".join(sorted(" + ".join(columns) for columns in formats))
+        kinds = " and ".join(sorted(" + ".join(columns) for columns in formats))
         raise UserError(
-            f"mix formats: {found}",
+            f"mix formats: {kinds}",
             field="channels",
             fix="use the same columns in every row of every channel",
         )
@@ -149,6 +149,7 @@ METHOD = Method(
     required_columns=required_columns,
     check_arguments=check_arguments,
     check_data=check_data,
+    pipeline_tag="sentence-similarity",
     defaults={
         "learning_rate": 2e-5,
         "num_train_epochs": 1,

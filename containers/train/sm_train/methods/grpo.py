@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sm_train.data.formats import prompt_columns, prompt_row, reads_prompt
 from sm_train.methods.rewards import RewardArguments, check_answers, check_files, check_rewards
 from sm_train.modelling.sequences import prompt_tokens
-from sm_train.settings.settings import Method
+from sm_train.settings.settings import HeldOut, Method
 
 if TYPE_CHECKING:
     from sm_train.job import Job
@@ -48,6 +48,8 @@ METHOD = Method(
     check_arguments=check_rewards,
     check_files=check_files,
     check_data=check_answers,
+    answers="sampled",
+    held_out=HeldOut(1, "completion_mask", {"entropy": (0,), "kl": (0,)}),
     # The loss says nothing about an online method's quality: the last weights are the best.
     defaults={"num_train_epochs": 1, "load_best_model_at_end": False},
 )

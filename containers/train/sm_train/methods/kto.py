@@ -9,7 +9,7 @@ from sm_train.data.formats import answered, check_one_format, companions, prefer
 from sm_train.data.messages import conversation
 from sm_train.data.public_formats import stated_answer, with_system
 from sm_train.modelling.sequences import preference_tokens
-from sm_train.settings.settings import Method
+from sm_train.settings.settings import HeldOut, Method
 
 if TYPE_CHECKING:
     from sm_train.job import Job
@@ -85,5 +85,8 @@ METHOD = Method(
     reads_text=lambda _, name: name != "label",
     required_columns=required_columns,
     check_data=check_one_format,
+    answers="judged",
+    held_out=HeldOut(1, "completion_mask", {"entropy": (0,)}),
+    in_memory=(2, 2),
     defaults={"num_train_epochs": 1, "warmup_steps": 0.1, "metric_for_best_model": "loss"},
 )

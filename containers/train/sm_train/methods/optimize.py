@@ -185,7 +185,7 @@ def train(job: Job) -> None:
     assert held_out
     # A trainer wants rows to train on, whatever is then done with them.
     data = replace(job.data, train=held_out[:1], validation=None, test=held_out)
-    task = Task(inner.method.name, own.precision, own.metric, own.max_drop, split)
+    task = Task(inner.method, own.precision, own.metric, own.max_drop, split)
     scored = replace(job, config=inner, data=data, instead=partial(optimize, job, task))
     importlib.import_module(METHODS[inner.method.name]).train(scored)
 

@@ -54,12 +54,12 @@ def clean_row(row: dict[str, Any], _config: Config[QuestionAnsweringArguments]) 
             raise ValueError(f"no text in column {column}")
     context = row["context"]
     answers = [] if row.get("is_impossible") is True else _answers(row.get("answers"))
-    found = [(text, _start(context, text, start)) for text, start in answers]
+    placed = [(text, _start(context, text, start)) for text, start in answers]
     return {
         "question": row["question"].strip(),
         "context": context,
-        "texts": [text for text, _ in found],
-        "starts": [start for _, start in found],
+        "texts": [text for text, _ in placed],
+        "starts": [start for _, start in placed],
     }
 
 
@@ -140,9 +140,9 @@ def tokens(
     from sm_train.methods.spans import windows
 
     own: QuestionAnsweringArguments = config.own
-    found = windows([row], tokenizer, own.max_length, own.doc_stride)
+    windowed = windows([row], tokenizer, own.max_length, own.doc_stride)
     shown = []
-    for window in found.dataset if found else ():
+    for window in windowed.dataset if windowed else ():
         first, last = window["start_positions"], window["end_positions"]
         answered = bool(row["texts"]) and (first, last) != (0, 0)
         ids = window["input_ids"]
@@ -199,6 +199,7 @@ METHOD = Method(
     reads_text=lambda _, name: name != "is_impossible",
     required_columns=required_columns,
     expand=expand,
+    pipeline_tag="question-answering",
     defaults={
         "learning_rate": 5e-5,
         "num_train_epochs": 2,

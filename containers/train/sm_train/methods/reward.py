@@ -10,7 +10,7 @@ from sm_train.data.formats import check_one_format, preference_columns, preferen
 from sm_train.errors import UserError
 from sm_train.modelling.sequences import reward_tokens
 from sm_train.results.asking import tell
-from sm_train.settings.settings import Method
+from sm_train.settings.settings import HeldOut, Method
 
 if TYPE_CHECKING:
     from sm_train.job import Job
@@ -37,9 +37,9 @@ def clean_row(row: dict[str, Any], config: Config[RewardArguments]) -> dict[str,
     return {**cleaned, MARGIN: float(margin)}
 
 
-def columns(row: dict[str, Any], found: list[Any]) -> dict[str, Any]:
+def columns(row: dict[str, Any], sequences: list[Any]) -> dict[str, Any]:
     """Both conversations and the margin as TRL's trainer takes them."""
-    chosen, rejected = (tokens.ids for tokens in found) if found else ([], [])
+    chosen, rejected = (tokens.ids for tokens in sequences) if sequences else ([], [])
     margin = {MARGIN: row[MARGIN]} if MARGIN in row else {}
     return {"chosen_ids": chosen, "rejected_ids": rejected, **margin}
 
@@ -93,5 +93,9 @@ METHOD = Method(
     reads_text=lambda _, name: name != MARGIN,
     required_columns=preference_columns,
     check_data=check_data,
+    answers="scored",
+    pipeline_tag="text-classification",
+    held_out=HeldOut(2),
+    in_memory=(2, 1),
     defaults={"num_train_epochs": 1, "warmup_steps": 0.1, "metric_for_best_model": "loss"},
 )

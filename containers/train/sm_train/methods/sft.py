@@ -18,7 +18,7 @@ from sm_train.data.messages import looks_like_messages, marked_conversation
 from sm_train.data.public_formats import with_system
 from sm_train.errors import UserError
 from sm_train.modelling.sequences import labelled_columns, sft_tokens
-from sm_train.settings.settings import Method
+from sm_train.settings.settings import HeldOut, Method
 
 if TYPE_CHECKING:
     from sm_train.job import Job
@@ -212,6 +212,9 @@ METHOD = Method(
     reads_text=lambda _, name: name not in _NUMBERS,
     required_columns=required_columns,
     check_data=check_data,
+    answers="taught",
+    held_out=HeldOut(1, "labels", dict.fromkeys(("loss", "entropy", "mean_token_accuracy"), (0,))),
+    in_memory=(1, 1),
     defaults={
         "num_train_epochs": 3,
         "per_device_train_batch_size": 8,

@@ -104,9 +104,9 @@ def best_answers(
             best[row] = min(best.get(row, (nothing, "")), (nothing, ""))
     for window, row in enumerate(asked.row_of):
         places, context = asked.offsets[window], asked.rows[row]["context"]
-        found = _best_span(places, starts[window], ends[window], longest)
-        if found and (row not in best or found[0] > best[row][0]):
-            score, first, last = found
+        span = _best_span(places, starts[window], ends[window], longest)
+        if span and (row not in best or span[0] > best[row][0]):
+            score, first, last = span
             begin, end = places[first], places[last]
             assert begin is not None
             assert end is not None

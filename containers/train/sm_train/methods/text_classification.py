@@ -277,7 +277,7 @@ def _tokenised(
     columns["labels"] = [
         row["label"] if isinstance(row["label"], float) else ids[row["label"]] for row in rows
     ]
-    columns["cut"] = [bool(found.overflowing) for found in encoded.encodings]
+    columns["cut"] = [bool(encoding.overflowing) for encoding in encoded.encodings]
     columns["length"] = [len(tokens) for tokens in encoded["input_ids"]]
     return Dataset.from_dict(columns)
 
@@ -311,6 +311,7 @@ METHOD = Method(
     required_columns=required_columns,
     check_arguments=check_arguments,
     check_data=check_data,
+    pipeline_tag="text-classification",
     defaults={
         # Small encoders want a brisk rate; early stopping and the best checkpoint guard the rest.
         "learning_rate": 5e-5,

@@ -79,10 +79,10 @@ def check_data(config: Config[TokenClassificationArguments], data: Data) -> None
     if len(known) < 2:
         raise UserError(f"every word bears the same tag: {known}", field="tags_column")
     for split in ("validation", "test"):
-        found = {tag for row in data.split(split) or () for tag in row["tags"]}
-        if found - known:
+        tags = {tag for row in data.split(split) or () for tag in row["tags"]}
+        if tags - known:
             raise UserError(
-                f"has tags that the train channel lacks: {', '.join(sorted(found - known)[:10])}",
+                f"has tags that the train channel lacks: {', '.join(sorted(tags - known)[:10])}",
                 field=f"channel {split}",
                 fix="correct the tags, or name all of them in the hyperparameter labels",
             )
@@ -176,16 +176,16 @@ def _tokenised(
         _aligned(encoded.word_ids(index), [ids[tag] for tag in row["tags"]])
         for index, row in enumerate(rows)
     ]
-    columns["cut"] = [bool(found.overflowing) for found in encoded.encodings]
+    columns["cut"] = [bool(encoding.overflowing) for encoding in encoded.encodings]
     columns["length"] = [len(tokens) for tokens in encoded["input_ids"]]
     return Dataset.from_dict(columns)
 
 
-def _aligned(words: Sequence[int | None], tags: Sequence[int]) -> list[int]:
-    before: list[int | None] = [None, *words[:-1]]
+def _aligned(word_ids: Sequence[int | None], tags: Sequence[int]) -> list[int]:
+    before: list[int | None] = [None, *word_ids[:-1]]
     return [
         _IGNORED if word is None or word == last else tags[word]
-        for word, last in zip(words, before, strict=True)
+        for word, last in zip(word_ids, before, strict=True)
     ]
 
 
@@ -210,6 +210,7 @@ METHOD = Method(
     tokens=tokens,
     required_columns=required_columns,
     check_data=check_data,
+    pipeline_tag="token-classification",
     defaults={
         "learning_rate": 5e-5,
         "num_train_epochs": 3,

@@ -4,122 +4,189 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tarfile
-import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sm_train.contract import Paths
+from sm_train.contract import Paths, read_json
 from sm_train.errors import UserError
+from sm_train.modelling.unpacking import unpacked
 from sm_train.settings.settings import Config
 
 _ENCODERS = (
     *("albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra"),
     *("modernbert", "mpnet", "roberta", "xlm-roberta"),
 )
+ADAPTER_CONFIG = "adapter_config.json"
 _WEIGHTS = ("*.safetensors", "*.bin")
 
 
-def resolve_base_model(paths: Paths, config: Config) -> str:
-    """Directory or Hub id of the base model, checked as far as possible without torch.
+@dataclass(frozen=True)
+class BaseModel:
+    """What a job begins with.
 
-    Order: `model_name_or_path`, then the `model` channel. Raises UserError when neither leads to a
-    model, or when the Hub would be needed but the job is offline and has no cached copy.
+    Attributes:
+        source: directory or Hub id of a whole model.
+        adapter: directory of a LoRA adapter that is to be merged into it first.
+        revision: of the Hub id.
     """
-    name = config.model.model_name_or_path
-    if name is not None:
-        return resolve_model(paths, name, "model_name_or_path", config.model.model_revision)
-    channel = _unpacked(paths, "model")
-    if channel is None:
+
+    source: str
+    adapter: Path | None = None
+    revision: str = "main"
+
+    @property
+    def origin(self) -> str:
+        """By what the job's base model is recognised: the adapter names its base itself."""
+        return self.source if self.adapter is None else str(self.adapter)
+
+
+def resolve_base_model(paths: Paths, config: Config) -> BaseModel:
+    """The job's base model, checked as far as possible without torch.
+
+    Order: `model_name_or_path`, then the `model` channel, which holds a model's files, a
+    `model.tar.gz`, or what a job with `export: adapter` left. Raises UserError when neither leads
+    to a model, or when the Hub would be needed but the job is offline and has no cached copy.
+    """
+    name, revision = config.model.model_name_or_path, config.model.model_revision
+    channel = paths.channel("model")
+    if name is None and channel is None:
         raise UserError(
             "is missing, and there is no `model` channel",
             field="model_name_or_path",
             fix="set it to a Hub id or a path, or give the job a channel named model",
         )
-    return str(_checked_directory(channel, "channel model"))
+    field = "channel model" if name is None else "model_name_or_path"
+    place = channel if name is None else directory_of(paths, name, field)
+    if place is None:
+        _check_hub_id(str(name), field, revision)
+        return BaseModel(str(name), revision=revision)
+    directory = _model_directory(unpacked(paths, place), field)
+    if not _is_adapter_alone(directory):
+        _check_whole(directory, field)
+        return BaseModel(str(directory))
+    if config.job.export == "adapter":
+        raise UserError(
+            "would leave an adapter of the base model with another adapter merged into it, which "
+            "nobody has",
+            field="export",
+            value="adapter",
+            fix="set export to merged or both, or begin with a whole model",
+        )
+    return _base_of(paths, directory, field)
 
 
 def resolve_model(paths: Paths, name: str, field: str, revision: str = "main") -> str:
     """Directory or Hub id of the model that a setting names: channel:NAME, a path, or an id."""
+    place = directory_of(paths, name, field)
+    if place is None:
+        _check_hub_id(name, field, revision)
+        return name
+    directory = _model_directory(unpacked(paths, place), field)
+    _check_whole(directory, field)
+    return str(directory)
+
+
+def directory_of(paths: Paths, name: str, field: str) -> Path | None:
+    """Where the model is that a setting names; None for a Hub id."""
     if name.startswith("channel:"):
-        folder = _unpacked(paths, name.removeprefix("channel:"))
-        if folder is None:
+        folder = paths.channels / name.removeprefix("channel:")
+        if not folder.is_dir():
             raise UserError(
                 "is not a channel of this job", field=field, value=name, fix="add the channel"
             )
-        return str(_checked_directory(folder, field))
-    channel = _unpacked(paths, "model")
+        return folder
+    channel = paths.channel("model")
     if channel is not None and (channel / name).is_dir():
-        return str(_checked_directory(channel / name, field))
+        return channel / name
     if Path(name).is_dir():
-        return str(_checked_directory(Path(name), field))
+        return Path(name)
     if Path(name).is_absolute() or name.startswith(("./", "../", "~")):
         raise UserError("no such directory", field=field, value=name, fix="correct the path")
-    _check_hub_id(name, field, revision)
-    return name
+    return None
 
 
-def _unpacked(paths: Paths, name: str) -> Path | None:
-    """A channel's directory, or what its only archive holds: jobs leave a model.tar.gz.
-
-    Raises UserError for an archive that cannot be unpacked.
-    """
-    channel = paths.channel(name)
-    files = [path for path in channel.rglob("*") if path.is_file()] if channel else []
-    if len(files) != 1 or not files[0].name.endswith((".tar.gz", ".tgz")):
-        return channel
-    # One that lies there from an earlier job in this place is another file's.
-    target = paths.base / "unpacked" / f"{name}-{files[0].stat().st_mtime_ns}"
-    if target.is_dir():  # by the process that started this one
-        return target
-    partial = target.with_name(f".{name}-{os.getpid()}")
-    try:
-        with tarfile.open(files[0]) as archive:
-            archive.extractall(partial, filter="data")
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise UserError(
-            f"cannot be unpacked: {error}",
-            field=f"channel {name}",
-            value=files[0].name,
-            fix="give the model.tar.gz of a training job that completed, or its files unpacked",
-        ) from error
-    partial.rename(target)
-    return target
-
-
-def _checked_directory(folder: Path, field: str) -> Path:
-    """The folder that holds config.json: `folder` itself or the only one of its subfolders."""
+def _model_directory(folder: Path, field: str) -> Path:
+    """The folder of a model or an adapter: `folder` itself or the first of its subfolders."""
     candidates = [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]
-    found = [c for c in candidates if (c / "config.json").is_file()]
-    if not found:
+    for candidate in candidates:
+        if (candidate / "config.json").is_file() or (candidate / ADAPTER_CONFIG).is_file():
+            return candidate
+    raise UserError(
+        "holds no Hugging Face model: no config.json",
+        field=field,
+        value=str(folder),
+        fix="put config.json, the weights and the tokenizer's files there, or a model.tar.gz "
+        "that holds them",
+    )
+
+
+def _weights(folder: Path) -> list[str]:
+    return [path.name for pattern in _WEIGHTS for path in folder.glob(pattern)]
+
+
+def _is_adapter_alone(folder: Path) -> bool:
+    adapted = (folder / ADAPTER_CONFIG).is_file()
+    return adapted and all(name.startswith("adapter_model") for name in _weights(folder))
+
+
+def _check_whole(folder: Path, field: str) -> None:
+    weights = _weights(folder)
+    if not weights:
+        made = any(folder.glob("**/*.onnx"))
         raise UserError(
-            "holds no Hugging Face model: no config.json",
+            f"holds no weights (*.safetensors){', but what was made for serving' * made}",
             field=field,
             value=str(folder),
-            fix="put config.json, the weights and the tokenizer's files there, or one model.tar.gz",
-        )
-    weights = [path.name for pattern in _WEIGHTS for path in found[0].glob(pattern)]
-    if not weights:
-        compiled = sorted(path.name for path in found[0].glob("**/*.onnx"))
-        raise UserError(
-            f"holds no weights (*.safetensors){', but what was made for serving' * bool(compiled)}",
-            field=field,
-            value=str(found[0]),
-            fix="give the artefact that it was optimized from"
-            if compiled
+            fix="give the artefact that it was made from"
+            if made
             else "copy the model's weights there",
         )
     if all(name.startswith("adapter_model") for name in weights):
         raise UserError(
             "holds an adapter alone",
             field=field,
-            value=str(found[0]),
+            value=str(folder),
             fix="give a whole model: train the adapter with export set to merged",
         )
-    read_model_config(str(found[0]))
-    return found[0]
+    read_model_config(str(folder))
+
+
+def _base_of(paths: Paths, adapter: Path, field: str) -> BaseModel:
+    """An adapter's base: `base/` within it, the channel `base`, or what its config names."""
+    if not any(adapter.glob("adapter_model.*")):
+        raise UserError(
+            f"has {ADAPTER_CONFIG} and no adapter_model.safetensors",
+            field=field,
+            value=str(adapter),
+            fix="copy all files of the adapter",
+        )
+    settings = read_json(adapter / ADAPTER_CONFIG)
+    if settings.get("peft_type") != "LORA":
+        raise UserError(
+            "is no LoRA adapter",
+            field=f"{ADAPTER_CONFIG} peft_type",
+            value=settings.get("peft_type"),
+            fix="merge it into its base model with PEFT, and give the whole model",
+        )
+    channel = paths.channel("base")
+    near = next((p for p in (adapter / "base", channel) if p is not None and p.is_dir()), None)
+    if near is not None:
+        source = _model_directory(unpacked(paths, near), field)
+        _check_whole(source, field)
+        return BaseModel(str(source), adapter)
+    named = str(settings.get("base_model_name_or_path") or "")
+    if named.count("/") > 1 or Path(named).is_absolute() or not named:
+        raise UserError(
+            f"is an adapter whose base model ({named or 'not named'}) this job does not have",
+            field=field,
+            value=str(adapter),
+            fix="give the base model as the channel base, or in the folder base/ beside "
+            f"{ADAPTER_CONFIG}",
+        )
+    revision = str(settings.get("revision") or "main")
+    _check_hub_id(named, f"{ADAPTER_CONFIG} base_model_name_or_path", revision)
+    return BaseModel(named, adapter, revision)
 
 
 def _check_hub_id(name: str, field: str, revision: str) -> None:

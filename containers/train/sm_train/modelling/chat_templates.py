@@ -11,6 +11,7 @@ from sm_train.contract import Paths, channel_file, read_text
 from sm_train.data.formats import is_conversational
 from sm_train.errors import UserError, shorten
 from sm_train.modelling.end_of_turn import base_stops, settle_end_of_turn
+from sm_train.settings.schema_files import load_schema
 
 if TYPE_CHECKING:
     from sm_train.job import Job
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _CHECKED_ROWS = 100
 _SUFFIXES = (".jinja", ".j2")
-_END_TEXTS = ("sft", "dpo", "kto", "orpo", "cpo", "reward")  # the others sample their texts
+_TEXTLESS = ("none", "sampled")  # answers of which no text of the rows is learnt
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # keys beside an answer's content
 
 # OpenAI's ChatML with the marks that assistant_only_loss needs; the end mark belongs to the answer.
@@ -72,7 +73,7 @@ def settle_chat_template(job: Job, tokenizer: Any) -> None:
     training = job.config.training
     chosen = job.config.job.chat_template
     own_end = tokenizer.eos_token_id
-    generates = job.config.method.name != "reward"  # which scores answers
+    generates = job.config.method.answers != "scored"
     _check_token(tokenizer, "eos_token", training.get("eos_token"))
     _check_token_ids(job, tokenizer)
     if chosen:
@@ -106,16 +107,17 @@ def settle_chat_template(job: Job, tokenizer: Any) -> None:
 
 def _check_texts_end(job: Job, tokenizer: Any) -> None:
     """Text ends with the tokenizer's end of sequence, which a few tokenizers do not have."""
-    method = job.config.method.name
+    method = job.config.method
     ends = tokenizer.eos_token or job.config.training.get("eos_token")
-    if ends or method not in _END_TEXTS or "input_ids" in job.data.train[0]:
+    if ends or method.answers in _TEXTLESS or "input_ids" in job.data.train[0]:
         return
     known = [token for token in tokenizer.all_special_tokens if token != tokenizer.unk_token]
+    settable = "eos_token" in load_schema(method.name)["properties"]
     named = "eos_token in the base model's tokenizer_config.json"
     raise UserError(
         "the tokenizer names no end of sequence, so the model would never learn to stop",
         field="eos_token",
-        fix=f"set {'eos_token' if method == 'sft' else named} to a token of its own"
+        fix=f"set {'eos_token' if settable else named} to a token of its own"
         + (f", such as {known[0]}" if known else ""),
     )
 

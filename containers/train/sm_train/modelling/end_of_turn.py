@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from sm_train.errors import UserError
+from sm_train.settings.schema_files import load_schema
 
 if TYPE_CHECKING:
     from sm_train.job import Job, NewTokens
@@ -19,8 +20,6 @@ _ANSWER = "An answer to look for."
 _MARK = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
 # These methods raise the probability of a whole answer, so that a new token is learnt by them. The
 # others compare answers, both of which end with it, or sample from a model that never gives it.
-_TEACH_NEW_TOKENS = ("sft", "orpo", "cpo")
-_SAMPLE = ("grpo", "rloo", "distillation")
 
 
 def settle_end_of_turn(
@@ -49,7 +48,7 @@ def settle_end_of_turn(
     if token not in stops:
         job.new_tokens.ids[:] = sorted({*job.new_tokens.ids, token})
         job.new_tokens.ends.append(token)
-    if token not in stops or job.config.method.name in _SAMPLE:
+    if token not in stops or job.config.method.answers == "sampled":
         tokenizer.eos_token = mark
     if job.config.training.get("assistant_only_loss"):
         _check_is_learnt(tokenizer, template, messages, others, token)
@@ -92,18 +91,18 @@ def _after_answer(
 def _marks(tokenizer: Any, rest: str) -> list[str]:
     """The marks that a text begins with."""
     specials = sorted(map(re.escape, tokenizer.all_special_tokens), key=len, reverse=True)
-    found: list[str] = []
+    marks: list[str] = []
     pattern = re.compile("|".join([*specials, _MARK.pattern]))
     while match := pattern.match(rest):
-        found.append(match[0])
+        marks.append(match[0])
         rest = rest[match.end() :].lstrip()
-    return found
+    return marks
 
 
 def _check_needs_no_mark(job: Job, tokenizer: Any, rest: str) -> None:
     """An instruct model may end by the next turn's mark, which learning whole answers undoes."""
     chosen = job.config.job.chat_template
-    if not chosen and job.config.method.name not in _TEACH_NEW_TOKENS:
+    if not chosen and job.config.method.answers != "taught":
         return
     raise UserError(
         f"ends the last answer with {rest[:40]!r}, which is no mark: the model would never learn "
@@ -116,7 +115,8 @@ def _check_needs_no_mark(job: Job, tokenizer: Any, rest: str) -> None:
 
 def _fix_for_no_mark(job: Job, tokenizer: Any) -> str:
     fix = "write {{ eos_token }} after the assistant's content in the template"
-    if job.config.training.get("assistant_only_loss") or job.config.method.name != "sft":
+    marks = "assistant_only_loss" in load_schema(job.config.method.name)["properties"]
+    if job.config.training.get("assistant_only_loss") or not marks:
         return fix
     from trl.chat_template_utils import get_training_chat_template
 
@@ -156,7 +156,7 @@ def _add(tokenizer: Any, mark: str) -> None:
 
 def _check_teaches(job: Job, mark: str) -> None:
     method = job.config.method.name
-    if method not in _TEACH_NEW_TOKENS:
+    if job.config.method.answers != "taught":
         raise UserError(
             f"ends an answer with {mark}, which is no token of the base model, and {method} does "
             "not teach a model a new token",
@@ -202,7 +202,7 @@ def base_stops(job: Job, own_end: int | None) -> set[int]:
     from transformers import AutoConfig, GenerationConfig
 
     options: dict[str, Any] = {"revision": job.config.model.model_revision}
-    found = set() if own_end is None else {own_end}
+    stops = set() if own_end is None else {own_end}
     for kind in (GenerationConfig, AutoConfig):
         if kind is AutoConfig:
             options["trust_remote_code"] = job.config.model.trust_remote_code
@@ -210,8 +210,8 @@ def base_stops(job: Job, own_end: int | None) -> set[int]:
             ids = kind.from_pretrained(job.model_source, **options).eos_token_id
         except (OSError, ValueError, AttributeError):
             continue
-        found.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
-    return found
+        stops.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
+    return stops
 
 
 def teach(job: Job, model: Any) -> None:

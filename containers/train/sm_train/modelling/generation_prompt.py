@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from sm_train.job import Job
 
 # These learn the answers of the rows; the others answer by the prompt that is served.
-_LEARN_ANSWERS = ("sft", "dpo", "kto", "orpo", "cpo")
 _LOOKED_AT = 1000  # rows, evenly over all
 _ANSWER = "An answer to look for."
 _CLOSED = "</think>"
@@ -42,13 +41,13 @@ class Opening:
 
 def learns_answers(job: Job) -> bool:
     """Whether a method learns answers that the rows give; others answer the prompt as served."""
-    return job.config.method.name in _LEARN_ANSWERS
+    return job.config.method.answers in ("taught", "compared", "judged")
 
 
 def as_made(template: Any) -> Any:
     """A template as its makers had it, where an earlier job has changed its generation prompt."""
-    found = _CHANGED.fullmatch(template) if isinstance(template, str) else None
-    return found["own"] + found["end"] if found else template
+    match = _CHANGED.fullmatch(template) if isinstance(template, str) else None
+    return match["own"] + match["end"] if match else template
 
 
 def settle_generation_prompt(job: Job, tokenizer: Any) -> None:
@@ -56,8 +55,8 @@ def settle_generation_prompt(job: Job, tokenizer: Any) -> None:
     template = tokenizer.chat_template
     if not learns_answers(job) or not isinstance(template, str):
         return
-    found = _openings(job, tokenizer)
-    opening = found.pop() if len(found) == 1 else None
+    openings = _openings(job, tokenizer)
+    opening = openings.pop() if len(openings) == 1 else None
     # Blanks are left to the model: they may be one token with what comes after them.
     if opening is None or opening.made.strip() == opening.trained.strip():
         return
@@ -94,14 +93,14 @@ def _openings(job: Job, tokenizer: Any) -> set[Opening | None]:
     rows, chosen = job.data.train, None
     if job.config.training.get("assistant_only_loss"):
         chosen = marked_template(tokenizer)  # what TRL renders such rows by
-    found: set[Opening | None] = set()
+    openings: set[Opening | None] = set()
     for row in islice(rows, 0, None, max(len(rows) // _LOOKED_AT, 1)):
         for messages in conversations(row):
             if messages and messages[-1]["role"] == "assistant":
-                found.add(_opening(tokenizer, messages, row, chosen))
-        if len(found) > 1:
+                openings.add(_opening(tokenizer, messages, row, chosen))
+        if len(openings) > 1:
             break
-    return found
+    return openings
 
 
 def _opening(
@@ -132,6 +131,6 @@ def _opening(
     shown = whole[: max(whole.rfind(_ANSWER), 0)]
     if not shown.startswith(before) or not made.startswith(before):
         return None
-    found = Opening(made[len(before) :], shown[len(before) :])
+    opening = Opening(made[len(before) :], shown[len(before) :])
     calls = row.get("tools") or any(message.get("tool_calls") for message in messages)
-    return None if calls and not found.made.startswith(found.trained) else found
+    return None if calls and not opening.made.startswith(opening.trained) else opening

@@ -47,12 +47,12 @@ def _check_target_parameters(model: Any, targets: list[str]) -> None:
     """PEFT would train nothing for a name that is not there, and takes matrices only."""
     parameters = dict(model.named_parameters())
     for target in targets:
-        found = [p for name, p in parameters.items() if f".{name}".endswith(f".{target}")]
-        if found and all(p.dim() in (2, 3) for p in found):
+        matches = [p for name, p in parameters.items() if f".{name}".endswith(f".{target}")]
+        if matches and all(p.dim() in (2, 3) for p in matches):
             continue
         matrices = {n.split(".", 3)[-1] for n, p in parameters.items() if p.dim() in (2, 3)}
         raise UserError(
-            f"{target} is no matrix" if found else f"the base model has no parameter {target}",
+            f"{target} is no matrix" if matches else f"the base model has no parameter {target}",
             field="lora_target_parameters",
             value=targets,
             fix=f"use names such as {', '.join(sorted(matrices)[:12])}",
@@ -88,13 +88,13 @@ def check_mergeable(model: Any, options: ModelArguments, export: str) -> None:
                 if any(f".{n}".endswith(f".{t}") for n in names)
             ],
         }
-        for field, found in hit.items():
-            if found:
+        for field, matches in hit.items():
+            if matches:
                 raise UserError(
                     f"{' and '.join(plain)} share their weights, which cannot be merged when one "
                     "of them is trained apart",
                     field=field,
-                    value=found,
+                    value=matches,
                     fix="leave them out, or set export to adapter",
                 )
 

@@ -21,8 +21,8 @@ def preview(config: Any, tokenizer: Any, data: Data, rows: int = ROWS) -> Iterat
     """Lines that show the first rows of each channel. `config` is the job's Config."""
     yield LEGEND
     for split in ("train", "validation", "test"):
-        found = data.split(split) or []
-        for number, row in enumerate(found[:rows], 1):
+        split_rows = data.split(split) or []
+        for number, row in enumerate(split_rows[:rows], 1):
             for line in row_lines(config, tokenizer, row):
                 yield f"{split} {number}{line}"
 

@@ -27,10 +27,10 @@ def row_tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> list[Toke
     present = {name: value for name, value in row.items() if value is not None}
     try:
         check_row_tools(present, tokenizer)
-        found = config.method.tokens(present, config, tokenizer)
+        tokens = config.method.tokens(present, config, tokenizer)
     except (TemplateError, TypeError, KeyError) as error:
         raise ValueError(f"the chat template refuses it: {error}") from error
-    return found
+    return tokens
 
 
 def check_row_tools(row: dict[str, Any], tokenizer: Any) -> None:
@@ -93,8 +93,8 @@ def _conversation(row: dict[str, Any], config: Config, tokenizer: Any) -> Tokens
     if not setting(config, "assistant_only_loss"):
         ids = _rendered(tokenizer, row["messages"], row)["input_ids"]
         return Tokens(ids, [True] * len(ids))
-    found = _rendered(tokenizer, row["messages"], row, masks=True)
-    return Tokens(found["input_ids"], [bool(mark) for mark in found["assistant_masks"]])
+    rendered = _rendered(tokenizer, row["messages"], row, masks=True)
+    return Tokens(rendered["input_ids"], [bool(mark) for mark in rendered["assistant_masks"]])
 
 
 def _completion(row: dict[str, Any], config: Config, tokenizer: Any) -> Tokens:
@@ -105,8 +105,8 @@ def _completion(row: dict[str, Any], config: Config, tokenizer: Any) -> Tokens:
     before = _token_ids(tokenizer, row["prompt"], row, training=by_assistant, prompt=True)
     whole = row["prompt"] + completion
     if by_assistant:
-        found = _rendered(tokenizer, whole, row, masks=True)
-        ids, learnt = found["input_ids"], [bool(mark) for mark in found["assistant_masks"]]
+        rendered = _rendered(tokenizer, whole, row, masks=True)
+        ids, learnt = rendered["input_ids"], [bool(mark) for mark in rendered["assistant_masks"]]
     else:
         ids = _token_ids(tokenizer, whole, row)
         learnt = [True] * len(ids)
@@ -137,24 +137,24 @@ def preference_tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> li
     return sequences
 
 
-def labelled_columns(_row: dict[str, Any], found: list[Tokens]) -> dict[str, Any]:
+def labelled_columns(_row: dict[str, Any], sequences: list[Tokens]) -> dict[str, Any]:
     """The first sequence of a row as SFT's trainer takes it."""
-    if not found:
+    if not sequences:
         return {"input_ids": [], "labels": []}
-    marks = zip(found[0].ids, found[0].learnt, strict=True)
+    marks = zip(sequences[0].ids, sequences[0].learnt, strict=True)
     labels = [token if learnt else -100 for token, learnt in marks]
-    return {"input_ids": found[0].ids, "labels": labels}
+    return {"input_ids": sequences[0].ids, "labels": labels}
 
 
-def pair_columns(_row: dict[str, Any], found: list[Tokens]) -> dict[str, Any]:
+def pair_columns(_row: dict[str, Any], sequences: list[Tokens]) -> dict[str, Any]:
     """Both answers as DPO's trainer takes them, which cuts at max_length by itself.
 
     As there, an answer begins where either of the two sequences leaves the prompt.
     """
-    if not found:
+    if not sequences:
         return {"prompt_ids": [], "chosen_ids": [], "rejected_ids": []}
-    chosen, rejected = (tokens.whole for tokens in found)
-    start = min(tokens.answer for tokens in found)
+    chosen, rejected = (tokens.whole for tokens in sequences)
+    start = min(tokens.answer for tokens in sequences)
     return {
         "prompt_ids": chosen[:start],
         "chosen_ids": chosen[start:],
@@ -201,8 +201,8 @@ def _token_ids(
 ) -> list[int]:
     """Token ids of a text or of messages; `prompt` ends messages with the answer's beginning."""
     if isinstance(value, list):
-        found = _rendered(tokenizer, value, row, masks=training, prompt=prompt)
-        ids: list[int] = found["input_ids"]
+        rendered = _rendered(tokenizer, value, row, masks=training, prompt=prompt)
+        ids: list[int] = rendered["input_ids"]
     else:
         ids = tokenizer(text=value)["input_ids"]
     return ids

@@ -66,21 +66,21 @@ def _functions(messages: list[Message]) -> list[dict[str, Any]]:
 
 
 def _rename_calls(messages: list[Message]) -> bool:
-    found = _functions(messages)
-    for function in found:
+    functions = _functions(messages)
+    for function in functions:
         function["name"] = "another_name"
-    return bool(found)
+    return bool(functions)
 
 
 def _change_arguments(messages: list[Message]) -> bool:
-    found = [function for function in _functions(messages) if function["arguments"]]
-    for function in found:
+    functions = [function for function in _functions(messages) if function["arguments"]]
+    for function in functions:
         function["arguments"] = dict.fromkeys(function["arguments"], _OTHER)
-    return bool(found)
+    return bool(functions)
 
 
 def _change_results(messages: list[Message]) -> bool:
-    found = [message for message in messages if message["role"] == "tool"]
-    for message in found:
+    results = [message for message in messages if message["role"] == "tool"]
+    for message in results:
         message["content"] = _OTHER
-    return bool(found)
+    return bool(results)

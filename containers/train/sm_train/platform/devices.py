@@ -123,8 +123,8 @@ def _device_files() -> int:
 
 def torch_cuda() -> str | None:
     """The CUDA version that the installed PyTorch was built with, read without importing it."""
-    found = importlib.util.find_spec("torch")
-    folder = next(iter(found.submodule_search_locations or ()), "") if found else ""
+    spec = importlib.util.find_spec("torch")
+    folder = next(iter(spec.submodule_search_locations or ()), "") if spec else ""
     text = (Path(folder) / "version.py").read_text(encoding="utf-8")
     match = re.search(r"^cuda\b[^=]*=\s*'([\d.]+)'", text, re.MULTILINE)
     return match[1] if match else None
@@ -138,8 +138,8 @@ def _supported_cuda(driver: ctypes.CDLL) -> str:
 
 
 def _driver_name() -> str:
-    found = compat.driver_version()
-    return f"the NVIDIA driver {found}" if found else "the NVIDIA driver"
+    version = compat.driver_version()
+    return f"the NVIDIA driver {version}" if version else "the NVIDIA driver"
 
 
 def check_torch_sees_gpus(config: Config, cluster: Cluster, gpus: int) -> None:

@@ -21,12 +21,12 @@ def with_present_interface(cluster: Cluster) -> tuple[Cluster, str]:
     names = [name for _, name in socket.if_nameindex()]
     if len(cluster.hosts) == 1 or cluster.interface in names:
         return cluster, ""
-    found = _interface_towards(cluster.leader, names)
+    interface = _interface_towards(cluster.leader, names)
     said = (
         f"resourceconfig.json network_interface_name: this host has no {cluster.interface}; "
-        f"using {found}, which leads to {cluster.leader}"
+        f"using {interface}, which leads to {cluster.leader}"
     )
-    return replace(cluster, interface=found), said
+    return replace(cluster, interface=interface), said
 
 
 def _interface_towards(host: str, names: list[str]) -> str:

@@ -94,10 +94,10 @@ def leave(code: int, reason: str = "") -> NoReturn:
 
 def children(parent: int) -> list[int]:
     """Processes that any thread of `parent` started."""
-    found: list[int] = []
+    pids: list[int] = []
     for path in Path(f"/proc/{parent}/task").glob("*/children"):
         try:
-            found += [int(child) for child in path.read_text().split()]
+            pids += [int(child) for child in path.read_text().split()]
         except OSError:  # the thread has ended meanwhile
             continue
-    return found
+    return pids

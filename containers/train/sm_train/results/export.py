@@ -24,20 +24,10 @@ from sm_train.results.metrics import finite_or_none
 from sm_train.results.reloading import SHARD_SIZE, merge_anew
 from sm_train.results.report import write_report
 from sm_train.results.staging import staged
+from sm_train.settings.settings import Method
 
 EVAL_RESULTS = "eval_results.json"
 SUMMARY = "training_summary.json"
-_PIPELINES = {
-    "text-classification": "text-classification",
-    "token-classification": "token-classification",
-    "question-answering": "question-answering",
-    "embedding": "sentence-similarity",
-    "reward": "text-classification",
-    **dict.fromkeys(
-        ("sft", "dpo", "kto", "cpo", "orpo", "grpo", "rloo", "distillation"), "text-generation"
-    ),
-}
-"""What the Hub calls the task of a method's model."""
 _SPEEDS = ("runtime", "per_second")
 
 
@@ -112,8 +102,8 @@ def _described_type(job: Job) -> str | None:
         trust_remote_code=job.config.model.trust_remote_code,
     )
     named = getattr(config.get_text_config(), "dtype", None) or getattr(config, "dtype", None)
-    found = str(named).removeprefix("torch.")
-    return found if found in WEIGHT_TYPES.values() else None
+    dtype = str(named).removeprefix("torch.")
+    return dtype if dtype in WEIGHT_TYPES.values() else None
 
 
 def _save_whole(model: Any, target: Path, weights: Any, dtype: Any) -> None:
@@ -189,14 +179,14 @@ def _summary(job: Job, trainer: Any, results: dict[str, float]) -> dict[str, Any
 
 def model_card(job: Job, results: dict[str, float], summary: dict[str, Any]) -> str:
     """README.md with the metadata that the Hub and people look for."""
-    name = job.config.method.name
+    method = job.config.method
     base = job.config.model.model_name_or_path
     training = sorted(job.config.training.items())
     settings = [f"| {key} | {value} |" for key, value in training if key in job.config.given]
     numbers = [f"| {key} | {value:.4f} |" for key, value in sorted(results.items())]
     rows = ", ".join(f"{count} {split}" for split, count in summary["rows"].items())
     body = [
-        f"# Fine-tuned with {name}",
+        f"# Fine-tuned with {method.name}",
         "",
         f"Base model: `{base or 'from the model channel'}`. Rows: {rows}. "
         f"{summary['steps']} steps in {summary['seconds']:.0f} s.",
@@ -211,11 +201,13 @@ def model_card(job: Job, results: dict[str, float], summary: dict[str, Any]) -> 
         "",
     ]
     called = os.environ.get("TRAINING_JOB_NAME") or job.paths.model.name
-    metadata = card_metadata(name, base, called, results)
+    metadata = card_metadata(method, base, called, results)
     return "\n".join(["---", metadata, "---", "", *body])
 
 
-def card_metadata(method: str, base: str | None, name: str, results: dict[str, float]) -> str:
+def card_metadata(
+    method: Method[Any], base: str | None, name: str, results: dict[str, float]
+) -> str:
     """The card's front matter, with the measures of the test set as the Hub's model-index.
 
     Args:
@@ -226,10 +218,9 @@ def card_metadata(method: str, base: str | None, name: str, results: dict[str, f
     """
     from huggingface_hub import EvalResult, ModelCardData
 
-    task = _PIPELINES.get(method)
     measured = [
         EvalResult(
-            task_type=task or method,
+            task_type=method.pipeline_tag,
             dataset_type="test",
             dataset_name="the job's test rows",
             dataset_split="test",
@@ -239,11 +230,12 @@ def card_metadata(method: str, base: str | None, name: str, results: dict[str, f
         for key, value in sorted(results.items())
         if key.startswith("test_") and not key.endswith(_SPEEDS) and math.isfinite(value)
     ]
+    sentences = method.training_config.startswith("sentence_transformers:")
     data = ModelCardData(
-        library_name="sentence-transformers" if method == "embedding" else "transformers",
-        pipeline_tag=task,
+        library_name="sentence-transformers" if sentences else "transformers",
+        pipeline_tag=method.pipeline_tag,
         base_model=base if base and not Path(base).is_absolute() else None,
-        tags=[method],
+        tags=[method.name],
         **({"model_name": name, "eval_results": measured} if measured else {}),
     )
     text: str = data.to_yaml()

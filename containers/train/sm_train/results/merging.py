@@ -61,23 +61,27 @@ def cast(model: Any, dtype: Any, keep: Keep | None = None) -> None:
 
 
 def _finished(value: Any, dtype: Any, keep: Keep | None) -> Any:
-    found = narrowed(value, dtype)
-    return found if keep is None else keep(found)
+    narrow = narrowed(value, dtype)
+    return narrow if keep is None else keep(narrow)
 
 
 def narrowed(value: Any, dtype: Any) -> Any:
     """A weight in another type. UserError where float16 cannot hold it."""
     import torch
 
-    found = value.to(dtype)
-    if dtype == torch.float16 and not bool(found.isfinite().all()) and bool(value.isfinite().all()):
+    narrow = value.to(dtype)
+    if (
+        dtype == torch.float16
+        and not bool(narrow.isfinite().all())
+        and bool(value.isfinite().all())
+    ):
         raise UserError(
             f"a weight of {float(value.abs().max()):.3g} is too large for float16",
             field="dtype",
             value="float16",
             fix="set dtype to bfloat16 or float32",
         )
-    return found
+    return narrow
 
 
 def _in_float32(value: Any) -> Any:

@@ -135,13 +135,13 @@ def entity_scores(
     truths = {(row, *e) for row, tags in enumerate(expected) for e in entities(tags)}
     guesses = {(row, *e) for row, tags in enumerate(predicted) for e in entities(tags)}
     hits = len(truths & guesses)
-    words = [
+    agreed = [
         truth == guess
         for left, right in zip(expected, predicted, strict=True)
         for truth, guess in zip(left, right, strict=True)
     ]
     return {
-        "accuracy": _ratio(sum(words), len(words)),
+        "accuracy": _ratio(sum(agreed), len(agreed)),
         "precision": _ratio(hits, len(guesses)),
         "recall": _ratio(hits, len(truths)),
         "f1": _ratio(2 * hits, len(truths) + len(guesses)),
@@ -153,18 +153,18 @@ def entities(tags: Sequence[str]) -> list[tuple[int, int, str]]:
 
     BIO, IOBES (BIOES) and BILOU; an I or E that continues nothing begins an entity.
     """
-    found: list[tuple[int, int, str]] = []
+    spans: list[tuple[int, int, str]] = []
     before = ("", "O")
     for index, tag in enumerate(tags):
         prefix, kind = _split(tag)
         if kind != "O":
             continues = prefix in ("I", "E") and before[0] in ("B", "I") and before[1] == kind
             if continues:
-                found[-1] = (found[-1][0], index + 1, kind)
+                spans[-1] = (spans[-1][0], index + 1, kind)
             else:
-                found.append((index, index + 1, kind))
+                spans.append((index, index + 1, kind))
         before = (prefix, kind)
-    return found
+    return spans
 
 
 def _split(tag: str) -> tuple[str, str]:

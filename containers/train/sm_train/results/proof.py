@@ -11,6 +11,7 @@ from typing import Any
 from sm_train.errors import UserError
 from sm_train.results.export import card_metadata
 from sm_train.results.metrics import finite_or_none
+from sm_train.settings.settings import Method
 
 METRICS = {
     "text-classification": ("accuracy", "f1", "pearson"),
@@ -139,7 +140,7 @@ def text_table(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def card(proof: Proof, method: str, name: str, former: str) -> str:
+def card(proof: Proof, method: Method[Any], name: str, former: str) -> str:
     """README.md: what it was made from and how, both models' figures, then the former card."""
     head, *rows = proof.lines()
     results = {f"{_PREFIX}{key}": value for key, value in qualities_of(proof).items()}

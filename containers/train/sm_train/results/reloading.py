@@ -69,9 +69,7 @@ def merge_anew(job: Job, model: Any, tokenizer: Any, adapter: Path, dtype: Any) 
             new_tokens=list(job.new_tokens.ids),
             rows_before=job.new_tokens.rows_before,
         )
-        path = Path(described) / "plan.json"
-        path.write_text(json.dumps(asdict(plan)), encoding="utf-8")
-        _run(path)
+        run_plan(plan)
 
 
 def describe(base: Any, tokenizer: Any, folder: Path) -> str:
@@ -85,6 +83,16 @@ def describe(base: Any, tokenizer: Any, folder: Path) -> str:
     tokenizer.save_pretrained(folder)
     # FSDP2 makes a class of its own from the model's.
     return next(k.__name__ for k in type(base).__mro__ if not k.__name__.startswith("FSDP"))
+
+
+def run_plan(plan: Plan) -> None:
+    """`merge_planned` in a process of its own, without the job's GPUs and ranks.
+
+    Raises UserError as `merge` does, RuntimeError where the process ends otherwise.
+    """
+    path = Path(plan.described) / "plan.json"
+    path.write_text(json.dumps(asdict(plan)), encoding="utf-8")
+    _run(path)
 
 
 def _run(plan: Path) -> None:
@@ -145,7 +153,7 @@ def _base(plan: Plan) -> Any:
     if plan.rows_before:
         config.get_text_config().vocab_size = plan.rows_before
     kind = model_class(plan.architecture, config, plan.source, plan.revision)
-    model, found = kind.from_pretrained(
+    model, loading_info = kind.from_pretrained(
         plan.source,
         config=config,
         dtype="auto",
@@ -153,14 +161,14 @@ def _base(plan: Plan) -> Any:
         trust_remote_code=plan.trust_remote_code,
         output_loading_info=True,
     )
-    _check_read(found, plan)
+    _check_read(loading_info, plan)
     make_room(NewTokens(list(plan.new_tokens)), model)
     if model.can_generate():
         model.generation_config = GenerationConfig.from_pretrained(plan.described)
     return model
 
 
-def _check_read(found: dict[str, Any], plan: Plan) -> None:
+def _check_read(loading_info: dict[str, Any], plan: Plan) -> None:
     """A weight that the files do not have would be drawn, and the merged model be another one.
 
     Only a head that the adapter brings may be missing. UserError names the others.
@@ -168,10 +176,10 @@ def _check_read(found: dict[str, Any], plan: Plan) -> None:
     brought = _saved_modules(Path(plan.adapter))
     missing = [
         name
-        for name in sorted(found["missing_keys"])
+        for name in sorted(loading_info["missing_keys"])
         if not any(part in brought for part in name.split("."))
     ]
-    missing += sorted(str(each) for each in found["mismatched_keys"])
+    missing += sorted(str(each) for each in loading_info["mismatched_keys"])
     if missing:
         raise UserError(
             f"the base model's files lack {len(missing)} weights of {plan.architecture}, such as "

@@ -24,7 +24,7 @@ Points = list[tuple[int, float]]
 
 def curves(history: Sequence[dict[str, Any]]) -> dict[str, Points]:
     """Metric name to its (step, value) pairs, from the trainer's log history."""
-    found: dict[str, Points] = {}
+    series: dict[str, Points] = {}
     for event in history:
         if any(key in event for key in ("train_runtime", "test_loss")):
             continue
@@ -32,32 +32,32 @@ def curves(history: Sequence[dict[str, Any]]) -> dict[str, Points]:
             if key in _NOT_CURVES or key.endswith(_NOT_CURVES_ENDS):
                 continue
             if isinstance(value, int | float):
-                found.setdefault(key, []).append((event["step"], float(value)))
-    return found
+                series.setdefault(key, []).append((event["step"], float(value)))
+    return series
 
 
 def write_report(folder: Path, history: Sequence[dict[str, Any]], title: str) -> None:
     """Write the curves as JSON and as a picture."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = curves(history)
-    plain = {k: [[step, finite_or_none(v)] for step, v in points] for k, points in found.items()}
+    series = curves(history)
+    plain = {k: [[step, finite_or_none(v)] for step, v in points] for k, points in series.items()}
     (folder / CURVES).write_text(json.dumps(plain) + "\n", encoding="utf-8")
-    if found:
-        _draw(folder / PICTURE, found, title)
+    if series:
+        _draw(folder / PICTURE, series, title)
 
 
-def panels(found: dict[str, Points]) -> list[str]:
+def panels(series: dict[str, Points]) -> list[str]:
     """What gets a picture of its own: loss first; `eval_x` is drawn into the panel of `x`."""
-    names = list(dict.fromkeys(name.removeprefix("eval_") for name in found))
+    names = list(dict.fromkeys(name.removeprefix("eval_") for name in series))
     return sorted(names, key=lambda name: (name != "loss", name))[:_MOST_PANELS]
 
 
-def _draw(path: Path, found: dict[str, Points], title: str) -> None:
+def _draw(path: Path, series: dict[str, Points], title: str) -> None:
     # The object interface: pyplot would look for a display and keep figures.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    names = panels(found)
+    names = panels(series)
     rows = -(-len(names) // _COLUMNS)
     figure = Figure(figsize=(6 * _COLUMNS, 3 * rows), layout="constrained")
     FigureCanvasAgg(figure)
@@ -65,8 +65,8 @@ def _draw(path: Path, found: dict[str, Points], title: str) -> None:
     for index, name in enumerate(names, start=1):
         axes = figure.add_subplot(rows, _COLUMNS, index)
         for key, label in ((name, "train"), (f"eval_{name}", "validation")):
-            if key in found:
-                steps, values = zip(*found[key], strict=True)
+            if key in series:
+                steps, values = zip(*series[key], strict=True)
                 axes.plot(steps, values, label=label, marker="." if len(steps) < 50 else None)
         axes.set_title(name, fontsize=10)
         axes.set_xlabel("step", fontsize=8)

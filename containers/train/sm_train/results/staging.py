@@ -35,7 +35,7 @@ def staged(target: Path) -> Iterator[Path]:
 def scratch(target: Path) -> Iterator[Path]:
     """A folder on the disk of `target`, of which nothing stays. Raises OSError without one."""
     discard_half_written(target)
-    folder = _aside(target)
+    folder = _writing_folder(target)
     folder.mkdir(parents=True)
     try:
         yield folder
@@ -52,7 +52,7 @@ def discard_half_written(target: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _aside(target: Path) -> Path:
+def _writing_folder(target: Path) -> Path:
     """Beside the target; within it where it is a disk of its own or its parent is not ours."""
     ours = os.access(target.parent, os.W_OK) or not target.parent.exists()
     alone = target.is_symlink() or _is_mounted(target)

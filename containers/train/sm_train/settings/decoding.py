@@ -41,7 +41,7 @@ def decode(raw: Any, schema: dict[str, Any]) -> Any:
         except (ValueError, TypeError):
             continue
         return _checked(value, schema)
-    raise ValueError(f"expected {' or '.join(_WORDS[k] for k in types)}")
+    raise ValueError(f"expected {' or '.join(_DESCRIBED[k] for k in types)}")
 
 
 def unquote(raw: Any) -> Any:
@@ -185,7 +185,7 @@ _DECODERS: dict[str, Decoder] = {
 }
 # A string fits everything, so it is tried last; null first, or "null" would be text.
 _ORDER = list(_DECODERS)
-_WORDS = {
+_DESCRIBED = {
     "null": "null",
     "boolean": "true or false",
     "integer": "a whole number",

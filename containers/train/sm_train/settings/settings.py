@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypedDict
+from typing import Any, Generic, Literal, TypedDict
 
 from typing_extensions import TypeVar
 
@@ -65,6 +65,23 @@ class Config(Generic[Own]):
     from_file: frozenset[str] = frozenset()  # keys that only the YAML config has
 
 
+Answers = Literal["none", "taught", "compared", "judged", "scored", "sampled"]
+"""What a method does with answers: of its rows the loss teaches them token by token, compares two,
+judges one, or scores them; or the model samples its own. Encoders have none."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """How a trainer of TRL makes its batches of held-out rows, by which they are weighed."""
+
+    sequences: int
+    """Of each row, one behind another along the first dimension of each tensor."""
+    mask: str = ""
+    """Which tokens are learnt."""
+    of_tokens: Mapping[str, tuple[int, ...]] | None = None
+    """Means over tokens: to which of a row's sequences their tokens belong."""
+
+
 @dataclass(frozen=True)
 class Method(Generic[Own]):
     """What a method's file declares beside its `train`: all of it runs before torch is imported."""
@@ -87,6 +104,13 @@ class Method(Generic[Own]):
     reads_text: Callable[[Config[Own], str], bool] = lambda _config, _name: True
     # The rows that one raw row of nested data holds.
     expand: Callable[[Row], Iterable[Row]] = lambda row: [row]
+    answers: Answers = "none"
+    # What the Hub calls the task of a model that it made.
+    pipeline_tag: str = "text-generation"
+    # None: its trainer scores rows by itself.
+    held_out: HeldOut | None = None
+    # A row's sequences, and how many models hold weights where all are trained; None: not known.
+    in_memory: tuple[int, int] | None = None
     # Our defaults where they differ from the library's.
     defaults: Mapping[str, Any] = field(default_factory=dict)
     # Refuses contradictory settings, and data sets as a whole.

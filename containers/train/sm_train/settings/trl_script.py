@@ -159,9 +159,9 @@ def _profile(name: str, channel: Path | None) -> dict[str, Any]:
     folders = package.submodule_search_locations if package else None
     shipped = Path(next(iter(folders or ()), "")) / "accelerate_configs"
     places = [shipped / f"{name}.yaml", *([channel / name] if channel else [])]
-    found = next((place for place in places if place.is_file()), None)
+    path = next((place for place in places if place.is_file()), None)
     try:
-        profile = yaml.safe_load(found.read_text(encoding="utf-8")) if found else None
+        profile = yaml.safe_load(path.read_text(encoding="utf-8")) if path else None
     except (yaml.YAMLError, OSError, UnicodeDecodeError):
         profile = None
     if isinstance(profile, dict):

@@ -189,10 +189,10 @@ def input_files(source: Path) -> list[Path]:
     """The files of a prefix in the order of their names, hidden ones left out."""
     if source.is_file():
         return [source]
-    found = (path for path in source.rglob("*") if path.is_file())
+    files = (path for path in source.rglob("*") if path.is_file())
     return sorted(
         path
-        for path in found
+        for path in files
         if not any(part.startswith(".") for part in path.relative_to(source).parts)
     )
 

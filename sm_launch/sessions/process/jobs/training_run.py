@@ -96,7 +96,9 @@ class TrainingRun:
             "hosts": [HOST],
         }
         files: dict[str, Any] = {
-            "hyperparameters": self._request.get("HyperParameters", {}),
+            "hyperparameters": environment.local_hyperparameters(
+                self._request.get("HyperParameters", {}), self._base
+            ),
             "resourceconfig": {
                 "current_host": HOST,
                 "current_instance_type": "local",  # whose devices are this machine's

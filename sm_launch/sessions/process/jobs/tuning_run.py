@@ -67,8 +67,8 @@ class TuningRun:
         most = self._config["ResourceLimits"].get("MaxNumberOfTrainingJobs")
         if self._config["Strategy"] == "Grid":
             return islice(search.grid(ranges), most)
-        found = search.random_search(ranges, self._config.get("RandomSeed"))
-        return islice(found, most or _DEFAULT_TRIALS)
+        candidates = search.random_search(ranges, self._config.get("RandomSeed"))
+        return islice(candidates, most or _DEFAULT_TRIALS)
 
     def _active(self) -> list[Trial]:
         return [trial for trial in self._trials if trial["TrainingJobStatus"] not in FINAL]

@@ -8,7 +8,7 @@ from sm_launch.aws.causes import likely_cause
 
 
 @pytest.mark.parametrize(
-    ("reason", "log", "words"),
+    ("reason", "log", "message"),
     [
         ("AlgorithmError: exit code 1", ["torch.OutOfMemoryError: CUDA out of memory."], "halve"),
         ("CapacityError: Unable to provision requested ML compute capacity.", [], "try again"),
@@ -20,10 +20,10 @@ from sm_launch.aws.causes import likely_cause
         ("AlgorithmError", ["GatedRepoError: 403 Client Error"], "HF_TOKEN"),
     ],
 )  # fmt: skip
-def test_known_failures(reason: str, log: list[str], words: str) -> None:
+def test_known_failures(reason: str, log: list[str], message: str) -> None:
     cause = likely_cause(reason, log)
     assert cause is not None
-    assert words in cause.step
+    assert message in cause.step
 
 
 def test_nothing_is_made_up() -> None:

@@ -35,14 +35,14 @@ OUR_OWN = {"list_images"}  # of sm_launch.images; the service has one of that na
 def paged_methods() -> set[str]:
     """Every client method of our services whose answer may say that there is more."""
     session = botocore.session.get_session()
-    found = set()
+    methods = set()
     for service in SERVICES:
         model = session.get_service_model(service)
         for name in model.operation_names:
             output = model.operation_model(name).output_shape
             if output is not None and TOKENS & set(output.members):
-                found.add(xform_name(name))
-    return found - OUR_OWN
+                methods.add(xform_name(name))
+    return methods - OUR_OWN
 
 
 def first_pages(source: str) -> Iterator[str]:
@@ -75,12 +75,12 @@ def test_the_look_at_the_source_sees_a_first_page() -> None:
 
 @pytest.mark.slow
 def test_nothing_reads_a_first_page_only() -> None:
-    found = [
+    calls = [
         f"{path.relative_to(SOURCE)}:{call}"
         for path in sorted(SOURCE.rglob("*.py"))
         for call in first_pages(path.read_text())
     ]
-    assert found == []
+    assert calls == []
 
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -141,8 +141,8 @@ def test_what_stands_on_a_later_page_is_found(place: int) -> None:
         {"TrainingJobName": stamp if n == place else stamp.replace("news", "newsletter")}
         for n, stamp in enumerate(stamps)
     ]
-    (found,) = training._named_after(Pages(jobs, 10), "news", "Completed")
-    assert found["TrainingJobName"] == stamps[place]
+    (job,) = training._named_after(Pages(jobs, 10), "news", "Completed")
+    assert job["TrainingJobName"] == stamps[place]
 
 
 def test_components_and_trials_of_every_page() -> None:

@@ -95,10 +95,12 @@ def test_completion_scripts(shell: str, capsys: pytest.CaptureFixture[str]) -> N
     assert f"{shell}_complete" in script
 
 
-def complete(words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def complete(
+    command_line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.setenv("_SM_LAUNCH_COMPLETE", "bash_complete")
-    monkeypatch.setenv("COMP_WORDS", words)
-    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+    monkeypatch.setenv("COMP_WORDS", command_line)
+    monkeypatch.setenv("COMP_CWORD", str(command_line.count(" ")))
     with pytest.raises(SystemExit):
         cli.run([])
     return [line.partition(",")[2] for line in capsys.readouterr().out.splitlines()]
@@ -108,8 +110,8 @@ def test_commands_and_options_complete(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert complete("sm-launch ev", monkeypatch, capsys) == ["evaluate"]
-    found = complete("sm-launch evaluate --fail", monkeypatch, capsys)
-    assert found == ["--fail-under", "--fail-over"]
+    completions = complete("sm-launch evaluate --fail", monkeypatch, capsys)
+    assert completions == ["--fail-under", "--fail-over"]
     assert "upload" in complete("sm-launch data ", monkeypatch, capsys)
 
 
@@ -118,9 +120,9 @@ def leaves(command: click.Command, path: tuple[str, ...] = ()):
     if isinstance(command, click.Group):
         context = click.Context(command)
         for name in command.list_commands(context):
-            found = command.get_command(context, name)
-            assert found is not None
-            yield from leaves(found, (*path, name))
+            subcommand = command.get_command(context, name)
+            assert subcommand is not None
+            yield from leaves(subcommand, (*path, name))
     else:
         yield path, command
 
@@ -167,19 +169,19 @@ def test_every_command_stands_in_the_documentation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "words"),
+    ("command", "message"),
     [
         (["invoke", "nothing", "--text", "hi"], "sm-launch deploy"),
         (["invoke", "nothing", "--text", "hi", "--stream"], "sm-launch deploy"),
         (["chat", "nothing"], "sm-launch deploy"),
-        (["monitor", "--endpoint", "nothing"], "sm-launch deploy"),
+        (["monitor", "nothing"], "sm-launch deploy"),
         (["logs", "nothing"], "sm-launch list"),
         (["stop", "nothing"], "sm-launch list"),
     ],
 )
 def test_an_unknown_name_gets_a_fix(
     command: list[str],
-    words: str,
+    message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -187,7 +189,7 @@ def test_an_unknown_name_gets_a_fix(
     monkeypatch.setenv("SM_LAUNCH_HOME", str(tmp_path))
     assert cli.run([*command, "--target", "process"]) == 1
     _, _, fix = capsys.readouterr().err.partition("fix: ")
-    assert words in fix
+    assert message in fix
 
 
 @pytest.mark.slow

@@ -52,9 +52,9 @@ def test_everything_is_in_the_view() -> None:
     assert view.loss == [(10, 2.5), (20, 1.25)]
     assert view.eval_loss == [(20, 1.5)]
     text = drawn(view)
-    for words in ("mine-1", "Downloading 1m15s › Training", "37%  step 120/320  eta 1m45s",
+    for phrase in ("mine-1", "Downloading 1m15s › Training", "37%  step 120/320  eta 1m45s",
                   "loss 1.2500   eval loss 1.5000", "2.5 ┤", "loading [the] model"):  # fmt: skip
-        assert words in text, text
+        assert phrase in text, text
     assert "hf_" not in text
     assert "[redacted]" in text
 

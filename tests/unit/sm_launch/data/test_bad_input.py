@@ -16,7 +16,7 @@ from sm_launch.errors import UserInputError
 
 
 @pytest.mark.parametrize(
-    ("text", "data", "words"),
+    ("text", "data", "message"),
     [
         ("", {}, ["data.input", "empty"]),
         ("text,label\n", {}, ["data.input", "no rows", "header: false"]),
@@ -41,11 +41,11 @@ from sm_launch.errors import UserInputError
         ("text,label\na,x\n", {"encoding": "utf-7000"}, ["data.encoding", "utf-7000"]),
     ],
 )
-def test_data_at_fault(run, write, tmp_path: Path, text, data: dict[str, Any], words) -> None:
+def test_data_at_fault(run, write, tmp_path: Path, text, data: dict[str, Any], message) -> None:
     write("raw.csv", text)
     with pytest.raises(UserInputError) as caught:
         run(input="raw.csv", **data)
-    for word in words:
+    for word in message:
         assert word in str(caught.value)
     assert not (tmp_path / "out").exists()
 
@@ -57,7 +57,7 @@ def test_labels_that_look_like_text(run, write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("location", "words"),
+    ("location", "message"),
     [
         ("missing.csv", ["no such file", "reviews.csv"]),
         ("reviews.xlsx", ["unknown", "data.format"]),
@@ -67,14 +67,14 @@ def test_labels_that_look_like_text(run, write) -> None:
         ("broken.json", ["not valid JSON", "an object on each line"]),
     ],
 )
-def test_files_at_fault(run, write, reviews: Path, tmp_path: Path, location, words) -> None:
+def test_files_at_fault(run, write, reviews: Path, tmp_path: Path, location, message) -> None:
     (tmp_path / "folder").mkdir()
     write("reviews.xlsx", "x")
     write("broken.parquet", "PAR1")
     write("broken.json", '[{"text": ')
     with pytest.raises(UserInputError) as caught:
         run(input=location)
-    for word in ["data.input", location, *words]:
+    for word in ["data.input", location, *message]:
         assert word in str(caught.value)
 
 
@@ -94,7 +94,7 @@ def test_output_with_foreign_files_is_refused(run, reviews: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("data", "message"),
     [
         ({}, "either input"),
         ({"input": "a.csv", "train": "b.csv"}, "either input"),
@@ -109,16 +109,16 @@ def test_output_with_foreign_files_is_refused(run, reviews: Path, tmp_path: Path
         ({"input": "a.csv", "task": "messages", "output_format": "csv"}, "cannot hold messages"),
     ],
 )
-def test_configuration_at_fault(data: dict[str, Any], words: str | None) -> None:
-    if words is None:
+def test_configuration_at_fault(data: dict[str, Any], message: str | None) -> None:
+    if message is None:
         DataConfig.model_validate(data)
         return
-    with pytest.raises(ValidationError, match=words):
+    with pytest.raises(ValidationError, match=message):
         DataConfig.model_validate(data)
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (random.Random(1).randbytes(3000), "text file"),
         (b"PAR1\x15\x04", "data.format: parquet"),
@@ -126,11 +126,11 @@ def test_configuration_at_fault(data: dict[str, Any], words: str | None) -> None
         ("text\tlabel\na\tx\n".encode("utf-16-le"), "utf-16-le"),
     ],
 )
-def test_a_binary_file_is_named_so_and_not_printed(run, tmp_path: Path, content, words) -> None:
+def test_a_binary_file_is_named_so_and_not_printed(run, tmp_path: Path, content, message) -> None:
     (tmp_path / "junk.tsv").write_bytes(content)
     with pytest.raises(UserInputError, match="is not text, so it cannot be tsv") as caught:
         run(input="junk.tsv")
-    assert words in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).isprintable() or str(caught.value).replace("\n", "").isprintable()
 
 

@@ -86,8 +86,8 @@ def test_the_data_card(write, run) -> None:
     parser.feed(html)
     assert parser.open == []
     assert evil not in html
-    for words in ("Shares of the classes", "missing_text", "duplicate", "rows.csv", "Lengths"):
-        assert words in html
+    for phrase in ("Shares of the classes", "missing_text", "duplicate", "rows.csv", "Lengths"):
+        assert phrase in html
     assert done.report.splits["train"].sha256[:16] in html
     before = html
     assert (run(input="rows.csv").report.output / "data_card.html").read_text() == before

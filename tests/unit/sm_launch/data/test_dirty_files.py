@@ -453,9 +453,9 @@ def test_a_dirty_file_is_read_exactly_or_refused(run, tmp_path: Path, case: Case
     if case.rows is None:
         with pytest.raises(UserInputError) as caught:
             run(**data)
-        words = str(caught.value)
-        assert all(word in words for word in case.refused), words
-        assert "fix:" in words and case.name in words
+        message = str(caught.value)
+        assert all(word in message for word in case.refused), message
+        assert "fix:" in message and case.name in message
         return
     done = run(**data)
     assert sorted((row["text"], row["label"]) for row in done.all_rows) == sorted(case.rows)

@@ -34,7 +34,7 @@ def test_it_reads_what_json_reads(values: list[object], block: int, indent: int 
 
 @pytest.mark.parametrize("block", [1, 3, 1000])
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ('[{"a": 1},\n{"a": 2', "line 2"),
         ('[{"a": 1},\n{"a" 2}]', "Expecting ':' delimiter (line 2)"),
@@ -46,12 +46,12 @@ def test_it_reads_what_json_reads(values: list[object], block: int, indent: int 
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(
-    text: str, words: str, block: int, monkeypatch: pytest.MonkeyPatch
+    text: str, message: str, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(json_array, "BLOCK_CHARACTERS", block)
     with pytest.raises(ValueError) as caught:
         list(json_array.elements(io.StringIO(text)))
-    assert words in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_an_early_mistake_is_told_without_reading_on() -> None:

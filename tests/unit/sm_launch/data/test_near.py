@@ -7,11 +7,11 @@ import pytest
 
 from sm_launch.data.near import mark, signature
 
-WORDS = [f"word{n}" for n in range(500)]
+VOCABULARY = [f"word{n}" for n in range(500)]
 
 
-def text(seed: int, words: int = 40) -> str:
-    return " ".join(random.Random(seed).choices(WORDS, k=words))
+def text(seed: int, length: int = 40) -> str:
+    return " ".join(random.Random(seed).choices(VOCABULARY, k=length))
 
 
 def pieces(value: str) -> set[str]:

@@ -85,13 +85,13 @@ def test_written_formats_can_be_read_again(run, reviews: Path, tmp_path, output_
     report = run(input="reviews.csv", output_format=output_format).report
     from sm_launch.job.data import DataConfig
 
-    found = []
+    rows = []
     for split in report.splits.values():
         config = DataConfig(input=str(split.path))
         (source,) = locate(config, base=tmp_path, fetch=Path, scratch=tmp_path)
         for chunk in read(source, config):
-            found += [chunk.raw(at) for at in range(len(chunk.rows))]
-    assert found == expected
+            rows += [chunk.raw(at) for at in range(len(chunk.rows))]
+    assert rows == expected
 
 
 def test_ready_splits_without_header_and_with_number_labels(run, write) -> None:

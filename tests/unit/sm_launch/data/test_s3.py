@@ -43,15 +43,15 @@ def test_no_credentials(run, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("uri", "words"),
+    ("uri", "message"),
     [
         ("s3://data/none.csv", "nothing below it"),
         ("s3://other/none.csv", "no such object"),
         ("s3://data/folder/", "nothing below it"),
     ],
 )
-def test_what_is_not_there_is_named(client, tmp_path: Path, uri: str, words: str) -> None:
-    with pytest.raises(UserInputError, match=words) as caught:
+def test_what_is_not_there_is_named(client, tmp_path: Path, uri: str, message: str) -> None:
+    with pytest.raises(UserInputError, match=message) as caught:
         fetcher(client, tmp_path)(uri)
     assert uri in str(caught.value)
 

@@ -29,9 +29,9 @@ def settled(counts: dict[str, int], **data: Any):
     ],
 )
 def test_a_word_that_looks_like_the_other_labels_is_a_class(counts: dict[str, int]) -> None:
-    found = settled(counts)
-    assert not found.missing
-    assert len(found.classes) >= 1
+    outcome = settled(counts)
+    assert not outcome.missing
+    assert len(outcome.classes) >= 1
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,8 @@ def test_a_word_in_another_column_means_missing(counts, gaps: dict[str, int]) ->
 
 
 def test_words_that_job_yaml_names_mean_missing_always() -> None:
-    found = settled({"EU": 40, "US": 50, "NA": 50}, missing={"values": ["", "na"]})
-    assert found.gaps == {"NA": 50}
+    outcome = settled({"EU": 40, "US": 50, "NA": 50}, missing={"values": ["", "na"]})
+    assert outcome.gaps == {"NA": 50}
 
 
 @given(st.dictionaries(st.text("aAbB ", min_size=1).map(str.strip).filter(bool), st.integers(1, 9)))
@@ -151,14 +151,14 @@ def test_pairs_that_are_nearly_equal(run, write) -> None:
     ],
 )
 def test_spellings_of_one_label_are_found(labels: list[str]) -> None:
-    (found,) = near_spellings(dict.fromkeys([*labels, "other"], 10))
-    assert all(repr(label) in found for label in labels)
-    assert "'other'" not in found
+    (spelling,) = near_spellings(dict.fromkeys([*labels, "other"], 10))
+    assert all(repr(label) in spelling for label in labels)
+    assert "'other'" not in spelling
 
 
 def test_a_rare_typo_is_found() -> None:
-    (found,) = near_spellings({"positive": 500, "negative": 400, "postive": 3})
-    assert "'positive' (500 rows), 'postive' (3 rows)" in found
+    (spelling,) = near_spellings({"positive": 500, "negative": 400, "postive": 3})
+    assert "'positive' (500 rows), 'postive' (3 rows)" in spelling
 
 
 @pytest.mark.parametrize(

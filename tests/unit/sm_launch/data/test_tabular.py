@@ -9,11 +9,11 @@ from sm_launch.data.tabular import Record, TabularReader
 
 def records(text: str, delimiter: str = ",", *, quoted: bool = True) -> list[Record]:
     reader = TabularReader(io.StringIO(text, newline=""), delimiter, quoted=quoted)
-    found = []
+    rows = []
     for record in reader:
         reader.width = reader.width or len(record.cells or [])
-        found.append(record)
-    return found
+        rows.append(record)
+    return rows
 
 
 def cells(text: str, delimiter: str = ",", *, quoted: bool = True) -> list[list[str] | None]:
@@ -39,21 +39,21 @@ def test_line_numbers_count_physical_lines(newline: str) -> None:
     ['3,"quoted, well",x', "3,unquoted,x", '3,"a ""doubled"" quote",x'],
 )
 def test_an_unclosed_quote_spoils_only_its_own_line(next_line: str) -> None:
-    found = records(f'id,text,label\n1,ok,x\n2,"broken,x\n{next_line}\n4,ok,x\n')
-    assert [record.line for record in found if record.cells is None] == [3]
-    assert [record.cells[0] for record in found if record.cells] == ["id", "1", "3", "4"]
+    rows = records(f'id,text,label\n1,ok,x\n2,"broken,x\n{next_line}\n4,ok,x\n')
+    assert [record.line for record in rows if record.cells is None] == [3]
+    assert [record.cells[0] for record in rows if record.cells] == ["id", "1", "3", "4"]
 
 
 def test_an_unclosed_quote_at_the_end() -> None:
-    found = records('a,b\n1,2\n3,"x')
-    assert found[-1].cells is None
-    assert found[-1].raw == '3,"x'
+    rows = records('a,b\n1,2\n3,"x')
+    assert rows[-1].cells is None
+    assert rows[-1].raw == '3,"x'
 
 
 def test_wrong_number_of_cells() -> None:
-    found = records("a,b\n1,2,3\n4,5\n6\n")
-    assert [record.cells for record in found] == [["a", "b"], None, ["4", "5"], None]
-    assert found[1].problem == "3 cells instead of 2"
+    rows = records("a,b\n1,2,3\n4,5\n6\n")
+    assert [record.cells for record in rows] == [["a", "b"], None, ["4", "5"], None]
+    assert rows[1].problem == "3 cells instead of 2"
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,9 @@ def test_wrong_number_of_cells() -> None:
     ],
 )
 def test_tab_separated_text_with_stray_quotes_loses_no_row(lines: list[str]) -> None:
-    found = cells("sentence\tlabel\n" + "\n".join(lines) + "\n", "\t")
-    assert len(found) == len(lines) + 1
-    assert [row[1] for row in found[1:] if row] == [line[-1] for line in lines]
+    rows = cells("sentence\tlabel\n" + "\n".join(lines) + "\n", "\t")
+    assert len(rows) == len(lines) + 1
+    assert [row[1] for row in rows[1:] if row] == [line[-1] for line in lines]
 
 
 def test_tab_separated_text_may_be_quoted_all_the_same() -> None:

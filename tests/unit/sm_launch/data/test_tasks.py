@@ -78,8 +78,8 @@ def test_every_method_gets_its_columns(run, tmp_path: Path, method: str, suffix:
     done = run(input=f"rows.{suffix}", task=method)
     assert done.report.rows_kept == len(rows)
     expected = {json.dumps(_plain(row), sort_keys=True) for row in rows}
-    found = {json.dumps(_plain(row), sort_keys=True) for row in done.all_rows}
-    assert found == expected
+    written = {json.dumps(_plain(row), sort_keys=True) for row in done.all_rows}
+    assert written == expected
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
@@ -199,11 +199,11 @@ def test_parquet_columns_whose_type_only_later_rows_show(run, write, values) -> 
     write("a.jsonl", "\n".join(map(json.dumps, rows)))
     done = run(input="a.jsonl", columns={"keep": ["more"]}, output_format="parquet",
                split={"train": 1, "validation": 0, "test": 0})  # fmt: skip
-    found = {
+    columns = {
         row["text"]: row["more"]
         for row in pq.read_table(done.report.splits["train"].path).to_pylist()
     }
-    assert found == {row["text"]: row["more"] for row in rows}
+    assert columns == {row["text"]: row["more"] for row in rows}
 
 
 def test_values_that_no_parquet_column_can_hold_together(run, write) -> None:

@@ -48,8 +48,8 @@ class Endpoint:
 
 def scores(text: str) -> list[dict[str, object]]:
     winner = next(label for label in LABELS if text.startswith(label))
-    found = [{"label": x, "score": 0.8 if x == winner else 0.1} for x in LABELS]
-    return sorted(found, key=lambda entry: -float(entry["score"]))
+    answer = [{"label": x, "score": 0.8 if x == winner else 0.1} for x in LABELS]
+    return sorted(answer, key=lambda entry: -float(entry["score"]))
 
 
 @pytest.fixture

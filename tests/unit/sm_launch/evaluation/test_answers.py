@@ -131,7 +131,7 @@ def test_a_missing_answer_is_found_by_halving():
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("answer", "message"),
     [
         ([{"label": "pos", "score": 3.1}, {"label": "neg", "score": -2.0}], "function_to_apply"),
         ([{"label": "LABEL_0", "score": 0.9}, {"label": "LABEL_1", "score": 0.1}], "LABEL_0"),
@@ -139,9 +139,9 @@ def test_a_missing_answer_is_found_by_halving():
         ([{"label": "positive", "score": 0.9}, {"label": "negative", "score": 0.1}], "positive"),
     ],
 )
-def test_strange_answers_are_refused_before_all_rows_are_paid_for(answer: Any, words: str):
+def test_strange_answers_are_refused_before_all_rows_are_paid_for(answer: Any, message: str):
     asked: list[int] = []
-    with pytest.raises(UserInputError, match=words):
+    with pytest.raises(UserInputError, match=message):
         evaluate_endpoint(
             server(lambda _: answer, asked),
             numbered("text-classification", 4000),

@@ -64,10 +64,10 @@ def test_an_artefact_is_read_without_its_weights(form: str, tmp_path: Path):
         source = tmp_path / "model.tar.gz"
         with tarfile.open(source, "w:gz") as archive:
             archive.add(model, ".")
-    found = read_artefact(source.as_uri())
-    assert found == Artefact(CONFIG, RESULTS)
-    assert found.labels == ("other", "same", "b", "c")
-    assert found.asked("text-classification")[0] == {"max_length": 64}
+    artefact = read_artefact(source.as_uri())
+    assert artefact == Artefact(CONFIG, RESULTS)
+    assert artefact.labels == ("other", "same", "b", "c")
+    assert artefact.asked("text-classification")[0] == {"max_length": 64}
     (model / "config.json").unlink()
     assert read_artefact(str(model)) is None
 
@@ -109,10 +109,10 @@ def test_training_and_evaluation_that_contradict_are_told(label, sha256, told, w
               {"label": "other", "score": 0.5 - 0.4 * (label == "same") + 1e-3}]  # fmt: skip
     rows = [{"text": f"t{n}", "label": "same" if n else "other"} for n in range(30)]
     result = evaluate_endpoint(answering(answer), rows, EvaluationPlan(**QUICK))
-    found = beside_training(result, Artefact(CONFIG, RESULTS), sha256)
-    assert found.training == ({"accuracy": 1.0} if told else {})
-    assert any("beyond the interval" in warning for warning in found.warnings) == warned
-    assert found.to_dict()["training"] == found.training
+    warnings = beside_training(result, Artefact(CONFIG, RESULTS), sha256)
+    assert warnings.training == ({"accuracy": 1.0} if told else {})
+    assert any("beyond the interval" in warning for warning in warnings.warnings) == warned
+    assert warnings.to_dict()["training"] == warnings.training
 
 
 @given(
@@ -185,7 +185,7 @@ NUMBERS = st.floats(-100, 100, allow_nan=False)
 @given(pairs=st.lists(st.tuples(NUMBERS, NUMBERS), min_size=2, max_size=20))
 def test_numbers_are_measured_as_in_training(pairs: list[tuple[float, float]]):
     task = make_task("text-regression")
-    found = [
+    results = [
         task.predict(
             task.example(n, {"text": "t", "label": str(gold)}), [{"label": "L", "score": given_}]
         )
@@ -193,7 +193,7 @@ def test_numbers_are_measured_as_in_training(pairs: list[tuple[float, float]]):
     ]
     golds, answers = zip(*pairs, strict=True)
     trained = regression_scores(golds, answers)
-    summary = task.metrics(found).summary
+    summary = task.metrics(results).summary
     assert {name: summary[name] for name in trained} == pytest.approx(trained, abs=1e-6)
 
 
@@ -217,12 +217,12 @@ def test_a_regression_is_known_by_its_config():
     with pytest.raises(UserInputError, match="has the classes a, b"):
         evaluate_endpoint(answering(classes), rows, EvaluationPlan(task=task, **QUICK))
     bad = [{"text": "t", "label": "many"}, *rows]
-    found = evaluate_endpoint(
+    evaluated = evaluate_endpoint(
         answering({"label": "LABEL_0", "score": 1.5}),
         bad,
         EvaluationPlan(task=task, max_failed_share=0.1, **QUICK),
     )
-    assert found.failures[0].reason == "no number in column 'label'"
+    assert evaluated.failures[0].reason == "no number in column 'label'"
 
 
 def test_half_a_character_fails_its_row():

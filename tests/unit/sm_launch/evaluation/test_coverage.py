@@ -27,28 +27,28 @@ def coverage(rows: int, true: float) -> tuple[float, float]:
     spread = 6 * (rows * true * (1 - true)) ** 0.5 + 2
     right = np.arange(max(0, int(true * rows - spread)), min(rows, int(true * rows + spread)) + 1)
     chance = binom.pmf(right, rows, true)
-    found = [share_interval(x / rows, rows) for x in right]
-    assert all(each.high - each.low > 0 for each in found)
-    covers = np.array([each.low <= true <= each.high for each in found])
+    intervals = [share_interval(x / rows, rows) for x in right]
+    assert all(each.high - each.low > 0 for each in intervals)
+    covers = np.array([each.low <= true <= each.high for each in intervals])
     return float(chance[covers].sum()), float(chance[covers].sum() - chance[covers].min())
 
 
 @pytest.mark.parametrize("rows", [20, 100, 1000])
 def test_the_interval_of_a_share_covers(rows: int):
     trues = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99]
-    found = [coverage(rows, true) for true in trues]
-    assert np.mean([covered for covered, _ in found]) == pytest.approx(0.95, abs=0.02)
-    assert min(covered for covered, _ in found) >= 0.92
+    shares = [coverage(rows, true) for true in trues]
+    assert np.mean([covered for covered, _ in shares]) == pytest.approx(0.95, abs=0.02)
+    assert min(covered for covered, _ in shares) >= 0.92
     if rows > 20:
-        assert all(covered <= 0.97 or without < 0.95 for covered, without in found)
+        assert all(covered <= 0.97 or without < 0.95 for covered, without in shares)
 
 
 @pytest.mark.parametrize(("rows", "least"), [(10, 0.92), (20, 0.92), (100, 0.92), (300, 0.916)])
 def test_no_true_value_is_covered_less_than_the_docs_say(rows: int, least: float):
     """Coverage is least beside an end of one of the intervals."""
     right = np.arange(rows + 1)
-    found = [share_interval(x / rows, rows) for x in right]
-    low, high = np.array([i.low for i in found]), np.array([i.high for i in found])
+    intervals = [share_interval(x / rows, rows) for x in right]
+    low, high = np.array([i.low for i in intervals]), np.array([i.high for i in intervals])
     ends = np.concatenate([low, high])
     trues = np.concatenate([ends - 1e-9, ends + 1e-9, np.linspace(0.5, 0.99, 50)])
     trues = trues[(trues > 0) & (trues < 1)]
@@ -92,8 +92,8 @@ def test_the_interval_of_macro_f1_covers(rows: int, right: float, priors: list[f
     hits = 0
     for _ in range(repeats):
         sample = labelled(chance, rows, right, priors)
-        found = confidence_intervals(CLASSIFY, sample, resamples=200)["f1_macro"]
-        hits += found.low <= true <= found.high
+        interval = confidence_intervals(CLASSIFY, sample, resamples=200)["f1_macro"]
+        hits += interval.low <= true <= interval.high
     # Four standard errors of so many repeats.
     assert hits / repeats >= 0.95 - 4 * (0.95 * 0.05 / repeats) ** 0.5
 
@@ -108,19 +108,19 @@ def test_the_interval_of_a_mean_covers(rows: int):
         kind = chance.random(rows)
         values = np.where(kind < 0.85, 1.0, np.where(kind < 0.95, chance.random(rows), 0.0))
         sample = [Prediction(i, "", "", "", values={"f1": v}) for i, v in enumerate(values)]
-        found = confidence_intervals(ANSWER, sample, resamples=200)["f1"]
-        hits += found.low <= true <= found.high
+        interval = confidence_intervals(ANSWER, sample, resamples=200)["f1"]
+        hits += interval.low <= true <= interval.high
     assert hits / repeats >= 0.95 - 4 * (0.95 * 0.05 / repeats) ** 0.5
 
 
 def sure(chance: np.random.Generator, rows: int, honest: float) -> list[Prediction]:
     """Confidences from 0.5 to 1, right as often as they say, less `honest`."""
-    found = []
+    predictions = []
     for i, confidence in enumerate(chance.uniform(0.5, 1, rows)):
         right = chance.random() < confidence - honest
         gold = "a" if right else "b"
-        found.append(Prediction(i, "", gold, "a", {"a": confidence, "b": 1 - confidence}))
-    return found
+        predictions.append(Prediction(i, "", gold, "a", {"a": confidence, "b": 1 - confidence}))
+    return predictions
 
 
 @pytest.mark.slow
@@ -128,18 +128,18 @@ def sure(chance: np.random.Generator, rows: int, honest: float) -> list[Predicti
 def test_the_interval_of_the_calibration_error_covers(rows: int, miss: float):
     chance = np.random.default_rng(rows)
     repeats = 60
-    found = [debiased_error(calibrate(sure(chance, rows, miss))) for _ in range(repeats)]
-    hits = sum(each.interval.low <= miss + 1e-9 <= each.interval.high + 2e-9 for each in found)
+    errors = [debiased_error(calibrate(sure(chance, rows, miss))) for _ in range(repeats)]
+    hits = sum(each.interval.low <= miss + 1e-9 <= each.interval.high + 2e-9 for each in errors)
     assert hits / repeats >= 0.95 - 4 * (0.95 * 0.05 / repeats) ** 0.5
     # Without the correction a calibrated model of 100 rows shows 0.07.
-    assert np.median([each.value for each in found]) == pytest.approx(miss, abs=0.04)
+    assert np.median([each.value for each in errors]) == pytest.approx(miss, abs=0.04)
 
 
 def test_a_calibrated_model_may_be_perfect():
     task = CLASSIFY
     sample = sure(np.random.default_rng(3), 100, 0.0)
-    found = task.metrics(sample).summary
-    assert found["ece_debiased"] < found["ece"]
+    summary = task.metrics(sample).summary
+    assert summary["ece_debiased"] < summary["ece"]
 
 
 @pytest.mark.slow
@@ -154,9 +154,9 @@ def test_equal_models_seldom_differ():
             Prediction(p.index, "", p.gold, p.gold if q.correct else f"{(int(p.gold) + 1) % 3}")
             for p, q in zip(one, flip, strict=True)
         ]
-        found = compare(one, other, CLASSIFY, resamples=200).metrics
-        alarms += any(m.significant for m in found)
-        single += next(m for m in found if m.metric == "f1_macro").p_value < 0.05
+        metrics = compare(one, other, CLASSIFY, resamples=200).metrics
+        alarms += any(m.significant for m in metrics)
+        single += next(m for m in metrics if m.metric == "f1_macro").p_value < 0.05
     # 5 % and three standard errors.
     assert alarms / repeats <= 0.05 + 3 * (0.05 * 0.95 / repeats) ** 0.5
     assert single / repeats <= 0.05 + 3 * (0.05 * 0.95 / repeats) ** 0.5
@@ -167,10 +167,10 @@ def test_a_real_difference_is_found_and_corrected():
     chance = np.random.default_rng(1)
     one = labelled(chance, 200, 0.6, [0.5, 0.5])
     other = [Prediction(p.index, "", p.gold, p.gold) for p in one]
-    found = compare(one, other, CLASSIFY).metrics
-    assert all(m.significant and m.improved for m in found)
-    assert all(m.p_adjusted >= m.p_value for m in found)
-    for m in found:
+    metrics = compare(one, other, CLASSIFY).metrics
+    assert all(m.significant and m.improved for m in metrics)
+    assert all(m.p_adjusted >= m.p_value for m in metrics)
+    for m in metrics:
         assert m.interval.low > 0
 
 
@@ -182,5 +182,5 @@ def test_two_equal_models_have_an_interval_that_is_not_a_point():
 
 
 def test_holm_by_hand():
-    found = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
-    assert found == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
+    adjusted = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
+    assert adjusted == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})

@@ -19,18 +19,18 @@ from sm_launch.evaluation.summary import render_summary
 
 def predictions(pairs: str, scored: bool = True) -> list[Prediction]:
     """`"aa ab"`: a row of label a predicted as a, and one predicted as b."""
-    found = []
+    made = []
     for i, (gold, predicted) in enumerate(pairs.split()):
         scores = {label: 0.9 if label == predicted else 0.1 for label in "ab"}
-        found.append(Prediction(i, f"text {i}", gold, predicted, scores if scored else {}))
-    return found
+        made.append(Prediction(i, f"text {i}", gold, predicted, scores if scored else {}))
+    return made
 
 
 def result(pairs: str) -> EvaluationResult:
-    found = predictions(pairs)
-    metrics = classification_metrics(found)
+    rows = predictions(pairs)
+    metrics = classification_metrics(rows)
     return EvaluationResult(
-        len(found), tuple(found), (), metrics, None, None, 0, "2026-01-01T00:00:00+00:00", 1.0
+        len(rows), tuple(rows), (), metrics, None, None, 0, "2026-01-01T00:00:00+00:00", 1.0
     )
 
 
@@ -60,14 +60,14 @@ def test_a_label_without_rows_is_listed_but_not_averaged():
 
 
 def test_gates_pass_fail_and_explain():
-    found = result("aa aa aa ab bb ba")
-    outcomes = check_gates(found, parse_gates(["f1=0.5", "recall[b]=0.6"]))
+    measured = result("aa aa aa ab bb ba")
+    outcomes = check_gates(measured, parse_gates(["f1=0.5", "recall[b]=0.6"]))
     assert [outcome.passed for outcome in outcomes] == [True, False]
     require_gates(outcomes[:1])
     with pytest.raises(QualityGateError, match=r"recall\[b\] = 0.5000 < 0.6"):
         require_gates(outcomes)
     with pytest.raises(UserInputError, match="did you mean accuracy"):
-        check_gates(found, {"acuracy": 0.5})
+        check_gates(measured, {"acuracy": 0.5})
 
 
 @pytest.mark.parametrize("text", ["f1", "f1=high", "=0.3", "f1=nan"])
@@ -91,10 +91,10 @@ def test_the_summary_shows_metrics_and_gates():
 
     from rich.console import Console
 
-    found = result("aa aa ab bb")
+    outcome = result("aa aa ab bb")
     stream = io.StringIO()
     Console(file=stream, width=100).print(
-        render_summary(found, check_gates(found, {"accuracy": 0.9}))
+        render_summary(outcome, check_gates(outcome, {"accuracy": 0.9}))
     )
     text = stream.getvalue()
     assert "0.7500" in text

@@ -50,11 +50,11 @@ def test_equal_grades_never_differ_whichever_are_missing(data):
         )
         for side in (1, 2)
     ]
-    found = compare(*sides, make_task("text-generation"), resamples=5)
+    comparison = compare(*sides, make_task("text-generation"), resamples=5)
     missing = sum(first != second for _, first, second in data)
-    assert all(m.difference == 0 for m in found.metrics)
-    assert found.only_one_has.get("judge", 0) == missing
-    for m in found.metrics:
+    assert all(m.difference == 0 for m in comparison.metrics)
+    assert comparison.only_one_has.get("judge", 0) == missing
+    for m in comparison.metrics:
         if m.metric in ("judge", "loss", "perplexity"):
             assert m.rows == sum(first and second for _, first, second in data)
 
@@ -63,8 +63,8 @@ def test_counts_that_are_not_there_are_none():
     """A row without a person in it has no count of persons; it is compared all the same."""
     task = make_task("token-classification")
     row = {"tokens": ["Ada"], "tags": ["B-PER"]}
-    found = [{"entity_group": "PER", "start": 0, "end": 3}]
-    right = [task.predict(task.example(n, row), found) for n in range(20)]
+    entities = [{"entity_group": "PER", "start": 0, "end": 3}]
+    right = [task.predict(task.example(n, row), entities) for n in range(20)]
     wrong = [task.predict(task.example(n, row), []) for n in range(20)]
     compared = {m.metric: m for m in compare(right, wrong, task, resamples=5).metrics}
     assert (compared["recall"].first, compared["recall"].second) == (1, 0)
@@ -73,9 +73,9 @@ def test_counts_that_are_not_there_are_none():
 @pytest.mark.slow
 def test_rows_of_one_model_only_are_told_and_bounded():
     every = [Prediction(n, f"t{n}", "ab"[n % 2], "ab"[n % 2 and n > 9]) for n in range(100)]
-    found = compare(every, every[10:], CLASSIFY)
+    comparison = compare(every, every[10:], CLASSIFY)
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(render(found))
+    console.print(render(comparison))
     assert "10 rows were answered by one model only" in console.export_text()
     with pytest.raises(UserInputError, match="share 70 rows, and 30 stand in one only"):
         compare(every, every[30:], CLASSIFY)

@@ -69,9 +69,9 @@ def test_bilou_is_seqeval_s(lengths: list[int], data: st.DataObject):
         kind = data.draw(st.sampled_from([*KINDS, "O"]))
         inner = ["U"] if length == 1 else ["B", *["I"] * (length - 2), "L"]
         tags += ["O"] * length if kind == "O" else [f"{p}-{kind}" for p in inner]
-    (found,) = Entities([tags], BILOU).entities
-    assert spans(tags) == {(e.tag, e.start, e.end - 1) for e in found}
-    assert len(sm_train.results.metrics.entities(tags)) == len(found)
+    (entity,) = Entities([tags], BILOU).entities
+    assert spans(tags) == {(e.tag, e.start, e.end - 1) for e in entity}
+    assert len(sm_train.results.metrics.entities(tags)) == len(entity)
 
 
 @pytest.mark.slow
@@ -92,18 +92,18 @@ def test_entity_scores_are_seqeval_s(data: st.DataObject, prefixes: str):
     assert {name: trained[name] for name in expected} == pytest.approx(expected)
     task = make_task("token-classification")
     rows = [{"tokens": [f"w{i}" for i in range(len(r))], "tags": r} for r in gold]
-    found = [
+    predictions = [
         task.predict(task.example(i, row), as_tokens(row["tokens"], tags))
         for i, (row, tags) in enumerate(zip(rows, named, strict=True))
     ]
-    summary = task.metrics(found).summary
+    summary = task.metrics(predictions).summary
     assert {name: summary[name] for name in expected} == pytest.approx(expected)
 
 
-def as_tokens(words: list[str], tags: list[str]) -> list[dict[str, object]]:
+def as_tokens(tokens: list[str], tags: list[str]) -> list[dict[str, object]]:
     """What an endpoint answers under aggregation_strategy none: two tokens a word, O left out."""
     answer, at = [], 0
-    for word, tag in zip(words, tags, strict=True):
+    for word, tag in zip(tokens, tags, strict=True):
         if tag != "O":
             answer.append({"entity": tag, "start": at, "end": at + 1, "word": word[0]})
         answer.append({"entity": "B-LOC", "start": at + 1, "end": at + len(word), "word": "##"})
@@ -113,9 +113,9 @@ def as_tokens(words: list[str], tags: list[str]) -> list[dict[str, object]]:
 
 def test_no_entities_anywhere_is_0():
     task = make_task("token-classification")
-    found = task.predict(task.example(0, {"tokens": ["a", "b"], "tags": ["O", "O"]}), [])
-    assert task.metrics([found]).summary["f1"] == 0
-    assert task.metrics([found]).summary["exact_match"] == 1
+    prediction = task.predict(task.example(0, {"tokens": ["a", "b"], "tags": ["O", "O"]}), [])
+    assert task.metrics([prediction]).summary["f1"] == 0
+    assert task.metrics([prediction]).summary["exact_match"] == 1
 
 
 def test_plain_tags_are_an_entity_a_word_in_training_and_evaluation():
@@ -126,11 +126,11 @@ def test_plain_tags_are_an_entity_a_word_in_training_and_evaluation():
         (1, 2, "NOUN"),
         (3, 4, "VERB"),
     ]
-    words = ["old", "men", "do", "walk"]
-    assert answered_spans(as_tokens(words, tags), words)[0] >= spans(tags) - {("VERB", 3, 3)}
+    tokens = ["old", "men", "do", "walk"]
+    assert answered_spans(as_tokens(tokens, tags), tokens)[0] >= spans(tags) - {("VERB", 3, 3)}
     # SentencePiece's tokens hold the blank before their word.
     blank = [{"entity": "NOUN", "start": 3, "end": 7}]
-    assert answered_spans(blank, words)[0] == {("NOUN", 1, 1)}
+    assert answered_spans(blank, tokens)[0] == {("NOUN", 1, 1)}
 
 
 def squad_normal(text: str) -> str:
@@ -147,13 +147,13 @@ def squad_scores(rows: list[tuple[str, list[str]]]) -> dict[str, float]:
         exact.append(max(float(squad_normal(g) == squad_normal(given_answer)) for g in golds))
         f1.append(max(squad_f1(g, given_answer) for g in golds))
         has.append(bool(answers))
-    found = {"exact_match": float(np.mean(exact)), "f1": float(np.mean(f1))}
+    scores = {"exact_match": float(np.mean(exact)), "f1": float(np.mean(f1))}
     if len(set(has)) == 2:
         for name, kept in (("HasAns", True), ("NoAns", False)):
             part = [i for i, each in enumerate(has) if each is kept]
-            found[f"{name}_exact"] = float(np.mean([exact[i] for i in part]))
-            found[f"{name}_f1"] = float(np.mean([f1[i] for i in part]))
-    return found
+            scores[f"{name}_exact"] = float(np.mean([exact[i] for i in part]))
+            scores[f"{name}_f1"] = float(np.mean([f1[i] for i in part]))
+    return scores
 
 
 def squad_f1(gold: str, given_answer: str) -> float:
@@ -177,11 +177,13 @@ def test_answers_are_scored_as_squad_2_does(rows: list[tuple[str, list[str]]]):
     import sm_train.methods.spans
 
     task = make_task("question-answering")
-    found = []
+    predictions = []
     for index, (given_answer, answers) in enumerate(rows):
         row = {"question": "q", "context": "c", "answers": {"text": answers}}
-        found.append(task.predict(task.example(index, row), {"answer": given_answer, "score": 1}))
-    assert task.metrics(found).summary == pytest.approx(squad_scores(rows))
+        predictions.append(
+            task.predict(task.example(index, row), {"answer": given_answer, "score": 1})
+        )
+    assert task.metrics(predictions).summary == pytest.approx(squad_scores(rows))
     for given_answer, answers in rows:
         golds = sm_train.methods.spans.accepted(answers)
         trained = max(sm_train.methods.spans.word_f1(given_answer, gold) for gold in golds)
@@ -326,8 +328,8 @@ def trained(rows: list[dict[str, object]], vector) -> dict[str, float]:
 
     from sm_train.modelling.embedding import evaluator
 
-    found = evaluator(Dataset.from_list(rows))(Vectors(vector))
-    return {name: float(value) for name, value in found.items()}
+    scores = evaluator(Dataset.from_list(rows))(Vectors(vector))
+    return {name: float(value) for name, value in scores.items()}
 
 
 EMBEDDING_ROWS = {
@@ -363,16 +365,16 @@ def test_thresholds_are_sentence_transformers_s(pairs: list[tuple[int, bool]]):
     from sentence_transformers.sentence_transformer.evaluation import BinaryClassificationEvaluator
 
     scores, same = np.array([s / 5 for s, _ in pairs]), np.array([x for _, x in pairs])
-    found, labels = labelled_pairs(scores, same), same.astype(int)
+    measures, labels = labelled_pairs(scores, same), same.astype(int)
     accuracy, _ = BinaryClassificationEvaluator.find_best_acc_and_threshold(scores, labels, True)
     f1, precision, recall, _ = BinaryClassificationEvaluator.find_best_f1_and_threshold(
         scores, labels, True
     )
-    assert found["cosine_accuracy"] == pytest.approx(accuracy)
-    assert found["cosine_f1"] == pytest.approx(f1)
+    assert measures["cosine_accuracy"] == pytest.approx(accuracy)
+    assert measures["cosine_f1"] == pytest.approx(f1)
     if f1:
         # Two thresholds may be best alike, and rounding decides which one is told.
-        left, right = found["cosine_precision"], found["cosine_recall"]
+        left, right = measures["cosine_precision"], measures["cosine_recall"]
         assert 2 * left * right / (left + right) == pytest.approx(f1)
         assert 2 * precision * recall / (precision + recall) == pytest.approx(f1)
 

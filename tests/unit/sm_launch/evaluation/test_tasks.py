@@ -65,7 +65,7 @@ def test_question_answering_takes_the_best_of_several_answers():
         {"question": "When?", "context": "In May.", "answers": "May"},
         {"question": "When?", "context": None, "answers": "May"},
     ]
-    found = [
+    predictions = [
         {"answer": "in Paris", "score": 0.9, "start": 6, "end": 14},
         {"answer": "Nobody", "score": 0.4, "start": 0, "end": 6},
         [{"answer": "In May", "score": 0.8, "start": 0, "end": 6}],
@@ -73,7 +73,7 @@ def test_question_answering_takes_the_best_of_several_answers():
     seen: list[dict] = []
     task = make_task("question-answering")
     result = evaluate_endpoint(
-        answering(found, seen), rows, EvaluationPlan(task=task, max_failed_share=0.5, **QUICK)
+        answering(predictions, seen), rows, EvaluationPlan(task=task, max_failed_share=0.5, **QUICK)
     )
     assert seen[0]["inputs"][0] == {"question": "Where?", "context": "It is in Paris."}
     assert [p.values["exact_match"] for p in result.predictions] == [1.0, 0.0, 0.0]
@@ -150,7 +150,7 @@ def test_entities_are_counted_whole():
         {"tokens": ["Ada", "Lovelace", "saw", "London"], "tags": ["B-PER", "I-PER", "O", "B-LOC"]},
         {"tokens": ["Nothing"], "tags": ["O"]},
     ]
-    found = [
+    predictions = [
         [
             {"entity_group": "PER", "start": 0, "end": 12, "score": 0.9},
             {"entity_group": "PER", "start": 17, "end": 23, "score": 0.9},
@@ -158,7 +158,9 @@ def test_entities_are_counted_whole():
         [],
     ]
     result = evaluate_endpoint(
-        answering(found), rows, EvaluationPlan(task=make_task("token-classification"), **QUICK)
+        answering(predictions),
+        rows,
+        EvaluationPlan(task=make_task("token-classification"), **QUICK),
     )
     assert result.metrics.summary == pytest.approx(
         {"precision": 0.5, "recall": 0.5, "f1": 0.5, "exact_match": 0.5}
@@ -176,7 +178,7 @@ def test_entities_are_counted_whole():
 
 
 @pytest.mark.parametrize(
-    ("task", "row", "words"),
+    ("task", "row", "message"),
     [
         ("token-classification", {"tokens": ["a"], "tags": []}, "1 words and 0 tags"),
         ("token-classification", {"tokens": None, "tags": []}, "no list in column 'tokens'"),
@@ -184,8 +186,8 @@ def test_entities_are_counted_whole():
         ("question-answering", {"question": "x", "context": "y"}, "no answers"),
     ],
 )
-def test_rows_that_cannot_be_used(task, row, words):
-    with pytest.raises(UnusableRow, match=words):
+def test_rows_that_cannot_be_used(task, row, message):
+    with pytest.raises(UnusableRow, match=message):
         make_task(task).example(0, row)
 
 

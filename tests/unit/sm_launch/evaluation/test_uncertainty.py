@@ -32,50 +32,55 @@ CLASSIFY = make_task("text-classification")
 
 def some(rows: int, accuracy: float, seed: int = 1, labels: str = "abc") -> list[Prediction]:
     chance = random.Random(seed)
-    found = []
+    predictions = []
     for index in range(rows):
         gold = labels[index % len(labels)]
         right = chance.random() < accuracy
         predicted = gold if right else chance.choice([x for x in labels if x != gold])
-        found.append(Prediction(index, f"text {index}", gold, predicted))
-    return found
+        predictions.append(Prediction(index, f"text {index}", gold, predicted))
+    return predictions
 
 
 def test_the_quick_statistic_says_what_scikit_learn_says():
-    found = some(200, 0.7)
-    quick = classification_statistic(found)(np.arange(len(found)))
-    exact = classification_metrics(found).summary
+    predictions = some(200, 0.7)
+    quick = classification_statistic(predictions)(np.arange(len(predictions)))
+    exact = classification_metrics(predictions).summary
     assert quick == pytest.approx({name: exact[name] for name in quick})
     part = np.arange(50)
-    again = classification_metrics([found[i] for i in part]).summary
-    assert classification_statistic(found)(part) == pytest.approx({n: again[n] for n in quick})
+    again = classification_metrics([predictions[i] for i in part]).summary
+    assert classification_statistic(predictions)(part) == pytest.approx(
+        {n: again[n] for n in quick}
+    )
 
 
 def test_scores_are_resampled_as_scikit_learn_would_measure_them():
     chance = random.Random(5)
-    found = []
+    predictions = []
     for p in some(300, 0.6):
         weights = {label: chance.random() + 2 * (label == p.predicted) for label in "abc"}
         total = sum(weights.values())
         # Rounded, so that scores tie.
         scores = {label: round(weight / total, 1) for label, weight in weights.items()}
-        found.append(Prediction(p.index, p.text, p.gold, p.predicted, scores))
-    quick, exact = classification_statistic(found), classification_metrics(found).summary
+        predictions.append(Prediction(p.index, p.text, p.gold, p.predicted, scores))
+    quick, exact = (
+        classification_statistic(predictions),
+        classification_metrics(predictions).summary,
+    )
     assert set(quick(np.arange(300))) == set(exact) - {"ece_debiased"}
     for sample in (np.arange(300), np.random.default_rng(1).integers(0, 300, 300)):
-        inside = classification_metrics([found[i] for i in sample]).summary
+        inside = classification_metrics([predictions[i] for i in sample]).summary
         del inside["ece_debiased"]
         assert quick(sample) == pytest.approx(inside)
-    intervals = confidence_intervals(CLASSIFY, found)
+    intervals = confidence_intervals(CLASSIFY, predictions)
     for name in ("roc_auc_macro", "brier"):
         assert intervals[name].low < exact[name] < intervals[name].high
-    one_label = classification_statistic([f for f in found if f.gold == "a"])
+    one_label = classification_statistic([f for f in predictions if f.gold == "a"])
     assert "roc_auc_macro" not in one_label(np.arange(100))
 
 
 @pytest.mark.slow
 def test_a_lower_perplexity_is_an_improvement():
-    words = [
+    tokens = [
         "the",
         "plot",
         "of",
@@ -94,7 +99,7 @@ def test_a_lower_perplexity_is_an_improvement():
     unsure = {"exact_match": 0.0, "log_likelihood": -40.0, "answer_tokens": 8.0}
     rows = []
     for index in range(60):
-        gold = " ".join(chance.sample(words, 8))
+        gold = " ".join(chance.sample(tokens, 8))
         half = gold[: len(gold) // 2]
         rows.append(
             (
@@ -104,9 +109,9 @@ def test_a_lower_perplexity_is_an_improvement():
         )
     good, bad = zip(*rows, strict=True)
     task = make_task("text-generation")
-    found = {m.metric: m for m in compare(good, bad, task).metrics}
-    assert {"bleu", "chrf", "loss", "perplexity"} <= set(found)
-    assert all(m.significant and not m.improved for m in found.values())
+    metrics = {m.metric: m for m in compare(good, bad, task).metrics}
+    assert {"bleu", "chrf", "loss", "perplexity"} <= set(metrics)
+    assert all(m.significant and not m.improved for m in metrics.values())
     again = compare(bad, good, task)
     assert all(m.improved for m in again.metrics)
     assert "significantly better in" in verdict(again)
@@ -121,8 +126,10 @@ def scored(gold: str, confidence: float) -> Prediction:
 
 
 def test_calibration_by_hand():
-    found = [scored("a", 0.95)] * 3 + [scored("b", 0.95)] + [scored("a", 0.65), scored("b", 0.65)]
-    bins = calibrate(found)
+    predictions = (
+        [scored("a", 0.95)] * 3 + [scored("b", 0.95)] + [scored("a", 0.65), scored("b", 0.65)]
+    )
+    bins = calibrate(predictions)
     assert [(b.rows, round(b.confidence, 2), b.accuracy) for b in bins] == [
         (2, 0.65, 0.5),
         (4, 0.95, 0.75),
@@ -163,15 +170,15 @@ def test_slices_and_their_gates():
 
 def test_a_clear_and_an_unclear_difference():
     good, bad = some(300, 0.9, seed=1), some(300, 0.6, seed=2)
-    found = compare(bad, good, CLASSIFY, names=("old", "new"))
-    accuracy = {m.metric: m for m in found.metrics}["accuracy"]
+    comparison = compare(bad, good, CLASSIFY, names=("old", "new"))
+    accuracy = {m.metric: m for m in comparison.metrics}["accuracy"]
     assert accuracy.significant
     assert accuracy.interval.low > 0
     assert accuracy.second - accuracy.first == pytest.approx(accuracy.difference)
-    test = found.mcnemar
+    test = comparison.mcnemar
     assert test.both + test.only_first + test.only_second + test.neither == 300
     assert test.p_value < 0.001
-    assert len(found.won) == test.only_second
+    assert len(comparison.won) == test.only_second
     same = compare(good, good, CLASSIFY)
     assert not any(m.significant for m in same.metrics)
     assert same.mcnemar.p_value == 1.0
@@ -218,17 +225,17 @@ def test_comparison_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
 def test_not_worse_passes():
     from sm_launch.evaluation.job.compare import require_not_worse
 
-    found = compare(some(100, 0.5), some(100, 0.9), CLASSIFY)
-    require_not_worse(found, ["accuracy"])
+    comparison = compare(some(100, 0.5), some(100, 0.9), CLASSIFY)
+    require_not_worse(comparison, ["accuracy"])
     with pytest.raises(QualityGateError):
         require_not_worse(compare(some(100, 0.9), some(100, 0.5), CLASSIFY), ["accuracy"])
 
 
 def test_a_class_of_few_rows_is_named_with_what_it_can_say():
-    found = [Prediction(i, "", "a", "a") for i in range(196)]
-    found += [Prediction(196 + i, "", "rare", "rare" if i else "a") for i in range(4)]
-    (warning,) = measure(CLASSIFY, found).warnings
+    predictions = [Prediction(i, "", "a", "a") for i in range(196)]
+    predictions += [Prediction(196 + i, "", "rare", "rare" if i else "a") for i in range(4)]
+    (warning,) = measure(CLASSIFY, predictions).warnings
     assert "fewer than 20 times" in warning
     assert "'rare' 4" in warning
     assert "0.75 of 'rare'" in warning
-    assert measure(CLASSIFY, found[:196]).warnings == ()
+    assert measure(CLASSIFY, predictions[:196]).warnings == ()

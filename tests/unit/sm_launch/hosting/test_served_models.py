@@ -32,9 +32,9 @@ def find(where: JobContext, **options: Any) -> served_models.ServedModel:
 
 def test_a_model_of_the_hub_is_no_data_but_environment(tmp_path: Path) -> None:
     where = place(tmp_path, model=f"me/tiny@{COMMIT}", environment={"HF_TOKEN": "env:HF_TOKEN"})
-    found = find(where)
-    assert found == served_models.ServedModel(f"hf://me/tiny@{COMMIT}", UNKNOWN_BYTES)
-    request = hosting_requests.create_model(where.config, "m", model_data=found.uri, image="i")
+    served = find(where)
+    assert served == served_models.ServedModel(f"hf://me/tiny@{COMMIT}", UNKNOWN_BYTES)
+    request = hosting_requests.create_model(where.config, "m", model_data=served.uri, image="i")
     container = request["PrimaryContainer"]
     assert container == {
         "Image": "i",
@@ -55,7 +55,7 @@ def test_a_model_of_the_hub_is_no_data_but_environment(tmp_path: Path) -> None:
         def describe_model(self, **_: str) -> dict[str, Any]:
             return {"PrimaryContainer": container}
 
-    assert artefacts.model_uri(Session(), "e") == found.uri  # type: ignore[arg-type]
+    assert artefacts.model_uri(Session(), "e") == served.uri  # type: ignore[arg-type]
 
 
 def test_a_revision_that_may_move_is_said_where_the_hub_was_not_asked(tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ def ecr():
         stub.assert_no_pending_responses()
 
 
-def answer(ecr, status: str, **found) -> None:
+def answer(ecr, status: str, **fields) -> None:
     state = {"imageScanStatus": {"status": status, "description": "says ECR"}}
-    ecr.stub.add_response("describe_image_scan_findings", state | found)
+    ecr.stub.add_response("describe_image_scan_findings", state | fields)
 
 
 def test_it_waits_until_the_scans_have_ended(ecr):
@@ -32,8 +32,8 @@ def test_it_waits_until_the_scans_have_ended(ecr):
     answer(ecr, "IN_PROGRESS")
     answer(ecr, "COMPLETE", imageScanFindings={"findingSeverityCounts": COUNTS})
     answer(ecr, "ACTIVE", imageScanFindings={})
-    found = scanning.scan("cpu", "v1", ecr=ecr, pause=0)
-    assert found == {"sm-train": COUNTS, "sm-serve": {}}
+    result = scanning.scan("cpu", "v1", ecr=ecr, pause=0)
+    assert result == {"sm-train": COUNTS, "sm-serve": {}}
 
 
 @pytest.mark.parametrize("status", ["FAILED", "UNSUPPORTED_IMAGE", "FINDINGS_UNAVAILABLE"])

@@ -45,6 +45,7 @@ def test_every_key_can_be_overridden(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("document", "expected"),
     [
+        ({"name": "mine", "directory": "/data"}, "directory: unknown key"),
         ({"name": "mine", "trainning": {}}, "trainning: unknown key; did you mean 'training'?"),
         ({"name": "mine", "training": {"modell": "x"}}, "did you mean 'model'?"),
         ({"name": "mine", "endpoint": {"instances": {"typ": "x"}}}, "did you mean 'type'?"),

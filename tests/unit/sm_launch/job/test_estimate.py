@@ -43,9 +43,9 @@ def test_memory_of_full_training_and_of_lora() -> None:
 
 
 def test_the_suggestion_is_the_cheapest_that_fits() -> None:
-    found = estimate.suggest(20, BUNDLED)
+    suggestion = estimate.suggest(20, BUNDLED)
     fitting = [i for i in table().values() if i.gpu_memory_gib * estimate.USABLE >= 20]
-    assert found.price == min(i.price for i in fitting)
+    assert suggestion.price == min(i.price for i in fitting)
 
 
 def test_only_what_has_a_price_there_is_suggested() -> None:

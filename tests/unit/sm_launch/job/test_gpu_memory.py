@@ -73,9 +73,9 @@ def test_other_models_in_memory_count(setting, named, expected, tmp_path, monkey
     training = {"model": "org/tiny-1b", "channels": {"train": "t.jsonl", "teacher": str(folder)}}
     training["hyperparameters"] = {setting: named}
     (tmp_path / "job.yaml").write_text(yaml.safe_dump({"name": "mine", "training": training}))
-    found = other_models(load_config(Path("job.yaml"), ()))
-    assert list(found.values()) == [expected]
-    more = memory(SIZE, {}, found).total_gib - memory(SIZE, {}).total_gib
+    models = other_models(load_config(Path("job.yaml"), ()))
+    assert list(models.values()) == [expected]
+    more = memory(SIZE, {}, models).total_gib - memory(SIZE, {}).total_gib
     assert more * 2**30 >= 2 * (expected or 0)
-    unknown = any("size unknown" in line for line in memory(SIZE, {}, found).lines)
+    unknown = any("size unknown" in line for line in memory(SIZE, {}, models).lines)
     assert unknown is (expected is None)

@@ -11,13 +11,12 @@ import botocore.loaders
 import botocore.model
 import botocore.validate
 import pytest
-from botocore.exceptions import ClientError
 
 from sm_launch.hosting import requests as hosting_requests
 from sm_launch.job import limits, naming
 from sm_launch.job.config import JobConfig
+from sm_launch.job.hyperparameters import check_hyperparameters
 from sm_launch.jobs import requests
-from sm_launch.jobs.training import check_request
 
 INPUTS = requests.TrainingInputs(
     channels={"train": "s3://bucket/train/", "model": "s3://bucket/model/"},
@@ -116,6 +115,17 @@ def test_hyperparameters_are_strings_that_json_reads_back() -> None:
     }
 
 
+def test_a_script_gets_the_arguments_that_its_user_wrote_and_no_other() -> None:
+    values = {"sagemaker_program": "train.py", "epochs_of_mine": 3}
+    check_hyperparameters("text-classification", values)
+    config = job(training={"hyperparameters": values})
+    request = requests.create_training_job(config, "mine-1", INPUTS)
+    given = {"sagemaker_program": "train.py", "epochs_of_mine": "3"}
+    if INPUTS.model:
+        given["model_name_or_path"] = INPUTS.model
+    assert request["HyperParameters"] == given
+
+
 def test_names_fit_and_differ() -> None:
     now = datetime(2030, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
     assert naming.unique_name("mine", now) == "mine-20300102-030405-678"
@@ -128,28 +138,3 @@ def test_spot_without_a_wait_gets_twice_the_runtime() -> None:
     config = job(training={"spot": True, "max_runtime_seconds": 100})
     request = requests.create_training_job(config, "mine-1", INPUTS)
     assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 100, "MaxWaitTimeInSeconds": 200}
-
-
-@pytest.mark.parametrize(
-    ("training", "aws", "words"),
-    [
-        ({"environment": {"A": "x" * 600}}, {}, "environment"),
-        ({"environment": {f"V{i}": "x" for i in range(101)}}, {}, "environment"),
-        ({"network": {"subnets": ["subnet 1"], "security_groups": ["sg-1"]}}, {}, "subnets"),
-        ({}, {"kms_key": "my key"}, "kmsKeyId"),
-        ({}, {"tags": {"k" * 200: "v"}}, "tags"),
-    ],
-)
-def test_what_sagemaker_refuses_is_refused_before_the_upload(
-    training: dict[str, Any], aws: dict[str, Any], words: str
-) -> None:
-    config = job(training=training, aws=aws)
-    with pytest.raises(ClientError, match=words):
-        check_request(config, image="i", role=naming.LOCAL_ROLE)
-
-
-def test_an_unknown_instance_type_is_a_warning() -> None:
-    config = job(training={"instances": {"type": "ml.g5.xlrge"}})
-    (words,) = check_request(config, image="i", role=naming.LOCAL_ROLE)
-    assert "did you mean ml.g5.xlarge?" in words
-    assert check_request(job(), image="i", role=naming.LOCAL_ROLE) == []

@@ -80,7 +80,7 @@ def test_types_follow_the_hyperparameter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sweep", "words"),
+    ("sweep", "message"),
     [
         ({"parameters": {}}, "at least 1"),
         ({"parameters": {"seed": []}}, "names no value"),
@@ -92,21 +92,21 @@ def test_types_follow_the_hyperparameter() -> None:
         ({"parameters": LISTS, "max_jobs": 1}, "must not exceed max_jobs"),
     ],
 )
-def test_contradictions_are_refused(sweep: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValidationError, match=words):
+def test_contradictions_are_refused(sweep: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         job(sweep)
 
 
 @pytest.mark.parametrize(
-    ("sweep", "words"),
+    ("sweep", "message"),
     [
         ({"parameters": {"learning_rte": [1, 2]}}, "did you mean 'learning_rate'"),
         ({"parameters": {"lora_r": {"min": 0.5, "max": 2}}}, "lora_r: 0.5"),
         ({"parameters": LISTS, "objective": "eval:acc"}, "no metric of the training container"),
     ],
 )
-def test_what_the_method_does_not_know_is_refused(sweep: dict[str, Any], words: str) -> None:
-    with pytest.raises(UserInputError, match=words):
+def test_what_the_method_does_not_know_is_refused(sweep: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserInputError, match=message):
         tuning(job(sweep))
 
 
@@ -128,13 +128,13 @@ def test_the_cost_of_many_trainings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "words"),
+    ("parameters", "message"),
     [
         ({"endpoint.image": ["a"]}, "only keys below training"),
         ({"training.spot": [True], "training.model": list("abcdefghij") * 11}, "110 values"),
         ({f"training.{key}": list(range(11)) for key in ("a", "b")}, "121 combinations"),
     ],
 )
-def test_a_matrix_has_limits(parameters: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValidationError, match=words):
+def test_a_matrix_has_limits(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         JobConfig.model_validate({"name": "mine", "matrix": {"parameters": parameters}})

@@ -46,15 +46,15 @@ def test_counters_and_quantiles() -> None:
 
 
 def series() -> VariantSeries:
-    found = VariantSeries("AllTraffic")
+    variant = VariantSeries("AllTraffic")
     start = datetime(2030, 1, 1, tzinfo=UTC)
     for minute in range(5):
-        found.add(
+        variant.add(
             start + timedelta(minutes=minute),
             {"invocations": 100.0, "errors_5xx": minute, "model_p99": 50.0 * minute,
              "memory": 95.0, "gpu": math.nan},
         )  # fmt: skip
-    return found
+    return variant
 
 
 def test_summaries_and_limits() -> None:
@@ -65,9 +65,9 @@ def test_summaries_and_limits() -> None:
     assert (
         problems(series(), Monitoring(error_percent=5, latency_p99_ms=500, memory_percent=99)) == []
     )
-    found = problems(series(), Monitoring(latency_p99_ms=150))
-    assert len(found) == 3
-    assert found[0].startswith("2.0 % of the requests")
+    messages = problems(series(), Monitoring(latency_p99_ms=150))
+    assert len(messages) == 3
+    assert messages[0].startswith("2.0 % of the requests")
     assert sparkline([0, 4, 8]) == "▁▅█"
     assert sparkline([0, 0]) == "▁▁"
 
@@ -141,9 +141,9 @@ def test_captured_bodies_of_every_kind() -> None:
         "not json at all",
         '{"captureData": null}',
     ]  # fmt: skip
-    found = captured.read_captured(lines)
-    assert found.lengths == [3, 2, 1, 5, 4, 1, 7, 3, 3, 4, 2]
-    assert found.labels == {"good": 5, "bad": 5}
+    requests = captured.read_captured(lines)
+    assert requests.lengths == [3, 2, 1, 5, 4, 1, 7, 3, 3, 4, 2]
+    assert requests.labels == {"good": 5, "bad": 5}
 
 
 def test_training_rows_of_every_method() -> None:
@@ -154,9 +154,9 @@ def test_training_rows_of_every_method() -> None:
         {"prompt": "a", "label": True},  # KTO's label is none that a model answers with
         {"other": 1},
     ]
-    found = captured.read_training(rows)
-    assert found.lengths == [3, 2, 5, 1]
-    assert found.labels == {"good": 1}
+    training = captured.read_training(rows)
+    assert training.lengths == [3, 2, 5, 1]
+    assert training.labels == {"good": 1}
 
 
 def test_the_report_holds_everything(tmp_path: Path) -> None:
@@ -167,9 +167,9 @@ def test_the_report_holds_everything(tmp_path: Path) -> None:
                      source="CloudWatch")  # fmt: skip
     text = path.read_text()
     assert "Shares of training set and requests. &lt;b&gt; 100.0%, 60.0%; odd 0.0%, 40.0%" in text
-    for words in ("too slow", "drift of the label", "Model latency", "No metrics yet", "&lt;b&gt;",
+    for phrase in ("too slow", "drift of the label", "Model latency", "No metrics yet", "&lt;b&gt;",
                   "<svg", "60.0%"):  # fmt: skip
-        assert words in text
+        assert phrase in text
     assert "<b>" not in text
     assert "http://" not in text
     assert "Overhead latency" not in text

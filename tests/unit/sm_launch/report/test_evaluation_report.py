@@ -18,16 +18,16 @@ EVIL = "<script>alert('x')</script> & <b>"
 
 def make_result(labels: int = 3) -> EvaluationResult:
     names = [f"class {i} {EVIL}" for i in range(labels)]
-    found = tuple(
+    predictions = tuple(
         Prediction(i, f"{EVIL} {i}", names[i % labels], names[(i * i) % labels], {})
         for i in range(4 * labels)
     )
     load = latency_stats([0.02, 0.03])
     return EvaluationResult(
-        rows_total=len(found) + 1,
-        predictions=found,
+        rows_total=len(predictions) + 1,
+        predictions=predictions,
         failures=(RowFailure(99, f"bad {EVIL}", 400),),
-        metrics=classification_metrics(found),
+        metrics=classification_metrics(predictions),
         latency=latency_stats([0.005, 0.006, 0.02], keep_samples=True),
         throughput=Throughput(8, 2, 1.5, 400.0, 50.0, 2, load),
         retries=3,

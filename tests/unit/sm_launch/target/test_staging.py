@@ -41,8 +41,8 @@ def test_model_may_be_inside_a_package(tmp_path: Path, monkeypatch: pytest.Monke
     model_directory(package / "weights")
     (package / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
-    found = resolve_model(job(tmp_path, model="package:carries_a_model/weights"))
-    assert found.location == str(package / "weights")
+    path = resolve_model(job(tmp_path, model="package:carries_a_model/weights"))
+    assert path.location == str(package / "weights")
     with pytest.raises(UserInputError, match=r"no config\.json"):
         resolve_model(job(tmp_path, model="package:carries_a_model/elsewhere"))
 

@@ -128,5 +128,5 @@ def _download(server, tmp_path, monkeypatch, environ):
     monkeypatch.setattr(constants, "ENDPOINT", os.environ["HF_ENDPOINT"])
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     with pytest.raises(StartupError) as refused:
-        hub.download(settings_of(tmp_path, **environ), lambda words: None)
+        hub.download(settings_of(tmp_path, **environ), lambda message: None)
     return str(refused.value)

@@ -35,8 +35,8 @@ def lay(folder, fill=0.1, at="B", module=MODULE, **config):
     sides[at][1, 1] = fill
     tensors = {f"base_model.model.{module}.lora_{side}.weight": w for side, w in sides.items()}
     save_file(tensors, folder / "adapter_model.safetensors")
-    found = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, **config}
-    (folder / "adapter_config.json").write_text(json.dumps(found))
+    document = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, **config}
+    (folder / "adapter_config.json").write_text(json.dumps(document))
     return folder
 
 

@@ -35,7 +35,7 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def answers(tokenizer):
     """Of each template that shows thoughts: how the prompt begins an answer, and an answer."""
-    found = {}
+    texts = {}
     for path in sorted(TEMPLATES.glob("*.jinja")):
         if path.stem.endswith("_training"):
             continue
@@ -52,8 +52,8 @@ def answers(tokenizer):
             request = GenerationRequest(ASKED)
             ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
             answer = whole[len(prompt) : whole.rindex("Fine, then.") + len("Fine, then.")]
-            found[path.stem] = (form, form and form.opened(ids, request), answer)
-    return found
+            texts[path.stem] = (form, form and form.opened(ids, request), answer)
+    return texts
 
 
 def test_templates_of_each_kind_are_among_them(answers):
@@ -71,6 +71,6 @@ def test_a_thought_and_an_answer_of_each_template(answers, cuts):
         for number, (begin, end) in enumerate(itertools.pairwise(places), start=2):
             reason = "stop" if number == len(places) else None
             delta = Delta(text[begin:end], finish_reason=reason, opened=opened, tags=form.pair)
-            found = reader.read(delta)
-            thought, answer = thought + found.thought, answer + found.text
+            piece = reader.read(delta)
+            thought, answer = thought + piece.thought, answer + piece.text
         assert (name, thought, answer) == (name, "I think.", "Fine, then.")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sm_serve.engines.encoders.batching import Batcher
 from sm_serve.engines.encoders.flows import BatchLimits
 from sm_serve.engines.turns import OWNER
-from sm_serve.errors import BadInput, BadRequest, EngineError, NotReady
+from sm_serve.errors import BadInput, BadRequest, DeviceError, EngineError, NotReady
 
 
 class Recorder:
@@ -20,8 +20,8 @@ class Recorder:
     def __init__(self, **limits):
         self.batches = []
         self.prepared = []
-        self.gate = threading.Event()
-        self.gate.set()
+        self.may_run = threading.Event()
+        self.may_run.set()
         self.batcher = Batcher(self.prepare, self.forward, BatchLimits(**limits))
 
     def prepare(self, inputs, parameters):
@@ -31,10 +31,12 @@ class Recorder:
         return [(len(text), text) for text in inputs]
 
     def forward(self, items):
-        self.gate.wait(5)
+        self.may_run.wait(5)
         self.batches.append(items)
         if "poison" in items:
             raise RuntimeError("boom")
+        if "assert" in items:
+            raise RuntimeError("CUDA error: device-side assert triggered")
         return [text.upper() for text in items]
 
 
@@ -48,13 +50,13 @@ def recorder():
 
     yield make
     for made in recorders:
-        made.gate.set()
+        made.may_run.set()
         made.batcher.close()
 
 
 async def hold_and_submit(model, calls):
     """Submits all calls while the worker is held in a first batch."""
-    model.gate.clear()
+    model.may_run.clear()
     first = asyncio.create_task(model.batcher.submit(["first"], {}))
     while not model.batcher._busy_since:
         await asyncio.sleep(0.001)
@@ -68,7 +70,7 @@ def test_what_waits_shares_the_next_batch_and_each_call_gets_its_own_results(rec
 
     async def run():
         first, tasks = await hold_and_submit(model, [["a", "b"], ["c"], ["d", "e", "f"]])
-        model.gate.set()
+        model.may_run.set()
         return await asyncio.gather(first, *tasks)
 
     assert asyncio.run(run()) == [["FIRST"], ["A", "B"], ["C"], ["D", "E", "F"]]
@@ -84,7 +86,7 @@ def batches_of_mixed_lengths(model):
 
     async def run():
         first, tasks = await hold_and_submit(model, [[LONG], *([[SHORT]] * 5), [LONG]])
-        model.gate.set()
+        model.may_run.set()
         await asyncio.gather(first, *tasks)
 
     asyncio.run(run())
@@ -116,7 +118,7 @@ def test_a_batch_is_of_one_adapter_and_a_rare_one_is_not_starved(recorder):
             for name in names
         ]
         await asyncio.sleep(0.01)
-        model.gate.set()
+        model.may_run.set()
         return await asyncio.gather(first, *tasks)
 
     assert asyncio.run(run())[1:] == [[str(name).upper()] for name in names]
@@ -150,14 +152,14 @@ def test_a_lone_input_waits_for_one_batch_of_others_and_every_list_ends(
         await asyncio.sleep(0.01)
         lone = asyncio.create_task(submit(100, ["L" * length]))
         await asyncio.sleep(0.01)
-        model.gate.set()
+        model.may_run.set()
         await asyncio.gather(first, lone)
         assert await asyncio.gather(*tasks) == [[t.upper() for t in each] for each in asked]
 
     try:
         asyncio.run(run())
     finally:
-        model.gate.set()
+        model.may_run.set()
         model.batcher.close()
     assert any("L" * length in batch for batch in model.batches[1:3])
     largest = max(map(len, model.prepared))
@@ -186,7 +188,7 @@ def test_padded_tokens_bound_a_batch(recorder):
 
     async def run():
         first, tasks = await hold_and_submit(model, [["z" * 40] * 5])
-        model.gate.set()
+        model.may_run.set()
         await asyncio.gather(first, *tasks)
 
     asyncio.run(run())
@@ -198,7 +200,7 @@ def test_a_bad_input_and_a_poisonous_one_fail_their_own_calls_only(recorder):
 
     async def run():
         first, tasks = await hold_and_submit(model, [["a"], ["bad"], ["poison"], ["b"]])
-        model.gate.set()
+        model.may_run.set()
         return await asyncio.gather(first, *tasks, return_exceptions=True)
 
     outcomes = asyncio.run(run())
@@ -216,7 +218,7 @@ def test_cancelled_calls_are_dropped_before_they_are_computed(recorder):
         first, tasks = await hold_and_submit(model, [["gone"], ["kept"]])
         tasks[0].cancel()
         await asyncio.sleep(0)
-        model.gate.set()
+        model.may_run.set()
         await asyncio.gather(first, tasks[1])
 
     asyncio.run(run())
@@ -232,7 +234,7 @@ def test_a_stuck_batch_and_failures_in_a_row_are_unhealthy(recorder):
         reason = stuck.batcher.health()
         with pytest.raises(NotReady, match="busy"):
             await stuck.batcher.submit(["late"], {})
-        stuck.gate.set()
+        stuck.may_run.set()
         await first
         return reason
 
@@ -246,6 +248,21 @@ def test_a_stuck_batch_and_failures_in_a_row_are_unhealthy(recorder):
 
     asyncio.run(fail())
     assert "3 batches failed" in failing.batcher.health()
+
+
+def test_a_lost_gpu_makes_it_unhealthy_at_once(recorder):
+    model = recorder()
+
+    async def run():
+        first, tasks = await hold_and_submit(model, [["assert"], ["a"]])
+        model.gate.set()
+        return await asyncio.gather(first, *tasks, return_exceptions=True)
+
+    first, *others = asyncio.run(run())
+    assert first == ["FIRST"]
+    assert all(isinstance(each, DeviceError) for each in others)
+    assert len(model.batches) == 2  # halves would have failed alike
+    assert "the device has failed" in model.batcher.health()
 
 
 def test_a_worker_that_dies_is_noticed_and_answers_those_who_wait(recorder):
@@ -268,7 +285,7 @@ def test_closing_answers_those_who_wait(recorder):
 
     async def run():
         first, tasks = await hold_and_submit(model, [["a"]])
-        threading.Timer(0.05, model.gate.set).start()
+        threading.Timer(0.05, model.may_run.set).start()
         await asyncio.to_thread(model.batcher.close)
         return await asyncio.gather(first, *tasks, return_exceptions=True)
 

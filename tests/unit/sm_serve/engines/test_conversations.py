@@ -27,8 +27,8 @@ def tokenizer() -> Any:
 
 
 def test_each_conversation_is_rendered_by_the_template(tokenizer: Any) -> None:
-    found = rendered(tokenizer, [{"messages": ASKED}, {"messages": ASKED[:1], "tools": [{}]}])
-    assert found == ["<user>two?<assistant>2", "<tools><user>two?"]
+    prompts = rendered(tokenizer, [{"messages": ASKED}, {"messages": ASKED[:1], "tools": [{}]}])
+    assert prompts == ["<user>two?<assistant>2", "<tools><user>two?"]
     assert rendered(tokenizer, ["a text", {"text": "a", "text_pair": "b"}]) is None
 
 

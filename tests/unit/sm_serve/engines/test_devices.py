@@ -136,8 +136,8 @@ def test_a_gpu_computes_in_what_it_multiplies_itself(saved, native, narrow, comp
     import torch
 
     gpus(1, native=native)
-    found = computed_type(getattr(torch, saved), "cuda:0", narrow=narrow)
-    assert found == getattr(torch, computed)
+    dtype = computed_type(getattr(torch, saved), "cuda:0", narrow=narrow)
+    assert dtype == getattr(torch, computed)
     assert computed_type(getattr(torch, saved), "cpu", narrow=narrow) == torch.float32
 
 

@@ -18,12 +18,12 @@ MESSAGES = [
 def test_messages_come_out_whole_in_whatever_pieces_they_arrive(size):
     data = b"".join(write_frame(message) for message in MESSAGES)
     reader = FrameReader()
-    found = [
+    messages = [
         message
         for start in range(0, len(data), size)
         for message in reader.feed(data[start : start + size])
     ]
-    assert found == MESSAGES
+    assert messages == MESSAGES
 
 
 def test_waiting_for_one_message_leaves_the_next_where_it_is():

@@ -20,10 +20,10 @@ def test_any_temperature_draws_what_has_a_chance(temperature, top_k, top_p):
     import torch
 
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=1)
-    found = choose(torch.tensor(SCORES), [Choice(sampling), Choice(sampling)]).argmax(-1).tolist()
-    assert found[1] in (1, 3)
+    tokens = choose(torch.tensor(SCORES), [Choice(sampling), Choice(sampling)]).argmax(-1).tolist()
+    assert tokens[1] in (1, 3)
     if temperature < 1e-5:
-        assert found == [2, 3]
+        assert tokens == [2, 3]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 5e-324, 1e-45, 1.17e-38])

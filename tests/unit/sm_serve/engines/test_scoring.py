@@ -43,14 +43,14 @@ def test_pieces_of_any_length_give_the_same_numbers(model, monkeypatch, piece):
     import torch
 
     monkeypatch.setattr("sm_serve.engines.generators.scoring.PIECE_TOKENS", piece)
-    for prompt, found in zip(PROMPTS, score(model), strict=True):
+    for prompt, scored in zip(PROMPTS, score(model), strict=True):
         with torch.inference_mode():
             rows = model(torch.tensor([prompt])).logits[0].log_softmax(-1)
-        assert [entry.token for entry in found] == prompt
+        assert [entry.token for entry in scored] == prompt
         wanted = [float(rows[i, token]) for i, token in enumerate(prompt[1:])]
-        assert found[0].logprob is None
-        assert [entry.logprob for entry in found[1:]] == pytest.approx(wanted, abs=1e-4)
-        for row, entry in zip(rows, found[1:], strict=False):
+        assert scored[0].logprob is None
+        assert [entry.logprob for entry in scored[1:]] == pytest.approx(wanted, abs=1e-4)
+        for row, entry in zip(rows, scored[1:], strict=False):
             assert [other.token for other in entry.top] == row.topk(2).indices.tolist()
 
 
@@ -61,11 +61,11 @@ def test_a_batch_that_fails_is_halved_and_a_lone_failure_is_told(model):
 
     hook = model.register_forward_pre_hook(fail_for_long, with_kwargs=True)
     try:
-        found = score(model)
+        scored = score(model)
     finally:
         hook.remove()
-    assert [isinstance(answer, EngineError) for answer in found] == [len(p) == 9 for p in PROMPTS]
-    assert "MemoryError" in found[1].message
+    assert [isinstance(answer, EngineError) for answer in scored] == [len(p) == 9 for p in PROMPTS]
+    assert "MemoryError" in scored[1].message
 
 
 def test_a_stopped_loop_is_not_ready(model):

@@ -41,9 +41,9 @@ def test_text_is_cut_at_the_first_stop_however_it_arrives(text, stops, step):
     for i in range(0, max(len(text), 1), step):
         sent += matcher.push(text[i : i + step], last=i + step >= len(text))
     # Of stops that overlap, the one that is complete first ends the answer.
-    found = [(text.find(stop) + len(stop), text.find(stop)) for stop in stops if stop in text]
-    assert matcher.matched == bool(found)
-    assert sent == (text[: min(found)[1]] if found else text)
+    matches = [(text.find(stop) + len(stop), text.find(stop)) for stop in stops if stop in text]
+    assert matcher.matched == bool(matches)
+    assert sent == (text[: min(matches)[1]] if matches else text)
 
 
 def test_nothing_follows_a_stop():

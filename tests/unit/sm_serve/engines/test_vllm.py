@@ -31,21 +31,21 @@ def test_every_field_of_a_sampling_reaches_vllm(parameters):
         repetition_penalty=1.2, frequency_penalty=0.3, presence_penalty=0.4,
         logit_bias=((5, -1.0),), seed=9, logprobs=2,
     )  # fmt: skip
-    found = values.write_sampling(sampling, EOS, incremental=True)
-    assert (found.max_tokens, found.min_tokens, found.temperature) == (30, 3, 0.7)
-    assert (found.top_k, found.top_p, found.min_p, found.seed) == (40, 0.9, 0.1, 9)
-    assert (found.repetition_penalty, found.frequency_penalty) == (1.2, 0.3)
-    assert (found.presence_penalty, found.logit_bias, found.logprobs) == (0.4, {5: -1.0}, 2)
-    assert found.stop_token_ids == [2, 7]
-    assert found.output_kind is parameters.RequestOutputKind.DELTA
+    written = values.write_sampling(sampling, EOS, incremental=True)
+    assert (written.max_tokens, written.min_tokens, written.temperature) == (30, 3, 0.7)
+    assert (written.top_k, written.top_p, written.min_p, written.seed) == (40, 0.9, 0.1, 9)
+    assert (written.repetition_penalty, written.frequency_penalty) == (1.2, 0.3)
+    assert (written.presence_penalty, written.logit_bias, written.logprobs) == (0.4, {5: -1.0}, 2)
+    assert written.stop_token_ids == [2, 7]
+    assert written.output_kind is parameters.RequestOutputKind.DELTA
 
 
 def test_greedy_and_the_end_of_sequence(parameters):
     sampling = Sampling(max_new_tokens=5, temperature=2.0, top_k=1, seed=1, ignore_eos=True)
-    found = values.write_sampling(sampling, EOS, incremental=False)
-    assert (found.temperature, found.seed, found.ignore_eos) == (0.0, None, True)
-    assert not found.stop_token_ids
-    assert found.output_kind is parameters.RequestOutputKind.FINAL_ONLY
+    written = values.write_sampling(sampling, EOS, incremental=False)
+    assert (written.temperature, written.seed, written.ignore_eos) == (0.0, None, True)
+    assert not written.stop_token_ids
+    assert written.output_kind is parameters.RequestOutputKind.FINAL_ONLY
 
 
 @pytest.mark.parametrize(
@@ -92,9 +92,9 @@ def test_the_largest_adapter_decides_the_rank(tmp_path):
 
     (tmp_path / "adapter_config.json").write_text('{"r": 8, "rank_pattern": {"q": 20}}')
     artefact = Artefact(tmp_path, tmp_path, Task.TEXT_GENERATION, {}, {"a": tmp_path})
-    found = engine.engine_arguments(artefact, Settings())
-    assert (found["enable_lora"], found["max_lora_rank"]) == (True, 32)
-    assert found["load_format"] == "safetensors"
+    arguments = engine.engine_arguments(artefact, Settings())
+    assert (arguments["enable_lora"], arguments["max_lora_rank"]) == (True, 32)
+    assert arguments["load_format"] == "safetensors"
     plain = dataclasses.replace(artefact, adapters={})
     assert "enable_lora" not in engine.engine_arguments(plain, Settings())
     (tmp_path / "adapter_config.json").write_text('{"r": 1024}')
@@ -113,12 +113,12 @@ def given(tmp_path, text=None, **environ):
 
 def test_arguments_are_read_by_vllms_own_parser_and_variables_go_first(parameters, tmp_path):
     text = "max_model_len: 8k\nenforce-eager: true\nlimit_mm_per_prompt: {image: 2}\n"
-    found = given(
+    arguments = given(
         tmp_path, text, MAX_MODEL_LEN="4096", ENABLE_PREFIX_CACHING="false",
         SPECULATIVE_CONFIG='{"method": "ngram"}', CUDAGRAPH_CAPTURE_SIZES="1 2 4",
         GPU_MEMORY_UTILIZATION="0.5",
     )  # fmt: skip
-    assert found == {
+    assert arguments == {
         "max_model_len": 4096, "enforce_eager": True, "limit_mm_per_prompt": {"image": 2},
         "enable_prefix_caching": False, "speculative_config": {"method": "ngram"},
         "cudagraph_capture_sizes": [1, 2, 4], "gpu_memory_utilization": 0.5,

@@ -98,13 +98,13 @@ class Tensor:
 @pytest.mark.parametrize("labels", [["good", "bad", "fine"], ["bad"]])
 def test_zero_shot_classification_equals_the_pipeline(multi_label, labels):
     parameters = {"candidate_labels": labels, "multi_label": multi_label}
-    found = ask(Entailment(), {"inputs": "a text", "parameters": parameters})
+    answer = ask(Entailment(), {"inputs": "a text", "parameters": parameters})
     expected = reference(multi_label, labels)
-    assert found["sequence"] == "a text"
-    assert found["labels"] == expected["labels"]
-    assert found["scores"] == pytest.approx(list(map(float, expected["scores"])))
+    assert answer["sequence"] == "a text"
+    assert answer["labels"] == expected["labels"]
+    assert answer["scores"] == pytest.approx(list(map(float, expected["scores"])))
     listed = ask(Entailment(), {"inputs": ["a text"], "parameters": parameters})
-    assert listed == [found]
+    assert listed == [answer]
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_wrong_zero_shot_parameters_are_named(parameters, message):
 
 def test_labels_may_be_one_text_and_models_without_entailment_are_refused():
     parameters = {"candidate_labels": "good, bad"}
-    found = ask(Entailment(), {"inputs": "a", "parameters": parameters})
-    assert sorted(found["labels"]) == ["bad", "good"]
+    answer = ask(Entailment(), {"inputs": "a", "parameters": parameters})
+    assert sorted(answer["labels"]) == ["bad", "good"]
     assert find_entailment(["ENTAILMENT", "neutral", "contradiction"]) == (0, 2)
     with pytest.raises(BadRequest, match="begins with entail"):
         find_entailment(["negative", "positive"])

@@ -115,8 +115,8 @@ def test_bodies_that_take_long_leave_the_event_loop_free(read, name):
             beating.cancel()
             reader.close()
 
-    found = asyncio.run(main())
-    assert isinstance(found, BadRequest) or found.items <= 10_000
+    result = asyncio.run(main())
+    assert isinstance(result, BadRequest) or result.items <= 10_000
     assert max(gaps, default=0) < 1.0
 
 
@@ -233,11 +233,11 @@ def test_a_compressed_body_costs_the_event_loop_nothing_and_no_memory(monkeypatc
 def test_a_compressed_body_is_read_as_the_plain_one(read, encoding, size):
     pack = {"gzip": gzip.compress, "deflate": zlib.compress}.get(encoding, bytes)
     plain = json.dumps({"inputs": "é" * size}).encode()
-    found = read(pack(plain), encoding=encoding)
-    assert found.value == read(plain).value
+    value = read(pack(plain), encoding=encoding)
+    assert value.value == read(plain).value
     # What is large once it is unpacked counts among the bodies that are held.
     large = len(plain) > reading.SMALL and encoding in ("gzip", "deflate")
-    assert found.unpacked == (len(plain) if large else 0)
+    assert value.unpacked == (len(plain) if large else 0)
 
 
 def test_what_comes_out_of_compressed_bodies_is_held_within_the_bound_of_all():

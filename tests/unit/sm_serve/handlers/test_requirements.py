@@ -46,11 +46,11 @@ def test_what_is_lacking_is_installed_beside_the_image(tmp_path, wheels):
     assert requirements.unmet(code) == ["sm-test-word"]
     target = requirements.install(code, hashes=False)
     assert {path.name for path in target.glob("*.py")} == {"sm_test_word.py"}
-    found = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", "import sm_test_word as m; print(m.WORD)"],
         env={"PYTHONPATH": str(target)}, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert found.stdout == "here\n"
+    assert completed.stdout == "here\n"
 
 
 def test_hashes_are_required_where_the_operator_says_so(tmp_path, wheels):

@@ -14,6 +14,7 @@ from sm_serve.schemas import field_table as table
 from sm_serve.schemas import invocation as wire
 from sm_serve.schemas.fields import EMPTY, Values, closed
 from sm_serve.schemas.generation import read_options
+from sm_serve.tasks import declared, fields_of
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 READERS = {
@@ -50,12 +51,12 @@ def test_a_field_changes_the_request_or_is_refused_by_name(schema, field):
     value = TOGETHER.get(schema, {}).get(field.name, field.kind.example)
     body = {**least, field.name: value}
     try:
-        found = read(body)
+        parsed = read(body)
     except BadRequest as error:
         assert field.name in error.message
         return
     assert not field.refusal
-    same = found == read(least)
+    same = parsed == read(least)
     assert same == (field.label or body == least)
 
 
@@ -69,9 +70,9 @@ def test_what_means_off_is_taken(schema, field):
             assert read({**least, field.name: value}) == plain
 
 
-@pytest.mark.parametrize("task", list(encoder_fields.PARAMETERS))
+@pytest.mark.parametrize("task", list(declared()))
 def test_an_encoders_parameters_reach_its_engine_or_are_refused_by_name(task):
-    for field in encoder_fields.PARAMETERS[task]:
+    for field in fields_of(task):
         given = {field.name: field.kind.example}
         if field.refusal:
             with pytest.raises(BadRequest, match=rf"parameters\.{field.name}="):
@@ -84,7 +85,7 @@ def test_an_encoders_parameters_reach_its_engine_or_are_refused_by_name(task):
 
 
 TABLES = {name: fields for name, (fields, _, _) in READERS.items()} | {
-    str(task): fields for task, fields in encoder_fields.PARAMETERS.items()
+    str(task): each.parameters for task, each in declared().items()
 }
 
 

@@ -73,9 +73,9 @@ def read(opened, pieces, tools=TOOLS):
     reader, thought, text, calls, reason = MessageReader(tools, HARMONY), "", "", [], None
     for number, piece in enumerate(pieces, start=1):
         finish = "stop" if number == len(pieces) else None
-        found = reader.read(Delta(piece, finish_reason=finish, opened=opened))
-        thought, text, reason = thought + found.thought, text + found.text, found.reason
-        for call in found.calls:
+        parsed = reader.read(Delta(piece, finish_reason=finish, opened=opened))
+        thought, text, reason = thought + parsed.thought, text + parsed.text, parsed.reason
+        for call in parsed.calls:
             if "id" in call:
                 assert call["index"] == len(calls)
                 calls.append([call["function"]["name"], ""])
@@ -104,9 +104,9 @@ OPENED = st.sampled_from([FIRST, f"{FIRST}{FINAL}", f"{FIRST}<|channel|>analysis
 
 @given(OPENED, st.lists(PARTS, max_size=14).map("".join), st.lists(st.integers(0, 80), max_size=30))
 def test_any_pieces_give_the_same_and_never_a_mark(opened, answer, cuts):
-    found = read(opened, pieces_of(answer, cuts))
-    assert found == read(opened, [answer])
-    told = [found[0], found[1], *itertools.chain.from_iterable(found[2])]
+    parsed = read(opened, pieces_of(answer, cuts))
+    assert parsed == read(opened, [answer])
+    told = [parsed[0], parsed[1], *itertools.chain.from_iterable(parsed[2])]
     assert not any(mark in text for mark in MARKS for text in told)
 
 

@@ -25,11 +25,11 @@ def image(url=PNG, **more):
 
 def test_texts_and_images_keep_their_order_and_texts_alone_become_one():
     text = {"type": "text", "text": "what is "}
-    (found,) = read_messages(message(text, image(detail="auto"), {"text": "this?"}))
-    assert found["content"] == [text, image(), {"type": "text", "text": "this?"}]
-    assert list(images.images_in([found])) == [("messages[0].content[1]", PNG)]
-    (found,) = read_messages(message(text, {"type": "text", "text": "this?"}))
-    assert found["content"] == "what is this?"
+    (parsed,) = read_messages(message(text, image(detail="auto"), {"text": "this?"}))
+    assert parsed["content"] == [text, image(), {"type": "text", "text": "this?"}]
+    assert list(images.images_in([parsed])) == [("messages[0].content[1]", PNG)]
+    (parsed,) = read_messages(message(text, {"type": "text", "text": "this?"}))
+    assert parsed["content"] == "what is this?"
 
 
 @pytest.mark.parametrize(

@@ -64,8 +64,8 @@ def test_a_call_after_a_thought_is_a_call(opened):
     tools = ToolUse([{"type": "function", "function": {"name": "f"}}])
     reader = MessageReader(tools, HERMES)
     text = '<think>\nI call</think>\n<tool_call>{"name": "f", "arguments": {}}</tool_call>'
-    found = reader.read(Delta(text, finish_reason="stop", opened=opened))
-    assert found.reason == "tool_calls"
-    assert (found.thought, found.text) == (
+    piece = reader.read(Delta(text, finish_reason="stop", opened=opened))
+    assert piece.reason == "tool_calls"
+    assert (piece.thought, piece.text) == (
         ("I call", "") if opened is not None else ("", "<think>\nI call</think>")
     )

@@ -24,9 +24,9 @@ def read(form, pieces, *, forced=False, single=False):
     reader = CallReader(form, frozenset({"weather", "time"}), forced=forced, single=single)
     text, calls = "", []
     for index, piece in enumerate(pieces, start=1):
-        found = reader.push(piece, last=index == len(pieces))
-        text += found.text
-        for call in found.calls:
+        parsed = reader.push(piece, last=index == len(pieces))
+        text += parsed.text
+        for call in parsed.calls:
             if "id" in call:
                 assert call["index"] == len(calls)
                 calls.append([call["function"]["name"], ""])
@@ -126,8 +126,8 @@ def test_references_and_open_objects_of_parameters():
     }
     tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
     job = parse(tools=[tool], tool_choice="required")
-    found = call_schema(job.tools, "arguments")
-    arguments = found["$defs"]["tool0"]
+    schema = call_schema(job.tools, "arguments")
+    arguments = schema["$defs"]["tool0"]
     assert arguments["properties"]["p"] == {"$ref": "#/$defs/tool0/$defs/P"}
     assert arguments["additionalProperties"] is False
     assert arguments["$defs"]["P"]["additionalProperties"] is False
@@ -160,6 +160,6 @@ def test_past_calls_reach_the_template_as_objects():
     call = {"id": "c", "type": "function", "function": {"name": "time", "arguments": '{"a": 1}'}}
     bad = {"function": {"name": "time", "arguments": "{"}}
     message = {"role": "assistant", "content": None, "tool_calls": [call, bad]}
-    found = openai.read_messages([*HELLO, message])[1]["tool_calls"]
-    assert [c["function"]["arguments"] for c in found] == [{"a": 1}, "{"]
+    calls = openai.read_messages([*HELLO, message])[1]["tool_calls"]
+    assert [c["function"]["arguments"] for c in calls] == [{"a": 1}, "{"]
     assert call["function"]["arguments"] == '{"a": 1}'

@@ -130,8 +130,8 @@ def test_csv_rows_come_back_as_texts(texts):
     ],
 )
 def test_content_types(header, expected):
-    found = media.parse_media_type(header)
-    assert (found.type, found.charset) == expected
+    media_type = media.parse_media_type(header)
+    assert (media_type.type, media_type.charset) == expected
 
 
 @pytest.mark.slow
@@ -139,14 +139,14 @@ def test_content_types(header, expected):
 def test_a_charset_is_on_the_list_or_refused_with_it(charset):
     """Of all that Python knows: what is taken means what Python means by it."""
     try:
-        found = media.parse_media_type(f"text/plain; charset={charset}").charset
+        encoding = media.parse_media_type(f"text/plain; charset={charset}").charset
     except UnsupportedMediaType as error:
         assert "use one of utf-8, utf-8-sig, utf-16" in error.message
         assert len(error.message) < 500
         assert charset[0] == "x" or codec(charset) not in map(codec, media.CHARSETS)
     else:
-        assert found in media.CHARSETS
-        assert codec(found) == codec(charset)
+        assert encoding in media.CHARSETS
+        assert codec(encoding) == codec(charset)
 
 
 def codec(name):

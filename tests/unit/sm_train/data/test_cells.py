@@ -20,18 +20,18 @@ from sm_train.data.cells import nested
 from sm_train.data.channels import load_data
 from sm_train.errors import UserError
 
-WORDS = st.text("abcdefg ,\"'\n", min_size=1, max_size=8).map(lambda text: f"x{text}x")
+TEXTS = st.text("abcdefg ,\"'\n", min_size=1, max_size=8).map(lambda text: f"x{text}x")
 KINDS: dict[str, st.SearchStrategy[Any]] = {
     "whole": st.integers(-(2**60), 2**60),
     "number": st.floats(allow_nan=False, allow_infinity=False, width=32).map(float),
     "flag": st.booleans(),
-    "words": st.lists(WORDS, min_size=1, max_size=3),
+    "words": st.lists(TEXTS, min_size=1, max_size=3),
     "day": st.dates().map(datetime.date.isoformat),
-    "note": WORDS,
+    "note": TEXTS,
 }
 TABLES = st.lists(
     st.fixed_dictionaries(
-        {"prompt": WORDS | st.sampled_from(["7", "1.50", "true", "007", "[1]"])},
+        {"prompt": TEXTS | st.sampled_from(["7", "1.50", "true", "007", "[1]"])},
         optional={name: st.none() | kind for name, kind in KINDS.items()},
     ),
     min_size=1,

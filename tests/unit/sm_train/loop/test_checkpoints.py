@@ -117,9 +117,9 @@ def test_any_damage_falls_back_to_the_checkpoint_before(
     else:
         content = content[:place] if how == "cut" else bytearray(b"[]")
     path.write_bytes(content)
-    (found,) = discard_damaged(tmp_path)
-    assert found.startswith("checkpoint-20 (")
-    assert name in found or name == "trainer_state.json"
+    (damaged,) = discard_damaged(tmp_path)
+    assert damaged.startswith("checkpoint-20 (")
+    assert name in damaged or name == "trainer_state.json"
     assert last_complete(tmp_path) == tmp_path / "checkpoint-10"
     assert read_seals(tmp_path / "checkpoint-10")[0]["fingerprint"] == {"model": "m"}
 
@@ -179,7 +179,7 @@ def test_disk_need_is_estimated_and_checked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tensors", "found"),
+    ("tensors", "dtype"),
     [
         ([("BF16", [8, 8]), ("F32", [8])], "bfloat16"),  # norms are often wider
         ([("F32", [8, 8]), ("F16", [8])], "float32"),
@@ -189,7 +189,7 @@ def test_disk_need_is_estimated_and_checked(tmp_path: Path) -> None:
     ],
 )
 def test_the_type_that_a_base_model_was_stored_in(
-    tensors: list[tuple[str, list[int]]], found: str | None, tmp_path: Path
+    tensors: list[tuple[str, list[int]]], dtype: str | None, tmp_path: Path
 ) -> None:
     for number, (kind, shape) in enumerate(tensors):
         header = json.dumps(
@@ -197,5 +197,5 @@ def test_the_type_that_a_base_model_was_stored_in(
         ).encode()
         whole = len(header).to_bytes(8, "little") + header
         (tmp_path / f"model-{number}.safetensors").write_bytes(whole)
-    assert stored_type(str(tmp_path)) == found
+    assert stored_type(str(tmp_path)) == dtype
     assert stored_type("owner/name") is None

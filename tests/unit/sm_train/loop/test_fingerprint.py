@@ -66,7 +66,7 @@ def test_the_same_job_goes_on(paths: Paths, job: Callable[..., None]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"learning_rate": "0.01"}, "learning_rate was 0.001 and is 0.01"),
         ({"num_train_epochs": "3"}, "num_train_epochs was 2"),
@@ -78,14 +78,14 @@ def test_the_same_job_goes_on(paths: Paths, job: Callable[..., None]) -> None:
     ],
 )
 def test_another_job_is_refused_and_the_difference_named(
-    change: dict[str, Any], words: str, paths: Paths, job: Callable[..., None]
+    change: dict[str, Any], message: str, paths: Paths, job: Callable[..., None]
 ) -> None:
     job()
     leave_checkpoint(paths)
     before = (paths.checkpoints / NAME).read_text()
     with pytest.raises(UserError, match="is of another job") as refused:
         job(**change)
-    assert words in str(refused.value)
+    assert message in str(refused.value)
     assert "train anew in a place of its own" in str(refused.value)
     assert (paths.checkpoints / NAME).read_text() == before  # the refusal holds the next time too
 
@@ -130,11 +130,11 @@ def test_streamed_channels_are_known_by_their_ends(
     large = "a" * (1 << 20)
     modes = {"train": {"TrainingInputMode": "FastFile"}}
     (paths.config / "inputdataconfig.json").write_text(json.dumps(modes))
-    found = []
+    fingerprints = []
     for text in (large + large, large + "b" + large[1:-1] + "a", large + "c", large + large + "a"):
         channel("train", text)
-        found.append(fingerprint(paths, load_config(paths), "org/base")["data"]["train"])
-    assert len(set(found)) == 4 - (found[0] == found[1])
+        fingerprints.append(fingerprint(paths, load_config(paths), "org/base")["data"]["train"])
+    assert len(set(fingerprints)) == 4 - (fingerprints[0] == fingerprints[1])
     assert fingerprint(paths, load_config(paths), "org/base")["model"] == "org/base@main"
 
 
@@ -154,11 +154,11 @@ def test_every_difference_is_named_with_both_values(
     theirs: dict[str, Any], own: dict[str, Any]
 ) -> None:
     as_jobs = [{"method": "m", "data": {}, "hyperparameters": values} for values in (theirs, own)]
-    found = {name: (old, new) for name, old, new in differences(*as_jobs)}
+    changes = {name: (old, new) for name, old, new in differences(*as_jobs)}
     for name in theirs.keys() | own.keys():
         pair = (theirs.get(name), own.get(name))
-        assert (name in found) == (pair[0] != pair[1])
-        assert found.get(name, pair) == pair
+        assert (name in changes) == (pair[0] != pair[1])
+        assert changes.get(name, pair) == pair
 
 
 def test_trials_of_a_tuning_job_have_a_folder_each(

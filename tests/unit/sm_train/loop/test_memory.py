@@ -11,6 +11,7 @@ from sm_train.loop import memory
 from sm_train.loop.activations import Shape, needed_bytes
 from sm_train.loop.memory import HALVINGS, RECOMPUTE, WHILE_TRAINING, follow_note, note_for_launcher
 from sm_train.loop.memory import retry as next_try
+from sm_train.methods import load_method
 
 GIB = 2**30
 LLAMA_1B = Shape(2048, 16, 8192, 128_256, 1_240_000_000)
@@ -48,9 +49,9 @@ def test_what_takes_less_memory_is_tried_before_what_changes_the_batch(
     memory.set_mark(tmp_path / "mark")
     config = parse_config({"per_device_train_batch_size": 8, **settings})
     tried = []
-    while found := next_try(config, out_of_memory(training=training)):
-        tried += list(found.environment)
-        note_for_launcher(found)  # as a worker does, and the process that started it
+    while change := next_try(config, out_of_memory(training=training)):
+        tried += list(change.environment)
+        note_for_launcher(change)  # as a worker does, and the process that started it
         assert follow_note(tmp_path / "mark")
     assert tried == expected
     assert not follow_note(tmp_path / "mark")
@@ -71,5 +72,7 @@ def test_what_takes_less_memory_is_tried_before_what_changes_the_batch(
 def test_activations_are_kept_where_they_clearly_fit(
     shape: Shape, method: str, rows: int, adapters: bool, gib: int, fits: bool
 ) -> None:
-    needed = needed_bytes(shape, method, rows * 1024, adapters=adapters, width=2, half=True)
+    held = load_method(method).in_memory
+    assert held is not None
+    needed = needed_bytes(shape, held, rows * 1024, adapters=adapters, width=2, half=True)
     assert (needed < 0.7 * gib * GIB) is fits

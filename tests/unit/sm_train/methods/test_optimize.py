@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,7 +46,7 @@ def job(paths: Paths, hyperparameters: Callable[..., None], channel: Callable[..
         for name, rows in channels.items():
             channel(name, rows)
         config = load_config(paths)
-        inner = reads_as(config, resolve_base_model(paths, config))
+        inner = reads_as(config, resolve_base_model(paths, config).origin)
         return inner, load_data(paths, inner)
 
     return make
@@ -150,36 +148,6 @@ def test_what_cannot_be_is_refused_by_name(
 def test_without_held_out_rows_nothing_is_proven(job: Job) -> None:
     with pytest.raises(UserError, match="nothing could prove"):
         job(BERT, {"train": [ROW]})
-
-
-def packed(folder: Path, files: dict[str, str]) -> None:
-    with tarfile.open(folder / "model.tar.gz", "w:gz") as archive:
-        for name, text in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(text)
-            archive.addfile(member, io.BytesIO(text.encode()))
-
-
-def test_the_archive_that_a_job_left_is_a_model_too(
-    paths: Paths, hyperparameters: Callable[..., None], channel: Callable[..., Path]
-) -> None:
-    hyperparameters(method="optimize")
-    channel("test", [ROW])
-    folder = paths.channels / "model"
-    folder.mkdir()
-    packed(folder, {"config.json": json.dumps(BERT), "model.safetensors": ""})
-    config = load_config(paths)
-    source = resolve_base_model(paths, config)
-    assert reads_as(config, source).own.labels == ["bad", "good"]
-    assert resolve_base_model(paths, config) == source  # as another process finds it
-    for content in ("no archive", ""):
-        (folder / "model.tar.gz").write_text(content)
-        with pytest.raises(UserError, match="cannot be unpacked"):
-            resolve_base_model(paths, config)
-    packed(folder, {"../outside": "x"})
-    with pytest.raises(UserError, match="cannot be unpacked"):
-        resolve_base_model(paths, config)
-    assert not (paths.base / "outside").exists()
 
 
 def test_what_was_made_for_serving_is_no_base_model(

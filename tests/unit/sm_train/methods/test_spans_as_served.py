@@ -18,11 +18,11 @@ CONTEXTS = ("New York was big in 1900", "no a b c d e f g")
 
 def places_of(context: str) -> list[tuple[int, int]]:
     """Each word in pieces of two characters."""
-    found, at = [], 0
+    places, at = [], 0
     for word in context.split(" "):
-        found += [(at + i, min(at + i + 2, at + len(word))) for i in range(0, len(word), 2)]
+        places += [(at + i, min(at + i + 2, at + len(word))) for i in range(0, len(word), 2)]
         at += len(word) + 1
-    return found
+    return places
 
 
 @st.composite

@@ -19,7 +19,9 @@ RESULTS = {
 
 
 def test_measures_of_the_test_rows_are_the_model_index() -> None:
-    document = yaml.safe_load(card_metadata("text-classification", "org/base", "mine", RESULTS))
+    document = yaml.safe_load(
+        card_metadata(load_method("text-classification"), "org/base", "mine", RESULTS)
+    )
     assert document["base_model"] == "org/base"
     (index,) = document["model-index"]
     assert index["name"] == "mine"
@@ -32,7 +34,9 @@ def test_measures_of_the_test_rows_are_the_model_index() -> None:
 
 @pytest.mark.parametrize("base", [None, "/opt/ml/input/data/model"])
 def test_without_measures_there_is_no_index(base: str | None) -> None:
-    document = yaml.safe_load(card_metadata("embedding", base, "mine", {"eval_loss": 1.0}))
+    document = yaml.safe_load(
+        card_metadata(load_method("embedding"), base, "mine", {"eval_loss": 1.0})
+    )
     assert document == {
         "library_name": "sentence-transformers",
         "pipeline_tag": "sentence-similarity",
@@ -42,9 +46,12 @@ def test_without_measures_there_is_no_index(base: str | None) -> None:
 
 @pytest.mark.parametrize("base", ["yes", "1.5", "a: b", "null", "org/ünïcode", "x#y"])
 def test_every_base_stays_what_it_is(base: str) -> None:
-    assert yaml.safe_load(card_metadata("sft", base, "mine", {}))["base_model"] == base
+    assert yaml.safe_load(card_metadata(load_method("sft"), base, "mine", {}))["base_model"] == base
 
 
 def test_every_method_has_a_task_of_the_hub() -> None:
-    for method in (name for name in METHODS if load_method(name).trains):
-        assert yaml.safe_load(card_metadata(method, None, "mine", {}))["pipeline_tag"]
+    for name in (each for each in METHODS if load_method(each).trains):
+        card = yaml.safe_load(card_metadata(load_method(name), None, "mine", {}))
+        assert (card["pipeline_tag"] == "text-generation") is (
+            load_method(name).answers not in ("none", "scored")
+        )

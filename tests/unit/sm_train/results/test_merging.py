@@ -161,8 +161,8 @@ def test_a_base_model_is_read_again_and_not_as_the_gpu_had_it(tmp_path: Path, dt
     base.config._attn_implementation_internal = "flash_attention_2"
     base.config.quantization_config = {"load_in_4bit": True}
     base.config.use_cache = False
-    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(64)}, unk_token="w1"))
-    made = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w1", pad_token="w0")
+    tokenizer = Tokenizer(models.WordLevel({f"w{i}": i for i in range(64)}, unk_token="w1"))
+    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="w1", pad_token="w0")
     plan = Plan(
         source=str(tmp_path / "base"),
         revision="main",
@@ -182,9 +182,9 @@ def test_a_base_model_is_read_again_and_not_as_the_gpu_had_it(tmp_path: Path, dt
     assert config["dtype"] == dtype
     assert config["use_cache"] is True
     assert "quantization_config" not in config
-    found = answers(AutoModelForCausalLM.from_pretrained(tmp_path / "out"))
+    answered = answers(AutoModelForCausalLM.from_pretrained(tmp_path / "out"))
     near = 1e-4 if dtype == "float32" else 0.05
-    assert float((found - expected).abs().max()) < near * float(expected.abs().max())
+    assert float((answered - expected).abs().max()) < near * float(expected.abs().max())
 
 
 def test_a_base_that_is_quantised_in_its_files_exports_its_adapter_alone() -> None:

@@ -44,13 +44,13 @@ def test_definitions_keep_within_sagemaker_s_limits() -> None:
 @given(st.floats(allow_nan=False, allow_infinity=False, width=32))
 def test_every_number_on_a_line_is_found(value: float) -> None:
     line = log_line({"step": 3, "loss": value, "eval_loss": 1.5, "test_accuracy": 0.25})
-    found = {
+    matches = {
         d["Name"]: float(match[1])
         for d in METRIC_DEFINITIONS
         if (match := re.search(d["Regex"], line))
     }
-    assert found.keys() == {"train:loss", "eval:loss", "test:accuracy"}
-    assert math.isclose(found["train:loss"], value, rel_tol=1e-5)
+    assert matches.keys() == {"train:loss", "eval:loss", "test:accuracy"}
+    assert math.isclose(matches["train:loss"], value, rel_tol=1e-5)
 
 
 def test_entities_are_whole_spans() -> None:

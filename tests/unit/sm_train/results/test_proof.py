@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sm_train.errors import UserError
-from sm_train.methods import METHODS
+from sm_train.methods import METHODS, load_method
 from sm_train.results.proof import METRICS, Proof, card, deciding, qualities, text_table
 
 COSTS = {
@@ -73,7 +73,12 @@ def test_the_table_has_every_figure_of_both() -> None:
 
 
 def test_the_card_tells_how_it_was_made_and_keeps_the_former_one() -> None:
-    text = card(PROOF, "text-classification", "mine", "---\ntags: [x]\n---\n\n# Trained\n\nWell.")
+    text = card(
+        PROOF,
+        load_method("text-classification"),
+        "mine",
+        "---\ntags: [x]\n---\n\n# Trained\n\nWell.",
+    )
     assert "Weights in int8." in text
     assert "| accuracy | 0.9000 | 0.8980 | -0.0020 |" in text
     assert "\n## Trained\n\nWell." in text

@@ -50,9 +50,9 @@ def test_a_tracker_that_is_not_installed_is_refused_at_once(name: str) -> None:
 
 @pytest.mark.slow  # imports matplotlib
 def test_the_report_holds_curves_for_people_and_programs(tmp_path: Path) -> None:
-    found = curves(HISTORY)
-    assert found.keys() == {"loss", "learning_rate", "eval_loss"}
-    assert panels(found) == ["loss", "learning_rate"]
+    series = curves(HISTORY)
+    assert series.keys() == {"loss", "learning_rate", "eval_loss"}
+    assert panels(series) == ["loss", "learning_rate"]
     write_report(tmp_path, HISTORY, "sft, 2 steps")
     written = json.loads((tmp_path / "training_curves.json").read_text())
     assert written["loss"] == [[1, 2.0], [2, None]]

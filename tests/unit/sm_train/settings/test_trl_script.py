@@ -77,9 +77,9 @@ def as_hyperparameters(command: str) -> dict[str, str]:
 
 
 def test_the_examples_of_trl_s_scripts_are_taken_option_by_option() -> None:
-    found = commands()
-    assert len(found) >= 6
-    for method, command in found:
+    examples = commands()
+    assert len(examples) >= 6
+    for method, command in examples:
         values = as_hyperparameters(command)
         config = parse_config({"method": method, **values})
         for key in values:

@@ -51,20 +51,20 @@ def read_weights(path: Path) -> tuple[dict[str, tuple[Any, Any]], dict[str, Any]
 
     Raises BadRequest.
     """
-    found: dict[str, dict[str, Any]] = {}
+    weights: dict[str, dict[str, Any]] = {}
     others: dict[str, Any] = {}
     for key, tensor in read_tensors(path).items():
         match = KEY.fullmatch(key)
         if match is None:
             others[key] = tensor
         else:
-            found.setdefault(match["module"], {})[match["side"]] = tensor
-    for module, sides in found.items():
+            weights.setdefault(match["module"], {})[match["side"]] = tensor
+    for module, sides in weights.items():
         if set(sides) != {"A", "B"}:
             raise BadRequest(f"{WEIGHTS} lacks one matrix of {module}: save the adapter again")
-    if not found:
+    if not weights:
         raise BadRequest(f"{WEIGHTS} is empty: save the adapter again")
-    return {module: (sides["A"], sides["B"]) for module, sides in found.items()}, others
+    return {module: (sides["A"], sides["B"]) for module, sides in weights.items()}, others
 
 
 def check_adapter(path: Path) -> None:

@@ -18,9 +18,7 @@ from sm_serve.engines.adapters.lora import PLAIN, LoraAdapters
 from sm_serve.engines.adapters.saved_modules import build_modules, swapped
 from sm_serve.errors import ADAPTER_REQUIRED, BadRequest, StartupError
 from sm_serve.protocol import Task
-
-RESIZABLE = (Task.TEXT_CLASSIFICATION, Task.TOKEN_CLASSIFICATION)
-"""Tasks whose heads may have any number of labels."""
+from sm_serve.tasks import declared
 
 
 class Extra(NamedTuple):
@@ -88,7 +86,9 @@ class EncoderLoraAdapters(LoraAdapters):
                 f" served for {self._task}"
             )
         names = [str(name) for name in config.get("modules_to_save") or []]
-        modules = build_modules(self._model, names, others, resizable=self._task in RESIZABLE)
+        modules = build_modules(
+            self._model, names, others, resizable=declared()[self._task].labelled
+        )
         brought = {
             f"{place}.{name}"
             for place, each in modules.items()

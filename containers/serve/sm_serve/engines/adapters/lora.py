@@ -85,8 +85,8 @@ class Routing:
 
     def spoilt(self, name: str) -> bool:
         """Whether one of an adapter's changes was none."""
-        found = self.wrong.get(name)
-        return found is not None and bool(found)
+        error = self.wrong.get(name)
+        return error is not None and bool(error)
 
 
 def wrap(base: Any, routing: Routing) -> Any:

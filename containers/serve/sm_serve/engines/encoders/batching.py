@@ -25,12 +25,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic
 
 from sm_serve.engines.encoders.flows import Batch, BatchLimits, Call, Encoded, Flow, Item, Raw
-from sm_serve.errors import BadInput, EngineError, NotReady, ServeError
+from sm_serve.engines.failures import MAX_CONSECUTIVE_FAILURES, engine_failure
+from sm_serve.errors import BadInput, DeviceError, EngineError, NotReady, ServeError
 from sm_serve.protocol import ADAPTER
 
 logger = logging.getLogger(__name__)
 
-MAX_CONSECUTIVE_FAILURES = 3
 AHEAD = 2
 """Batches of inputs that are encoded at once: what a newcomer may have to wait for."""
 
@@ -266,6 +266,11 @@ class Batcher(Generic[Encoded]):
     def _recover(self, batch: list[Item[Encoded]], error: Exception) -> None:
         """Halves a failed batch (too little memory, one poisonous item), fails a lone item."""
         logger.error("a batch of %d failed: %s", len(batch), error, exc_info=error)
+        failure = engine_failure(error, "the model failed on this input")
+        if isinstance(failure, DeviceError):
+            self._broken = f"the device has failed ({type(error).__name__})"
+            self._finish([(item.call, failure) for item in batch])
+            return
         if len(batch) > 1:
             middle = len(batch) // 2
             self._execute(batch[:middle])
@@ -274,7 +279,6 @@ class Batcher(Generic[Encoded]):
         self._failures += 1
         if self._failures >= MAX_CONSECUTIVE_FAILURES:
             self._broken = f"{self._failures} batches failed in a row ({type(error).__name__})"
-        failure = EngineError(f"the model failed on this input ({type(error).__name__})")
         self._finish([(batch[0].call, failure)])
 
     def _fail_waiting(self) -> None:

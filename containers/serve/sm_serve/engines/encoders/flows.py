@@ -128,14 +128,14 @@ class Batch(Generic[Encoded]):
 
     def add_round(self, flows: list[Flow[Encoded]]) -> list[Flow[Encoded]]:
         """Adds one item of each flow, the nearest ones first; gives the flows that had one."""
-        found = []
+        nearest = []
         for flow in flows:
             place = self._nearest(flow)
             if place is not None:
                 item = flow.items[place]
-                found.append((abs(item.length - self._length), item.order, flow, item))
+                nearest.append((abs(item.length - self._length), item.order, flow, item))
         added = []
-        for _, _, flow, item in sorted(found, key=lambda each: each[:2]):
+        for _, _, flow, item in sorted(nearest, key=lambda each: each[:2]):
             if len(self.items) < self._limits.items and self._fits(item.length):
                 del flow.items[bisect.bisect_left(flow.items, item)]
                 self._add(item)

@@ -78,14 +78,14 @@ class MaskFillingEngine(EncoderEngine):
         """The tokens that may be answered; none where all may."""
         if not targets:
             return []
-        found = dict.fromkeys(
+        allowed = dict.fromkeys(
             token
             for target in ([targets] if isinstance(targets, str) else targets)
             if (token := self._find_token(target)) is not None
         )
-        if not found:
+        if not allowed:
             raise BadRequest("parameters.targets: none of them is a token that the model knows")
-        return list(found)
+        return list(allowed)
 
     def _find_token(self, target: str) -> int | None:
         """A word's token; of one that is no token the first that it has, as in the pipeline."""
@@ -118,14 +118,14 @@ class MaskFillingEngine(EncoderEngine):
         """The masks of each item."""
         width = tensors["input_ids"].shape[1]
         left = self.tokenizer.padding_side == "left"
-        found = []
+        masked = []
         for row, item in enumerate(items):
             ids = item["input_ids"]
             first = width - len(ids) if left else 0
             places = [i for i, token in enumerate(ids) if token == self.tokenizer.mask_token_id]
             logits = output.logits[row, [first + place for place in places]]
-            found.append(Masked(ids, places, logits.softmax(-1).float().cpu()))
-        return found
+            masked.append(Masked(ids, places, logits.softmax(-1).float().cpu()))
+        return masked
 
     def _answers(self, rows: list[Masked], top_k: int, targets: list[int]) -> list[Any]:
         return [self._answer(row, top_k, targets) for row in rows]
@@ -166,5 +166,7 @@ def read_tokenizing(parameters: Mapping[str, Any]) -> dict[str, Any]:
     given = parameters.get("tokenizer_kwargs") or {}
     inner = Values(TOKENIZING, given, "parameters.tokenizer_kwargs.")
     names = ("truncation", "max_length")
-    found = {"truncation": False, **{name: inner[name] for name in names if name in inner}}
-    return found | {name: parameters[name] for name in names if parameters.get(name) is not None}
+    tokenizing = {"truncation": False, **{name: inner[name] for name in names if name in inner}}
+    return tokenizing | {
+        name: parameters[name] for name in names if parameters.get(name) is not None
+    }

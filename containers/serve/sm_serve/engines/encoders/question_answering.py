@@ -12,7 +12,7 @@ from sm_serve.engines.encoders.base import EncoderEngine, Tokens, check_keys
 from sm_serve.engines.encoders.spans import Span, SpanOptions, best_spans, rank
 from sm_serve.errors import BadInput, BadRequest
 from sm_serve.protocol import Task
-from sm_serve.schemas.encoder_fields import PARAMETERS
+from sm_serve.tasks import fields_of
 
 MAX_ANSWER_TOKENS = 15
 MAX_TOP_K = 100
@@ -59,7 +59,7 @@ class QuestionAnsweringEngine(EncoderEngine):
         """What the artefact says of how it is asked, as far as this engine knows it."""
         told = getattr(self.model.config, "task_specific_params", None)
         own = told.get(str(self.task)) if isinstance(told, dict) else None
-        names = {field.name for field in PARAMETERS[self.task]}
+        names = {field.name for field in fields_of(self.task)}
         known = {k: v for k, v in own.items() if k in names} if isinstance(own, dict) else {}
         for name in ("max_seq_len", "max_answer_len"):
             if isinstance(known.get(name), int):
@@ -138,16 +138,16 @@ class QuestionAnsweringEngine(EncoderEngine):
 
 
 def whole_words(
-    places: Sequence[tuple[int, int] | None], words: Sequence[int | None]
+    places: Sequence[tuple[int, int] | None], word_ids: Sequence[int | None]
 ) -> list[tuple[int, int] | None]:
     """For each token of the context the place of the whole word that it belongs to."""
-    found: dict[int, tuple[int, int]] = {}
-    for place, word in zip(places, words, strict=True):
+    spans: dict[int, tuple[int, int]] = {}
+    for place, word in zip(places, word_ids, strict=True):
         if place is not None and word is not None:
-            found[word] = (found.get(word, place)[0], place[1])
+            spans[word] = (spans.get(word, place)[0], place[1])
     return [
-        place if place is None or word is None else found[word]
-        for place, word in zip(places, words, strict=True)
+        place if place is None or word is None else spans[word]
+        for place, word in zip(places, word_ids, strict=True)
     ]
 
 
@@ -162,12 +162,12 @@ def best_answers(
     candidates: list[list[Span]] = [[] for _ in contexts]
     nothing: list[list[Span]] = [[] for _ in contexts]
     for (owner, window), (starts, ends) in zip(windows, rows, strict=True):
-        found, none = best_spans(window, starts, ends, options)
-        candidates[owner] += found
+        best, none = best_spans(window, starts, ends, options)
+        candidates[owner] += best
         nothing[owner].append(none)
     answers: list[Any] = []
-    for context, found, none_each in zip(contexts, candidates, nothing, strict=True):
-        spans = [*found, min(none_each)] if may_be_none else found
+    for context, best, none_each in zip(contexts, candidates, nothing, strict=True):
+        spans = [*best, min(none_each)] if may_be_none else best
         texts = [
             {"score": s.score, "start": s.start, "end": s.end, "answer": context[s.start : s.end]}
             for s in rank(spans, options.top_k)

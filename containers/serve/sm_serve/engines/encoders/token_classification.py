@@ -30,7 +30,7 @@ class Piece:
     scores: list[float]
     start: int
     end: int
-    words: list[str]
+    texts: list[str]
     index: int | None = None
     inside: bool = False
     """Whether it goes on with the word before it."""
@@ -79,12 +79,12 @@ class TokenClassificationEngine(LabelEngine):
         self, texts: Sequence[str], windows: list[tuple[int, Any]], *reading: Any
     ) -> list[list[dict[str, Any]]]:
         """The entities of each text, out of those of its windows."""
-        found: list[list[list[dict[str, Any]]]] = [[] for _ in texts]
+        entities: list[list[list[dict[str, Any]]]] = [[] for _ in texts]
         for index, tokens in windows:
-            found[index].append(self._entities(texts[index], tokens, *reading))
+            entities[index].append(self._entities(texts[index], tokens, *reading))
         return [
             windows[0] if len(windows) == 1 else largest_of_overlapping(itertools.chain(*windows))
-            for windows in found
+            for windows in entities
         ]
 
     def _stride(self, parameters: Mapping[str, Any], longest: int) -> int | None:
@@ -206,14 +206,14 @@ class TokenClassificationEngine(LabelEngine):
 
     def _entity(self, piece: Piece, labels: Sequence[str]) -> dict[str, Any]:
         best = max(range(len(piece.scores)), key=piece.scores.__getitem__)
-        word = piece.words[0] if piece.index is not None else self._join(piece.words)
+        word = piece.texts[0] if piece.index is not None else self._join(piece.texts)
         entity = {"entity": labels[best], "score": piece.scores[best]}
         if piece.index is not None:
             entity["index"] = piece.index
         return {**entity, "word": word, "start": piece.start, "end": piece.end}
 
-    def _join(self, words: list[str]) -> str:
-        return str(self.tokenizer.convert_tokens_to_string(words))
+    def _join(self, texts: list[str]) -> str:
+        return str(self.tokenizer.convert_tokens_to_string(texts))
 
     def _group(self, group: list[dict[str, Any]]) -> dict[str, Any]:
         return {
@@ -227,13 +227,13 @@ class TokenClassificationEngine(LabelEngine):
 
 def split_words(pieces: list[Piece]) -> list[list[Piece]]:
     """The tokens of each word."""
-    words: list[list[Piece]] = []
+    whole_words: list[list[Piece]] = []
     for piece in pieces:
-        if words and piece.inside:
-            words[-1].append(piece)
+        if whole_words and piece.inside:
+            whole_words[-1].append(piece)
         else:
-            words.append([piece])
-    return words
+            whole_words.append([piece])
+    return whole_words
 
 
 def join_word(word: list[Piece], strategy: str) -> Piece:
@@ -246,7 +246,7 @@ def join_word(word: list[Piece], strategy: str) -> Piece:
         scores = [
             math.fsum(column) / len(word) for column in zip(*(p.scores for p in word), strict=True)
         ]
-    return Piece(scores, word[0].start, word[-1].end, [w for piece in word for w in piece.words])
+    return Piece(scores, word[0].start, word[-1].end, [w for piece in word for w in piece.texts])
 
 
 def group_entities(entities: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from sm_serve.config import Settings
+from sm_serve.engines.failures import Checkup
 from sm_serve.engines.generators.answer_form import AnswerForm, choose_form, stopping
 from sm_serve.engines.generators.defaults import read_defaults
 from sm_serve.engines.generators.prompts import PromptReader
@@ -22,8 +23,9 @@ from sm_serve.engines.generators.search import BEAMS, OFF
 from sm_serve.engines.generators.text import IncrementalDecoder
 from sm_serve.engines.generators.writing import AnswerWriter, TokenChunk
 from sm_serve.engines.turns import EXTRA_SHARE, Turns
-from sm_serve.errors import BadPrompt, BadRequest, EngineError, adapter_not_found
+from sm_serve.errors import BadPrompt, BadRequest, EngineError, ServeError, adapter_not_found
 from sm_serve.protocol import (
+    WARM_UP,
     Delta,
     Echo,
     GenerationRequest,
@@ -69,6 +71,7 @@ class TextGenerator(PromptReader, ABC):
         self.answer_tokens = settings.max_new_tokens
         self._places = Turns(int(settings.max_in_flight * EXTRA_SHARE))
         self._room = Turns(sys.maxsize)  # in tokens
+        self.checkup = Checkup(self._answer_own)
         self._active = 0
         self._tokens_total = 0
         self._open_thoughts = 0
@@ -101,8 +104,29 @@ class TextGenerator(PromptReader, ABC):
         if request.adapter is not None and request.adapter not in self.adapters():
             raise adapter_not_found(request.adapter, self.adapters())
         async with self._places.turn(), contextlib.aclosing(self._answered(request)) as deltas:
-            async for delta in deltas:
-                yield delta
+            try:
+                async for delta in deltas:
+                    if delta.finish_reason is not None and delta.completion_tokens:
+                        self.checkup.succeeded()
+                    yield delta
+            except Exception as error:
+                if isinstance(error, EngineError) or not isinstance(error, ServeError):
+                    self.checkup.failed(error)
+                raise
+
+    async def _answer_own(self) -> None:
+        """Asks the model itself, past what bounds clients. Raises where it does not answer."""
+        async with contextlib.aclosing(self._answered(WARM_UP)) as deltas:
+            async for _ in deltas:
+                pass
+
+    def health(self) -> str | None:
+        """See the protocol."""
+        return self.trouble() or self.checkup.reason
+
+    @abstractmethod
+    def trouble(self) -> str | None:
+        """Why no request at all is being answered: what runs the model has ended or is stuck."""
 
     async def _answered(self, request: GenerationRequest) -> AsyncGenerator[Delta]:
         request = self.check_beams(request)
@@ -182,10 +206,10 @@ class TextGenerator(PromptReader, ABC):
         ends = self.ends(sampling)
         cost = (len(prompt) + (sampling.max_new_tokens or 0)) * request.beams[BEAMS]
         async with self._room.turn(cost):
-            found = await self.search(prompt, sampling, request)
+            outcome = await self.search(prompt, sampling, request)
         opened = self._opened(prompt, request)
         kept = None if opened is None else self.thought_tags
-        for index, tokens in enumerate(found):
+        for index, tokens in enumerate(outcome):
             size = next((i for i, t in enumerate(tokens, 1) if t in ends), len(tokens))
             self._tokens_total += size
             yield Delta(

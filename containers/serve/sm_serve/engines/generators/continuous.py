@@ -20,6 +20,7 @@ from sm_serve.artefact.artefact import Artefact
 from sm_serve.config import Settings
 from sm_serve.engines.adapters import trial
 from sm_serve.engines.background import in_thread
+from sm_serve.engines.failures import engine_failure
 from sm_serve.engines.generators.defaults import build_processors
 from sm_serve.engines.generators.local import LocalGenerator
 from sm_serve.engines.generators.plain import PlainGenerator
@@ -182,7 +183,7 @@ class ContinuousGenerator(LocalGenerator):
             raise
         except Exception as error:
             logger.exception("a search failed")
-            raise EngineError(f"generation failed ({type(error).__name__})") from error
+            raise engine_failure(error, "generation failed") from error
 
     @contextlib.contextmanager
     def _step_of(self, search: Search) -> Iterator[None]:
@@ -224,7 +225,7 @@ class ContinuousGenerator(LocalGenerator):
                 **{REQUEST_CHOICE: choice},
             )
             if added is None:
-                raise NotReady(f"the model does not answer: {self.health() or 'it is stopping'}")
+                raise NotReady(f"the model does not answer: {self.trouble() or 'it is stopping'}")
             sent = 0
             while not finished:
                 output = await outputs.get()
@@ -243,21 +244,21 @@ class ContinuousGenerator(LocalGenerator):
     async def _why_failed(self) -> ServeError:
         """The error of a failed request: a loop that dies fails its requests, and then says so."""
         for _ in range(LOOKS):
-            if (reason := self.health()) is not None:
+            if (reason := self.trouble()) is not None:
                 return NotReady(f"the model does not answer: {reason}")
             await asyncio.sleep(LOOK_SECONDS)
         return EngineError("the engine failed on this request")
 
-    def health(self) -> str | None:
-        """Broken when the loop has died, until it runs again, or makes no step while requests
-        wait. A loop that is stuck cannot be ended: the server starts anew."""
+    def trouble(self) -> str | None:
+        """See TextGenerator: the loop has died, until it runs again, or makes no step while
+        requests wait. A loop that is stuck cannot be ended: the server starts anew."""
         if self._revival.lost is not None:
             return self._revival.lost
         manager = self._manager
         fatal = manager.background_thread_status.fatal_error
         if fatal is not None or not manager.is_running():
-            words = f"died ({type(fatal).__name__})" if fatal else "is not running"
-            self._revival.begin(f"the generation loop {words}")
+            reason = f"died ({type(fatal).__name__})" if fatal else "is not running"
+            self._revival.begin(f"the generation loop {reason}")
             return self._revival.lost
         step, since = self._progress
         current = getattr(manager, "current_batch", 0)
@@ -277,8 +278,10 @@ class ContinuousGenerator(LocalGenerator):
         return self._revival.mending
 
     async def _start_again(self) -> None:
-        """A new loop over the same model, with a new cache; adapters stay as they are."""
+        """A new loop over the same model, with a new cache; adapters stay as they are. It must
+        answer: one that starts and dies of its first request is as broken as the one before."""
         await in_thread(self._renew)
+        await self._answer_own()
 
     def _renew(self) -> None:
         self._hook.remove()

@@ -27,8 +27,8 @@ def read_defaults(generation_config: Any, *, searches: bool) -> Sampling:
     """
 
     def value(name: str, otherwise: float) -> float:
-        found = getattr(generation_config, name, None)
-        return otherwise if found is None else found
+        default = getattr(generation_config, name, None)
+        return otherwise if default is None else default
 
     if (beams := int(value("num_beams", 1))) > 1:
         where = "streams and in OpenAI's formats" if searches else "this engine"

@@ -47,9 +47,9 @@ def language_tokens(tokenizer: Any) -> dict[str, int]:
         return {}
     codes = getattr(tokenizer, "lang_code_to_id", None)
     if codes:
-        found = dict(codes)
+        tokens = dict(codes)
         # PLBart's tokens are __java__, and its clients write java.
-        found |= {code.strip("_"): token for code, token in codes.items()}
-        return found
+        tokens |= {code.strip("_"): token for code, token in codes.items()}
+        return tokens
     named = getattr(tokenizer, "extra_special_tokens", None) or ()
     return {str(code): tokenizer.convert_tokens_to_ids(str(code)) for code in named}

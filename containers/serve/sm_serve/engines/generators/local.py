@@ -179,12 +179,12 @@ class LocalGenerator(LoraHost, TextGenerator):
         search = Search(prompt, options, request.adapter)
         with self.lora.using(request.adapter):
             try:
-                found = await self.run_search(search)
+                outcome = await self.run_search(search)
             except asyncio.CancelledError:
                 search.cancelled = True
                 raise
             self._check_adapter(request.adapter)
-        return found
+        return outcome
 
     @property
     def padding(self) -> int:

@@ -18,12 +18,13 @@ from typing import Any, cast
 
 from sm_serve.config import Settings
 from sm_serve.engines.devices import on_device
+from sm_serve.engines.failures import engine_failure
 from sm_serve.engines.generators.local import LocalGenerator
 from sm_serve.engines.generators.sampling import Choice, choose
 from sm_serve.engines.generators.search import Search, SearchCancelledError
 from sm_serve.engines.generators.writing import TokenChunk
 from sm_serve.engines.turns import EXTRA_SHARE, Turns
-from sm_serve.errors import EngineError, NotReady
+from sm_serve.errors import DeviceError, EngineError, NotReady
 from sm_serve.protocol import Sampling
 
 logger = logging.getLogger(__name__)
@@ -57,8 +58,8 @@ class PlainGenerator(LocalGenerator):
         """See LocalGenerator: between two requests."""
         return self._running
 
-    def health(self) -> str | None:
-        """See the protocol."""
+    def trouble(self) -> str | None:
+        """See TextGenerator."""
         if not self._thread.is_alive():
             return "the generation thread is not running"
         if self._busy and time.monotonic() - self._last_token > self.settings.stall_timeout:
@@ -76,7 +77,7 @@ class PlainGenerator(LocalGenerator):
         self, prompt: list[int], choice: Choice, *, incremental: bool, adapter: str | None
     ) -> AsyncGenerator[TokenChunk]:
         """Queues the request and yields its tokens one by one."""
-        reason = self.health()
+        reason = self.trouble()
         if reason is not None:
             raise NotReady(f"the model does not answer: {reason}")
         job = _Job(prompt, choice, adapter, self.ends(choice.sampling))
@@ -98,10 +99,10 @@ class PlainGenerator(LocalGenerator):
         """See LocalGenerator."""
         job = _Job(search.prompt, Choice(Sampling()), search.adapter, search=search)
         self._queue(job)
-        found = await job.output.get()
-        if isinstance(found, Exception):
-            raise found
-        return cast("list[list[int]]", found)
+        outcome = await job.output.get()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return cast("list[list[int]]", outcome)
 
     def _queue(self, job: _Job) -> None:
         with self._wake:
@@ -153,7 +154,7 @@ class PlainGenerator(LocalGenerator):
             self._run(jobs)
         except Exception as error:  # its frames hold what the batch took: go on without them
             failure = _failure(error, len(jobs))
-        if failure is None or len(jobs) == 1:
+        if failure is None or len(jobs) == 1 or isinstance(failure, DeviceError):
             _end(jobs, failure)
             return
         left = [job for job in jobs if not (job.ended or job.gone)]
@@ -265,10 +266,9 @@ class _Job:
 
 def _failure(error: Exception, rows: int) -> EngineError:
     """What the clients of a failed batch are told; the log has the rest."""
-    if isinstance(error, EngineError):
-        return error
-    logger.error("generation failed for a batch of %d", rows, exc_info=error)
-    return EngineError(f"generation failed ({type(error).__name__})")
+    if not isinstance(error, EngineError):
+        logger.error("generation failed for a batch of %d", rows, exc_info=error)
+    return engine_failure(error, "generation failed")
 
 
 def _end(jobs: Sequence[_Job], end: EngineError | None) -> None:

@@ -243,8 +243,8 @@ def draw(scores: Any, choices: Sequence[Choice], *, cut: bool) -> list[int]:
     best = scores.argmax(-1, keepdim=True)
     places = torch.where(places < scores.shape[-1], places, best)
     chosen = places if order is None else order.gather(-1, places)
-    found: list[int] = chosen.squeeze(-1).tolist()
-    return found
+    token_ids: list[int] = chosen.squeeze(-1).tolist()
+    return token_ids
 
 
 def build_processor() -> Any:

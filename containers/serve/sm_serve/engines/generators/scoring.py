@@ -19,6 +19,7 @@ from typing import Any
 
 from sm_serve.engines.adapters.lora import LoraAdapters
 from sm_serve.engines.devices import on_device
+from sm_serve.engines.failures import engine_failure, lost_device
 from sm_serve.engines.generators.sampling import LEAST_LOGPROB, NOT_NUMBERS
 from sm_serve.engines.turns import OWNER
 from sm_serve.errors import EngineError, NotReady, ServeError
@@ -44,7 +45,7 @@ class _Item:
     adapter: str | None
     owner: int
     future: asyncio.Future[list[TokenLogprob]]
-    found: list[TokenLogprob] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
 class Scorer:
@@ -110,15 +111,15 @@ class Scorer:
             error = refusal
         except Exception as failure:
             logger.error("scoring of %d prompts failed", len(batch), exc_info=failure)
-            if len(batch) > 1:
+            if len(batch) > 1 and not lost_device(failure):
                 await self._answer(batch[: len(batch) // 2])
                 await self._answer(batch[len(batch) // 2 :])
                 return
-            error = EngineError(f"the model failed on this prompt ({type(failure).__name__})")
+            error = engine_failure(failure, "the model failed on this prompt")
         else:
             for item in batch:
                 if not item.future.done():
-                    item.future.set_result(item.found)
+                    item.future.set_result(item.logprobs)
             return
         for item in batch:
             if not item.future.done():
@@ -132,7 +133,7 @@ class Scorer:
         device = self._model.device
         ids = torch.zeros((len(batch), longest), dtype=torch.long)
         for row, item in enumerate(batch):
-            item.found = [TokenLogprob(item.prompt[0], None)]
+            item.logprobs = [TokenLogprob(item.prompt[0], None)]
             ids[row, : len(item.prompt)] = torch.tensor(item.prompt)
         lengths = torch.tensor([len(item.prompt) for item in batch])
         known = (torch.arange(longest) < lengths[:, None]).long().to(device)
@@ -188,4 +189,4 @@ def read(logits: Any, item: _Item, start: int) -> None:
         raise EngineError(NOT_NUMBERS)
     for token, logprob, others, theirs in rows:
         top = tuple(map(TokenLogprob, others, theirs))
-        item.found.append(TokenLogprob(token, logprob, top=top))
+        item.logprobs.append(TokenLogprob(token, logprob, top=top))

@@ -60,11 +60,11 @@ class StopMatcher:
             return "" if self.matched else text
         text = self._held + text
         places = [(text.find(stop), len(stop)) for stop in self._stops]
-        found = [(place + size, place) for place, size in places if place >= 0]
-        if found:
+        matches = [(place + size, place) for place, size in places if place >= 0]
+        if matches:
             self.matched = True
             self._held = ""
-            return text[: min(found)[1]]  # of stops that overlap, the one complete first
+            return text[: min(matches)[1]]  # of stops that overlap, the one complete first
         keep = 0 if last else self._possible_prefix(text)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

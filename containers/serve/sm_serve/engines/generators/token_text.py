@@ -38,11 +38,11 @@ class TokenTexts:
             spans = self._tokenizer(prompt, return_offsets_mapping=True)["offset_mapping"]
             if len(spans) == len(tokens):
                 return _begins(spans)
-        decoder, place, found = IncrementalDecoder(self._tokenizer), 0, []
+        decoder, place, offsets = IncrementalDecoder(self._tokenizer), 0, []
         for token in tokens:
-            found.append(place)
+            offsets.append(place)
             place += len(decoder.push([token]))
-        return found
+        return offsets
 
     def read(self, tokens: Sequence[int]) -> str:
         """The text of a sequence, without special tokens."""
@@ -54,8 +54,8 @@ def _begins(spans: Sequence[tuple[int, int]]) -> list[int]:
 
     A tokenizer may leave that blank out of the span; special tokens have an empty one.
     """
-    found, past = [], 0
+    begins, past = [], 0
     for start, end in spans:
-        found.append(past if start == end else min(start, past))
+        begins.append(past if start == end else min(start, past))
         past = max(past, end)
-    return found
+    return begins

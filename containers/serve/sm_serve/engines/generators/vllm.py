@@ -26,6 +26,7 @@ from sm_serve.config import VLLM_PREFIX, Settings
 from sm_serve.engines import loading
 from sm_serve.engines.adapters.adapter_files import check_adapter
 from sm_serve.engines.background import in_thread
+from sm_serve.engines.failures import engine_failure
 from sm_serve.engines.generators.base import TextGenerator
 from sm_serve.engines.generators.grammar import REMEMBERED, Grammars
 from sm_serve.engines.generators.vllm_arguments import FILE, given_arguments, parse_arguments
@@ -121,15 +122,15 @@ class VllmGenerator(TextGenerator):
         # lines that a model may write for ever.
         grammars = StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True)
         start = partial(start_engine, {**arguments, "structured_outputs_config": grammars}, given)
-        found = cls(start, config, generation, tokenizer, settings)
+        generator = cls(start, config, generation, tokenizer, settings)
         for name, path in artefact.adapters.items():
             try:
                 check_adapter(path)
             except BadRequest as error:
-                found.close()
+                generator.close()
                 raise StartupError(f"{path}: {error.message}") from error
-            found._loras[name] = found._lora(name, path)
-        return found
+            generator._loras[name] = generator._lora(name, path)
+        return generator
 
     def _lora(self, name: str, path: Path) -> Any:
         from vllm.lora.request import LoRARequest
@@ -143,7 +144,7 @@ class VllmGenerator(TextGenerator):
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        if (reason := self.health()) is not None:
+        if (reason := self.trouble()) is not None:
             raise NotReady(f"the model does not answer: {reason}")
         if sampling.constraint is not None:
             await self._try_constraint(sampling.constraint)
@@ -164,13 +165,13 @@ class VllmGenerator(TextGenerator):
                     full=output.outputs[0].finish_reason == "length",
                 )
         except EngineDeadError as error:
-            raise NotReady(f"the model does not answer: {self.health() or DEAD}") from error
+            raise NotReady(f"the model does not answer: {self.trouble() or DEAD}") from error
         except BadRequest:
             raise
         except (VLLMClientError, ValueError) as error:
             raise BadRequest(f"the engine refuses this request: {str(error)[:300]}") from error
         except Exception as error:
-            raise EngineError(f"generation failed ({type(error).__name__})") from error
+            raise engine_failure(error, "generation failed") from error
         finally:
             self._asked -= 1
 
@@ -214,9 +215,9 @@ class VllmGenerator(TextGenerator):
                 if output.prompt_logprobs:
                     return read_prompt(prompt, output.prompt_logprobs, count)
         except Exception as error:
-            if (reason := self.health()) is not None:
+            if (reason := self.trouble()) is not None:
                 raise NotReady(f"the model does not answer: {reason}") from error
-            raise EngineError(f"scoring failed ({type(error).__name__})") from error
+            raise engine_failure(error, "scoring failed") from error
         raise EngineError("vLLM told no log probabilities of the prompt")
 
     def adapters(self) -> list[str]:
@@ -262,9 +263,9 @@ class VllmGenerator(TextGenerator):
         if len(self._followed) > REMEMBERED:
             self._followed.popitem(last=False)
 
-    def health(self) -> str | None:
-        """Broken when vLLM's processes have died, until they run again, or make no step for long
-        while requests wait; then they are ended and started again too."""
+    def trouble(self) -> str | None:
+        """See TextGenerator: vLLM's processes have died, until they run again, or make no step for
+        long while requests wait; then they are ended and started again too."""
         if self._revival.lost is not None:
             return self._revival.lost
         if self._engine.errored:
@@ -317,11 +318,11 @@ def end_processes(engine: Any) -> None:
     family = []
     for process in manager.processes if manager is not None else ():
         with contextlib.suppress(psutil.Error):
-            found = psutil.Process(process.pid)
-            family += [found, *found.children(recursive=True)]
-    for found in family:
+            parent = psutil.Process(process.pid)
+            family += [parent, *parent.children(recursive=True)]
+    for member in family:
         with contextlib.suppress(psutil.Error):
-            found.kill()
+            member.kill()
     psutil.wait_procs(family, STOP_SECONDS)
     engine.shutdown(STOP_SECONDS)
 

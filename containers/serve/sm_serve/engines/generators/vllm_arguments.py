@@ -77,12 +77,12 @@ def given_arguments(model: Path, settings: Settings) -> list[Given]:
     Raises StartupError where the file is no YAML of names and values.
     """
     folder = settings.artefact_dir if settings.hub_path else model
-    found = [
+    arguments = [
         Given(f"{FILE}: {name}", str(name).replace("-", "_"), value, settings.trust_remote_code)
         for name, value in read_file(folder / FILE).items()
     ]
     named = {name for name, _ in settings.vllm}
-    kept = [each for each in found if each.name not in named]
+    kept = [each for each in arguments if each.name not in named]
     return kept + [
         Given(f"{VLLM_PREFIX}{name.upper()}", name, value, trusted=True)
         for name, value in settings.vllm
@@ -161,7 +161,7 @@ def _make_parser() -> Any:
 def _parse(parser: Any, action: Any, each: Given) -> Any:
     option = next(name for name in action.option_strings if name.startswith("--"))
     try:
-        parsed = parser.parse_args(_words(action, option, each.value))
+        parsed = parser.parse_args(_argv(action, option, each.value))
     except (ValueError, TypeError, SystemExit) as error:
         reason = " ".join(str(error).split())[:300]
         raise StartupError(
@@ -170,7 +170,7 @@ def _parse(parser: Any, action: Any, each: Given) -> Any:
     return getattr(parsed, action.dest)
 
 
-def _words(action: Any, option: str, value: Any) -> list[str]:
+def _argv(action: Any, option: str, value: Any) -> list[str]:
     """A value as words of a command line, as vLLM's parser takes them."""
     import argparse
 

@@ -61,5 +61,5 @@ def divides(config: Any, size: int) -> bool:
 
 def stored_bytes(folder: Path) -> int:
     """The size of a model's files of weights."""
-    found = [*folder.glob("*.safetensors")] or [*folder.glob("*.bin")]
-    return sum(path.stat().st_size for path in found)
+    files = [*folder.glob("*.safetensors")] or [*folder.glob("*.bin")]
+    return sum(path.stat().st_size for path in files)

@@ -58,16 +58,16 @@ def read_output(output: Any, sampling: Sampling) -> TokenChunk:
     return TokenChunk(tokens, tuple(read_row(*row, sampling.logprobs) for row in rows))
 
 
-def read_row(token: int, found: Any, count: int) -> TokenLogprob:
+def read_row(token: int, logprobs: Any, count: int) -> TokenLogprob:
     """One token among those that vLLM tells of its place."""
-    ranked = sorted(found.items(), key=lambda item: -item[1].logprob)
+    ranked = sorted(logprobs.items(), key=lambda item: -item[1].logprob)
     top = tuple(TokenLogprob(other, value.logprob) for other, value in ranked)
-    return TokenLogprob(token, found[token].logprob, top=top[:count])
+    return TokenLogprob(token, logprobs[token].logprob, top=top[:count])
 
 
 def read_prompt(prompt: list[int], rows: Any, count: int) -> list[TokenLogprob]:
     """vLLM's log probabilities of a prompt, None of its first token."""
     return [
-        TokenLogprob(token, None) if found is None else read_row(token, found, count)
-        for token, found in zip(prompt, rows, strict=True)
+        TokenLogprob(token, None) if logprobs is None else read_row(token, logprobs, count)
+        for token, logprobs in zip(prompt, rows, strict=True)
     ]

@@ -44,8 +44,8 @@ class TestMetrics:
         log.write_bytes(
             b"{'loss': '5.8'}\rstep {'loss': '2e-1'} {'loss': 0.1}\nname=x \xff\n{'loss': 'nan'}\n"
         )
-        found = MetricScan(log, list(self.DEFINITIONS)).final_metrics()
-        assert [(metric["MetricName"], metric["Value"]) for metric in found] == [("loss", 0.1)]
+        metrics = MetricScan(log, list(self.DEFINITIONS)).final_metrics()
+        assert [(metric["MetricName"], metric["Value"]) for metric in metrics] == [("loss", 0.1)]
 
     def test_a_growing_log_is_read_on(self, tmp_path):
         log = tmp_path / "log.txt"
@@ -149,6 +149,14 @@ class TestEnvironment:
         assert module({}, {}) == "sm_train.entry:main"
         assert module({"SAGEMAKER_TRAINING_MODULE": "x:y"}, {}) == "x:y"
         assert module({}, {"sagemaker_program": '"train.py"'}) is None
+
+    @pytest.mark.parametrize("written", ["/opt/ml/input/data/code", '"/opt/ml/input/data/code"'])
+    def test_a_users_script_lies_below_the_base_directory(self, written, tmp_path):
+        values = {"sagemaker_submit_directory": written, "epochs": "3"}
+        local = environment.local_hyperparameters(values, tmp_path)
+        assert local == values | {"sagemaker_submit_directory": f"{tmp_path}/input/data/code"}
+        for other in ({}, {"sagemaker_submit_directory": "s3://b/code.tar.gz"}):
+            assert environment.local_hyperparameters(other, tmp_path) == other
 
     def test_a_missing_program_is_named_with_a_fix(self, tmp_path):
         with pytest.raises(LaunchError, match="'train' is not installed"):

@@ -22,10 +22,10 @@ def create(store, name, kind=TRAINING_JOBS):
 def test_a_record_is_found_again(store):
     record, lock = create(store, "job")
     os.close(lock)
-    found = store.find(TRAINING_JOBS, "job")
-    assert found.path == record.path
-    assert found.read("request") == {"request": {"a": 1}}
-    assert found.read("state") == {"Status": "InProgress"}
+    again = store.find(TRAINING_JOBS, "job")
+    assert again.path == record.path
+    assert again.read("request") == {"request": {"a": 1}}
+    assert again.read("state") == {"Status": "InProgress"}
     assert store.find(TRAINING_JOBS, "other") is None
     assert store.find(MODELS, "job") is None
 

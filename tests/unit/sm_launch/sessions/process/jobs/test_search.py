@@ -18,8 +18,8 @@ def categorical(**values):
 
 
 def test_the_grid_is_every_combination_once():
-    found = list(grid(categorical(a="12", b="xy")))
-    assert found == [
+    combinations = list(grid(categorical(a="12", b="xy")))
+    assert combinations == [
         {"a": "1", "b": "x"},
         {"a": "1", "b": "y"},
         {"a": "2", "b": "x"},
@@ -34,9 +34,9 @@ def test_a_seed_makes_draws_repeatable():
 
 
 def test_a_small_space_is_exhausted_without_repetition():
-    found = list(random_search(numeric("Integer", "1", "5") | categorical(a="12"), 0))
-    assert len(found) == 10
-    assert {int(values["x"]) for values in found} == {1, 2, 3, 4, 5}
+    combinations = list(random_search(numeric("Integer", "1", "5") | categorical(a="12"), 0))
+    assert len(combinations) == 10
+    assert {int(values["x"]) for values in combinations} == {1, 2, 3, 4, 5}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,9 @@
+"""Objects on S3 by their URI."""
+
+from __future__ import annotations
+
+
+def split_s3(uri: str) -> tuple[str, str]:
+    """Bucket and key, or key prefix, of an s3:// URI."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key

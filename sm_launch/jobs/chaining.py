@@ -1,0 +1,101 @@
+"""A job that begins with another job's model: SFT and then DPO, in two commands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sm_launch.aws.errors import LISTING, is_missing
+from sm_launch.errors import UserInputError
+from sm_launch.job.base_model import BaseModelSource, resolve_model
+from sm_launch.job.config import JobConfig
+from sm_launch.job.tasks import TASKS
+from sm_launch.sessions.protocol import Session
+
+FIELD = "training.model"
+
+
+def base_model(session: Session, config: JobConfig) -> BaseModelSource:
+    """The base model of a job; another job's is looked up where the job will run.
+
+    Raises:
+        UserInputError: there is no such job or it has no model, or the method cannot go on with it.
+    """
+    source = resolve_model(config)
+    if source.job is None:
+        return source
+    job = _describe(session, source.job)
+    given = {key: str(value).strip('"') for key, value in job.get("HyperParameters", {}).items()}
+    _check_method(config, source.job, given)
+    artefact = str(job["ModelArtifacts"]["S3ModelArtifacts"])
+    alone = given.get("use_peft", "").lower() in ("true", "1") and given.get("export") == "adapter"
+    if not alone:
+        return BaseModelSource(location=artefact)
+    base = _model_channel(job)
+    _check_export(config, source.job)
+    _check_isolation(config, source.job, base)
+    return BaseModelSource(location=artefact, base=base)
+
+
+def _describe(session: Session, name: str) -> dict[str, Any]:
+    try:
+        job: dict[str, Any] = session.describe_training_job(TrainingJobName=name)
+    except Exception as error:
+        if not is_missing(error):
+            raise
+        raise UserInputError(
+            "there is no such training job at this target",
+            field=FIELD,
+            value=name,
+            fix=f"{LISTING}; of a job at another target name the model.tar.gz",
+        ) from None
+    status = job["TrainingJobStatus"]
+    if status != "Completed":
+        raise UserInputError(
+            f"has no model: it is {status}",
+            field=FIELD,
+            value=name,
+            fix="name a job that is Completed, or wait for its end",
+        )
+    return job
+
+
+def _check_method(config: JobConfig, name: str, given: dict[str, str]) -> None:
+    """An encoder does not generate, and a language model has no head for labels."""
+    before, now = given.get("method", ""), config.training.method
+    kinds = {task: facts.encoder for task, facts in TASKS.items() if task in (before, now)}
+    if len(set(kinds.values())) > 1:
+        raise UserInputError(
+            f"was trained by {before}, and {now} cannot go on with such a model",
+            field=FIELD,
+            value=name,
+            fix="name the job of " + ("an encoder" if TASKS[now].encoder else "a language model"),
+        )
+
+
+def _check_export(config: JobConfig, name: str) -> None:
+    if config.training.hyperparameters.get("export") == "adapter":
+        raise UserInputError(
+            f"would leave an adapter of a model that nobody has: {name} left an adapter, which is "
+            "merged into its base first",
+            field="training.hyperparameters.export",
+            value="adapter",
+            fix="set it to merged or both",
+        )
+
+
+def _check_isolation(config: JobConfig, name: str, base: str | None) -> None:
+    if base is None and config.training.network.isolation:
+        raise UserInputError(
+            f"forbids the Hub, which the base model of {name}'s adapter comes from",
+            field="training.network.isolation",
+            value=True,
+            fix="set it to false, or train that job again with export merged",
+        )
+
+
+def _model_channel(job: dict[str, Any]) -> str | None:
+    """URI of the `model` channel that a job began with; None where it had its base from the Hub."""
+    for channel in job.get("InputDataConfig", ()):
+        if channel["ChannelName"] == "model":
+            return str(channel["DataSource"]["S3DataSource"]["S3Uri"])
+    return None

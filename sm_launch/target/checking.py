@@ -1,0 +1,97 @@
+"""Requests are held against what AWS takes before anything is uploaded or made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from sm_launch.errors import UserInputError
+from sm_launch.job.passthrough import Passthrough
+from sm_launch.target.refusals import (
+    ENDPOINT_CONFIG,
+    KEYS,
+    PROCESSING,
+    TRAINING,
+    TRANSFORM,
+    Facts,
+    Refusal,
+    Request,
+    broken,
+    machines,
+    value_at,
+)
+
+_STRUCTURES = {
+    TRAINING: "ResourceConfig",
+    PROCESSING: "ProcessingClusterConfig",
+    TRANSFORM: "TransformResources",
+    ENDPOINT_CONFIG: "ProductionVariant",
+}
+"""Which structure of the service model names the instances of an operation."""
+
+
+def check(
+    calls: Iterable[tuple[str, Request]], region: str | None, given: Passthrough
+) -> list[str]:
+    """Hold requests against the rules, and against the service model's own limits.
+
+    Args:
+        calls: operation and request of each.
+        region: of the job, where it is known.
+        given: the fields of the requests that job.yaml gives by SageMaker's names.
+
+    Returns:
+        Warnings: instance types that the installed botocore does not know, though AWS may.
+
+    Raises:
+        UserInputError: AWS would refuse; each value is named with why, and what to do.
+        RequestError, ServiceError: the service model does not allow it.
+    """
+    from sm_launch.sessions.validation import RequestValidator
+
+    validator = RequestValidator("sagemaker", enums=False)
+    types = {
+        operation: frozenset(validator.values(structure, "InstanceType"))
+        for operation, structure in _STRUCTURES.items()
+    }
+    calls, facts = list(calls), Facts(region, types)
+    refusals = {
+        _key(operation, refusal.path, given): refusal
+        for operation, request in calls
+        for refusal in broken(operation, request, facts)
+    }
+    if refusals:
+        raise _refused(refusals)
+    for operation, request in calls:
+        validator.check(operation, dict(request))
+    return list(dict.fromkeys(line for call in calls for line in _unknown(*call, facts)))
+
+
+def _key(operation: str, path: str, given: Passthrough) -> str:
+    """Where job.yaml says what a request says at a path."""
+    section = next(name for name, known in given.OPERATIONS.items() if known == operation)
+    # Entries of a list have other places there than in the request.
+    head, *rest = re.split(r"\.\d+\.", path)
+    value = value_at(getattr(given, section), head)
+    entries = value if isinstance(value, list) else [value]
+    if any(value_at(each, ".".join(rest)) if rest else each is not None for each in entries):
+        return f"sagemaker.{section}.{path}"
+    return KEYS.get(f"{operation}.{path}", f"{operation}.{path}")
+
+
+def _refused(refusals: Mapping[str, Refusal]) -> UserInputError:
+    if len(refusals) == 1:
+        ((key, refusal),) = refusals.items()
+        return UserInputError(refusal.message, field=key, value=refusal.value, fix=refusal.fix)
+    lines = [f"  {key}: {r.message} (got {r.value!r}); {r.fix}" for key, r in refusals.items()]
+    return UserInputError(f"SageMaker would refuse {len(lines)} values:\n" + "\n".join(lines))
+
+
+def _unknown(operation: str, request: Request, facts: Facts) -> Iterator[str]:
+    if operation not in facts.types:
+        return
+    for path, machine in machines(operation, request):
+        kind = machine.get("InstanceType")
+        if kind is not None and kind not in facts.types[operation]:
+            key = KEYS.get(f"{operation}.{path}.InstanceType", path)
+            yield f"{key}: the installed botocore does not know {kind}"

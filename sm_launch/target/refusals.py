@@ -1,0 +1,321 @@
+"""What AWS refuses although a request has the right shape: one table, each rule with its source.
+
+Moto and botocore take all of this; a real account answers with a ValidationException, or starts a
+job that fails when its image is pulled. `RULES` names for each where it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from sm_launch.job import limits, local_storage
+from sm_launch.job.hub_models import IDENTITY
+
+Request = Mapping[str, Any]
+Refusals = Iterator["Refusal"]
+
+TRAINING, PROCESSING = "CreateTrainingJob", "CreateProcessingJob"
+TRANSFORM, MODEL = "CreateTransformJob", "CreateModel"
+ENDPOINT_CONFIG, ENDPOINT = "CreateEndpointConfig", "CreateEndpoint"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One thing that AWS would refuse.
+
+    Attributes:
+        path: of the value in the request.
+        value: what it is.
+        message: why AWS does not take it.
+        fix: what to do.
+    """
+
+    path: str
+    value: Any
+    message: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a request is held against.
+
+    Attributes:
+        region: of the job; None where nobody has said one.
+        types: operation to the instance types that the installed service model knows for it.
+    """
+
+    region: str | None
+    types: Mapping[str, frozenset[str]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A condition that AWS puts on requests of some operations.
+
+    Attributes:
+        source: where AWS says so.
+        operations: whose requests.
+        refusals: what of such a request breaks it.
+    """
+
+    source: str
+    operations: tuple[str, ...]
+    refusals: Callable[[str, Request, Facts], Refusals]
+
+
+def value_at(request: Any, path: str) -> Any:
+    """The value at a dotted path; None where there is none."""
+    for part in path.split("."):
+        if isinstance(request, list):
+            request = request[int(part)] if int(part) < len(request) else None
+        else:
+            request = request.get(part) if isinstance(request, Mapping) else None
+    return request
+
+
+_MACHINES = {
+    TRAINING: "ResourceConfig",
+    PROCESSING: "ProcessingResources.ClusterConfig",
+    TRANSFORM: "TransformResources",
+}
+
+
+def machines(operation: str, request: Request) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Where a request names instances: path and structure."""
+    if operation == ENDPOINT_CONFIG:
+        for index, variant in enumerate(request.get("ProductionVariants", [])):
+            yield f"ProductionVariants.{index}", variant
+        return
+    path = _MACHINES[operation]
+    resources = value_at(request, path) or {}
+    yield path, resources
+    for index, group in enumerate(resources.get("InstanceGroups", [])):
+        yield f"{path}.InstanceGroups.{index}", group
+
+
+def _types(operation: str, request: Request, facts: Facts) -> Refusals:
+    for path, machine in machines(operation, request):
+        kind = machine.get("InstanceType")
+        if kind is None or kind in facts.types[operation]:
+            continue
+        near = get_close_matches(kind, facts.types[operation], n=3)
+        fix = f"choose one that it has, such as {', '.join(near or ['ml.m5.xlarge'])}"
+        if not limits.INSTANCE_TYPE.fullmatch(kind):
+            yield Refusal(f"{path}.InstanceType", kind, "is no instance type", fix)
+        elif any(kind in known for known in facts.types.values()):
+            yield Refusal(f"{path}.InstanceType", kind, f"{operation} has no such instances", fix)
+
+
+def _volume_keys(operation: str, request: Request, _facts: Facts) -> Refusals:
+    key = value_at(request, f"{_MACHINES[operation]}.VolumeKmsKeyId")
+    for _, machine in machines(operation, request):
+        kind = machine.get("InstanceType")
+        if key and kind in local_storage.table():
+            yield Refusal(
+                f"{_MACHINES[operation]}.VolumeKmsKeyId",
+                key,
+                f"{kind} has local storage, which its own hardware encrypts",
+                "leave it out, or choose instances without local storage",
+            )
+
+
+def _volume_sizes(operation: str, request: Request, _facts: Facts) -> Refusals:
+    for path, machine in machines(operation, request):
+        kind, wanted = machine.get("InstanceType"), machine.get("VolumeSizeInGB")
+        has = local_storage.table().get(str(kind))
+        if has is not None and wanted is not None and wanted > has:
+            yield Refusal(
+                f"{path}.VolumeSizeInGB",
+                wanted,
+                f"the local storage of {kind} is {has} GB, and cannot be more",
+                f"leave it out, or choose {_larger(str(kind), wanted)}",
+            )
+
+
+def _larger(kind: str, wanted: int) -> str:
+    family = kind.rpartition(".")[0]
+    fitting = {
+        name: size
+        for name, size in local_storage.table().items()
+        if name.startswith(f"{family}.") and size >= wanted
+    }
+    least = min(fitting, key=fitting.__getitem__, default=None)
+    return least or "instances without local storage"
+
+
+_IMAGES = {
+    TRAINING: ("AlgorithmSpecification.TrainingImage",
+               "AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAccessMode"),
+    PROCESSING: ("AppSpecification.ImageUri", ""),
+    MODEL: ("PrimaryContainer.Image", "PrimaryContainer.ImageConfig.RepositoryAccessMode"),
+}  # fmt: skip
+"""The image of a request, and what says that it is in a private registry of the VPC."""
+
+
+def _images(operation: str, request: Request, facts: Facts) -> Refusals:
+    path, access = _IMAGES[operation]
+    image = value_at(request, path)
+    if not image or (access and value_at(request, access) == "Vpc"):
+        return
+    registry = limits.ECR_IMAGE.match(image)
+    if registry is None:
+        fix = "run `make push`, and name the URI that it prints"
+        if access:
+            fix += f"; an image in a private registry of your VPC needs {access}: Vpc"
+        yield Refusal(path, image, "is no image in Amazon ECR", fix)
+    elif facts.region and registry["region"] != facts.region:
+        yield Refusal(
+            path,
+            image,
+            f"the image is in {registry['region']}, and the job in {facts.region}",
+            f"push it to {facts.region} (`make push REGION={facts.region}`), or set aws.region",
+        )
+
+
+_ROLES = {TRAINING: "RoleArn", PROCESSING: "RoleArn", MODEL: "ExecutionRoleArn",
+          ENDPOINT_CONFIG: "ExecutionRoleArn"}  # fmt: skip
+
+
+def _roles(operation: str, request: Request, _facts: Facts) -> Refusals:
+    role = request.get(_ROLES[operation])
+    if role is not None and not limits.ROLE_ARN.fullmatch(role):
+        name = role.rpartition("/")[2]
+        yield Refusal(
+            _ROLES[operation],
+            role,
+            "is not the ARN of a role",
+            f"give its ARN, which `aws iam get-role --role-name {name}` shows",
+        )
+
+
+def _tags(_operation: str, request: Request, _facts: Facts) -> Refusals:
+    for index, tag in enumerate(request.get("Tags", [])):
+        if str(tag.get("Key", "")).lower().startswith(limits.RESERVED_TAG_PREFIX):
+            yield Refusal(
+                f"Tags.{index}.Key", tag["Key"], "tags that begin with aws: are AWS's own",
+                "give it another name",
+            )  # fmt: skip
+
+
+_FROM_THE_HUB = ("model_name_or_path", "teacher_model_name_or_path", "dataset_name")
+
+
+def _training_without_hub(operation: str, request: Request, _facts: Facts) -> Refusals:
+    if not request.get("EnableNetworkIsolation"):
+        return
+    channels = {channel["ChannelName"] for channel in request.get("InputDataConfig", [])}
+    brought = {"model_name_or_path": "model", "dataset_name": "train"}
+    for key in _FROM_THE_HUB:
+        named = str((request.get("HyperParameters") or {}).get(key) or "").strip('"')
+        is_path = named.startswith(("/", ".", "~", "channel:"))
+        if named and not is_path and brought.get(key) not in channels:
+            yield Refusal(
+                "EnableNetworkIsolation", True, f"the container cannot download {named} ({key})",
+                "set it to false, or give a directory or an s3:// URI, which becomes a channel",
+            )  # fmt: skip
+
+
+def _model_without_hub(_operation: str, request: Request, _facts: Facts) -> Refusals:
+    named = str((value_at(request, "PrimaryContainer.Environment") or {}).get(IDENTITY, ""))
+    if request.get("EnableNetworkIsolation") and named and not named.startswith("/"):
+        yield Refusal(
+            "EnableNetworkIsolation", True, f"the container cannot download {named}",
+            "set it to false, or give a directory or an s3:// URI in endpoint.model",
+        )  # fmt: skip
+
+
+_STEPS = {
+    "linear": "BlueGreenUpdatePolicy.TrafficRoutingConfiguration.LinearStepSize",
+    "canary": "BlueGreenUpdatePolicy.TrafficRoutingConfiguration.CanarySize",
+    "rolling": "RollingUpdatePolicy.MaximumBatchSize",
+}
+
+
+def _steps(_operation: str, request: Request, _facts: Facts) -> Refusals:
+    for strategy, place in _STEPS.items():
+        step = value_at(request, f"DeploymentConfig.{place}") or {}
+        low, high = limits.STEP_PERCENT[strategy]
+        share = step.get("Value", low)
+        if step.get("Type") == "CAPACITY_PERCENT" and not low <= share <= high:
+            yield Refusal(
+                f"DeploymentConfig.{place}.Value", share,
+                f"a {strategy} step is between {low} and {high} per cent of the instances",
+                f"choose {min(max(share, low), high)}",
+            )  # fmt: skip
+
+
+_NAMED = {TRAINING: "TrainingJobName", PROCESSING: "ProcessingJobName", MODEL: "ModelName",
+          TRANSFORM: "TransformJobName", ENDPOINT: "EndpointName",
+          ENDPOINT_CONFIG: "EndpointConfigName"}  # fmt: skip
+
+
+def _names(operation: str, request: Request, _facts: Facts) -> Refusals:
+    named = {_NAMED[operation]: request.get(_NAMED[operation])}
+    for index, variant in enumerate(request.get("ProductionVariants", [])):
+        named[f"ProductionVariants.{index}.VariantName"] = variant.get("VariantName")
+    for path, name in named.items():
+        try:
+            if name is not None:
+                limits.require_name(name)
+        except ValueError as error:
+            yield Refusal(path, name, str(error), "choose another name")
+
+
+_OF_MACHINES = (TRAINING, PROCESSING, TRANSFORM)
+_ALL = (*_OF_MACHINES, MODEL, ENDPOINT_CONFIG, ENDPOINT)
+
+RULES = (
+    Rule("Service model: InstanceType of ResourceConfig, ClusterConfig, TransformResources and "
+         "ProductionVariant, each with an enumeration of its own",
+         (*_OF_MACHINES, ENDPOINT_CONFIG), _types),
+    Rule("Service model: VolumeKmsKeyId, \"You can't request a VolumeKmsKeyId when using an "
+         "instance type with local storage\"", _OF_MACHINES, _volume_keys),
+    Rule("Service model: VolumeSizeInGB, \"You can't request a VolumeSizeInGB greater than the "
+         "total size of the local instance storage\"", (TRAINING, PROCESSING), _volume_sizes),
+    Rule("Developer guide, \"Adapting your own training container\" and \"Use a private Docker "
+         "registry\": the image is in Amazon ECR of the job's region, or in a registry of its VPC",
+         (TRAINING, PROCESSING, MODEL), _images),
+    Rule("Service model: RoleArn and ExecutionRoleArn, their pattern", tuple(_ROLES), _roles),
+    Rule("General reference, \"Tag naming limits and requirements\": the prefix aws: is reserved",
+         _ALL, _tags),
+    Rule("Service model: EnableNetworkIsolation, \"No inbound or outbound network calls can be "
+         "made\"", (TRAINING,), _training_without_hub),
+    Rule("Service model: EnableNetworkIsolation of CreateModel", (MODEL,), _model_without_hub),
+    Rule("Service model: TrafficRoutingConfig and RollingUpdatePolicy, the sizes of their steps",
+         (ENDPOINT,), _steps),
+    Rule("Service model: VariantName, EndpointName and the jobs' names, their pattern",
+         _ALL, _names),
+)  # fmt: skip
+"""Every condition that we know of, with its source."""
+
+KEYS = {
+    f"{TRAINING}.ResourceConfig.InstanceType": "training.instances.type",
+    f"{TRAINING}.ResourceConfig.VolumeSizeInGB": "training.instances.volume_size_gb",
+    f"{TRAINING}.AlgorithmSpecification.TrainingImage": "training.image",
+    f"{TRAINING}.RoleArn": "aws.training_role",
+    f"{TRAINING}.EnableNetworkIsolation": "training.network.isolation",
+    f"{PROCESSING}.{_MACHINES[PROCESSING]}.InstanceType": "data.processing.instance_type",
+    f"{PROCESSING}.{_MACHINES[PROCESSING]}.VolumeSizeInGB": "data.processing.volume_size_gb",
+    f"{PROCESSING}.AppSpecification.ImageUri": "training.image",
+    f"{PROCESSING}.RoleArn": "aws.training_role",
+    f"{TRANSFORM}.TransformResources.InstanceType": "transform.instance_type",
+    f"{MODEL}.PrimaryContainer.Image": "endpoint.image",
+    f"{MODEL}.ExecutionRoleArn": "aws.hosting_role",
+    f"{MODEL}.EnableNetworkIsolation": "endpoint.network.isolation",
+    f"{ENDPOINT_CONFIG}.ProductionVariants.0.InstanceType": "endpoint.instances.type",
+    f"{ENDPOINT_CONFIG}.ExecutionRoleArn": "aws.hosting_role",
+    f"{ENDPOINT}.EndpointName": "endpoint.name",
+    **{f"{ENDPOINT}.DeploymentConfig.{step}.Value": "endpoint.update.step_percent"
+       for step in _STEPS.values()},
+}  # fmt: skip
+"""Where job.yaml says what a request says."""
+
+
+def broken(operation: str, request: Request, facts: Facts) -> list[Refusal]:
+    """What of a request AWS would refuse."""
+    rules = [rule for rule in RULES if operation in rule.operations]
+    return [refusal for rule in rules for refusal in rule.refusals(operation, request, facts)]

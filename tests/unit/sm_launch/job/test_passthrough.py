@@ -1,0 +1,146 @@
+"""Any field of SageMaker's requests from job.yaml: checked, merged last, told where it is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from sm_launch.errors import UserInputError
+from sm_launch.hosting import requests as hosting
+from sm_launch.hosting.variants import TransformInputs
+from sm_launch.job import limits
+from sm_launch.job.config import JobConfig, load_config
+from sm_launch.job.naming import LOCAL_ROLE
+from sm_launch.job.passthrough import Passthrough, merged
+from sm_launch.jobs import processing, training, tuning_requests
+from sm_launch.target.context import open_context
+
+pytestmark = pytest.mark.slow  # botocore's service model is read
+
+IMAGE = "111122223333.dkr.ecr.eu-west-1.amazonaws.com/sm:1"
+
+
+def job(**sections: Any) -> JobConfig:
+    document = {"name": "mine", "target": "sagemaker", "training": {"image": IMAGE}, **sections}
+    document |= {"aws": {"training_role": LOCAL_ROLE, "region": "eu-west-1"}}
+    return JobConfig.model_validate({"data": {"input": "a.csv"}, **document})
+
+
+def test_every_request_gets_its_fields() -> None:
+    fields: dict[str, Any] = {
+        "training": {"RemoteDebugConfig": {"EnableRemoteDebug": True},
+                     "ResourceConfig": {"TrainingPlanArn": "arn:plan"}},
+        "model": {"InferenceExecutionConfig": {"Mode": "Direct"}},
+        "endpoint_config": {"ProductionVariants": [{"EnableSSMAccess": True}]},
+        "endpoint": {"DeploymentConfig": {"AutoRollbackConfiguration": {
+            "Alarms": [{"AlarmName": "a"}]}}},
+        "transform": {"ModelClientConfig": {"InvocationsMaxRetries": 1}},
+        "processing": {"ProcessingResources": {"ClusterConfig": {"InstanceCount": 2}}},
+    }  # fmt: skip
+    assert set(fields) == set(Passthrough.model_fields) == set(Passthrough.OPERATIONS)
+    config = job(sagemaker=fields)
+    made: dict[str, dict[str, Any]] = {
+        "training": training.example_request(open_context(config)),
+        "model": hosting.create_model(config, "m", model_data="s3://b/m.tar.gz", image="i"),
+        "endpoint_config": hosting.create_endpoint_config(config, "c", "m"),
+        "endpoint": hosting.create_endpoint(config, "e", "c"),
+        "transform": hosting.create_transform_job(
+            config, "t", "m", TransformInputs("s3://b/i", "s3://b/o", "text/csv")
+        ),
+        "processing": processing.build_request(
+            config, "p", processing.ProcessingInputs({}, "s3://b/o", "i", "r")
+        ),
+    }
+    for section, request in made.items():
+        assert merged(request, fields[section]) == request, section
+    resources = made["training"]["ResourceConfig"]
+    assert resources["TrainingPlanArn"] == "arn:plan"
+    assert resources["InstanceType"] == config.training.instances.type
+    (variant,) = made["endpoint_config"]["ProductionVariants"]
+    assert variant["EnableSSMAccess"] is True
+    assert variant["ModelName"] == "m"
+
+
+def test_lists_are_merged_by_the_names_of_their_entries() -> None:
+    before = {"Channels": [{"ChannelName": "train", "Source": {"Uri": "s3://a", "Kind": "x"}},
+                           {"ChannelName": "test"}], "Plain": [1]}  # fmt: skip
+    extra = {"Channels": [{"ChannelName": "train", "Source": {"Kind": "ShardedByS3Key"}},
+                          {"ChannelName": "more"}, {"InputMode": "File"}],
+             "Plain": [2]}  # fmt: skip
+    assert merged(before, extra) == {
+        "Channels": [
+            {"ChannelName": "train", "Source": {"Uri": "s3://a", "Kind": "ShardedByS3Key"},
+             "InputMode": "File"},
+            {"ChannelName": "test", "InputMode": "File"},
+            {"ChannelName": "more", "InputMode": "File"},
+        ],
+        "Plain": [2],
+    }  # fmt: skip
+    assert before["Channels"][0]["Source"] == {"Uri": "s3://a", "Kind": "x"}
+    assert merged({"A": {"B": 1, "C": 2}}, {"A": {"B": None}, "D": {"E": None, "F": 1}}) == {
+        "A": {"C": 2}, "D": {"F": 1}
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("section", "fields", "told"),
+    [
+        ("training", {"RemoteDebugConfg": {}}, "did you mean RemoteDebugConfig"),
+        ("training", {"remote_debug_config": {}}, "did you mean RemoteDebugConfig"),
+        ("training", {"ResourceConfig": {"TrainingPlanARN": "x"}}, "did you mean TrainingPlanArn"),
+        ("training", {"InputDataConfig": [{"ChanelName": "x"}]}, r"InputDataConfig\.0\.ChanelName"),
+        ("training", {"ResourceConfig": {"InstanceCount": "2"}}, "must be a integer"),
+        ("training", {"ResourceConfig": {"InstanceCount": True}}, "must be a integer"),
+        ("model", {"Containers": {}}, "must be a list"),
+        ("endpoint", {"zzz": 1}, "it has EndpointName"),
+        ("transform", {"TransformJobName": "x"}, "given by the launcher"),
+        ("processing", {"Tags": None}, limits.TAG_KEY),
+        ("endpoint_config", {"Tags": [{"Key": limits.TAG_KEY, "Value": "x"}]}, limits.TAG_KEY),
+    ],
+)
+def test_misspelt_fields_and_wrong_types_are_named(
+    section: str, fields: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ValidationError, match=told):
+        Passthrough.model_validate({section: fields})
+
+
+def test_the_command_line_sets_a_field_too(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("name: m\n")
+    override = "sagemaker.training.InfraCheckConfig.EnableInfraCheck=true"
+    config = load_config(tmp_path / "job.yaml", (override,))
+    assert config.sagemaker.training == {"InfraCheckConfig": {"EnableInfraCheck": True}}
+    with pytest.raises(UserInputError, match="did you mean InfraCheckConfig"):
+        load_config(tmp_path / "job.yaml", ("sagemaker.training.InfraChekConfig={}",))
+
+
+def test_a_local_target_names_what_it_passes_over_once() -> None:
+    told: list[str] = []
+    given = {"training": {"RemoteDebugConfig": {}}, "model": {"EnableNetworkIsolation": True}}
+    config = job(target="process", sagemaker=given)
+    context = open_context(config, notify=lambda message, *, warning=False: told.append(message))
+    for _ in range(2):
+        training.check_early(context)
+    assert context.config.sagemaker == Passthrough()
+    assert "RemoteDebugConfig" not in training.example_request(context)
+    (line,) = told
+    assert line.startswith("sagemaker.training.RemoteDebugConfig: ")
+    assert "process" in line
+
+
+def test_a_sweep_refuses_what_its_trainings_do_not_have() -> None:
+    sweep = {"parameters": {"learning_rate": [1e-5]}, "strategy": "grid", "objective": "eval:loss"}
+    wrong = job(sweep=sweep, sagemaker={"training": {"RemoteDebugConfig": {}}})
+    right = job(sweep=sweep, sagemaker={"training": {"ResourceConfig": {"TrainingPlanArn": "a"}}})
+    with pytest.raises(UserInputError, match=r"sagemaker\.training\.RemoteDebugConfig"):
+        _tuned(wrong)
+    definition = _tuned(right)["TrainingJobDefinition"]
+    assert definition["ResourceConfig"]["TrainingPlanArn"] == "a"
+
+
+def _tuned(config: JobConfig) -> dict[str, Any]:
+    single = training.example_request(open_context(config))
+    return tuning_requests.create_tuning_job(config, "t", single)
