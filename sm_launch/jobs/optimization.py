@@ -9,12 +9,11 @@ from urllib.parse import unquote, urlparse
 from sm_launch.errors import UserInputError
 from sm_launch.job import naming
 from sm_launch.job.config import Instances, JobConfig
-from sm_launch.job.hyperparameters import split_channels
+from sm_launch.job.hyperparameters import OPTIMIZE, split_channels
 from sm_launch.jobs import training
 from sm_launch.target.channels import resolve_channels
 from sm_launch.target.context import JobContext
 
-METHOD = "optimize"
 _KEPT = ("columns", "max_rejected_share")
 """Hyperparameters of training by which rows are read."""
 
@@ -36,7 +35,7 @@ def prepare(
     own = replace(context, config=optimizing(context.config, artefact))
     training.check_early(own)
     training.tell_price(own, max_cost)
-    name = naming.unique_name(f"{context.config.name}-{METHOD}")
+    name = naming.unique_name(f"{context.config.name}-{OPTIMIZE}")
     return training.request_of(own, own.stage(upload=upload), name)
 
 
@@ -51,7 +50,7 @@ def optimizing(config: JobConfig, artefact: str) -> JobConfig:
     settings = {"precision": wanted.precision, "max_drop": wanted.max_drop, "metric": wanted.metric}
     section = config.training.model_copy(
         update={
-            "method": METHOD,
+            "method": OPTIMIZE,
             "model": None,
             "hyperparameters": {
                 **{key: given[key] for key in _KEPT if key in given},

@@ -193,7 +193,7 @@ def _say_what_was_read(data: Data) -> None:
         _say(note)
     for split in ("train", "validation", "test"):
         rows = data.split(split)
-        if rows is not None:
+        if rows or (rows is not None and split != "train"):
             bad = data.rejected.get(split, 0)
             kept = f", {bad} bad ones set aside in output/data/rejected.jsonl" if bad else ""
             _say(f"channel {split}: {len(rows)} rows{kept}")

@@ -10,13 +10,13 @@ import importlib
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sm_train.contract import Paths, read_cluster
 from sm_train.errors import UserError
 from sm_train.methods import METHODS, load_method
 from sm_train.modelling.base_model import is_encoder, read_model_config
-from sm_train.settings.settings import Method
+from sm_train.settings.settings import Method, Training
 
 if TYPE_CHECKING:
     from sm_train.job import Job
@@ -98,13 +98,10 @@ def reads_as(config: Config[OptimizeArguments], source: str) -> Config[Any]:
         config,
         method=replace(method, trains=False, check_data=lambda _config, _data: None),
         own=_arguments(config, source, task, method.arguments),
-        training={
-            **method.defaults,
-            # Scored in the types that the two models have.
-            "bf16": False,
-            "fp16": False,
-            **config.training,
-        },
+        # Scored in the types that the two models have.
+        training=cast(
+            Training, {**method.defaults, "bf16": False, "fp16": False, **config.training}
+        ),
     )
 
 

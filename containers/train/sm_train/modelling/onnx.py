@@ -8,8 +8,10 @@ in the server, and the two give the same numbers.
 from __future__ import annotations
 
 import inspect
+import logging
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +53,7 @@ def export_int8(model: Any, tokenizer: Any, path: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch, _quiet():
         plain = Path(scratch) / "model.onnx"
         _export(model, tokenizer, plain)
         quantize_dynamic(
@@ -62,6 +64,20 @@ def export_int8(model: Any, tokenizer: Any, path: Path) -> None:
             reduce_range=True,
             weight_type=QuantType.QInt8,
         )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The libraries tell of every node that they rewrite, and of packages that nobody needs."""
+    loggers = [logging.getLogger(), logging.getLogger("torch.onnx")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _export(model: Any, tokenizer: Any, path: Path) -> None:

@@ -8,6 +8,7 @@ that it reads.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import statistics
@@ -137,8 +138,12 @@ def main() -> None:
 def _steps(plan: Plan) -> Iterator[dict[str, float]]:
     """First the memory, then the speed as often as wanted."""
     import torch
+    import transformers
 
     torch.set_num_threads(plan.threads)
+    getattr(transformers, plan.architecture)  # its code: libraries are no part of a model's memory
+    if plan.onnx:
+        importlib.import_module("onnxruntime")
     before = _memory()
     answer = _onnx(plan) if plan.onnx else _torch(plan)
     for text in plan.texts[:_WARM_UP]:

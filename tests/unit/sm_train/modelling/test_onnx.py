@@ -24,7 +24,6 @@ SIZES = {
 OF_DISTILBERT = {"vocab_size": 60, "dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64,
                  "initializer_range": 0.2}  # fmt: skip
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
-    "BertForSequenceClassification": ("BertConfig", {**SIZES, "num_labels": 3}),
     "RobertaForTokenClassification": ("RobertaConfig", {**SIZES, "num_labels": 5}),
     "DistilBertForQuestionAnswering": ("DistilBertConfig", OF_DISTILBERT),
     "MPNetModel": ("MPNetConfig", SIZES),
