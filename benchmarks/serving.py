@@ -6,9 +6,11 @@
 DIR is a model directory, such as benchmarks/serving_models.py makes.
 `mms` is sagemaker-inference with multi-model-server, as AWS ships it (needs Java), with one worker
 process, which is one copy of the model, as ours has; `mms-workers` has its default, a worker for
-each CPU. `transformers` is `transformers serve` and `vllm` vLLM's CPU build (generation only);
-`infinity` is infinity-emb (classification, embedding). What they need is installed into
-environments below --environments (kept if named); vLLM's and Infinity's have their own torch.
+each CPU with all threads each; `mms-tuned` is set as well as it can be, a worker for each CPU with
+one thread. `one-batch` is ours with one batch at a time on all threads. `transformers` is
+`transformers serve` and `vllm` vLLM's CPU build (generation only); `infinity` is infinity-emb
+(classification, embedding). What they need is installed into environments below --environments
+(kept if named); vLLM's and Infinity's have their own torch.
 `front` measures servers without a model: ours, the least that uvicorn and starlette can do, and a
 no-op inference.py under our toolkit handler and under mms.
 
@@ -38,11 +40,19 @@ from harness import begin, environment, in_turn, parser, ratio, spread, spreads,
 from serving_load import run_load, try_once, write_post
 from serving_targets import Request, Target, make_requests
 
+CPUS = os.cpu_count() or 1
+STOCK: dict[str, tuple[int, dict[str, str]]] = {
+    "mms": (1, {}),
+    "mms-workers": (CPUS, {}),
+    "mms-tuned": (CPUS, {"OMP_NUM_THREADS": "1"}),
+}
+"""Workers of the stock toolkit, and what else is set for it."""
+ONE_BATCH = "one-batch"
 FITTING = {
-    "classification": ("mms", "mms-workers", "infinity"),
-    "embedding": ("mms", "mms-workers", "infinity"),
-    "generation": ("mms", "mms-workers", "transformers", "vllm"),
-    "front": ("mms", "mms-workers"),
+    "classification": (*STOCK, ONE_BATCH, "infinity"),
+    "embedding": (*STOCK, ONE_BATCH, "infinity"),
+    "generation": (*STOCK, "transformers", "vllm"),
+    "front": (*STOCK,),
 }
 PACKAGES = {
     "mms": ("multi-model-server==1.1.11",),
@@ -144,10 +154,10 @@ def targets(args: argparse.Namespace, work: Path) -> list[Target]:
     environ = {"OMP_NUM_THREADS": str(args.threads), "BENCH_TASK": args.task}
     script = servers.NOOP_SCRIPT if args.task == "front" else servers.STOCK_SCRIPT
     chosen = []
-    for name, workers in (("mms", 1), ("mms-workers", os.cpu_count() or 1)):
+    for name, (workers, own) in STOCK.items():
         if name in args.against:
             base = servers.base_dir(work / name, args.model, script)
-            chosen.append(servers.stock(python_of(args, "mms"), base, workers, environ, name))
+            chosen.append(servers.stock(python_of(args, "mms"), base, workers, environ | own, name))
     if args.task == "front":
         base = servers.base_dir(work / "ours", args.model)
         scripted = servers.base_dir(work / "scripted", args.model, script)
@@ -157,6 +167,9 @@ def targets(args: argparse.Namespace, work: Path) -> list[Target]:
             chosen.append(front)
         return [*chosen, servers.ours(scripted, environ, "toolkit")]
     chosen.append(servers.ours(servers.base_dir(work / "ours", args.model), environ))
+    if ONE_BATCH in args.against:
+        base = servers.base_dir(work / ONE_BATCH, args.model)
+        chosen.append(servers.ours(base, {**environ, "SM_SERVE_REPLICAS": "1"}, ONE_BATCH))
     made = {
         "transformers": servers.transformers_serve,
         "vllm": servers.vllm_serve,
@@ -248,11 +261,12 @@ def main() -> None:
     made = parser(__doc__, "serving")
     made.add_argument("--task", choices=[*FITTING], required=True)
     made.add_argument("--model", type=Path, required=True)
-    made.add_argument("--against", action="append", default=[], choices=[*PACKAGES, "mms-workers"])
+    choices = sorted({name for fitting in FITTING.values() for name in fitting})
+    made.add_argument("--against", action="append", default=[], choices=choices)
     made.add_argument("--environments", type=Path, help="folder for the other servers' packages")
     made.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 64])
     made.add_argument("--requests", type=int, default=200)
-    made.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    made.add_argument("--threads", type=int, default=CPUS)
     args = made.parse_args()
     if unfit := sorted(set(args.against) - set(FITTING[args.task])):
         made.error(f"--against {unfit[0]} does not go with --task {args.task}: "

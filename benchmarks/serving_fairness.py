@@ -13,14 +13,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
-import os
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from harness import begin, parser, spread, write
+from serving import wait_until_right
+from serving_targets import base_dir, ours
 
 SMALL_TEXT = "good film"
 LISTED_TEXT = "we loved the plot of a very good film and never the bad one again " * 4
@@ -38,39 +35,16 @@ TIMEOUT_SECONDS = 900
 
 
 @contextmanager
-def serving(model: Path) -> Iterator[str]:
+def serving(model: Path, task: str) -> Iterator[str]:
     """The address of a server of this model."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as base:
-        Path(base, "model").symlink_to(model.resolve())
-        environ = {
-            **os.environ,
-            "SAGEMAKER_BASE_DIR": base,
-            "SAGEMAKER_BIND_TO_PORT": str(port),
-            "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": str(TIMEOUT_SECONDS),
-        }
-        server = subprocess.Popen(
-            [sys.executable, "-m", "sm_serve"], env=environ, stderr=subprocess.DEVNULL
-        )
-        try:
-            wait_ready(f"http://127.0.0.1:{port}", server)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-            server.wait()
-
-
-def wait_ready(url: str, server: subprocess.Popen[bytes]) -> None:
-    """Returns at the first 200 of /ping."""
-    while server.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{url}/ping", timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    raise SystemExit("the server could not start")
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        waiting = {"SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": str(TIMEOUT_SECONDS)}
+        target = ours(base_dir(work / "base", model), waiting)
+        log = work / "server.log"
+        with target.running(log) as process:
+            wait_until_right(target, task, process, log)
+            yield f"http://127.0.0.1:{target.port}"
 
 
 def ask(url: str, inputs: Any, tokens: int | None) -> float:
@@ -128,8 +102,9 @@ def main() -> None:
     machine = begin(options)
     config = json.loads((options.model / "config.json").read_text())
     generates = str(config["architectures"][0]).endswith("LM")
+    task = "generation" if generates else "classification"
     items = 8 if options.quick else options.items
-    with serving(options.model) as url:
+    with serving(options.model, task) as url:
         measure(url, min(items, 200), generates=generates)  # warms up
         rounds = [measure(url, items, generates=generates) for _ in range(options.rounds)]
     output = options.output

@@ -32,7 +32,7 @@ SERVING = (
     (
         "OMP_NUM_THREADS",
         "the container's CPUs",
-        "threads of a model on CPU; a small one that is no faster with all of them gets one",
+        "CPUs that a model on CPU takes, see Processors in serving.md",
     ),
     ("SAGEMAKER_SAFE_PORT_RANGE", "", "set by the platform: ports for members' processes"),
     ("TMPDIR", "Python's own, or /dev/shm", "temporary files; all others may be read-only"),

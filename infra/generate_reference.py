@@ -7,6 +7,7 @@ Each page is one function here; nothing on it is written by hand.
 
 from __future__ import annotations
 
+import ast
 import html
 import json
 import re
@@ -243,6 +244,9 @@ def errors_page() -> str:
         "names the field, the value and the fix.",
         "## Of the endpoint",
         _table(("status", "code", "meaning"), seen.values()),
+        "A failure of your script is 500 `inference_error`, a method that a route does not take is "
+        "405 `method_not_allowed`.\nIn place of the codes above an error may have a narrower one:",
+        _table(("status", "code"), _narrower_codes(set(seen))),
         "## Of the launcher",
         "Each has a `field`, a `value` and a `fix` where there are such. With `--json` they are "
         "the last line of standard error: [command line](../cli.md#output).",
@@ -255,6 +259,25 @@ def _kinds(base: Any) -> Iterator[Any]:
     for kind in base.__subclasses__():
         if kind.__module__ == base.__module__:
             yield from _kinds(kind)
+
+
+def _narrower_codes(told: set[tuple[int, str]]) -> list[tuple[str, str]]:
+    """Each `code=` that the server gives an error, with the status of the error's class."""
+    kinds = {kind.__name__: kind for kind in _kinds(server_errors.ServeError)}
+    del kinds["ServeError"]  # whose status is set by whoever raises it
+    codes = set()
+    for path in (ROOT / "containers" / "serve" / "sm_serve").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        constants = vars(server_errors) | dict(re.findall(r'^([A-Z_]+) = "(\w+)"$', text, re.M))
+        calls = ast.walk(ast.parse(text)) if "code=" in text else ()
+        for call in (node for node in calls if isinstance(node, ast.Call)):
+            for value in (each.value for each in call.keywords if each.arg == "code"):
+                kind = kinds.get(ast.unparse(call.func))
+                named = constants.get(value.id) if isinstance(value, ast.Name) else None
+                code = value.value if isinstance(value, ast.Constant) else named
+                if kind and code:
+                    codes.add((kind.status, str(code)))
+    return [(str(status), _code(code)) for status, code in sorted(codes - told)]
 
 
 def _about(kind: Any) -> str:

@@ -58,6 +58,14 @@ class UserInputError(LaunchError):
 
 
 class QualityGateError(LaunchError):
-    """The model was measured, and is not as good as was demanded."""
+    """The model was measured, and is not as good as was demanded.
+
+    Attributes:
+        result: what was measured: an EvaluationResult or a Comparison.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, *, result: object = None, **said: Any) -> None:
+        self.result = result
+        super().__init__(message, **said)

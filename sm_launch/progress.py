@@ -1,4 +1,4 @@
-"""Progress of anything that lasts: a live bar on a terminal, a line now and then in a log."""
+"""Progress of anything that lasts: a live bar on a terminal and in a notebook, lines in a log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from html import escape
 from typing import TYPE_CHECKING, Any, TextIO
+
+from sm_launch.notebook import Display, in_notebook
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -45,15 +48,14 @@ class _TerminalBar(ProgressBar):
         self._progress.update(self._task, **changes)
 
 
-class _LogBar(ProgressBar):
-    """A line every few seconds, so that a CI log shows life without being flooded."""
+class _CountedBar(ProgressBar):
+    """One that knows where it is; `show` is called after each change."""
 
-    def __init__(self, description: str, total: float | None, stream: TextIO) -> None:
+    def __init__(self, description: str, total: float | None) -> None:
         self._description = description
         self._total = total
         self._completed = 0.0
-        self._stream = stream
-        self._started = self._printed = time.monotonic()
+        self._started = time.monotonic()
 
     def update(
         self,
@@ -66,6 +68,38 @@ class _LogBar(ProgressBar):
         self._description = description or self._description
         self._completed = (self._completed if completed is None else completed) + (advance or 0)
         self._total = total or self._total
+        self.show()
+
+    def show(self) -> None:
+        """Tell where it is."""
+
+
+class _NotebookBar(_CountedBar):
+    """An element of HTML's own, without widgets."""
+
+    def __init__(self, description: str, total: float | None, display: Display) -> None:
+        super().__init__(description, total)
+        self._display = display
+        self.show()
+
+    def show(self) -> None:
+        part = f' value="{self._completed:g}" max="{self._total:g}"' if self._total else ""
+        done = f" {self._completed:.0f}/{self._total:.0f}" if self._total else ""
+        elapsed = time.monotonic() - self._started
+        self._display.show(
+            f"{escape(self._description)} <progress{part}></progress>{done} {elapsed:.0f} s"
+        )
+
+
+class _LogBar(_CountedBar):
+    """A line every few seconds, so that a CI log shows life without being flooded."""
+
+    def __init__(self, description: str, total: float | None, stream: TextIO) -> None:
+        super().__init__(description, total)
+        self._stream = stream
+        self._printed = self._started
+
+    def show(self) -> None:
         now = time.monotonic()
         if now - self._printed >= SECONDS_BETWEEN_LOG_LINES:
             self._printed = now
@@ -94,6 +128,11 @@ def progress(
         total: units of work; None where nobody knows, which shows a pulse.
         stream: where to write; standard error by default, so that results can be piped.
     """
+    if stream is None and in_notebook():
+        cell = Display()
+        yield _NotebookBar(description, total, cell)
+        cell.end()
+        return
     stream = stream or sys.stderr
     if not stream.isatty():
         yield _LogBar(description, total, stream)

@@ -186,7 +186,7 @@ def evaluate(
         fail_over: gates from above.
 
     Raises:
-        QualityGateError: a gate was missed; the report is written.
+        QualityGateError: a gate was missed; the report is written, and the error has its `result`.
         EvaluationFailedError: too many rows failed.
     """
     from sm_launch import evaluation
@@ -203,7 +203,7 @@ def evaluate(
         fail_over=fail_over or {},
     )
     done = run(open_job(job, overrides, target, region), request)
-    evaluation.require_gates(done.gates)
+    evaluation.require_gates(done.gates, done.result)
     return done.result
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sm_launch.api.opening import DEFAULT_JOB, Job, open_job, open_meant
 from sm_launch.job.config import Target
+from sm_launch.notebook import in_notebook
 
 if TYPE_CHECKING:
     from sm_launch.evaluation.job.optimizing import Optimized
@@ -26,6 +27,8 @@ def train(
 ) -> dict[str, Any] | list[dict[str, Any]]:
     """Run a training job; its DescribeTrainingJob answer: `sm-launch train`.
 
+    In a notebook the cell shows the job while it runs: status, step, loss curve, last log lines.
+
     Args:
         resume: a training job that has ended, to go on from its checkpoints.
         max_cost: refuse what could cost more US dollars; default: job.yaml's limit.
@@ -37,6 +40,7 @@ def train(
         LaunchError: the job failed; the message holds the reason and the last log lines.
     """
     from sm_launch.jobs import matrix, training
+    from sm_launch.jobs.live import follow_view
 
     context = open_job(job, overrides, target, region)
     if context.config.matrix:
@@ -45,9 +49,12 @@ def train(
         matrix.require_completed(jobs)
         return [each.as_dict() for each in jobs]
     name = training.start(context, training.prepare(context, resume=resume, max_cost=max_cost))
-    if wait:
+    if not wait:
+        return context.session.describe_training_job(TrainingJobName=name)
+    if not in_notebook():
         return training.wait(context.session, name)
-    return context.session.describe_training_job(TrainingJobName=name)
+    with follow_view(name) as show:
+        return training.wait(context.session, name, show)
 
 
 def optimize(

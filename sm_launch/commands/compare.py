@@ -52,6 +52,7 @@ def compare(
     names of endpoints, which are then evaluated.
     """
     from sm_launch.evaluation.job import compare as comparing
+    from sm_launch.evaluation.summary import render_comparison
 
     comparison, page = comparing.run(
         (first, second),
@@ -63,6 +64,6 @@ def compare(
     if as_json:
         echo_json(comparison.to_dict())
     else:
-        print_summary(comparing.render(comparison))
+        print_summary(render_comparison(comparison))
         click.echo(f"report: {page}")
     comparing.require_not_worse(comparison, fail_if_worse)

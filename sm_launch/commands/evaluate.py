@@ -85,7 +85,7 @@ def evaluate(
     else:
         print_summary(evaluation.render_summary(done.result, done.gates))
         click.echo(f"report: {done.paths.report}")
-    evaluation.require_gates(done.gates)
+    evaluation.require_gates(done.gates, done.result)
 
 
 def print_summary(summary: Any) -> None:

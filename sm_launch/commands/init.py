@@ -6,14 +6,15 @@ import json
 import os
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from sm_launch import job
 from sm_launch.commands.options import echo_json, json_option
 from sm_launch.errors import UserInputError
 from sm_launch.job.data import Columns
-from sm_launch.job.tasks import TASKS, Task
+from sm_launch.job.tasks import TASKS
 
 if TYPE_CHECKING:
     from sm_launch.data.guess import Guess
@@ -76,7 +77,7 @@ def init(
     guess = _guess(method, data_path, given)
     columns = guess.columns or _default_columns(method)
     values = {
-        "SCHEMA": str(files("sm_launch.job") / "job.schema.json"),
+        "SCHEMA": (Path(job.__file__).parent / "job.schema.json").as_uri(),
         "NAME": name,
         "INPUT": _quoted(_from(output, data_path) if data_path else _placeholder(method)),
         "METHOD": method,
@@ -116,8 +117,7 @@ def _guess(method: str, data_path: str | None, given: tuple[str, ...]) -> Guess:
         named[key] = column
     if data_path is None:
         return Guess(columns=_default_columns(method) | named if named else {})
-    task = next(task for task in get_args(Task) if task == method)
-    return guess(task, data_path, Path.cwd(), named)
+    return guess(method, data_path, Path.cwd(), named)
 
 
 def _from(output: Path, data_path: str) -> str:
@@ -132,10 +132,8 @@ def _placeholder(method: str) -> str:
 
 
 def _default_columns(method: str) -> dict[str, Any]:
-    from sm_launch.data.shapes import shapes
 
-    task = next(task for task in get_args(Task) if task == method)
-    return {name: name for name in shapes(task)[0].required}
+    return {name: name for name in TASKS[method].shapes[0].required}
 
 
 def _table(guess: Guess) -> str:

@@ -104,7 +104,7 @@ def follow(context: JobContext, name: str, *, raw: bool) -> dict[str, Any]:
     """Show a job until it has ended; its last description."""
     if raw:
         return training.wait(context.session, name, _print_lines)
-    from sm_launch.commands.live import follow_view
+    from sm_launch.jobs.live import follow_view
 
     with follow_view(name) as show:
         return training.wait(context.session, name, show)

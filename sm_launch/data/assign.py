@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sm_launch.data import dedupe, near, split
+from sm_launch.data import dedupe, label_sets, near, split
 from sm_launch.data.chunks import short_list
 from sm_launch.data.dedupe import CONFLICT, KEPT, LEAK, MISSING, NEAR, SURPLUS
+from sm_launch.data.labels import Label, names_in
 from sm_launch.data.passes import Summary
 from sm_launch.data.settle import Settled
 from sm_launch.errors import UserInputError
 from sm_launch.job.data import DataConfig
+from sm_launch.job.tasks import MULTI_LABEL, TASKS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,8 +32,10 @@ class Collected:
 
     names: list[str]
     """Label names; empty for tasks without labels."""
+    members: NDArray[np.bool_]
+    """Of each code, which of the names it stands for: one, or a set of several."""
     labels: NDArray[np.int32]
-    """Codes: an index into `names`, or 0."""
+    """Codes: a row of `members` each."""
     keys: NDArray[np.uint64]
     groups: NDArray[np.uint64]
     times: NDArray[np.float64]
@@ -44,25 +48,30 @@ class Collected:
 
     @classmethod
     def of(
-        cls, summaries: Sequence[Summary], allowed: Sequence[str] | None, settled: Settled
+        cls,
+        summaries: Sequence[Summary],
+        allowed: Sequence[str] | None,
+        settled: Settled,
+        *,
+        named: bool = True,
     ) -> Collected:
-        """Join the summaries of the first pass, with the labels as they were settled."""
+        """Join the summaries of the first pass, with the labels as they were settled.
+
+        Numbers to predict (not `named`) have codes, by which conflicts are seen, but no names.
+        """
         import numpy as np
 
         final = settled.final
-        present = {label for label in final.values() if label is not None}
+        present = {label for label in final.values() if named and label is not None}
         names = sorted(present) if allowed is None else [n for n in allowed if n in present]
-        codes = {name: code for code, name in enumerate(names)}
+        codes = _codes(summaries, final, names)
         given = [_given_split(summary.split) for summary in summaries]
         sizes = [len(summary.keys) for summary in summaries]
         return cls(
             names=names,
+            members=_members(codes, names),
             labels=np.fromiter(
-                (
-                    codes.get(final.get(label or "") or "", 0)
-                    for summary in summaries
-                    for label in summary.labels
-                ),
+                (codes.of[label] for summary in summaries for label in summary.labels),
                 dtype=np.int32,
             ),
             keys=np.concatenate([summary.keys for summary in summaries]),
@@ -78,6 +87,7 @@ class Collected:
         """Only these rows."""
         return Collected(
             self.names,
+            self.members,
             self.labels[rows],
             self.keys[rows],
             self.groups[rows],
@@ -89,6 +99,43 @@ class Collected:
         )
 
 
+@dataclass(frozen=True)
+class _Codes:
+    """Labels of rows as numbers: the places of `sets`, whose items are places of the names."""
+
+    sets: list[tuple[int, ...]]
+    of: dict[Label | None, int]
+
+
+def _codes(
+    summaries: Sequence[Summary], final: Mapping[str, str | None], names: Sequence[str]
+) -> _Codes:
+    places = {name: at for at, name in enumerate(names)}
+    distinct = {label for summary in summaries for label in summary.labels}
+    if not names:
+        ordered = sorted(distinct, key=repr)
+        return _Codes([()] * len(ordered), {label: at for at, label in enumerate(ordered)})
+    members_of = {
+        label: tuple(sorted({places[name] for n in names_in(label) if (name := final.get(n))}))
+        for label in distinct
+    }
+    several = any(isinstance(label, tuple) for label in distinct)
+    each: set[tuple[int, ...]] = {(at,) for at in range(len(names))}
+    sets = sorted(set(members_of.values()) if several else each)
+    codes = {members: code for code, members in enumerate(sets)}
+    # Rows whose label means missing have a code too: they are rejected, and counted nowhere.
+    return _Codes(sets, {label: codes.get(members, 0) for label, members in members_of.items()})
+
+
+def _members(codes: _Codes, names: Sequence[str]) -> NDArray[np.bool_]:
+    import numpy as np
+
+    table = np.zeros((max(len(codes.sets), 1), len(names)), dtype=np.bool_)
+    for code, members in enumerate(codes.sets):
+        table[code, list(members)] = True
+    return table
+
+
 def find_gaps(summaries: Sequence[Summary], settled: Settled) -> NDArray[np.bool_]:
     """Mark the rows of the first pass whose label means missing."""
     import numpy as np
@@ -96,8 +143,10 @@ def find_gaps(summaries: Sequence[Summary], settled: Settled) -> NDArray[np.bool
     missing = frozenset(settled.missing)
     if not missing:
         return np.zeros(sum(len(summary.keys) for summary in summaries), dtype=np.bool_)
+    distinct = {label for summary in summaries for label in summary.labels}
+    gaps = {label for label in distinct if not missing.isdisjoint(names_in(label))}
     return np.fromiter(
-        (label in missing for summary in summaries for label in summary.labels), dtype=np.bool_
+        (label in gaps for summary in summaries for label in summary.labels), dtype=np.bool_
     )
 
 
@@ -187,30 +236,34 @@ def _assign(pool: Collected, config: DataConfig) -> NDArray[np.int8]:
     test = 0.0 if config.test else wanted.test
     shares = (1 - validation - test, validation, test)
     if wanted.group is not None:
-        return split.by_group(pool.groups, pool.labels, shares, wanted.seed)
+        counted = label_sets.with_none(pool.members)
+        return split.by_group(pool.groups, pool.labels, shares, wanted.seed, counted)
     if wanted.time is not None:
         return split.by_time(pool.keys, pool.times, shares)
-    return split.by_label(pool.keys, pool.labels, pool.names or [UNLABELLED], shares, wanted)
+    if config.task == MULTI_LABEL and wanted.stratify:
+        return label_sets.by_labels(pool.keys, pool.labels, pool.members, shares, wanted.seed)
+    strata = pool.labels if pool.names else pool.labels * 0
+    return split.by_label(pool.keys, strata, pool.names or [UNLABELLED], shares, wanted)
 
 
 def _check_labels(rows: Collected, config: DataConfig) -> None:
-    if config.task != "text-classification":
+    if TASKS[config.task].rows != "labelled":
         return
     files = ", ".join(config.sources.values())
     absent = sorted(set(config.labels or ()) - set(rows.names))
-    if absent:
+    if absent and config.task != "regression":
         raise UserInputError(
             "no row has this label",
             field="data.labels",
             value=absent[0],
             fix=f"remove it or map a raw label to it; the data has: {short_list(rows.names)}",
         )
-    if len(rows.names) < 2:
+    if len(set(rows.labels[~rows.gaps].tolist())) < 2:
         raise UserInputError(
             f"all {len(rows.keys)} usable rows of {files} have the same label; "
             "a classifier needs at least two",
             field="data.columns.label",
-            value=rows.names[0] if rows.names else None,
+            value=", ".join(rows.names) or None,
             fix="check data.columns.label and data.label_map, or add rows of another label",
         )
     _check_classes(rows, config, files)
@@ -256,16 +309,19 @@ def _check_conflicts(judged: NDArray[np.int8], config: DataConfig) -> None:
 def _check_splits(rows: Collected, splits: NDArray[np.int8]) -> None:
     import numpy as np
 
-    trained = set(np.unique(rows.labels[splits == split.TRAIN]).tolist())
-    if not trained:
+    def present(part: int) -> NDArray[np.bool_]:
+        inside: NDArray[np.bool_] = rows.members[np.unique(rows.labels[splits == part])]
+        return np.asarray(inside.any(axis=0))
+
+    if not (splits == split.TRAIN).any():
         raise UserInputError(
             "no row is left to train on",
             field="data.train",
             fix="see whether the training rows all stand in validation or test too",
         )
     for part in (split.VALIDATION, split.TEST):
-        unseen = sorted(set(np.unique(rows.labels[splits == part]).tolist()) - trained)
-        if unseen:
+        unseen = np.flatnonzero(present(part) & ~present(split.TRAIN))
+        if len(unseen):
             raise UserInputError(
                 f"the {split.SPLITS[part]} split has a label that no training row has",
                 field=f"data.{split.SPLITS[part]}",

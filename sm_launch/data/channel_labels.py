@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sm_launch.data.chunks import cell, find_column, is_null
+from sm_launch.data.labels import as_list
 from sm_launch.data.read import read
 from sm_launch.data.sources import locate
 from sm_launch.data.spelling import near_spellings
@@ -47,7 +48,8 @@ def _read(channel: Path, column: str) -> dict[str, int]:
             for source in locate(config, base=Path(), fetch=Path, scratch=Path(scratch)):
                 for chunk in read(source, config):
                     place = find_column(chunk.names, column)
-                    counts.update(map(_label, (cell(row, place) for row in chunk.rows)))
+                    for row in chunk.rows:
+                        counts.update(_labels(cell(row, place)))
                     if counts.total() >= _MOST_ROWS:
                         return counts
         except LaunchError:  # the container says what is wrong with it
@@ -56,5 +58,7 @@ def _read(channel: Path, column: str) -> dict[str, int]:
     return counts
 
 
-def _label(value: Any) -> str:
-    return "" if is_null(value) else str(value)
+def _labels(value: Any) -> list[str]:
+    """The names in a cell: one, or those of a list."""
+    parts = as_list(value)
+    return ["" if is_null(part) else str(part) for part in ([value] if parts is None else parts)]

@@ -11,15 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sm_launch.data.chunks import Chunk, short_list
+from sm_launch.data.chunks import Chunk, cell, find_column, is_null, short_list
+from sm_launch.data.labels import as_list
 from sm_launch.data.messages import looks_like_messages
 from sm_launch.data.pipeline import fetch_by_default
 from sm_launch.data.read import read
-from sm_launch.data.shapes import Shape, shapes
 from sm_launch.data.sources import Source, locate
 from sm_launch.errors import UserInputError
 from sm_launch.job.data import Column, DataConfig
-from sm_launch.job.tasks import Task
+from sm_launch.job.tasks import TASKS, Shape, Task
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "text": ("text", "review", "sentence", "content", "body", "comment", "message", "tweet",
@@ -100,14 +100,14 @@ def guess(method: Task, location: str, base: Path, given: dict[str, str] | None 
             field="--data",
             value=location,
             fix="say which is which: "
-            + " ".join(f"--column {name}=COLUMN" for name in shapes(method)[0].required),
+            + " ".join(f"--column {name}=COLUMN" for name in TASKS[method].shapes[0].required),
         )
     default = "\t" if source.format == "tsv" else ","
     return Guess(
         columns=columns,
         header=header,
         delimiter=source.delimiter if source.delimiter != default else None,
-        hyperparameters=_hyperparameters(method, chunk.names),
+        hyperparameters=_hyperparameters(method, chunk, columns),
     )
 
 
@@ -123,7 +123,7 @@ def _columns(
     method: Task, chunk: Chunk, given: dict[str, Column | list[Column]]
 ) -> dict[str, Column | list[Column]] | None:
     """Output name to column, of the first shape whose columns all have a name that tells."""
-    for shape in shapes(method):
+    for shape in TASKS[method].shapes:
         columns = _by_name(shape, chunk.names, given)
         if columns is not None:
             return _refined(method, columns, chunk)
@@ -224,7 +224,7 @@ def _by_content(
         return {"text": name(text), "label": name(label)}
     if method == "sft" and width == 1:
         return {"text": name(0)}
-    keys = list(shapes(method)[1 if method == "sft" else 0].required)
+    keys = list(TASKS[method].shapes[1 if method == "sft" else 0].required)
     return {key: name(at) for at, key in enumerate(keys)} if width == len(keys) else None
 
 
@@ -232,11 +232,23 @@ def _most(rows: int) -> int:
     return min(_MOST_LABELS, max(2, rows // 2))
 
 
-def _hyperparameters(method: Task, names: Sequence[str]) -> dict[str, Any]:
-    """What a method needs to know of the columns: where the right answer stands."""
+def _hyperparameters(
+    method: Task, chunk: Chunk, columns: dict[str, Column | list[Column]]
+) -> dict[str, Any]:
+    """What a method needs to know of the columns: whether a text has several labels, or where the
+    right answer stands."""
+    if method == "text-classification" and _holds_lists(chunk, columns["label"]):
+        return {"problem_type": "multi_label_classification"}
     if method not in ("grpo", "rloo"):
         return {}
-    answer = next((name for name in _ANSWER_NAMES if name in names), None)
+    answer = next((name for name in _ANSWER_NAMES if name in chunk.names), None)
     if answer is None:
         return {"reward_funcs": ["length"]}
     return {} if answer == "answer" else {"answer_column": answer}
+
+
+def _holds_lists(chunk: Chunk, column: Column | list[Column]) -> bool:
+    """Whether most cells of a column are lists, or the JSON of one."""
+    place = None if isinstance(column, list) else find_column(chunk.names, column)
+    values = [value for row in chunk.rows if not is_null(value := cell(row, place))]
+    return 2 * sum(as_list(value) is not None for value in values) > len(values)

@@ -17,6 +17,9 @@ _REMEMBERED = 10_000
 """Spellings whose label is remembered: few in any label column, many in one that is text."""
 _WHOLE_FLOAT = re.compile(r"-?\d+\.0+")
 
+Label = str | tuple[str, ...]
+"""Of a row: its class, or where a text may have several labels all of them, by name."""
+
 
 class LabelReader:
     """Maps a raw cell to an allowed label, or to its tidy spelling where all labels are allowed.
@@ -75,21 +78,32 @@ def fold(label: str) -> str:
     return tidy(label).casefold()
 
 
+def names_in(label: Label | None) -> tuple[str, ...]:
+    """The names of a row's label: none, one or several."""
+    if label is None:
+        return ()
+    return (label,) if isinstance(label, str) else label
+
+
 def is_list(raw: Any) -> bool:
     """Whether a cell holds several labels: a list, or a text that is one in JSON or Python."""
+    return isinstance(raw, dict) or as_list(raw) is not None
+
+
+def as_list(raw: Any) -> list[Any] | None:
+    """A list, or what a text is that is one in JSON or Python; None for anything else."""
     if not isinstance(raw, str):
-        return isinstance(raw, list | tuple | dict)
+        return list(raw) if isinstance(raw, list | tuple) else None
     text = raw.strip()
     if not (text.startswith("[") and text.endswith("]")):
-        return False
-    try:
-        return isinstance(json.loads(text), list)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return isinstance(ast.literal_eval(text), list)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return False
+        return None
+    for read in (json.loads, ast.literal_eval):
+        try:
+            parsed = read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        return parsed if isinstance(parsed, list) else None
+    return None
 
 
 def _plain(raw: Any) -> str:

@@ -12,8 +12,10 @@ from sm_launch.data.rows import RowCleaner
 from sm_launch.data.settle import Settled
 from sm_launch.data.spelling import near_spellings
 from sm_launch.job.data import DataConfig
+from sm_launch.job.tasks import MULTI_LABEL
 
 _FEW_TEST_ROWS = 30
+_MOST_GRADES = 20
 
 
 def taken_for_missing(summaries: Sequence[Summary], settled: Settled) -> dict[str, dict[str, int]]:
@@ -43,6 +45,8 @@ def notes(
         *_unread(cleaner, summaries),
         *_mended(summaries),
         *_small_test(splits),
+        *(_label_sets(summaries, splits) if config.task == MULTI_LABEL else ()),
+        *(_numbers(summaries) if config.task == "regression" else ()),
     ]
 
 
@@ -76,6 +80,31 @@ def _unread(cleaner: RowCleaner, summaries: Sequence[Summary]) -> list[str]:
 def _mended(summaries: Sequence[Summary]) -> list[str]:
     lines = sum(summary.mended for summary in summaries)
     return [f"{lines} line(s) are not UTF-8 and were read as cp1252"] if lines else []
+
+
+def _label_sets(summaries: Sequence[Summary], splits: Mapping[str, SplitReport]) -> list[str]:
+    """Rows without a label, and labels too rare to stand in every split."""
+    bare = sum(label == () for summary in summaries for label in summary.labels)
+    notes = [f"{bare} row(s) have no label"] if bare else []
+    for name, split in splits.items():
+        rare = [label for label, rows in split.labels.items() if not rows]
+        if rare:
+            notes.append(f"labels without a row in the {name} channel: {short_list(rare)}")
+    return notes
+
+
+def _numbers(summaries: Sequence[Summary]) -> list[str]:
+    """How the numbers to predict are spread; of grades how many rows have each."""
+    labels = Counter(label for summary in summaries for label in summary.labels)
+    rows = Counter({float(label): n for label, n in labels.items() if isinstance(label, str)})
+    if not rows:
+        return []
+    mean = sum(number * n for number, n in rows.items()) / rows.total()
+    note = f"the label is a number from {min(rows):g} to {max(rows):g}, on average {mean:.4g}"
+    if len(rows) > _MOST_GRADES:
+        return [note]
+    shown = ", ".join(f"{number:g} ({n} rows)" for number, n in sorted(rows.items()))
+    return [f"{note}: {shown}"]
 
 
 def _small_test(splits: Mapping[str, SplitReport]) -> list[str]:

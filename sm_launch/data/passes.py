@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sm_launch.data.chunks import Chunk
+from sm_launch.data.labels import Label, names_in
 from sm_launch.data.rows import Example, Rejected, RowCleaner, Taken, rejection
 from sm_launch.data.write import arrow_schema, encode_rows, encode_text, json_line
 from sm_launch.job.data import OutputFormat
@@ -47,7 +48,7 @@ class Summary:
     bytes_read: int
     rows: int
     keys: NDArray[np.uint64]
-    labels: list[str | None]
+    labels: list[Label | None]
     characters: NDArray[np.int32]
     groups: NDArray[np.uint64]
     times: NDArray[np.float64]
@@ -106,13 +107,19 @@ def clean_chunk(job: Job, *, cleaner: RowCleaner) -> Summary:
     summary.taken = taken
     if cleaner.output_format == "parquet" and examples:
         summary.schema = arrow_schema(spilled.values, cleaner.output_names)
-    for label in {label for label in summary.labels if label and cleaner.is_doubtful(label)}:
+    doubtful = {
+        name: label
+        for label in dict.fromkeys(summary.labels)
+        for name in names_in(label)
+        if name and cleaner.is_doubtful(name)
+    }
+    for name, label in doubtful.items():
         at = kept[summary.labels.index(label)]
-        summary.doubtful[label] = reject(
+        summary.doubtful[name] = reject(
             row=chunk.numbers[at],
             line=chunk.line(at),
             reason="missing_label",
-            detail=f"the label is {label!r}",
+            detail=f"the label is {name!r}",
             raw=chunk.raw(at),
         )
     return summary
@@ -198,7 +205,12 @@ def encode_chunk(
 def _respelt(
     rows: list[tuple[Any, ...]], at: int, spelling: dict[str, str]
 ) -> list[tuple[Any, ...]]:
-    return [(*row[:at], spelling.get(row[at], row[at]), *row[at + 1 :]) for row in rows]
+    def spelt(label: str | list[str]) -> str | list[str]:
+        if isinstance(label, list):
+            return list(dict.fromkeys(spelling.get(name, name) for name in label))
+        return spelling.get(label, label)
+
+    return [(*row[:at], spelt(row[at]), *row[at + 1 :]) for row in rows]
 
 
 def _encode_rejected(spilled: Spilled, verdict: Verdict) -> bytes:

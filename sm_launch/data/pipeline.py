@@ -17,7 +17,7 @@ from sm_launch.data import hub, quarantine, write
 from sm_launch.data.assign import Collected, Decision, decide, find_gaps
 from sm_launch.data.data_card import render_data_card
 from sm_launch.data.dedupe import KEPT, MISSING, VERDICTS
-from sm_launch.data.labels import tidy
+from sm_launch.data.labels import as_list, names_in, tidy
 from sm_launch.data.notes import notes, taken_for_missing
 from sm_launch.data.passes import Encoded, Job, Summary, Verdict, clean_chunk, encode_chunk
 from sm_launch.data.read import read
@@ -103,11 +103,13 @@ def _prepare(
         run = _Run(config, cleaner, sources, fresh, workers, bar)
         summaries = run.first_pass()
         settled = run.settle(summaries)
-        late = Counter({"missing_label": len(settled.missing) and sum(settled.gaps.values())})
+        late = Counter({"missing_label": int(find_gaps(summaries, settled).sum())})
         quarantine.check(
             config, summaries, +late, output, partial(run.write_rejected_only, summaries, settled)
         )
-        collected = Collected.of(summaries, cleaner.allowed_labels, settled)
+        collected = Collected.of(
+            summaries, cleaner.allowed_labels, settled, named=cleaner.names_labels
+        )
         decision = decide(collected, config)
         paths = run.second_pass(summaries, decision, settled)
         report = _report(run, summaries, settled, collected, decision, paths, output, started)
@@ -177,10 +179,11 @@ class _Run:
 
     def settle(self, summaries: Sequence[Summary]) -> Settled:
         """Decide on spellings and missing words, now that the whole label column is known."""
-        counts = Counter(
-            label for summary in summaries for label in summary.labels if label is not None
-        )
-        declared = self.cleaner.allowed_labels is not None
+        rows_of = Counter(label for summary in summaries for label in summary.labels)
+        counts: Counter[str] = Counter()
+        for label, rows in rows_of.items():
+            counts.update(dict.fromkeys(names_in(label), rows))
+        declared = self.cleaner.allowed_labels is not None or not self.cleaner.names_labels
         settled = settle(counts, self.config, declared=declared)
         self._check_header(summaries, counts)
         missing = frozenset(settled.missing)
@@ -198,7 +201,10 @@ class _Run:
         seen = {tidy(label).casefold() for label in labels}
         for source in self.sources:
             names = next((s.names for s in summaries if s.source == source.name and s.names), [])
-            if source.format in ("csv", "tsv") and names[column].casefold() in seen:
+            if source.format not in ("csv", "tsv"):
+                continue
+            cell = as_list(names[column]) or [names[column]]
+            if {tidy(str(part)).casefold() for part in cell} & seen:
                 raise UserInputError(
                     f"the first row of {source.location} looks like data: {names[column]!r} is a "
                     "label of other rows",
@@ -304,6 +310,7 @@ def _report(
             sha256=write.sha256(path),
             labels=collected.labels[inside],
             names=collected.names,
+            members=collected.members,
             characters=collected.characters[inside],
         )
     inputs = {

@@ -138,6 +138,7 @@ def describe_split(
     sha256: str,
     labels: NDArray[np.int32],
     names: list[str],
+    members: NDArray[np.bool_],
     characters: NDArray[np.int32],
 ) -> SplitReport:
     """Count labels and lengths of one channel.
@@ -147,18 +148,19 @@ def describe_split(
         sha256: of that file.
         labels: label code of each row.
         names: label names; empty where there are none.
+        members: of each code, which of the names it stands for.
         characters: text length of each row.
     """
     import numpy as np
 
-    counts = np.bincount(labels, minlength=len(names)).tolist()
+    counts = np.bincount(labels, minlength=len(members)) @ members
     p50, p90, p99 = np.percentile(characters, [50, 90, 99]).tolist()
     histogram, _ = np.histogram(characters, bins=[*LENGTH_EDGES, np.inf])
     return SplitReport(
         path=path,
         rows=len(labels),
         sha256=sha256,
-        labels=dict(zip(names, counts, strict=False)),
+        labels=dict(zip(names, counts.tolist(), strict=True)),
         characters={
             "mean": round(float(characters.mean()), 1),
             "p50": p50,

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sm_launch.data import messages, shapes
 from sm_launch.data.chunks import Chunk, cell, find_column, is_null
 from sm_launch.data.filters import LanguageFilter, TokenFilter
-from sm_launch.data.labels import LabelReader, is_list
+from sm_launch.data.labels import Label, LabelReader, as_list, is_list
 from sm_launch.data.near import signature
 from sm_launch.data.shapes import Layout
 from sm_launch.data.steps import build, check_characters
 from sm_launch.data.times import seconds_since_epoch
 from sm_launch.job.data import Column, DataConfig, OutputFormat
+from sm_launch.job.tasks import Kind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +54,7 @@ class Example(NamedTuple):
     """In the order of `RowCleaner.output_names`."""
     key: int
     """64-bit hash of the texts without case and white space: equal texts, equal keys."""
-    label: str | None
+    label: Label | None
     characters: int
     group: int = 0
     time: float = 0.0
@@ -94,6 +95,11 @@ class RowCleaner:
     def allowed_labels(self) -> list[str] | None:
         """In the order of the configuration; None: whatever the data has."""
         return self._labels.allowed
+
+    @property
+    def names_labels(self) -> bool:
+        """Whether a label is a name, and no number of its own."""
+        return self.layout.kinds.get("label") != "number"
 
     @property
     def output_names(self) -> list[str]:
@@ -156,7 +162,7 @@ class RowCleaner:
         return Example(
             values=tuple(values.values()),
             key=hash64(folded),
-            label=values["label"] if self.layout.kinds.get("label") == "label" else None,
+            label=self._label_of(values),
             characters=len(key_text),
             group=hash64(str(cell(cells, group[0]))) if group else 0,
             time=self._seconds(cells, places),
@@ -171,14 +177,24 @@ class RowCleaner:
         texts = [values[n] for n in self.layout.key if kinds[n] in ("text", "turn", "messages")]
         return np.concatenate([signature(_folded(text)) for text in texts])
 
+    def _label_of(self, values: dict[str, Any]) -> Label | None:
+        kind = self.layout.kinds.get("label")
+        if kind == "labels":
+            return tuple(sorted(values["label"]))
+        if kind == "number":
+            return repr(values["label"])
+        return values["label"] if kind == "label" else None
+
     def is_doubtful(self, label: str) -> bool:
         """Whether a label is a word that may mean missing: the whole column decides."""
         return self.allowed_labels is None and label.casefold() in self._missing
 
-    def _value(self, name: str, kind: shapes.Kind, raw: list[Any], taken: Taken) -> Any:
+    def _value(self, name: str, kind: Kind, raw: list[Any], taken: Taken) -> Any:
         value = raw[0] if len(raw) == 1 else _join([part for part in raw if not self._blank(part)])
         if kind == "label":
             return self._label(value, taken)
+        if kind == "labels":
+            return self._label_list(value, taken)
         if kind == "text":
             return self._text(name, value, taken)
         if kind == "messages":
@@ -260,7 +276,9 @@ class RowCleaner:
         if is_list(value) and (label is None or self._labels.allowed is None):
             raise Rejected(
                 "invalid_label",
-                f"several labels in one cell, and a classifier learns one: {_short(value)}",
+                f"several labels in one cell, and a classifier learns one: {_short(value)}; "
+                "several a text need training.hyperparameters.problem_type: "
+                "multi_label_classification",
             )
         if label:
             return label
@@ -269,6 +287,32 @@ class RowCleaner:
         if not label and self._labels.allowed is None:
             return self._filled_label(value)
         raise Rejected("unknown_label", f"the label {_short(value)} is not among those allowed")
+
+    def _label_list(self, value: Any, taken: Taken) -> list[str]:
+        """The labels of a text that may have any number; an empty list is one without any."""
+        parts = as_list(value)
+        separator = self._config.label_separator
+        if parts is None and separator is not None and isinstance(value, str):
+            parts = [part for part in value.split(separator) if part.strip()]
+        if parts is None and self._blank(value):
+            return [self._filled_label(value)]
+        if parts is None:
+            raise Rejected(
+                "invalid_label",
+                f'no list of labels: {_short(value)}; write JSON such as ["a", "b"], or say what '
+                "separates them in data.label_separator",
+            )
+        if any(is_list(part) for part in parts):
+            raise Rejected("invalid_label", f"a list in the list of labels: {_short(value)}")
+        names = [self._label(part, taken) for part in parts]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise Rejected(
+                "invalid_label",
+                f"the label {twice!r} stands twice in {_short(value)}: a 0 or 1 for each label is "
+                "no list of labels; write the names, or the ids, of those that apply",
+            )
+        return names
 
     def _filled_label(self, value: Any) -> str:
         if self._config.missing.label is None:

@@ -4,68 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from sm_launch.data.chunks import column_index, find_column
 from sm_launch.errors import UserInputError
 from sm_launch.job.data import Column, DataConfig
-from sm_launch.job.tasks import Task
+from sm_launch.job.tasks import TASKS, Kind, Shape
 
-Kind = Literal["text", "label", "messages", "turn", "list", "number", "value"]
-"""text: cleaned; label: of a class; messages: a conversation that ends by its answer; turn: a text
-or messages; list: maybe as JSON; number: maybe as text; value: whatever it is, unchanged."""
-
-_COMPANIONS = ("tools", "chat_template_kwargs", "system")
 _OPTIONAL_KINDS: dict[str, Kind] = {"prompt": "turn", "score": "number"}
-
-
-@dataclass(frozen=True)
-class Shape:
-    """One form that the rows of a task may have."""
-
-    required: dict[str, Kind]
-    """Keys of `columns` without which there is no row; together they say whether rows are equal."""
-    optional: tuple[str, ...] = ()
-    """Read where the file has them, unchanged but for `prompt`."""
-    open: bool = False
-    """All other columns go along: reward functions read them by their names."""
-
-
-_TEXT = Shape({"text": "text"})
-_MESSAGES = Shape({"messages": "messages"}, _COMPANIONS)
-_ANSWERED = Shape({"prompt": "turn", "completion": "turn"}, _COMPANIONS)
-_PREFERENCE = Shape(
-    {"chosen": "turn", "rejected": "turn"},
-    ("prompt", "margin", *_COMPANIONS),
-)
-_PROMPT = Shape({"prompt": "turn"}, open=True)
-_SHAPES: dict[Task, tuple[Shape, ...]] = {
-    "text-classification": (Shape({"text": "text", "label": "label"}),),
-    "regression": (Shape({"text": "text", "label": "number"}),),
-    "prompt-completion": (_ANSWERED,),
-    "messages": (_MESSAGES,),
-    "text": (_TEXT,),
-    "sft": (_MESSAGES, _ANSWERED, _TEXT),
-    "dpo": (_PREFERENCE,),
-    "orpo": (_PREFERENCE,),
-    "cpo": (_PREFERENCE,),
-    "reward": (_PREFERENCE,),
-    "kto": (
-        Shape({"prompt": "turn", "completion": "turn", "label": "value"}, _COMPANIONS),
-        _PREFERENCE,
-    ),
-    "grpo": (_PROMPT,),
-    "rloo": (_PROMPT,),
-    "distillation": (_PROMPT,),
-    "question-answering": (
-        Shape({"question": "text", "context": "value"}, ("answers", "is_impossible", "id")),
-    ),
-    "token-classification": (Shape({"tokens": "list", "tags": "list"}),),
-    "embedding": (
-        Shape({"anchor": "text", "positive": "text"}),
-        Shape({"sentence1": "text", "sentence2": "text"}, ("score", "label")),
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -79,11 +24,6 @@ class Layout:
     key: tuple[str, ...]
     """Output names that say whether two rows are equal."""
     required: tuple[str, ...]
-
-
-def shapes(task: Task) -> tuple[Shape, ...]:
-    """The forms that rows of a task may have, the preferred one first."""
-    return _SHAPES[task]
 
 
 def lay_out(config: DataConfig, names: Sequence[str]) -> Layout:
@@ -114,7 +54,9 @@ def lay_out(config: DataConfig, names: Sequence[str]) -> Layout:
     if shape.open:
         kept += [n for n in names if n and n not in used and n not in kept and n not in kinds]
     key = tuple(
-        name for name, kind in kinds.items() if name in required and kind not in ("label", "number")
+        name
+        for name, kind in kinds.items()
+        if name in required and kind not in ("label", "labels", "number")
     )
     key += ("prompt",) if "prompt" in kinds and "prompt" not in key else ()
     pair = config.pair_column
@@ -159,7 +101,7 @@ def _wanted(config: DataConfig, name: str) -> tuple[Column, ...]:
 
 def _choose(config: DataConfig, names: Sequence[str]) -> Shape:
     """The shape whose columns job.yaml names, else the first that the file can fill."""
-    possible = _SHAPES[config.task]
+    possible = TASKS[config.task].shapes
     if len(possible) == 1:
         return possible[0]
     named = config.columns.model_fields_set & {key for shape in possible for key in shape.required}

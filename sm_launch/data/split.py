@@ -61,19 +61,20 @@ def by_label(
     order = seeded_order(unique, split.seed)
     for code in np.unique(strata):
         rows = order[strata[order] == code]
-        _check_enough(len(rows), names[code] if split.stratify else None, shares)
-        test, validation = (_size(len(rows), shares[part]) for part in (TEST, VALIDATION))
+        check_rows(len(rows), names[code] if split.stratify else None, shares)
+        test, validation = (part_size(len(rows), shares[part]) for part in (TEST, VALIDATION))
         assigned[rows[:test]] = TEST
         assigned[rows[test : test + validation]] = VALIDATION
     return assigned[inverse]
 
 
-def _size(rows: int, share: float) -> int:
+def part_size(rows: int, share: float) -> int:
     """Rows of a split: at least one where it is wanted at all."""
     return max(1, round(rows * share)) if share > 0 else 0
 
 
-def _check_enough(rows: int, name: str | None, shares: Sequence[float]) -> None:
+def check_rows(rows: int, name: str | None, shares: Sequence[float]) -> None:
+    """Raise UserInputError where a label (None: the data) has too few rows for the splits."""
     wanted = sum(share > 0 for share in shares)
     if rows >= wanted:
         return
@@ -100,7 +101,7 @@ def by_time(
 
     order = np.lexsort((keys, times))
     assigned = np.full(len(keys), TRAIN, dtype=np.int8)
-    test, validation = (_size(len(keys), shares[part]) for part in (TEST, VALIDATION))
+    test, validation = (part_size(len(keys), shares[part]) for part in (TEST, VALIDATION))
     assigned[order[len(keys) - test :]] = TEST
     assigned[order[len(keys) - test - validation : len(keys) - test]] = VALIDATION
     return assigned
@@ -111,6 +112,7 @@ def by_group(
     labels: NDArray[np.int32],
     shares: Sequence[float],
     seed: int,
+    members: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int8]:
     """Whole groups to splits, largest first, each to where its labels are missed most.
 
@@ -119,6 +121,7 @@ def by_group(
         labels: label codes.
         shares: of train, validation and test.
         seed: breaks ties between groups of equal size.
+        members: which labels each code stands for, where a row may have several.
 
     Raises:
         UserInputError: there are fewer groups than splits.
@@ -129,6 +132,8 @@ def by_group(
     _check_groups(len(unique), shares)
     counts = np.zeros((len(unique), int(labels.max(initial=0)) + 1))
     np.add.at(counts, (inverse, labels), 1)
+    if members is not None:
+        counts = counts @ members[: counts.shape[1]]
     wanted = np.outer(shares, counts.sum(axis=0))
     scale = np.maximum(counts.sum(axis=0), 1)
     shuffled = seeded_order(unique, seed)

@@ -59,7 +59,7 @@ class McNemar:
     p_value: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """The outcome of `compare`."""
 
@@ -77,6 +77,17 @@ class Comparison:
     """The other way round."""
     only_one_has: Mapping[str, int] = field(default_factory=dict)
     """For each value or metric the shared rows that have it of one model only."""
+
+    def __repr__(self) -> str:
+        changes = ", ".join(f"{m.metric} {m.difference:+.4f}" for m in self.metrics[:3])
+        names = f"{self.first} and {self.second}"
+        return f"<Comparison of {names} on {self.rows} rows: {changes}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from sm_launch.evaluation.cells import comparison_html
+
+        return comparison_html(self)
 
     def left_out(self) -> list[str]:
         """What counts for neither model, in words."""

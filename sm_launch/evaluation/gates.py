@@ -129,12 +129,13 @@ def gate_dict(gate: GateResult) -> dict[str, object]:
     return {**asdict(gate), "passed": gate.passed}
 
 
-def require_gates(outcomes: Iterable[GateResult]) -> None:
-    """Raises QualityGateError when a gate failed, naming every one that did."""
+def require_gates(outcomes: Iterable[GateResult], result: EvaluationResult) -> None:
+    """Raises QualityGateError when a gate failed, naming every one that did, with the result."""
     failed = [str(outcome) for outcome in outcomes if not outcome.passed]
     if failed:
         raise QualityGateError(
             f"the model does not reach the demanded quality: {'; '.join(failed)}",
             field="fail_under",
             fix="look at the report for where it is weak, or move the gate",
+            result=result,
         )

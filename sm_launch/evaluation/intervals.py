@@ -43,7 +43,7 @@ def confidence_intervals(
         return {}
     statistic = task.statistic(predictions)
     drawn = resample(statistic, rows, resamples=resamples, seed=seed)
-    least = _rows_behind_labels(predictions)
+    least = _rows_behind_labels(task, predictions)
     intervals = {}
     for name, value in statistic(np.arange(rows)).items():
         share = share_of_rows(name, predictions)
@@ -152,11 +152,13 @@ def _student(rows: int) -> float:
     return float((norm.ppf(1 - _TAIL) / quantile(rows)) ** 2)
 
 
-def _rows_behind_labels(predictions: Sequence[Prediction]) -> float:
+def _rows_behind_labels(task: Task, predictions: Sequence[Prediction]) -> float:
     """Rows that a mean over labels rests on, between all rows and what the rare labels give.
 
     A label of four rows, all right, shows no variance, which is its smallness and not its quality.
     """
-    counts = Counter(p.gold for p in predictions).values()
+    counts = Counter(label for p in predictions for label in task.labels_in(p.gold)).values()
+    if not counts:  # every row is without any label
+        return float(len(predictions))
     equal = len(counts) ** 2 / sum(1 / count for count in counts)
     return math.sqrt(equal * len(predictions))

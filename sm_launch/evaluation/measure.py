@@ -38,17 +38,16 @@ def measure(task: Task, predictions: Sequence[Prediction], slices: Sequence[str]
     """Metrics with 95 % intervals, calibration, and metrics of every slice."""
     if not predictions:
         return Measured()
-    classifies = task.name == "text-classification"
     warnings = [
         f"column {column!r} has more than {MOST_VALUES} values: the largest are shown"
         for column in too_many(predictions, slices)
     ]
-    warnings += _about_labels(predictions) if classifies else []
+    warnings += _about_labels(task, predictions) if task.labelled else []
     warnings += task.remarks(predictions)
     metrics = task.metrics(predictions)
     warnings += small_classes(metrics)
     intervals = confidence_intervals(task, predictions)
-    bins = calibrate(predictions) if classifies else ()
+    bins = calibrate(predictions) if task.calibrated else ()
     if bins:
         intervals |= dict.fromkeys(("ece", "ece_debiased"), debiased_error(bins).interval)
     return Measured(
@@ -79,10 +78,10 @@ def small_classes(metrics: Metrics) -> list[str]:
     ]
 
 
-def _about_labels(predictions: Sequence[Prediction]) -> list[str]:
-    golds = {p.gold for p in predictions}
-    named = {label for p in predictions for label in (*p.scores, p.predicted)}
-    if not golds & named:
+def _about_labels(task: Task, predictions: Sequence[Prediction]) -> list[str]:
+    golds = {label for p in predictions for label in task.labels_in(p.gold)}
+    named = {label for p in predictions for label in (*p.scores, *task.labels_in(p.predicted))}
+    if golds and not golds & named:
         shown = (", ".join(map(repr, sorted(labels)[:20])) for labels in (named, golds))
         return ["the model answers {}, and the data has {}: every row is wrong".format(*shown)]
     # One label an answer does not tell what else the model knows.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -170,7 +171,7 @@ class RunInfo:
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EvaluationResult:
     """Everything an evaluation found. `latency` is of single rows, one request at a time."""
 
@@ -197,6 +198,18 @@ class EvaluationResult:
     def failed_share(self) -> float:
         """Failed rows as a share of all rows, 0 to 1."""
         return len(self.failures) / self.rows_total if self.rows_total else 0.0
+
+    def __repr__(self) -> str:
+        summary = self.metrics.summary if self.metrics is not None else {}
+        main = f", {self.main_metric}={summary.get(self.main_metric, math.nan):.4f}"
+        rows = f"{len(self.predictions)} of {self.rows_total} rows"
+        return f"<EvaluationResult {self.task}: {rows}{main if summary else ''}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from sm_launch.evaluation.cells import evaluation_html
+
+        return evaluation_html(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The document written to `evaluation.json`."""

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 _ERRORS = frozenset({"loss", "perplexity", "word_perplexity", "byte_perplexity", "mse", "mae"})
 """From 0 up without an end."""
-SIGNED = frozenset({"margin", "mean_reward"})
+SIGNED = frozenset({"margin", "mean_reward", "r2"})
 """Without an end on either side."""
 UNBOUNDED = _ERRORS | SIGNED
 """The others lie in a range."""
-LOWER_IS_BETTER = _ERRORS | {"brier", "ece", "ece_debiased"}
+LOWER_IS_BETTER = _ERRORS | {"brier", "ece", "ece_debiased", "hamming_loss"}
 _RANGES = {
     "mcc": (-1.0, 1.0),
     "brier": (0.0, 2.0),
@@ -26,6 +26,7 @@ _RANGES = {
     "cosine_mcc": (-1.0, 1.0),
     "pearson": (-1.0, 1.0),
     "spearman": (-1.0, 1.0),
+    "quadratic_weighted_kappa": (-1.0, 1.0),
     "pearson_cosine": (-1.0, 1.0),
     "spearman_cosine": (-1.0, 1.0),
 }
@@ -33,7 +34,7 @@ _OF_ALL_ROWS = frozenset({"accuracy", "recall_weighted"})
 """Shares of rows whose label was named right: the weighted mean of recalls is the accuracy."""
 _OF_VALUES = frozenset(
     {"exact_match", "HasAns_exact", "NoAns_exact", "cosine_accuracy@1", "cosine_accuracy@10"}
-    | {"cosine_accuracy", "accuracy"}
+    | {"cosine_accuracy", "accuracy", "subset_accuracy"}
 )
 
 

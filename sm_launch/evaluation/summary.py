@@ -1,10 +1,11 @@
-"""The short account of an evaluation for the terminal."""
+"""The short account of an evaluation or a comparison, for terminals and notebooks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sm_launch.evaluation.comparison import Comparison
 from sm_launch.evaluation.gates import GateResult
 from sm_launch.evaluation.result import EvaluationResult, Interval, LatencyStats
 
@@ -18,11 +19,19 @@ HEADLINES = {
     "recall_macro": "recall (macro)",
     "f1_macro": "F1 (macro)",
     "f1_weighted": "F1 (weighted)",
+    "precision_micro": "precision (micro)",
+    "recall_micro": "recall (micro)",
+    "f1_micro": "F1 (micro)",
+    "f1_samples": "F1 (samples)",
+    "subset_accuracy": "subset accuracy",
+    "hamming_loss": "Hamming loss",
     "roc_auc_macro": "ROC-AUC (macro)",
     "ece": "calibration error",
     "ece_debiased": "calibration error, less chance",
     "mse": "mean squared error",
     "mae": "mean absolute error",
+    "r2": "R²",
+    "quadratic_weighted_kappa": "kappa (quadratic weights)",
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
     "precision": "precision",
@@ -153,3 +162,37 @@ def _classes(result: EvaluationResult) -> Table:
         values = (f"{value:.4f}" for value in (entry.precision, entry.recall, entry.f1))
         table.add_row(escape(entry.label), *values, str(entry.support))
     return table
+
+
+def render_comparison(comparison: Comparison) -> Group:
+    """A rich renderable: a line a metric, and who was right alone."""
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 1))
+    table.add_column("metric")
+    for title in (comparison.first, comparison.second):
+        table.add_column(escape(title), justify="right", overflow="fold")
+    for title in ("difference", "95 % interval", "p", "p (Holm)"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for m in comparison.metrics:
+        colour = "dim" if not m.significant else "green" if m.improved else "red"
+        table.add_row(
+            m.metric,
+            f"{m.first:.4f}",
+            f"{m.second:.4f}",
+            f"[{colour}]{m.difference:+.4f}[/{colour}]",
+            f"{m.interval.low:+.4f} to {m.interval.high:+.4f}",
+            f"{m.p_value:.4f}",
+            f"{m.p_adjusted:.4f}",
+        )
+    test = comparison.mcnemar
+    account = (
+        f"{comparison.rows} rows; right in {comparison.first} alone: {test.only_first}, "
+        f"in {comparison.second} alone: {test.only_second}; McNemar p {test.p_value:.4f}"
+    )
+    return Group(
+        table, Text(account), *(Text(line, style="yellow") for line in comparison.left_out())
+    )

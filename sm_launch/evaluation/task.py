@@ -37,6 +37,16 @@ class Task:
     DEFAULT_COLUMNS: ClassVar[tuple[str, str]]
     lists: ClassVar[bool] = False
     """Whether one answer is a list of objects: servers drop the outer list of a lone input."""
+    trained_by: ClassVar[str] = ""
+    """The training method; empty: the one of this task's name."""
+    label_key: ClassVar[str] = "label_column"
+    """The hyperparameter that names the column of the expected answer."""
+    labelled: ClassVar[bool] = False
+    """Whether rows have labels, which the model must know."""
+    calibrated: ClassVar[bool] = False
+    """Whether a row has one label, whose score is how sure the model is of it."""
+    shows_spread: ClassVar[bool] = True
+    """Whether the report shows how the rows' own values spread."""
 
     def __init__(
         self,
@@ -117,6 +127,10 @@ class Task:
         Raises:
             UserInputError: answers like these cannot be measured against the data.
         """
+
+    def labels_in(self, gold: str) -> Sequence[str]:
+        """The classes that an expected answer names."""
+        return (gold,)
 
     def settle(self, examples: Sequence[Example]) -> list[str]:
         """Choose what depends on all rows, before the first request; returns what to tell of it.

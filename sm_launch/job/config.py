@@ -289,7 +289,7 @@ class JobConfig(Section):
     @model_validator(mode="after")
     def _task_fits_method(self) -> JobConfig:
         if self.data is not None and "method" in self.training.model_fields_set:
-            problem = misfit(self.data.task, self.training.method)
+            problem = misfit(self.data.task, self.training.method, self.training.hyperparameters)
             if problem and not self.training.channels:
                 raise ValueError(problem)
         return self

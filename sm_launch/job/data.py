@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from sm_launch.job.tasks import TASKS, Task
+from sm_launch.job.tasks import MULTI_LABEL, TASKS, NamedTask
 
 InputFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "text", "arrow"]
 OutputFormat = Literal["jsonl", "parquet", "csv"]
@@ -255,7 +255,7 @@ class DataConfig(_Section):
     """A ready validation file; without it one is carved out of train."""
     test: str | None = None
     """A ready test file; without it one is carved out of train."""
-    task: Task = "text-classification"
+    task: NamedTask = "text-classification"
     """What a row is; default in job.yaml: training.method."""
     format: InputFormat | None = None
     """Empty: from the file name."""
@@ -273,6 +273,9 @@ class DataConfig(_Section):
     """Raw label to label, e.g. {pos: positive, 0: negative}."""
     labels: list[LabelText] | None = None
     """The labels allowed after the map; empty: those of the map, or of the data."""
+    label_separator: Annotated[str | None, Field(min_length=1)] = None
+    """Multi-label: what stands between the labels of a cell that is text, e.g. "|"; an empty cell
+    is then a text without labels. Empty: cells are lists, as JSON in a CSV file."""
     normalise_labels: bool = True
     """Ignore case and outer white space of labels; the most frequent spelling is kept."""
     steps: list[Step] | None = None
@@ -310,7 +313,12 @@ class DataConfig(_Section):
     @model_validator(mode="after")
     def _check_filters(self) -> Self:
         if self.balance is not None and self.task != "text-classification":
-            raise ValueError("balance needs labels: it is for the task text-classification")
+            raise ValueError("balance needs one label a row: it is for text-classification")
+        if self.label_separator is not None and self.task != MULTI_LABEL:
+            raise ValueError(
+                "label_separator is for several labels a row: set "
+                "training.hyperparameters.problem_type to multi_label_classification"
+            )
         cuts = self.tokens is not None and self.tokens.too_long == "truncate"
         if cuts and not TASKS[self.task].one_text:
             raise ValueError(f"tokens.too_long truncate would cut answers of {self.task}: drop")

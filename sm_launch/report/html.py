@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
@@ -80,16 +81,28 @@ def figure(title: str, graphic: Markup, *details: str) -> Markup:
     return el("figure", el("figcaption", title), graphic, *details)
 
 
+def image(drawing: Markup, *, width: int = 480) -> Markup:
+    """A chart as an image that brings its style along, for pages that are not ours."""
+    style = el("style", Markup(_style()))
+    svg = drawing.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    svg = svg.replace(">", f">{style}", 1)
+    data = b64encode(svg.encode()).decode()
+    return el("img", src=f"data:image/svg+xml;base64,{data}", width=width)
+
+
+def _style() -> str:
+    return files("sm_launch.report").joinpath("style.css").read_text(encoding="utf-8")
+
+
 def page(title: str, *body: str | Iterable[str] | None) -> str:
     """A whole document that needs nothing else: style inside, no script, no request."""
-    style = files("sm_launch.report").joinpath("style.css").read_text(encoding="utf-8")
     head = el(
         "head",
         el("meta", charset="utf-8"),
         el("meta", name="viewport", content="width=device-width, initial-scale=1"),
         el("meta", name="color-scheme", content="light dark"),
         el("title", title),
-        el("style", Markup(style)),
+        el("style", Markup(_style())),
     )
     document = el("html", head, el("body", el("main", *body)), lang="en")
     return f"<!doctype html>\n{redact(document)}\n"

@@ -40,9 +40,16 @@ def pairs(chance: random.Random) -> dict[str, Any]:
 
 
 def measures(chance: random.Random) -> dict[str, Any]:
-    """A number that grows with the rivers in the text; CSV would hold it as text."""
-    tokens = chance.choices(FILL, k=6)
-    return {"text": " ".join(tokens), "label": str(tokens.count("river") / 3 - 0.25)}
+    """A grade that grows with the rivers in the text; CSV would hold it as text."""
+    tokens = chance.choices(FILL[4:], k=6)
+    return {"text": " ".join(tokens), "label": str(tokens.count("river"))}
+
+
+def tagged(chance: random.Random) -> dict[str, Any]:
+    """Any number of labels by their ids, often none: each noun is worth one, mostly."""
+    tokens = chance.choices(FILL, k=5)
+    told = [(noun in tokens) != (chance.random() < 0.1) for noun in ("man", "home", "river")]
+    return {"text": " ".join(tokens), "label": [at for at, label in enumerate(told) if label]}
 
 
 def entities(chance: random.Random) -> dict[str, Any]:
@@ -109,7 +116,21 @@ CASES: dict[str, tuple[str, Callable[[random.Random], dict[str, Any]], dict[str,
             "labels": ["different", "same"],
         },
     ),
-    "measures": ("text-classification", measures, {"problem_type": "regression"}),
+    "measures": (
+        "text-classification",
+        measures,
+        {"problem_type": "regression", "num_train_epochs": 8},
+    ),
+    "tagged": (
+        "text-classification",
+        tagged,
+        {
+            "problem_type": "multi_label_classification",
+            "labels": ["person", "place", "water", "never"],
+            "threshold": 0.4,
+            "num_train_epochs": 10,
+        },
+    ),
     "entities": ("token-classification", entities, {"max_length": 20}),
     "questions": (
         "question-answering",
@@ -123,7 +144,14 @@ CASES: dict[str, tuple[str, Callable[[random.Random], dict[str, Any]], dict[str,
 }
 METRICS = {
     "pairs": ("accuracy", "f1_macro"),
-    "measures": ("mse", "mae", "pearson"),
+    "measures": ("mse", "mae", "r2", "pearson", "spearman", "quadratic_weighted_kappa"),
+    "tagged": (
+        *(f"{name}_micro" for name in ("precision", "recall", "f1")),
+        *(f"{name}_macro" for name in ("precision", "recall", "f1")),
+        *(f"{name}_samples" for name in ("precision", "recall", "f1")),
+        "subset_accuracy",
+        "hamming_loss",
+    ),
     "entities": ("precision", "recall", "f1"),
     "questions": ("exact_match", "f1"),
     "answerable": ("exact_match", "f1"),

@@ -152,8 +152,13 @@ class Settings:
         low=0.1,
         high=3600,
     )
-    user_threads: int = _set_by(
-        "SAGEMAKER_MODEL_SERVER_WORKERS", 1, "threads of the user's script", low=1, high=1024
+    workers: int = _set_by(
+        "SAGEMAKER_MODEL_SERVER_WORKERS",
+        0,
+        "threads of the user's script; without one, for an encoder on CPU, as SM_SERVE_REPLICAS",
+        low=1,
+        high=1024,
+        shown="1 for a script",
     )
     install_requirements: str = _set_by(
         "SM_SERVE_INSTALL_REQUIREMENTS",
@@ -186,7 +191,12 @@ class Settings:
         "SM_SERVE_DEVICE", "", "one device for the model, such as `cuda:1`", shown="all"
     )
     replicas: int = _set_by(
-        "SM_SERVE_REPLICAS", 0, "copies of the model (not with vLLM)", high=64, shown="one a GPU"
+        "SM_SERVE_REPLICAS",
+        0,
+        "copies of the model (not with vLLM); of an encoder on CPU, batches at a time, over one"
+        " copy of the weights",
+        high=64,
+        shown="one a GPU; an encoder on CPU: one a CPU, 4 at most, for a small model 1",
     )
     max_lora_rank: int = _set_by(
         "SM_SERVE_MAX_LORA_RANK",
@@ -204,10 +214,14 @@ class Settings:
         choices=("auto", "float32", "bfloat16", "float16"),
     )
     batch_size: int = _set_by(
-        "SM_SERVE_BATCH_SIZE", 32, "rows of an encoder's batch", low=1, high=4096
+        "SM_SERVE_BATCH_SIZE",
+        32,
+        "rows of an encoder's batch, of all together that run at a time",
+        low=1,
+        high=4096,
     )
     batch_tokens: int = _set_by(
-        "SM_SERVE_BATCH_TOKENS", 8192, "tokens of an encoder's batch", low=1, high=1 << 24
+        "SM_SERVE_BATCH_TOKENS", 8192, "tokens of an encoder's batch, likewise", low=1, high=1 << 24
     )
     batch_delay: float = _set_by(
         "SM_SERVE_BATCH_DELAY_MS",
@@ -259,6 +273,11 @@ class Settings:
     )
 
     @property
+    def user_threads(self) -> int:
+        """Threads of the user's script."""
+        return self.workers or 1
+
+    @property
     def artefact_dir(self) -> Path:
         """Where the platform puts the artefact; several models below it in multi-model mode."""
         return self.base_dir / ("models" if self.multi_model else "model")
@@ -297,7 +316,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             if variable.batch is not None
         }
     values = {name: _read(given, *variable) for name, variable in table.items()}
-    settings = Settings(**values, hub=_read_hub(given), vllm=_prefixed(given, VLLM_PREFIX))
+    hub = _read_hub(given, values["base_dir"])
+    settings = Settings(**values, hub=hub, vllm=_prefixed(given, VLLM_PREFIX))
     _check_install(settings)
     return replace(settings, log_level=_log_level(settings.log_level))
 
@@ -354,12 +374,11 @@ def _check_install(settings: Settings) -> None:
         )
 
 
-def _read_hub(environ: Mapping[str, str]) -> HubModel | None:
+def _read_hub(environ: Mapping[str, str], base: Path) -> HubModel | None:
     """The model to download at start; a path, as other containers take it, is the artefact's."""
     identity = environ.get("HF_MODEL_ID") or ""
     revision = environ.get("HF_MODEL_REVISION") or "main"
-    base = environ.get("SAGEMAKER_BASE_DIR") or contract.DEFAULT_BASE_DIR
-    if not identity or identity.rstrip("/") == f"{base}/model":
+    if not identity or Path(identity) == base / "model":
         return None
     if not HUB_ID.fullmatch(identity) or ".." in identity or "--" in identity:
         raise StartupError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sm_launch import evaluation
 from sm_launch.errors import QualityGateError, UserInputError
@@ -15,9 +14,6 @@ from sm_launch.evaluation.job import run as evaluation_run
 from sm_launch.evaluation.paired import holm
 from sm_launch.evaluation.report.comparison import write_comparison
 from sm_launch.target.context import JobContext
-
-if TYPE_CHECKING:
-    from rich.console import Group
 
 PREDICTIONS, EVALUATION = "predictions.jsonl", "evaluation.json"
 
@@ -121,38 +117,5 @@ def require_not_worse(comparison: Comparison, metrics: Sequence[str]) -> None:
             f"{comparison.second} is worse than {comparison.first}: {'; '.join(worse)}",
             field="--fail-if-worse",
             fix=f"keep {comparison.first}, or look at the lost rows in the report",
+            result=comparison,
         )
-
-
-def render(comparison: Comparison) -> Group:
-    """For a terminal: a rich renderable."""
-    from rich.console import Group
-    from rich.markup import escape
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, padding=(0, 1))
-    table.add_column("metric")
-    for title in (comparison.first, comparison.second):
-        table.add_column(escape(title), justify="right", overflow="fold")
-    for title in ("difference", "95 % interval", "p", "p (Holm)"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for m in comparison.metrics:
-        colour = "dim" if not m.significant else "green" if m.improved else "red"
-        table.add_row(
-            m.metric,
-            f"{m.first:.4f}",
-            f"{m.second:.4f}",
-            f"[{colour}]{m.difference:+.4f}[/{colour}]",
-            f"{m.interval.low:+.4f} to {m.interval.high:+.4f}",
-            f"{m.p_value:.4f}",
-            f"{m.p_adjusted:.4f}",
-        )
-    test = comparison.mcnemar
-    account = (
-        f"{comparison.rows} rows; right in {comparison.first} alone: {test.only_first}, "
-        f"in {comparison.second} alone: {test.only_second}; McNemar p {test.p_value:.4f}"
-    )
-    return Group(
-        table, Text(account), *(Text(line, style="yellow") for line in comparison.left_out())
-    )

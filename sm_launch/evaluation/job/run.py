@@ -22,6 +22,7 @@ from sm_launch.evaluation.report import ReportPaths, write_evaluation
 from sm_launch.hosting import endpoints
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hub_models import SCHEME
+from sm_launch.job.tasks import classifier_task
 from sm_launch.progress import progress
 from sm_launch.sessions.protocol import Session
 from sm_launch.target.context import JobContext
@@ -112,7 +113,7 @@ def _task(
     """What is asked, and how: as job.yaml says, else as the artefact does, else as its training."""
     wanted = config.evaluation
     name = wanted.task or _task_of(config, artefact)
-    method = "text-classification" if name == "text-regression" else name
+    method = evaluation.TASKS[name].trained_by or name
     told = artefact.asked(method) if artefact else ({}, {})
     parameters, columns = told if any(told) else ({}, _columns_of_training(config, method))
     known: set[str] = set().union(*rows)
@@ -130,13 +131,14 @@ def _task(
 
 
 def _task_of(config: JobConfig, artefact: evaluation.Artefact | None) -> str:
-    """What the method trains for; a classifier of one number is a regression."""
+    """What the method trains for; a classifier's problem_type says whether classes are several."""
     name = evaluation.task_of_method(config.training.method)
-    own = config.training.hyperparameters
-    regression = own.get("problem_type") == "regression" or own.get("num_labels") == 1
+    if not evaluation.TASKS[name].calibrated:
+        return name
+    said: Mapping[str, Any] = config.training.hyperparameters
     if artefact is not None:
-        regression = artefact.config.get("problem_type") == "regression"
-    return "text-regression" if name == "text-classification" and regression else name
+        said = {"problem_type": artefact.config.get("problem_type")}
+    return evaluation.task_of_method(classifier_task(said))
 
 
 def _if_in(column: str | None, known: Collection[str]) -> str | None:
@@ -153,7 +155,7 @@ def _columns_of_training(config: JobConfig, task: str) -> dict[str, str]:
         "text": "text_column",
         "text_pair": "text_pair_column",
         "tokens": "tokens_column",
-        "label": "tags_column" if task == "token-classification" else "label_column",
+        "label": evaluation.TASKS[task].label_key if task in evaluation.TASKS else "label_column",
     }
     return {ours: str(given[key]) for ours, key in names.items() if given.get(key)}
 

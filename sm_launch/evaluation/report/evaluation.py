@@ -26,6 +26,7 @@ from sm_launch.evaluation.report.sources import (
 )
 from sm_launch.evaluation.result import EvaluationResult, LatencyStats, Prediction
 from sm_launch.evaluation.store import write_predictions
+from sm_launch.evaluation.tasks import kind_of
 from sm_launch.redaction import redact_value
 from sm_launch.report import charts
 from sm_launch.report.html import Markup, el, figure, join, page, section, table
@@ -248,7 +249,7 @@ def confident_errors(predictions: Sequence[Prediction]) -> list[Prediction]:
 def _errors(result: EvaluationResult) -> Markup | None:
     if not result.predictions:
         return None
-    if result.task != "text-classification":
+    if not kind_of(result.task).calibrated:
         return worst_answers(result)
     wrong = confident_errors(result.predictions)
     rows = [

@@ -12,6 +12,7 @@ from sm_launch.evaluation.result import (
     Prediction,
 )
 from sm_launch.evaluation.scales import UNBOUNDED
+from sm_launch.evaluation.tasks import kind_of
 from sm_launch.evaluation.tasks.token_classification import readable
 from sm_launch.report import charts
 from sm_launch.report.charts import Series
@@ -24,6 +25,9 @@ TEXT_SHOWN = 240
 TITLES: dict[str, tuple[str, str]] = {
     "accuracy": ("Accuracy", "share of right answers"),
     "f1_macro": ("F1", "mean over classes"),
+    "f1_micro": ("F1", "over all labels given"),
+    "subset_accuracy": ("Subset accuracy", "rows with all labels right"),
+    "hamming_loss": ("Hamming loss", "share of wrong decisions"),
     "precision_macro": ("Precision", "mean over classes"),
     "recall_macro": ("Recall", "mean over classes"),
     "f1": ("F1", "precision and recall in one"),
@@ -49,6 +53,7 @@ TITLES: dict[str, tuple[str, str]] = {
 }
 _WORD_METRICS = ("f1", "rougeL", "judge")
 _PRF = ("precision", "recall", "f1")
+_AVERAGES = ("micro", "macro", "weighted", "samples")
 _CLASS_NOTE = (
     "Precision: how many of the rows called this class are of it. Recall: how many of the rows of "
     "this class were found. F1: their harmonic mean."
@@ -98,11 +103,11 @@ def quality_sections(result: EvaluationResult) -> Markup:
 def _note(metrics: Metrics) -> str | None:
     if not metrics.per_class:
         return None
-    return _CLASS_NOTE if isinstance(metrics, ClassificationMetrics) else _ENTITY_NOTE
+    return _CLASS_NOTE if "f1_macro" in metrics.summary else _ENTITY_NOTE
 
 
 def _class_table(metrics: Metrics) -> Markup:
-    classifies = isinstance(metrics, ClassificationMetrics)
+    averages = [name for name in _AVERAGES if f"f1_{name}" in metrics.summary]
     scored = any(entry.roc_auc is not None for entry in metrics.per_class)
     rows = [
         [
@@ -114,15 +119,15 @@ def _class_table(metrics: Metrics) -> Markup:
         ]
         for entry in metrics.per_class
     ]
-    for average in ("macro", "weighted") if classifies else ():
+    for average in averages:
         values = [f"{metrics.summary[f'{name}_{average}']:.3f}" for name in _PRF]
         known = metrics.summary.get(f"roc_auc_{average}")
         area = ["" if known is None else f"{known:.3f}"] if scored else []
         rows.append([f"{average} average", *values, *area, "", ""])
-    if not classifies:
+    if not averages:
         values = [f"{metrics.summary[name]:.3f}" for name in _PRF]
         rows.append(["all entities", *values, "", ""])
-    head = ["Class" if classifies else "Entity", "Precision", "Recall", "F1"]
+    head = ["Class" if averages else "Entity", "Precision", "Recall", "F1"]
     head += [*(["ROC-AUC"] if scored else []), "True", "Predicted"]
     return table(head, rows, numeric=range(1, len(head)))
 
@@ -163,7 +168,7 @@ def _distributions(result: EvaluationResult) -> Markup | None:
     graphics = []
     for name in _WORD_METRICS:
         values = [p.values[name] for p in result.predictions if name in p.values]
-        if values and result.task != "token-classification":
+        if values and kind_of(result.task).shows_spread:
             title = TITLES[name][0]
             chart = charts.histogram(values, x_label=title, y_label="rows", bins=20)
             graphics.append(figure(f"{title} of the rows", chart))

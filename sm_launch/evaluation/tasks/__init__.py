@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation.task import Statistic, Task
-from sm_launch.evaluation.tasks.classification import TextClassification
-from sm_launch.evaluation.tasks.embedding import Embedding
 from sm_launch.evaluation.tasks.generation import TextGeneration
-from sm_launch.evaluation.tasks.question_answering import QuestionAnswering
-from sm_launch.evaluation.tasks.regression import TextRegression
-from sm_launch.evaluation.tasks.reward import Reward
-from sm_launch.evaluation.tasks.token_classification import TokenClassification
 from sm_launch.job.tasks import TASKS as METHODS
 
-TASKS: dict[str, type[Task]] = {
-    "text-classification": TextClassification,
-    "text-regression": TextRegression,
-    "question-answering": QuestionAnswering,
-    "text-generation": TextGeneration,
-    "token-classification": TokenClassification,
-    "embedding": Embedding,
-    "reward": Reward,
-}
 
-__all__ = ["TASKS", "Statistic", "Task", "make_task", "task_of_method"]
+def _declared() -> dict[str, type[Task]]:
+    names = (each.name for each in pkgutil.iter_modules(__path__))
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    kinds = [module.TASK for module in modules if hasattr(module, "TASK")]
+    return {kind.name: kind for kind in kinds}
+
+
+TASKS: Mapping[str, type[Task]] = _declared()
+"""Every task, by its own name: a file of this folder declares its TASK."""
+
+__all__ = ["TASKS", "Statistic", "Task", "kind_of", "make_task", "task_of_method"]
+
+
+def kind_of(name: str) -> type[Task]:
+    """What is known of a task by its name; of one that there is no more, what holds for all."""
+    return TASKS.get(name, Task)
 
 
 def make_task(

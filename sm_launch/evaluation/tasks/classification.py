@@ -7,8 +7,9 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from sm_launch.data.labels import is_list
 from sm_launch.errors import UserInputError
-from sm_launch.evaluation.example import Example, Row, required_text
+from sm_launch.evaluation.example import Example, Row, UnusableRow, required_text
 from sm_launch.evaluation.metrics import classification_metrics, classification_statistic
 from sm_launch.evaluation.result import Metrics, Prediction
 from sm_launch.evaluation.task import Statistic, Task
@@ -23,6 +24,7 @@ class TextClassification(Task):
     """Accuracy, precision, recall, F1, ROC-AUC, calibration."""
 
     name = "text-classification"
+    labelled = calibrated = True
     main_metric = "f1_macro"
     DEFAULT_COLUMNS = ("text", "label")
     lists = True
@@ -33,9 +35,15 @@ class TextClassification(Task):
 
     def example(self, index: int, row: Row) -> Example:
         required_text(row, self.label_column, "label")
-        return text_example(self, index, row, self._name(row[self.label_column]))
+        value = row[self.label_column]
+        if is_list(value) and str(value).strip() not in self.known_labels:
+            raise UnusableRow(
+                f"several labels in column {self.label_column!r}: set evaluation.task to "
+                "multi-label-classification where the model gives several"
+            )
+        return text_example(self, index, row, self.name_of(value))
 
-    def _name(self, value: Any) -> str:
+    def name_of(self, value: Any) -> str:
         """The class's name; a number that is no name counts the model's classes, as in training.
 
         CSV and Parquet readers make floats of numbers with gaps between them.
@@ -51,7 +59,8 @@ class TextClassification(Task):
     def settle(self, examples: Sequence[Example]) -> list[str]:
         if not self._numbers:
             return []
-        strange = sorted({example.gold for example in examples} - set(self.known_labels))
+        golds = {name for example in examples for name in self.labels_in(example.gold)}
+        strange = sorted(golds - set(self.known_labels))
         if strange:
             raise UserInputError(
                 f"numbers are read as the model's classes ({', '.join(self.known_labels[:20])}), "
@@ -72,8 +81,7 @@ class TextClassification(Task):
 
     def read(self, example: Example, answer: Any) -> Prediction:
         scores = read_scores(answer)
-        if (strange := _no_probability(scores)) is not None:
-            raise WireError(f"score {strange:g} is no probability: {str(answer)[:120]}")
+        check_probabilities(scores, answer)
         return Prediction(
             example.index, example.text, example.gold, scores.label, scores.scores,
             slices=example.slices,
@@ -92,11 +100,11 @@ class TextClassification(Task):
                 "the scores are no probabilities from 0 to 1",
                 field="the endpoint's first answers",
                 value=strange[0],
-                fix="set evaluation.parameters to {function_to_apply: softmax}, or sigmoid where "
-                "a text may have several labels; evaluation.task text-regression where the model "
-                "gives one number",
+                fix="set evaluation.parameters to {function_to_apply: softmax}; evaluation.task to "
+                "multi-label-classification where a text may have several labels, to "
+                "text-regression where the model gives one number",
             )
-        _check_names(read, golds)
+        _check_names(read, {name for gold in golds for name in self.labels_in(gold)})
 
     def metrics(self, predictions: Sequence[Prediction]) -> Metrics:
         return classification_metrics(predictions, self.labels)
@@ -114,6 +122,12 @@ def text_example(task: Task, index: int, row: Row, gold: str) -> Example:
     return Example(index, f"{text}\n{second}", gold, {"text": text, "text_pair": second})
 
 
+def check_probabilities(scored: Answer, answer: Any) -> None:
+    """Raise WireError where a score is below 0 or above 1."""
+    if (strange := _no_probability(scored)) is not None:
+        raise WireError(f"score {strange:g} is no probability: {str(answer)[:120]}")
+
+
 def _no_probability(answer: Answer) -> float | None:
     scores = answer.scores.values()
     return next((s for s in scores if not -_ROUNDING <= s <= 1 + _ROUNDING), None)
@@ -122,7 +136,7 @@ def _no_probability(answer: Answer) -> float | None:
 def _check_names(answers: Sequence[Answer], golds: Collection[str]) -> None:
     """Refuse a model that knows none of the data's labels, as far as its answers tell."""
     named = {label for answer in answers for label in (*answer.scores, answer.label)}
-    if not named or named & set(golds):
+    if not named or not golds or named & set(golds):
         return
     # One label an answer tells what the model chose, not all that it knows.
     knows_all = all(len(answer.scores) > 1 for answer in answers)
@@ -134,3 +148,6 @@ def _check_names(answers: Sequence[Answer], golds: Collection[str]) -> None:
             fix="map the labels of the data, or write the names of the classes into the model's "
             "config.json (id2label)",
         )
+
+
+TASK = TextClassification

@@ -176,3 +176,6 @@ def _unpack(text: str) -> NDArray[np.float64]:
     import numpy as np
 
     return np.frombuffer(base64.b64decode(text), dtype="<f4").astype(np.float64)
+
+
+TASK = Embedding

@@ -147,3 +147,6 @@ def as_messages(value: Any) -> Any:
     if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         return value
     return value
+
+
+TASK = TextGeneration

@@ -124,3 +124,6 @@ def word_f1(answer: str, accepted: str) -> float:
         return float(given == wanted)
     common = (Counter(given) & Counter(wanted)).total()
     return 2 * common / (len(given) + len(wanted))
+
+
+TASK = QuestionAnswering

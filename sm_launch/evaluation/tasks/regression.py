@@ -18,14 +18,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+MOST_GRADES = 20
+"""Whole numbers that lie no further apart are grades, as for training."""
+
+
 class TextRegression(Task):
     """Rows have a text, maybe a second one, and a number; the model has one output.
 
-    Mean squared and mean absolute error, and Pearson's and Spearman's correlation (0 where one side
-    is constant), as training measures them.
+    Mean squared and mean absolute error, R2, and Pearson's and Spearman's correlation (0 where one
+    side is constant), as training measures them. Where all expected numbers are whole and few, they
+    are grades: Cohen's kappa with quadratic weights then measures the rounded answers.
     """
 
     name = "text-regression"
+    trained_by = "text-classification"
     main_metric = "pearson"
     DEFAULT_COLUMNS = ("text", "label")
     lists = True
@@ -63,20 +69,41 @@ class TextRegression(Task):
 
         given = np.array([float(p.predicted) for p in predictions])
         expected = np.array([float(p.gold) for p in predictions])
+        graded = (expected == expected.round()).all() and np.ptp(expected) <= MOST_GRADES
+        grades = given.round().clip(expected.min(), expected.max())
 
         def of(rows: NDArray[np.int64]) -> dict[str, float]:
             a, b = given[rows], expected[rows]
+            kappa = {"quadratic_weighted_kappa": _kappa(grades[rows], b)} if graded else {}
             return {
                 "mse": float(((a - b) ** 2).mean()),
                 "mae": float(np.abs(a - b).mean()),
+                "r2": _r2(a, b),
                 "pearson": _correlation(a, b),
                 "spearman": _correlation(rankdata(a), rankdata(b)),
+                **kappa,
             }
 
         return of
+
+
+def _r2(given: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
+    spread = float(((expected - expected.mean()) ** 2).sum())
+    missed = float(((given - expected) ** 2).sum())
+    return 1 - missed / spread if spread else float(not missed)
+
+
+def _kappa(given: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
+    """The weights are squared distances, so that it follows from means and variances."""
+    apart = float((given.mean() - expected.mean()) ** 2)
+    chance = float(given.var() + expected.var()) + apart
+    return 1 - float(((given - expected) ** 2).mean()) / chance if chance else 0.0
 
 
 def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     a, b = a - a.mean(), b - b.mean()
     spread = math.sqrt(float((a * a).sum() * (b * b).sum()))
     return float((a * b).sum()) / spread if spread else 0.0
+
+
+TASK = TextRegression

@@ -102,3 +102,6 @@ def _shown(value: Any) -> str:
         return "" if missing(value) else str(value)
     turns = (turn for turn in value if isinstance(turn, dict))
     return "\n".join(f"{turn.get('role')}: {turn.get('content')}" for turn in turns)
+
+
+TASK = Reward

@@ -26,6 +26,8 @@ class TokenClassification(Task):
     """Rows have `tokens` (words) and `tags`: one a word, in BIO, BIOES, BILOU or plain types."""
 
     name = "token-classification"
+    label_key = "tags_column"
+    shows_spread = False
     lists = True
     main_metric = "f1"
     DEFAULT_COLUMNS = ("tokens", "tags")
@@ -187,3 +189,6 @@ def _prf(right: float, predicted: float, wanted: float) -> tuple[float, float, f
     recall = right / wanted if wanted else 0.0
     f1 = 2 * right / (predicted + wanted) if predicted + wanted else 0.0
     return precision, recall, f1
+
+
+TASK = TokenClassification

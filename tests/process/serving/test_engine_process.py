@@ -37,9 +37,13 @@ def test_a_killed_engine_turns_ping_unhealthy_leaves_nobody_waiting_and_comes_ag
         ("model/adapters/brought", "model/adapters/gone", "other/later")
     ):
         make_adapter(base / "model", base / place, "SEQ_CLS", number, 3)
-    with Server(base) as server, concurrent.futures.ThreadPoolExecutor(8) as pool:
+    copies = {"SM_SERVE_REPLICAS": "2"}  # over one copy of the weights
+    with Server(base, **copies) as server, concurrent.futures.ThreadPoolExecutor(8) as pool:
         engine = engine_of(server)
         before = server.invoke({"inputs": "good film"}).json()
+        listed = server.invoke({"inputs": ["good film"] * 9}).json()
+        assert [each["score"] for each in listed] == pytest.approx([before[0]["score"]] * 9)
+        assert "sm_serve_replicas 2" in server.client.get("/metrics").text
         body = {"name": "later", "src": "other/later"}
         assert server.client.post("/adapters", json=body).status_code == 200
         later = server.invoke("good", x_amzn_sagemaker_adapter_identifier="later").json()

@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[3]
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "examples").glob("*/README.md")),
 ]
 BLOCK = re.compile(r"^ *```([^\n]*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 OURS = {"sm_launch", "sm_train", "sm_serve"}
@@ -94,11 +95,11 @@ def command_lines(block: Block) -> Iterator[list[str]]:
     for line in text.splitlines():
         if block.language == "console" and not line.startswith("$ "):
             continue
-        lexer = shlex.shlex(line.removeprefix("$ "), posix=True, punctuation_chars="();|&")
+        lexer = shlex.shlex(line.removeprefix("$ "), posix=True, punctuation_chars="();|&<>")
         lexer.whitespace_split = True
         arguments: list[str] = []
         for word in [*lexer, ";"]:
-            if set(word) <= set("();|&"):
+            if set(word) <= set("();|&<>"):
                 yield arguments
                 arguments = []
             elif arguments or not re.fullmatch(r"\w+=.*", word):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from jsonschema import Draft202012Validator
+
+from sm_launch import cli
+from sm_launch.job.file import read_document
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -59,6 +64,18 @@ def test_the_schema_takes_what_job_yaml_takes(schema: dict[str, Any]) -> None:
     ]
     assert [document for document in good if not valid(document)] == []
     assert [document for document in bad if valid(document)] == []
+
+
+@pytest.mark.parametrize("method", ["text-classification", "sft"])
+def test_init_names_the_schema_which_takes_what_it_wrote(
+    method: str, schema: dict[str, Any], tmp_path: Path
+) -> None:
+    written = tmp_path / "job.yaml"
+    assert cli.run(["init", "--method", method, "--output", str(written)]) == 0
+    first = written.read_text(encoding="utf-8").partition("\n")[0]
+    location = first.removeprefix("# yaml-language-server: $schema=")
+    assert json.loads(Path(unquote(urlsplit(location).path)).read_text("utf-8")) == schema
+    assert list(Draft202012Validator(schema).iter_errors(read_document(written))) == []
 
 
 def test_a_key_without_a_meaning_is_found(reference: dict[str, Any]) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from sm_serve.engines.adapters.adapter_files import check_numbers
 from sm_serve.engines.adapters.missing_head import gaps_of
 from sm_serve.engines.devices import best_device, computed_type
 from sm_serve.engines.packing import pack_linears
+from sm_serve.engines.processors import available_cpus, use_processors
 from sm_serve.errors import BadRequest, StartupError
 from sm_serve.tasks import declared
 
@@ -24,14 +23,6 @@ TOKENIZER_FILES = (
     "tiktoken.model", "spm.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json",
 )  # fmt: skip
 """By one of these a directory is known to hold a tokenizer; transformers reads every kind."""
-PROBE_TOKENS = 64
-"""Between a generation step and a batch of texts: a few short texts, or many sequences a step."""
-TURNS, PROBES = 4, 3
-PROBE_GAIN = 1.3
-"""All threads are used where a forward pass is so many times as fast with them as with one. Below
-it they cost more processor time, which the front and the tokenizer need, than they save."""
-LARGE_SECONDS = 0.05
-"""A model whose forward pass takes longer uses all threads, untried."""
 UNSET_LENGTH = 1_000_000
 """Tokenizers without a limit say 1e30; anything above this is such a non-limit."""
 
@@ -93,8 +84,7 @@ def load_with_gaps(
         model = model.to(computed_type(model.dtype, device, narrow=narrow))
     model = model.to(device).eval()
     if device == "cpu":
-        if not artefact.encoder_decoder:
-            choose_threads(model)
+        use_processors(model)
         pack_linears(model)
     return model, gaps
 
@@ -103,42 +93,6 @@ def is_half_of_pair(artefact: Artefact) -> bool:
     """Whether texts are embedded by the encoder of an encoder-decoder alone, as of a T5."""
     names = artefact.config.get("architectures") or []
     return artefact.encoder_decoder or any(str(name).endswith("EncoderModel") for name in names)
-
-
-def choose_threads(model: Any) -> None:
-    """Leaves a small model one thread: more are slower, and keep processors from the front."""
-    import torch
-
-    most = torch.get_num_threads()
-    try:
-        # Of two, as the first one of a process sets much up.
-        if most == 1 or min(_forward_seconds(model) for _ in range(2)) > LARGE_SECONDS:
-            return
-        # In turns, as what else runs on the machine comes and goes.
-        seconds: dict[int, list[float]] = {1: [], most: []}
-        for _ in range(TURNS):
-            for count, measured in seconds.items():
-                torch.set_num_threads(count)
-                _forward_seconds(model)  # starts the threads
-                measured += [_forward_seconds(model) for _ in range(PROBES)]
-        one, every = min(seconds[1]), min(seconds[most])
-    except Exception as error:  # a model that wants more than token ids keeps what it has
-        logger.info("threads are not chosen by measuring: %s", error)
-        torch.set_num_threads(most)
-        return
-    torch.set_num_threads(most if one > PROBE_GAIN * every else 1)
-    logger.info("a forward pass takes %.1f ms with 1 thread, %.1f with %d: using %d",
-                1000 * one, 1000 * every, most, torch.get_num_threads())  # fmt: skip
-
-
-def _forward_seconds(model: Any) -> float:
-    import torch
-
-    ids = torch.zeros((1, PROBE_TOKENS), dtype=torch.long)
-    began = time.perf_counter()
-    with torch.inference_mode():
-        model(input_ids=ids)
-    return time.perf_counter() - began
 
 
 def _merge_adapter(model: Any, path: Path) -> Any:
@@ -174,20 +128,6 @@ def choose_dtype(settings: Settings, device: str) -> Any:
     if settings.dtype != "auto":
         return getattr(torch, settings.dtype)
     return torch.float32 if torch.device(device).type == "cpu" else "auto"
-
-
-def available_cpus() -> int:
-    """CPUs this process may use: the affinity mask, and the container's quota where one is set."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    count = count or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            count = min(count, max(1, round(int(quota) / int(period))))
-    except (OSError, ValueError):
-        pass  # no cgroup v2 limit to respect
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return min(count, int(wanted)) if wanted.isdigit() and int(wanted) > 0 else count
 
 
 def max_length(config: Any, tokenizer: Any) -> int:

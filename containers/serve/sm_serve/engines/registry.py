@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from sm_serve.artefact.artefact import Artefact
 from sm_serve.config import VLLM_PREFIX, Settings
-from sm_serve.engines.devices import on_device
+from sm_serve.engines.devices import best_device, on_device
 from sm_serve.errors import StartupError
 from sm_serve.protocol import Engine, Generator, Task
 from sm_serve.tasks import declared
@@ -52,10 +52,12 @@ def load_engine(artefact: Artefact, settings: Settings) -> Engine:
     engine: Any = getattr(importlib.import_module(module), attribute)
     if name == "vllm":  # spreads one model over all GPUs by itself
         return cast(Engine, engine.load(artefact, settings))
+    encodes = artefact.task is not Task.TEXT_GENERATION
     # A model as ONNX is for CPUs, on whatever machine.
-    devices = choose_devices(
-        replace(settings, device=settings.device or "cpu") if artefact.onnx else settings
-    )
+    if encodes and (artefact.onnx or best_device(settings) == "cpu"):
+        loaded = engine.load_replicas(artefact, settings)
+        return cast(Engine, loaded[0] if len(loaded) == 1 else replicate(loaded))
+    devices = choose_devices(settings)
     loaded = []
     for device in devices:
         with on_device(device):  # its cache is sized by the current GPU

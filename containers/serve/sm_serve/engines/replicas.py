@@ -1,12 +1,19 @@
-"""Several copies of a model, one a GPU, behind one engine: the least busy copy answers."""
+"""Several copies of a model behind one engine: one a GPU, or on CPU several over the same weights.
+
+The least busy one answers. An encoder's inputs are dealt out, so that a list is all copies' work.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
+from sm_serve.errors import first_of, placing
 from sm_serve.protocol import (
     AdapterHost,
     Delta,
@@ -36,14 +43,17 @@ class Replicas(Generic[E]):
         return self.engines[0].task
 
     @contextlib.contextmanager
-    def least_busy(self) -> Iterator[E]:
-        """The copy with the fewest requests, for one of them."""
-        index = min(range(len(self.engines)), key=self._running.__getitem__)
-        self._running[index] += 1
+    def working(self, index: int, work: int = 1) -> Iterator[E]:
+        """A copy that has so much to do inside."""
+        self._running[index] += work
         try:
             yield self.engines[index]
         finally:
-            self._running[index] -= 1
+            self._running[index] -= work
+
+    def least_busy(self) -> AbstractContextManager[E]:
+        """The copy with the fewest requests, for one of them."""
+        return self.working(min(range(len(self.engines)), key=self._running.__getitem__))
 
     def health(self) -> str | None:
         """Broken when one copy is: its share of the requests would fail."""
@@ -103,8 +113,44 @@ class PredictorReplicas(Replicas[Predictor]):
 
     async def predict(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
         """See Predictor."""
-        with self.least_busy() as engine:
+        shares = deal(len(inputs), self._running)
+        if max(shares) == len(inputs):
+            return await self._part(shares.index(len(inputs)), inputs, 0, parameters)
+        ends = list(itertools.accumulate(shares))
+        parts = [
+            self._part(index, inputs[end - share : end], end - share, parameters)
+            for index, (share, end) in enumerate(zip(shares, ends, strict=True))
+            if share
+        ]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(part) for part in parts]
+        except ExceptionGroup as failures:
+            raise first_of(failures) from None
+        return [result for task in tasks for result in task.result()]
+
+    async def _part(
+        self, index: int, inputs: Sequence[Any], start: int, parameters: Mapping[str, Any]
+    ) -> list[Any]:
+        with self.working(index, len(inputs)) as engine, placing(lambda place: (start + place, "")):
             return await engine.predict(inputs, parameters)
+
+
+def deal(count: int, loads: Sequence[int]) -> list[int]:
+    """How many of `count` inputs each gets that has so much to do, to be busy alike in the end."""
+    order = sorted(range(len(loads)), key=loads.__getitem__)
+    level = 0
+    while order:
+        level = (count + sum(loads[index] for index in order)) // len(order)
+        if level >= loads[order[-1]]:
+            break
+        order.pop()  # it has more to do than the others will have
+    shares = [0] * len(loads)
+    for index in order:
+        shares[index] = level - loads[index]
+    for index in order[: count - sum(shares)]:
+        shares[index] += 1
+    return shares
 
 
 class GeneratorReplicas(Replicas[Generator]):

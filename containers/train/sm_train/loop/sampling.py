@@ -16,6 +16,7 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer
 
 from sm_train.errors import UserError
+from sm_train.loop.class_weights import ClassWeights
 
 _BATCHES_TOGETHER = (
     50  # within so many shuffled batches rows are sorted: short enough to stay random
@@ -127,10 +128,23 @@ def check_sampling(trainer: Any) -> None:
 
 
 class LengthGroupedTrainer(LengthGroupedSampling):
-    """The Trainer of the classification methods."""
+    """The Trainer of the classification methods; `weights`: of their classes, or None."""
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
+    def __init__(
+        self, *arguments: Any, weights: ClassWeights | None = None, **settings: Any
+    ) -> None:
+        self._weights = weights
+        loss = weights.loss if weights is not None else None
+        super().__init__(*arguments, compute_loss_func=loss, **settings)
         # Classification losses are means and ignore the count of items that the trainer passes, yet
         # it would then leave out the division by accumulation steps and multiply by processes.
         self.model_accepts_loss_kwargs = False
+
+    def _get_num_items_in_batch(self, batch_samples: Any, device: Any) -> Any:
+        """With class weights, the weights of all labels of the step, of all processes."""
+        if self._weights is None or not batch_samples or "labels" not in batch_samples[0]:
+            return super()._get_num_items_in_batch(batch_samples, device)
+        total = sum(self._weights.total(batch["labels"]) for batch in batch_samples).to(device)
+        if self.args.world_size > 1 and self.args.average_tokens_across_devices:
+            total = self.accelerator.gather(total).sum()
+        return total

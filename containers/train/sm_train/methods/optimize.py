@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from sm_train.contract import Paths, read_cluster
 from sm_train.errors import UserError
 from sm_train.methods import METHODS, load_method
+from sm_train.methods.class_labels import MULTI_LABEL, REGRESSION
 from sm_train.modelling.base_model import is_encoder, read_model_config
 from sm_train.settings.settings import Method, Training
 
@@ -154,7 +155,8 @@ def _arguments(config: Config[OptimizeArguments], source: str, task: str, kind: 
     }
     names = {int(index): str(name) for index, name in (described.get("id2label") or {}).items()}
     problem = described.get("problem_type")
-    measure = task == "text-classification" and (problem == "regression" or len(names) == 1)
+    alone = len(names) == 1 and problem != MULTI_LABEL
+    measure = task == "text-classification" and (problem == REGRESSION or alone)
     values = {
         "text_column": columns.get("text"),
         "text_pair_column": columns.get("text_pair"),
@@ -162,7 +164,8 @@ def _arguments(config: Config[OptimizeArguments], source: str, task: str, kind: 
         "tokens_column": columns.get("tokens"),
         "tags_column": columns.get("label"),
         "labels": None if measure else [names[index] for index in sorted(names)] or None,
-        "problem_type": "regression" if measure else problem,
+        "problem_type": REGRESSION if measure else problem,
+        "threshold": told.get("threshold"),
         "max_length": told.get("max_length", told.get("max_seq_len")),
         "doc_stride": told.get("doc_stride"),
         "max_answer_length": told.get("max_answer_len"),

@@ -1,16 +1,16 @@
-"""Text classification: encoders and decoders with a classification head, two classes or more."""
+"""Text classification: one class a text, several labels, or a number; encoders and decoders."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from sm_train.data.cells import text_of
 from sm_train.errors import UserError
+from sm_train.loop.class_weights import HELP as WEIGHTS_HELP
+from sm_train.loop.class_weights import check_class_weights, check_weighted_classes
+from sm_train.methods.class_labels import MULTI_LABEL, REGRESSION, names_in, number, one, several
 from sm_train.rows import Tokens
 from sm_train.settings.settings import Method
 
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from sm_train.rows import Data
     from sm_train.settings.settings import Config
 
-
-_WHOLE_FLOAT = re.compile(r"-?\d+\.0+")
+_MOST_COUNTS = 30  # labels whose rows the log names
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,10 @@ class TextClassificationArguments:
     text_pair_column: str | None = field(
         default=None, metadata={"help": "Column with a second text, for pairs of sentences."}
     )
-    label_column: str = field(default="label", metadata={"help": "Column with the class's name."})
+    label_column: str = field(
+        default="label",
+        metadata={"help": "Column with the class's name, the list of labels, or the number."},
+    )
     labels: list[str] | None = field(
         default=None,
         metadata={"help": "All classes, in the order of their ids. Default: those of the data."},
@@ -40,12 +42,25 @@ class TextClassificationArguments:
         default=None,
         metadata={"help": "How many classes there must be; 1 predicts the number in the column."},
     )
-    problem_type: Literal["single_label_classification", "regression"] | None = field(
+    problem_type: (
+        Literal["single_label_classification", "multi_label_classification", "regression"] | None
+    ) = field(
         default=None,
         metadata={
-            "help": "regression predicts the number in the label column, as num_labels 1 does. "
-            "Default: classes."
+            "help": "multi_label_classification gives a text any number of labels: cells are "
+            "lists. regression predicts the number in the label column, as num_labels 1 does. "
+            "Default: one class a text."
         },
+    )
+    threshold: float = field(
+        default=0.5,
+        metadata={
+            "help": "Score from which on a text has a label (multi_label_classification); it is "
+            "kept in the model's config.json, and evaluation applies it."
+        },
+    )
+    class_weights: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": WEIGHTS_HELP}
     )
     replace_head: bool = field(
         default=False,
@@ -56,77 +71,60 @@ class TextClassificationArguments:
     )
 
 
+def is_multi_label(config: Config[TextClassificationArguments]) -> bool:
+    """Whether a text may have any number of labels."""
+    return config.own.problem_type == MULTI_LABEL
+
+
 def is_regression(config: Config[TextClassificationArguments]) -> bool:
     """Whether the label is a number to predict, and no class."""
     own: TextClassificationArguments = config.own
-    return own.problem_type == "regression" or own.num_labels == 1
+    return own.problem_type == REGRESSION or (own.num_labels == 1 and not is_multi_label(config))
 
 
 def check_arguments(config: Config[TextClassificationArguments]) -> None:
-    """Refuse classes beside regression."""
+    """Refuse classes and their weights beside regression, and a threshold that nobody applies."""
     own: TextClassificationArguments = config.own
     for key, value in (("labels", own.labels), ("num_labels", own.num_labels)):
-        if own.problem_type == "regression" and value not in (None, 1):
+        if own.problem_type == REGRESSION and value not in (None, 1):
             raise UserError(
                 "contradicts another setting: problem_type regression has no classes",
                 field=key,
                 value=value,
                 fix="remove one of them",
             )
-    if own.num_labels == 1 and (own.labels or own.problem_type == "single_label_classification"):
+    if is_regression(config) and (own.labels or own.problem_type == "single_label_classification"):
         raise UserError(
             "contradicts another setting: one label is regression, which has no classes",
             field="num_labels",
             value=1,
             fix="set it to the number of classes, or remove labels and problem_type",
         )
+    unfit = "weighs classes, and a regression has none" if is_regression(config) else ""
+    check_class_weights(config, unfit)
+    if "threshold" in config.given and not is_multi_label(config):
+        raise UserError(
+            "is applied to several labels a text, and this job learns one",
+            field="threshold",
+            value=own.threshold,
+            fix=f"remove it, or set problem_type to {MULTI_LABEL}",
+        )
 
 
 def clean_row(row: dict[str, Any], config: Config[TextClassificationArguments]) -> dict[str, Any]:
-    """`text`, maybe `text_pair`, and `label` as strings. Raises ValueError for a bad row."""
+    """`text`, maybe `text_pair`, and `label`: a name, several of them, or a number.
+
+    Raises ValueError for a bad row.
+    """
     own: TextClassificationArguments = config.own
     cleaned = {"text": _text(row.get(own.text_column), own.text_column)}
     if own.text_pair_column:
         cleaned["text_pair"] = _text(row.get(own.text_pair_column), own.text_pair_column)
-    value = row.get(own.label_column)
-    return {
-        **cleaned,
-        "label": _measure(value, own) if is_regression(config) else _label(value, own),
-    }
-
-
-def _measure(value: Any, own: TextClassificationArguments) -> float:
-    """The number that a regression predicts."""
-    try:
-        number = float("" if isinstance(value, bool) or value is None else value)
-    except (ValueError, TypeError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"column {own.label_column} holds no number")
-    return number
-
-
-def _label(value: Any, own: TextClassificationArguments) -> str:
-    """The class's name; a number that is no name counts in the list of labels, as in Hub data."""
-    if isinstance(value, list | dict):
-        raise ValueError(f"column {own.label_column} holds several labels; one a row is needed")
-    if value is None or not str(value).strip():
-        raise ValueError(f"no label in column {own.label_column}")
-    name = str(text_of(value)).strip()
-    if own.labels and name in own.labels:
-        return name
-    if isinstance(value, float) and not value.is_integer():
-        raise ValueError(
-            "the label is a fraction, a measure and no class; set problem_type to regression to "
-            "predict numbers, or name all classes in labels"
-        )
-    if _WHOLE_FLOAT.fullmatch(name):
-        name = name.partition(".")[0]  # readers turn ids with gaps into floats
-    if not own.labels or name in own.labels:
-        return name
-    if name.isdecimal() and int(name) < len(own.labels):
-        return own.labels[int(name)]
-    raise ValueError(f"unknown label {name!r}; labels are {own.labels}")
+    value, column = row.get(own.label_column), own.label_column
+    if is_regression(config):
+        return {**cleaned, "label": number(value, column)}
+    read = several if is_multi_label(config) else one
+    return {**cleaned, "label": read(value, column, own.labels)}
 
 
 def _text(value: Any, column: str) -> str:
@@ -145,18 +143,19 @@ def required_columns(config: Config[TextClassificationArguments]) -> list[tuple[
 def check_data(config: Config[TextClassificationArguments], data: Data) -> None:
     """Refuse data that no classifier can be trained on, naming the classes concerned."""
     own: TextClassificationArguments = config.own
-    if is_regression(config):
-        return
-    counts = Counter(row["label"] for row in data.train)
-    if len(counts) < 2:
+    if len({str(row["label"]) for row in data.train}) < 2:
         raise UserError(
-            f"training needs at least two classes; every row of the train channel is "
-            f"{next(iter(counts))!r}",
+            f"training needs rows that differ; the label of every row of the train channel is "
+            f"{data.train[0]['label']!r}",
             field="label_column",
             value=own.label_column,
             fix="check the column's name and the data",
         )
+    if is_regression(config):
+        return
+    counts = Counter(name for row in data.train for name in names_in(row["label"]))
     labels = own.labels or sorted(counts)
+    check_weighted_classes(config, labels)
     if own.num_labels is not None and own.num_labels != len(labels):
         raise UserError(
             f"the data has {len(labels)} classes: {', '.join(labels[:20])}",
@@ -165,7 +164,8 @@ def check_data(config: Config[TextClassificationArguments], data: Data) -> None:
             fix=f"set it to {len(labels)} or remove it, or correct the data's labels",
         )
     for split in ("validation", "test"):
-        strange = sorted({row["label"] for row in data.split(split) or ()} - set(labels))
+        rows = data.split(split) or ()
+        strange = sorted({name for row in rows for name in names_in(row["label"])} - set(labels))
         if strange:
             raise UserError(
                 f"has classes that the train channel lacks: {', '.join(strange[:10])}",
@@ -182,7 +182,9 @@ def tokens(
     ids = tokenizer(row["text"], row.get("text_pair"))["input_ids"]
     kept = tokenizer(row["text"], row.get("text_pair"), truncation=True, max_length=limit)
     shown = kept["input_ids"]
-    return [Tokens(shown, [False] * len(shown), note=str(row["label"]), cut=len(ids) - len(shown))]
+    label = row["label"]
+    note = ", ".join(label) or "no label" if isinstance(label, list) else str(label)
+    return [Tokens(shown, [False] * len(shown), note=note, cut=len(ids) - len(shown))]
 
 
 def ordered_labels(job: Job, base: dict[str, Any]) -> list[str]:
@@ -191,7 +193,7 @@ def ordered_labels(job: Job, base: dict[str, Any]) -> list[str]:
     Raises UserError when the base model is a classifier with another number of classes.
     """
     own: TextClassificationArguments = job.config.own
-    present = {row["label"] for row in job.data.train}
+    present = {name for row in job.data.train for name in names_in(row["label"])}
     labels = own.labels or sorted(present)
     is_classifier = any("ForSequenceClassification" in a for a in base.get("architectures") or ())
     if not is_classifier or own.replace_head:
@@ -213,6 +215,7 @@ def train(job: Job) -> None:
     """Fine-tune, evaluate on the test channel, write the model directory."""
     from transformers import DataCollatorWithPadding
 
+    from sm_train.loop.class_weights import settled_weights
     from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import counted_cuts
     from sm_train.loop.sampling import LengthGroupedTrainer
@@ -232,13 +235,16 @@ def train(job: Job) -> None:
         num_labels=len(labels),
         id2label=dict(enumerate(labels)),
         label2id={label: index for index, label in enumerate(labels)},
-        problem_type="regression" if regression else None,
+        problem_type=_problem_type(job.config),
         ignore_mismatched_sizes=own.replace_head or None,
     )
     model.config.pad_token_id = tokenizer.pad_token_id
     limit = min(own.max_length, tokenizer.model_max_length)
     columns = {"text": own.text_column, "text_pair": own.text_pair_column}
-    asked = {"truncation": True, "max_length": limit}
+    asked: dict[str, Any] = {"truncation": True, "max_length": limit}
+    if is_multi_label(job.config):
+        asked["threshold"] = own.threshold
+        print_counts(job, labels)
     tell(model, job.config, asked, {**columns, "label": own.label_column})
     arguments = training_arguments(job)
     if regression and "metric_for_best_model" not in job.config.given:
@@ -248,15 +254,17 @@ def train(job: Job) -> None:
         for split in ("train", "validation", "test")
     }
     job = counted_cuts(job, datasets, own.max_length)
+    weights = settled_weights(job, labels, datasets["train"], several=is_multi_label(job.config))
     trainer = LengthGroupedTrainer(
         model=adapt(job, model, "SEQ_CLS"),
         args=arguments,
         train_dataset=datasets["train"],
         eval_dataset=datasets["validation"],
         data_collator=DataCollatorWithPadding(tokenizer),
-        compute_metrics=_errors if regression else lambda p: _scores(p, len(labels)),
+        compute_metrics=lambda prediction: _measured(prediction, job.config, labels),
         processing_class=tokenizer,
         callbacks=callbacks(job),
+        weights=weights,
     )
     train_and_export(job, trainer, tokenizer, datasets["test"])
 
@@ -274,31 +282,73 @@ def _tokenised(
     pairs = [row["text_pair"] for row in rows] if "text_pair" in rows[0] else None
     encoded = tokenizer([row["text"] for row in rows], pairs, truncation=True, max_length=limit)
     columns = {key: encoded[key] for key in encoded}
-    columns["labels"] = [
-        row["label"] if isinstance(row["label"], float) else ids[row["label"]] for row in rows
-    ]
+    columns["labels"] = [_target(row["label"], ids) for row in rows]
     columns["cut"] = [bool(encoding.overflowing) for encoding in encoded.encodings]
     columns["length"] = [len(tokens) for tokens in encoded["input_ids"]]
     return Dataset.from_dict(columns)
 
 
-def _scores(prediction: Any, classes: int) -> dict[str, float]:
+def _target(label: Any, ids: dict[str, int]) -> Any:
+    """What the head's loss takes: the class's id, the number, or a 0 or 1 for each label."""
+    if isinstance(label, list):
+        return [float(name in label) for name in ids]
+    return label if isinstance(label, float) else ids[label]
+
+
+def _problem_type(config: Config[TextClassificationArguments]) -> str | None:
+    """What transformers' head takes its loss by; None: of one class, the model's default."""
+    if is_multi_label(config):
+        return MULTI_LABEL
+    return REGRESSION if is_regression(config) else None
+
+
+def print_counts(job: Job, labels: Sequence[str]) -> None:
+    """How many rows of each channel have each label, the most frequent first, into the log."""
+    from sm_train.log import print_line
+
+    for split in ("train", "validation", "test"):
+        rows = job.data.split(split)
+        if rows is None or not job.is_main:
+            continue
+        counts = Counter(dict.fromkeys(labels, 0))
+        counts.update(name for row in rows for name in names_in(row["label"]))
+        shown = ", ".join(f"{name} {n}" for name, n in counts.most_common(_MOST_COUNTS))
+        more = f" and {len(counts) - _MOST_COUNTS} more" if len(counts) > _MOST_COUNTS else ""
+        bare = sum(not row["label"] for row in rows)
+        print_line(f"channel {split}: rows by label: {shown}{more}; without a label {bare}")
+
+
+def _measured(
+    prediction: Any, config: Config[TextClassificationArguments], labels: Sequence[str]
+) -> dict[str, float]:
+    from sm_train.results.regression import regression_scores
+
+    given = prediction.predictions
+    given = given[0] if isinstance(given, tuple) else given
+    if is_regression(config):
+        return regression_scores(prediction.label_ids.ravel().tolist(), given.ravel().tolist())
+    if is_multi_label(config):
+        return _label_scores(given, prediction.label_ids, config.own.threshold, labels)
+    return _class_scores(given, prediction.label_ids, len(labels))
+
+
+def _class_scores(logits: Any, label_ids: Any, classes: int) -> dict[str, float]:
     from sm_train.results.metrics import classification_scores, confusion_matrix, cross_entropy
 
-    logits = prediction.predictions
-    logits = logits[0] if isinstance(logits, tuple) else logits
     guesses = [int(index) for index in logits.argmax(axis=-1)]
-    expected = [int(index) for index in prediction.label_ids]
+    expected = [int(index) for index in label_ids]
     scores = classification_scores(confusion_matrix(expected, guesses, classes))
-    return {"loss": cross_entropy(logits, prediction.label_ids), **scores}
+    return {"loss": cross_entropy(logits, label_ids), **scores}
 
 
-def _errors(prediction: Any) -> dict[str, float]:
-    from sm_train.results.metrics import regression_scores
+def _label_scores(
+    logits: Any, label_ids: Any, threshold: float, labels: Sequence[str]
+) -> dict[str, float]:
+    from sm_train.results.label_sets import binary_cross_entropy, label_set_scores, sigmoid
 
-    guesses = prediction.predictions
-    guesses = guesses[0] if isinstance(guesses, tuple) else guesses
-    return regression_scores(prediction.label_ids.ravel().tolist(), guesses.ravel().tolist())
+    guesses = sigmoid(logits) >= threshold
+    scores = label_set_scores(label_ids > 0.5, guesses, labels)
+    return {"loss": binary_cross_entropy(logits, label_ids), **scores}
 
 
 METHOD = Method(

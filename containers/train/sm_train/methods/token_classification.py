@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sm_train.data.cells import nested, text_of
 from sm_train.errors import UserError
+from sm_train.loop.class_weights import HELP as WEIGHTS_HELP
+from sm_train.loop.class_weights import check_class_weights, check_weighted_classes
 from sm_train.rows import Tokens
 from sm_train.settings.settings import Method
 
@@ -28,6 +30,9 @@ class TokenClassificationArguments:
     labels: list[str] | None = field(
         default=None,
         metadata={"help": "All tags, in the order of their ids; needed where tags are numbers."},
+    )
+    class_weights: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": WEIGHTS_HELP}
     )
     max_length: int = field(
         default=256, metadata={"help": "Tokens of a text; longer ones are cut off."}
@@ -75,7 +80,9 @@ def required_columns(config: Config[TokenClassificationArguments]) -> list[tuple
 
 def check_data(config: Config[TokenClassificationArguments], data: Data) -> None:
     """Evaluation data may hold no tag that training does not know."""
-    known = set(tag_names(config, data))
+    names = tag_names(config, data)
+    known = set(names)
+    check_weighted_classes(config, names)
     if len(known) < 2:
         raise UserError(f"every word bears the same tag: {known}", field="tags_column")
     for split in ("validation", "test"):
@@ -113,6 +120,7 @@ def train(job: Job) -> None:
     """Fine-tune, evaluate on the test channel, write the model directory."""
     from transformers import DataCollatorForTokenClassification
 
+    from sm_train.loop.class_weights import settled_weights
     from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import counted_cuts
     from sm_train.loop.sampling import LengthGroupedTrainer
@@ -142,6 +150,7 @@ def train(job: Job) -> None:
         for split in ("train", "validation", "test")
     }
     job = counted_cuts(job, datasets, job.config.own.max_length)
+    weights = settled_weights(job, names, datasets["train"])
     trainer = LengthGroupedTrainer(
         model=adapt(job, model, "TOKEN_CLS"),
         args=training_arguments(job),
@@ -151,6 +160,7 @@ def train(job: Job) -> None:
         compute_metrics=lambda prediction: _scores(prediction, names),
         processing_class=tokenizer,
         callbacks=callbacks(job),
+        weights=weights,
     )
     train_and_export(job, trainer, tokenizer, datasets["test"])
 
@@ -209,6 +219,7 @@ METHOD = Method(
     clean_row=clean_row,
     tokens=tokens,
     required_columns=required_columns,
+    check_arguments=check_class_weights,
     check_data=check_data,
     pipeline_tag="token-classification",
     defaults={

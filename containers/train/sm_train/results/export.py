@@ -20,7 +20,7 @@ from sm_train.modelling.lora import is_quantised, tied_names
 from sm_train.modelling.stored_weights import WEIGHT_TYPES, stored_type
 from sm_train.results.asking import identity_of_test
 from sm_train.results.merging import cast, merge, narrowed
-from sm_train.results.metrics import finite_or_none
+from sm_train.results.metrics import finite_or_none, of_one_label
 from sm_train.results.reloading import SHARD_SIZE, merge_anew
 from sm_train.results.report import write_report
 from sm_train.results.staging import staged
@@ -214,7 +214,8 @@ def card_metadata(
         method: of the training.
         base: a Hub id, or a path, which says nothing elsewhere and is left out.
         name: of the model in the index.
-        results: those called test_… are of the test rows; speeds and what is no number stay out.
+        results: those called test_… are of the test rows; speeds, single labels and what is no
+            number stay out.
     """
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -228,7 +229,10 @@ def card_metadata(
             metric_value=value,
         )
         for key, value in sorted(results.items())
-        if key.startswith("test_") and not key.endswith(_SPEEDS) and math.isfinite(value)
+        if key.startswith("test_")
+        and not key.endswith(_SPEEDS)
+        and math.isfinite(value)
+        and not of_one_label(key)
     ]
     sentences = method.training_config.startswith("sentence_transformers:")
     data = ModelCardData(

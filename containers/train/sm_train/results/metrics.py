@@ -15,9 +15,10 @@ _NUMBER = r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)"
 
 # SageMaker metric name: key on the log line, as a regular expression. A reward model logs `margin`
 # and `accuracy` for what the preference methods call `rewards/margins` and `rewards/accuracies`; on
-# held-out rows its accuracy is eval:accuracy, as a classifier's. Classifiers log macro averages;
-# sentence-transformers' evaluators put `cosine_` before their own. What tells of no quality (epoch,
-# runtime) has no place among the 40.
+# held-out rows its accuracy is eval:accuracy, as a classifier's; where a text may have several
+# labels, that is the subset accuracy. Classifiers log macro averages; sentence-transformers'
+# evaluators put `cosine_` before their own. What tells of no quality (epoch, runtime) has no place
+# among the 40.
 _OF_TRAINING = {
     "loss": "loss",
     "learning_rate": "learning_rate",
@@ -33,7 +34,7 @@ _OF_TRAINING = {
 _OF_HELD_OUT = {
     "loss": "loss",
     "perplexity": "perplexity",
-    "accuracy": "(?:cosine_)?accuracy(?:@1)?",
+    "accuracy": "(?:cosine_|subset_)?accuracy(?:@1)?",
     "precision": "(?:cosine_)?precision(?:_macro|@10)?",
     "recall": "(?:cosine_)?recall(?:_macro|@10)?",
     "f1": "(?:cosine_)?f1",
@@ -59,8 +60,14 @@ METRIC_DEFINITIONS: list[dict[str, str]] = [
 
 
 def log_line(row: Mapping[str, Any]) -> str:
-    """One log event as `step=10 epoch=0.5 loss=0.61 …`."""
-    return " ".join(f"{key}={_shown(value)}" for key, value in row.items())
+    """One log event as `step=10 epoch=0.5 loss=0.61 …`, without the figures of single labels."""
+    shown = {key: value for key, value in row.items() if not of_one_label(key)}
+    return " ".join(f"{key}={_shown(value)}" for key, value in shown.items())
+
+
+def of_one_label(key: str) -> bool:
+    """Whether a metric is that of one label, as `eval_f1[sport]`: there may be hundreds of them."""
+    return key.endswith("]")
 
 
 def _shown(value: Any) -> str:
@@ -80,21 +87,6 @@ def confusion_matrix(
     for truth, guess in zip(expected, predicted, strict=True):
         matrix[truth][guess] += 1
     return matrix
-
-
-def regression_scores(expected: Sequence[float], given: Sequence[float]) -> dict[str, float]:
-    """Mean squared and mean absolute error, and Pearson's correlation (0 where one is constant)."""
-    count = len(expected)
-    errors = [guess - truth for truth, guess in zip(expected, given, strict=True)]
-    means = sum(expected) / count, sum(given) / count
-    apart = [(t - means[0], g - means[1]) for t, g in zip(expected, given, strict=True)]
-    together = sum(t * g for t, g in apart)
-    spread = math.sqrt(sum(t * t for t, _ in apart) * sum(g * g for _, g in apart))
-    return {
-        "mse": sum(error * error for error in errors) / count,
-        "mae": sum(map(abs, errors)) / count,
-        "pearson": together / spread if spread else 0.0,
-    }
 
 
 def classification_scores(matrix: Sequence[Sequence[int]]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sm_train.results.metrics import finite_or_none
+from sm_train.results.metrics import finite_or_none, of_one_label
 
 if TYPE_CHECKING:
     pass
@@ -29,7 +29,7 @@ def curves(history: Sequence[dict[str, Any]]) -> dict[str, Points]:
         if any(key in event for key in ("train_runtime", "test_loss")):
             continue
         for key, value in event.items():
-            if key in _NOT_CURVES or key.endswith(_NOT_CURVES_ENDS):
+            if key in _NOT_CURVES or key.endswith(_NOT_CURVES_ENDS) or of_one_label(key):
                 continue
             if isinstance(value, int | float):
                 series.setdefault(key, []).append((event["step"], float(value)))

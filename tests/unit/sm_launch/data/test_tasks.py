@@ -211,3 +211,18 @@ def test_values_that_no_parquet_column_can_hold_together(run, write) -> None:
     write("a.jsonl", "\n".join(map(json.dumps, rows)))
     with pytest.raises(UserInputError, match=r"data\.output_format.*more"):
         run(input="a.jsonl", columns={"keep": ["more"]}, output_format="parquet")
+
+
+def test_grades_are_told_and_equal_texts_of_other_numbers_conflict(run, write) -> None:
+    lines = [f"text {n},{n % 4 + 1}" for n in range(40)] + ["Text 0,4", "text 1,2.0", "far,1e9x"]
+    write("a.csv", "text,label\n" + "\n".join(lines) + "\n")
+    done = run(input="a.csv", task="regression")
+    assert done.report.rejected == {"conflicting_labels": 2, "duplicate": 1, "invalid_label": 1}
+    assert done.report.labels == []
+    (note,) = [note for note in done.report.notes if "number from" in note]
+    assert "from 1 to 4, on average" in note
+    assert "2 (11 rows)" in note
+    assert {type(row["label"]) for row in done.all_rows} == {float}
+    write("b.csv", "text,label\n" + "".join(f"text {n},3\n" for n in range(40)))
+    with pytest.raises(UserInputError, match="the same label"):
+        run(input="b.csv", task="regression")

@@ -25,8 +25,8 @@ from sm_launch.evaluation import (
 from sm_launch.evaluation.examples import collect_examples
 from sm_launch.evaluation.job.run import _task
 from sm_launch.job.config import JobConfig
-from sm_train.methods.text_classification import TextClassificationArguments, _label
-from sm_train.results.metrics import regression_scores
+from sm_train.methods import class_labels
+from sm_train.results.regression import regression_scores
 
 QUICK: dict[str, Any] = {"latency": LatencyPlan(requests=0), "batch_size": 8}
 CONFIG = {
@@ -121,7 +121,7 @@ def test_training_and_evaluation_that_contradict_are_told(label, sha256, told, w
 )
 def test_a_label_has_the_name_that_training_gives_it(value: Any, labels: list[str]):
     try:
-        trained = _label(value, TextClassificationArguments(labels=labels))
+        trained = class_labels.one(value, "label", labels)
     except ValueError:
         return  # training sets such a row aside
     task = make_task("text-classification", known_labels=labels)

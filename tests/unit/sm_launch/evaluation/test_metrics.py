@@ -63,9 +63,9 @@ def test_gates_pass_fail_and_explain():
     measured = result("aa aa aa ab bb ba")
     outcomes = check_gates(measured, parse_gates(["f1=0.5", "recall[b]=0.6"]))
     assert [outcome.passed for outcome in outcomes] == [True, False]
-    require_gates(outcomes[:1])
+    require_gates(outcomes[:1], measured)
     with pytest.raises(QualityGateError, match=r"recall\[b\] = 0.5000 < 0.6"):
-        require_gates(outcomes)
+        require_gates(outcomes, measured)
     with pytest.raises(UserInputError, match="did you mean accuracy"):
         check_gates(measured, {"acuracy": 0.5})
 

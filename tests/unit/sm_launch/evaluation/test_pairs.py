@@ -11,7 +11,7 @@ from rich.console import Console
 
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation import Prediction, compare, make_task
-from sm_launch.evaluation.job.compare import render
+from sm_launch.evaluation.summary import render_comparison
 
 CLASSIFY = make_task("text-classification")
 
@@ -75,7 +75,7 @@ def test_rows_of_one_model_only_are_told_and_bounded():
     every = [Prediction(n, f"t{n}", "ab"[n % 2], "ab"[n % 2 and n > 9]) for n in range(100)]
     comparison = compare(every, every[10:], CLASSIFY)
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(render(comparison))
+    console.print(render_comparison(comparison))
     assert "10 rows were answered by one model only" in console.export_text()
     with pytest.raises(UserInputError, match="share 70 rows, and 30 stand in one only"):
         compare(every, every[30:], CLASSIFY)

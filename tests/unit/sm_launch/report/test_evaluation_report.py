@@ -117,3 +117,16 @@ def test_files_are_written_with_curves_and_data(tmp_path: Path):
     assert document["failures"] == [{"index": 99, "reason": f"bad {EVIL}", "status": 400}]
     assert document["latency_ms"]["p50"] == 6.0
     assert len(paths.predictions.read_text().splitlines()) == 12
+
+
+def test_a_notebook_shows_a_screen_and_not_the_predictions():
+    result = make_result()
+    assert len(repr(result)) < 200
+    html = result._repr_html_()
+    parser = parse(html.replace("<br>", ""))
+    assert "img" in parser.tags
+    assert "script" not in parser.tags
+    assert "b" not in parser.tags
+    assert "latency p50" in html
+    assert len(html) < 40_000
+    assert html.count("\n") < 40

@@ -3,11 +3,13 @@
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sm_serve.config import Settings
 from sm_serve.engines.registry import choose_devices
-from sm_serve.engines.replicas import GeneratorReplicas, PredictorReplicas
-from sm_serve.errors import BadRequest
+from sm_serve.engines.replicas import GeneratorReplicas, PredictorReplicas, deal
+from sm_serve.errors import BadInput, BadRequest
 from sm_serve.protocol import Delta, GenerationRequest, Task
 
 
@@ -67,6 +69,44 @@ def test_requests_go_to_the_least_busy_copy():
         assert [copy.most for copy in copies] == [3, 3, 3]
         assert engine.stats() == {"replicas": 3, "served": 9}
         assert engine.task is Task.TEXT_GENERATION
+
+    asyncio.run(run())
+
+
+@given(st.integers(0, 300), st.lists(st.integers(0, 100), min_size=1, max_size=9))
+def test_inputs_are_dealt_so_that_all_are_busy_alike(count, loads):
+    shares = deal(count, loads)
+    assert sum(shares) == count
+    assert min(shares) >= 0
+    after = [load + share for load, share in zip(loads, shares, strict=True)]
+    served = [level for level, share in zip(after, shares, strict=True) if share]
+    assert all(level <= min(after) + 1 for level in served)
+
+
+def test_a_list_is_all_copies_work_and_its_answers_come_in_order():
+    async def run():
+        copies = [Copy(), Copy(), Copy()]
+        engine = PredictorReplicas(copies)
+        long, lone = await asyncio.gather(engine.predict(range(10), {}), engine.predict(["a"], {}))
+        assert (long, lone) == (list(range(10)), ["a"])
+        assert sum(copy.served for copy in copies) == 4
+        assert await engine.predict([], {}) == []
+
+    asyncio.run(run())
+
+
+def test_a_bad_input_of_a_copys_part_has_its_place_in_the_whole():
+    class Picky(Copy):
+        async def predict(self, inputs, parameters):
+            if "bad" in inputs:
+                raise BadInput(inputs.index("bad"), " is bad")
+            return await super().predict(inputs, parameters)
+
+    async def run():
+        engine = PredictorReplicas([Picky(), Picky()])
+        with pytest.raises(BadInput, match=r"inputs\[7\] is bad"):
+            await engine.predict([*"abcdefg", "bad", "i"], {})
+        assert engine._running == [0, 0]
 
     asyncio.run(run())
 

@@ -286,3 +286,31 @@ def test_what_arrow_cannot_hold_is_set_aside(paths: Any, channel: Any) -> None:
     channel("train", rows)
     data = load_data(paths, settings("grpo"))
     assert (len(data.train), data.rejected) == (20, {"train": 2})
+
+
+SEVERAL = "multi_label_classification"
+
+
+@pytest.mark.parametrize("cell", [["a", "b"], '["a", "b"]', "['a', 'b']", [0, 1], [0.0, "b"]])
+def test_a_list_of_labels_is_read_in_every_form(cell: Any) -> None:
+    row = {"text": "x", "label": cell}
+    kept = cleaned("text-classification", row, labels="a,b", problem_type=SEVERAL)
+    assert kept["label"] == ["a", "b"]
+    with pytest.raises(ValueError, match=f"set problem_type to {SEVERAL}"):
+        cleaned("text-classification", row, labels="a,b")
+
+
+def test_a_text_may_have_no_label_but_no_cell_may_be_unclear() -> None:
+    def label(cell: Any) -> Any:
+        row = {"text": "x", "label": cell}
+        return cleaned("text-classification", row, problem_type=SEVERAL)["label"]
+
+    assert label([]) == label("[]") == []
+    assert label([3, 2.0]) == ["3", "2"]
+    reasons = {"a|b": "label_separator", "a": "no list", "": r"\[\] is a text without any"}
+    for cell, reason in reasons.items():
+        with pytest.raises(ValueError, match=reason):
+            label(cell)
+    for cell, reason in ((None, "no list"), ([0, 1, 0], "stands twice"), ([["a"]], "list in a")):
+        with pytest.raises(ValueError, match=reason):
+            label(cell)

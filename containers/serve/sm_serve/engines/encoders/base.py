@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +25,7 @@ from sm_serve.engines.encoders.long_text import tokenize_heads
 from sm_serve.engines.encoders.onnx import OnnxModel
 from sm_serve.engines.encoders.onnx import load as load_onnx
 from sm_serve.engines.encoders.unpadding import remove_padding
+from sm_serve.engines.processors import Processors, choose_replicas, twin
 from sm_serve.errors import BadInput, BadRequest, EngineError, StartupError
 from sm_serve.protocol import ADAPTER, Task
 
@@ -54,23 +57,50 @@ class EncoderEngine(LoraHost):
         self.lora = EncoderLoraAdapters(model, settings.max_adapters, self.task, self.read_profile)
         self.own_profile: Any = None
         self._running = threading.Lock()
+        self._tokenizing = threading.Lock()
+        self._processors: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
         self._batcher: Batcher[Tokens] = Batcher(
-            self.encode, self._run, limits, name=f"sm-serve-{self.task}", mark=_mark
+            self._encode_alone, self._run, limits, name=f"sm-serve-{self.task}", mark=_mark
         )
 
     @classmethod
     def load(cls, artefact: Artefact, settings: Settings) -> Self:
         """Loads model, tokenizer and adapters; StartupError says what the artefact lacks."""
+        return cls.load_replicas(artefact, replace(settings, replicas=1))[0]
+
+    @classmethod
+    def load_replicas(cls, artefact: Artefact, settings: Settings) -> list[Self]:
+        """The same, as often as batches are to be computed at a time, over one copy of the weights.
+
+        Each has modules and adapters of its own, so that what a batch changes is no other's. They
+        share a batch's size too: with a part of the processors it takes as long as one of all.
+        """
+        import torch
+
         tokenizer = loading.load_tokenizer(artefact, settings)
         if artefact.onnx is not None:
             model, gaps = load_onnx(artefact, settings), frozenset[str]()
+            # It has threads of its own, and nothing in it that could be changed.
+            models = [model] * (settings.replicas or settings.workers or 1)
         else:
             model, gaps = loading.load_with_gaps(artefact, settings)
-        engine = cls(model, tokenizer, settings)
-        engine.lora.gaps = gaps
-        engine.own_profile = engine.profile_of(artefact)
-        engine.load_all(artefact.adapters)
-        return engine
+            models = [model, *(twin(model) for _ in range(choose_replicas(model, settings) - 1))]
+        count = len(models)
+        part = replace(
+            settings,
+            batch_size=-(-settings.batch_size // count),
+            batch_tokens=-(-settings.batch_tokens // count),
+        )
+        engines = [cls(each, tokenizer, part) for each in models]
+        processors = Processors(torch.get_num_threads())
+        for engine in engines:
+            engine.lora.gaps = gaps
+            engine.own_profile = engine.profile_of(artefact)
+            engine.load_all(artefact.adapters)
+            engine._tokenizing = engines[0]._tokenizing
+            if count > 1:
+                engine._processors = processors.share
+        return engines
 
     def profile_of(self, artefact: Artefact) -> Any:
         """What must be known to read the outputs of the base model."""
@@ -142,11 +172,23 @@ class EncoderEngine(LoraHost):
 
     def _run(self, items: list[Tokens]) -> list[Any]:
         adapter = items[0][ADAPTER]
-        with self._running, self.lora.through(adapter), on_device(self.model.device):
+        with (
+            self._running,
+            self._processors(),
+            self.lora.through(adapter),
+            on_device(self.model.device),
+        ):
             results = self._forward(items)
         if adapter is not None and self.lora.spoilt(adapter):
             raise EngineError(SPOILT)
         return results
+
+    def _encode_alone(
+        self, inputs: Sequence[Any], parameters: Mapping[str, Any]
+    ) -> list[tuple[int, Tokens]]:
+        """Replicas share a tokenizer, and each call sets how it cuts."""
+        with self._tokenizing:
+            return self.encode(inputs, parameters)
 
     def encode(
         self, inputs: Sequence[Any], parameters: Mapping[str, Any]

@@ -16,7 +16,7 @@ from typing import Any
 
 from sm_serve.artefact.artefact import Artefact
 from sm_serve.config import Settings
-from sm_serve.engines import loading
+from sm_serve.engines.processors import available_cpus
 from sm_serve.errors import StartupError
 from sm_serve.protocol import Task
 
@@ -133,6 +133,6 @@ def load(artefact: Artefact, settings: Settings) -> OnnxModel:
             " artefact that it was made from, or unset it"
         )
     config = AutoConfig.from_pretrained(artefact.base, local_files_only=True)
-    threads = loading.available_cpus()
+    threads = available_cpus()
     logger.info("loading %s by ONNX Runtime, %d texts at a time", path, threads)
     return OnnxModel(path, config, artefact.task, threads)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from sm_launch.commands.live import TrainingView, follow_view
-from sm_launch.commands.terminal_chart import braille_chart
+from sm_launch.jobs.live import TrainingView, follow_view
 from sm_launch.jobs.training import Observation
+from sm_launch.report.terminal_chart import braille_chart
 
 START = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 TRANSITIONS: list[dict[str, Any]] = [
@@ -60,7 +60,7 @@ def test_everything_is_in_the_view() -> None:
 
 
 def test_a_log_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sm_launch.commands.live.SECONDS_BETWEEN_LOG_LINES", 0.0)
+    monkeypatch.setattr("sm_launch.jobs.live.SECONDS_BETWEEN_LOG_LINES", 0.0)
     stream = io.StringIO()
     with follow_view("mine-1", stream) as show:
         show(look(LOG, TRANSITIONS))
@@ -75,7 +75,7 @@ def test_a_log_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("seconds", [0.0, 60.0], ids=["each look", "at the end alone"])
 def test_a_log_tells_each_step_once(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sm_launch.commands.live.SECONDS_BETWEEN_LOG_LINES", seconds)
+    monkeypatch.setattr("sm_launch.jobs.live.SECONDS_BETWEEN_LOG_LINES", seconds)
     looks = [
         ["progress 50% step 1/2 epoch 0.50/1 elapsed 2s eta 2s"],
         ["step=1 epoch=0.5 loss=2.5"],

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
-from sm_launch.commands.terminal_chart import Point, braille_chart
+from sm_launch import notebook
 from sm_launch.jobs.training import Observation
 from sm_launch.redaction import redact
+from sm_launch.report.terminal_chart import Point, braille_chart
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -113,14 +114,24 @@ def _lasted(transition: dict[str, Any]) -> str:
 
 @contextmanager
 def follow_view(name: str, stream: TextIO | None = None) -> Iterator[Callable[[Observation], None]]:
-    """A function that shows observations: live on a terminal, else a line now and then.
+    """A function that shows observations: live on a terminal or in a notebook, else lines.
 
     Args:
         name: of the training job.
         stream: where to write; standard error by default, so that results can be piped.
     """
-    stream = stream or sys.stderr
     view = TrainingView(name)
+    if stream is None and notebook.in_notebook():
+        display = notebook.Display()
+
+        def replace(seen: Observation) -> None:
+            view.feed(seen)
+            display.show(notebook.rendered(view.render(notebook.WIDTH)))
+
+        yield replace
+        display.end()
+        return
+    stream = stream or sys.stderr
     if not stream.isatty():
         plain = _Plain(view, stream)
         yield plain.show

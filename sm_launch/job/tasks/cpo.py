@@ -1,0 +1,7 @@
+"""Answers that are preferred to others."""
+
+from __future__ import annotations
+
+from sm_launch.job.tasks.declaration import PREFERENCE, Declaration
+
+TASK = Declaration("preferences", (PREFERENCE,))

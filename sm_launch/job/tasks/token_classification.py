@@ -1,0 +1,12 @@
+"""A tag of each word."""
+
+from __future__ import annotations
+
+from sm_launch.job.tasks.declaration import ENCODER, Declaration, Shape
+
+TASK = Declaration(
+    "tagged",
+    (Shape({"tokens": "list", "tags": "list"}),),
+    evaluation="token-classification",
+    base=ENCODER,
+)
