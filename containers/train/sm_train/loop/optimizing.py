@@ -68,7 +68,7 @@ def optimize(job: Job, task: Task, trainer: Any, tokenizer: Any, test: Any) -> N
     source, encoder = Path(job.model_source), transformer(trainer.model)
     texts = measured_texts(trainer, tokenizer, test)
     before = proofs.qualities(evaluate_test(trainer, test))
-    metric = proofs.deciding(task.method.name, task.metric, before)
+    metric = proofs.deciding(task.method, task.metric, before)
     job.stop.check("before the model was made anew")
     with staged(job.paths.model) as folder:
         _copy_description(source, folder)

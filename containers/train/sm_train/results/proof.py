@@ -13,14 +13,6 @@ from sm_train.results.export import card_metadata
 from sm_train.results.metrics import finite_or_none
 from sm_train.settings.settings import Method
 
-METRICS = {
-    "text-classification": ("accuracy", "f1", "pearson"),
-    "token-classification": ("f1",),
-    "question-answering": ("f1",),
-    "embedding": ("cosine_ndcg@10", "cosine_accuracy", "spearman_cosine", "cosine_ap"),
-    "sft": ("mean_token_accuracy",),
-}
-"""By method what its models are judged by: the first of these that its rows have."""
 _LOWER_IS_BETTER = ("loss", "mse", "mae", "perplexity")
 _NO_QUALITY = ("runtime", "_per_second", "epoch", "entropy", "num_tokens", "model_preparation_time")
 _PREFIX = "test_"
@@ -82,22 +74,24 @@ class Proof:
 
     def lines(self) -> list[list[str]]:
         """The table: each figure's name, before, after, and the change."""
-        found = [["", "before", "after", "change"]]
+        rows = [["", "before", "after", "change"]]
         for name in self.before:
             label, unit, digits = _LABELS.get(name, (name, 1.0, 4))
             first, second = self.before[name] / unit, self.after[name] / unit
             change = f"{second - first:+.4f}"
             if name in _LABELS:
                 change = f"x {second / first:.2f}" if first else ""
-            found.append([label, f"{first:.{digits}f}", f"{second:.{digits}f}", change])
-        return found
+            rows.append([label, f"{first:.{digits}f}", f"{second:.{digits}f}", change])
+        return rows
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        found = {**asdict(self), "drop": finite_or_none(self.drop)}
+        described = {**asdict(self), "drop": finite_or_none(self.drop)}
         for side in ("before", "after"):
-            found[side] = {name: finite_or_none(value) for name, value in found[side].items()}
-        return found
+            described[side] = {
+                name: finite_or_none(value) for name, value in described[side].items()
+            }
+        return described
 
 
 def _is_lower_better(metric: str) -> bool:
@@ -114,9 +108,9 @@ def qualities(results: Figures) -> dict[str, float]:
     }
 
 
-def deciding(method: str, asked: str | None, known: Figures) -> str:
+def deciding(method: Method[Any], asked: str | None, known: Figures) -> str:
     """The metric that decides. Raises UserError for one that the rows do not have."""
-    named = [asked] if asked else METRICS[method]
+    named = [asked] if asked else method.judged_by
     for name in named:
         if name in known:
             return name

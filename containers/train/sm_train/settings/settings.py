@@ -107,6 +107,8 @@ class Method(Generic[Own]):
     answers: Answers = "none"
     # What the Hub calls the task of a model that it made.
     pipeline_tag: str = "text-generation"
+    # What an optimized model is judged by: the first of these that its rows have.
+    judged_by: tuple[str, ...] = ()
     # None: its trainer scores rows by itself.
     held_out: HeldOut | None = None
     # A row's sequences, and how many models hold weights where all are trained; None: not known.
