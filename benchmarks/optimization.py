@@ -56,14 +56,14 @@ def targets(args: argparse.Namespace, work: Path) -> dict[str, servers.Target]:
     environ = {"OMP_NUM_THREADS": str(args.threads), "BENCH_TASK": args.task}
     plain = args.model or make_model(work / "model", args.task)
     int8 = make_int8(plain, work / "int8", args.task)
-    found = {}
+    chosen = {}
     for name, model, own in (
         ("float32", plain, {}),
         ("int8", int8, {}),
         ("bfloat16", plain, {"SM_SERVE_DTYPE": "bfloat16"}),
     ):
-        found[name] = servers.ours(servers.base_dir(work / f"base-{name}", model), environ | own)
-    return found
+        chosen[name] = servers.ours(servers.base_dir(work / f"base-{name}", model), environ | own)
+    return chosen
 
 
 def size(base: Path) -> float:
@@ -81,9 +81,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             name: lambda target=target: serving.measure(target, args, work)
             for name, target in known.items()
         }
-        found = in_turn(contenders, args.rounds)
+        outcomes = in_turn(contenders, args.rounds)
         sizes = {name: round(size(work / f"base-{name}" / "model"), 1) for name in known}
-    reference = found["float32"][0]["answers"]
+    reference = outcomes["float32"][0]["answers"]
     return {
         "machine": machine,
         "task": args.task,
@@ -91,8 +91,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "threads": args.threads,
         "requests": args.requests,
         "artefacts_mb": sizes,
-        "precisions": [serving.summarise(name, runs, reference) for name, runs in found.items()],
-        "int8_against": serving.compare(found, "int8", "requests_per_s", args.clients),
+        "precisions": [serving.summarise(name, runs, reference) for name, runs in outcomes.items()],
+        "int8_against": serving.compare(outcomes, "int8", "requests_per_s", args.clients),
     }
 
 

@@ -99,10 +99,10 @@ def _compared(context: JobContext, made: Optimized) -> Optimized:
     for side, uri in (("before", made.former), ("after", made.model)):
         request = evaluation_run.Request(model_data=uri, data=rows, output=folder / side)
         evaluation_run.run(context, request)
-    found, page = comparing.run(
+    comparison, page = comparing.run(
         (str(folder / "before"), str(folder / "after")), lambda: context, output=folder
     )
-    return Optimized(made.job, made.model, made.former, made.measured, found, page)
+    return Optimized(made.job, made.model, made.former, made.measured, comparison, page)
 
 
 def render(made: Optimized) -> Group:

@@ -33,8 +33,8 @@ _EXAMPLE_TOKENS = 8
 
 def output_names(architecture: str) -> tuple[str, ...]:
     """What a model of this class answers, by transformers' names; hidden states without a head."""
-    found = (names for suffix, names in _OUTPUTS.items() if architecture.endswith(suffix))
-    return next(found, _HIDDEN)
+    matches = (names for suffix, names in _OUTPUTS.items() if architecture.endswith(suffix))
+    return next(matches, _HIDDEN)
 
 
 def export_int8(model: Any, tokenizer: Any, path: Path) -> None:
@@ -98,8 +98,8 @@ def _export(model: Any, tokenizer: Any, path: Path) -> None:
             self.model = model
 
         def forward(self, *columns: Any) -> tuple[Any, ...]:
-            found = self.model(**dict(zip(names, columns, strict=True)), return_dict=True)
-            return tuple(found[name] for name in outputs)
+            answer = self.model(**dict(zip(names, columns, strict=True)), return_dict=True)
+            return tuple(answer[name] for name in outputs)
 
     free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     # Each input its own: one tensor for several would make one input of them.
@@ -155,12 +155,12 @@ def as_module(path: Path, config: Any) -> Any:
         def forward(self, **given: Any) -> Any:
             mask = given["attention_mask"].bool()
             rows = [self._answer(given, index, own) for index, own in enumerate(mask)]
-            found = {
+            answers = {
                 name: torch.stack(list(_padded(name, [row[place] for row in rows], mask)))
                 for place, name in enumerate(self.outputs)
             }
             # The methods compute the loss of all predictions at once, from the logits.
-            return ModelOutput({"loss": torch.zeros(()), **found})
+            return ModelOutput({"loss": torch.zeros(()), **answers})
 
         def _answer(self, given: dict[str, Any], index: int, own: Any) -> list[Any]:
             feed = {name: given[name][index][own][None].numpy() for name in self.inputs}

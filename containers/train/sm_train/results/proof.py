@@ -82,22 +82,22 @@ class Proof:
 
     def lines(self) -> list[list[str]]:
         """The table: each figure's name, before, after, and the change."""
-        found = [["", "before", "after", "change"]]
+        table = [["", "before", "after", "change"]]
         for name in self.before:
             label, unit, digits = _LABELS.get(name, (name, 1.0, 4))
             first, second = self.before[name] / unit, self.after[name] / unit
             change = f"{second - first:+.4f}"
             if name in _LABELS:
                 change = f"x {second / first:.2f}" if first else ""
-            found.append([label, f"{first:.{digits}f}", f"{second:.{digits}f}", change])
-        return found
+            table.append([label, f"{first:.{digits}f}", f"{second:.{digits}f}", change])
+        return table
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        found = {**asdict(self), "drop": finite_or_none(self.drop)}
+        document = {**asdict(self), "drop": finite_or_none(self.drop)}
         for side in ("before", "after"):
-            found[side] = {name: finite_or_none(value) for name, value in found[side].items()}
-        return found
+            document[side] = {name: finite_or_none(value) for name, value in document[side].items()}
+        return document
 
 
 def _is_lower_better(metric: str) -> bool:

@@ -84,11 +84,11 @@ class OnnxModel:
             return list(self._session.run(self._outputs, feed))
 
         rows = list(self._pool.map(answer, range(len(mask))))
-        found = {
+        answered = {
             name: torch.from_numpy(_joined(name, [row[place][0] for row in rows], mask))
             for place, name in enumerate(self._outputs)
         }
-        return SimpleNamespace(**found)
+        return SimpleNamespace(**answered)
 
 
 def _joined(name: str, rows: list[Any], mask: Any) -> Any:
