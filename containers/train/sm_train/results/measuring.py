@@ -58,21 +58,21 @@ def measure(plans: Mapping[str, Plan]) -> dict[str, dict[str, float]]:
 
     Raises RuntimeError where a process ends early.
     """
-    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in plans}
+    by_model: dict[str, list[dict[str, float]]] = {name: [] for name in plans}
     with ExitStack() as stack:
         running = {name: stack.enter_context(_running(plan)) for name, plan in plans.items()}
         memory = {name: ask() for name, ask in running.items()}
         for turn in range(ROUNDS):
             names = list(plans) if turn % 2 == 0 else list(plans)[::-1]
             for name in names:
-                rounds[name].append(running[name]())
+                by_model[name].append(running[name]())
     return {
         name: {
             "bytes": size(Path(plans[name].folder)),
             **memory[name],
             **{key: statistics.median(each[key] for each in rounds) for key in rounds[0]},
         }
-        for name, rounds in rounds.items()
+        for name, rounds in by_model.items()
     }
 
 
