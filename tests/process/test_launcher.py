@@ -291,8 +291,8 @@ def test_a_model_that_int8_would_spoil_is_refused_and_nothing_exported(
         weights[f"bert.encoder.layer.1.output.LayerNorm.{name}"][7] = 0.0
     weights["bert.pooler.dense.weight"][:, 7] = 1e5
     save_file(weights, file, {"format": "pt"})
-    command = ("optimize", "--target", "process", "--model-data", str(tmp_path))
-    refused = shell.run(*command, expect=1)
+    options = ("optimize", "--target", "process", "--model-data", str(tmp_path))
+    refused = shell.run(*options, expect=1)
     assert "accuracy was" in refused.stderr
     assert "max_drop" in refused.stderr
     jobs = json.loads(shell.run("list", "--target", "process", "--json").stdout)["TrainingJobs"]

@@ -40,6 +40,7 @@ sweep: {{parameters: {{learning_rate: [1.0e-5, 1.0e-4]}}, strategy: grid, object
 aws: {{region: eu-west-1, training_role: "arn:aws:iam::111122223333:role/r", bucket: b}}
 """
 MODEL = ["--model-data", "s3://b/m.tar.gz"]
+HELD_OUT = "evaluation.data=s3://b/test/"
 SPOKEN = b'data: {"choices": [{"delta": {"content": "hello"}}]}\n\ndata: [DONE]\n\n'
 VARIANT = {"VariantName": "a", "ModelName": "m-1", "CurrentWeight": 1.0, "CurrentInstanceCount": 1}
 # What the service answers where the smallest answer of its model would not do.
@@ -54,7 +55,10 @@ SCORED = {
     }
 }  # fmt: skip
 ANSWERS: dict[str, Callable[[], dict[str, Any]]] = {
-    "DescribeTrainingJob": lambda: {"TrainingJobStatus": "Completed"},
+    "DescribeTrainingJob": lambda: {
+        "TrainingJobStatus": "Completed",
+        "ModelArtifacts": {"S3ModelArtifacts": "s3://b/jobs/m/output/model/"},
+    },
     "DescribeTransformJob": lambda: {"TransformJobStatus": "Completed"},
     "DescribeProcessingJob": lambda: {"ProcessingJobStatus": "Completed"},
     "DescribeHyperParameterTuningJob": lambda: {
@@ -109,12 +113,6 @@ def said(*names: str) -> Callable[[Any], Any]:
 
 
 RUNNING = {"DescribeTrainingJob": {"TrainingJobStatus": "InProgress"}}
-OPTIMIZED = {
-    "DescribeTrainingJob": {
-        "TrainingJobStatus": "Completed",
-        "ModelArtifacts": {"S3ModelArtifacts": "s3://b/jobs/m/output/model/"},
-    }
-}
 QUEUED = {
     "DescribeEndpoint": {"AsyncInferenceConfig": {"OutputConfig": {"S3OutputPath": "s3://b/o"}}},
     "InvokeEndpointAsync": {"OutputLocation": "s3://b/o/1"},
@@ -129,7 +127,9 @@ VERBS: dict[str, Verb] = {
     "data upload": Verb([], sm_launch.upload, said("channels")),
     "train": Verb([], sm_launch.train, dry_run=True),
     "optimize": Verb(
-        MODEL, lambda: sm_launch.optimize(model_data=MODEL[1]), None, OPTIMIZED, dry_run=True,
+        [*MODEL, "--set", HELD_OUT],
+        lambda: sm_launch.optimize(model_data=MODEL[1], overrides=[HELD_OUT]),
+        lambda r: r.as_dict(), dry_run=True,
     ),
     "sweep": Verb([], sm_launch.sweep, lambda r: r.as_dict(), dry_run=True),
     "deploy": Verb(

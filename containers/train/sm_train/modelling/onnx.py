@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import logging
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,7 +75,9 @@ def _quiet() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
@@ -95,8 +98,8 @@ def _export(model: Any, tokenizer: Any, path: Path) -> None:
             self.model = model
 
         def forward(self, *columns: Any) -> tuple[Any, ...]:
-            result = self.model(**dict(zip(names, columns, strict=True)), return_dict=True)
-            return tuple(result[name] for name in outputs)
+            answer = self.model(**dict(zip(names, columns, strict=True)), return_dict=True)
+            return tuple(answer[name] for name in outputs)
 
     free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     # Each input its own: one tensor for several would make one input of them.

@@ -58,21 +58,21 @@ def measure(plans: Mapping[str, Plan]) -> dict[str, dict[str, float]]:
 
     Raises RuntimeError where a process ends early.
     """
-    runs: dict[str, list[dict[str, float]]] = {name: [] for name in plans}
+    by_model: dict[str, list[dict[str, float]]] = {name: [] for name in plans}
     with ExitStack() as stack:
         running = {name: stack.enter_context(_running(plan)) for name, plan in plans.items()}
         memory = {name: ask() for name, ask in running.items()}
         for turn in range(ROUNDS):
             names = list(plans) if turn % 2 == 0 else list(plans)[::-1]
             for name in names:
-                runs[name].append(running[name]())
+                by_model[name].append(running[name]())
     return {
         name: {
             "bytes": size(Path(plans[name].folder)),
             **memory[name],
             **{key: statistics.median(each[key] for each in rounds) for key in rounds[0]},
         }
-        for name, rounds in runs.items()
+        for name, rounds in by_model.items()
     }
 
 
@@ -220,8 +220,8 @@ def _memory() -> int:
         lines = Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines()
     except OSError:
         return 0
-    fields = (line.split() for line in lines if line.startswith("Pss:"))
-    return next((int(kib) * 1024 for _, kib, *_ in fields), 0)
+    shares = (line.split() for line in lines if line.startswith("Pss:"))
+    return next((int(kib) * 1024 for _, kib, *_ in shares), 0)
 
 
 if __name__ == "__main__":

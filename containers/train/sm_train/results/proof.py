@@ -74,24 +74,22 @@ class Proof:
 
     def lines(self) -> list[list[str]]:
         """The table: each figure's name, before, after, and the change."""
-        rows = [["", "before", "after", "change"]]
+        table = [["", "before", "after", "change"]]
         for name in self.before:
             label, unit, digits = _LABELS.get(name, (name, 1.0, 4))
             first, second = self.before[name] / unit, self.after[name] / unit
             change = f"{second - first:+.4f}"
             if name in _LABELS:
                 change = f"x {second / first:.2f}" if first else ""
-            rows.append([label, f"{first:.{digits}f}", f"{second:.{digits}f}", change])
-        return rows
+            table.append([label, f"{first:.{digits}f}", f"{second:.{digits}f}", change])
+        return table
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        described = {**asdict(self), "drop": finite_or_none(self.drop)}
+        document = {**asdict(self), "drop": finite_or_none(self.drop)}
         for side in ("before", "after"):
-            described[side] = {
-                name: finite_or_none(value) for name, value in described[side].items()
-            }
-        return described
+            document[side] = {name: finite_or_none(value) for name, value in document[side].items()}
+        return document
 
 
 def _is_lower_better(metric: str) -> bool:

@@ -57,14 +57,14 @@ def test_answers_are_near_to_the_models_own_and_the_same_in_any_company(
     made = as_module(path, model.config)
     given = tensors(11, 3, 30, 1)
     with torch.inference_mode():
-        wanted, given_outputs = model(**given), made(**given)
+        wanted, answered = model(**given), made(**given)
         alone = [made(**{k: v[i : i + 1, :n] for k, v in given.items()}) for i, n in
                  enumerate((11, 3, 30, 1))]  # fmt: skip
-    for key in given_outputs.keys() - {"loss"}:
+    for key in answered.keys() - {"loss"}:
         rows = wanted[key].shape
-        assert given_outputs[key].shape == rows
+        assert answered[key].shape == rows
         for index, length in enumerate((11, 3, 30, 1)):
             own = (index, slice(length)) if len(rows) > 1 and rows[1] == 30 else (index,)
-            assert torch.equal(given_outputs[key][own], alone[index][key][0])
-            apart = (given_outputs[key][own] - wanted[key][own]).abs().max()
+            assert torch.equal(answered[key][own], alone[index][key][0])
+            apart = (answered[key][own] - wanted[key][own]).abs().max()
             assert apart < 0.25 * wanted[key].std()

@@ -84,11 +84,11 @@ class OnnxModel:
             return list(self._session.run(self._outputs, feed))
 
         rows = list(self._pool.map(answer, range(len(mask))))
-        outputs = {
+        answered = {
             name: torch.from_numpy(_joined(name, [row[place][0] for row in rows], mask))
             for place, name in enumerate(self._outputs)
         }
-        return SimpleNamespace(**outputs)
+        return SimpleNamespace(**answered)
 
 
 def _joined(name: str, rows: list[Any], mask: Any) -> Any:
@@ -108,8 +108,6 @@ def load(artefact: Artefact, settings: Settings) -> OnnxModel:
 
     Raises StartupError for what is not served so.
     """
-    from transformers import AutoConfig
-
     path = artefact.onnx
     assert path is not None
     if artefact.task not in ANSWERS:
@@ -132,6 +130,8 @@ def load(artefact: Artefact, settings: Settings) -> OnnxModel:
             f"SM_SERVE_DTYPE={settings.dtype!r}: {path} computes in its own types; deploy the"
             " artefact that it was made from, or unset it"
         )
+    from transformers import AutoConfig
+
     config = AutoConfig.from_pretrained(artefact.base, local_files_only=True)
     threads = available_cpus()
     logger.info("loading %s by ONNX Runtime, %d texts at a time", path, threads)
