@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sm_launch import job
+from sm_launch.commands import task_example
 from sm_launch.commands.options import echo_json, json_option
 from sm_launch.errors import UserInputError
 from sm_launch.job.data import Columns
@@ -23,12 +24,15 @@ _TEACHER = "Qwen/Qwen3-1.7B"
 
 
 @click.command()
-@click.option("--name", default="my-job", show_default=True, help="Name of the job.")
+@click.option("--name", help="Name of the job.  [default: my-job, or the task's]")
+@click.option(
+    "--task",
+    help="Start from a task's example, with its data: multi-label, ner, dpo, … (a wrong name lists "
+    "them all).",
+)
 @click.option(
     "--method",
-    default="text-classification",
-    show_default=True,
-    help="How to train: text-classification, sft, dpo, …",
+    help="How to train: text-classification, sft, dpo, …  [default: text-classification]",
 )
 @click.option(
     "--data",
@@ -57,8 +61,9 @@ _TEACHER = "Qwen/Qwen3-1.7B"
 @click.option("--force", is_flag=True, help="Overwrite a file that is there already.")
 @json_option
 def init(
-    name: str,
-    method: str,
+    name: str | None,
+    task: str | None,
+    method: str | None,
     data_path: str | None,
     given: tuple[str, ...],
     model: str | None,
@@ -66,7 +71,7 @@ def init(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Write a commented job.yaml that fits a method and a file."""
+    """Write a commented job.yaml that fits a method and a file, or a task's example."""
     if output.exists() and not force:
         raise UserInputError(
             "is there already",
@@ -74,11 +79,15 @@ def init(
             value=str(output),
             fix="give another name with --output, or overwrite it with --force",
         )
+    if task is not None:
+        _from_example(task, output, name, method, data_path, given, model, force, as_json)
+        return
+    method = method or "text-classification"
     guess = _guess(method, data_path, given)
     columns = guess.columns or _default_columns(method)
     values = {
         "SCHEMA": (Path(job.__file__).parent / "job.schema.json").as_uri(),
-        "NAME": name,
+        "NAME": name or "my-job",
         "INPUT": _quoted(_from(output, data_path) if data_path else _placeholder(method)),
         "METHOD": method,
         "MODEL": _quoted(model or TASKS[method].base),
@@ -97,6 +106,45 @@ def init(
         click.echo("  next: see whether they are right, then `sm-launch data prepare`")
     else:
         click.echo("  next: name your data and columns in it, then `sm-launch data prepare`")
+
+
+def _from_example(
+    task: str,
+    output: Path,
+    name: str | None,
+    method: str | None,
+    data_path: str | None,
+    given: tuple[str, ...],
+    model: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """The example's job.yaml, with the user's own data or the example's beside it."""
+    if method is not None or (given and data_path is None):
+        raise UserInputError(
+            "the example of a task has its own",
+            field="--method" if method is not None else "--column",
+            value=method or given[0],
+            fix="leave it out, or leave out --task",
+        )
+    lines = {"name": f"name: {name}"} if name else {}
+    if model:
+        lines["  model"] = f"  model: {_quoted(model)}"
+    written = [output]
+    if data_path is not None:
+        own = task_example.method(task)
+        columns = _guess(own, data_path, given).columns or _default_columns(own)
+        lines["  input"] = f"  input: {_quoted(_from(output, data_path))}"
+        lines["  columns"] = f"  columns: {_flow(columns)}"
+    text = task_example.adapted(task, lines)
+    if data_path is None:
+        written += task_example.copy_files(task, output.parent, force=force)
+    output.write_text(text, encoding="utf-8")
+    if as_json:
+        echo_json({"path": output, "method": task_example.method(task), "files": written})
+        return
+    click.echo(f"wrote {', '.join(map(str, written))}")
+    click.echo("  next: `sm-launch data prepare`")
 
 
 def _guess(method: str, data_path: str | None, given: tuple[str, ...]) -> Guess:

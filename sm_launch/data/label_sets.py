@@ -1,8 +1,8 @@
 """The split of rows that may have several labels: iterative stratification.
 
-Sechidis, Tsoumakas and Vlahavas (2011): the rarest label is dealt out first, each of its rows to
-the split that misses it most; then the next rarest among the rows that are left. Rows without a
-label count as a label of their own.
+Sechidis, Tsoumakas and Vlahavas (2011): the rarest label is dealt out first, each of its rows to a
+split that misses it, and of these to where the row's labels together are missed most; then the next
+rarest among the rows that are left. Rows without a label count as a label of their own.
 """
 
 from __future__ import annotations
@@ -63,21 +63,25 @@ def _deal(table: NDArray[np.bool_], shares: Sequence[float]) -> NDArray[np.int8]
     import numpy as np
 
     counts = table.sum(axis=0)
-    missed = np.array([_wanted(int(count), shares) for count in counts], dtype=float).T
-    rows_missed = np.array(_wanted(len(table), shares), dtype=float)
-    closed = np.asarray(shares) == 0
+    wanted = np.array([_wanted(int(count), shares) for count in counts], dtype=float).T
+    missed, rows_missed = wanted.copy(), np.array(_wanted(len(table), shares), dtype=float)
     dealt = np.full(len(table), -1, dtype=np.int8)
     left = counts.astype(float)
     while (left > 0).any():
         label = int(np.where(left > 0, left, np.inf).argmin())
         for row in np.flatnonzero(table[:, label] & (dealt < 0)):
-            wants = np.where(closed, -np.inf, missed[:, label])
-            best = np.flatnonzero(wants == wants.max())
+            own = table[row]
+            gain = (missed[:, own] / np.maximum(wanted[:, own], 1)).sum(axis=1)
+            gain[(wanted[:, own] == 0).any(axis=1)] = -np.inf
+            missing = missed[:, label] > 0
+            if (missing & (gain > -np.inf)).any():
+                gain[~missing] = -np.inf
+            best = np.flatnonzero(gain == gain.max())
             part = best[rows_missed[best].argmax()]
             dealt[row] = part
-            missed[part, table[row]] -= 1
+            missed[part, own] -= 1
             rows_missed[part] -= 1
-            left[table[row]] -= 1
+            left[own] -= 1
     for label in range(table.shape[1]):  # a label that others took along must be learnt, too
         rows = np.flatnonzero(table[:, label])
         if len(rows) and not (dealt[rows] == TRAIN).any():

@@ -9,6 +9,7 @@ import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 import sm_train.methods.schema
+from sm_launch.commands import task_example
 from sm_train.settings.schema_files import FOLDER
 
 REPOSITORY = Path(__file__).parents[3]
@@ -17,8 +18,12 @@ REPOSITORY = Path(__file__).parents[3]
 def test_a_wheel_of_the_launcher_holds_the_same_files(tmp_path: Path) -> None:
     (wheel,) = WheelBuilder(str(REPOSITORY)).build(directory=str(tmp_path))
     with zipfile.ZipFile(wheel) as archive:
-        held = {Path(n).name: archive.read(n) for n in archive.namelist() if "/schemas/" in n}
+        names = archive.namelist()
+        held = {Path(n).name: archive.read(n) for n in names if "/schemas/" in n}
     assert held == {path.name: path.read_bytes() for path in FOLDER.glob("*.json")}
+    examples = {Path(n).parts[2] for n in names if n.startswith("sm_launch/examples/")}
+    assert examples == set(task_example.names())
+    assert not [n for n in names if "/build/" in n or n.startswith("examples/")]
 
 
 @pytest.mark.slow
