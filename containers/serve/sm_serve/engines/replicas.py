@@ -162,7 +162,7 @@ def deal(count: int, loads: Sequence[int]) -> list[int]:
 
 
 def by_turns(shares: Sequence[int]) -> list[list[int]]:
-    """The places of the inputs that each gets. A list may be sorted: none is to get its long end."""
+    """The places of the inputs that each gets. A list may be sorted: none gets its long end."""
     turns = sorted(
         ((turn + 0.5) / share, index) for index, share in enumerate(shares) for turn in range(share)
     )
