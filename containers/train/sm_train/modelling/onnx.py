@@ -159,8 +159,9 @@ def as_module(path: Path, config: Any) -> Any:
                 name: torch.stack(list(_padded(name, [row[place] for row in rows], mask)))
                 for place, name in enumerate(self.outputs)
             }
-            # The methods compute the loss of all predictions at once, from the logits.
-            return ModelOutput({"loss": torch.zeros(()), **answers})
+            # Most methods compute the loss of all predictions at once, from the logits; what the
+            # others would take from here is no loss.
+            return ModelOutput({"loss": torch.full((), torch.nan), **answers})
 
         def _answer(self, given: dict[str, Any], index: int, own: Any) -> list[Any]:
             feed = {name: given[name][index][own][None].numpy() for name in self.inputs}
