@@ -31,6 +31,8 @@ LISTED_TEXT = "we loved the plot of a very good film and never the bad one again
 ALONE_REQUESTS = 50
 ANSWER_TOKENS = {"small": 4, "listed": 64}
 HEAD_START_SECONDS = 0.5
+QUICK_ITEMS = {"classification": 600, "generation": 8}
+"""A list that lasts for longer than its head start."""
 TIMEOUT_SECONDS = 900
 
 
@@ -103,7 +105,7 @@ def main() -> None:
     config = json.loads((options.model / "config.json").read_text())
     generates = str(config["architectures"][0]).endswith("LM")
     task = "generation" if generates else "classification"
-    items = 8 if options.quick else options.items
+    items = QUICK_ITEMS[task] if options.quick else options.items
     with serving(options.model, task) as url:
         measure(url, min(items, 200), generates=generates)  # warms up
         rounds = [measure(url, items, generates=generates) for _ in range(options.rounds)]

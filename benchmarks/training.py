@@ -311,14 +311,17 @@ def stack() -> dict[str, Any]:
     return {"gpu": gpu, "threads": threads, **{name: version(name) for name in names}}
 
 
-def arguments() -> argparse.Namespace:
-    made = parser(__doc__, "training")
+def arguments(
+    about: str | None, name: str, *, batch: int, logging_steps: int
+) -> argparse.Namespace:
+    """The options of a benchmark of training steps; `name` is its result's."""
+    made = parser(about, name)
     made.add_argument("--model", choices=[*SHAPES], default="small")
     made.add_argument("--rows", type=int, default=2000)
-    made.add_argument("--steps", type=int, default=13)
-    made.add_argument("--batch", type=int, default=4, help="sequences a step, for all alike")
+    made.add_argument("--steps", type=int, default=13, help="optimizer steps of each run")
+    made.add_argument("--batch", type=int, default=batch, help="sequences a step, for all alike")
     made.add_argument("--max-length", type=int, default=512)
-    made.add_argument("--logging-steps", type=int, default=4)
+    made.add_argument("--logging-steps", type=int, default=logging_steps)
     made.add_argument("--lora", action="store_true")
     made.add_argument("--dtype", help="weights' type of ours and of the matched script")
     made.add_argument("--no-recomputation", action="store_true", help="keep all activations")
@@ -329,11 +332,17 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def measure(work: Path, options: argparse.Namespace) -> tuple[int, dict[str, list[Run]]]:
+def base_and_rows(work: Path, options: argparse.Namespace) -> int:
+    """Write the base model and the rows; the model's number of parameters."""
     dtype = "float32" if options.model in ("tiny", "small") else "bfloat16"
     parameters = write_model(work / "model", options.model, dtype)
     file = work / "data" / "train.jsonl"
     write_rows(file, options.rows, options.max_length, SHAPES[options.model][-1])
+    return parameters
+
+
+def measure(work: Path, options: argparse.Namespace) -> tuple[int, dict[str, list[Run]]]:
+    parameters = base_and_rows(work, options)
     contenders = {
         "trl_defaults": lambda: run_script(work, options, matched=False),
         "trl_our_settings": lambda: run_script(work, options, matched=True),
@@ -343,7 +352,7 @@ def measure(work: Path, options: argparse.Namespace) -> tuple[int, dict[str, lis
 
 
 def main() -> None:
-    options = arguments()
+    options = arguments(__doc__, "training", batch=4, logging_steps=4)
     machine = begin(options)
     with tempfile.TemporaryDirectory() as name:
         parameters, outcomes = measure(Path(name) / "speed", options)

@@ -2,7 +2,8 @@
 
 Both fine-tune the same base model on the same generated sentences with the same settings (ours also
 batches texts of like length, its default). Each is a process of its own, imports included, in turn
-(see harness.py); the accuracy of both on the test rows stands beside the time:
+(see harness.py); the accuracy of both on the test rows stands beside the time. `usual_malloc` is
+ours without the allocator's setting that the image and the process target have:
 
     python benchmarks/training_classification.py --base-model PATH [--rows 2000] [--epochs 3]
 """
@@ -20,6 +21,8 @@ import time
 from pathlib import Path
 
 from harness import begin, in_turn, parser, ratio, spreads, write
+
+from sm_launch.sessions.process.environment import KEPT_MEMORY
 
 GOOD = [
     "superb",
@@ -140,7 +143,7 @@ def run_plain(work: Path, base: str, epochs: float) -> dict[str, float]:
     return {"seconds": seconds, "test_accuracy": scores["test_accuracy"]}
 
 
-def run_ours(work: Path, base: str, epochs: float) -> dict[str, float]:
+def run_ours(work: Path, base: str, epochs: float, tunables: str) -> dict[str, float]:
     for folder in ("model", "output", "checkpoints"):  # nothing of an earlier round is found
         shutil.rmtree(work / folder, ignore_errors=True)
     config = work / "input" / "config"
@@ -155,7 +158,11 @@ def run_ours(work: Path, base: str, epochs: float) -> dict[str, float]:
     (config / "resourceconfig.json").write_text('{"current_host": "algo-1", "hosts": ["algo-1"]}')
     train = str(Path(sys.executable).with_name("train"))
     module = "sm_train.entry:main"
-    settings = {"SAGEMAKER_BASE_DIR": str(work), "SAGEMAKER_TRAINING_MODULE": module}
+    settings = {
+        "SAGEMAKER_BASE_DIR": str(work),
+        "SAGEMAKER_TRAINING_MODULE": module,
+        "GLIBC_TUNABLES": tunables,
+    }
     seconds, _ = timed([train], work, **settings)
     results = json.loads((work / "model" / "eval_results.json").read_text())
     return {"seconds": seconds, "test_accuracy": results["test_accuracy"]}
@@ -177,7 +184,8 @@ def main() -> None:
         outcomes = in_turn(
             {
                 "plain": lambda: run_plain(work, base, epochs),
-                "ours": lambda: run_ours(work, base, epochs),
+                "ours": lambda: run_ours(work, base, epochs, KEPT_MEMORY),
+                "usual_malloc": lambda: run_ours(work, base, epochs, ""),
             },
             options.rounds,
         )
@@ -190,6 +198,7 @@ def main() -> None:
             "epochs": epochs,
             **{side: spreads(runs) for side, runs in outcomes.items()},
             "seconds_ratio": ratio(seconds["ours"], seconds["plain"]),
+            "kept_memory_ratio": ratio(seconds["ours"], seconds["usual_malloc"]),
         },
     )
 

@@ -18,8 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness import begin, in_turn, parser, ratio, spreads, write
-from training import SHAPES, Run, run_ours, stack, write_model, write_rows
+from harness import begin, in_turn, ratio, spreads, write
+from training import Run, arguments, base_and_rows, run_ours, stack
 
 
 def pairs() -> dict[str, dict[str, str]]:
@@ -45,32 +45,11 @@ def pairs() -> dict[str, dict[str, str]]:
     return changes
 
 
-def arguments() -> argparse.Namespace:
-    made = parser(__doc__, "training_defaults")
-    made.add_argument("--model", choices=[*SHAPES], default="small")
-    made.add_argument("--rows", type=int, default=2000)
-    made.add_argument("--steps", type=int, default=13, help="optimizer steps of each run")
-    made.add_argument("--batch", type=int, default=8, help="examples a step")
-    made.add_argument("--max-length", type=int, default=512)
-    made.add_argument("--logging-steps", type=int, default=6)
-    made.add_argument("--lora", action="store_true")
-    made.add_argument("--dtype", help="weights' type")
-    made.add_argument("--no-recomputation", action="store_true", help="keep all activations")
-    options = made.parse_args()
-    if options.quick:
-        options.model, options.rows, options.steps = "tiny", 64, 4
-        options.max_length, options.logging_steps = 64, 1
-    return options
-
-
 def measure(
     work: Path, options: argparse.Namespace, changes: dict[str, dict[str, str]]
 ) -> dict[str, list[Run]]:
     """The runs of the defaults, and of each change by its name, taken in turn."""
-    dtype = "float32" if options.model in ("tiny", "small") else "bfloat16"
-    write_model(work / "model", options.model, dtype)
-    file = work / "data" / "train.jsonl"
-    write_rows(file, options.rows, options.max_length, SHAPES[options.model][-1])
+    base_and_rows(work, options)
     contenders = {"defaults": lambda: run_ours(work, options)}
     for name, change in changes.items():
         contenders[name] = lambda change=change: run_ours(work, options, **change)
@@ -90,7 +69,7 @@ def compared(runs: dict[str, list[Run]], name: str, change: dict[str, str]) -> d
 
 
 def main() -> None:
-    options = arguments()
+    options = arguments(__doc__, "training_defaults", batch=8, logging_steps=6)
     machine = begin(options)
     changes = pairs()
     with tempfile.TemporaryDirectory() as folder:

@@ -54,6 +54,11 @@ TRAINING = (
         "1 where there are several processes, else the CPUs",
         "threads of a process",
     ),
+    (
+        "GLIBC_TUNABLES",
+        "up to 1 GiB of freed memory is kept",
+        "glibc's allocator: what one step frees, the next one gets again",
+    ),
     ("TENSORBOARD_LOGGING_DIR", "output/data/tensorboard", "where TensorBoard's files go"),
     ("WANDB_API_KEY, MLFLOW_TRACKING_URI, …", "", "of a tracker that `report_to` names"),
 )

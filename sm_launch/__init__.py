@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         monitor,
         weights,
     )
-    from sm_launch.api.jobs import estimate, stop, sweep, train, transform
+    from sm_launch.api.jobs import estimate, optimize, stop, sweep, train, transform
     from sm_launch.api.opening import load
     from sm_launch.errors import LaunchError, QualityGateError, UserInputError
 
@@ -55,6 +55,7 @@ __all__ = [
     "load",
     "logs",
     "monitor",
+    "optimize",
     "prepare",
     "prepare_on_sagemaker",
     "preview",

@@ -10,6 +10,7 @@ from sm_launch.job.config import Target
 from sm_launch.notebook import in_notebook
 
 if TYPE_CHECKING:
+    from sm_launch.evaluation.job.optimizing import Optimized
     from sm_launch.job.estimate import Estimate
     from sm_launch.jobs.tuning import SweepResult
 
@@ -54,6 +55,42 @@ def train(
         return training.wait(context.session, name)
     with follow_view(name) as show:
         return training.wait(context.session, name, show)
+
+
+def optimize(
+    job: Job = DEFAULT_JOB,
+    *,
+    target: Target | None = None,
+    region: str | None = None,
+    overrides: Sequence[str] = (),
+    training_job: str | None = None,
+    model_data: str | None = None,
+    max_cost: float | None = None,
+    wait: bool = True,
+) -> Optimized | dict[str, Any]:
+    """Make a trained model smaller and faster, as good as before: `sm-launch optimize`.
+
+    Args:
+        training_job: whose model; default: the newest that completed.
+        model_data: an artefact instead.
+        max_cost: refuse what could cost more US dollars; default: job.yaml's limit.
+
+    Returns:
+        Without `wait` DescribeTrainingJob's answer.
+
+    Raises:
+        LaunchError: the job failed, as it does where the model would be worse than allowed.
+    """
+    from sm_launch.evaluation.job import optimizing
+    from sm_launch.hosting import endpoints
+    from sm_launch.jobs import optimization, training
+
+    context = open_job(job, overrides, target, region)
+    former = endpoints.artefact_of(context.session, context.config, training_job, model_data)
+    name = training.start(context, optimization.prepare(context, former, max_cost=max_cost))
+    if wait:
+        return optimizing.wait(context, name, former)
+    return context.session.describe_training_job(TrainingJobName=name)
 
 
 def sweep(

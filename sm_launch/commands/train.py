@@ -67,7 +67,7 @@ def train(
         echo_name("TrainingJobName", name, as_json=as_json)
         return
     with options.detachable(context, "train", name):
-        description = _follow(context, name, raw=raw)
+        description = follow(context, name, raw=raw)
     _report(description, as_json=as_json)
 
 
@@ -100,7 +100,8 @@ def _values(job: matrix.Job) -> str:
     return " ".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in job.values.items())
 
 
-def _follow(context: JobContext, name: str, *, raw: bool) -> dict[str, Any]:
+def follow(context: JobContext, name: str, *, raw: bool) -> dict[str, Any]:
+    """Show a job until it has ended; its last description."""
     if raw:
         return training.wait(context.session, name, _print_lines)
     from sm_launch.jobs.live import follow_view

@@ -35,6 +35,7 @@ from sm_launch.job.hosting import (
     Variant,
 )
 from sm_launch.job.monitoring import Monitoring
+from sm_launch.job.optimization import Optimization
 from sm_launch.job.passthrough import Passthrough
 from sm_launch.job.section import Section
 from sm_launch.job.sweep import Matrix, Sweep
@@ -267,6 +268,8 @@ class JobConfig(Section):
     transform: Transform = Transform()
     """How `sm-launch transform` runs a model over files."""
     evaluation: Evaluation = Evaluation()
+    optimization: Optimization = Optimization()
+    """What `sm-launch optimize` makes of a trained model."""
     monitoring: Monitoring = Monitoring()
     aws: Aws = Aws()
     sagemaker: Passthrough = Passthrough()

@@ -274,8 +274,8 @@ class DataConfig(_Section):
     labels: list[LabelText] | None = None
     """The labels allowed after the map; empty: those of the map, or of the data."""
     label_separator: Annotated[str | None, Field(min_length=1)] = None
-    """Multi-label: what stands between the labels of a cell that is text, such as ","; then an
-    empty cell is a text without labels. Empty: cells are lists, as JSON in a CSV file."""
+    """Multi-label: what stands between the labels of a cell that is text, e.g. ";"; an empty cell
+    is then a text without labels. Empty: cells are lists, as JSON in a CSV file."""
     normalise_labels: bool = True
     """Ignore case and outer white space of labels; the most frequent spelling is kept."""
     steps: list[Step] | None = None

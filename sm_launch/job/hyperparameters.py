@@ -19,7 +19,12 @@ from sm_launch.job.config import HyperparameterValue
 FIELD = "training.hyperparameters"
 PROGRAM = "sagemaker_program"
 """A job with it runs a script of the user's, which knows its own hyperparameters."""
-_NO_METHODS = ("metric_definitions.json", "channels.json", "packages.json")
+OPTIMIZE = "optimize"
+"""The method of `sm-launch optimize`, which trains nothing: `optimization` has its settings."""
+_NO_METHODS = (
+    *("metric_definitions.json", "channels.json", "packages.json"),
+    f"{OPTIMIZE}.json",
+)
 _OUR_IMAGE = re.compile(r"(^|/)sm-train(?!:process)([:@]|$)")
 
 
@@ -91,7 +96,7 @@ def is_integer(method: str, name: str) -> bool:
 
 def _schema(method: str) -> dict[str, Any]:
     known = methods()
-    if method not in known:
+    if method not in (*known, OPTIMIZE):
         close = get_close_matches(method, known, n=1)
         raise UserInputError(
             "is not a method",

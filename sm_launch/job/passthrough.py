@@ -71,13 +71,13 @@ _NAMES = ("ChannelName", "VariantName", "InputName", "OutputName", "InstanceGrou
 def _problems(operation: str, fields: Fields) -> Iterator[str]:
     for name in _OWNED:
         if name in fields:
-            yield f"{name} is given by the launcher: set name or endpoint.name"
+            yield f"the launcher gives {name}: set name or endpoint.name"
     tags = fields.get("Tags", [])
     ours = tags is None or any(
         isinstance(tag, dict) and tag.get("Key") == limits.TAG_KEY for tag in tags
     )
     if ours:
-        yield f"Tags: the launcher finds its own things by the tag {limits.TAG_KEY}"
+        yield f"the launcher finds its own things by the tag {limits.TAG_KEY}: leave Tags its own"
     shape = service_model("sagemaker").operation_model(operation).input_shape
     yield from _unfit(shape, fields, "")
 
@@ -100,14 +100,14 @@ def _unfit(shape: Any, value: Any, where: str) -> Iterator[str]:
         return
     kinds: tuple[Any, ...] = _KINDS.get(shape.type_name, (object,))
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        yield f"{where}: must be a {shape.type_name}"
+        yield f"field {where} must be of the type {shape.type_name}"
     elif shape.type_name == "structure":
         for name, member in value.items():
             place = f"{where}.{name}".lstrip(".")
             if name in shape.members:
                 yield from _unfit(shape.members[name], member, place)
             else:
-                yield f"{place}: {shape.name} has no such field{_suggestion(name, shape.members)}"
+                yield f"there is no field {place}{_suggestion(name, shape.members)}"
     elif shape.type_name == "list":
         for index, member in enumerate(value):
             yield from _unfit(shape.member, member, f"{where}.{index}")
@@ -119,7 +119,7 @@ def _unfit(shape: Any, value: Any, where: str) -> Iterator[str]:
 def _suggestion(name: str, known: Mapping[str, Any]) -> str:
     folded = {each.lower().replace("_", ""): each for each in known}
     near = get_close_matches(name.lower().replace("_", ""), folded, n=1)
-    return f"; did you mean {folded[near[0]]}?" if near else f" (it has {', '.join(known)})"
+    return f"; did you mean {folded[near[0]]}?" if near else f"; known are {', '.join(known)}"
 
 
 def merged(request: Fields, fields: Fields) -> Fields:

@@ -172,7 +172,7 @@ def _images(operation: str, request: Request, facts: Facts) -> Refusals:
             path,
             image,
             f"the image is in {registry['region']}, and the job in {facts.region}",
-            f"push it to {facts.region} (`make push REGION={facts.region}`), or set aws.region",
+            f"`sm-launch images push --region {facts.region}` sends it there; or set aws.region",
         )
 
 

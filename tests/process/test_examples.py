@@ -136,8 +136,8 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
              "intermediate_size": 64, "max_position_embeddings": 512}  # fmt: skip
     torch.manual_seed(0)
     BertModel(BertConfig(vocab_size=make_tokenizer(encoder), **sizes)).save_pretrained(encoder)
-    words = make_tokenizer(decoder, eos_token="</s>", chat_template=CHAT)
-    LlamaForCausalLM(LlamaConfig(vocab_size=words, eos_token_id=4, **sizes)).save_pretrained(
+    vocabulary = make_tokenizer(decoder, eos_token="</s>", chat_template=CHAT)
+    LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary, eos_token_id=4, **sizes)).save_pretrained(
         decoder
     )
     return {name: decoder if name in DECODERS else encoder for name in NAMES}
@@ -211,17 +211,17 @@ def test_an_example_runs_from_raw_rows_to_a_report(
     try:
         capsys.readouterr()
         run("evaluate", *own, "--json")
-        found = json.loads(capsys.readouterr().out)
+        result = json.loads(capsys.readouterr().out)
     finally:
         run("delete", name, "--target", "process")
-    assert found["rows"]["failed"] == 0
-    metric, least = REACHED.get(name, (found["main_metric"], None))
-    assert least is None or found["metrics"][metric] >= least, found["metrics"]
+    assert result["rows"]["failed"] == 0
+    metric, least = REACHED.get(name, (result["main_metric"], None))
+    assert least is None or result["metrics"][metric] >= least, result["metrics"]
     document = yaml.safe_load((EXAMPLES / name / "job.yaml").read_text())
     gates = {k for way in ("fail_under", "fail_over") for k in document["evaluation"].get(way, {})}
-    known = {*found["metrics"], *(f"recall[{label}]" for label in found["per_class"])}
+    known = {*result["metrics"], *(f"recall[{label}]" for label in result["per_class"])}
     assert gates <= known, known
-    assert found["training"] or name in DECODERS, "evaluate does not know training's test rows"
+    assert result["training"] or name in DECODERS, "evaluate does not know training's test rows"
     assert Path(f"build/{name}/report/report.html").stat().st_size > 10_000
 
 

@@ -12,6 +12,7 @@ import random
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -252,3 +253,48 @@ def test_the_same_from_python(
         shell.directory / "build" / "tiny" / "report", output, output=shell.directory / "compared"
     )
     assert not any(difference.significant for difference in endpoint.metrics)
+
+
+def test_an_optimized_model_is_proven_served_and_answers_alike(
+    shell: Shell, trained: dict[str, object]
+) -> None:
+    finished = shell.run("optimize", "--target", "process", "--json")
+    made = json.loads(finished.stdout)
+    measured = made["measured"]
+    assert measured["precision"] == "int8"
+    assert measured["metric"] == "accuracy"
+    assert all(value > 0 for side in ("before", "after") for value in measured[side].values())
+    assert made["comparison"]["mcnemar"]["p_value"] == 1.0
+    sides = [shell.directory / "build/tiny/optimization" / side for side in ("before", "after")]
+    before, after = (
+        [json.loads(line) for line in (side / "predictions.jsonl").open()] for side in sides
+    )
+    assert [row["predicted"] for row in before] == [row["predicted"] for row in after]
+    model = Path(made["model"].removeprefix("file://"))
+    with tarfile.open(model) as archive:
+        names = {name.removeprefix("./") for name in archive.getnames()}
+    assert {"config.json", "onnx/model_quantized.onnx", "tokenizer.json", "README.md"} <= names
+    assert not any(name.endswith(".safetensors") for name in names)
+
+
+def test_a_model_that_int8_would_spoil_is_refused_and_nothing_exported(
+    shell: Shell, trained: dict[str, object], tmp_path: Path
+) -> None:
+    """One weight is huge, and meets zeros only: no other of its row is left in seven bits."""
+    from safetensors.torch import load_file, save_file
+
+    with tarfile.open(str(trained["ModelArtifacts"]["S3ModelArtifacts"])[7:]) as archive:  # type: ignore[index]
+        archive.extractall(tmp_path, filter="data")
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    for name in ("weight", "bias"):
+        weights[f"bert.encoder.layer.1.output.LayerNorm.{name}"][7] = 0.0
+    weights["bert.pooler.dense.weight"][:, 7] = 1e5
+    save_file(weights, file, {"format": "pt"})
+    options = ("optimize", "--target", "process", "--model-data", str(tmp_path))
+    refused = shell.run(*options, expect=1)
+    assert "accuracy was" in refused.stderr
+    assert "max_drop" in refused.stderr
+    jobs = json.loads(shell.run("list", "--target", "process", "--json").stdout)["TrainingJobs"]
+    name = next(job["TrainingJobName"] for job in jobs if "-optimize-" in job["TrainingJobName"])
+    assert not (shell.directory / "build/tiny/jobs" / name / "output/model.tar.gz").exists()

@@ -106,7 +106,7 @@ def checked_job(paths: Paths, stop: StopRequest, started: float) -> Job:
     for warning in config.warnings:
         _say(f"warning: {warning}")
     base = resolve_base_model(paths, config)
-    data = load_data(paths, config)
+    data = load_data(paths, config.method.reads_as(config, base.origin))
     _say_what_was_read(data)
     source = whole_model(paths, base, config)
     return Job(paths, config, data, source, stop, started, model_origin=base.origin)
@@ -176,6 +176,8 @@ def _disk_need(config: Config, source: str) -> int:
     """Of a local base model: trained in full its weights grow to float32 unless dtype is given."""
     model = config.model
     parameters, stored = stored_weights(source)
+    if not config.method.trains:
+        return stored
     asked = _WIDTHS.get(model.dtype or ("auto" if model.use_peft else "float32"))
     return needed_bytes(
         parameters,
@@ -191,7 +193,7 @@ def _say_what_was_read(data: Data) -> None:
         _say(note)
     for split in ("train", "validation", "test"):
         rows = data.split(split)
-        if rows is not None:
+        if rows or (rows is not None and split != "train"):
             bad = data.rejected.get(split, 0)
             kept = f", {bad} bad ones set aside in output/data/rejected.jsonl" if bad else ""
             _say(f"channel {split}: {len(rows)} rows{kept}")

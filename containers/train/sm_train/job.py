@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,8 @@ class Job:
     started: float  # time.time() when the process began
     new_tokens: NewTokens = field(default_factory=NewTokens)  # filled with tokenizer and model
     learning: Mapping[str, Any] = field(default_factory=dict)  # learning.Counts by split
+    # What is done instead of training, with the trainer, the tokenizer and the test rows.
+    instead: Callable[[Any, Any, Any], None] | None = None
     model_origin: str = ""  # by what the base model is recognised, where it was merged first
 
     @property

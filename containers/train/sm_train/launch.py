@@ -29,9 +29,13 @@ def is_worker() -> bool:
 def process_count(config: Config) -> int:
     """Training processes of this host: as asked for, else one a GPU, else one.
 
+    What trains nothing runs in one.
+
     Raises UserError for more processes than GPUs, which would share one and fail.
     """
     gpus = 0 if config.training.get("use_cpu") else gpu_count()
+    if not config.method.trains:
+        return 1
     asked = config.job.num_processes
     if asked and gpus and asked > gpus:
         raise UserError(

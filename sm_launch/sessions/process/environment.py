@@ -23,6 +23,10 @@ SUBMIT_DIRECTORY = "sagemaker_submit_directory"
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 """What containers and processes that are to reach nothing tell the libraries in them."""
 
+KEPT_MEMORY = "glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=1073741824"
+"""GLIBC_TUNABLES of training, as in its image: what one step frees, the next one gets again. By
+itself glibc gives large tensors back, and the kernel fills all their pages with zeros once more."""
+
 # Facts about this machine: network, certificates, devices, threads, caches.
 _KEPT = frozenset(
     {
@@ -74,6 +78,7 @@ def training_environment(
     environment = base_environment(base, request_environment)
     if PROGRAM_HYPERPARAMETER not in hyperparameters:
         environment.setdefault(TRAINING_MODULE_VARIABLE, DEFAULT_TRAINING_MODULE)
+    environment.setdefault("GLIBC_TUNABLES", KEPT_MEMORY)
     environment |= {
         "TRAINING_JOB_NAME": name,
         "TRAINING_JOB_ARN": arn,

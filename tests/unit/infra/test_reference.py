@@ -42,7 +42,7 @@ def test_every_key_of_job_yaml_is_shown_with_its_meaning(
     reference: dict[str, Any], schema: dict[str, Any]
 ) -> None:
     page = (ROOT / "docs" / "reference" / "job.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| `([^`]+)` \|.*\| ([^|]*) \|$", page, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `([^`]+)` \|.*\| ((?:\\\||[^|])*) \|$", page, re.MULTILINE))
     names = [key.name for key in reference["keys"](schema, schema)]
     assert len(names) > 150
     assert [name for name in names if not rows.get(name)] == []

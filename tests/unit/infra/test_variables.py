@@ -83,7 +83,7 @@ OF_PYTHON = {
     "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PATH", "LD_LIBRARY_PATH",
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy",
     "all_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE",
-    "PYTHONPATH",
+    "PYTHONPATH", "GLIBC_TUNABLES",
 }  # fmt: skip
 # In these modules every dict of such names is an environment.
 ENVIRONMENTS = ("sm_launch/sessions", "sm_launch/images/engine.py",

@@ -40,11 +40,25 @@ sweep: {{parameters: {{learning_rate: [1.0e-5, 1.0e-4]}}, strategy: grid, object
 aws: {{region: eu-west-1, training_role: "arn:aws:iam::111122223333:role/r", bucket: b}}
 """
 MODEL = ["--model-data", "s3://b/m.tar.gz"]
+HELD_OUT = "evaluation.data=s3://b/test/"
 SPOKEN = b'data: {"choices": [{"delta": {"content": "hello"}}]}\n\ndata: [DONE]\n\n'
 VARIANT = {"VariantName": "a", "ModelName": "m-1", "CurrentWeight": 1.0, "CurrentInstanceCount": 1}
 # What the service answers where the smallest answer of its model would not do.
+FIGURES = {
+    "bytes": 1.0, "memory_bytes": 1.0, "latency_p50_ms": 1.0, "latency_p99_ms": 1.0,
+    "texts_per_second": 1.0, "accuracy": 0.5,
+}  # fmt: skip
+SCORED = {
+    "optimization": {
+        "before": FIGURES, "after": FIGURES, "metric": "accuracy", "rows": 1, "split": "test",
+        "max_drop": 0.1, "processor": "p", "threads": 1,
+    }
+}  # fmt: skip
 ANSWERS: dict[str, Callable[[], dict[str, Any]]] = {
-    "DescribeTrainingJob": lambda: {"TrainingJobStatus": "Completed"},
+    "DescribeTrainingJob": lambda: {
+        "TrainingJobStatus": "Completed",
+        "ModelArtifacts": {"S3ModelArtifacts": "s3://b/jobs/m/output/model/"},
+    },
     "DescribeTransformJob": lambda: {"TransformJobStatus": "Completed"},
     "DescribeProcessingJob": lambda: {"ProcessingJobStatus": "Completed"},
     "DescribeHyperParameterTuningJob": lambda: {
@@ -65,7 +79,7 @@ ANSWERS: dict[str, Callable[[], dict[str, Any]]] = {
     "ListEndpoints": lambda: {"Endpoints": []},
     "GetCallerIdentity": lambda: {"Account": "111122223333", "Arn": "arn:u"},
     "GetRole": lambda: {"Role": {"AssumeRolePolicyDocument": {}}},
-    "GetObject": lambda: {"Body": io.BytesIO(b"{}")},
+    "GetObject": lambda: {"Body": io.BytesIO(json.dumps(SCORED).encode())},
     "InvokeEndpoint": lambda: {
         "Body": io.BytesIO(b'[{"label": "b", "score": 1.0}]'),
         "ContentType": "application/json",
@@ -112,6 +126,11 @@ VERBS: dict[str, Verb] = {
     "data inspect": Verb([], sm_launch.inspect, lambda r: [each.as_dict() for each in r]),
     "data upload": Verb([], sm_launch.upload, said("channels")),
     "train": Verb([], sm_launch.train, dry_run=True),
+    "optimize": Verb(
+        [*MODEL, "--set", HELD_OUT],
+        lambda: sm_launch.optimize(model_data=MODEL[1], overrides=[HELD_OUT]),
+        lambda r: r.as_dict(), dry_run=True,
+    ),
     "sweep": Verb([], sm_launch.sweep, lambda r: r.as_dict(), dry_run=True),
     "deploy": Verb(
         MODEL, lambda: sm_launch.deploy(model_data=MODEL[1]), dry_run=True

@@ -22,6 +22,8 @@ PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "mod
 PAIR_TASKS = ("summarization", "translation")
 TRANSLATION = re.compile("translation_(?P<source>.+)_to_(?P<target>.+)")
 """A translation's task may name its languages, as in translation_en_to_fr."""
+ONNX = ("onnx/model_quantized.onnx", "onnx/model.onnx", "model_quantized.onnx", "model.onnx")
+"""Where optimum and others keep a model as ONNX. It is read where there are no other weights."""
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTERS_FOLDER = "adapters"
 """Adapters to choose from by request, each in a folder named as it is asked for."""
@@ -45,6 +47,11 @@ class Artefact:
     def encoder_decoder(self) -> bool:
         """Whether the model generates from an encoded prompt (T5, BART)."""
         return bool(self.config.get("is_encoder_decoder"))
+
+    @property
+    def onnx(self) -> Path | None:
+        """The file that holds the model as ONNX, where it has no weights for torch."""
+        return _onnx_of(self.base)
 
     @property
     def is_adapter(self) -> bool:
@@ -201,8 +208,14 @@ def _check_weights(model_dir: Path, settings: Settings) -> None:
             f"{model_dir / pickled[0]} is a pickle, which can run code when loaded: save the model"
             " as safetensors, or set SM_SERVE_ALLOW_PICKLE_WEIGHTS=true if you trust it"
         )
-    if not pickled:
+    if not pickled and _onnx_of(model_dir) is None:
         raise StartupError(f"no weights in {model_dir}: model.safetensors is missing")
+
+
+def _onnx_of(folder: Path) -> Path | None:
+    if any(folder.glob("*.safetensors")) or any((folder / name).exists() for name in PICKLED):
+        return None
+    return next((folder / name for name in ONNX if (folder / name).is_file()), None)
 
 
 def _check_readable(weights: list[Path]) -> None:

@@ -52,7 +52,9 @@ def load_engine(artefact: Artefact, settings: Settings) -> Engine:
     engine: Any = getattr(importlib.import_module(module), attribute)
     if name == "vllm":  # spreads one model over all GPUs by itself
         return cast(Engine, engine.load(artefact, settings))
-    if artefact.task is not Task.TEXT_GENERATION and best_device(settings) == "cpu":
+    encodes = artefact.task is not Task.TEXT_GENERATION
+    # A model as ONNX is for CPUs, on whatever machine.
+    if encodes and (artefact.onnx or best_device(settings) == "cpu"):
         loaded = engine.load_replicas(artefact, settings)
         return cast(Engine, loaded[0] if len(loaded) == 1 else replicate(loaded))
     devices = choose_devices(settings)

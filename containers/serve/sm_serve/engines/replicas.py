@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -115,25 +114,34 @@ class PredictorReplicas(Replicas[Predictor]):
         """See Predictor."""
         shares = deal(len(inputs), self._running)
         if max(shares) == len(inputs):
-            return await self._part(shares.index(len(inputs)), inputs, 0, parameters)
-        ends = list(itertools.accumulate(shares))
-        parts = [
-            self._part(index, inputs[end - share : end], end - share, parameters)
-            for index, (share, end) in enumerate(zip(shares, ends, strict=True))
-            if share
-        ]
+            with self.working(shares.index(len(inputs)), len(inputs)) as engine:
+                return await engine.predict(inputs, parameters)
+        dealt = {index: places for index, places in enumerate(by_turns(shares)) if places}
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(part) for part in parts]
+                tasks = {
+                    index: group.create_task(self._part(index, inputs, places, parameters))
+                    for index, places in dealt.items()
+                }
         except ExceptionGroup as failures:
             raise first_of(failures) from None
-        return [result for task in tasks for result in task.result()]
+        results: list[Any] = [None] * len(inputs)
+        for index, places in dealt.items():
+            for place, result in zip(places, tasks[index].result(), strict=True):
+                results[place] = result
+        return results
 
     async def _part(
-        self, index: int, inputs: Sequence[Any], start: int, parameters: Mapping[str, Any]
+        self,
+        index: int,
+        inputs: Sequence[Any],
+        places: Sequence[int],
+        parameters: Mapping[str, Any],
     ) -> list[Any]:
-        with self.working(index, len(inputs)) as engine, placing(lambda place: (start + place, "")):
-            return await engine.predict(inputs, parameters)
+        """The results of some of the inputs, by one copy."""
+        mine = [inputs[place] for place in places]
+        with self.working(index, len(mine)) as engine, placing(lambda at: (places[at], "")):
+            return await engine.predict(mine, parameters)
 
 
 def deal(count: int, loads: Sequence[int]) -> list[int]:
@@ -151,6 +159,17 @@ def deal(count: int, loads: Sequence[int]) -> list[int]:
     for index in order[: count - sum(shares)]:
         shares[index] += 1
     return shares
+
+
+def by_turns(shares: Sequence[int]) -> list[list[int]]:
+    """The places of the inputs that each gets. A list may be sorted: none gets its long end."""
+    turns = sorted(
+        ((turn + 0.5) / share, index) for index, share in enumerate(shares) for turn in range(share)
+    )
+    dealt: list[list[int]] = [[] for _ in shares]
+    for place, (_, index) in enumerate(turns):
+        dealt[index].append(place)
+    return dealt
 
 
 class GeneratorReplicas(Replicas[Generator]):

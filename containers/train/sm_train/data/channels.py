@@ -78,7 +78,7 @@ def load_data(paths: Paths, config: Config) -> Data:
         splits.setdefault("validation", splits["test"])
         origins.setdefault("validation", origins["test"])
     held_out = splits.get("validation"), splits.get("test")
-    data = Data(splits["train"], *held_out, rejected, origins, tuple(notes))
+    data = Data(splits.get("train", []), *held_out, rejected, origins, tuple(notes))
     _check_evaluation(config, data)
     config.method.check_data(config, data)
     return data
@@ -103,7 +103,7 @@ def _sources(paths: Paths, config: Config, notes: list[str]) -> dict[str, Source
         for split, rows in remote_splits(config.dataset).items():
             name = f"{split} split of {config.dataset.dataset_name or 'datasets'}"
             sources.setdefault(split, Source(name, remote_rows(rows, name)))
-    if "train" in sources:
+    if "train" in sources or not config.method.trains:
         return sources
     present = [p.name for p in _subfolders(paths.channels)]
     raise UserError(

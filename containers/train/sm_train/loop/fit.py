@@ -262,6 +262,9 @@ def train_and_export(job: Job, trainer: Any, tokenizer: Any, test: Any) -> None:
     from sm_train.loop.rehearsal import rehearse_export
     from sm_train.results.export import export
 
+    if job.instead is not None:
+        job.instead(trainer, tokenizer, test)
+        return
     rehearse_export(job, trainer, tokenizer)
     fit(job, trainer)
     try:

@@ -150,6 +150,7 @@ METHOD = Method(
     check_arguments=check_arguments,
     check_data=check_data,
     pipeline_tag="sentence-similarity",
+    judged_by=("cosine_ndcg@10", "cosine_accuracy", "spearman_cosine", "cosine_ap"),
     defaults={
         "learning_rate": 2e-5,
         "num_train_epochs": 1,

@@ -200,6 +200,7 @@ METHOD = Method(
     required_columns=required_columns,
     expand=expand,
     pipeline_tag="question-answering",
+    judged_by=("f1",),
     defaults={
         "learning_rate": 5e-5,
         "num_train_epochs": 2,

@@ -69,9 +69,12 @@ def build_schema(name: str) -> dict[str, Any]:
         for key, schema in _class_properties(cls).items():
             properties[key] = schema
     properties |= _switches(properties)
+    own = {item.name for item in dataclasses.fields(method.arguments)}
+    if method.shared:
+        properties = {k: v for k, v in properties.items() if k in own or k in method.shared}
     for key, value in method.defaults.items():
         properties[key]["default"] = value
-    for key, reason in IGNORED.items():
+    for key, reason in () if method.shared else IGNORED.items():
         properties.setdefault(key, {})["description"] = f"Ignored: {reason}."
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

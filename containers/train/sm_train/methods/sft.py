@@ -215,6 +215,7 @@ METHOD = Method(
     answers="taught",
     held_out=HeldOut(1, "labels", dict.fromkeys(("loss", "entropy", "mean_token_accuracy"), (0,))),
     in_memory=(1, 1),
+    judged_by=("mean_token_accuracy",),
     defaults={
         "num_train_epochs": 3,
         "per_device_train_batch_size": 8,

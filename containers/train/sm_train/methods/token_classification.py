@@ -222,6 +222,7 @@ METHOD = Method(
     check_arguments=check_class_weights,
     check_data=check_data,
     pipeline_tag="token-classification",
+    judged_by=("f1",),
     defaults={
         "learning_rate": 5e-5,
         "num_train_epochs": 3,

@@ -133,11 +133,14 @@ def _is_adapter_alone(folder: Path) -> bool:
 def _check_whole(folder: Path, field: str) -> None:
     weights = _weights(folder)
     if not weights:
+        made = any(folder.glob("**/*.onnx"))
         raise UserError(
-            "holds no weights (*.safetensors)",
+            f"holds no weights (*.safetensors){', but what was made for serving' * made}",
             field=field,
             value=str(folder),
-            fix="copy the model's weights there",
+            fix="give the artefact that it was made from"
+            if made
+            else "copy the model's weights there",
         )
     if all(name.startswith("adapter_model") for name in weights):
         raise UserError(
@@ -219,11 +222,16 @@ def read_model_config(source: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def is_encoder(source: str) -> bool:
+    """Whether a local model reads a text as a whole, and generates none."""
+    config = read_model_config(source)
+    return str(config.get("model_type")) in _ENCODERS and not config.get("is_decoder")
+
+
 def check_generates(source: str, field: str) -> None:
     """Raise UserError for an encoder; transformers would load it as a generator all the same."""
-    config = read_model_config(source)
-    kind = str(config.get("model_type"))
-    if kind in _ENCODERS and not config.get("is_decoder"):
+    if is_encoder(source):
+        kind = read_model_config(source).get("model_type")
         raise UserError(
             f"is an encoder ({kind}), which does not generate text",
             field=field,

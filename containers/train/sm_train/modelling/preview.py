@@ -72,7 +72,7 @@ def print_preview(job: Job, tokenizer: Any) -> None:
     """The first rows of the train channel into the job's log."""
     from sm_train.log import print_line
 
-    if not job.is_main:
+    if not job.is_main or not job.config.method.trains:
         return
     shown = Data(job.data.train, None, None)
     for line in preview(job.config, tokenizer, shown):

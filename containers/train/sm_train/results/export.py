@@ -45,11 +45,11 @@ def export(job: Job, trainer: Any, tokenizer: Any, results: dict[str, float]) ->
         _save_weights(job, model, tokenizer, folder, weights)
         tokenizer.save_pretrained(folder)
         identity = identity_of_test(job.paths, job.data.test)
-        _write_json(folder / EVAL_RESULTS, {**results, **identity})
+        write_json(folder / EVAL_RESULTS, {**results, **identity})
         card = model_card(job, results, summary)
         (folder / "README.md").write_text(card, encoding="utf-8")
     print_line(f"model written to {job.paths.model}")
-    _write_json(job.paths.output_data / SUMMARY, summary)
+    write_json(job.paths.output_data / SUMMARY, summary)
     title = f"{job.config.method.name}, {trainer.state.global_step} steps"
     write_report(job.paths.output_data, trainer.state.log_history, title)
 
@@ -246,7 +246,8 @@ def card_metadata(
     return text.strip()
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """An object, in which what is no number is null."""
     path.parent.mkdir(parents=True, exist_ok=True)
     clean = {key: finite_or_none(item) for key, item in value.items()}
     path.write_text(json.dumps(clean, indent=2, default=str) + "\n", encoding="utf-8")

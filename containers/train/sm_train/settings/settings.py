@@ -107,6 +107,8 @@ class Method(Generic[Own]):
     answers: Answers = "none"
     # What the Hub calls the task of a model that it made.
     pipeline_tag: str = "text-generation"
+    # What an optimized model is judged by: the first of these that its rows have.
+    judged_by: tuple[str, ...] = ()
     # None: its trainer scores rows by itself.
     held_out: HeldOut | None = None
     # A row's sequences, and how many models hold weights where all are trained; None: not known.
@@ -121,6 +123,12 @@ class Method(Generic[Own]):
     # Own arguments that the library's config has too and must still get.
     shared_keys: tuple[str, ...] = ()
     experimental: bool = False
+    # Whether it learns: from a train channel, in several processes, with checkpoints.
+    trains: bool = True
+    # Of the settings that methods share those that mean something to it; () stands for all.
+    shared: tuple[str, ...] = ()
+    # The config by whose method rows are read; its last argument is the base model's directory.
+    reads_as: Callable[[Config[Own], str], Config[Any]] = lambda config, _source: config
 
 
 def load_training_config(path: str) -> type[Any]:

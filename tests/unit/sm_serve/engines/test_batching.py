@@ -255,7 +255,7 @@ def test_a_lost_gpu_makes_it_unhealthy_at_once(recorder):
 
     async def run():
         first, tasks = await hold_and_submit(model, [["assert"], ["a"]])
-        model.gate.set()
+        model.may_run.set()
         return await asyncio.gather(first, *tasks, return_exceptions=True)
 
     first, *others = asyncio.run(run())

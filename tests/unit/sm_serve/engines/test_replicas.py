@@ -1,6 +1,7 @@
 """Copies of a model: work is spread, health is the worst one's, adapters are in all or none."""
 
 import asyncio
+import itertools
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from sm_serve.config import Settings
 from sm_serve.engines.registry import choose_devices
-from sm_serve.engines.replicas import GeneratorReplicas, PredictorReplicas, deal
+from sm_serve.engines.replicas import GeneratorReplicas, PredictorReplicas, by_turns, deal
 from sm_serve.errors import BadInput, BadRequest
 from sm_serve.protocol import Delta, GenerationRequest, Task
 
@@ -81,6 +82,15 @@ def test_inputs_are_dealt_so_that_all_are_busy_alike(count, loads):
     after = [load + share for load, share in zip(loads, shares, strict=True)]
     served = [level for level, share in zip(after, shares, strict=True) if share]
     assert all(level <= min(after) + 1 for level in served)
+    dealt = by_turns(shares)
+    assert sorted(itertools.chain(*dealt)) == list(range(count))
+    assert [len(places) for places in dealt] == shares
+    if len(set(shares)) == 1:  # a list from short to long is as much work to each
+        assert all(
+            abs(one - other) < len(shares)
+            for rows in zip(*dealt, strict=True)
+            for one, other in itertools.pairwise(rows)
+        )
 
 
 def test_a_list_is_all_copies_work_and_its_answers_come_in_order():

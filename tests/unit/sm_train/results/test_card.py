@@ -50,7 +50,7 @@ def test_every_base_stays_what_it_is(base: str) -> None:
 
 
 def test_every_method_has_a_task_of_the_hub() -> None:
-    for name in METHODS:
+    for name in (each for each in METHODS if load_method(each).trains):
         card = yaml.safe_load(card_metadata(load_method(name), None, "mine", {}))
         assert (card["pipeline_tag"] == "text-generation") is (
             load_method(name).answers not in ("none", "scored")

@@ -22,6 +22,8 @@ from sm_serve.engines.devices import on_device
 from sm_serve.engines.encoders.batching import Batcher
 from sm_serve.engines.encoders.flows import BatchLimits
 from sm_serve.engines.encoders.long_text import tokenize_heads
+from sm_serve.engines.encoders.onnx import OnnxModel
+from sm_serve.engines.encoders.onnx import load as load_onnx
 from sm_serve.engines.encoders.unpadding import remove_padding
 from sm_serve.engines.processors import Processors, choose_replicas, twin
 from sm_serve.errors import BadInput, BadRequest, EngineError, StartupError
@@ -50,7 +52,7 @@ class EncoderEngine(LoraHost):
             tokens=settings.batch_tokens,
             delay=settings.batch_delay,
             stall=settings.stall_timeout,
-            padded=not remove_padding(model),
+            padded=not (isinstance(model, OnnxModel) or remove_padding(model)),
         )
         self.lora = EncoderLoraAdapters(model, settings.max_adapters, self.task, self.read_profile)
         self.own_profile: Any = None
@@ -76,9 +78,14 @@ class EncoderEngine(LoraHost):
         import torch
 
         tokenizer = loading.load_tokenizer(artefact, settings)
-        model, gaps = loading.load_with_gaps(artefact, settings)
-        count = choose_replicas(model, settings)
-        models = [model, *(twin(model) for _ in range(count - 1))]
+        if artefact.onnx is not None:
+            model, gaps = load_onnx(artefact, settings), frozenset[str]()
+            # It has threads of its own, and nothing in it that could be changed.
+            models = [model] * (settings.replicas or settings.workers or 1)
+        else:
+            model, gaps = loading.load_with_gaps(artefact, settings)
+            models = [model, *(twin(model) for _ in range(choose_replicas(model, settings) - 1))]
+        count = len(models)
         part = replace(
             settings,
             batch_size=-(-settings.batch_size // count),
@@ -106,6 +113,14 @@ class EncoderEngine(LoraHost):
     def paused(self) -> AbstractContextManager[Any]:
         """See LoraHost."""
         return self._running
+
+    def _load(self, name: str, path: Path) -> None:
+        if isinstance(self.model, OnnxModel):
+            raise BadRequest(
+                "this model is an ONNX file, which takes no adapters: deploy the artefact that it"
+                " was made from"
+            )
+        super()._load(name, path)
 
     def _pad_id(self) -> int:
         """Padding token; a decoder with a classification head finds its last token by it."""

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from sm_launch import images
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.sessions.process import artefacts, environment, uris
 from sm_launch.sessions.process.base import described, page, require_command
@@ -149,6 +150,19 @@ class TestEnvironment:
         assert module({}, {}) == "sm_train.entry:main"
         assert module({"SAGEMAKER_TRAINING_MODULE": "x:y"}, {}) == "x:y"
         assert module({}, {"sagemaker_program": '"train.py"'}) is None
+
+    def test_a_step_keeps_its_memory_as_in_the_image_unless_the_request_says_otherwise(
+        self, tmp_path
+    ):
+        def tunables(request_environment):
+            made = environment.training_environment(
+                tmp_path, request_environment, {}, name="n", arn="a"
+            )
+            return made["GLIBC_TUNABLES"]
+
+        image = images.repository() / "containers" / "train" / "Dockerfile"
+        assert f"GLIBC_TUNABLES={tunables({})} " in image.read_text()
+        assert tunables({"GLIBC_TUNABLES": "glibc.malloc.arena_max=1"}).endswith("arena_max=1")
 
     @pytest.mark.parametrize("written", ["/opt/ml/input/data/code", '"/opt/ml/input/data/code"'])
     def test_a_users_script_lies_below_the_base_directory(self, written, tmp_path):

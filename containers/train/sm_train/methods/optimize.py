@@ -1,0 +1,204 @@
+"""From a trained artefact another one: smaller, faster, and as good on rows that are held out.
+
+The rows are read and scored by the method that trained the model: its trainer is made as for
+training, and instead of training the model is scored, made anew, and scored again.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from sm_train.contract import Paths, read_cluster
+from sm_train.errors import UserError
+from sm_train.methods import METHODS, load_method
+from sm_train.methods.class_labels import MULTI_LABEL, REGRESSION
+from sm_train.modelling.base_model import is_encoder, read_model_config
+from sm_train.settings.settings import Method, Training
+
+if TYPE_CHECKING:
+    from sm_train.job import Job
+    from sm_train.settings.settings import Config
+
+_TASKS = {
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForCausalLM": "sft",
+    "LMHeadModel": "sft",
+    "Model": "embedding",
+}
+"""Ends of the names of transformers' classes, and the method that trains such a model."""
+_SHARED = (
+    "method", "config", "columns", "max_rejected_share", "model_name_or_path", "model_revision",
+    "per_device_eval_batch_size",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OptimizeArguments:
+    """The method's own hyperparameters."""
+
+    precision: Literal["int8", "bfloat16"] = field(
+        default="int8",
+        metadata={
+            "help": "Type of the weights: int8 (encoders on CPUs, by ONNX Runtime) or bfloat16."
+        },
+    )
+    max_drop: float = field(
+        default=0.005,
+        metadata={"help": "By how much the metric may fall on held-out rows; the job fails else."},
+    )
+    metric: str | None = field(
+        default=None,
+        metadata={
+            "help": "What max_drop holds: any metric of the test rows. Default: accuracy, of the "
+            "other tasks f1, pearson, and of embeddings what their rows are scored by first."
+        },
+    )
+
+
+def check_arguments(config: Config[OptimizeArguments]) -> None:
+    """A share between nothing and all."""
+    if not 0 <= config.own.max_drop <= 1:
+        raise UserError(
+            "is no share", field="max_drop", value=config.own.max_drop, fix="give 0 to 1"
+        )
+
+
+def check_files(_config: Config[OptimizeArguments], paths: Paths) -> None:
+    """One host does it; and there must be rows to prove with."""
+    hosts = read_cluster(paths).hosts
+    if len(hosts) > 1:
+        raise UserError(
+            "optimize runs on one host",
+            field="InstanceCount",
+            value=len(hosts),
+            fix="set it to 1",
+        )
+    if paths.split("test") is None and paths.split("validation") is None:
+        raise UserError(
+            "is missing, and so is validation: nothing could prove that the model is as good",
+            field="channel test",
+            fix="give the job rows that the model has not learnt as a channel named test",
+        )
+
+
+def reads_as(config: Config[OptimizeArguments], source: str) -> Config[Any]:
+    """The config of the method that trains such a model, with what the artefact says of itself.
+
+    Raises UserError for a model that cannot be optimized so.
+    """
+    task = task_of(source)
+    check_precision(config.own.precision, source, task)
+    method = load_method(task)
+    return replace(
+        config,
+        method=replace(method, trains=False, check_data=lambda _config, _data: None),
+        own=_arguments(config, source, task, method.arguments),
+        # Scored in the types that the two models have.
+        training=cast(
+            Training, {**method.defaults, "bf16": False, "fp16": False, **config.training}
+        ),
+    )
+
+
+def task_of(source: str) -> str:
+    """The method that trains such a model. Raises UserError for a class that no method trains."""
+    if (Path(source) / "modules.json").is_file():
+        return "embedding"
+    architectures = [str(name) for name in read_model_config(source).get("architectures") or ()]
+    for architecture in architectures:
+        for suffix, method in _TASKS.items():
+            if architecture.endswith(suffix):
+                return method
+    raise UserError(
+        f"is a model of {' and '.join(architectures) or 'no class that config.json names'}",
+        field="channel model",
+        value=source,
+        fix=f"give the directory of a model whose class ends in {', '.join(_TASKS)}",
+    )
+
+
+def check_precision(precision: str, source: str, task: str) -> None:
+    """Refuse what a model of this kind cannot be, or is already."""
+    described = read_model_config(source)
+    kind = described.get("model_type")
+    if precision == "int8" and (task == "sft" or not is_encoder(source)):
+        raise UserError(
+            f"is for encoders on CPUs, and the model is none ({kind})",
+            field="precision",
+            value=precision,
+            fix="use bfloat16",
+        )
+    stored = described.get("dtype", described.get("torch_dtype"))
+    if described.get("quantization_config") or (precision, stored) == ("bfloat16", "bfloat16"):
+        raise UserError(
+            f"is what the model has already, or more ({stored}, quantization_config "
+            f"{described.get('quantization_config')})",
+            field="precision",
+            value=precision,
+            fix="give the artefact of its training",
+        )
+
+
+def _arguments(config: Config[OptimizeArguments], source: str, task: str, kind: type[Any]) -> Any:
+    """The trained method's own hyperparameters, as far as config.json tells them."""
+    described = read_model_config(source)
+    told = (described.get("task_specific_params") or {}).get(task) or {}
+    columns = {
+        name: config.job.columns.get(column, column)
+        for name, column in (told.get("columns") or {}).items()
+    }
+    names = {int(index): str(name) for index, name in (described.get("id2label") or {}).items()}
+    problem = described.get("problem_type")
+    alone = len(names) == 1 and problem != MULTI_LABEL
+    measure = task == "text-classification" and (problem == REGRESSION or alone)
+    values = {
+        "text_column": columns.get("text"),
+        "text_pair_column": columns.get("text_pair"),
+        "label_column": columns.get("label"),
+        "tokens_column": columns.get("tokens"),
+        "tags_column": columns.get("label"),
+        "labels": None if measure else [names[index] for index in sorted(names)] or None,
+        "problem_type": REGRESSION if measure else problem,
+        "threshold": told.get("threshold"),
+        "max_length": told.get("max_length", told.get("max_seq_len")),
+        "doc_stride": told.get("doc_stride"),
+        "max_answer_length": told.get("max_answer_len"),
+    }
+    taken = {item.name for item in fields(kind)}
+    return kind(**{k: v for k, v in values.items() if k in taken and v is not None})
+
+
+def train(job: Job) -> None:
+    """Score the model, make the other one, score that, and write it where it is as good."""
+    from sm_train.loop.optimizing import Task, optimize
+
+    own: OptimizeArguments = job.config.own
+    inner = reads_as(job.config, job.model_source)
+    split = "test" if job.data.test else "validation"
+    held_out = job.data.split(split)
+    assert held_out
+    # A trainer wants rows to train on, whatever is then done with them.
+    data = replace(job.data, train=held_out[:1], validation=None, test=held_out)
+    task = Task(inner.method, own.precision, own.metric, own.max_drop, split)
+    scored = replace(job, config=inner, data=data, instead=partial(optimize, job, task))
+    importlib.import_module(METHODS[inner.method.name]).train(scored)
+
+
+METHOD = Method(
+    name="optimize",
+    training_config="transformers:TrainingArguments",
+    arguments=OptimizeArguments,
+    clean_row=lambda row, _config: row,
+    tokens=lambda _row, _config, _tokenizer: [],
+    check_arguments=check_arguments,
+    check_files=check_files,
+    trains=False,
+    shared=_SHARED,
+    reads_as=reads_as,
+)

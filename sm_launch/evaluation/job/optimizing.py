@@ -1,0 +1,174 @@
+"""An optimized model beside the one that it was made from: the job's figures, and a paired test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sm_launch import evaluation
+from sm_launch.errors import LaunchError
+from sm_launch.evaluation import Comparison
+from sm_launch.evaluation.job import compare as comparing
+from sm_launch.evaluation.job import run as evaluation_run
+from sm_launch.hosting import endpoints
+from sm_launch.jobs import optimization, training
+from sm_launch.target.context import JobContext
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+KEY = "optimization"
+"""Of eval_results.json: what the job measured of both models."""
+_COSTS = {
+    "bytes": ("size, MB", 1e6, 1),
+    "memory_bytes": ("memory, MB", 1e6, 1),
+    "latency_p50_ms": ("latency p50, ms", 1.0, 2),
+    "latency_p99_ms": ("latency p99, ms", 1.0, 2),
+    "texts_per_second": ("throughput, texts/s", 1.0, 1),
+}
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """What an optimization has made.
+
+    Attributes:
+        job: name of the training job.
+        model: URI of the new artefact.
+        former: URI of the one that it was made from.
+        measured: what the job measured of both.
+        comparison: both served on the held-out rows and compared; None where they were not.
+        report: the comparison's page.
+    """
+
+    job: str
+    model: str
+    former: str
+    measured: Mapping[str, Any]
+    comparison: Comparison | None = None
+    report: Path | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "job": self.job,
+            "model": self.model,
+            "former": self.former,
+            "measured": dict(self.measured),
+            "comparison": self.comparison.to_dict() if self.comparison else None,
+            "report": str(self.report) if self.report else None,
+        }
+
+
+def finish(context: JobContext, name: str, former: str) -> Optimized:
+    """What a job that has completed made, compared with what it was made from.
+
+    The two are served one after the other, in processes on this machine; for SageMaker and Docker
+    that is left to `sm-launch compare`, which compares endpoints.
+
+    Args:
+        context: the job whose model was optimized.
+        name: of the training job.
+        former: URI of the artefact that it was given.
+
+    Raises:
+        LaunchError: its artefact cannot be read, or a server does not come up.
+    """
+    described = context.session.describe_training_job(TrainingJobName=name)
+    model = endpoints.artefact_uri(described)
+    artefact = evaluation.read_artefact(model, context.clients)
+    measured = artefact.results.get(KEY) if artefact else None
+    if not isinstance(measured, Mapping):
+        raise LaunchError(
+            "says nothing of its optimization",
+            field="eval_results.json",
+            value=model,
+            fix=f"look at the job's log: sm-launch logs {name}",
+        )
+    made = Optimized(name, model, former, measured)
+    if context.target != "process":
+        return made
+    return _compared(context, made)
+
+
+def _compared(context: JobContext, made: Optimized) -> Optimized:
+    folder = context.config.work_path / KEY
+    (rows,) = optimization.held_out(context.config).values()
+    for side, uri in (("before", made.former), ("after", made.model)):
+        request = evaluation_run.Request(model_data=uri, data=rows, output=folder / side)
+        evaluation_run.run(context, request)
+    comparison, page = comparing.run(
+        (str(folder / "before"), str(folder / "after")), lambda: context, output=folder
+    )
+    return Optimized(made.job, made.model, made.former, made.measured, comparison, page)
+
+
+def render(made: Optimized) -> Group:
+    """For a terminal: one table of everything that was measured."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    before, after = made.measured["before"], made.measured["after"]
+    table = Table(box=None, padding=(0, 1))
+    table.add_column("")
+    for title in ("before", "after", "change", "95 % interval", "p (Holm)"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for name, (label, unit, digits) in _COSTS.items():
+        first, second = before[name] / unit, after[name] / unit
+        change = f"x {second / first:.2f}" if first else ""
+        table.add_row(label, f"{first:.{digits}f}", f"{second:.{digits}f}", change, "", "")
+    for row in _qualities(made):
+        table.add_row(*row)
+    return Group(table, *(Text(line) for line in _account(made)))
+
+
+def _qualities(made: Optimized) -> list[tuple[str, ...]]:
+    """Each metric of both models: through the server where they were compared, else the job's."""
+    if made.comparison is not None:
+        return [
+            (
+                m.metric,
+                f"{m.first:.4f}",
+                f"{m.second:.4f}",
+                f"{m.difference:+.4f}",
+                f"{m.interval.low:+.4f} to {m.interval.high:+.4f}",
+                f"{m.p_adjusted:.4f}",
+            )
+            for m in made.comparison.metrics
+        ]
+    before, after = made.measured["before"], made.measured["after"]
+    return [
+        (name, f"{before[name]:.4f}", f"{after[name]:.4f}", f"{after[name] - before[name]:+.4f}")
+        for name in before
+        if name not in _COSTS
+    ]
+
+
+def _account(made: Optimized) -> list[str]:
+    told = made.measured
+    lines = [
+        f"{told['metric']} decided on {told['rows']} rows of {told['split']}: "
+        f"{told['before'][told['metric']]:.4f} before, {told['after'][told['metric']]:.4f} after, "
+        f"{told['max_drop']:g} less allowed",
+        f"measured in the job on {told['processor']}, {told['threads']} threads",
+    ]
+    if made.comparison is not None:
+        test = made.comparison.mcnemar
+        lines.append(
+            f"right before alone: {test.only_first}, right after alone: {test.only_second}; "
+            f"McNemar p {test.p_value:.4f}"
+        )
+    return lines
+
+
+def wait(context: JobContext, name: str, former: str) -> Optimized:
+    """Follow the job to its end; then as `finish`.
+
+    Raises:
+        LaunchError: it failed; the message holds the metric before and after where that is why.
+    """
+    training.wait(context.session, name)
+    return finish(context, name, former)

@@ -1,0 +1,98 @@
+"""Optimization: a training job that makes another artefact from a trained one, or fails."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from sm_launch.errors import UserInputError
+from sm_launch.job import naming
+from sm_launch.job.config import Instances, JobConfig
+from sm_launch.job.hyperparameters import OPTIMIZE, split_channels
+from sm_launch.jobs import training
+from sm_launch.target.channels import resolve_channels
+from sm_launch.target.context import JobContext
+
+_KEPT = ("columns", "max_rejected_share")
+"""Hyperparameters of training by which rows are read."""
+
+
+def prepare(
+    context: JobContext, artefact: str, *, max_cost: float | None = None, upload: bool = True
+) -> naming.Request:
+    """Check, price and stage the job; its CreateTrainingJob request under a new name.
+
+    Args:
+        context: the job whose model is optimized, and where.
+        artefact: URI of that model.
+        max_cost: US dollars; default: job.yaml's limit, if it has one.
+        upload: False names the URIs on S3 without sending anything.
+
+    Raises:
+        LaunchError: a value that SageMaker does not take, no held-out data, or too high a price.
+    """
+    own = replace(context, config=optimizing(context.config, artefact))
+    training.check_early(own)
+    training.tell_price(own, max_cost)
+    name = naming.unique_name(f"{context.config.name}-{OPTIMIZE}")
+    return training.request_of(own, own.stage(upload=upload), name)
+
+
+def optimizing(config: JobConfig, artefact: str) -> JobConfig:
+    """The job that optimizes an artefact of `config`: its held-out rows, and the settings.
+
+    Raises:
+        UserInputError: there is no held-out data.
+    """
+    wanted = config.optimization
+    given = config.training.hyperparameters
+    settings = {"precision": wanted.precision, "max_drop": wanted.max_drop, "metric": wanted.metric}
+    section = config.training.model_copy(
+        update={
+            "method": OPTIMIZE,
+            "model": None,
+            "hyperparameters": {
+                **{key: given[key] for key in _KEPT if key in given},
+                **{key: value for key, value in settings.items() if value is not None},
+            },
+            "channels": {**held_out(config), "model": _location(artefact)},
+            "instances": Instances(type=wanted.instance_type, volume_size_gb=wanted.volume_size_gb),
+            "max_runtime_seconds": wanted.max_runtime_seconds,
+            "spot": False,
+            "max_wait_seconds": None,
+            "checkpoints": None,
+        }
+    )
+    return config.model_copy(update={"training": section})
+
+
+def held_out(config: JobConfig) -> dict[str, str]:
+    """The test channel, else the validation channel: paths or s3:// URIs.
+
+    `evaluation.data`, where job.yaml names it, is the test channel.
+
+    Raises:
+        UserInputError: there is neither.
+    """
+    named = config.evaluation.data
+    if named:
+        return {"test": named if "://" in named else str(config.path(named))}
+    locations = resolve_channels(config)
+    for split in ("test", "validation"):
+        for name in split_channels()[split]:
+            if name in locations:
+                return {split: locations[name]}
+    raise UserInputError(
+        "there is neither a test nor a validation channel, so that nothing could prove that the "
+        "optimized model is as good",
+        field="training.channels",
+        fix="prepare data with a held-out split, or name rows in evaluation.data",
+    )
+
+
+def _location(artefact: str) -> str:
+    """As a channel: what is on this machine by its path."""
+    if not artefact.startswith("file://"):
+        return artefact
+    return str(Path(unquote(urlparse(artefact).path)))
