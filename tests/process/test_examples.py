@@ -117,7 +117,7 @@ def make_tokenizer(path: Path, **settings: Any) -> int:
         special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=core, model_max_length=128, pad_token="[PAD]", unk_token="[UNK]",
+        tokenizer_object=core, model_max_length=512, pad_token="[PAD]", unk_token="[UNK]",
         cls_token="[CLS]", sep_token="[SEP]", **settings,
     )  # fmt: skip
     fast.save_pretrained(path)
@@ -133,7 +133,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("bases")
     encoder, decoder = folder / "encoder", folder / "decoder"
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
-             "intermediate_size": 64, "max_position_embeddings": 128}  # fmt: skip
+             "intermediate_size": 64, "max_position_embeddings": 512}  # fmt: skip
     torch.manual_seed(0)
     BertModel(BertConfig(vocab_size=make_tokenizer(encoder), **sizes)).save_pretrained(encoder)
     vocabulary = make_tokenizer(decoder, eos_token="</s>", chat_template=CHAT)
