@@ -190,6 +190,7 @@ def evaluate(
         EvaluationFailedError: too many rows failed.
     """
     from sm_launch import evaluation
+    from sm_launch.evaluation.cells import result_cell
     from sm_launch.evaluation.job.run import Request, run
 
     request = Request(
@@ -203,8 +204,9 @@ def evaluate(
         fail_over=fail_over or {},
     )
     done = run(open_job(job, overrides, target, region), request)
-    evaluation.require_gates(done.gates, done.result)
-    return done.result
+    result = result_cell(done.result)
+    evaluation.require_gates(done.gates, result)
+    return result
 
 
 def compare(
@@ -228,6 +230,7 @@ def compare(
         output: directory of comparison.html.
         min_shared: share of the rows (0 to 1) that both models must have answered.
     """
+    from sm_launch.evaluation.cells import comparison_cell
     from sm_launch.evaluation.job import compare as comparing
 
     comparison, _ = comparing.run(
@@ -237,7 +240,7 @@ def compare(
         output=output,
         min_shared=min_shared,
     )
-    return comparison
+    return comparison_cell(comparison)
 
 
 def monitor(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
+from typing import Any
+
 from sm_launch.evaluation.comparison import Comparison
 from sm_launch.evaluation.report.intervals import interval_chart, scaled
 from sm_launch.evaluation.result import ClassificationMetrics, EvaluationResult
@@ -15,20 +18,40 @@ _MOST_CLASSES = 12
 """Of a confusion matrix that can still be read in a cell."""
 
 
-def evaluation_html(result: EvaluationResult) -> str:
-    """The metrics with their intervals, and the confusions or the intervals drawn."""
-    return rendered(render_summary(result)) + _image(_drawn(result))
+@dataclass(frozen=True, repr=False)
+class ResultCell(EvaluationResult):
+    """A result that shows itself: the metrics with their intervals, and one of both drawn."""
+
+    def _repr_html_(self) -> str:
+        return rendered(render_summary(self)) + _image(_drawn(self))
 
 
-def comparison_html(comparison: Comparison) -> str:
-    """Both models' metrics, and the differences with their intervals drawn."""
-    bars = [
-        scaled(m.metric, m.difference, m.interval.low, m.interval.high)
-        for m in comparison.metrics
-        if m.metric not in UNBOUNDED
-    ]
-    chart = interval_chart(bars, zero=True) if bars else None
-    return rendered(render_comparison(comparison)) + _image(chart)
+@dataclass(frozen=True, repr=False)
+class ComparisonCell(Comparison):
+    """A comparison that shows itself: both models' metrics, and their differences drawn."""
+
+    def _repr_html_(self) -> str:
+        bars = [
+            scaled(m.metric, m.difference, m.interval.low, m.interval.high)
+            for m in self.metrics
+            if m.metric not in UNBOUNDED
+        ]
+        chart = interval_chart(bars, zero=True) if bars else None
+        return rendered(render_comparison(self)) + _image(chart)
+
+
+def result_cell(result: EvaluationResult) -> EvaluationResult:
+    """The same result, as a notebook shows it."""
+    return ResultCell(**_parts(result))
+
+
+def comparison_cell(comparison: Comparison) -> Comparison:
+    """The same comparison, as a notebook shows it."""
+    return ComparisonCell(**_parts(comparison))
+
+
+def _parts(value: EvaluationResult | Comparison) -> dict[str, Any]:
+    return {each.name: getattr(value, each.name) for each in fields(value)}
 
 
 def _drawn(result: EvaluationResult) -> Markup | None:

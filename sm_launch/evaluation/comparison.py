@@ -83,12 +83,6 @@ class Comparison:
         names = f"{self.first} and {self.second}"
         return f"<Comparison of {names} on {self.rows} rows: {changes}>"
 
-    def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        from sm_launch.evaluation.cells import comparison_html
-
-        return comparison_html(self)
-
     def left_out(self) -> list[str]:
         """What counts for neither model, in words."""
         lines = []

@@ -205,12 +205,6 @@ class EvaluationResult:
         rows = f"{len(self.predictions)} of {self.rows_total} rows"
         return f"<EvaluationResult {self.task}: {rows}{main if summary else ''}>"
 
-    def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        from sm_launch.evaluation.cells import evaluation_html
-
-        return evaluation_html(self)
-
     def to_dict(self) -> dict[str, Any]:
         """The document written to `evaluation.json`."""
         return {

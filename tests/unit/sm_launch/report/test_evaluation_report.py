@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sm_launch.evaluation import EvaluationResult, Prediction, RowFailure, RunInfo, check_gates
+from sm_launch.evaluation.cells import result_cell
 from sm_launch.evaluation.latency import latency_stats
 from sm_launch.evaluation.metrics import classification_metrics
 from sm_launch.evaluation.report import render_report, write_evaluation
@@ -120,7 +121,8 @@ def test_files_are_written_with_curves_and_data(tmp_path: Path):
 
 
 def test_a_notebook_shows_a_screen_and_not_the_predictions():
-    result = make_result()
+    result = result_cell(make_result())
+    assert result.to_dict() == make_result().to_dict()
     assert len(repr(result)) < 200
     html = result._repr_html_()
     parser = parse(html.replace("<br>", ""))
