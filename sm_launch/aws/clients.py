@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from sm_launch.job.config import Aws
+from typing import Any, Protocol
 
 # Botocore's adaptive mode slows down when the service throttles; ten tries last about a minute.
 MAX_ATTEMPTS = 10
 CONNECT_TIMEOUT_SECONDS = 10
 # An endpoint answers within 60 s; a little more, so that its own error arrives and not ours.
 READ_TIMEOUT_SECONDS = 75
+
+
+class Aws(Protocol):
+    """What job.yaml says of the account that is asked."""
+
+    region: str | None
+    bucket: str | None
+    bucket_owners: dict[str, str]
 
 
 def clients_for(aws: Aws) -> Callable[[str], Any]:
