@@ -231,6 +231,6 @@ def _with_script(name: str, here: Path) -> list[str]:
         return []
     (archive,) = here.glob("build/*/jobs/*/output/model.tar.gz")
     with tarfile.open(archive) as packed:
-        packed.extractall(here / "model", filter="data")
+        packed.extractall(here / "model")
     shutil.copytree("code", here / "model" / "code")
     return ["--model-data", str(here / "model")]

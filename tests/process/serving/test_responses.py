@@ -68,7 +68,7 @@ class Scripted(TextGenerator):
     def adapters(self):
         return []
 
-    def health(self):
+    def trouble(self):
         return None
 
     def close(self):

@@ -47,6 +47,7 @@ COMMANDS: dict[str, list[str] | None] = {
     "compare": ["one", "two", "--data", "rows.jsonl"], "monitor": ["--once"], "alarms": [],
     "dashboard": [], "list": [], "logs": ["m"], "stop": ["m"], "delete": ["m", "--yes"],
     "setup": ["--yes"], "doctor": NO_IMAGES, "gc": ["--dry-run"], "images push": [],
+    "optimize": ["--job", "m"],
     "images list": ["--registry", "ecr"], "images scan": [],
 }  # fmt: skip
 
@@ -172,6 +173,7 @@ FUNCTIONS: dict[str, Callable[..., Any] | None] = {
     "upload": lambda **o: sm_launch.upload(**o),
     "train": lambda **o: sm_launch.train(**o),
     "sweep": lambda **o: sm_launch.sweep(**o),
+    "optimize": lambda **o: sm_launch.optimize(training_job="m", **o),
     "transform": lambda **o: sm_launch.transform("s3://b/x.csv", **o),
     "chat": lambda **o: sm_launch.chat("m", **o),
     "monitor": lambda **o: sm_launch.monitor("m", **o),

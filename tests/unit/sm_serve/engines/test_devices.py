@@ -13,6 +13,7 @@ from sm_serve.engines.devices import best_device, computed_type, on_device
 from sm_serve.engines.generators.vllm_sizes import divides, tensor_parallel
 from sm_serve.errors import StartupError
 from sm_serve.platform import compat
+from sm_serve.protocol import Task
 
 pytestmark = pytest.mark.slow  # imports torch
 
@@ -113,7 +114,9 @@ def test_each_copy_is_built_on_its_own_gpu(replicas, gpus, monkeypatch):
         registry.importlib, "import_module", lambda _: types.SimpleNamespace(Engine=Engine)
     )
     monkeypatch.setattr(registry, "replicate", list)
-    registry.load_engine(None, Settings(replicas=replicas))
+    registry.load_engine(
+        types.SimpleNamespace(task=Task.TEXT_GENERATION, onnx=None), Settings(replicas=replicas)
+    )
     assert built == [(f"cuda:{i % 2}", i % 2) for i in range(replicas or 2)]
     assert seen.current == 0
     with on_device("cpu"), on_device("cuda"), on_device(""):
