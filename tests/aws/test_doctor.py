@@ -29,6 +29,7 @@ def checks(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
     return {check["name"]: check for check in json.loads(capsys.readouterr().out)}
 
 
+@pytest.mark.slow
 def test_a_bare_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -113,6 +113,7 @@ class Pages:
                 }.get(name, "TrainingJobSummaries")  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(count=st.integers(0, 60), size=st.integers(1, 25), empty_first=st.booleans())
 def test_all_entries_come_once_and_in_order(count: int, size: int, empty_first: bool) -> None:

@@ -33,6 +33,7 @@ def jsonl(given: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(row) + "\n" for row in given)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.sets(st.integers(0, 3)), min_size=30, max_size=120),
     st.integers(0, 5),

@@ -158,6 +158,7 @@ class SlowToMeasure(TextGeneration):
         return super().score(prediction)
 
 
+@pytest.mark.slow
 def test_throughput_is_without_our_own_measuring():
     begin = time.perf_counter()
     result = evaluate_endpoint(

@@ -182,6 +182,7 @@ def test_words_that_the_model_did_not_read_are_told():
 NUMBERS = st.floats(-100, 100, allow_nan=False)
 
 
+@pytest.mark.slow
 @given(pairs=st.lists(st.tuples(NUMBERS, NUMBERS), min_size=2, max_size=20))
 def test_numbers_are_measured_as_in_training(pairs: list[tuple[float, float]]):
     task = make_task("text-regression")
@@ -197,6 +198,7 @@ def test_numbers_are_measured_as_in_training(pairs: list[tuple[float, float]]):
     assert {name: summary[name] for name in trained} == pytest.approx(trained, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_regression_is_known_by_its_config():
     config = JobConfig.model_validate({"name": "mine", "training": {"model": "x"}})
     artefact = Artefact({"problem_type": "regression", "id2label": {"0": "LABEL_0"}})

@@ -41,6 +41,7 @@ def test_measures_quality_latency_and_throughput(endpoint):
     assert sorted(endpoint.batch_sizes[6:]) == [1, 4, 4]
 
 
+@pytest.mark.slow
 def test_a_refused_batch_is_halved_until_the_bad_row_is_found(endpoint):
     data = rows(16)
     data[5]["text"] = "positive poison"
@@ -119,6 +120,7 @@ def test_wrong_settings_name_the_field(endpoint, settings, field):
     assert endpoint.requests == 0
 
 
+@pytest.mark.slow
 def test_an_interrupted_evaluation_continues(endpoint, tmp_path: Path):
     data = rows(20)
     path = tmp_path / "predictions.jsonl"

@@ -93,6 +93,7 @@ def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Service
     server.server_close()
 
 
+@pytest.mark.slow
 def test_every_page_is_read_and_kept_for_a_month(service: Service, tmp_path: Path) -> None:
     prices = current_prices("eu-central-1")
     assert prices.training == {"ml.g5.xlarge": 1.761, "ml.m5.large": 0.138}
@@ -132,6 +133,7 @@ def test_without_an_answer_the_table_holds(
     assert str(prices).startswith("us-east-1, 2025-06; AWS's price list was not read: you may not")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page",
     [b"<html>sign in</html>", b"{}", b'{"PriceList": ["x"]}', b'{"PriceList": ["{}"]}', b"[]"],

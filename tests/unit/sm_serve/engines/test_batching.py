@@ -131,6 +131,7 @@ def test_a_batch_is_of_one_adapter_and_a_rare_one_is_not_starved(recorder):
 LISTS = st.lists(st.lists(st.integers(1, 60), min_size=5, max_size=200), min_size=1, max_size=12)
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(LISTS, st.integers(1, 60), st.booleans(), st.booleans())
 def test_a_lone_input_waits_for_one_batch_of_others_and_every_list_ends(
@@ -265,6 +266,7 @@ def test_a_lost_gpu_makes_it_unhealthy_at_once(recorder):
     assert "the device has failed" in model.batcher.health()
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_noticed_and_answers_those_who_wait(recorder):
     model = recorder()
 

@@ -146,6 +146,7 @@ def test_compressed_bodies_are_unpacked_within_the_limit():
             unpack(BODY, encoding, 1000)
 
 
+@pytest.mark.slow
 def test_idle_connections_over_the_bound_make_room_and_busy_ones_stay():
     async def run():
         async with serving(most=20) as port:
