@@ -24,6 +24,7 @@ from typing import IO, cast
 
 import serving_targets as servers
 from harness import begin, parser, spread, write
+from serving import wait_until_right
 from serving_load import run_load, write_post
 
 SAMPLE_SECONDS = 0.1
@@ -99,8 +100,9 @@ def opening(port: int, connections: int) -> Iterator[IO[str]]:
 def measure(target: servers.Target, work: Path, connections: int) -> dict[str, dict[str, float]]:
     """The four phases of one server."""
     post = write_post("/invocations", {"inputs": "we loved the plot of a very good film " * 4})
-    with target.running(work / "server.log"):
-        wait_ready(target.port)
+    log = work / "server.log"
+    with target.running(log) as process:
+        wait_until_right(target, "classification", process, log)
         run_load(target.port, [post] * 64, 4)
         phases = {"alone": phase(target.port, lasting(PHASE_SECONDS))}
         with opening(target.port, connections) as opener, ThreadPoolExecutor(1) as thread:
@@ -112,17 +114,6 @@ def measure(target: servers.Target, work: Path, connections: int) -> dict[str, d
             phases["clients"] = phase(target.port, load.done)
             load.result()
     return phases
-
-
-def wait_ready(port: int) -> None:
-    """Returns at the first 200 of /ping."""
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        with contextlib.suppress(OSError, SystemExit):
-            ping(http.client.HTTPConnection("127.0.0.1", port, timeout=5))
-            return
-        time.sleep(0.2)
-    raise SystemExit("the server could not start")
 
 
 def main() -> None:

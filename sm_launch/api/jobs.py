@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from sm_launch.api.opening import DEFAULT_JOB, Job, open_job, open_meant
 from sm_launch.job.config import Target
-from sm_launch.notebook import in_notebook
 
 if TYPE_CHECKING:
     from sm_launch.evaluation.job.optimizing import Optimized
@@ -39,8 +38,7 @@ def train(
     Raises:
         LaunchError: the job failed; the message holds the reason and the last log lines.
     """
-    from sm_launch.jobs import matrix, training
-    from sm_launch.jobs.live import follow_view
+    from sm_launch.jobs import live, matrix, training
 
     context = open_job(job, overrides, target, region)
     if context.config.matrix:
@@ -49,12 +47,9 @@ def train(
         matrix.require_completed(jobs)
         return [each.as_dict() for each in jobs]
     name = training.start(context, training.prepare(context, resume=resume, max_cost=max_cost))
-    if not wait:
-        return context.session.describe_training_job(TrainingJobName=name)
-    if not in_notebook():
-        return training.wait(context.session, name)
-    with follow_view(name) as show:
-        return training.wait(context.session, name, show)
+    if wait:
+        return live.wait(context.session, name)
+    return context.session.describe_training_job(TrainingJobName=name)
 
 
 def optimize(

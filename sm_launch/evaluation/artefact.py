@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import unquote, urlparse
 
 from sm_launch.aws.uris import split_s3
 from sm_launch.job.hub_models import SCHEME, HubModel
+from sm_launch.target.staging import local_path
 
 CONFIG, RESULTS = "config.json", "eval_results.json"
 MOST_READ = 512 * 1024**2
@@ -66,15 +66,13 @@ def read_artefact(uri: str, clients: Callable[[str], Any] | None = None) -> Arte
         return None
     if uri.startswith(SCHEME):
         artefact = _from_hub(HubModel.of(uri, "model"))
+    elif uri.startswith("s3://"):
+        artefact = _from_s3(uri, clients)
     else:
-        artefact = _from_s3(uri, clients) if uri.startswith("s3://") else _from_path(_path(uri))
+        artefact = _from_path(local_path(uri))
     if CONFIG not in artefact:
         return None
     return Artefact(artefact[CONFIG], artefact.get(RESULTS, {}))
-
-
-def _path(uri: str) -> Path:
-    return Path(unquote(urlparse(uri).path)) if uri.startswith("file://") else Path(uri)
 
 
 def _from_path(path: Path) -> dict[str, dict[str, Any]]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 from sm_launch.aws.clients import make_client
 from sm_launch.aws.uris import split_s3
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.sessions.protocol import Session
+from sm_launch.target.staging import local_path
 
 SECONDS_BETWEEN_LOOKS = 1.0
 
@@ -31,7 +30,7 @@ class Objects:
     def write(self, uri: str, content: bytes) -> None:
         """Make the object."""
         if uri.startswith("file://"):
-            path = _path(uri)
+            path = local_path(uri)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             return
@@ -41,7 +40,7 @@ class Objects:
     def read(self, uri: str) -> bytes | None:
         """The content; None where there is no such object (yet)."""
         if uri.startswith("file://"):
-            path = _path(uri)
+            path = local_path(uri)
             return path.read_bytes() if path.is_file() else None
         from botocore.exceptions import ClientError
 
@@ -116,7 +115,3 @@ def _wait(objects: Objects, queued: dict[str, Any], deadline: float, timeout: fl
         f"there is no answer after {timeout:.0f} s",
         fix=f"it may still come, to {output}; an endpoint at zero instances takes minutes to start",
     )
-
-
-def _path(uri: str) -> Path:
-    return Path(unquote(urlparse(uri).path))

@@ -15,6 +15,7 @@ from sm_launch.hosting import components
 from sm_launch.job import limits
 from sm_launch.job.config import JobConfig
 from sm_launch.jobs import training
+from sm_launch.jobs.chaining import artefact_uri
 from sm_launch.sessions.protocol import Session
 from sm_launch.sessions.watching import watch
 from sm_launch.target import ownership
@@ -41,12 +42,6 @@ def model_data_uri(location: str) -> str:
             fix="give a model.tar.gz, a directory with config.json, or an s3:// URI",
         )
     return path.as_uri() + ("/" if path.is_dir() else "")
-
-
-def artefact_uri(description: dict[str, Any]) -> str:
-    """Where a completed training job left its model (a prefix ends with a slash)."""
-    uri: str = description["ModelArtifacts"]["S3ModelArtifacts"]
-    return uri if uri.endswith((".tar.gz", "/")) else f"{uri}/"
 
 
 def artefact_of(

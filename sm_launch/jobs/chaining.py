@@ -10,6 +10,7 @@ from sm_launch.job.base_model import BaseModelSource, resolve_model
 from sm_launch.job.config import JobConfig
 from sm_launch.job.tasks import TASKS
 from sm_launch.sessions.protocol import Session
+from sm_launch.target.staging import location_of
 
 FIELD = "training.model"
 
@@ -26,7 +27,7 @@ def base_model(session: Session, config: JobConfig) -> BaseModelSource:
     job = _describe(session, source.job)
     given = {key: str(value).strip('"') for key, value in job.get("HyperParameters", {}).items()}
     _check_method(config, source.job, given)
-    artefact = str(job["ModelArtifacts"]["S3ModelArtifacts"])
+    artefact = location_of(artefact_uri(job))
     alone = given.get("use_peft", "").lower() in ("true", "1") and given.get("export") == "adapter"
     if not alone:
         return BaseModelSource(location=artefact)
@@ -34,6 +35,12 @@ def base_model(session: Session, config: JobConfig) -> BaseModelSource:
     _check_export(config, source.job)
     _check_isolation(config, source.job, base)
     return BaseModelSource(location=artefact, base=base)
+
+
+def artefact_uri(description: dict[str, Any]) -> str:
+    """Where a completed training job left its model (a prefix ends with a slash)."""
+    uri: str = description["ModelArtifacts"]["S3ModelArtifacts"]
+    return uri if uri.endswith((".tar.gz", "/")) else f"{uri}/"
 
 
 def _describe(session: Session, name: str) -> dict[str, Any]:
@@ -94,8 +101,8 @@ def _check_isolation(config: JobConfig, name: str, base: str | None) -> None:
 
 
 def _model_channel(job: dict[str, Any]) -> str | None:
-    """URI of the `model` channel that a job began with; None where it had its base from the Hub."""
+    """Where the `model` channel of a job is; None where it had its base from the Hub."""
     for channel in job.get("InputDataConfig", ()):
         if channel["ChannelName"] == "model":
-            return str(channel["DataSource"]["S3DataSource"]["S3Uri"])
+            return location_of(channel["DataSource"]["S3DataSource"]["S3Uri"])
     return None

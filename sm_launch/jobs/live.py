@@ -12,9 +12,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 from sm_launch import notebook
+from sm_launch.jobs import training
 from sm_launch.jobs.training import Observation
 from sm_launch.redaction import redact
 from sm_launch.report.terminal_chart import Point, braille_chart
+from sm_launch.sessions.protocol import Session
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -148,6 +150,18 @@ def follow_view(name: str, stream: TextIO | None = None) -> Iterator[Callable[[O
             live.update(view.render(min(console.width, 110)))
 
         yield show
+
+
+def wait(session: Session, name: str) -> dict[str, Any]:
+    """Follow a job and return its last description; a notebook's cell shows it meanwhile.
+
+    Raises:
+        LaunchError: the job failed; the message holds the container's own words.
+    """
+    if not notebook.in_notebook():
+        return training.wait(session, name)
+    with follow_view(name) as show:
+        return training.wait(session, name, show)
 
 
 class _Plain:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 from sm_launch.errors import UserInputError
 from sm_launch.job import naming
@@ -13,6 +11,7 @@ from sm_launch.job.hyperparameters import OPTIMIZE, split_channels
 from sm_launch.jobs import training
 from sm_launch.target.channels import resolve_channels
 from sm_launch.target.context import JobContext
+from sm_launch.target.staging import location_of
 
 _KEPT = ("columns", "max_rejected_share")
 """Hyperparameters of training by which rows are read."""
@@ -56,7 +55,7 @@ def optimizing(config: JobConfig, artefact: str) -> JobConfig:
                 **{key: given[key] for key in _KEPT if key in given},
                 **{key: value for key, value in settings.items() if value is not None},
             },
-            "channels": {**held_out(config), "model": _location(artefact)},
+            "channels": {**held_out(config), "model": location_of(artefact)},
             "instances": Instances(type=wanted.instance_type, volume_size_gb=wanted.volume_size_gb),
             "max_runtime_seconds": wanted.max_runtime_seconds,
             "spot": False,
@@ -89,10 +88,3 @@ def held_out(config: JobConfig) -> dict[str, str]:
         field="training.channels",
         fix="prepare data with a held-out split, or name rows in evaluation.data",
     )
-
-
-def _location(artefact: str) -> str:
-    """As a channel: what is on this machine by its path."""
-    if not artefact.startswith("file://"):
-        return artefact
-    return str(Path(unquote(urlparse(artefact).path)))

@@ -10,15 +10,14 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 from sm_launch import json_lines
 from sm_launch.aws.uris import split_s3
 from sm_launch.errors import UserInputError
 from sm_launch.monitoring.drift import Drift, compare_labels, compare_lengths, count_labels
 from sm_launch.target.context import JobContext
+from sm_launch.target.staging import local_path
 
 # So many rows of each side are enough for any bin.
 MOST_ROWS = 50_000
@@ -182,7 +181,7 @@ def captured_lines(location: str, clients: Callable[[str], Any]) -> Iterator[str
         clients: makes a client of an AWS service.
     """
     if location.startswith("file://"):
-        root = Path(unquote(urlparse(location).path))
+        root = local_path(location)
         files = sorted(root.rglob("*.jsonl"), reverse=True)[:MOST_FILES]
         for file in files:
             yield from (line.text for line in json_lines.lines(file))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import unquote, urlparse
 
 from sm_launch.errors import UserInputError
 from sm_launch.progress import progress
@@ -30,6 +31,18 @@ class ObjectStore(Protocol):
         """Raise when there is no such object."""
 
 
+def local_path(location: str) -> Path:
+    """The path that a file:// URI names, or a path as it is."""
+    if not location.startswith("file://"):
+        return Path(location)
+    return Path(unquote(urlparse(location).path))
+
+
+def location_of(uri: str) -> str:
+    """A URI as a stage takes it: what is on this machine by its path."""
+    return uri if uri.startswith("s3://") else str(local_path(uri))
+
+
 class LocalStage:
     """Local targets read files where they are."""
 
@@ -44,7 +57,7 @@ class LocalStage:
                 value=location,
                 fix="copy it first (aws s3 cp --recursive), or use --target sagemaker",
             )
-        return location if location.startswith("file://") else Path(location).as_uri()
+        return Path(location).as_uri()
 
     def checkpoints(self, directory: Path, job: str) -> str:
         """Where a job keeps its checkpoints, below the directory that job.yaml names."""

@@ -7,10 +7,10 @@ import json
 import tarfile
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 from sm_launch.job import hub_models
 from sm_launch.sessions.protocol import Session
+from sm_launch.target.staging import local_path
 
 TRAINING_LOG = "training_log.jsonl"
 
@@ -71,7 +71,7 @@ def extract_training_log(uri: str, directory: Path) -> Path | None:
     """
     if not uri.startswith("file://"):
         return None
-    output = Path(unquote(urlparse(uri).path)).parent
+    output = local_path(uri).parent
     plain, archive = output / "data" / TRAINING_LOG, output / "output.tar.gz"
     target = directory / TRAINING_LOG
     if plain.is_file():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,8 @@ from sm_launch.errors import LaunchError
 from sm_launch.evaluation import Comparison
 from sm_launch.evaluation.job import compare as comparing
 from sm_launch.evaluation.job import run as evaluation_run
-from sm_launch.hosting import endpoints
-from sm_launch.jobs import optimization, training
+from sm_launch.jobs import live, optimization
+from sm_launch.jobs.chaining import artefact_uri
 from sm_launch.target.context import JobContext
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def finish(context: JobContext, name: str, former: str) -> Optimized:
         LaunchError: its artefact cannot be read, or a server does not come up.
     """
     described = context.session.describe_training_job(TrainingJobName=name)
-    model = endpoints.artefact_uri(described)
+    model = artefact_uri(described)
     artefact = evaluation.read_artefact(model, context.clients)
     measured = artefact.results.get(KEY) if artefact else None
     if not isinstance(measured, Mapping):
@@ -102,7 +102,7 @@ def _compared(context: JobContext, made: Optimized) -> Optimized:
     comparison, page = comparing.run(
         (str(folder / "before"), str(folder / "after")), lambda: context, output=folder
     )
-    return Optimized(made.job, made.model, made.former, made.measured, comparison, page)
+    return replace(made, comparison=comparison, report=page)
 
 
 def render(made: Optimized) -> Group:
@@ -170,5 +170,5 @@ def wait(context: JobContext, name: str, former: str) -> Optimized:
     Raises:
         LaunchError: it failed; the message holds the metric before and after where that is why.
     """
-    training.wait(context.session, name)
+    live.wait(context.session, name)
     return finish(context, name, former)

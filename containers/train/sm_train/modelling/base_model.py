@@ -57,7 +57,7 @@ def resolve_base_model(paths: Paths, config: Config) -> BaseModel:
             fix="set it to a Hub id or a path, or give the job a channel named model",
         )
     field = "channel model" if name is None else "model_name_or_path"
-    place = channel if name is None else directory_of(paths, name, field)
+    place = channel if name is None else _directory_of(paths, name, field)
     if place is None:
         _check_hub_id(str(name), field, revision)
         return BaseModel(str(name), revision=revision)
@@ -78,7 +78,7 @@ def resolve_base_model(paths: Paths, config: Config) -> BaseModel:
 
 def resolve_model(paths: Paths, name: str, field: str, revision: str = "main") -> str:
     """Directory or Hub id of the model that a setting names: channel:NAME, a path, or an id."""
-    place = directory_of(paths, name, field)
+    place = _directory_of(paths, name, field)
     if place is None:
         _check_hub_id(name, field, revision)
         return name
@@ -87,7 +87,7 @@ def resolve_model(paths: Paths, name: str, field: str, revision: str = "main") -
     return str(directory)
 
 
-def directory_of(paths: Paths, name: str, field: str) -> Path | None:
+def _directory_of(paths: Paths, name: str, field: str) -> Path | None:
     """Where the model is that a setting names; None for a Hub id."""
     if name.startswith("channel:"):
         folder = paths.channels / name.removeprefix("channel:")

@@ -8,6 +8,9 @@ from typing import Any
 from sm_train.errors import UserError
 from sm_train.settings.arguments import ModelArguments
 
+LABELLED_TASKS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")
+"""PEFT's tasks of encoders with a head: their adapters need a config.json that describes it."""
+
 
 def lora_targets(options: ModelArguments) -> Any:
     targets = options.lora_target_modules

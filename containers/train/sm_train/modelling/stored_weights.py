@@ -56,6 +56,13 @@ def stored_type(source: str) -> str | None:
     return WEIGHT_TYPES.get(max(counts, key=counts.__getitem__)) if any(counts.values()) else None
 
 
+def named_type(config: Any) -> str | None:
+    """The type that a config of transformers names, by torch's name; None for any other."""
+    named = getattr(config.get_text_config(), "dtype", None) or getattr(config, "dtype", None)
+    text = str(named).removeprefix("torch.")
+    return text if text in WEIGHT_TYPES.values() else None
+
+
 def _tensors(path: Path) -> list[dict[str, Any]]:
     """What the header of a safetensors file says of its tensors."""
     with path.open("rb") as file:

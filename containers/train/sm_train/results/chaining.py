@@ -12,7 +12,8 @@ from typing import Any
 from sm_train.contract import Paths, read_json
 from sm_train.errors import UserError
 from sm_train.modelling.base_model import ADAPTER_CONFIG, BaseModel
-from sm_train.modelling.stored_weights import stored_type
+from sm_train.modelling.lora import LABELLED_TASKS
+from sm_train.modelling.stored_weights import named_type, stored_type
 from sm_train.results.reloading import Plan, run_plan
 from sm_train.settings.settings import Config
 
@@ -61,7 +62,7 @@ def _merge(base: BaseModel, config: Config, target: Path) -> None:
             described=described,
             adapter=str(adapter),
             target=str(target),
-            dtype=stored_type(base.source) or _named_type(described_config),
+            dtype=stored_type(base.source) or named_type(described_config) or "float32",
             export="merged",
             new_tokens=[],
             rows_before=None,
@@ -104,8 +105,7 @@ def _architecture(adapter: Path, config: Any) -> str:
     import transformers
 
     task = str(read_json(adapter / ADAPTER_CONFIG).get("task_type"))
-    labelled = task in _AUTO_CLASSES and task != "FEATURE_EXTRACTION"
-    if labelled and not (adapter / "config.json").is_file():
+    if task in LABELLED_TASKS and not (adapter / "config.json").is_file():
         raise UserError(
             f"says neither labels nor their number (task_type {task})",
             field="adapter",
@@ -117,8 +117,3 @@ def _architecture(adapter: Path, config: Any) -> str:
         return str((config.architectures or [auto.__name__])[0])
     kinds = auto._model_mapping[type(config)]
     return str((kinds[0] if isinstance(kinds, tuple) else kinds).__name__)
-
-
-def _named_type(config: Any) -> str:
-    named = getattr(config.get_text_config(), "dtype", None) or getattr(config, "dtype", None)
-    return str(named or "float32").removeprefix("torch.")

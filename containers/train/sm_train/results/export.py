@@ -16,8 +16,8 @@ from sm_train.errors import UserError
 from sm_train.job import Job
 from sm_train.log import print_line
 from sm_train.modelling.generation_prompt import settle_generation_prompt
-from sm_train.modelling.lora import is_quantised, tied_names
-from sm_train.modelling.stored_weights import WEIGHT_TYPES, stored_type
+from sm_train.modelling.lora import LABELLED_TASKS, is_quantised, tied_names
+from sm_train.modelling.stored_weights import named_type, stored_type
 from sm_train.results.asking import identity_of_test
 from sm_train.results.merging import cast, merge, narrowed
 from sm_train.results.metrics import finite_or_none, of_one_label
@@ -101,9 +101,7 @@ def _described_type(job: Job) -> str | None:
         revision=job.config.model.model_revision,
         trust_remote_code=job.config.model.trust_remote_code,
     )
-    named = getattr(config.get_text_config(), "dtype", None) or getattr(config, "dtype", None)
-    dtype = str(named).removeprefix("torch.")
-    return dtype if dtype in WEIGHT_TYPES.values() else None
+    return named_type(config)
 
 
 def _save_whole(model: Any, target: Path, weights: Any, dtype: Any) -> None:
@@ -134,7 +132,7 @@ def _shards(model: Any) -> dict[str, str]:
 def _name_labels(model: Any, adapter: Path) -> None:
     """A config.json beside an adapter: PEFT writes neither labels nor how the task is asked."""
     base = model.get_base_model()
-    if model.active_peft_config.task_type not in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"):
+    if model.active_peft_config.task_type not in LABELLED_TASKS:
         return
     config = copy.deepcopy(base.config)
     # FSDP2 makes a class of its own from the model's.

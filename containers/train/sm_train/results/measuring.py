@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -21,12 +20,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sm_train.results.reloading import environment_of_one
+
 ROUNDS = 3
 MOST_TEXTS = 200
 """Texts that are measured by."""
 BATCH = 16
 _WARM_UP = 8
-_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID")
 
 Text = dict[str, list[int]]
 """A tokenised text: the columns that the model reads."""
@@ -85,8 +85,6 @@ def size(folder: Path) -> int:
 @contextmanager
 def _running(plan: Plan) -> Iterator[Callable[[], dict[str, float]]]:
     """A process that has the model: each call gives its next line."""
-    environment = {key: value for key, value in os.environ.items() if key not in _RANKS}
-    environment["OMP_NUM_THREADS"] = str(plan.threads)
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as errors:
         path = Path(folder) / "plan.json"
         path.write_text(json.dumps(asdict(plan)), encoding="utf-8")
@@ -95,7 +93,7 @@ def _running(plan: Plan) -> Iterator[Callable[[], dict[str, float]]]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=environment,
+            env=environment_of_one(OMP_NUM_THREADS=str(plan.threads)),
             text=True,
         )
 

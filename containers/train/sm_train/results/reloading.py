@@ -95,13 +95,17 @@ def run_plan(plan: Plan) -> None:
     _run(path)
 
 
+def environment_of_one(**changed: str) -> dict[str, str]:
+    """The environment of a process that is no rank of the job, with these variables changed."""
+    kept = {key: value for key, value in os.environ.items() if key not in _RANKS}
+    return {**kept, **changed}
+
+
 def _run(plan: Path) -> None:
-    environment = {key: value for key, value in os.environ.items() if key not in _RANKS}
-    environment["CUDA_VISIBLE_DEVICES"] = ""
     sys.stdout.flush()
     ended = subprocess.run(
         [sys.executable, "-m", "sm_train.results.reloading", str(plan)],
-        env=environment,
+        env=environment_of_one(CUDA_VISIBLE_DEVICES=""),
         stderr=subprocess.PIPE,
         text=True,
         check=False,
