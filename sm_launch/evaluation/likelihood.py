@@ -1,8 +1,8 @@
 """How probable the model finds the expected answers: loss and perplexity.
 
 As lm-evaluation-harness counts them: blanks that end a prompt belong to the answer, and so does a
-token that straddles the two. Where a prompt ends within a word the harness, which cuts by the number
-of the prompt's own tokens, may leave such a token out.
+token that straddles the two. Where a prompt ends within a word the harness, which cuts by the
+number of the prompt's own tokens, may leave such a token out.
 
 Asks the endpoint for the log-probabilities of a text that is given (OpenAI's completions with
 `echo` and `logprobs`, as vLLM offers them). Servers that do not offer it say so, and the evaluation
