@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "chat": ("chat", "chat", "Talk to an endpoint; answers are streamed."),
     "evaluate": ("evaluate", "evaluate", "Measure a model on held-out data; write a report."),
     "optimize": ("optimize", "optimize", "Make a model smaller and faster, and prove it."),
+    "register": ("register", "register", "Put a model into SageMaker Model Registry."),
     "compare": ("compare", "compare", "Compare two models: significant, or chance?"),
     "monitor": ("monitor", "monitor", "Watch traffic, latency, errors, machines and drift."),
     "alarms": ("alarms", "alarms", "Make an endpoint's CloudWatch alarms."),

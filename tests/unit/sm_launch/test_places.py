@@ -48,6 +48,7 @@ COMMANDS: dict[str, list[str] | None] = {
     "dashboard": [], "list": [], "logs": ["m"], "stop": ["m"], "delete": ["m", "--yes"],
     "setup": ["--yes"], "doctor": NO_IMAGES, "gc": ["--dry-run"], "images push": [],
     "optimize": ["--job", "m"],
+    "register": ["--without-evaluation"],
     "images list": ["--registry", "ecr"], "images scan": [],
 }  # fmt: skip
 
@@ -185,6 +186,7 @@ FUNCTIONS: dict[str, Callable[..., Any] | None] = {
     "doctor": lambda **o: require_ok(sm_launch.doctor(without_images(), **o)),
     "gc": lambda **o: sm_launch.gc(**o),
     "deploy": lambda **o: sm_launch.deploy(**o),
+    "register": lambda **o: sm_launch.register(without_evaluation=True, **o),
     "invoke": lambda **o: sm_launch.invoke("m", "x", **o),
     "evaluate": lambda **o: sm_launch.evaluate(data="rows.jsonl", **o),
     "weights": lambda **o: sm_launch.weights("m", {"a": 1}, **o),

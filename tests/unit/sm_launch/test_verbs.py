@@ -160,6 +160,10 @@ VERBS: dict[str, Verb] = {
         ["--data", "rows.jsonl", "--endpoint", "m"],
         lambda: sm_launch.evaluate(data="rows.jsonl", endpoint="m"), None,
     ),
+    "register": Verb(
+        [*MODEL, "--without-evaluation"],
+        lambda: sm_launch.register(model_data=MODEL[1], without_evaluation=True), dry_run=True,
+    ),
     "compare": Verb(
         ["one", "two", "--data", "rows.jsonl"],
         lambda: sm_launch.compare("one", "two", data="rows.jsonl"), lambda r: r.to_dict(),
