@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         monitor,
         weights,
     )
-    from sm_launch.api.jobs import estimate, optimize, stop, sweep, train, transform
+    from sm_launch.api.jobs import estimate, optimize, reproduce, stop, sweep, train, transform
     from sm_launch.api.opening import load
     from sm_launch.api.registry import register
     from sm_launch.errors import LaunchError, QualityGateError, UserInputError
@@ -61,6 +61,7 @@ __all__ = [
     "prepare_on_sagemaker",
     "preview",
     "register",
+    "reproduce",
     "setup",
     "stop",
     "sweep",

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "init": ("init", "init", "Write a commented job.yaml."),
     "data": ("data", "data", "Prepare data: clean, split, write the channels."),
     "train": ("train", "train", "Run a training job and follow it."),
+    "reproduce": ("reproduce", "reproduce", "Run a past training job again: the same model?"),
     "sweep": ("sweep", "sweep", "Search for the best hyperparameters."),
     "deploy": ("deploy", "deploy", "Put a trained model behind an endpoint."),
     "weights": ("weights", "weights", "Share an endpoint's traffic among its variants."),
