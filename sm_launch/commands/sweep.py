@@ -16,6 +16,7 @@ from sm_launch.commands.options import (
 )
 from sm_launch.errors import LaunchError
 from sm_launch.progress import ProgressBar, progress
+from sm_launch.report.numbers import decimal
 
 if TYPE_CHECKING:
     from sm_launch.jobs.tuning import SweepResult, Trial
@@ -76,7 +77,7 @@ def _show(seen: dict[str, Any], trials: list[Trial], bar: ProgressBar) -> None:
     limits = seen["HyperParameterTuningJobConfig"]["ResourceLimits"]
     description = f"Sweep: {len(trials) - len(ended)} running"
     if best is not None:
-        description += f", best {objective['MetricName']} {best:.4f}"
+        description += f", best {objective['MetricName']} {decimal(best)}"
     bar.update(
         description=description,
         completed=len(ended),
@@ -89,7 +90,7 @@ def _print_table(result: SweepResult) -> None:
     names = sorted({name for trial in result.trials for name in trial.values})
     rows = [["", result.metric, *names, "status", "time", "training job"]]
     for context, trial in enumerate(result.trials, start=1):
-        objective = "-" if trial.objective is None else f"{trial.objective:.4f}"
+        objective = "-" if trial.objective is None else decimal(trial.objective)
         values = [_short(trial.values.get(name, "")) for name in names]
         time = "-" if trial.seconds is None else f"{trial.seconds:.0f} s"
         rows.append([str(context), objective, *values, trial.status, time, trial.job])

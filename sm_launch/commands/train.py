@@ -18,6 +18,7 @@ from sm_launch.commands.options import (
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.jobs import matrix, training
 from sm_launch.redaction import redact
+from sm_launch.report.numbers import decimal
 from sm_launch.target.context import JobContext
 
 
@@ -122,7 +123,7 @@ def _report(description: dict[str, Any], *, as_json: bool) -> None:
     name, status = description["TrainingJobName"], description["TrainingJobStatus"]
     click.echo(f"training job {name}: {status}")
     for metric in description.get("FinalMetricDataList", []):
-        click.echo(f"  {metric['MetricName']:<28} {metric['Value']:.4f}")
+        click.echo(f"  {metric['MetricName']:<28} {decimal(metric['Value'])}")
     if status == "Stopped":
         hint = training.resume_hint(description)
         raise LaunchError(f"training job {name} was stopped before its end", fix=hint or None)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 from sm_launch.errors import QualityGateError, UserInputError
 from sm_launch.evaluation.result import EvaluationResult
+from sm_launch.report.numbers import decimal
 
 ALIASES = {name: f"{name}_macro" for name in ("precision", "recall", "f1", "roc_auc")}
 """Short names mean the macro average, which does not hide a weak rare class."""
@@ -39,7 +40,7 @@ class GateResult:
     def __str__(self) -> str:
         good, bad = ("<=", ">") if self.at_most else (">=", "<")
         sign, verdict = (good, "passed") if self.passed else (bad, "failed")
-        shown = f"{self.value:.4f}"
+        shown = decimal(self.value)
         if not self.passed and float(shown) == self.limit:
             shown = f"{self.value:.8g}"  # the digit that decides
         return f"{self.metric} = {shown} {sign} {self.limit:g}: {verdict}"

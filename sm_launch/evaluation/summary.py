@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sm_launch.evaluation.comparison import Comparison
 from sm_launch.evaluation.gates import GateResult
 from sm_launch.evaluation.result import EvaluationResult, Interval, LatencyStats
+from sm_launch.report.numbers import decimal, equals, p_value
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -90,9 +91,9 @@ def _metrics(result: EvaluationResult) -> Table:
     for name, title in HEADLINES.items():
         if name in summary:
             trained = result.training.get(name)
-            more = [] if trained is None else [f"{trained:.4f}"]
+            more = [] if trained is None else [decimal(trained)]
             table.add_row(
-                title, f"{summary[name]:.4f}", _interval(result.intervals.get(name)), *more
+                title, decimal(summary[name]), _interval(result.intervals.get(name)), *more
             )
     return table
 
@@ -138,7 +139,7 @@ def _slices(result: EvaluationResult) -> Table:
         table.add_column(title, justify="right")
     for part in result.slices:
         value = part.metrics.get(result.main_metric)
-        shown = "" if value is None else f"{value:.4f}"
+        shown = "" if value is None else decimal(value)
         name = escape(f"{part.column} = {part.value}")
         table.add_row(name, shown, _interval(part.interval), str(part.rows))
     return table
@@ -159,7 +160,7 @@ def _classes(result: EvaluationResult) -> Table:
     for title in ("precision", "recall", "F1", "rows"):
         table.add_column(title, justify="right")
     for entry in result.metrics.per_class if result.metrics is not None else ():
-        values = (f"{value:.4f}" for value in (entry.precision, entry.recall, entry.f1))
+        values = (decimal(value) for value in (entry.precision, entry.recall, entry.f1))
         table.add_row(escape(entry.label), *values, str(entry.support))
     return table
 
@@ -181,17 +182,17 @@ def render_comparison(comparison: Comparison) -> Group:
         colour = "dim" if not m.significant else "green" if m.improved else "red"
         table.add_row(
             m.metric,
-            f"{m.first:.4f}",
-            f"{m.second:.4f}",
+            decimal(m.first),
+            decimal(m.second),
             f"[{colour}]{m.difference:+.4f}[/{colour}]",
             f"{m.interval.low:+.4f} to {m.interval.high:+.4f}",
-            f"{m.p_value:.4f}",
-            f"{m.p_adjusted:.4f}",
+            p_value(m.p_value),
+            p_value(m.p_adjusted),
         )
     test = comparison.mcnemar
     account = (
         f"{comparison.rows} rows; right in {comparison.first} alone: {test.only_first}, "
-        f"in {comparison.second} alone: {test.only_second}; McNemar p {test.p_value:.4f}"
+        f"in {comparison.second} alone: {test.only_second}; McNemar p {equals(test.p_value)}"
     )
     return Group(
         table, Text(account), *(Text(line, style="yellow") for line in comparison.left_out())

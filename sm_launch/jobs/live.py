@@ -15,6 +15,7 @@ from sm_launch import notebook
 from sm_launch.jobs import training
 from sm_launch.jobs.training import Observation
 from sm_launch.redaction import redact
+from sm_launch.report.numbers import decimal
 from sm_launch.report.terminal_chart import Point, braille_chart
 from sm_launch.sessions.protocol import Session
 
@@ -83,7 +84,7 @@ class TrainingView:
         if self.step:
             parts.append(self._bar(width))
         named = {"loss": self.loss, "eval loss": self.eval_loss}
-        last = [f"{name} {points[-1][1]:.4f}" for name, points in named.items() if points]
+        last = [f"{name} {decimal(points[-1][1])}" for name, points in named.items() if points]
         if last:
             parts.append(Text("   ".join(last), style="cyan"))
         curve = self.loss or self.eval_loss
@@ -190,7 +191,7 @@ class _Plain:
         if step is None or step == self._step:
             return
         self._printed, self._step = time.monotonic(), step
-        loss = f" loss {self._view.loss[-1][1]:.4f}" if self._view.loss else ""
+        loss = f" loss {decimal(self._view.loss[-1][1])}" if self._view.loss else ""
         eta = f" eta {self._view.eta}" if self._view.eta and step[0] < step[1] else ""
         self._print(f"step {step[0]}/{step[1]}{loss}{eta}")
 

@@ -15,6 +15,7 @@ from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.job import limits, naming
 from sm_launch.job.config import JobConfig, with_overrides
 from sm_launch.jobs import training
+from sm_launch.report.numbers import decimal
 from sm_launch.sessions.protocol import Session
 from sm_launch.sessions.watching import watch
 from sm_launch.target.context import JobContext
@@ -193,7 +194,7 @@ def table(jobs: list[Job]) -> Iterator[str]:
     for job in jobs:
         metrics = job.as_dict()["Metrics"]
         values = [str(job.values[key]) for key in keys]
-        shown = [f"{metrics[name]:.4f}" if name in metrics else "-" for name in names]
+        shown = [decimal(metrics[name]) if name in metrics else "-" for name in names]
         rows.append([*values, job.status, *shown, job.name])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:

@@ -26,6 +26,7 @@ class Metric:
         name: CloudWatch's.
         statistic: Sum, Average or a percentile such as p99.
         scale: CloudWatch's value times this is ours.
+        expression: of metric math over the other metrics' keys, where it is made of them.
     """
 
     key: str
@@ -35,6 +36,7 @@ class Metric:
     name: str
     statistic: str
     scale: float = 1.0
+    expression: str = ""
 
 
 def _latency(key: str, label: str, name: str) -> tuple[Metric, ...]:
@@ -49,6 +51,24 @@ METRICS = (
     Metric("invocations", "invocations", "", INVOCATIONS, "Invocations", "Sum"),
     Metric("errors_4xx", "4xx answers", "", INVOCATIONS, "Invocation4XXErrors", "Sum"),
     Metric("errors_5xx", "5xx answers", "", INVOCATIONS, "Invocation5XXErrors", "Sum"),
+    Metric(
+        "throughput",
+        "throughput",
+        "requests/s",
+        INVOCATIONS,
+        "",
+        "",
+        expression="invocations / PERIOD(invocations)",
+    ),
+    Metric(
+        "error_rate",
+        "error rate (5xx)",
+        "%",
+        INVOCATIONS,
+        "",
+        "",
+        expression="IF(invocations > 0, 100 * FILL(errors_5xx, 0) / invocations, 0)",
+    ),
     *_latency("model", "model latency", "ModelLatency"),
     *_latency("overhead", "overhead latency", "OverheadLatency"),
     Metric("cpu", "CPU", "%", INSTANCES, "CPUUtilization", "Average"),
@@ -78,7 +98,7 @@ def component_metric(metric: Metric) -> tuple[str, str] | None:
 
     A component's shares are of what it has on its instances, hence `Normalized`: 0 to 100 %.
     """
-    if metric.namespace == INVOCATIONS:
+    if metric.namespace == INVOCATIONS:  # those of metric math too
         return metric.namespace, metric.name
     return None if metric.key == "disk" else (COMPONENTS, f"{metric.name}Normalized")
 
@@ -99,6 +119,8 @@ def component_queries(component: str, period: int) -> list[dict[str, Any]]:
 def _query(
     metric: Metric, place: tuple[str, str], filed: list[dict[str, str]], period: int
 ) -> dict[str, Any]:
+    if metric.expression:
+        return {"Id": metric.key, "Expression": metric.expression, "Period": period}
     namespace, name = place
     return {
         "Id": metric.key,

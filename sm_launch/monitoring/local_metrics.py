@@ -99,6 +99,7 @@ class LocalSource:
         self._endpoint = endpoint
         self._series = {variant: VariantSeries(variant) for variant in variants}
         self._before: dict[str, Counters] = {}
+        self._looked: datetime | None = None
         self._processes: dict[int, Any] = {}
 
     def look(self) -> list[VariantSeries]:
@@ -107,8 +108,17 @@ class LocalSource:
             seen = self._counters(variant)
             values = seen.since(self._before.get(variant, Counters())).values()
             self._before[variant] = seen
-            series.add(now, {**values, **machine})
+            series.add(now, {**values, **self._rates(values, now), **machine})
+        self._looked = now
         return list(self._series.values())
+
+    def _rates(self, values: Mapping[str, float], now: datetime) -> dict[str, float]:
+        """What CloudWatch's metric math makes of the counts; the first look has no beginning."""
+        calls = values["invocations"]
+        rates = {"error_rate": 100 * values["errors_5xx"] / calls if calls else 0.0}
+        if self._looked is not None and now > self._looked:
+            rates["throughput"] = calls / (now - self._looked).total_seconds()
+        return rates
 
     def _counters(self, variant: str) -> Counters:
         import httpx

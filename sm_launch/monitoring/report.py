@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sm_launch.job.monitoring import Monitoring
 from sm_launch.monitoring.drift import Drift
-from sm_launch.monitoring.endpoint_metrics import Metric
+from sm_launch.monitoring.endpoint_metrics import BY_KEY, Metric
 from sm_launch.monitoring.series import Points, VariantSeries
 from sm_launch.report import charts
 from sm_launch.report.html import Markup, el, figure, page, section, table
+from sm_launch.report.numbers import number
 from sm_launch.report.pairs import pair_chart
 
 # Which metrics share a chart: its title, then the keys of its lines.
 _CHARTS = (
+    ("Throughput", ("throughput",)),
+    ("Error rate", ("error_rate",)),
     ("Requests", ("invocations", "errors_4xx", "errors_5xx")),
     ("Model latency", ("model_p50", "model_p90", "model_p99")),
     ("Overhead latency", ("overhead_p50", "overhead_p90", "overhead_p99")),
@@ -34,6 +38,7 @@ def write_monitoring(
     path: Path,
     *,
     source: str,
+    limits: Monitoring,
 ) -> None:
     """Write the report.
 
@@ -44,6 +49,7 @@ def write_monitoring(
         problems: what is beyond the limits, in words.
         path: the HTML file; its directory is made where missing.
         source: where the metrics come from, in words.
+        limits: those of `sm-launch alarms`, which are drawn in.
     """
     now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     drifted = [drift for drift in drifts if drift.state == "drift"]
@@ -55,20 +61,20 @@ def write_monitoring(
         el("p", f"Metrics of {source}, {now}", class_="sub"),
         el("ul", pills or [el("li", "within all limits", class_="pass")], class_="pills"),
     )
-    body = [_variant(each) for each in series]
+    body = [_variant(each, limits) for each in series]
     text = page(f"{endpoint}: monitoring", header, body, _drift(drifts))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
 
-def _variant(series: VariantSeries) -> Markup:
+def _variant(series: VariantSeries, limits: Monitoring) -> Markup:
     rows = {metric.key: (metric, points) for metric, points in series.rows()}
     of_component = series.variant.startswith("component ")
     title = series.variant.capitalize() if of_component else f"Variant {series.variant}"
     if not rows:
         return section(title, el("p", "No metrics yet.", class_="note"))
     graphics = [
-        figure(title, _chart([rows[key] for key in keys if key in rows]))
+        figure(title, _chart([rows[key] for key in keys if key in rows], limits))
         for title, keys in _CHARTS
         if any(key in rows for key in keys)
     ]
@@ -88,13 +94,18 @@ def _rows(series: VariantSeries) -> list[list[str]]:
     for metric, _ in series.rows():
         values = series.summary()[metric.key]
         numbers = [values[name] for name in ("last", "mean", "max")]
-        total = charts.number(round(values["sum"], 3)) if "sum" in values else ""
+        total = _shown(values["sum"]) if "sum" in values else ""
         unit = f" ({metric.unit})" if metric.unit else ""
-        rows.append([metric.label + unit, *(charts.number(round(n, 3)) for n in numbers), total])
+        rows.append([metric.label + unit, *(_shown(n) for n in numbers), total])
     return rows
 
 
-def _chart(rows: Sequence[tuple[Metric, Points]]) -> Markup:
+def _shown(value: float) -> str:
+    """Three decimals are enough, but for what they would make 0."""
+    return number(round(value, 3)) if abs(value) >= 1e-3 else number(value)
+
+
+def _chart(rows: Sequence[tuple[Metric, Points]], limits: Monitoring) -> Markup:
     start = min(points[0][0] for _, points in rows)
     lines = [
         charts.Series(
@@ -110,7 +121,21 @@ def _chart(rows: Sequence[tuple[Metric, Points]]) -> Markup:
         x_label=f"minutes since {start:%Y-%m-%d %H:%M} UTC",
         y_label=unit,
         y_range=(0, top or 1),
+        limits=_limits([metric.key for metric, _ in rows], limits),
     )
+
+
+def _limits(keys: Sequence[str], limits: Monitoring) -> dict[str, float]:
+    """What an alarm is raised at, of the lines of a chart."""
+    shares = [key for key in ("memory", "disk", "gpu_memory") if key in keys]
+    named = {
+        "error rate": limits.error_percent if "error_rate" in keys else None,
+        "p99": limits.latency_p99_ms if "model_p99" in keys else None,
+        " and ".join(BY_KEY[key].label for key in shares): limits.memory_percent
+        if shares
+        else None,
+    }
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _drift(drifts: Sequence[Drift]) -> Markup | None:

@@ -13,6 +13,7 @@ from typing import Any
 from sm_launch.aws.clients import make_client
 from sm_launch.errors import QualityGateError
 from sm_launch.hosting import components, endpoints
+from sm_launch.job.monitoring import Monitoring
 from sm_launch.monitoring import captured, local_metrics
 from sm_launch.monitoring.drift import Drift
 from sm_launch.monitoring.endpoint_metrics import BY_KEY, component_queries, queries
@@ -84,6 +85,7 @@ class Monitored:
         drifts: comparisons of captured data with training; empty where not asked for.
         problems: what is beyond job.yaml's limits, in words.
         source: where the metrics come from, in words.
+        limits: job.yaml's.
     """
 
     endpoint: str
@@ -91,6 +93,7 @@ class Monitored:
     drifts: list[Drift]
     problems: list[str]
     source: str
+    limits: Monitoring
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -106,7 +109,13 @@ class Monitored:
         from sm_launch.monitoring.report import write_monitoring
 
         write_monitoring(
-            self.endpoint, self.series, self.drifts, self.problems, path, source=self.source
+            self.endpoint,
+            self.series,
+            self.drifts,
+            self.problems,
+            path,
+            source=self.source,
+            limits=self.limits,
         )
 
     def require_no_drift(self) -> None:
@@ -163,6 +172,7 @@ def monitor(
         drifts=captured.drifts(context, name) if drift else [],
         problems=[w for each in series for w in problems(each, context.config.monitoring)],
         source="CloudWatch" if context.on_aws else "the servers on this machine",
+        limits=context.config.monitoring,
     )
 
 

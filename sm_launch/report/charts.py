@@ -7,11 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sm_launch.report.html import Markup, el, join
+from sm_launch.report.numbers import axis_labels, nice_ticks, number
 
 WIDTH, HEIGHT = 480.0, 260.0
 LEFT, RIGHT, TOP, BOTTOM = 54.0, 12.0, 14.0, 40.0
 DASHES = (None, "7 4", "2 4", "9 3 2 3")
 """Series differ by dash as well as by colour, for print and for colour-blind readers."""
+_LIMIT_SHOWN = 4.0
+"""A limit that is so many times above the data would flatten it to a line at the bottom."""
+_DIGIT = 6.6
+"""Width of an axis label's character."""
 
 
 @dataclass(frozen=True)
@@ -35,25 +40,6 @@ class Scale:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
-def nice_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
-    """About `wanted` round numbers (1, 2, 2.5 or 5 times a power of ten) that span low to high."""
-    if not high > low:
-        spread = abs(low) * 0.1 or 1.0
-        low, high = low - spread, high + spread
-    raw = (high - low) / max(wanted - 1, 1)
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * (1 - 1e-9))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
-
-
-def number(value: float) -> str:
-    """A short label for an axis."""
-    if value and (abs(value) >= 1e6 or abs(value) < 1e-3):
-        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
-    return f"{value:,.4f}".rstrip("0").rstrip(".")
-
-
 def line_chart(
     series: Sequence[Series],
     *,
@@ -62,6 +48,7 @@ def line_chart(
     y_range: tuple[float, float] | None = None,
     x_range: tuple[float, float] | None = None,
     diagonal: bool = False,
+    limits: Mapping[str, float] | None = None,
 ) -> Markup:
     """Lines over a common x axis, at most four, with a legend where there are two or more.
 
@@ -72,6 +59,8 @@ def line_chart(
         y_range: limits of the y axis; by default those of the data.
         x_range: limits of the x axis, likewise.
         diagonal: also draw y = x, for calibration.
+        limits: named values of y, drawn across as dashed lines; one far above the data is named at
+            the top instead.
     """
     lines = [
         Series(s.name, [(x, y) for x, y in s.points if math.isfinite(x) and math.isfinite(y)])
@@ -82,7 +71,11 @@ def line_chart(
         return el("p", "No values were logged.", class_="note")
     xs = [x for s in lines for x, _ in s.points]
     ys = [y for s in lines for _, y in s.points]
-    x, y, axes = _axes(x_range or xs, y_range or (min(ys), max(ys)), x_label, y_label)
+    bottom, top = y_range or (min(ys), max(ys))
+    drawn_limits = limits or {}
+    within = [value for value in drawn_limits.values() if value <= _LIMIT_SHOWN * max(top, 0)]
+    top = max([top, *within])
+    x, y, axes = _axes(x_range or xs, (bottom, top), x_label, y_label)
     drawn = [_line(s, i, x, y) for i, s in enumerate(lines)]
     ideal = None
     if diagonal:
@@ -90,7 +83,10 @@ def line_chart(
     summary = "; ".join(
         f"{s.name}: from {number(s.points[0][1])} to {number(s.points[-1][1])}" for s in lines
     )
-    drawing = _svg(f"{y_label} over {x_label}. {summary}", axes, ideal, drawn)
+    summary += "".join(f"; limit of {name} {number(v)}" for name, v in drawn_limits.items())
+    drawing = _svg(
+        f"{y_label} over {x_label}. {summary}", axes, ideal, drawn, _limits(drawn_limits, y)
+    )
     return join(_legend([s.name for s in lines]) if len(lines) > 1 else None, drawing)
 
 
@@ -234,25 +230,29 @@ def _axes(
     low, high = min(xs), max(xs)
     if not high > low:
         low, high = x_ticks[0], x_ticks[-1]
-    x = Scale(low, high, LEFT, WIDTH - RIGHT)
+    y_labels = axis_labels(y_ticks)
+    left = max(LEFT, 26 + _DIGIT * max(map(len, y_labels)))
+    x = Scale(low, high, left, WIDTH - RIGHT)
     y = Scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP)
     parts = []
-    for tick in y_ticks:
+    for tick, label in zip(y_ticks, y_labels, strict=True):
         parts += [
-            el("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y(tick), y2=y(tick), class_="grid"),
-            el("text", number(tick), x=LEFT - 7, y=y(tick) + 4, text_anchor="end"),
+            el("line", x1=left, x2=WIDTH - RIGHT, y1=y(tick), y2=y(tick), class_="grid"),
+            el("text", label, x=left - 7, y=y(tick) + 4, text_anchor="end"),
         ]
     inside = [tick for tick in x_ticks if low <= tick <= high]
     base = HEIGHT - BOTTOM
-    for tick in inside:
+    for tick, label in zip(inside, axis_labels(inside), strict=True):
+        half = _DIGIT * len(label) / 2
+        at = min(max(x(tick), half), WIDTH - half)  # the last one stays within the drawing
         parts += [
             el("line", x1=x(tick), x2=x(tick), y1=base, y2=base + 4, class_="axis"),
-            el("text", number(tick), x=x(tick), y=base + 17, text_anchor="middle"),
+            el("text", label, x=at, y=base + 17, text_anchor="middle"),
         ]
-    middle = (LEFT + WIDTH - RIGHT) / 2
+    middle = (left + WIDTH - RIGHT) / 2
     upright = f"translate(12 {(TOP + base) / 2:.1f}) rotate(-90)"
     parts += [
-        el("line", x1=LEFT, x2=WIDTH - RIGHT, y1=base, y2=base, class_="axis"),
+        el("line", x1=left, x2=WIDTH - RIGHT, y1=base, y2=base, class_="axis"),
         el("text", x_label, x=middle, y=HEIGHT - 6, text_anchor="middle"),
         el("text", y_label, transform=upright, text_anchor="middle"),
     ]
@@ -283,13 +283,30 @@ def _marks(marks: Mapping[str, float], x: Scale) -> list[Markup]:
             el("line", x1=at, x2=at, y1=TOP, y2=HEIGHT - BOTTOM, class_="mark"),
             el(
                 "text",
-                f"{name} {number(round(value, 1))}",
+                f"{name} {number(value)}",
                 x=at - 4 if late else at + 4,
                 y=TOP + 9 + 14 * i,
                 text_anchor="end" if late else "start",
                 class_="strong",
             ),
         ]
+    return parts
+
+
+def _limits(limits: Mapping[str, float], y: Scale) -> list[Markup]:
+    """Dashed lines across, each with its name; what is above the drawing is named at its top."""
+    parts = []
+    for i, (name, value) in enumerate(limits.items()):
+        if value > y.high:
+            label, at = f"↑ limit of {name}: {number(value)}", TOP + 10 + 14 * i
+        else:
+            label, at = f"limit of {name}: {number(value)}", max(y(value) - 5, TOP + 10)
+            parts.append(
+                el("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y(value), y2=y(value), class_="mark")
+            )
+        parts.append(
+            el("text", label, x=WIDTH - RIGHT - 3, y=at, text_anchor="end", class_="strong")
+        )
     return parts
 
 

@@ -9,6 +9,8 @@ from importlib.resources import files
 
 from sm_launch.redaction import redact
 
+_WIDE = 4
+"""So many columns are too wide for a narrow screen."""
 VOID = frozenset({"meta", "br", "line", "rect", "circle", "path", "polyline"})
 
 
@@ -50,14 +52,21 @@ def table(
     numeric: Iterable[int] = (),
     caption: str | None = None,
 ) -> Markup:
-    """A table that scrolls sideways where it is too wide; `numeric` columns are set right."""
+    """A table; `numeric` columns are set right.
+
+    On a narrow screen the rows of one with many columns become lists, each cell behind the name of
+    its column: nothing is cut off.
+    """
     right = set(numeric)
 
     def cell(tag: str, column: int, text: str, **attributes: str) -> Markup:
         return el(tag, text, class_="num" if column in right else None, **attributes)
 
     header = el("tr", (cell("th", i, text, scope="col") for i, text in enumerate(head)))
-    body = (el("tr", (cell("td", i, text) for i, text in enumerate(row))) for row in rows)
+    body = (
+        el("tr", (cell("td", i, text, data_label=head[i]) for i, text in enumerate(row)))
+        for row in rows
+    )
     return el(
         "div",
         el(
@@ -65,6 +74,7 @@ def table(
             el("caption", caption) if caption else None,
             el("thead", header),
             el("tbody", body),
+            class_="wide" if len(head) >= _WIDE else None,
         ),
         class_="scroll",
         tabindex="0",

@@ -98,7 +98,11 @@ def test_components_have_a_series_each() -> None:
         variant, component = source.look()
     assert (variant.variant, component.variant) == ("AllTraffic", "component mine")
     assert component.summary()["gpu"]["last"] == 50
-    asked = {query["Id"]: query["MetricStat"]["Metric"] for query in component_queries("mine", 60)}
+    asked = {
+        query["Id"]: query["MetricStat"]["Metric"]
+        for query in component_queries("mine", 60)
+        if "MetricStat" in query
+    }
     assert asked["gpu_memory"]["Namespace"] == "/aws/sagemaker/InferenceComponents"
     assert asked["gpu_memory"]["MetricName"] == "GPUMemoryUtilizationNormalized"
     assert asked["model_p99"]["Namespace"] == "AWS/SageMaker"

@@ -13,6 +13,7 @@ from sm_launch.evaluation.comparison import SIGNIFICANT
 from sm_launch.evaluation.job import run as evaluation_run
 from sm_launch.evaluation.paired import holm
 from sm_launch.evaluation.report.comparison import write_comparison
+from sm_launch.report.numbers import decimal, equals
 from sm_launch.target.context import JobContext
 
 PREDICTIONS, EVALUATION = "predictions.jsonl", "evaluation.json"
@@ -111,7 +112,8 @@ def require_not_worse(comparison: Comparison, metrics: Sequence[str]) -> None:
             )
         difference = known[metric]
         if named[metric] < SIGNIFICANT and not difference.improved:
-            worse.append(f"{metric} {difference.difference:+.4f} (p {named[metric]:.4f})")
+            change = decimal(difference.difference, sign=True)
+            worse.append(f"{metric} {change} (p {equals(named[metric])})")
     if worse:
         raise QualityGateError(
             f"{comparison.second} is worse than {comparison.first}: {'; '.join(worse)}",

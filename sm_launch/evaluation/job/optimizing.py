@@ -14,6 +14,7 @@ from sm_launch.evaluation.job import compare as comparing
 from sm_launch.evaluation.job import run as evaluation_run
 from sm_launch.jobs import live, optimization
 from sm_launch.jobs.chaining import artefact_uri
+from sm_launch.report.numbers import decimal, equals, p_value
 from sm_launch.target.context import JobContext
 
 if TYPE_CHECKING:
@@ -131,11 +132,11 @@ def _qualities(made: Optimized) -> list[tuple[str, ...]]:
         return [
             (
                 m.metric,
-                f"{m.first:.4f}",
-                f"{m.second:.4f}",
-                f"{m.difference:+.4f}",
+                decimal(m.first),
+                decimal(m.second),
+                decimal(m.difference, sign=True),
                 f"{m.interval.low:+.4f} to {m.interval.high:+.4f}",
-                f"{m.p_adjusted:.4f}",
+                p_value(m.p_adjusted),
             )
             for m in made.comparison.metrics
         ]
@@ -159,7 +160,7 @@ def _account(made: Optimized) -> list[str]:
         test = made.comparison.mcnemar
         lines.append(
             f"right before alone: {test.only_first}, right after alone: {test.only_second}; "
-            f"McNemar p {test.p_value:.4f}"
+            f"McNemar p {equals(test.p_value)}"
         )
     return lines
 

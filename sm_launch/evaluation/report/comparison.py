@@ -13,6 +13,7 @@ from sm_launch.evaluation.result import Prediction
 from sm_launch.evaluation.scales import LOWER_IS_BETTER, UNBOUNDED
 from sm_launch.redaction import redact_value
 from sm_launch.report.html import Markup, el, figure, page, section, table
+from sm_launch.report.numbers import decimal, equals, p_value
 
 ROWS_SHOWN = 20
 
@@ -69,11 +70,11 @@ def _differences(comparison: Comparison) -> Markup:
     rows = [
         [
             m.metric,
-            f"{m.first:.4f}",
-            f"{m.second:.4f}",
-            f"{m.difference:+.4f}",
-            f"{m.p_value:.4f}",
-            f"{m.p_adjusted:.4f}",
+            decimal(m.first),
+            decimal(m.second),
+            decimal(m.difference, sign=True),
+            p_value(m.p_value),
+            p_value(m.p_adjusted),
         ]
         for m in comparison.metrics
     ]
@@ -83,12 +84,8 @@ def _differences(comparison: Comparison) -> Markup:
     chart = figure(f"{comparison.second} minus {comparison.first}", interval_chart(bars, zero=True))
     return section(
         "Differences",
-        el(
-            "div",
-            chart,
-            el("div", table(head, rows, numeric=range(1, 6))),
-            class_="charts",
-        ),
+        el("div", chart, class_="charts"),
+        table(head, rows, numeric=range(1, 6)),  # below: names of models are long
         note="95 % intervals. P-values by exchanging the two answers of a row at random, for "
         "shares of rows McNemar's; the last column is corrected for all metrics that are compared "
         f"at once, and decides what is significant.{lower}",
@@ -105,7 +102,8 @@ def _mcnemar(comparison: Comparison) -> Markup:
     return section(
         "Right and wrong answers",
         table(head, rows, numeric=(1, 2)),
-        note=f"McNemar's exact test on the rows that one alone got right: p = {test.p_value:.4f}.",
+        note="McNemar's exact test on the rows that one alone got right: p "
+        f"{equals(test.p_value)}.",
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sm_launch.report.charts import WIDTH, Scale, nice_ticks, number
+from sm_launch.report.charts import WIDTH, Scale
 from sm_launch.report.html import Markup, el
+from sm_launch.report.numbers import axis_labels, nice_ticks, number
 
 _ROW, _LEFT, _RIGHT, _BASE = 26.0, 150.0, 16.0, 22.0
 _NAME_CHARACTERS = 22
@@ -42,10 +43,11 @@ def interval_chart(bars: Sequence[Bar], *, zero: bool = False) -> Markup:
     x = Scale(ticks[0], ticks[-1], _LEFT, WIDTH - _RIGHT)
     base = len(known) * _ROW + 4
     parts: list[Markup] = []
-    for tick in ticks:
+    for tick, label in zip(ticks, axis_labels(ticks), strict=True):
+        at = min(x(tick), WIDTH - 3.3 * len(label))  # the last one stays within the drawing
         parts += [
             el("line", x1=x(tick), x2=x(tick), y1=0, y2=base, class_="grid"),
-            el("text", number(tick), x=x(tick), y=base + 15, text_anchor="middle"),
+            el("text", label, x=at, y=base + 15, text_anchor="middle"),
         ]
     if zero:
         parts.append(el("line", x1=x(0), x2=x(0), y1=0, y2=base, class_="mark"))

@@ -17,6 +17,7 @@ from sm_launch.evaluation.tasks.token_classification import readable
 from sm_launch.report import charts
 from sm_launch.report.charts import Series
 from sm_launch.report.html import Markup, el, figure, join, section, table
+from sm_launch.report.numbers import decimal
 
 ANSWERS_SHOWN = 20
 TEXT_SHOWN = 240
@@ -58,6 +59,7 @@ _CLASS_NOTE = (
     "Precision: how many of the rows called this class are of it. Recall: how many of the rows of "
     "this class were found. F1: their harmonic mean."
 )
+
 _ENTITY_NOTE = (
     "Precision: how many of the entities found are right. Recall: how many of the true ones were "
     "found. F1: their harmonic mean. Right is an entity with all its words and its kind."
@@ -185,7 +187,7 @@ def _intervals(result: EvaluationResult) -> Markup | None:
     if not known:
         return None
     bars = [scaled(*each) for each in known if each[0] not in UNBOUNDED]
-    rows = [[name, *(f"{number:.4f}" for number in numbers)] for name, *numbers in known]
+    rows = [[name, *(decimal(number) for number in numbers)] for name, *numbers in known]
     return section(
         "Confidence",
         el(

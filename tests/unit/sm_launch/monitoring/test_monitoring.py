@@ -164,7 +164,7 @@ def test_the_report_holds_everything(tmp_path: Path) -> None:
     assert labels is not None
     path = tmp_path / "new" / "report.html"
     write_monitoring("mine", [series(), VariantSeries("idle")], [labels], ["too slow"], path,
-                     source="CloudWatch")  # fmt: skip
+                     source="CloudWatch", limits=Monitoring(latency_p99_ms=150))  # fmt: skip
     text = path.read_text()
     assert "Shares of training set and requests. &lt;b&gt; 100.0%, 60.0%; odd 0.0%, 40.0%" in text
     for phrase in ("too slow", "drift of the label", "Model latency", "No metrics yet", "&lt;b&gt;",
@@ -173,6 +173,8 @@ def test_the_report_holds_everything(tmp_path: Path) -> None:
     assert "<b>" not in text
     assert "http://" not in text
     assert "Overhead latency" not in text
+    assert "limit of p99: 150" in text
+    assert "limit of memory: 90" in text
 
 
 def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sm_launch.report.charts import (
     Series,
@@ -10,10 +12,9 @@ from sm_launch.report.charts import (
     confusion_chart,
     histogram,
     line_chart,
-    nice_ticks,
-    number,
 )
 from sm_launch.report.html import Markup, el
+from sm_launch.report.numbers import axis_labels, decimal, equals, nice_ticks, number, p_value
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,8 @@ def test_a_constant_still_has_an_axis():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0, "0"), (1200, "1,200"), (0.25, "0.25"), (2e-5, "2e-5"), (3e7, "3e7")]
+    ("value", "text"),
+    [(0, "0"), (1200, "1,200"), (0.25, "0.25"), (2e-5, "2e-5"), (3e7, "3e7"), (2.5e-5, "2.5e-5")],
 )
 def test_axis_numbers_are_short(value, text):
     assert number(value) == text
@@ -78,3 +80,57 @@ def test_plain_text_is_escaped_and_markup_is_not():
     assert el("p", "<i>", Markup("<b>x</b>"), title='"') == (
         '<p title="&quot;">&lt;i&gt;<b>x</b></p>'
     )
+
+
+ENDS = st.floats(-1e9, 1e9, allow_nan=False).map(lambda value: float(f"{value:.9g}"))
+
+
+@pytest.mark.slow
+@given(low=ENDS, width=st.floats(1e-9, 1e9), wanted=st.integers(3, 7))
+def test_labels_of_an_axis_are_distinct_and_right(low: float, width: float, wanted: int) -> None:
+    """Of any range that doubles can tell from a point."""
+    high = low + max(width, abs(low) * 1e-9)
+    ticks = nice_ticks(low, high, wanted)
+    labels = axis_labels(ticks)
+    step = ticks[1] - ticks[0]
+    assert ticks[0] <= low + step * 1e-6 and ticks[-1] >= high - step * 1e-6
+    assert 2 <= len(ticks) <= 3 * wanted
+    assert len(set(labels)) == len(labels) == len(ticks)
+    for label, tick in zip(labels, ticks, strict=True):
+        assert float(label.replace(",", "")) == pytest.approx(tick, abs=step * 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [
+        (0.86810, 0.86812, ["0.8681", "0.868105", "0.86811", "0.868115", "0.86812"]),
+        (0, 1e-4, ["0", "2.5e-5", "5e-5", "7.5e-5", "1e-4"]),
+        (0, 5e6, ["0", "2e6", "4e6", "6e6"]),
+        (-0.02, 0.02, ["-0.02", "-0.01", "0", "0.01", "0.02"]),
+    ],
+)
+def test_labels_that_were_wrong_once(low: float, high: float, labels: list[str]) -> None:
+    assert axis_labels(nice_ticks(low, high)) == labels
+
+
+@given(st.floats(-1e6, 1e6, allow_nan=False))
+def test_a_column_never_shows_nothing_but_zeros(value: float) -> None:
+    shown = decimal(value)
+    assert (float(shown) == 0) == (value == 0)
+    assert float(shown) == pytest.approx(value, rel=0.06, abs=5e-5)
+    assert number(value) == "0" or float(number(value).replace(",", "")) != 0
+
+
+@given(st.floats(0, 1))
+def test_no_p_value_is_zero(p: float) -> None:
+    assert p_value(p).startswith("< 0.0001") == (p < 0.0001)
+    assert "0.0000" not in p_value(p)
+    assert equals(p) in {f"= {p_value(p)}", p_value(p)}
+
+
+def test_a_limit_is_drawn_or_named_above() -> None:
+    line = [Series("p99", [(0, 10.0), (1, 20.0)])]
+    near = line_chart(line, x_label="x", y_label="ms", y_range=(0, 20), limits={"p99": 30})
+    far = line_chart(line, x_label="x", y_label="ms", y_range=(0, 20), limits={"p99": 5000})
+    assert near.count('class="mark"') == 1 and ">limit of p99: 30<" in near
+    assert far.count('class="mark"') == 0 and "↑ limit of p99: 5,000" in far
