@@ -27,6 +27,19 @@ from sm_launch.commands.options import JobOptions, echo_json, job_options, json_
     "--data", metavar="URI", help="Held-out rows, a path or s3://. Default: the test channel."
 )
 @click.option(
+    "--benchmark",
+    "benchmarks",
+    multiple=True,
+    metavar="TASK",
+    help="Ask a task of lm-evaluation-harness instead, such as gsm8k. Repeatable; `job` stands "
+    "for those of job.yaml.",
+)
+@click.option(
+    "--benchmark-files",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory of task files (YAML). Default: job.yaml's.",
+)
+@click.option(
     "--slice", "slices", multiple=True, metavar="COLUMN", help="Also measure each of its values."
 )
 @click.option(
@@ -53,6 +66,8 @@ def evaluate(
     model_data: str | None,
     transform_output: str | None,
     data: str | None,
+    benchmarks: tuple[str, ...],
+    benchmark_files: Path | None,
     slices: tuple[str, ...],
     output: Path | None,
     fail_under: tuple[str, ...],
@@ -76,6 +91,8 @@ def evaluate(
         output=output,
         fail_under=evaluation.parse_gates(fail_under),
         fail_over=evaluation.parse_gates(fail_over, field="fail_over"),
+        benchmarks=benchmarks,
+        benchmark_files=benchmark_files,
         command=options.next_command("evaluate"),
     )
     done = run(options.open(), request)

@@ -88,7 +88,9 @@ def _metrics(result: EvaluationResult) -> Table:
     table.add_column("95 % interval", style="dim")
     if result.training:
         table.add_column("training", style="dim", justify="right")
-    for name, title in HEADLINES.items():
+    # A benchmark's metrics have the names of its tasks.
+    own = {} if HEADLINES.keys() & summary.keys() else dict(zip(summary, summary, strict=True))
+    for name, title in {**HEADLINES, **own}.items():
         if name in summary:
             trained = result.training.get(name)
             more = [] if trained is None else [decimal(trained)]

@@ -29,6 +29,29 @@ class JudgeSettings(Section):
     """Of one request."""
 
 
+class Benchmark(Section):
+    """Standard tasks of lm-evaluation-harness: `sm-launch evaluate --benchmark`."""
+
+    tasks: list[str] = []
+    """Their names, such as [gsm8k]; `--benchmark NAME` goes before."""
+    files: str | None = None
+    """Directory of task files (YAML) of one's own, which need no network."""
+    chat: bool = False
+    """Ask as a conversation, by the model's chat template; else as text to go on with."""
+    tokenizer: str | None = None
+    """Hub id or directory of the model's tokenizer: tasks that compare likelihoods need it."""
+    fewshot: Annotated[int, Field(ge=0)] | None = None
+    """How many solved examples stand before a question; default: the task's own."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Only so many questions of each task."""
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 4
+    """Requests in flight at a time."""
+    fail_under: dict[str, float] = {}
+    """Gates by TASK.METRIC, such as {gsm8k.exact_match.strict-match: 0.4}."""
+    fail_over: dict[str, float] = {}
+    """Gates from above."""
+
+
 class Evaluation(Section):
     """How good the model is, on data it has not seen."""
 
@@ -64,3 +87,5 @@ class Evaluation(Section):
     """Gates, such as {accuracy: 0.85, f1_macro: 0.8}: exit code 3 when one is missed."""
     fail_over: dict[str, float] = {}
     """Gates from above, such as {ece: 0.1, latency_p95_ms: 200}."""
+    benchmark: Benchmark | None = None
+    """Standard tasks, which are asked with `--benchmark`."""

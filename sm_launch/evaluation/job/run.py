@@ -48,6 +48,10 @@ class Request:
     fail_under: Mapping[str, float] = field(default_factory=dict)
     """Gates, besides those of job.yaml."""
     fail_over: Mapping[str, float] = field(default_factory=dict)
+    benchmarks: Sequence[str] = ()
+    """Tasks of lm-evaluation-harness instead of rows; `job` stands for those of job.yaml."""
+    benchmark_files: Path | None = None
+    """Directory of task files."""
     command: str = ""
     """How to do it again, for the report."""
 
@@ -73,6 +77,8 @@ def run(context: JobContext, request: Request) -> Evaluated:
         EvaluationFailedError: too many rows failed; the report holds which and why.
     """
     _check(request)
+    if request.benchmarks:
+        return _benchmark(context, request)
     config = context.config
     with ExitStack() as stack:
         held_out = _held_out(config, request.data)
@@ -93,6 +99,28 @@ def run(context: JobContext, request: Request) -> Evaluated:
         {**config.evaluation.fail_over, **request.fail_over},
     )
     return Evaluated(result, gates, job.write(result, gates))
+
+
+def _benchmark(context: JobContext, request: Request) -> Evaluated:
+    from sm_launch.evaluation.job import benchmarking
+
+    if request.transform_output or request.data or request.slices:
+        raise UserInputError(
+            "a benchmark brings its own questions: leave out data, slices and transform output",
+            field="--benchmark",
+            value=" ".join(request.benchmarks),
+        )
+    wanted = benchmarking.Wanted(
+        tasks=tuple(task for task in request.benchmarks if task != "job"),
+        files=request.benchmark_files,
+        endpoint=request.endpoint,
+        model_data=request.model_data,
+        output=request.output,
+        fail_under=request.fail_under,
+        fail_over=request.fail_over,
+        command=" ".join([request.command, *(f"--benchmark {t}" for t in request.benchmarks)]),
+    )
+    return Evaluated(*benchmarking.run(context, wanted))
 
 
 def _check(request: Request) -> None:

@@ -69,7 +69,9 @@ _ENTITY_NOTE = (
 def tiles(result: EvaluationResult) -> list[tuple[str, str, str]]:
     """Name, title and explanation of the headline metrics that this evaluation has."""
     summary = result.metrics.summary if result.metrics is not None else {}
-    return [(name, *titles) for name, titles in TITLES.items() if name in summary]
+    known = [(name, *titles) for name, titles in TITLES.items() if name in summary]
+    # A benchmark's metrics have the names of its tasks.
+    return known or [(name, name, "") for name in summary]
 
 
 def with_interval(result: EvaluationResult, name: str) -> str:
