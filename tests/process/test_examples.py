@@ -36,8 +36,8 @@ QUICK = {
     "eval_strategy": "no",
     "save_strategy": "no",
 }
-# What no constant answer reaches; the examples' gates are for their own models. An untrained encoder
-# of one layer reaches more, but how much follows from the rounding of the machine's CPU.
+# What no constant answer reaches; the examples' gates are for their own models. An untrained
+# encoder of one layer reaches more, but how much follows from the rounding of the machine's CPU.
 REACHED = {
     "multi-label": ("f1_micro", 0.2),
     "topics": ("f1_macro", 0.2),
