@@ -13,8 +13,9 @@ from sm_launch.job.section import Section
 class Optimization(Section):
     """How `sm-launch optimize` makes another artefact from a trained one."""
 
-    precision: Literal["int8", "bfloat16"] = "int8"
-    """Type of the weights: int8 (encoders, served on CPUs) or bfloat16."""
+    precision: Literal["int8", "bfloat16", "fp8", "int4"] = "int8"
+    """Type of the weights: int8 (encoders for CPUs, language models for GPUs), bfloat16, or for
+    language models fp8 or int4."""
     max_drop: Annotated[float, Field(ge=0, le=1)] = 0.005
     """By how much the metric may fall on held-out rows: the job fails else, and exports nothing."""
     metric: str | None = None
