@@ -8,6 +8,7 @@ from sm_launch.errors import UserInputError
 from sm_launch.job import naming
 from sm_launch.job.config import Instances, JobConfig
 from sm_launch.job.hyperparameters import OPTIMIZE, split_channels
+from sm_launch.job.optimization import Optimization
 from sm_launch.job.tasks import TASKS
 from sm_launch.jobs import training
 from sm_launch.target.channels import resolve_channels
@@ -49,7 +50,12 @@ def optimizing(config: JobConfig, artefact: str) -> JobConfig:
     """
     wanted = config.optimization
     given = config.training.hyperparameters
-    settings = {"precision": wanted.precision, "max_drop": wanted.max_drop, "metric": wanted.metric}
+    settings = {
+        "precision": wanted.precision,
+        "max_drop": wanted.max_drop,
+        "metric": wanted.metric,
+        **_speculation(wanted),
+    }
     section = config.training.model_copy(
         update={
             "method": OPTIMIZE,
@@ -61,6 +67,7 @@ def optimizing(config: JobConfig, artefact: str) -> JobConfig:
             "channels": {
                 **calibrating(config),
                 **held_out(config),
+                **_draft(config),
                 "model": location_of(artefact),
             },
             "instances": Instances(type=wanted.instance_type, volume_size_gb=wanted.volume_size_gb),
@@ -71,6 +78,35 @@ def optimizing(config: JobConfig, artefact: str) -> JobConfig:
         }
     )
     return config.model_copy(update={"training": section})
+
+
+def _speculation(wanted: Optimization) -> dict[str, str | int | None]:
+    given = wanted.speculation
+    if given is None:
+        return {}
+    lookup = given.lookup if given.method == "ngram" else None
+    return {
+        "speculation": given.method,
+        "speculative_tokens": given.tokens,
+        "speculative_lookup": lookup,
+    }
+
+
+def _draft(config: JobConfig) -> dict[str, str]:
+    given = config.optimization.speculation
+    if given is None or given.draft is None:
+        return {}
+    if given.draft.startswith(("s3://", "file://")):
+        return {"draft": location_of(given.draft)}
+    path = config.path(given.draft)
+    if not path.exists():
+        raise UserInputError(
+            "no such file or directory",
+            field="optimization.speculation.draft",
+            value=str(path),
+            fix="correct the path; relative paths start at the directory of job.yaml",
+        )
+    return {"draft": str(path)}
 
 
 def calibrating(config: JobConfig) -> dict[str, str]:

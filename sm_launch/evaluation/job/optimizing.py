@@ -120,6 +120,13 @@ def check_precision(context: JobContext, former: str) -> None:
             value=former,
             fix="train with export: merged, or both, and optimize that artefact",
         )
+    if config.optimization.speculation and not speaks:
+        raise UserInputError(
+            f"is for language models, and the model is none ({kind})",
+            field="optimization.speculation",
+            value=config.optimization.speculation.method,
+            fix="leave it out",
+        )
     if config.optimization.precision in _OF_SPEAKERS and not speaks:
         raise UserInputError(
             f"is for language models, and the model is none ({kind})",

@@ -20,6 +20,7 @@ from sm_train.results import proof as proofs
 from sm_train.results.asking import identity_of_test
 from sm_train.results.export import EVAL_RESULTS, write_json
 from sm_train.results.measuring import MOST_TEXTS, Plan, Text, measure, sizes
+from sm_train.results.speculation import Speculation
 from sm_train.results.staging import staged
 from sm_train.settings.settings import Method
 
@@ -42,6 +43,7 @@ class Task:
         split: that both are scored on.
         rows: of it, how many.
         calibrated: by what rows the new one is made, in words; empty without.
+        speculation: how vLLM guesses the new one's tokens ahead, if it does.
     """
 
     method: Method[Any]
@@ -51,6 +53,12 @@ class Task:
     split: str
     rows: int
     calibrated: str = ""
+    speculation: Speculation | None = None
+
+    @property
+    def sentence(self) -> str:
+        """What is to be said of the new model, besides how its weights were made."""
+        return self.calibrated + (self.speculation.sentence if self.speculation else "")
 
 
 def optimize(job: Job, task: Task, trainer: Any, tokenizer: Any, test: Any) -> None:
@@ -93,7 +101,7 @@ def optimize(job: Job, task: Task, trainer: Any, tokenizer: Any, test: Any) -> N
         speeds = measure(plans) if made.runs_here else sizes(plans)
         outcome = proofs.Proof(
             precision=task.precision,
-            how=f"{made.how} {task.calibrated}".strip(),
+            how=f"{made.how} {task.sentence}".strip(),
             metric=metric,
             max_drop=task.max_drop,
             split=task.split,
@@ -107,6 +115,8 @@ def optimize(job: Job, task: Task, trainer: Any, tokenizer: Any, test: Any) -> N
             print_line(line)
         write_json(job.paths.output_data / "optimization.json", outcome.as_dict())
         outcome.require()
+        if task.speculation:
+            task.speculation.write(folder)
         _tell(job, task.method, outcome, source, folder)
     print_line(f"model written to {job.paths.model}")
 

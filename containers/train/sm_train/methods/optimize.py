@@ -18,6 +18,7 @@ from sm_train.methods import METHODS, load_method
 from sm_train.methods.class_labels import MULTI_LABEL, REGRESSION
 from sm_train.modelling.base_model import ADAPTER_CONFIG, is_encoder, read_model_config
 from sm_train.modelling.compressed import CALIBRATED, MOST_ROWS
+from sm_train.results.speculation import DRAFT, Speculation, draft_for
 from sm_train.settings.settings import Method, Training
 
 if TYPE_CHECKING:
@@ -58,6 +59,19 @@ class OptimizeArguments:
             "with activations in int8 as well), bfloat16; of language models fp8 or int4, too."
         },
     )
+    speculation: Literal["ngram", "draft"] | None = field(
+        default=None,
+        metadata={
+            "help": "Let vLLM guess a language model's next tokens: ngram, by what came before in "
+            "the text, or draft, by the smaller model of the channel draft."
+        },
+    )
+    speculative_tokens: int = field(
+        default=5, metadata={"help": "How many tokens are guessed at a time, with speculation."}
+    )
+    speculative_lookup: int = field(
+        default=4, metadata={"help": "With ngram: how many tokens are looked for, at most."}
+    )
     max_drop: float = field(
         default=0.005,
         metadata={"help": "By how much the metric may fall on held-out rows; the job fails else."},
@@ -78,9 +92,20 @@ def check_arguments(config: Config[OptimizeArguments]) -> None:
             "is no share", field="max_drop", value=config.own.max_drop, fix="give 0 to 1"
         )
 
+    for name in ("speculative_tokens", "speculative_lookup"):
+        if (value := getattr(config.own, name)) < 1:
+            raise UserError("is too few", field=name, value=value, fix="give 1 or more")
 
-def check_files(_config: Config[OptimizeArguments], paths: Paths) -> None:
-    """One host does it; and there must be rows to prove with."""
+
+def check_files(config: Config[OptimizeArguments], paths: Paths) -> None:
+    """One host does it; there must be rows to prove with, and the draft where one guesses."""
+    if (config.own.speculation == "draft") != (paths.channel(DRAFT) is not None):
+        raise UserError(
+            "is draft and a channel named draft go together",
+            field="speculation",
+            value=config.own.speculation,
+            fix="give the smaller model as the channel draft, or leave both out",
+        )
     hosts = read_cluster(paths).hosts
     if len(hosts) > 1:
         raise UserError(
@@ -103,7 +128,7 @@ def reads_as(config: Config[OptimizeArguments], source: str) -> Config[Any]:
     Raises UserError for a model that cannot be optimized so.
     """
     task = task_of(source)
-    check_precision(config.own.precision, source, task)
+    check_precision(config.own, source, task)
     method = load_method(task)
     return replace(
         config,
@@ -140,10 +165,17 @@ def task_of(source: str) -> str:
     )
 
 
-def check_precision(precision: str, source: str, task: str) -> None:
+def check_precision(own: OptimizeArguments, source: str, task: str) -> None:
     """Refuse what a model of this kind cannot be, or is already."""
-    described = read_model_config(source)
+    described, precision = read_model_config(source), own.precision
     kind = _kind_of(source, task)
+    if own.speculation and task != "sft":
+        raise UserError(
+            f"is for language models, and the model is {kind} ({described.get('model_type')})",
+            field="speculation",
+            value=own.speculation,
+            fix="leave it out",
+        )
     if precision not in _TAKES[kind]:
         raise UserError(
             f"is not for {kind} ({described.get('model_type')})",
@@ -152,7 +184,8 @@ def check_precision(precision: str, source: str, task: str) -> None:
             fix=f"use {' or '.join(_TAKES[kind])}",
         )
     stored = described.get("dtype", described.get("torch_dtype"))
-    if described.get("quantization_config") or (precision, stored) == ("bfloat16", "bfloat16"):
+    same = (precision, stored) == ("bfloat16", "bfloat16") and not own.speculation
+    if described.get("quantization_config") or same:
         raise UserError(
             f"is what the model has already, or more ({stored}, quantization_config "
             f"{described.get('quantization_config')})",
@@ -208,9 +241,26 @@ def train(job: Job) -> None:
     calibrating, held_out, told = shares(job.data, split, _calibrates(own, inner))
     # A trainer wants rows to train on, whatever is then done with them.
     data = replace(job.data, train=calibrating, validation=None, test=held_out)
-    task = Task(inner.method, own.precision, own.metric, own.max_drop, split, len(held_out), told)
+    task = Task(
+        method=inner.method,
+        precision=own.precision,
+        metric=own.metric,
+        max_drop=own.max_drop,
+        split=split,
+        rows=len(held_out),
+        calibrated=told,
+        speculation=_speculation(job),
+    )
     scored = replace(job, config=inner, data=data, instead=partial(optimize, job, task))
     importlib.import_module(METHODS[inner.method.name]).train(scored)
+
+
+def _speculation(job: Job) -> Speculation | None:
+    own: OptimizeArguments = job.config.own
+    if own.speculation is None:
+        return None
+    draft = draft_for(job.paths, job.model_source) if own.speculation == "draft" else ""
+    return Speculation(own.speculation, own.speculative_tokens, own.speculative_lookup, draft)
 
 
 def _calibrates(own: OptimizeArguments, inner: Config[Any]) -> bool:

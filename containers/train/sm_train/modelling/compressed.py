@@ -26,7 +26,7 @@ _ROUTER = re.compile(r"(\.|_)gate$|\.router$")
 _KEPT = ["lm_head", f"re:.*({_ROUTER.pattern})"]
 _LEAST = 0.05
 """Share of the weights below which nothing worth the name is rounded."""
-_WORDS = {
+_ROUNDING = {
     "fp8": "in FP8, a scale for each output; activations in FP8, a scale for each token",
     "int8": "in int8 by GPTQ, a scale for each output; activations in int8, a scale for each token",
     "int4": "in int4 by GPTQ, a scale for each group of a row's weights; activations in two bytes",
@@ -93,7 +93,7 @@ def describe(model: Any, precision: str) -> str:
             fix="use bfloat16",
         )
     return (
-        f"{len(layers)} linear layers, {share:.0%} of the weights, {_WORDS[precision]}, by "
+        f"{len(layers)} linear layers, {share:.0%} of the weights, {_ROUNDING[precision]}, by "
         "llm-compressor as compressed-tensors; the others in two bytes."
     )
 

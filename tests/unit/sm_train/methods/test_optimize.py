@@ -140,6 +140,9 @@ DECODER = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
         ({**BERT, "architectures": ["BertForMaskedLM"]}, {}, "channel model"),
         ({**BERT, "architectures": None}, {}, "channel model"),
         (BERT, {"max_drop": 1.5}, "max_drop"),
+        (BERT, {"speculation": "ngram"}, "speculation"),
+        (DECODER, {"speculation": "draft"}, "speculation"),
+        (DECODER, {"speculation": "ngram", "speculative_tokens": 0}, "speculative_tokens"),
         (BERT, {"precision": "int3"}, "precision"),
         (BERT, {"learning_rate": 1e-3}, "learning_rate"),
         (BERT, {"use_peft": True}, "use_peft"),
@@ -161,6 +164,13 @@ ASKED = [{"prompt": f"p{place}", "completion": "c"} for place in range(5)]
 def test_a_language_model_takes_every_precision(job: Job, precision: str) -> None:
     inner, data = job(DECODER, {"test": ASKED}, precision=precision)
     assert (inner.method.name, data.test) == ("sft", ASKED)
+
+
+def test_what_is_bfloat16_already_may_be_guessed_ahead(job: Job) -> None:
+    stored = {**DECODER, "dtype": "bfloat16"}
+    with pytest.raises(UserError, match="has already"):
+        job(stored, {"test": ASKED}, precision="bfloat16")
+    assert job(stored, {"test": ASKED}, precision="bfloat16", speculation="ngram")
 
 
 def test_an_adapter_alone_is_refused_by_name(
