@@ -77,12 +77,11 @@ def optimize(
         LaunchError: the job failed, as it does where the model would be worse than allowed.
     """
     from sm_launch.evaluation.job import optimizing
-    from sm_launch.hosting import endpoints
-    from sm_launch.jobs import optimization, training
+    from sm_launch.jobs import training
 
     context = open_job(job, overrides, target, region)
-    former = endpoints.artefact_of(context.session, context.config, training_job, model_data)
-    name = training.start(context, optimization.prepare(context, former, max_cost=max_cost))
+    former, request = optimizing.prepare(context, training_job, model_data, max_cost=max_cost)
+    name = training.start(context, request)
     if wait:
         return optimizing.wait(context, name, former)
     return context.session.describe_training_job(TrainingJobName=name)
