@@ -231,6 +231,7 @@ class _Job:
             target=target,
             endpoint=shown,
             training_job=artefacts.training_job_of(model),
+            artefact=model,
             base=model if model.startswith(SCHEME) else "",
         )
         # An interrupted run is continued, but never with another deployment's answers.
@@ -282,11 +283,18 @@ class _Job:
         return Judge(settings, judgements=kept)
 
     def _info(
-        self, *, target: str, endpoint: str, training_job: str = "", base: str = ""
+        self,
+        *,
+        target: str,
+        endpoint: str,
+        training_job: str = "",
+        artefact: str = "",
+        base: str = "",
     ) -> evaluation.RunInfo:
         return evaluation.RunInfo(
             endpoint=endpoint,
             training_job=training_job,
+            artefact=artefact,
             target=target,
             model=base or self._config.training.model or "",
             data=_held_out(self._config, self._request.data),
