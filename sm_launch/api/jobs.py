@@ -217,14 +217,32 @@ def estimate(
     *,
     region: str | None = None,
     overrides: Sequence[str] = (),
+    model: str | None = None,
+    method: str | None = None,
+    instance_type: str | None = None,
     parameters: float | None = None,
 ) -> Estimate:
     """Memory, instance type and price of a training: `sm-launch estimate`.
 
     Args:
-        parameters: size of the model, where its name or files do not tell.
+        model: in place of job.yaml's; no job.yaml is needed then.
+        method: in place of job.yaml's.
+        instance_type: likewise.
+        parameters: size of the model, where neither its files nor its name tell.
     """
-    from sm_launch.job import estimate as estimates
+    from sm_launch.target import estimating
 
-    context = open_job(job, overrides, None, region)
-    return estimates.estimate(context.config, context.prices, parameters)
+    given = {
+        "training.model": model,
+        "training.method": method,
+        "training.instances.type": instance_type,
+    }
+    named = [f"{key}={value}" for key, value in given.items() if value]
+    chosen = (*overrides, *named)
+    without_job = model is not None or parameters is not None
+    context = (
+        find_place(job, None, region, chosen)
+        if without_job
+        else open_job(job, chosen, None, region)
+    )
+    return estimating.estimate(context, parameters)

@@ -176,14 +176,12 @@ def tell_price(context: JobContext, max_cost: float | None, jobs: int = 1) -> No
     """
     if not context.on_aws:
         return
-    from sm_launch.job.estimate import require_cost
+    from sm_launch.job.costs import require_cost
 
     limit = max_cost or context.config.training.max_cost_usd
-    if estimated := require_cost(context.config, context.prices, limit, jobs):
+    prices = context.prices_of(context.config)
+    if estimated := require_cost(context.config, prices, limit, jobs):
         context.notify(f"price: {estimated.line}")
-        if context.config.sagemaker.training.get("ResourceConfig"):
-            context.warn("the price is of training.instances, without what "
-                         "sagemaker.training.ResourceConfig changes")  # fmt: skip
 
 
 def example_request(context: JobContext) -> naming.Request:
