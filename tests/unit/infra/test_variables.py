@@ -43,6 +43,7 @@ READERS = {
     "HF_HUB_CACHE": "huggingface_hub",
     "HF_HUB_DISABLE_TELEMETRY": "huggingface_hub",
     "HF_HUB_OFFLINE": "huggingface_hub",
+    "LLM_COMPRESSOR_LOG_LEVEL": "llmcompressor",
     "MKL_NUM_THREADS": "torch",
     "NCCL_SOCKET_IFNAME": "torch/lib/libtorch_cpu.so",
     "OMP_NUM_THREADS": "torch",
