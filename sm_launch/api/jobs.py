@@ -185,13 +185,15 @@ def estimate(
     region: str | None = None,
     overrides: Sequence[str] = (),
     parameters: float | None = None,
+    hosted_on: Sequence[str] = (),
 ) -> Estimate:
     """Memory, instance type and price of a training: `sm-launch estimate`.
 
     Args:
         parameters: size of the model, where its name or files do not tell.
+        hosted_on: instance types to price a million requests on; default: job.yaml's.
     """
     from sm_launch.job import estimate as estimates
 
     context = open_job(job, overrides, None, region)
-    return estimates.estimate(context.config, context.prices, parameters)
+    return estimates.estimate(context.config, context.prices, parameters, hosted_on)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,7 @@ class Estimate:
         suggestion: the cheapest instance that fits.
         cost: of job.yaml's instances; None where the price is unknown.
         prices: of which region and day the prices are, in words.
+        million: what a million requests cost by instance type, in lines.
     """
 
     parameters: float
@@ -93,22 +94,31 @@ class Estimate:
     suggestion: Instance
     cost: Cost | None
     prices: str
+    million: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
 
 
-def estimate(config: JobConfig, prices: Prices, parameters: float | None = None) -> Estimate:
+def estimate(
+    config: JobConfig,
+    prices: Prices,
+    parameters: float | None = None,
+    hosted_on: Sequence[str] = (),
+) -> Estimate:
     """The GPU memory of a job's training, the cheapest instance that fits, and the price.
+
+    Where an evaluation has measured requests a second, also what a million of them cost.
 
     Args:
         config: the job.
         prices: what instances cost.
         parameters: size of the model, where its name or files do not tell.
+        hosted_on: instance types to price a million requests on; default: job.yaml's.
 
     Raises:
-        UserInputError: the size is unknown.
+        UserInputError: the size is unknown, or an instance type.
         LaunchError: no single instance fits.
     """
     location = resolve_model(config).location
@@ -124,7 +134,15 @@ def estimate(config: JobConfig, prices: Prices, parameters: float | None = None)
     settings = {"method": config.training.method, **config.training.hyperparameters}
     needed = memory(count, settings, other_models(config))
     suggestion = suggest(needed.total_gib, prices)
-    return Estimate(count, needed, suggestion, cost(config, prices), str(prices))
+    _require_prices(hosted_on, prices)
+    million = million_lines(measured_rate(config), hosted_on or load_types(config), prices)
+    trained = cost(config, prices)
+    return Estimate(count, needed, suggestion, trained, str(prices), tuple(million))
+
+
+def load_types(config: JobConfig) -> list[str]:
+    """The instance types that job.yaml asks a million requests' price of."""
+    return config.evaluation.load.instance_types or [config.endpoint.instances.type]
 
 
 def parameter_count(model: str | None, directory: Path | None = None) -> float | None:
@@ -298,6 +316,65 @@ def hosting_cost(config: JobConfig, prices: Prices) -> Cost | None:
     terms = " + ".join(f"{count} x {kind}" for kind, count in wanted)
     line = f"{terms} = ${dollars:.2f} an hour until deleted (list price of {prices})"
     return Cost(dollars, line)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Requests a second that an evaluation measured, and what it measured them on, in words."""
+
+    requests_per_s: float
+    measured_on: str
+
+
+def measured_rate(config: JobConfig) -> Rate | None:
+    """What `sm-launch evaluate --load` last wrote into the job's report; None where it did not."""
+    path = config.work_path / "report" / "evaluation.json"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        rate = float(document["load"]["best"]["requests_per_s"])
+        run = document["run"]
+        place = f"{run['endpoint']} ({run['target']}), {document['started_at'][:10]}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Rate(rate, place)
+
+
+def million_dollars(requests_per_s: float, dollars_an_hour: float) -> float:
+    """What a million requests cost at full load."""
+    return dollars_an_hour * 1e6 / (3600 * requests_per_s)
+
+
+def million_lines(rate: Rate | None, types: Sequence[str], prices: Prices) -> list[str]:
+    """What a million requests cost on each instance type, at a rate that was measured."""
+    if rate is None:
+        return [
+            "a million requests: not known before `sm-launch evaluate --load` has measured "
+            "requests a second"
+        ]
+    lines = []
+    for kind in types:
+        hourly = prices.hosting.get(kind)
+        if hourly is None:
+            lines.append(f"a million requests on {kind}: no price is known ({prices})")
+            continue
+        dollars = million_dollars(rate.requests_per_s, hourly)
+        lines.append(
+            f"a million requests on {kind}: ${dollars:.2f} (${hourly:.3f}/h at "
+            f"{rate.requests_per_s:.1f} requests/s as measured on {rate.measured_on}, all hours "
+            "full)"
+        )
+    return lines
+
+
+def _require_prices(types: Sequence[str], prices: Prices) -> None:
+    for kind in types:
+        if kind not in prices.hosting:
+            raise UserInputError(
+                f"is not in the table of prices ({prices})",
+                field="--hosted-on",
+                value=kind,
+                fix=f"name one of {', '.join(sorted(prices.hosting)[:12])}, …",
+            )
 
 
 def require_cost(
