@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from sm_launch.errors import UserInputError
 from sm_launch.job import naming
 from sm_launch.job.config import JobConfig, Target, load_config, with_overrides
+from sm_launch.job.costs import billed
 from sm_launch.job.instances import Prices
 from sm_launch.job.passthrough import Passthrough
 from sm_launch.sessions import open_session
@@ -101,6 +102,14 @@ class JobContext:
         from sm_launch.target.prices import current_prices
 
         return current_prices(self.region)
+
+    def prices_of(self, *configs: JobConfig) -> Prices:
+        """The same, with those of spot instances where these jobs take them."""
+        from sm_launch.target.prices import with_spot
+
+        charged = [billed(config) for config in configs]
+        kinds = {kind for each in charged if each.spot for kind, _ in each.machines}
+        return with_spot(self.prices, self.region, sorted(kinds)) if kinds else self.prices
 
     @property
     def any_job(self) -> bool:

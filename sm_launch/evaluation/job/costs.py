@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sm_launch.evaluation.result import LoadTest, Million
-from sm_launch.job.estimate import million_dollars
 from sm_launch.job.instances import Prices
+from sm_launch.job.million import million_dollars
 from sm_launch.sessions.protocol import Session
 
 

@@ -15,8 +15,8 @@ from sm_launch.evaluation.client import Sender, Sent
 from sm_launch.evaluation.job.costs import Hosts, priced
 from sm_launch.evaluation.load import measure_with, search, summary
 from sm_launch.evaluation.result import LoadStep, LoadTest
-from sm_launch.job.estimate import Rate, million_lines
 from sm_launch.job.instances import bundled_prices
+from sm_launch.job.million import Rate, million_lines
 
 
 def server(workers: int, service_ms: float, sick_from: int = 10**9) -> tuple[list[int], object]:
