@@ -23,7 +23,7 @@ from sm_launch.account import access
 from sm_launch.account.policies import Grants
 from sm_launch.cli import cli
 from sm_launch.job.config import JobConfig
-from sm_launch.job.hyperparameters import methods, metric_definitions
+from sm_launch.job.hyperparameters import all_metrics, methods
 from sm_serve import errors as server_errors
 
 ROOT = Path(__file__).parents[1]
@@ -219,15 +219,17 @@ def _hyperparameters(table: Json) -> str:
 def metrics_page() -> str:
     """The metrics that a training job reports to SageMaker and CloudWatch."""
     rows = []
-    for definition in metric_definitions():
+    for definition in all_metrics():
         printed = definition["Regex"].removeprefix(r"(?:^|\s)").partition("=")[0]
-        rows.append((_code(definition["Name"]), _code(printed)))
+        methods_of = ", ".join(map(_code, definition.get("Methods", ())))
+        rows.append((_code(definition["Name"]), _code(printed), methods_of))
     intro = (
         "Training jobs report these to SageMaker and CloudWatch; `sweep.objective` is one of them. "
-        "The second column is the regular\nexpression of the name in the log line. What `evaluate` "
+        "The second column is the regular\nexpression of the name in the log line; where the third "
+        "names methods, jobs of others do not report the metric. What `evaluate` "
         "measures, and what gates can name: [evaluation](../evaluation.md)."
     )
-    return _page("Metrics of training", intro, _table(("metric", "in the log"), rows))
+    return _page("Metrics of training", intro, _table(("metric", "in the log", "methods"), rows))
 
 
 def errors_page() -> str:

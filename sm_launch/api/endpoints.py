@@ -27,6 +27,7 @@ def deploy(
     overrides: Sequence[str] = (),
     training_job: str | None = None,
     model_data: str | None = None,
+    registered: str | bool = False,
     name: str | None = None,
     adopt: bool = False,
 ) -> dict[str, Any]:
@@ -35,6 +36,8 @@ def deploy(
     Args:
         training_job: whose model; default: endpoint.model, else the newest that completed.
         model_data: an artefact instead: a path, file://, s3:// or hf:// URI.
+        registered: the newest approved version of a model package group instead: its name, or True
+            for job.yaml's.
         name: of the endpoint; default: job.yaml's.
 
     Raises:
@@ -44,7 +47,10 @@ def deploy(
     from sm_launch.hosting import deployment
 
     context = open_job(job, overrides, target, region)
-    planned = deployment.prepare(context, job=training_job, model_data=model_data, name=name)
+    group = "" if registered is True else registered or None
+    planned = deployment.prepare(
+        context, job=training_job, model_data=model_data, registered=group, name=name
+    )
     return deployment.start(context, planned, adopt=adopt)
 
 

@@ -11,6 +11,7 @@ from sm_launch.job.config import Target
 if TYPE_CHECKING:
     from sm_launch.evaluation.job.optimizing import Optimized
     from sm_launch.job.estimate import Estimate
+    from sm_launch.jobs.reproduction import Outcome
     from sm_launch.jobs.tuning import SweepResult
 
 
@@ -52,6 +53,38 @@ def train(
     return context.session.describe_training_job(TrainingJobName=name)
 
 
+def reproduce(
+    training_job: str,
+    *,
+    job: Job | None = None,
+    target: Target | None = None,
+    region: str | None = None,
+    anyway: bool = False,
+    tolerance: float = 0.0,
+    max_cost: float | None = None,
+) -> Outcome:
+    """Run a past training job again: do weights and metrics agree? `sm-launch reproduce`.
+
+    Args:
+        training_job: its name.
+        anyway: although its data, code or image has changed.
+        tolerance: by how much metrics may differ, on another machine; 0: bit for bit.
+        max_cost: refuse what could cost more US dollars; default: job.yaml's limit.
+
+    Raises:
+        UserInputError: something has changed since; each thing is named.
+        LaunchError: another model came out.
+    """
+    from sm_launch.jobs import live, reproduction
+
+    context = find_place(job, target, region)
+    planned = reproduction.prepare(context, training_job, anyway=anyway, max_cost=max_cost)
+    live.wait(context.session, reproduction.start(context, planned))
+    outcome = reproduction.finish(context, planned, tolerance=tolerance)
+    outcome.require()
+    return outcome
+
+
 def optimize(
     job: Job = DEFAULT_JOB,
     *,
@@ -77,12 +110,11 @@ def optimize(
         LaunchError: the job failed, as it does where the model would be worse than allowed.
     """
     from sm_launch.evaluation.job import optimizing
-    from sm_launch.hosting import endpoints
-    from sm_launch.jobs import optimization, training
+    from sm_launch.jobs import training
 
     context = open_job(job, overrides, target, region)
-    former = endpoints.artefact_of(context.session, context.config, training_job, model_data)
-    name = training.start(context, optimization.prepare(context, former, max_cost=max_cost))
+    former, request = optimizing.prepare(context, training_job, model_data, max_cost=max_cost)
+    name = training.start(context, request)
     if wait:
         return optimizing.wait(context, name, former)
     return context.session.describe_training_job(TrainingJobName=name)

@@ -44,6 +44,10 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "negative": ("negative", "neg", "hard_negative"),
     "sentence1": ("sentence1", "sentence_1", "text1", "premise", "question1"),
     "sentence2": ("sentence2", "sentence_2", "text2", "hypothesis", "question2"),
+    "source": ("source", "document", "article", "dialogue", "src", "text", "input", "content",
+               "body"),
+    "target": ("target", "summary", "highlights", "abstract", "translation", "tgt", "output",
+               "headline"),
     "score": ("score", "similarity", "similarity_score"),
 }  # fmt: skip
 """What people call the columns, the best guess first."""

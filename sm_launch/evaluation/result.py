@@ -164,6 +164,8 @@ class RunInfo:
 
     endpoint: str = ""
     training_job: str = ""
+    artefact: str = ""
+    """URI of the model that answered."""
     target: str = ""
     model: str = ""
     data: str = ""

@@ -37,6 +37,7 @@ from sm_launch.job.hosting import (
 from sm_launch.job.monitoring import Monitoring
 from sm_launch.job.optimization import Optimization
 from sm_launch.job.passthrough import Passthrough
+from sm_launch.job.registry import Registry
 from sm_launch.job.section import Section
 from sm_launch.job.sweep import Matrix, Sweep
 from sm_launch.job.tasks import follow_method, misfit
@@ -271,6 +272,7 @@ class JobConfig(Section):
     optimization: Optimization = Optimization()
     """What `sm-launch optimize` makes of a trained model."""
     monitoring: Monitoring = Monitoring()
+    registry: Registry = Registry()
     aws: Aws = Aws()
     sagemaker: Passthrough = Passthrough()
     """Any other field of SageMaker's requests, by SageMaker's own names."""

@@ -98,6 +98,10 @@ class Columns(_Section):
     """The other one."""
     score: Column = "score"
     """How alike the two are."""
+    source: Column = "source"
+    """The text to read (seq2seq): an article, a sentence to translate."""
+    target: Column = "target"
+    """The text to write: its summary, its translation."""
     keep: list[Column] = []
     """Further columns carried into the channels unchanged, e.g. for slices."""
 

@@ -88,7 +88,9 @@ def build_request(
         output=stage.output("jobs"),
         checkpoints=checkpoints or _checkpoints(config, stage, name),
         model=model.hub_id,
-        metric_definitions=metric_definitions(),
+        metric_definitions=metric_definitions(
+            config.training.method, config.training.hyperparameters
+        ),
         image=image,
         role=role,
     )
@@ -189,7 +191,9 @@ def example_request(context: JobContext) -> naming.Request:
         output="s3://bucket/jobs",
         checkpoints="s3://bucket/checkpoints",
         model=resolve_model(context.config).hub_id,
-        metric_definitions=metric_definitions(),
+        metric_definitions=metric_definitions(
+            context.config.training.method, context.config.training.hyperparameters
+        ),
         image=context.training_image,
         role=context.training_role,
     )

@@ -113,9 +113,9 @@ def _task(
     """What is asked, and how: as job.yaml says, else as the artefact does, else as its training."""
     wanted = config.evaluation
     name = wanted.task or _task_of(config, artefact)
-    method = evaluation.TASKS[name].trained_by or name
-    told = artefact.asked(method) if artefact else ({}, {})
-    parameters, columns = told if any(told) else ({}, _columns_of_training(config, method))
+    kind = evaluation.TASKS[name]
+    told = artefact.asked(kind.trained_by or name) if artefact else ({}, {})
+    parameters, columns = told if any(told) else ({}, _columns_of_training(config, kind))
     known: set[str] = set().union(*rows)
     text = columns.get("text", columns.get("question", columns.get("tokens")))
     return evaluation.make_task(
@@ -146,16 +146,16 @@ def _if_in(column: str | None, known: Collection[str]) -> str | None:
     return column if column in known else None
 
 
-def _columns_of_training(config: JobConfig, task: str) -> dict[str, str]:
+def _columns_of_training(config: JobConfig, kind: type[evaluation.Task]) -> dict[str, str]:
     """The columns that job.yaml names for training, by the names of the pipeline's inputs."""
-    if config.training.method != task:
+    if config.training.method != (kind.trained_by or kind.name):
         return {}
     given = config.training.hyperparameters
     names = {
-        "text": "text_column",
+        "text": kind.text_key,
         "text_pair": "text_pair_column",
         "tokens": "tokens_column",
-        "label": evaluation.TASKS[task].label_key if task in evaluation.TASKS else "label_column",
+        "label": kind.label_key,
     }
     return {ours: str(given[key]) for ours, key in names.items() if given.get(key)}
 
@@ -231,6 +231,7 @@ class _Job:
             target=target,
             endpoint=shown,
             training_job=artefacts.training_job_of(model),
+            artefact=model,
             base=model if model.startswith(SCHEME) else "",
         )
         # An interrupted run is continued, but never with another deployment's answers.
@@ -282,11 +283,18 @@ class _Job:
         return Judge(settings, judgements=kept)
 
     def _info(
-        self, *, target: str, endpoint: str, training_job: str = "", base: str = ""
+        self,
+        *,
+        target: str,
+        endpoint: str,
+        training_job: str = "",
+        artefact: str = "",
+        base: str = "",
     ) -> evaluation.RunInfo:
         return evaluation.RunInfo(
             endpoint=endpoint,
             training_job=training_job,
+            artefact=artefact,
             target=target,
             model=base or self._config.training.model or "",
             data=_held_out(self._config, self._request.data),

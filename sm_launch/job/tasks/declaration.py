@@ -12,6 +12,7 @@ is, unchanged."""
 
 ENCODER, DECODER = "distilbert-base-uncased", "Qwen/Qwen3-0.6B"
 SENTENCES = "sentence-transformers/all-MiniLM-L6-v2"
+ENCODER_DECODER = "google-t5/t5-small"
 COMPANIONS = ("tools", "chat_template_kwargs", "system")
 """What may stand beside a conversation."""
 

@@ -35,6 +35,8 @@ def _row(method: str, n: int) -> dict[str, Any]:
         return {"question": question, "context": context, "answers": answers}
     if method == "embedding":
         return {"anchor": question, "positive": answer}
+    if method == "seq2seq":
+        return {"source": f"{question} {answer}", "target": answer}
     if method == "sft":
         return {"prompt": question, "completion": answer}
     if method == "kto":
@@ -45,8 +47,8 @@ def _row(method: str, n: int) -> dict[str, Any]:
 
 
 METHODS = [
-    "text-classification", "token-classification", "question-answering", "embedding", "sft", "dpo",
-    "orpo", "cpo", "reward", "kto", "grpo", "rloo", "distillation",
+    "text-classification", "token-classification", "question-answering", "embedding", "seq2seq",
+    "sft", "dpo", "orpo", "cpo", "reward", "kto", "grpo", "rloo", "distillation",
 ]  # fmt: skip
 
 

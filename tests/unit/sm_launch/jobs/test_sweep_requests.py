@@ -27,7 +27,7 @@ INPUTS = requests.TrainingInputs(
     output="s3://bucket/jobs",
     checkpoints="s3://bucket/checkpoints",
     model="org/tiny",
-    metric_definitions=metric_definitions(),
+    metric_definitions=metric_definitions("text-classification"),
     image="123456789012.dkr.ecr.eu-central-1.amazonaws.com/sm-train:1",
 )
 
@@ -102,7 +102,7 @@ def test_contradictions_are_refused(sweep: dict[str, Any], message: str) -> None
     [
         ({"parameters": {"learning_rte": [1, 2]}}, "did you mean 'learning_rate'"),
         ({"parameters": {"lora_r": {"min": 0.5, "max": 2}}}, "lora_r: 0.5"),
-        ({"parameters": LISTS, "objective": "eval:acc"}, "no metric of the training container"),
+        ({"parameters": LISTS, "objective": "eval:acc"}, "no metric that the method"),
     ],
 )
 def test_what_the_method_does_not_know_is_refused(sweep: dict[str, Any], message: str) -> None:
