@@ -215,6 +215,8 @@ _RUN = (
     "DescribeHyperParameterTuningJob", "StopHyperParameterTuningJob",
     "ListTrainingJobsForHyperParameterTuningJob", "CreateProcessingJob", "DescribeProcessingJob",
     "CreateTransformJob", "DescribeTransformJob", "StopTransformJob", "AddTags", "ListTags",
+    "CreateModelPackage", "DescribeModelPackage", "CreateModelPackageGroup",
+    "DescribeModelPackageGroup",
 )  # fmt: skip
 _HOST = (
     "CreateModel", "DescribeModel", "DeleteModel", "CreateEndpointConfig", "DescribeEndpointConfig",
@@ -224,7 +226,8 @@ _HOST = (
     "InvokeEndpoint", "InvokeEndpointAsync", "InvokeEndpointWithResponseStream",
 )  # fmt: skip
 _LISTS = ("TrainingJobs", "HyperParameterTuningJobs", "TransformJobs", "Endpoints",
-          "EndpointConfigs", "Models", "InferenceComponents")  # fmt: skip
+          "EndpointConfigs", "Models", "InferenceComponents", "ModelPackageGroups",
+          "ModelPackages")  # fmt: skip
 # Of these IAM knows no resources, or their names are only known when they are asked.
 _ANYWHERE = (
     "ecr:GetAuthorizationToken", "pricing:GetProducts", "sts:GetCallerIdentity",
