@@ -29,6 +29,7 @@ NAME = re.compile(r"[A-Za-z][A-Z0-9a-z]*(_[A-Z0-9a-z]+)+|TMPDIR|PATH")
 # Variable to the module or the shared library in whose files its name stands.
 READERS = {
     "AWS_EC2_METADATA_DISABLED": "botocore",
+    "AWS_PROFILE": "botocore",
     "CUDA_HOME": "torch",
     "CUDA_VISIBLE_DEVICES": "torch",
     "CURL_CA_BUNDLE": "requests",
