@@ -20,9 +20,10 @@ import click
 
 from sm_launch import errors as launcher_errors
 from sm_launch.account import access
+from sm_launch.account.policies import Grants
 from sm_launch.cli import cli
 from sm_launch.job.config import JobConfig
-from sm_launch.job.hyperparameters import methods, metric_definitions
+from sm_launch.job.hyperparameters import all_metrics, methods
 from sm_serve import errors as server_errors
 
 ROOT = Path(__file__).parents[1]
@@ -218,15 +219,17 @@ def _hyperparameters(table: Json) -> str:
 def metrics_page() -> str:
     """The metrics that a training job reports to SageMaker and CloudWatch."""
     rows = []
-    for definition in metric_definitions():
+    for definition in all_metrics():
         printed = definition["Regex"].removeprefix(r"(?:^|\s)").partition("=")[0]
-        rows.append((_code(definition["Name"]), _code(printed)))
+        methods_of = ", ".join(map(_code, definition.get("Methods", ())))
+        rows.append((_code(definition["Name"]), _code(printed), methods_of))
     intro = (
         "Training jobs report these to SageMaker and CloudWatch; `sweep.objective` is one of them. "
-        "The second column is the regular\nexpression of the name in the log line. What `evaluate` "
+        "The second column is the regular\nexpression of the name in the log line; where the third "
+        "names methods, jobs of others do not report the metric. What `evaluate` "
         "measures, and what gates can name: [evaluation](../evaluation.md)."
     )
-    return _page("Metrics of training", intro, _table(("metric", "in the log"), rows))
+    return _page("Metrics of training", intro, _table(("metric", "in the log", "methods"), rows))
 
 
 def errors_page() -> str:
@@ -286,14 +289,15 @@ def _about(kind: Any) -> str:
 
 def permissions_page() -> str:
     """What the roles of `sm-launch setup` may do."""
-    key = "KEY_ARN"
-    plain = _roles(access.template("BUCKET", "PREFIX"))
-    kms = _roles(access.template("BUCKET", "PREFIX", kms_key=key))
-    vpc = _roles(access.template("BUCKET", "PREFIX", vpc=True))
+    key = "arn:KEY"
+    plain = _roles(access.template("BUCKET", Grants("PREFIX")))
+    kms = _roles(access.template("BUCKET", Grants("PREFIX", kms_key=key)))
+    vpc = _roles(access.template("BUCKET", Grants("PREFIX", vpc="vpc-ID")))
+    read = _roles(access.template("BUCKET", Grants("PREFIX", read=("s3://OTHER/FOLDER",))))
     parts = []
     for name, statements in plain.items():
         parts += [f"## {name}", _statements(statements)]
-    for option, roles in (("--kms-key", kms), ("--vpc", vpc)):
+    for option, roles in (("--kms-key", kms), ("--vpc", vpc), ("--read", read)):
         name, statements = next(iter(roles.items()))
         more = [each for each in statements if each not in plain[name]]
         parts += [f"## Both roles, with {option}", _statements(more)]

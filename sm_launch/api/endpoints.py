@@ -180,6 +180,8 @@ def evaluate(
     fail_over: Mapping[str, float] | None = None,
     benchmarks: Sequence[str] = (),
     benchmark_files: str | Path | None = None,
+    load: bool = False,
+    p99_ms: float | None = None,
 ) -> EvaluationResult:
     """Measure a model on held-out data and write the report: `sm-launch evaluate`.
 
@@ -194,6 +196,8 @@ def evaluate(
         fail_over: gates from above.
         benchmarks: tasks of lm-evaluation-harness instead; `job` stands for those of job.yaml.
         benchmark_files: a directory of task files.
+        load: also find the most requests a second within a limit of latency (`result.load`).
+        p99_ms: that limit, in milliseconds; default: job.yaml's `evaluation.load`.
 
     Raises:
         QualityGateError: a gate was missed; the report is written, and the error has its `result`.
@@ -214,6 +218,8 @@ def evaluate(
         fail_over=fail_over or {},
         benchmarks=benchmarks,
         benchmark_files=Path(benchmark_files) if benchmark_files else None,
+        load=load,
+        p99_ms=p99_ms,
     )
     done = run(open_job(job, overrides, target, region), request)
     result = result_cell(done.result)

@@ -110,12 +110,11 @@ def optimize(
         LaunchError: the job failed, as it does where the model would be worse than allowed.
     """
     from sm_launch.evaluation.job import optimizing
-    from sm_launch.hosting import endpoints
-    from sm_launch.jobs import optimization, training
+    from sm_launch.jobs import training
 
     context = open_job(job, overrides, target, region)
-    former = endpoints.artefact_of(context.session, context.config, training_job, model_data)
-    name = training.start(context, optimization.prepare(context, former, max_cost=max_cost))
+    former, request = optimizing.prepare(context, training_job, model_data, max_cost=max_cost)
+    name = training.start(context, request)
     if wait:
         return optimizing.wait(context, name, former)
     return context.session.describe_training_job(TrainingJobName=name)
@@ -218,14 +217,34 @@ def estimate(
     *,
     region: str | None = None,
     overrides: Sequence[str] = (),
+    model: str | None = None,
+    method: str | None = None,
+    instance_type: str | None = None,
     parameters: float | None = None,
+    hosted_on: Sequence[str] = (),
 ) -> Estimate:
     """Memory, instance type and price of a training: `sm-launch estimate`.
 
     Args:
-        parameters: size of the model, where its name or files do not tell.
+        model: in place of job.yaml's; no job.yaml is needed then.
+        method: in place of job.yaml's.
+        instance_type: likewise.
+        parameters: size of the model, where neither its files nor its name tell.
+        hosted_on: instance types to price a million requests on; default: job.yaml's.
     """
-    from sm_launch.job import estimate as estimates
+    from sm_launch.target import estimating
 
-    context = open_job(job, overrides, None, region)
-    return estimates.estimate(context.config, context.prices, parameters)
+    given = {
+        "training.model": model,
+        "training.method": method,
+        "training.instances.type": instance_type,
+    }
+    named = [f"{key}={value}" for key, value in given.items() if value]
+    chosen = (*overrides, *named)
+    without_job = model is not None or parameters is not None
+    context = (
+        find_place(job, None, region, chosen)
+        if without_job
+        else open_job(job, chosen, None, region)
+    )
+    return estimating.estimate(context, parameters, hosted_on)

@@ -27,7 +27,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
              "sentence1", "question1", "text1", "text_a"),
     "text_pair": ("text_pair", "hypothesis", "sentence2", "question2", "text2", "text_b"),
     "label": ("label", "labels", "sentiment", "class", "category", "target", "intent", "topic",
-              "emotion", "label_text", "stars", "rating", "tag", "gold_label"),
+              "emotion", "label_text", "stars", "rating", "tag", "gold_label", "relevance",
+              "score"),
     "prompt": ("prompt", "instruction", "question", "query", "input", "problem", "source"),
     "completion": ("completion", "response", "answer", "output", "solution", "target"),
     "messages": ("messages", "conversations", "conversation", "dialogue", "dialog", "chat",
@@ -44,6 +45,12 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "negative": ("negative", "neg", "hard_negative"),
     "sentence1": ("sentence1", "sentence_1", "text1", "premise", "question1"),
     "sentence2": ("sentence2", "sentence_2", "text2", "hypothesis", "question2"),
+    "query": ("query", "question", "search_query", "topic"),
+    "document": ("document", "passage", "text", "doc", "product", "answer"),
+    "source": ("source", "document", "article", "dialogue", "src", "text", "input", "content",
+               "body"),
+    "target": ("target", "summary", "highlights", "abstract", "translation", "tgt", "output",
+               "headline"),
     "score": ("score", "similarity", "similarity_score"),
 }  # fmt: skip
 """What people call the columns, the best guess first."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SHOWN_CHARACTERS = 60
-_ANSWERS = frozenset({"completion", "chosen", "rejected"})
+_ANSWERS = frozenset({"completion", "chosen", "rejected", "target"})
 """Columns in which `none` or `-` is an answer."""
 
 Place = tuple[int, tuple[str, ...]] | None

@@ -122,8 +122,8 @@ def command(
     if settings.limit is not None:
         options["--limit"] = str(settings.limit)
     flags = ["--log_samples", *(["--apply_chat_template"] if settings.chat else [])]
-    words = [word for pair in options.items() for word in pair]
-    return [sys.executable, "-m", "lm_eval", "run", *words, *flags]
+    given_options = [text for pair in options.items() for text in pair]
+    return [sys.executable, "-m", "lm_eval", "run", *given_options, *flags]
 
 
 def read_results(directory: Path) -> Measurements:

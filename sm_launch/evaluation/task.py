@@ -39,6 +39,8 @@ class Task:
     """Whether one answer is a list of objects: servers drop the outer list of a lone input."""
     trained_by: ClassVar[str] = ""
     """The training method; empty: the one of this task's name."""
+    text_key: ClassVar[str] = "text_column"
+    """The hyperparameter that names the column of the input."""
     label_key: ClassVar[str] = "label_column"
     """The hyperparameter that names the column of the expected answer."""
     labelled: ClassVar[bool] = False

@@ -326,7 +326,7 @@ def _deploy_components(
 
 def _check(context: JobContext, deployment: Deployment) -> None:
     """Tell the price; refuse what SageMaker would refuse before anything is made."""
-    from sm_launch.job.estimate import hosting_cost
+    from sm_launch.job.costs import hosting_cost
 
     config = context.config
     context.check(*deployment.operations())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,26 @@ def methods() -> list[str]:
     return sorted(file.stem for file in files if file.name not in _NO_METHODS)
 
 
-def metric_definitions() -> list[dict[str, str]]:
-    """The `Name`/`Regex` pairs that match what the training container prints."""
-    definitions: list[dict[str, str]] = _generated("metric_definitions.json")
+def metric_definitions(
+    method: str, values: Mapping[str, HyperparameterValue] | None = None
+) -> list[dict[str, str]]:
+    """The `Name`/`Regex` pairs that match what a job prints: at most 40, as SageMaker takes.
+
+    Args:
+        method: of training.
+        values: its hyperparameters; a script of the user's has what is most often logged.
+    """
+    logs = "script" if PROGRAM in (values or {}) else method
+    return [
+        {"Name": each["Name"], "Regex": each["Regex"]}
+        for each in all_metrics()
+        if logs in each.get("Methods", [logs])
+    ]
+
+
+def all_metrics() -> list[dict[str, Any]]:
+    """`Name`, `Regex` and, of those that not every method logs, `Methods`."""
+    definitions: list[dict[str, Any]] = _generated("metric_definitions.json")
     return definitions
 
 
@@ -92,6 +110,13 @@ def is_integer(method: str, name: str) -> bool:
     kinds = _schema(method).get("properties", {}).get(name, {}).get("type", [])
     named = {kinds} if isinstance(kinds, str) else set(kinds)
     return "integer" in named and "number" not in named
+
+
+def default_of(method: str, name: str) -> Any:
+    """What the trainer takes where a job does not say it; None where it has none of its own."""
+    if method not in methods():
+        return None
+    return _schema(method).get("properties", {}).get(name, {}).get("default")
 
 
 def _schema(method: str) -> dict[str, Any]:

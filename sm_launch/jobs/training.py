@@ -90,7 +90,9 @@ def build_request(
         output=stage.output("jobs"),
         checkpoints=checkpoints or _checkpoints(config, stage, name),
         model=model.hub_id,
-        metric_definitions=metric_definitions(),
+        metric_definitions=metric_definitions(
+            config.training.method, config.training.hyperparameters
+        ),
         image=image,
         role=role,
     )
@@ -178,14 +180,12 @@ def tell_price(context: JobContext, max_cost: float | None, jobs: int = 1) -> No
     """
     if not context.on_aws:
         return
-    from sm_launch.job.estimate import require_cost
+    from sm_launch.job.costs import require_cost
 
     limit = max_cost or context.config.training.max_cost_usd
-    if estimated := require_cost(context.config, context.prices, limit, jobs):
+    prices = context.prices_of(context.config)
+    if estimated := require_cost(context.config, prices, limit, jobs):
         context.notify(f"price: {estimated.line}")
-        if context.config.sagemaker.training.get("ResourceConfig"):
-            context.warn("the price is of training.instances, without what "
-                         "sagemaker.training.ResourceConfig changes")  # fmt: skip
 
 
 def example_request(context: JobContext) -> naming.Request:
@@ -195,7 +195,9 @@ def example_request(context: JobContext) -> naming.Request:
         output="s3://bucket/jobs",
         checkpoints="s3://bucket/checkpoints",
         model=resolve_model(context.config).hub_id,
-        metric_definitions=metric_definitions(),
+        metric_definitions=metric_definitions(
+            context.config.training.method, context.config.training.hyperparameters
+        ),
         image=context.training_image,
         role=context.training_role,
     )

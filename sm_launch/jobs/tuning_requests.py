@@ -44,7 +44,7 @@ def require_sweep(config: JobConfig) -> Sweep:
             fix="name what to vary, such as sweep: {parameters: {learning_rate: "
             "{min: 1e-5, max: 1e-4, scale: log}}}",
         )
-    _require_metric(sweep)
+    _require_metric(config, sweep)
     fixed = config.training.hyperparameters
     method = config.training.method
     for name, values in sweep.parameters.items():
@@ -145,11 +145,13 @@ def _settled(method: str, name: str, value: Any) -> HyperparameterValue:
     return settled
 
 
-def _require_metric(sweep: Sweep) -> None:
-    known = [each["Name"] for each in metric_definitions()]
+def _require_metric(config: JobConfig, sweep: Sweep) -> None:
+    training = config.training
+    definitions = metric_definitions(training.method, training.hyperparameters)
+    known = [each["Name"] for each in definitions]
     if sweep.objective not in known:
         raise UserInputError(
-            "is no metric of the training container",
+            f"is no metric that the method {training.method} logs",
             field="sweep.objective",
             value=sweep.objective,
             fix=f"choose one of {', '.join(known)}",

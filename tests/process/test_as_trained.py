@@ -106,6 +106,22 @@ def likeness(chance: random.Random) -> dict[str, Any]:
     return {"sentence1": " ".join(one), "sentence2": " ".join(other), "score": score}
 
 
+def shortened(chance: random.Random) -> dict[str, Any]:
+    """A text, now and then longer than what is read of it, and its first half behind words that
+    any model learns at once."""
+    tokens = chance.choices([*FILL, "Größe.", "Москва,"], k=chance.randint(4, 24))
+    half = tokens[: len(tokens) // 2]
+    return {"article": " ".join(tokens), "highlights": " ".join(["the", "river", *half])}
+
+
+def ranked(chance: random.Random) -> dict[str, Any]:
+    """A query with one document, graded by how many of its words are there; queries come again."""
+    query = f"{chance.choice(FILL)} {chance.choice(FILL)}"
+    document = chance.choices(FILL, k=chance.randint(1, 12))
+    grade = len({*query.split()} & {*document})
+    return {"query": query, "document": " ".join(document), "label": grade}
+
+
 CASES: dict[str, tuple[str, Callable[[random.Random], dict[str, Any]], dict[str, Any]]] = {
     "pairs": (
         "text-classification",
@@ -141,6 +157,21 @@ CASES: dict[str, tuple[str, Callable[[random.Random], dict[str, Any]], dict[str,
     "judged": ("reward", judged, {}),
     "judged texts": ("reward", judged_texts, {}),
     "likeness": ("embedding", likeness, {}),
+    "ranked": ("reranking", ranked, {"max_length": 12}),
+    "shortened": (
+        "seq2seq",
+        shortened,
+        {
+            "source_column": "article",
+            "target_column": "highlights",
+            "source_prefix": "see the: ",
+            "max_source_length": 20,
+            "max_target_length": 10,
+            "generation_num_beams": 2,
+            "learning_rate": 0.01,
+            "per_device_train_batch_size": 16,
+        },
+    ),
 }
 METRICS = {
     "pairs": ("accuracy", "f1_macro"),
@@ -158,14 +189,15 @@ METRICS = {
     "judged": ("accuracy", "margin", "mean_reward"),
     "judged texts": ("accuracy", "margin", "mean_reward"),
     "likeness": ("spearman_cosine", "pearson_cosine"),
+    "ranked": ("map", "mrr@10", "ndcg@10"),
+    "shortened": ("rouge1", "rougeL", "chrf"),
 }
 
 
-def make_base(path: Path) -> None:
-    """An encoder that splits names and unknown words into pieces."""
-    import torch
+def make_tokenizer(path: Path) -> int:
+    """Splits names and unknown words into pieces; returns how many there are."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
@@ -186,21 +218,33 @@ def make_base(path: Path) -> None:
         **dict(zip(names, special, strict=True)),
     )
     fast.save_pretrained(path)
-    torch.manual_seed(0)
-    BertModel(BertConfig(vocab_size=len(fast), **HIDDEN)).save_pretrained(path)
+    return len(fast)
 
 
 @pytest.fixture(scope="module")
-def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("base")
-    make_base(path)
-    return path
+def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """An encoder, and an encoder-decoder for the method that needs one."""
+    import torch
+    from transformers import BertConfig, BertModel, T5Config, T5ForConditionalGeneration
+
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("encoder", "seq2seq")}
+    torch.manual_seed(0)
+    vocabulary = make_tokenizer(folders["encoder"])
+    BertModel(BertConfig(vocab_size=vocabulary, **HIDDEN)).save_pretrained(folders["encoder"])
+    config = T5Config(
+        vocab_size=make_tokenizer(folders["seq2seq"]), d_model=32, d_kv=16, d_ff=64, num_layers=1,
+        num_heads=2, decoder_start_token_id=0, pad_token_id=0, eos_token_id=3,
+    )  # fmt: skip
+    model = T5ForConditionalGeneration(config)
+    model.generation_config.update(min_new_tokens=4, no_repeat_ngram_size=2)
+    model.save_pretrained(folders["seq2seq"])
+    return folders
 
 
 @pytest.mark.parametrize("case", list(CASES))
 def test_evaluate_measures_what_training_measured(
     case: str,
-    base_model: Path,
+    bases: dict[str, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -222,7 +266,7 @@ def test_evaluate_measures_what_training_measured(
         "name": "mine",
         "training": {
             "method": method,
-            "model": str(base_model),
+            "model": str(bases.get(method, bases["encoder"])),
             "hyperparameters": hyperparameters,
             "channels": {split: str(tmp_path / split) for split in ("train", "test")},
         },

@@ -36,8 +36,8 @@ QUICK = {
     "eval_strategy": "no",
     "save_strategy": "no",
 }
-# What no constant answer reaches; the examples' gates are for their own models. An untrained encoder
-# of one layer reaches more, but how much follows from the rounding of the machine's CPU.
+# What no constant answer reaches; the examples' gates are for their own models. An untrained
+# encoder of one layer reaches more, but how much follows from the rounding of the machine's CPU.
 REACHED = {
     "multi-label": ("f1_micro", 0.2),
     "topics": ("f1_macro", 0.2),
@@ -78,7 +78,22 @@ REJECTED: dict[str, dict[str, int]] = {
         "missing_text": 3,
         "missing_label": 2,
     },
+    "reranking": {
+        "missing_document": 2,
+        "duplicate": 2,
+        "conflicting_labels": 2,
+        "missing_label": 1,
+        "missing_query": 1,
+        "invalid_label": 1,
+    },
     "reward": {"duplicate": 1, "missing_chosen": 1, "missing_rejected": 1},
+    "summarization": {
+        "missing_target": 3,
+        "missing_source": 2,
+        "duplicate": 2,
+        "invalid_target": 1,
+        "malformed_row": 1,
+    },
     "sft-chat": {"invalid_messages": 3, "missing_messages": 2, "malformed_row": 1, "duplicate": 1},
     "text-pairs": {
         "conflicting_labels": 4,
@@ -127,12 +142,19 @@ def make_tokenizer(path: Path, **settings: Any) -> int:
 
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A tiny encoder and a tiny decoder, both of them untrained."""
+    """A tiny encoder, a tiny decoder and one of both, all of them untrained."""
     import torch
-    from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
+    from transformers import (
+        BertConfig,
+        BertModel,
+        LlamaConfig,
+        LlamaForCausalLM,
+        T5Config,
+        T5ForConditionalGeneration,
+    )
 
     folder = tmp_path_factory.mktemp("bases")
-    encoder, decoder = folder / "encoder", folder / "decoder"
+    encoder, decoder, both = (folder / name for name in ("encoder", "decoder", "both"))
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
              "intermediate_size": 64, "max_position_embeddings": 512}  # fmt: skip
     torch.manual_seed(0)
@@ -141,7 +163,13 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary, eos_token_id=4, **sizes)).save_pretrained(
         decoder
     )
-    return {name: decoder if name in DECODERS else encoder for name in NAMES}
+    config = T5Config(
+        vocab_size=make_tokenizer(both, eos_token="[SEP]"), d_model=32, d_kv=16, d_ff=64,
+        num_layers=1, num_heads=2, decoder_start_token_id=0, pad_token_id=0, eos_token_id=3,
+    )  # fmt: skip
+    T5ForConditionalGeneration(config).save_pretrained(both)
+    chosen = {name: decoder if name in DECODERS else encoder for name in NAMES}
+    return chosen | {"summarization": both}
 
 
 @pytest.fixture

@@ -15,13 +15,14 @@ from typing import Any
 from sm_launch import evaluation
 from sm_launch.aws.clients import raw_data_clients
 from sm_launch.errors import UserInputError
-from sm_launch.evaluation.job import artefacts
+from sm_launch.evaluation.job import artefacts, costs
 from sm_launch.evaluation.judge import Judge
 from sm_launch.evaluation.judgements import Judgements
 from sm_launch.evaluation.report import ReportPaths, write_evaluation
 from sm_launch.hosting import endpoints
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hub_models import SCHEME
+from sm_launch.job.million import load_types
 from sm_launch.job.tasks import classifier_task
 from sm_launch.progress import progress
 from sm_launch.sessions.protocol import Session
@@ -52,6 +53,10 @@ class Request:
     """Tasks of lm-evaluation-harness instead of rows; `job` stands for those of job.yaml."""
     benchmark_files: Path | None = None
     """Directory of task files."""
+    load: bool = False
+    """Also find the throughput at a limit of latency, as `evaluation.load` says."""
+    p99_ms: float | None = None
+    """The limit, in its place."""
     command: str = ""
     """How to do it again, for the report."""
 
@@ -104,9 +109,10 @@ def run(context: JobContext, request: Request) -> Evaluated:
 def _benchmark(context: JobContext, request: Request) -> Evaluated:
     from sm_launch.evaluation.job import benchmarking
 
-    if request.transform_output or request.data or request.slices:
+    if request.transform_output or request.data or request.slices or request.load:
         raise UserInputError(
-            "a benchmark brings its own questions: leave out data, slices and transform output",
+            "a benchmark brings its own questions: leave out data, slices, load and transform "
+            "output",
             field="--benchmark",
             value=" ".join(request.benchmarks),
         )
@@ -131,6 +137,19 @@ def _check(request: Request) -> None:
             field=" and ".join(named),
             fix="name an endpoint, a model artefact or a transform output",
         )
+    if request.load and request.transform_output:
+        raise UserInputError(
+            "needs something that answers, and a transform output is there already",
+            field="--load",
+            fix="name an endpoint or a model artefact",
+        )
+    if request.p99_ms is not None and (request.p99_ms <= 0 or not request.load):
+        raise UserInputError(
+            "is the limit of --load, in milliseconds and above 0",
+            field="--p99-ms",
+            value=request.p99_ms,
+            fix="add --load, or leave it out",
+        )
 
 
 def _task(
@@ -141,9 +160,9 @@ def _task(
     """What is asked, and how: as job.yaml says, else as the artefact does, else as its training."""
     wanted = config.evaluation
     name = wanted.task or _task_of(config, artefact)
-    method = evaluation.TASKS[name].trained_by or name
-    told = artefact.asked(method) if artefact else ({}, {})
-    parameters, columns = told if any(told) else ({}, _columns_of_training(config, method))
+    kind = evaluation.TASKS[name]
+    told = artefact.asked(kind.trained_by or name) if artefact else ({}, {})
+    parameters, columns = told if any(told) else ({}, _columns_of_training(config, kind))
     known: set[str] = set().union(*rows)
     text = columns.get("text", columns.get("question", columns.get("tokens")))
     return evaluation.make_task(
@@ -174,16 +193,16 @@ def _if_in(column: str | None, known: Collection[str]) -> str | None:
     return column if column in known else None
 
 
-def _columns_of_training(config: JobConfig, task: str) -> dict[str, str]:
+def _columns_of_training(config: JobConfig, kind: type[evaluation.Task]) -> dict[str, str]:
     """The columns that job.yaml names for training, by the names of the pipeline's inputs."""
-    if config.training.method != task:
+    if config.training.method != (kind.trained_by or kind.name):
         return {}
     given = config.training.hyperparameters
     names = {
-        "text": "text_column",
+        "text": kind.text_key,
         "text_pair": "text_pair_column",
         "tokens": "tokens_column",
-        "label": evaluation.TASKS[task].label_key if task in evaluation.TASKS else "label_column",
+        "label": kind.label_key,
     }
     return {ours: str(given[key]) for ours, key in names.items() if given.get(key)}
 
@@ -269,8 +288,29 @@ class _Job:
             self._rows,
             replace(self._plan(artefact, info), store=store),
         )
+        if result.load is not None:
+            result = self._priced(result, session, name, target)
         result = replace(result, warnings=(*self._notes, *result.warnings))
         return evaluation.beside_training(result, artefact, self._sha256) if artefact else result
+
+    def _priced(
+        self, result: evaluation.EvaluationResult, session: Session, name: str, target: str
+    ) -> evaluation.EvaluationResult:
+        """What a million requests cost: where it was measured, and on the types asked for."""
+        hosts = costs.hosts_of(session, name) if target == "sagemaker" else []
+        types = self._config.evaluation.load.instance_types
+        types = types or ([] if hosts else load_types(self._config))
+        assert result.load is not None
+        test, notes = costs.priced(result.load, hosts, types, self._context.prices)
+        self._notes += notes
+        return replace(result, load=test)
+
+    def _load(self) -> evaluation.LoadPlan | None:
+        if not self._request.load:
+            return None
+        wanted = self._config.evaluation.load
+        limit = self._request.p99_ms or wanted.p99_ms
+        return evaluation.LoadPlan(limit, wanted.max_concurrency, wanted.seconds)
 
     def _plan(
         self, artefact: evaluation.Artefact | None, info: evaluation.RunInfo
@@ -284,6 +324,7 @@ class _Job:
             perplexity=wanted.perplexity and task.name == "text-generation",
             batch_size=wanted.batch_size,
             concurrency=wanted.concurrency,
+            load=self._load(),
             max_failed_share=wanted.max_failed_share,
             info=info,
             progress=progress,

@@ -60,7 +60,7 @@ def make_task(
         UserInputError: there is no such task, or it generates no text to take an answer from.
     """
     extra = {"answer_pattern": answer_pattern} if answer_pattern is not None else {}
-    if extra and name != TextGeneration.name:
+    if extra and not issubclass(TASKS.get(name, Task), TextGeneration):
         raise UserInputError(
             f"the task {name} generates no text",
             field="evaluation.answer_pattern",

@@ -318,7 +318,7 @@ def test_limits_of_time_and_spot_are_kept() -> None:
 
 @pytest.mark.slow
 def test_metrics_match_the_log_and_keep_the_limits(finished: Finished) -> None:
-    definitions = metric_definitions()
+    definitions = metric_definitions("text-classification")
     assert len(definitions) <= 40
     for definition in definitions:
         assert len(definition["Name"]) <= 255

@@ -289,7 +289,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sm_launch.account.access.PROPAGATION_SECONDS", 0.0)
+    monkeypatch.setattr("sm_launch.account.stacks.PROPAGATION_SECONDS", 0.0)
     Path("job.yaml").write_text(JOB)
     Path("rows.jsonl").write_text('{"text": "a", "label": "b"}\n{"text": "c", "label": "b"}\n')
     lines = [f"review {n},{'good' if n % 2 else 'bad'}" for n in range(20)]

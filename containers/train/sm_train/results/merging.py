@@ -109,6 +109,8 @@ def check_merge(model: Any, tokenizer: Any, export: str) -> float:
     """
     sample = tokenizer(_SAMPLE, return_tensors="pt")
     sample = {key: value.to(model.device) for key, value in sample.items()}
+    if model.config.is_encoder_decoder:
+        sample["decoder_input_ids"] = sample["input_ids"]
     loaded = str(next(model.get_base_model().parameters()).dtype).removeprefix("torch.")
     tolerance, least = _TOLERANCE.get(loaded, 0.01), _LEAST_LOGIT
     with _plain_attention(model.get_base_model()):

@@ -18,7 +18,7 @@ _NUMBER = r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)"
 # held-out rows its accuracy is eval:accuracy, as a classifier's; where a text may have several
 # labels, that is the subset accuracy. Classifiers log macro averages; sentence-transformers'
 # evaluators put `cosine_` before their own. What tells of no quality (epoch, runtime) has no place
-# among the 40.
+# among the 40; of a job only those are asked for that its method logs.
 _OF_TRAINING = {
     "loss": "loss",
     "learning_rate": "learning_rate",
@@ -43,10 +43,14 @@ _OF_HELD_OUT = {
     "reward": "(?:mean_)?reward",
     "reward_margin": "(?:rewards/margins|margin)",
     "reward_accuracy": "rewards/accuracies",
-    "ndcg": "cosine_ndcg@10",
+    "ndcg": "(?:cosine_)?ndcg@10",
     "correlation": "(?:spearman_cosine|pearson)",
     "mae": "mae",
-    "average_precision": "cosine_ap",
+    "average_precision": "(?:cosine_ap|map)",
+    "mrr": "(?:cosine_)?mrr@10",
+    "rougeL": "rougeL",
+    "bleu": "bleu",
+    "chrf": "chrf",
 }
 _LOGGED = {f"train:{name}": key for name, key in _OF_TRAINING.items()} | {
     f"{split}:{name}": f"{split}_{key}"
@@ -54,8 +58,23 @@ _LOGGED = {f"train:{name}": key for name, key in _OF_TRAINING.items()} | {
     for name, key in _OF_HELD_OUT.items()
 }
 
-METRIC_DEFINITIONS: list[dict[str, str]] = [
-    {"Name": name, "Regex": rf"(?:^|\s){key}={_NUMBER}"} for name, key in _LOGGED.items()
+_CLASSES, _SCRIPT = "text-classification", "script"
+# Methods that log a metric, where SageMaker's limit leaves no room to look for it in every log;
+# `script` stands for a script of the user's.
+_METHODS = {
+    "correlation": [_CLASSES, "embedding", _SCRIPT],
+    "mae": [_CLASSES, _SCRIPT],
+    "average_precision": ["embedding", "reranking", _SCRIPT],
+    "mrr": ["embedding", "reranking"],
+    "rougeL": ["seq2seq"],
+    "bleu": ["seq2seq"],
+    "chrf": ["seq2seq"],
+}
+
+METRIC_DEFINITIONS: list[dict[str, Any]] = [
+    {"Name": name, "Regex": rf"(?:^|\s){key}={_NUMBER}"}
+    | ({"Methods": methods} if (methods := _METHODS.get(name.partition(":")[2])) else {})
+    for name, key in _LOGGED.items()
 ]
 
 

@@ -66,17 +66,17 @@ def test_results_have_names_intervals_and_answers(tmp_path: Path) -> None:
 def test_the_command_says_how_it_is_asked(tmp_path: Path) -> None:
     settings = Benchmark(tasks=["a", "b"], fewshot=0, limit=5)
     given = {"base_url": "http://x", "model": "m", "files": tmp_path, "directory": tmp_path}
-    words = harness.command(settings, **given)  # type: ignore[arg-type]
-    assert words[words.index("--model") + 1] == "local-completions"
-    assert "base_url=http://x/v1/completions" in words[words.index("--model_args") + 1]
-    assert "tokenizer_backend=none" in words[words.index("--model_args") + 1]
-    assert words[words.index("--num_fewshot") + 1] == "0"
-    assert "--apply_chat_template" not in words
+    arguments = harness.command(settings, **given)  # type: ignore[arg-type]
+    assert arguments[arguments.index("--model") + 1] == "local-completions"
+    assert "base_url=http://x/v1/completions" in arguments[arguments.index("--model_args") + 1]
+    assert "tokenizer_backend=none" in arguments[arguments.index("--model_args") + 1]
+    assert arguments[arguments.index("--num_fewshot") + 1] == "0"
+    assert "--apply_chat_template" not in arguments
     chat = Benchmark(tasks=["a"], chat=True, tokenizer="org/t")
-    words = harness.command(chat, **given | {"files": None})  # type: ignore[arg-type]
-    assert "base_url=http://x/v1/chat/completions" in words[words.index("--model_args") + 1]
-    assert "tokenizer=org/t" in words[words.index("--model_args") + 1]
-    assert "--include_path" not in words and "--apply_chat_template" in words
+    arguments = harness.command(chat, **given | {"files": None})  # type: ignore[arg-type]
+    assert "base_url=http://x/v1/chat/completions" in arguments[arguments.index("--model_args") + 1]
+    assert "tokenizer=org/t" in arguments[arguments.index("--model_args") + 1]
+    assert "--include_path" not in arguments and "--apply_chat_template" in arguments
 
 
 class Session:

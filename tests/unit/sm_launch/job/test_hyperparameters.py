@@ -40,6 +40,12 @@ def test_sagemakers_length_limit() -> None:
 
 
 def test_metric_definitions_fit_sagemaker() -> None:
-    definitions = metric_definitions()
-    assert 0 < len(definitions) <= 40
-    assert all(len(d["Name"]) <= 255 and len(d["Regex"]) <= 500 for d in definitions)
+    sets = {name: metric_definitions(name) for name in methods()}
+    sets["script"] = metric_definitions("sft", {"sagemaker_program": "train.py"})
+    for definitions in sets.values():
+        assert 0 < len(definitions) <= 40
+        assert all(len(d["Name"]) <= 255 and len(d["Regex"]) <= 500 for d in definitions)
+        assert all(set(d) == {"Name", "Regex"} for d in definitions)
+    names = {method: {d["Name"] for d in definitions} for method, definitions in sets.items()}
+    assert "test:rougeL" in names["seq2seq"] - names["sft"]
+    assert "eval:mae" in names["script"] & names["text-classification"] - names["seq2seq"]
