@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import random
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from sm_launch.commands.monitor_view import sparkline, view
 from sm_launch.job.monitoring import Monitoring
 from sm_launch.monitoring import captured, drift, local_metrics
+from sm_launch.monitoring.endpoint_metrics import queries
 from sm_launch.monitoring.report import write_monitoring
 from sm_launch.monitoring.series import VariantSeries, problems
 
@@ -185,3 +187,18 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert "mine / AllTraffic" in out
     assert "500" in out
     assert "no metrics yet" in out
+
+
+def test_rates_are_metric_math_on_aws_and_counted_here() -> None:
+    asked = {query["Id"]: query for query in queries("mine", "AllTraffic", 300)}
+    for key in ("throughput", "error_rate"):
+        names = set(re.findall(r"\b[a-z_0-9]+\b", asked[key]["Expression"])) - {"0", "100"}
+        assert names <= asked.keys() and asked[key]["Period"] == 300
+        assert "MetricStat" not in asked[key]
+    source = local_metrics.LocalSource(None, "mine", [])  # type: ignore[arg-type]
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    counts = {"invocations": 30.0, "errors_5xx": 3.0}
+    assert source._rates(counts, now) == {"error_rate": 10.0}  # since when, nobody knows
+    source._looked = now - timedelta(seconds=10)
+    assert source._rates(counts, now) == {"error_rate": 10.0, "throughput": 3.0}
+    assert source._rates({"invocations": 0.0, "errors_5xx": 0.0}, now)["error_rate"] == 0.0
