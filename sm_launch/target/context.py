@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from sm_launch.errors import UserInputError
 from sm_launch.job import naming
-from sm_launch.job.config import JobConfig, Target, load_config, with_overrides
+from sm_launch.job.config import JobConfig, Target, load_config, no_job
 from sm_launch.job.costs import billed
 from sm_launch.job.instances import Prices
 from sm_launch.job.passthrough import Passthrough
@@ -226,6 +226,8 @@ def open_context(
     if settled != "sagemaker":
         plain = config.model_copy(update={"sagemaker": Passthrough()})
         context = JobContext(plain, settled, notify, passed_over=config.sagemaker)
+    for note in config.default_notes:
+        notify(note)
     if not (target or config.target):
         notify(f"target: {context.where} ({explain_default(settled)})")
     return context
@@ -238,7 +240,7 @@ def find_config(path: Path, overrides: tuple[str, ...] = ()) -> JobConfig:
         UserInputError: job.yaml is wrong, or another file was named and does not exist.
     """
     if path == DEFAULT_JOB and not path.exists():
-        return with_overrides(JobConfig(name=NO_JOB), overrides)
+        return no_job(NO_JOB, overrides)
     return load_config(path, overrides)
 
 
