@@ -26,6 +26,9 @@ PROJECTS := pyproject.toml containers/train/pyproject.toml containers/serve/pypr
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--override locks/overrides.txt --custom-compile-command 'make lock'
 
+# Where the training package is among them: what its overrides.txt says.
+COMPILE_ALL := $(COMPILE) --override containers/train/locks/overrides.txt
+
 .PHONY: help demo test test-fast test-vllm test-gpu test-gpu-build lint format build push flash-attn-wheel bases audit lock schemas reference docs setup setup-docker setup-dev clean
 
 help: ## Show this help
@@ -87,9 +90,9 @@ docs: reference .venv/.docs ## Build the site of docs/ in build/site; a broken l
 	$(BIN)/zensical build --clean --strict
 
 lock: setup-dev ## Pin every dependency again, with hashes
-	$(COMPILE) $(PROJECTS) locks/build.in --extra dev --extra docker --extra text -o locks/dev.txt
-	$(COMPILE) $(PROJECTS) locks/build.in --extra text -c locks/dev.txt -o locks/runtime.txt
-	$(COMPILE) $(PROJECTS) locks/build.in --extra text --extra docker -c locks/dev.txt -o locks/docker.txt \
+	$(COMPILE_ALL) $(PROJECTS) locks/build.in --extra dev --extra docker --extra text -o locks/dev.txt
+	$(COMPILE_ALL) $(PROJECTS) locks/build.in --extra text -c locks/dev.txt -o locks/runtime.txt
+	$(COMPILE_ALL) $(PROJECTS) locks/build.in --extra text --extra docker -c locks/dev.txt -o locks/docker.txt \
 		$$(sed -n 's/^\([a-z0-9.-]*\)==.*/--no-emit-package \1/p' locks/runtime.txt)
 	$(COMPILE) pyproject.toml --extra docs -c locks/dev.txt -o locks/docs.txt \
 		$$(sed -n 's/^\([a-z0-9.-]*\)==.*/--no-emit-package \1/p' locks/runtime.txt)

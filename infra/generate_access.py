@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from sm_launch.account import access
+from sm_launch.account.policies import Grants
 
 TARGET = Path(__file__).with_name("access.yaml")
 _HEAD = "# Made by infra/generate_access.py from sm_launch/account/access.py; change those.\n"
@@ -29,7 +30,7 @@ _PARAMETERS = {
 
 def render() -> str:
     """What access.yaml must hold."""
-    template = access.template("${BucketName}", "${Prefix}")
+    template = access.template("${BucketName}", Grants(prefix="${Prefix}"))
     resources = {name: _resolved(value) for name, value in template["Resources"].items()}
     document = {
         "AWSTemplateFormatVersion": template["AWSTemplateFormatVersion"],

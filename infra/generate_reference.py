@@ -20,6 +20,7 @@ import click
 
 from sm_launch import errors as launcher_errors
 from sm_launch.account import access
+from sm_launch.account.policies import Grants
 from sm_launch.cli import cli
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hyperparameters import all_metrics, methods
@@ -288,14 +289,15 @@ def _about(kind: Any) -> str:
 
 def permissions_page() -> str:
     """What the roles of `sm-launch setup` may do."""
-    key = "KEY_ARN"
-    plain = _roles(access.template("BUCKET", "PREFIX"))
-    kms = _roles(access.template("BUCKET", "PREFIX", kms_key=key))
-    vpc = _roles(access.template("BUCKET", "PREFIX", vpc=True))
+    key = "arn:KEY"
+    plain = _roles(access.template("BUCKET", Grants("PREFIX")))
+    kms = _roles(access.template("BUCKET", Grants("PREFIX", kms_key=key)))
+    vpc = _roles(access.template("BUCKET", Grants("PREFIX", vpc="vpc-ID")))
+    read = _roles(access.template("BUCKET", Grants("PREFIX", read=("s3://OTHER/FOLDER",))))
     parts = []
     for name, statements in plain.items():
         parts += [f"## {name}", _statements(statements)]
-    for option, roles in (("--kms-key", kms), ("--vpc", vpc)):
+    for option, roles in (("--kms-key", kms), ("--vpc", vpc), ("--read", read)):
         name, statements = next(iter(roles.items()))
         more = [each for each in statements if each not in plain[name]]
         parts += [f"## Both roles, with {option}", _statements(more)]

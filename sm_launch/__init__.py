@@ -28,8 +28,9 @@ if TYPE_CHECKING:
         monitor,
         weights,
     )
-    from sm_launch.api.jobs import estimate, optimize, stop, sweep, train, transform
+    from sm_launch.api.jobs import estimate, optimize, reproduce, stop, sweep, train, transform
     from sm_launch.api.opening import load
+    from sm_launch.api.registry import pipeline, register
     from sm_launch.errors import LaunchError, QualityGateError, UserInputError
 
     __version__: str
@@ -56,9 +57,12 @@ __all__ = [
     "logs",
     "monitor",
     "optimize",
+    "pipeline",
     "prepare",
     "prepare_on_sagemaker",
     "preview",
+    "register",
+    "reproduce",
     "setup",
     "stop",
     "sweep",
@@ -68,7 +72,15 @@ __all__ = [
     "validate",
     "weights",
 ]
-_MODULES = ("api.account", "api.data", "api.endpoints", "api.jobs", "api.opening", "errors")
+_MODULES = (
+    "api.account",
+    "api.data",
+    "api.endpoints",
+    "api.jobs",
+    "api.opening",
+    "api.registry",
+    "errors",
+)
 
 
 def __getattr__(name: str) -> Any:

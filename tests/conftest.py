@@ -82,4 +82,7 @@ def private_machine(tmp_path_factory: pytest.TempPathFactory) -> None:
         AWS_EC2_METADATA_DISABLED="true",
         HF_HUB_OFFLINE="1",
         SM_LAUNCH_HOME=str(home / "state"),
+        SM_LAUNCH_DEFAULTS="",
+        SAGEMAKER_USER_CONFIG_OVERRIDE=str(home / "none.yaml"),
+        SAGEMAKER_ADMIN_CONFIG_OVERRIDE=str(home / "none.yaml"),
     )

@@ -1,4 +1,4 @@
-"""What an account needs once: bucket, ECR repositories and two roles of least privilege.
+"""What an account needs once: bucket, ECR repositories, two roles of least privilege, a policy.
 
 Everything is one CloudFormation stack, so that setting up twice changes nothing, and a platform
 team can read the template before it runs (`sm-launch setup --print`).
@@ -7,173 +7,182 @@ team can read the template before it runs (`sm-launch setup --print`).
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
+from sm_launch.account import policies
+from sm_launch.account.policies import Document, Grants
+from sm_launch.account.stacks import StackClient
 from sm_launch.aws.clients import account_id, make_client
-from sm_launch.errors import LaunchError, UserInputError
+from sm_launch.errors import UserInputError
+from sm_launch.images.ecr import LIFECYCLE_POLICY
 from sm_launch.progress import progress
 from sm_launch.target.context import JobContext
 
 STACK = "sm-launch"
 REPOSITORIES = ("sm-train", "sm-serve")
-# IAM answers from many places: a new role can be unknown to SageMaker for some seconds.
-PROPAGATION_SECONDS = 10.0
-SECONDS_BETWEEN_LOOKS = 3.0
-
-Document = dict[str, Any]
+_NOTES = "sm-launch"
+"""Key of the template's metadata that keeps what was granted, for the next time."""
 
 
 def template(
-    bucket: str, prefix: str, *, kms_key: str | None = None, vpc: bool = False
+    bucket: str, grants: Grants | None = None, outside: frozenset[str] = frozenset()
 ) -> Document:
     """The CloudFormation template.
 
     Args:
-        bucket: name of the bucket that is made.
-        prefix: the roles reach no key outside it.
-        kms_key: ARN of the key of bucket and volumes; None leaves it to S3's own.
-        vpc: let the roles attach containers to subnets of a VPC.
+        bucket: its name.
+        grants: what the roles may do; default: what a bucket of our own takes.
+        outside: what is there without the stack, and stays as it is: `bucket`, or repositories.
     """
-    more = [*(_kms(kms_key) if kms_key else []), *(_network() if vpc else [])]
-    training = _role([*_training(bucket, prefix), *more])
-    hosting = _role([*_hosting(bucket, prefix), *more])
+    grants = grants or Grants()
     resources: Document = {
-        "Bucket": _bucket(bucket, kms_key),
-        "BucketPolicy": _tls_only(bucket),
-        "TrainingRole": training,
-        "HostingRole": hosting,
+        "TrainingRole": _role(policies.training(bucket, grants)),
+        "HostingRole": _role(policies.hosting(bucket, grants)),
+        "LauncherPolicy": _launcher(bucket, grants),
     }
+    if "bucket" not in outside:
+        resources["Bucket"] = _bucket(bucket, grants.kms_key)
+        resources["BucketPolicy"] = _tls_only(bucket)
     for name in REPOSITORIES:
-        resources[_logical(name)] = _repository(name)
+        if name not in outside:
+            resources[_logical(name)] = _repository(name)
+    named = bucket if "bucket" in outside else {"Ref": "Bucket"}
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": "sm-launch: bucket, ECR repositories, roles for training and hosting",
+        "Metadata": {_NOTES: {"bucket": bucket, **_told(grants)}},
         "Resources": resources,
         "Outputs": {
-            "Bucket": {"Value": {"Ref": "Bucket"}},
+            "Bucket": {"Value": named},
             "TrainingRole": {"Value": {"Fn::GetAtt": ["TrainingRole", "Arn"]}},
             "HostingRole": {"Value": {"Fn::GetAtt": ["HostingRole", "Arn"]}},
+            "LauncherPolicy": {"Value": {"Ref": "LauncherPolicy"}},
         },
     }
 
 
 @dataclass(frozen=True)
 class Stack:
-    """What was made: where, and its outputs Bucket, TrainingRole and HostingRole."""
+    """What was made: where, for which keys, and its outputs.
+
+    Attributes:
+        region: where.
+        outputs: Bucket, TrainingRole, HostingRole and LauncherPolicy.
+        grants: what the roles may do now.
+    """
 
     region: str
     outputs: dict[str, str]
+    grants: Grants
 
 
 def set_up(
     context: JobContext,
     *,
     bucket: str | None = None,
-    prefix: str = "sm-launch",
-    kms_key: str | None = None,
-    vpc: bool = False,
-    confirm: Callable[[str], None] = lambda bucket: None,
+    grants: Grants | None = None,
+    fresh: bool = False,
+    confirm: Callable[[str, Grants], None] = lambda bucket, grants: None,
 ) -> Stack:
-    """Make what an AWS account needs once; doing it again changes nothing.
+    """Make the stack, or bring it up to date; a half-made one is mended first.
+
+    What an earlier set-up granted stays, unless `fresh`: a call without --read takes nothing away.
 
     Args:
-        context: whose region it is for.
-        bucket: name of the bucket; default: sm-launch-<account>-<region>.
-        prefix: of the keys that the roles may reach.
-        kms_key: ARN of the key that encrypts bucket and volumes.
-        vpc: let the roles run containers in a VPC's subnets.
-        confirm: gets the bucket's name, and raises where nothing is to be made.
+        context: says the region, and gets what the user is told.
+        bucket: its name; default: the stack's, else sm-launch-<account>-<region>.
+        grants: what the roles are to do.
+        fresh: forget what earlier calls granted.
+        confirm: gets the bucket and all grants, and raises where nothing is to be made.
 
     Raises:
-        UserInputError: the key is no ARN.
+        UserInputError: the bucket is another account's.
         LaunchError: CloudFormation could not make it.
     """
-    require_key_arn(kms_key)
     region = str(make_client("s3", context.region).meta.region_name)
-    named = bucket or f"sm-launch-{account_id(context.region)}-{region}"
-    confirm(named)
+    stack = StackClient(make_client("cloudformation", context.region), STACK, context.notify)
+    before = stack.metadata().get(_NOTES, {})
+    wanted = grants or Grants()
+    if not fresh:
+        wanted = _with_earlier(wanted, before, context)
+    account = account_id(context.region)
+    named = bucket or before.get("bucket") or f"sm-launch-{account}-{region}"
+    outside = _outside(named, account, stack.resources(), context)
+    confirm(named, wanted)
     with progress(f"CloudFormation stack {STACK}"):
-        made = create(named, prefix, context.region, make_client, kms_key=kms_key, vpc=vpc)
-    return Stack(region, made)
+        outputs = stack.apply(template(named, wanted, outside))
+    return Stack(region, outputs, wanted)
 
 
-def require_key_arn(kms_key: str | None) -> None:
-    """Raise UserInputError for an alias: a policy takes none, and would quietly allow nothing."""
-    if kms_key and not kms_key.startswith("arn:"):
-        raise UserInputError("must be the key's ARN", field="--kms-key", value=kms_key)
-
-
-def create(
-    bucket: str,
-    prefix: str,
-    region: str | None,
-    clients: Callable[[str, str | None], Any],
-    sleep: Callable[[float], None] = time.sleep,
-    *,
-    kms_key: str | None = None,
-    vpc: bool = False,
-) -> dict[str, str]:
-    """Make or update the stack and wait for it.
-
-    Returns:
-        The stack's outputs: Bucket, TrainingRole, HostingRole.
-
-    Raises:
-        LaunchError: CloudFormation could not make it; the message holds its first reason.
-    """
-    client = clients("cloudformation", region)
-    request = {
-        "StackName": STACK,
-        "TemplateBody": json.dumps(template(bucket, prefix, kms_key=kms_key, vpc=vpc)),
-        "Capabilities": ["CAPABILITY_IAM"],
-        "Tags": [{"Key": "sm-launch:stack", "Value": STACK}],
+def _with_earlier(wanted: Grants, before: Document, context: JobContext) -> Grants:
+    """Grants of an earlier set-up stay where this one says nothing of them."""
+    default = Grants()
+    kept = {
+        name: before[name]
+        for name in ("prefix", "kms_key", "vpc")
+        if before.get(name) and getattr(wanted, name) == getattr(default, name) != before[name]
     }
-    changed = _create_or_update(client, request)
-    stack = _wait(client, sleep)
-    if changed == "created":
-        sleep(PROPAGATION_SECONDS)
-    return {item["OutputKey"]: item["OutputValue"] for item in stack["Outputs"]}
+    for name in ("read", "topics"):
+        earlier = [each for each in before.get(name, ()) if each not in getattr(wanted, name)]
+        if earlier:
+            kept[name] = (*earlier, *getattr(wanted, name))
+            context.notify(f"stays granted: {', '.join(earlier)} (--fresh takes it away)")
+    for name in ("prefix", "kms_key", "vpc"):
+        if name in kept:
+            context.notify(f"{name} stays {kept[name]} (--fresh takes it away)")
+    return replace(wanted, **kept)
 
 
-def _create_or_update(client: Any, request: Document) -> str:
+def _outside(
+    bucket: str, account: str, owned: frozenset[str], context: JobContext
+) -> frozenset[str]:
+    """What is there already and is not the stack's: `make push` makes repositories, too."""
     from botocore.exceptions import ClientError
 
-    try:
-        client.create_stack(**request)
-        return "created"
-    except client.exceptions.AlreadyExistsException:
-        pass
-    try:
-        client.update_stack(**request)
-    except ClientError as error:
-        if "No updates are to be performed" not in str(error):
-            raise
-    return "updated"
-
-
-def _wait(client: Any, sleep: Callable[[float], None]) -> Document:
-    while True:
-        stack: Document = client.describe_stacks(StackName=STACK)["Stacks"][0]
-        status = stack["StackStatus"]
-        if status in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}:
-            return stack
-        if status.endswith(("_FAILED", "ROLLBACK_COMPLETE")):
-            pages = client.get_paginator("describe_stack_events").paginate(StackName=STACK)
-            events = [event for page in pages for event in page["StackEvents"]]
-            reasons = [
-                f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', '')}"
-                for event in events
-                if event.get("ResourceStatus", "").endswith("_FAILED")
-            ]
-            raise LaunchError(
-                f"the stack {STACK} is {status}: {reasons[-1] if reasons else 'no reason given'}",
-                fix=f"mend that, delete the stack (aws cloudformation delete-stack --stack-name "
-                f"{STACK}) and run `sm-launch setup` again",
+    outside = set()
+    if "Bucket" not in owned:
+        try:
+            make_client("s3", context.region).head_bucket(
+                Bucket=bucket, ExpectedBucketOwner=account
             )
-        sleep(SECONDS_BETWEEN_LOOKS)
+            outside.add("bucket")
+        except ClientError as error:
+            if error.response["Error"]["Code"] in {"403", "301"}:
+                raise UserInputError(
+                    "is another account's, or in another region",
+                    field="--bucket",
+                    value=bucket,
+                    fix="give a name of your own",
+                ) from None
+    ecr = make_client("ecr", context.region)
+    for name in REPOSITORIES:
+        if _logical(name) in owned:
+            continue
+        try:
+            ecr.describe_repositories(repositoryNames=[name])
+            outside.add(name)
+        except ecr.exceptions.RepositoryNotFoundException:
+            pass
+    for name in sorted(outside):
+        what = f"the bucket {bucket}" if name == "bucket" else f"the repository {name}"
+        context.notify(f"{what} is there already, and stays as it is")
+    return frozenset(outside)
+
+
+def _told(grants: Grants) -> Document:
+    return {key: value for key, value in asdict(grants).items() if value}
+
+
+def _launcher(bucket: str, grants: Grants) -> Document:
+    """For the person or CI that launches: attach it to their user, group or role."""
+    roles = [{"Fn::GetAtt": [name, "Arn"]} for name in ("TrainingRole", "HostingRole")]
+    document = policies.launching(bucket, grants, roles, list(REPOSITORIES))
+    described = "Run sm-launch: jobs, endpoints, images, data; passes the two roles to SageMaker"
+    return {
+        "Type": "AWS::IAM::ManagedPolicy",
+        "Properties": {"Description": described, "PolicyDocument": document},
+    }
 
 
 def _bucket(name: str, kms_key: str | None) -> Document:
@@ -186,8 +195,8 @@ def _bucket(name: str, kms_key: str | None) -> Document:
     block = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
     return {
         "Type": "AWS::S3::Bucket",
-        # Models and data outlive the stack.
-        "DeletionPolicy": "Retain",
+        # Models and data outlive the stack; what a first try made half does not.
+        "DeletionPolicy": "RetainExceptOnCreate",
         "UpdateReplacePolicy": "Retain",
         "Properties": {
             "BucketName": name,
@@ -221,21 +230,15 @@ def _tls_only(bucket: str) -> Document:
 
 
 def _repository(name: str) -> Document:
-    rule = {
-        "rulePriority": 1,
-        "selection": {"tagStatus": "untagged", "countType": "sinceImagePushed",
-                      "countUnit": "days", "countNumber": 14},
-        "action": {"type": "expire"},
-    }  # fmt: skip
     return {
         "Type": "AWS::ECR::Repository",
-        "DeletionPolicy": "Retain",
+        "DeletionPolicy": "RetainExceptOnCreate",
         "UpdateReplacePolicy": "Retain",
         "Properties": {
             "RepositoryName": name,
             "ImageTagMutability": "IMMUTABLE",
             "ImageScanningConfiguration": {"ScanOnPush": True},
-            "LifecyclePolicy": {"LifecyclePolicyText": json.dumps({"rules": [rule]})},
+            "LifecyclePolicy": {"LifecyclePolicyText": json.dumps(LIFECYCLE_POLICY)},
         },
     }
 
@@ -259,109 +262,6 @@ def _role(statements: list[Document]) -> Document:
             "Policies": [policy],
         },
     }
-
-
-def _training(bucket: str, prefix: str) -> list[Document]:
-    return [
-        *_list(bucket, prefix),
-        _objects(bucket, prefix, "s3:GetObject", "s3:PutObject", "s3:DeleteObject",
-                 "s3:AbortMultipartUpload"),
-        *_common("sm-train", "/aws/sagemaker/TrainingJobs"),
-    ]  # fmt: skip
-
-
-def _hosting(bucket: str, prefix: str) -> list[Document]:
-    return [
-        *_list(bucket, prefix),
-        # Captured data and asynchronous answers are written; models are only read.
-        _objects(bucket, prefix, "s3:GetObject"),
-        *(
-            _objects(bucket, f"{prefix}/*/{area}", "s3:PutObject", "s3:AbortMultipartUpload")
-            for area in ("endpoints", "transforms")
-        ),
-        *_common(
-            "sm-serve",
-            "/aws/sagemaker/Endpoints/*",
-            "/aws/sagemaker/InferenceComponents/*",
-            "/aws/sagemaker/TransformJobs",
-        ),
-    ]
-
-
-def _list(bucket: str, prefix: str) -> list[Document]:
-    resource = _sub(f"s3:::{bucket}")
-    # Two statements: a request for the location has no prefix, and one to list must have ours.
-    return [
-        {"Effect": "Allow", "Action": ["s3:GetBucketLocation"], "Resource": resource},
-        {
-            "Effect": "Allow",
-            "Action": ["s3:ListBucket"],
-            "Resource": resource,
-            "Condition": {"StringLike": {"s3:prefix": [f"{prefix}/*", prefix]}},
-        },
-    ]
-
-
-def _objects(bucket: str, prefix: str, *actions: str) -> Document:
-    resource = _sub(f"s3:::{bucket}/{prefix}/*")
-    return {"Effect": "Allow", "Action": list(actions), "Resource": resource}
-
-
-def _common(repository: str, *log_groups: str) -> list[Document]:
-    here = "${AWS::Region}:${AWS::AccountId}"
-    pull = ("BatchGetImage", "GetDownloadUrlForLayer", "BatchCheckLayerAvailability")
-    write = ("CreateLogGroup", "CreateLogStream", "PutLogEvents", "DescribeLogStreams")
-    return [
-        {
-            "Effect": "Allow",
-            "Action": [f"logs:{action}" for action in write],
-            "Resource": [_sub(f"logs:{here}:log-group:{group}:*") for group in log_groups],
-        },
-        {
-            "Effect": "Allow",
-            "Action": [f"ecr:{action}" for action in pull],
-            "Resource": _sub(f"ecr:{here}:repository/{repository}"),
-        },
-        # These two actions know no resources.
-        {"Effect": "Allow", "Action": ["ecr:GetAuthorizationToken"], "Resource": "*"},
-        {
-            "Effect": "Allow",
-            "Action": ["cloudwatch:PutMetricData"],
-            "Resource": "*",
-            "Condition": {"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}},
-        },
-    ]
-
-
-def _kms(key: str) -> list[Document]:
-    # The grant is what lets SageMaker attach an encrypted volume, and is for AWS services only.
-    use = ("Encrypt", "Decrypt", "ReEncryptFrom", "ReEncryptTo", "GenerateDataKey", "DescribeKey")
-    return [
-        {"Effect": "Allow", "Action": [f"kms:{action}" for action in use], "Resource": key},
-        {
-            "Effect": "Allow",
-            "Action": ["kms:CreateGrant"],
-            "Resource": key,
-            "Condition": {"Bool": {"kms:GrantIsForAWSResource": "true"}},
-        },
-    ]
-
-
-def _network() -> list[Document]:
-    here = "${AWS::Region}:${AWS::AccountId}"
-    kinds = ("network-interface", "subnet", "security-group")
-    make = ("CreateNetworkInterface", "CreateNetworkInterfacePermission",
-            "DeleteNetworkInterface", "DeleteNetworkInterfacePermission")  # fmt: skip
-    look = ("NetworkInterfaces", "Vpcs", "DhcpOptions", "Subnets", "SecurityGroups")
-    return [
-        {
-            "Effect": "Allow",
-            "Action": [f"ec2:{action}" for action in make],
-            "Resource": [_sub(f"ec2:{here}:{kind}/*") for kind in kinds],
-        },
-        # Describing knows no resources.
-        {"Effect": "Allow", "Action": [f"ec2:Describe{kind}" for kind in look], "Resource": "*"},
-    ]
 
 
 def _sub(tail: str) -> Document:

@@ -1,8 +1,8 @@
-"""What there is at a target: jobs, sweeps and endpoints."""
+"""What there is at a target: jobs, sweeps, endpoints and registered models."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from sm_launch.aws.paging import every
 from sm_launch.target.context import JobContext
@@ -30,4 +30,7 @@ def summaries(context: JobContext, name: str = "") -> dict[str, Summaries]:
         "TransformJobs": (session.list_transform_jobs, "TransformJobSummaries"),
         "Endpoints": (session.list_endpoints, "Endpoints"),
     }
+    if context.on_aws:
+        groups = cast("Any", session).list_model_package_groups
+        kinds["ModelPackageGroups"] = (groups, "ModelPackageGroupSummaryList")
     return {kind: list(every(*listed, **query)) for kind, listed in kinds.items()}

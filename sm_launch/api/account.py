@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,10 @@ def setup(
     bucket: str | None = None,
     prefix: str = "sm-launch",
     kms_key: str | None = None,
-    vpc: bool = False,
+    vpc: str | None = None,
+    read: Sequence[str] = (),
+    topics: Sequence[str] = (),
+    fresh: bool = False,
 ) -> dict[str, str]:
     """Make bucket, repositories and roles on AWS, unasked: `sm-launch setup --yes`.
 
@@ -68,15 +71,20 @@ def setup(
         bucket: its name; default: sm-launch-<account>-<region>.
         prefix: of the keys that the roles may reach.
         kms_key: ARN of the key that encrypts bucket and volumes.
-        vpc: let the roles run containers in a VPC's subnets.
+        vpc: id of the VPC in whose subnets the roles may run containers.
+        read: s3:// URIs of other buckets, or folders of them, that the roles may read.
+        topics: ARNs of SNS topics that asynchronous endpoints tell their results.
+        fresh: take away what earlier calls granted besides.
 
     Returns:
-        Bucket, TrainingRole and HostingRole.
+        Bucket, TrainingRole, HostingRole, and LauncherPolicy for those who launch.
     """
     from sm_launch.account import access
+    from sm_launch.account.policies import Grants
 
     context = find_place(job, "sagemaker", region)
-    return access.set_up(context, bucket=bucket, prefix=prefix, kms_key=kms_key, vpc=vpc).outputs
+    grants = Grants(prefix, kms_key, vpc, tuple(read), tuple(topics))
+    return access.set_up(context, bucket=bucket, grants=grants, fresh=fresh).outputs
 
 
 def doctor(

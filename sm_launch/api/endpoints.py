@@ -27,6 +27,7 @@ def deploy(
     overrides: Sequence[str] = (),
     training_job: str | None = None,
     model_data: str | None = None,
+    registered: str | bool = False,
     name: str | None = None,
     adopt: bool = False,
 ) -> dict[str, Any]:
@@ -35,6 +36,8 @@ def deploy(
     Args:
         training_job: whose model; default: endpoint.model, else the newest that completed.
         model_data: an artefact instead: a path, file://, s3:// or hf:// URI.
+        registered: the newest approved version of a model package group instead: its name, or True
+            for job.yaml's.
         name: of the endpoint; default: job.yaml's.
 
     Raises:
@@ -44,7 +47,10 @@ def deploy(
     from sm_launch.hosting import deployment
 
     context = open_job(job, overrides, target, region)
-    planned = deployment.prepare(context, job=training_job, model_data=model_data, name=name)
+    group = "" if registered is True else registered or None
+    planned = deployment.prepare(
+        context, job=training_job, model_data=model_data, registered=group, name=name
+    )
     return deployment.start(context, planned, adopt=adopt)
 
 
@@ -172,6 +178,8 @@ def evaluate(
     output: Path | None = None,
     fail_under: Mapping[str, float] | None = None,
     fail_over: Mapping[str, float] | None = None,
+    load: bool = False,
+    p99_ms: float | None = None,
 ) -> EvaluationResult:
     """Measure a model on held-out data and write the report: `sm-launch evaluate`.
 
@@ -184,6 +192,8 @@ def evaluate(
         output: directory of the report; default: WORK_DIR/NAME/report.
         fail_under: gates besides those of job.yaml.
         fail_over: gates from above.
+        load: also find the most requests a second within a limit of latency (`result.load`).
+        p99_ms: that limit, in milliseconds; default: job.yaml's `evaluation.load`.
 
     Raises:
         QualityGateError: a gate was missed; the report is written, and the error has its `result`.
@@ -202,6 +212,8 @@ def evaluate(
         output=output,
         fail_under=fail_under or {},
         fail_over=fail_over or {},
+        load=load,
+        p99_ms=p99_ms,
     )
     done = run(open_job(job, overrides, target, region), request)
     result = result_cell(done.result)

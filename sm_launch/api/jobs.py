@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sm_launch.api.opening import DEFAULT_JOB, Job, open_job, open_meant
+from sm_launch.api.opening import DEFAULT_JOB, Job, find_place, open_job, open_meant
 from sm_launch.job.config import Target
 
 if TYPE_CHECKING:
     from sm_launch.evaluation.job.optimizing import Optimized
     from sm_launch.job.estimate import Estimate
+    from sm_launch.jobs.reproduction import Outcome
     from sm_launch.jobs.tuning import SweepResult
 
 
@@ -52,6 +53,38 @@ def train(
     return context.session.describe_training_job(TrainingJobName=name)
 
 
+def reproduce(
+    training_job: str,
+    *,
+    job: Job | None = None,
+    target: Target | None = None,
+    region: str | None = None,
+    anyway: bool = False,
+    tolerance: float = 0.0,
+    max_cost: float | None = None,
+) -> Outcome:
+    """Run a past training job again: do weights and metrics agree? `sm-launch reproduce`.
+
+    Args:
+        training_job: its name.
+        anyway: although its data, code or image has changed.
+        tolerance: by how much metrics may differ, on another machine; 0: bit for bit.
+        max_cost: refuse what could cost more US dollars; default: job.yaml's limit.
+
+    Raises:
+        UserInputError: something has changed since; each thing is named.
+        LaunchError: another model came out.
+    """
+    from sm_launch.jobs import live, reproduction
+
+    context = find_place(job, target, region)
+    planned = reproduction.prepare(context, training_job, anyway=anyway, max_cost=max_cost)
+    live.wait(context.session, reproduction.start(context, planned))
+    outcome = reproduction.finish(context, planned, tolerance=tolerance)
+    outcome.require()
+    return outcome
+
+
 def optimize(
     job: Job = DEFAULT_JOB,
     *,
@@ -77,12 +110,11 @@ def optimize(
         LaunchError: the job failed, as it does where the model would be worse than allowed.
     """
     from sm_launch.evaluation.job import optimizing
-    from sm_launch.hosting import endpoints
-    from sm_launch.jobs import optimization, training
+    from sm_launch.jobs import training
 
     context = open_job(job, overrides, target, region)
-    former = endpoints.artefact_of(context.session, context.config, training_job, model_data)
-    name = training.start(context, optimization.prepare(context, former, max_cost=max_cost))
+    former, request = optimizing.prepare(context, training_job, model_data, max_cost=max_cost)
+    name = training.start(context, request)
     if wait:
         return optimizing.wait(context, name, former)
     return context.session.describe_training_job(TrainingJobName=name)
@@ -185,14 +217,34 @@ def estimate(
     *,
     region: str | None = None,
     overrides: Sequence[str] = (),
+    model: str | None = None,
+    method: str | None = None,
+    instance_type: str | None = None,
     parameters: float | None = None,
+    hosted_on: Sequence[str] = (),
 ) -> Estimate:
     """Memory, instance type and price of a training: `sm-launch estimate`.
 
     Args:
-        parameters: size of the model, where its name or files do not tell.
+        model: in place of job.yaml's; no job.yaml is needed then.
+        method: in place of job.yaml's.
+        instance_type: likewise.
+        parameters: size of the model, where neither its files nor its name tell.
+        hosted_on: instance types to price a million requests on; default: job.yaml's.
     """
-    from sm_launch.job import estimate as estimates
+    from sm_launch.target import estimating
 
-    context = open_job(job, overrides, None, region)
-    return estimates.estimate(context.config, context.prices, parameters)
+    given = {
+        "training.model": model,
+        "training.method": method,
+        "training.instances.type": instance_type,
+    }
+    named = [f"{key}={value}" for key, value in given.items() if value]
+    chosen = (*overrides, *named)
+    without_job = model is not None or parameters is not None
+    context = (
+        find_place(job, None, region, chosen)
+        if without_job
+        else open_job(job, chosen, None, region)
+    )
+    return estimating.estimate(context, parameters, hosted_on)

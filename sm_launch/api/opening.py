@@ -48,11 +48,13 @@ def open_job(
     return open_context(load(job, overrides), target, region)
 
 
-def find_place(job: Job | None, target: Target | None, region: str | None) -> JobContext:
+def find_place(
+    job: Job | None, target: Target | None, region: str | None, overrides: Sequence[str] = ()
+) -> JobContext:
     """Where a thing is that is called by its name: what the job says, if there is one."""
     if isinstance(job, JobConfig):
-        return open_context(job, target, region)
-    return open_context(find_config(Path(job or DEFAULT_JOB)), target, region)
+        return open_context(load(job, overrides), target, region)
+    return open_context(find_config(Path(job or DEFAULT_JOB), tuple(overrides)), target, region)
 
 
 def open_meant(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, Protocol
@@ -11,6 +12,11 @@ MAX_ATTEMPTS = 10
 CONNECT_TIMEOUT_SECONDS = 10
 # An endpoint answers within 60 s; a little more, so that its own error arrives and not ours.
 READ_TIMEOUT_SECONDS = 75
+# Requests under way at a time, in an evaluation's load; botocore would keep ten connections open.
+MAX_CONNECTIONS = 256
+
+
+_LOG = logging.getLogger("sm_launch.aws")
 
 
 class Aws(Protocol):
@@ -62,13 +68,36 @@ def make_client(
         retries={"mode": "adaptive", "total_max_attempts": attempts},
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         read_timeout=READ_TIMEOUT_SECONDS,
+        max_pool_connections=MAX_CONNECTIONS,
         user_agent_extra="sm-launch",
     )
     session: Any = boto3.session.Session(region_name=region)
     client = session.client(service, config=config)
+    client.meta.events.register("after-call", _log_call)
+    client.meta.events.register("after-call-error", _log_failure)
     if service == "s3":
         _expect_owners(client, region, owners or {}, ours)
     return client
+
+
+def _log_call(http_response: Any, parsed: Any, model: Any, **_: Any) -> None:
+    """What `--verbose` shows of a call: no values of it, which may be secret."""
+    answered = parsed.get("ResponseMetadata", {}) if isinstance(parsed, dict) else {}
+    tries = answered.get("RetryAttempts", 0)
+    failure = parsed.get("Error", {}).get("Code", "") if isinstance(parsed, dict) else ""
+    _LOG.debug(
+        "%s.%s: %s%s%s, request %s",
+        model.service_model.service_name,
+        model.name,
+        http_response.status_code,
+        f" {failure}" if failure else "",
+        f" after {tries} retries" if tries else "",
+        answered.get("RequestId", "-"),
+    )
+
+
+def _log_failure(exception: Exception, event_name: str, **_: Any) -> None:
+    _LOG.debug("%s: %s", event_name.removeprefix("after-call-error."), type(exception).__name__)
 
 
 def _expect_owners(

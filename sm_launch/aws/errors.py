@@ -81,6 +81,12 @@ def explain(error: Exception) -> LaunchError | None:
             fix="check network and proxy, and run the same command again (an upload goes on where "
             "it broke off)",
         )
+    if isinstance(error, exceptions.ProfileNotFound):
+        return UserInputError(
+            str(error),
+            field="--profile",
+            fix="`aws configure list-profiles` names those that there are",
+        )
     if isinstance(error, exceptions.BotoCoreError):
         return LaunchError(str(error))
     return None

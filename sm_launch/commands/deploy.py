@@ -23,6 +23,13 @@ from sm_launch.hosting import deployment
     metavar="URI",
     help="model.tar.gz, model directory, s3:// URI, or hf://OWNER/NAME[@REVISION].",
 )
+@click.option(
+    "--registered",
+    is_flag=False,
+    flag_value="",
+    metavar="[GROUP]",
+    help="The newest approved model of a model package group. Default: job.yaml's group.",
+)
 @click.option("--name", help="Endpoint name. Default: job.yaml's.")
 @adopt_option
 @dry_run_option
@@ -31,6 +38,7 @@ def deploy(
     options: JobOptions,
     job: str | None,
     model_data: str | None,
+    registered: str | None,
     name: str | None,
     adopt: bool,
     dry_run: bool,
@@ -39,7 +47,12 @@ def deploy(
     """Put a trained model, or endpoint.model, behind an endpoint and wait until it answers."""
     context = options.open()
     planned = deployment.prepare(
-        context, job=job, model_data=model_data, name=name, upload=not dry_run
+        context,
+        job=job,
+        model_data=model_data,
+        registered=registered,
+        name=name,
+        upload=not dry_run,
     )
     if dry_run:
         echo_json(deployment.by_method(context, planned))

@@ -23,6 +23,8 @@ def list_(name: str, options: JobOptions, as_json: bool) -> None:
         if summaries[f"{kind}s"]:
             _table(title, summaries[f"{kind}s"], kind)
     _table("Endpoints", summaries["Endpoints"], "Endpoint")
+    if summaries.get("ModelPackageGroups"):
+        _table("Model package groups", summaries["ModelPackageGroups"], "ModelPackageGroup")
 
 
 def _table(title: str, rows: listing.Summaries, kind: str) -> None:

@@ -41,12 +41,12 @@ def optimize(
     held-out rows. Where the new one is worse than `max_drop` allows it fails and exports nothing.
     """
     from sm_launch.evaluation.job import optimizing
-    from sm_launch.hosting import endpoints
-    from sm_launch.jobs import optimization, training
+    from sm_launch.jobs import training
 
     context = options.open()
-    former = endpoints.artefact_of(context.session, context.config, job, model_data)
-    request = optimization.prepare(context, former, max_cost=max_cost, upload=not dry_run)
+    former, request = optimizing.prepare(
+        context, job, model_data, max_cost=max_cost, upload=not dry_run
+    )
     if dry_run:
         echo_json(request)
         return

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
+import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ from typing import Any, TypeVar, cast
 import click
 
 from sm_launch.job.config import JobConfig, Target, load_config
-from sm_launch.redaction import redact_value
+from sm_launch.redaction import redact, redact_value
 from sm_launch.target.context import DEFAULT_JOB, JobContext, find_config, open_context
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -86,14 +88,27 @@ def job_options(command: Command) -> Command:
         overrides: tuple[str, ...],
         target: Target | None,
         region: str | None,
+        profile: str | None,
+        verbose: bool,
         **given: Any,
     ) -> Any:
+        if profile:
+            choose_profile(profile)
+        if verbose:
+            log_calls()
         if region:
             overrides = (*overrides, f"aws.region={region}")
         return command(*arguments, options=JobOptions(config_path, overrides, target), **given)
 
     wrapped = cast("Command", with_options)
     for option in (
+        click.option(
+            "--verbose",
+            "-v",
+            is_flag=True,
+            help="Tell each call of AWS as it is made.",
+        ),
+        click.option("--profile", help="Profile of the AWS configuration. Default: AWS_PROFILE."),
         click.option(
             "--region", help="AWS region. Default: job.yaml's, else the AWS configuration's."
         ),
@@ -123,6 +138,29 @@ def job_options(command: Command) -> Command:
     ):
         wrapped = option(wrapped)
     return wrapped
+
+
+def choose_profile(profile: str) -> None:
+    """Let this process and its children use a profile, and not the keys of the environment."""
+    os.environ["AWS_PROFILE"] = profile
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        os.environ.pop(name, None)
+
+
+def log_calls() -> None:
+    """Show the log of this package on standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    handler.addFilter(redact_record)
+    logger = logging.getLogger("sm_launch")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.DEBUG)
+
+
+def redact_record(record: logging.LogRecord) -> bool:
+    """Take secrets out of a line of the log."""
+    record.msg, record.args = redact(record.getMessage()), ()
+    return True
 
 
 adopt_option = click.option(

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from sm_launch.commands.options import JobOptions, echo_json, job_options, json_option
+
+if TYPE_CHECKING:
+    from sm_launch.account.policies import Grants
 
 
 @click.command()
 @click.option("--bucket", help="Name of the bucket. Default: sm-launch-<account>-<region>.")
 @click.option("--prefix", default="sm-launch", show_default=True, help="Key prefix of the roles.")
 @click.option("--kms-key", metavar="ARN", help="Encrypt bucket and volumes with this key.")
-@click.option("--vpc", is_flag=True, help="Let the roles run containers in a VPC's subnets.")
+@click.option("--vpc", metavar="VPC", help="Let the roles run containers in this VPC's subnets.")
+@click.option(
+    "--read", multiple=True, metavar="S3", help="Let the roles read s3://BUCKET[/FOLDER] as well."
+)
+@click.option(
+    "--topic", multiple=True, metavar="ARN", help="Let asynchronous endpoints tell this SNS topic."
+)
+@click.option("--fresh", is_flag=True, help="Take away what earlier calls granted besides.")
 @click.option("--print", "only_print", is_flag=True, help="Print the CloudFormation template.")
+@click.option(
+    "--print-policy", is_flag=True, help="Print the IAM policy of those who launch, and stop."
+)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @job_options
 @json_option
@@ -20,46 +35,55 @@ def setup(
     bucket: str | None,
     prefix: str,
     kms_key: str | None,
-    vpc: bool,
+    vpc: str | None,
+    read: tuple[str, ...],
+    topic: tuple[str, ...],
+    fresh: bool,
     only_print: bool,
+    print_policy: bool,
     yes: bool,
     options: JobOptions,
     as_json: bool,
 ) -> None:
-    """Make what an AWS account needs once: bucket, ECR repositories, two roles.
+    """Make what an AWS account needs once: bucket, ECR repositories, two roles, a policy.
 
-    It is one CloudFormation stack; doing it again changes nothing. Nothing secret is stored.
+    It is one CloudFormation stack; doing it again changes nothing, and mends a half-made one.
+    Nothing secret is stored.
     """
     from sm_launch.account import access
+    from sm_launch.account.policies import Grants
 
-    if only_print:
-        access.require_key_arn(kms_key)
-        echo_json(access.template(bucket or "sm-launch-bucket", prefix, kms_key=kms_key, vpc=vpc))
+    grants = Grants(prefix, kms_key, vpc, read, topic)
+    if only_print or print_policy:
+        made = access.template(bucket or "sm-launch-bucket", grants)
+        policy = made["Resources"]["LauncherPolicy"]["Properties"]["PolicyDocument"]
+        echo_json(policy if print_policy else made)
         return
 
-    def confirm(named: str) -> None:
+    def confirm(named: str, wanted: Grants) -> None:
         if not yes:
+            besides = f", which read {', '.join(wanted.read)}" if wanted.read else ""
             click.confirm(
                 f"Make the stack {access.STACK} with bucket {named}, repositories "
-                f"{', '.join(access.REPOSITORIES)} and two roles?",
+                f"{', '.join(access.REPOSITORIES)}, two roles{besides}, and a policy for those "
+                "who launch?",
                 abort=True,
                 err=True,
             )
 
-    stack = access.set_up(
-        options.find("sagemaker"),
-        bucket=bucket,
-        prefix=prefix,
-        kms_key=kms_key,
-        vpc=vpc,
-        confirm=confirm,
-    )
-    made = stack.outputs
+    context = options.find("sagemaker")
+    stack = access.set_up(context, bucket=bucket, grants=grants, fresh=fresh, confirm=confirm)
+    outputs = stack.outputs
     if as_json:
-        echo_json(made)
+        echo_json(outputs)
         return
     click.echo("put this into job.yaml:\n\naws:")
-    click.echo(f"  region: {stack.region}\n  bucket: {made['Bucket']}\n  prefix: {prefix}")
-    if kms_key:
-        click.echo(f"  kms_key: {kms_key}")
-    click.echo(f"  training_role: {made['TrainingRole']}\n  hosting_role: {made['HostingRole']}")
+    click.echo(f"  region: {stack.region}\n  bucket: {outputs['Bucket']}")
+    click.echo(f"  prefix: {stack.grants.prefix}")
+    if stack.grants.kms_key:
+        click.echo(f"  kms_key: {stack.grants.kms_key}")
+    click.echo(f"  training_role: {outputs['TrainingRole']}")
+    click.echo(f"  hosting_role: {outputs['HostingRole']}")
+    click.echo(
+        f"\nattach this to the user, group or role that launches:\n  {outputs['LauncherPolicy']}"
+    )

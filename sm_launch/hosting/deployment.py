@@ -12,6 +12,7 @@ from sm_launch.hosting import (
     component_requests,
     components,
     endpoints,
+    registry,
     requests,
     served_models,
 )
@@ -70,6 +71,7 @@ def prepare(
     *,
     job: str | None = None,
     model_data: str | None = None,
+    registered: str | None = None,
     name: str | None = None,
     upload: bool = True,
 ) -> Deployment:
@@ -79,6 +81,8 @@ def prepare(
         context: the job and where it is deployed.
         job: whose model; default: endpoint.model, else the newest that completed.
         model_data: an artefact instead.
+        registered: the newest approved version of this model package group instead, with its
+            image; empty: of job.yaml's group.
         name: of the endpoint; default: job.yaml's.
         upload: on SageMaker send a directory of endpoint.model; False only names its place.
 
@@ -86,7 +90,9 @@ def prepare(
         UserInputError: there is no such model, or the target has no such endpoint.
     """
     config = context.config
-    image, role = context.serving_image, context.hosting_role
+    version = _registered(context, registered, job, model_data)
+    image = version.image if version else context.serving_image
+    role = context.hosting_role
     if context.on_aws:  # before a model is uploaded
         example = build(
             config,
@@ -98,7 +104,8 @@ def prepare(
         )
         context.check(*example.operations())
     context.tell_passed_over("model", "endpoint_config", "endpoint")
-    served = served_models.find(context, job=job, model_data=model_data, upload=upload)
+    named = version.model_data if version else model_data
+    served = served_models.find(context, job=job, model_data=named, upload=upload)
     context.warn(*served.warnings)
     if config.endpoint.components and not context.on_aws:
         raise UserInputError(
@@ -115,6 +122,29 @@ def prepare(
         output=context.stage(upload=False).output("endpoints"),
         model_bytes=served.size or (_size(config, served.uri) if context.on_aws else None),
     )
+
+
+def _registered(
+    context: JobContext, group: str | None, job: str | None, model_data: str | None
+) -> registry.Registered | None:
+    """The version of a group that is meant; None where none is."""
+    if group is None:
+        return None
+    if job or model_data:
+        raise UserInputError(
+            "give --registered, --job or --model-data: one model is deployed",
+            field="--registered",
+            value=group or None,
+        )
+    version = registry.newest_approved(context, group)
+    context.notify(f"registered model: {version.group} version {version.version}, approved")
+    image = context.config.endpoint.image
+    if image and image != version.image:
+        context.warn(
+            f"endpoint.image ({image}) is passed over: the version was registered with "
+            f"{version.image}"
+        )
+    return version
 
 
 def build(
@@ -296,7 +326,7 @@ def _deploy_components(
 
 def _check(context: JobContext, deployment: Deployment) -> None:
     """Tell the price; refuse what SageMaker would refuse before anything is made."""
-    from sm_launch.job.estimate import hosting_cost
+    from sm_launch.job.costs import hosting_cost
 
     config = context.config
     context.check(*deployment.operations())

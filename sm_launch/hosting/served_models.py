@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sm_launch.errors import UserInputError
 from sm_launch.hosting import endpoints
 from sm_launch.job.base_model import find_model
-from sm_launch.job.hub_models import SCHEME, HubModel, look_up
+from sm_launch.job.hub_models import SCHEME, HubModel, look_up, of_environment
 from sm_launch.target.context import JobContext
 
 FIELD = "endpoint.model"
@@ -29,6 +31,17 @@ class ServedModel:
     uri: str
     size: int | None = None
     warnings: tuple[str, ...] = ()
+
+
+def model_of_container(container: Mapping[str, Any]) -> str:
+    """URI of the model in a container's definition: hf:// where it is of the Hub, and empty where
+    nothing says."""
+    if "ModelDataUrl" in container:
+        return str(container["ModelDataUrl"])
+    if "ModelDataSource" in container:
+        return str(container["ModelDataSource"]["S3DataSource"]["S3Uri"])
+    model = of_environment(container.get("Environment", {}))
+    return model.uri if model else ""
 
 
 def find(

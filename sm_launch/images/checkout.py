@@ -32,10 +32,13 @@ def repository() -> Path:
 
 
 def git(root: Path, *arguments: str) -> str:
-    """Output of a git command; empty where it fails."""
-    answer = subprocess.run(
-        ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False
-    )
+    """Output of a git command; empty where it fails, or where there is no git."""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        return ""
     return answer.stdout.strip()
 
 

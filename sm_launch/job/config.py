@@ -22,6 +22,7 @@ from pydantic import (
 from sm_launch.errors import UserInputError
 from sm_launch.job import limits
 from sm_launch.job.data import DataConfig
+from sm_launch.job.defaults import with_defaults
 from sm_launch.job.evaluation import Evaluation
 from sm_launch.job.file import apply_override, read_document
 from sm_launch.job.hosting import (
@@ -38,6 +39,7 @@ from sm_launch.job.hyperparameters import with_switches
 from sm_launch.job.monitoring import Monitoring
 from sm_launch.job.optimization import Optimization
 from sm_launch.job.passthrough import Passthrough
+from sm_launch.job.registry import Registry
 from sm_launch.job.section import Section
 from sm_launch.job.sweep import Matrix, Sweep
 from sm_launch.job.tasks import follow_method, misfit
@@ -228,6 +230,8 @@ class Aws(Section):
     """ARN of the execution role of training jobs."""
     hosting_role: str | None = None
     """ARN of the execution role of endpoints; default: training_role."""
+    pipeline_role: str | None = None
+    """ARN of the role that a pipeline starts its jobs with; default: training_role."""
     bucket: str | None = None
     """S3 bucket for data, models and checkpoints."""
     prefix: str = "sm-launch"
@@ -272,11 +276,13 @@ class JobConfig(Section):
     optimization: Optimization = Optimization()
     """What `sm-launch optimize` makes of a trained model."""
     monitoring: Monitoring = Monitoring()
+    registry: Registry = Registry()
     aws: Aws = Aws()
     sagemaker: Passthrough = Passthrough()
     """Any other field of SageMaker's requests, by SageMaker's own names."""
 
     _directory: Path = PrivateAttr(default=Path())
+    _defaults: tuple[str, ...] = PrivateAttr(default=())
 
     @model_validator(mode="before")
     @classmethod
@@ -302,6 +308,11 @@ class JobConfig(Section):
         if not limits.NAME_PATTERN.fullmatch(name) or len(name) > 42:
             raise ValueError("letters, digits and single hyphens only, 42 characters at most")
         return name
+
+    @property
+    def default_notes(self) -> tuple[str, ...]:
+        """Which keys the organisation's defaults gave, a line for each file."""
+        return self._defaults
 
     @property
     def directory(self) -> Path:
@@ -340,8 +351,26 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> JobConfig:
     Raises:
         UserInputError: naming the key, its value and the fix.
     """
-    config = _checked(read_document(path), overrides, path)
+    config = _with_defaults(read_document(path), overrides, path)
     config.directory = path.resolve().parent
+    return config
+
+
+def no_job(name: str, overrides: tuple[str, ...] = ()) -> JobConfig:
+    """What holds where there is no job.yaml: the organisation's defaults, and overrides.
+
+    Raises:
+        UserInputError: as `load_config`.
+    """
+    return _with_defaults({"name": name}, overrides, Path("job.yaml"))
+
+
+def _with_defaults(document: dict[str, Any], overrides: tuple[str, ...], path: Path) -> JobConfig:
+    for override in overrides:
+        apply_override(document, override)
+    merged, notes = with_defaults(document)
+    config = _checked(merged, (), path)
+    config._defaults = notes
     return config
 
 

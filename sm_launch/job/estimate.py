@@ -1,8 +1,4 @@
-"""How much GPU memory a training needs, which instance fits, and what it may cost.
-
-The arithmetic is shown, because it is a rule of thumb: weights, gradients and optimizer are exact,
-activations are not.
-"""
+"""How large a model is, how much GPU memory its training needs, and which instance fits."""
 
 from __future__ import annotations
 
@@ -15,64 +11,65 @@ from pathlib import Path
 from typing import Any
 
 from sm_launch.errors import LaunchError, UserInputError
-from sm_launch.job.base_model import resolve_model
-from sm_launch.job.config import HyperparameterValue, JobConfig
-from sm_launch.job.instances import (
-    SPOT_FACTOR,
-    Instance,
-    Prices,
-)
+from sm_launch.job import model_size
+from sm_launch.job.config import JobConfig
+from sm_launch.job.costs import Cost, billed, cost
+from sm_launch.job.instances import Instance, Prices
+from sm_launch.job.matrices import Size
+from sm_launch.job.memory import Memory, memory
 
-GIB = 2.0**30
 # Share of a GPU's memory that is left for tensors: CUDA's context and fragmentation take the rest.
 USABLE = 0.9
-# Activations with checkpointing, in bytes a parameter and row of 1024 tokens; from the usual
-# 34·s·h bytes a layer against 12·h² parameters, for h around 2,000 to 4,000.
-ACTIVATION_BYTES = 0.35
-# The same of a model that only looks: one layer's at a time.
-LOOKING_BYTES = 0.03
 # Models beside the one that is trained, by the hyperparameter that names them; they are loaded in
 # the type of their files, which is half precision in all but old ones.
 OTHER_MODELS = {
     "teacher_model_name_or_path": "teacher",
     "reward_model_name_or_path": "rewards",
 }
-# LoRA of rank 16 on every linear layer adds about so many of the base model's parameters.
-LORA_SHARE = 0.01
-FULL_PRECISION_BYTES, HALF_PRECISION_BYTES = 4.0, 2.0
-# Quantised weights with their scales, and what stays in half precision (embeddings, head).
-EIGHT_BIT_BYTES, FOUR_BIT_BYTES = 1.1, 0.55
-# Methods that compare with the base model; TRL's default for GRPO is without (beta 0).
-_WITH_REFERENCE = ("dpo", "kto", "grpo", "rloo")
-# Gradients 4, AdamW's two moments 8 bytes a trained parameter.
-TRAINED_BYTES = 12.0
 _SIZE = re.compile(r"(?<![a-z0-9])(\d+(?:[._]\d+)?)\s?([bm])(?![a-z0-9])", re.IGNORECASE)
-_ENCODERS = {
-    "distilbert": 66e6,
+# Mixtures say how many experts of what size, which share everything else.
+_EXPERTS = re.compile(r"(?<![a-z0-9])\d+x\d", re.IGNORECASE)
+# By what their names hold, the longest part first; a test counts each by its config.
+NAMED = {
+    "distilbert": 67e6,
+    "distilroberta": 82e6,
     "minilm": 22e6,
     "bert-base": 110e6,
-    "bert-large": 340e6,
+    "bert-large": 335e6,
     "roberta-base": 125e6,
     "roberta-large": 355e6,
+    "xlm-roberta-base": 278e6,
+    "xlm-roberta-large": 560e6,
+    "albert-base": 11.7e6,
+    "albert-large": 17.7e6,
+    "albert-xlarge": 58.7e6,
+    "albert-xxlarge": 223e6,
+    "deberta-v3-xsmall": 71e6,
+    "deberta-v3-small": 142e6,
     "deberta-v3-base": 184e6,
-    "modernbert-base": 149e6,
-    "modernbert-large": 395e6,
+    "deberta-v3-large": 435e6,
+    "mdeberta-v3-base": 279e6,
+    "modernbert-base": 150e6,
+    "modernbert-large": 396e6,
+    "t5-small": 60.5e6,
+    "t5-base": 223e6,
+    "t5-large": 738e6,
+    "mixtral-8x7b": 46.7e9,
+    "mixtral-8x22b": 140.6e9,
+    "distilgpt2": 82e6,
+    "gpt2-medium": 355e6,
+    "gpt2-large": 774e6,
+    "gpt2-xl": 1558e6,
+    "gpt2": 124e6,
 }
 
 
 @dataclass(frozen=True)
-class Memory:
-    """GPU memory of a training, in GiB, with the lines of its arithmetic."""
+class Verdict:
+    """Whether job.yaml's own instances hold the training; None where their memory is not known."""
 
-    total_gib: float
-    lines: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a job may cost at most, in US dollars, with the line of its arithmetic."""
-
-    dollars: float
+    instance: Instance
+    fits: bool | None
     line: str
 
 
@@ -82,64 +79,139 @@ class Estimate:
 
     Attributes:
         parameters: of the model.
+        counted: by what they are known.
         memory: of its GPUs.
-        suggestion: the cheapest instance that fits.
+        suggestion: the cheapest instance that fits; None where no single one does.
+        advice: what the suggestion takes, or what to do where there is none; may be empty.
+        own: whether job.yaml's own instances fit.
         cost: of job.yaml's instances; None where the price is unknown.
         prices: of which region and day the prices are, in words.
+        million: what a million requests cost, in lines.
     """
 
     parameters: float
+    counted: str
     memory: Memory
-    suggestion: Instance
+    suggestion: Instance | None
+    advice: str
+    own: Verdict
     cost: Cost | None
     prices: str
+    million: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
 
 
-def estimate(config: JobConfig, prices: Prices, parameters: float | None = None) -> Estimate:
+@dataclass(frozen=True)
+class Described:
+    """What was found out of a base model.
+
+    Attributes:
+        config: its config.json; None where it was not read.
+        directory: its files on this machine.
+        problem: why the config was not read; may be empty.
+    """
+
+    config: Mapping[str, Any] | None = None
+    directory: Path | None = None
+    problem: str = ""
+
+
+def estimate(
+    config: JobConfig,
+    prices: Prices,
+    parameters: float | None = None,
+    described: Described | None = None,
+) -> Estimate:
     """The GPU memory of a job's training, the cheapest instance that fits, and the price.
 
     Args:
         config: the job.
         prices: what instances cost.
-        parameters: size of the model, where its name or files do not tell.
+        parameters: size of the model, where neither its files nor its name tell.
+        described: what is known of the model.
 
     Raises:
         UserInputError: the size is unknown.
-        LaunchError: no single instance fits.
     """
-    location = resolve_model(config).location
-    local = Path(location) if location and "://" not in location else None
-    count = parameters or parameter_count(config.training.model, local)
-    if count is None:
-        raise UserInputError(
-            "the size of this model is unknown",
-            field="--parameters",
-            value=config.training.model,
-            fix="give the number of parameters, such as --parameters 7e9",
-        )
+    described = described or Described()
+    size = model_size.count(described.config) if described.config else None
+    total, counted = _parameters(config.training.model, parameters, described, size)
     settings = {"method": config.training.method, **config.training.hyperparameters}
-    needed = memory(count, settings, other_models(config))
-    suggestion = suggest(needed.total_gib, prices)
-    return Estimate(count, needed, suggestion, cost(config, prices), str(prices))
+    needed = memory(total, settings, other_models(config), size)
+    count = sum(each for _, each in billed(config).machines)
+    suggestion, advice = _suggestion(total, settings, other_models(config), size, prices)
+    own = judge(needed, prices.instance(billed(config).machines[0][0]), count)
+    return Estimate(
+        total, counted, needed, suggestion, advice, own, cost(config, prices), str(prices)
+    )
+
+
+def _parameters(
+    model: str | None, given: float | None, described: Described, size: Size | None
+) -> tuple[float, str]:
+    if given:
+        return given, "--parameters"
+    if described.directory and (weights := count_files(described.directory)):
+        return weights, "counted in its files"
+    if size:
+        return size.parameters, "by its config.json"
+    if named := parameter_count(model):
+        return named, "by its name"
+    kind = (described.config or {}).get("model_type")
+    why = described.problem or (f"its type {kind!r} is not known here" if kind else "")
+    raise UserInputError(
+        f"the size of this model is unknown{': ' * bool(why)}{why}",
+        field="--parameters",
+        value=model,
+        fix="give the number of parameters, such as --parameters 7e9",
+    )
 
 
 def parameter_count(model: str | None, directory: Path | None = None) -> float | None:
-    """Number of parameters: counted in local safetensors files, else read off the name.
+    """Number of parameters: counted in local files, else read off the name.
 
     Args:
         model: Hub id, URI or path.
         directory: the model's local directory, if it has one.
     """
-    if directory is not None and (files := sorted(directory.glob("*.safetensors"))):
-        return float(sum(_count(file) for file in files))
-    name = (model or "").rsplit("/", 1)[-1].lower()
-    if match := _SIZE.search(name):
+    if directory is not None and (weights := count_files(directory)):
+        return weights
+    name = (model or "").rstrip("/").rsplit("/", 1)[-1].lower()
+    parts = sorted((part for part in NAMED if part in name), key=len, reverse=True)
+    if parts:
+        return NAMED[parts[0]]
+    if (match := _SIZE.search(name)) and not _EXPERTS.search(name):
         return float(match[1].replace("_", ".")) * (1e9 if match[2].lower() == "b" else 1e6)
-    return next((size for part, size in _ENCODERS.items() if part in name), None)
+    return None
+
+
+def count_files(directory: Path) -> float | None:
+    """Elements of the tensors in a model's safetensors files; None where there are none to count.
+
+    Adapters are no model, and packed weights have fewer elements than parameters.
+    """
+    files = sorted(directory.glob("model*.safetensors")) or [
+        file for file in sorted(directory.glob("*.safetensors")) if "adapter" not in file.name
+    ]
+    config = read_config(directory / "config.json") or {}
+    if not files or config.get("quantization_config"):
+        return None
+    try:
+        return float(sum(_count(file) for file in files))
+    except (OSError, ValueError, KeyError, TypeError, struct.error):  # a part of a file, or none
+        return None
+
+
+def read_config(file: Path) -> dict[str, Any] | None:
+    """A config.json; None where there is none, or it is no JSON object."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def other_models(config: JobConfig) -> dict[str, float | None]:
@@ -151,7 +223,10 @@ def other_models(config: JobConfig) -> dict[str, float | None]:
             channel = config.training.channels.get(named.removeprefix("channel:"), named)
             location = str(channel).removeprefix("file://")
             directory = config.path(location) if "://" not in location else None
-            sizes[name] = parameter_count(location, directory)
+            described = read_config(directory / "config.json") if directory else None
+            size = model_size.count(described) if described else None
+            counted = parameter_count(location, directory)
+            sizes[name] = counted or (float(size.parameters) if size else None)
     return sizes
 
 
@@ -170,183 +245,57 @@ def _count(file: Path) -> int:
     return total
 
 
-def memory(
-    parameters: float,
-    hyperparameters: dict[str, HyperparameterValue],
-    others: Mapping[str, float | None] | None = None,
-) -> Memory:
-    """What the training holds in GPU memory.
-
-    Args:
-        parameters: of the base model.
-        hyperparameters: method, use_peft, load_in_4bit, load_in_8bit, dtype,
-            per_device_train_batch_size, max_length; as values or as text.
-        others: parameters of each of OTHER_MODELS that the job has; None: not known, which a line
-            says.
-    """
-    peft = _is_on(hyperparameters, "use_peft")
-    width, kind = _weight_bytes(hyperparameters, peft)
-    trained = parameters * LORA_SHARE if peft else parameters
-    batch = float(str(hyperparameters.get("per_device_train_batch_size") or 8))
-    length = float(str(hyperparameters.get("max_length") or 1024))
-    parts = {
-        f"weights      {_short(parameters)} x {width:g} bytes{kind}": parameters * width,
-        f"training     {_short(trained)} x {TRAINED_BYTES:g} bytes (gradients, AdamW)"
-        + (" (LoRA)" if peft else ""): trained * TRAINED_BYTES,
-        f"activations  {_short(parameters)} x {batch:g} rows x {length:g}/1024 x "
-        f"{ACTIVATION_BYTES:g} bytes": parameters * batch * length / 1024 * ACTIVATION_BYTES,
-    }
-    if _has_reference(hyperparameters, peft):
-        # The adapter is switched off for it; a model that trains in full needs a copy.
-        parts[f"reference    {_short(parameters)} x {width:g} bytes"] = parameters * width
-    for name, count in (others or {}).items():
-        size = (count or 0) * (HALF_PRECISION_BYTES + batch * length / 1024 * LOOKING_BYTES)
-        said = "size unknown, so it is not counted"
-        if count:
-            said = f"{_short(count)} x {HALF_PRECISION_BYTES:g} bytes, and one layer's activations"
-        parts[f"{name:<12} {said}"] = size
-    total = sum(parts.values()) / GIB
-    lines = [f"{text:<62} {size / GIB:8.1f} GiB" for text, size in parts.items()]
-    return Memory(total, (*lines, f"{'together':<62} {total:8.1f} GiB"))
+def _fits(needed: Memory, instance: Instance, count: int = 1) -> bool:
+    return needed.on(instance.gpus * count) <= instance.gpu_memory_gib * USABLE
 
 
-def _is_on(hyperparameters: dict[str, HyperparameterValue], name: str) -> bool:
-    """A flag as the container reads it: it arrives as text there."""
-    return str(hyperparameters.get(name)).strip().strip('"').lower() in {"true", "1", "yes", "on"}
+def suggest(needed: Memory, prices: Prices) -> Instance:
+    """The cheapest instance whose GPUs each hold what they must.
 
-
-def _weight_bytes(hyperparameters: dict[str, HyperparameterValue], peft: bool) -> tuple[float, str]:
-    """Bytes a parameter of the base model, as it is loaded on a GPU, and why."""
-    if _is_on(hyperparameters, "load_in_4bit"):
-        return FOUR_BIT_BYTES, " (4 bits)"
-    if _is_on(hyperparameters, "load_in_8bit"):
-        return EIGHT_BIT_BYTES, " (8 bits)"
-    asked = str(hyperparameters.get("dtype") or "").strip('"')
-    if asked in {"bfloat16", "float16", "auto"} or (peft and asked != "float32"):
-        return HALF_PRECISION_BYTES, " (half precision)"
-    return FULL_PRECISION_BYTES, ""
-
-
-def _has_reference(hyperparameters: dict[str, HyperparameterValue], peft: bool) -> bool:
-    """Whether a frozen copy of the base model is in memory beside the one that is trained."""
-    method = str(hyperparameters.get("method") or "").strip('"').lower()
-    if peft or method not in _WITH_REFERENCE:
-        return False
-    if method in {"grpo", "rloo"}:
-        beta = hyperparameters.get("beta")
-        return float(str(beta)) > 0 if beta is not None else method == "rloo"
-    return not _is_on(hyperparameters, "precompute_ref_log_probs")
-
-
-def suggest(needed_gib: float, prices: Prices) -> Instance:
-    """The cheapest GPU instance of which one GPU holds the training, else all GPUs together.
+    With DDP, the default, each GPU holds a copy of everything.
 
     Raises:
         LaunchError: no single instance is large enough.
     """
-    gpus = [instance for instance in prices.instances() if instance.gpus]
-    single = [candidate for candidate in gpus if candidate.gpu_memory_gib * USABLE >= needed_gib]
-    shared = [
-        candidate
-        for candidate in gpus
-        if candidate.gpus * candidate.gpu_memory_gib * USABLE >= needed_gib
-    ]
-    fitting = single or shared
+    fitting = [each for each in prices.instances() if _fits(needed, each)]
     if not fitting:
         raise LaunchError(
-            f"no single instance has {needed_gib:.0f} GiB of GPU memory",
-            fix="use_peft: true, load_in_4bit: true or several instances",
+            f"no single instance has {needed.total_gib:.0f} GiB of memory on each GPU",
+            fix="use_peft: true, load_in_4bit: true, or parallelism: fsdp on several GPUs",
         )
-    return min(fitting, key=lambda instance: instance.price)
+    return min(fitting, key=lambda instance: instance.price or 0.0)
 
 
-def cost(config: JobConfig, prices: Prices, jobs: int = 1) -> Cost | None:
-    """What training can cost at most; None where the price of the instance type is unknown.
-
-    Args:
-        config: instance type, count, spot and maximum runtime.
-        prices: what instances cost.
-        jobs: how many such jobs.
-    """
-    training = config.training
-    price = prices.training.get(training.instances.type)
-    if price is None:
-        return None
-    hours = training.max_runtime_seconds / 3600
-    factor = SPOT_FACTOR if training.spot else 1.0
-    dollars = price * training.instances.count * hours * factor * jobs
-    terms = [f"${price:.3f}/h", f"{training.instances.count} instance(s)", f"{hours:.1f} h"]
-    terms += [f"{SPOT_FACTOR:g} (spot, careful)"] if training.spot else []
-    terms += [f"{jobs} jobs"] if jobs > 1 else []
-    line = f"{' x '.join(terms)} = ${dollars:.2f} at most (list price of {prices})"
-    return Cost(dollars, line)
+def _suggestion(
+    total: float,
+    settings: Mapping[str, Any],
+    others: Mapping[str, float | None],
+    size: Size | None,
+    prices: Prices,
+) -> tuple[Instance | None, str]:
+    """The cheapest that fits as the job is, else sharded; and what has to be changed for it."""
+    problem = None
+    for change in ({}, {"parallelism": "fsdp"}):
+        if change and (settings.get("fsdp") or settings.get("deepspeed")):
+            continue
+        needed = memory(total, {**settings, **change}, others, size)
+        try:
+            return suggest(needed, prices), "with parallelism: fsdp" if change else ""
+        except LaunchError as error:
+            problem = problem or error
+    return None, f"{problem.message}; {problem.fix}" if problem else ""
 
 
-def hosting_cost(config: JobConfig, prices: Prices) -> Cost | None:
-    """What the endpoint costs an hour; None where serverless, or where a price is unknown."""
-    endpoint = config.endpoint
-    if endpoint.serverless:
-        return None
-    wanted = [(endpoint.instances.type, endpoint.instances.count)]
-    wanted += [
-        (variant.instance_type or endpoint.instances.type, variant.instance_count)
-        for variant in endpoint.variants
-    ]
-    if any(kind not in prices.hosting for kind, _ in wanted):
-        return None
-    dollars = sum(prices.hosting[kind] * count for kind, count in wanted)
-    terms = " + ".join(f"{count} x {kind}" for kind, count in wanted)
-    line = f"{terms} = ${dollars:.2f} an hour until deleted (list price of {prices})"
-    return Cost(dollars, line)
-
-
-def require_cost(
-    config: JobConfig, prices: Prices, limit: float | None, jobs: int = 1
-) -> Cost | None:
-    """Refuse a job that could cost more than `limit` US dollars.
-
-    Raises:
-        UserInputError: it could, or nobody knows.
-    """
-    estimated = cost(config, prices, jobs)
-    if limit is None:
-        return estimated
-    if estimated is None:
-        raise UserInputError(
-            f"this instance type is not in the table of prices ({prices}), so no limit can be kept",
-            field="training.instances.type",
-            value=config.training.instances.type,
-            fix="take another type, or leave out --max-cost",
-        )
-    if estimated.dollars > limit:
-        raise UserInputError(
-            f"the job could cost more than ${limit:.2f}: {estimated.line}",
-            field="--max-cost",
-            fix="lower training.max_runtime_seconds, take a cheaper instance, or spot: true",
-        )
-    return estimated
-
-
-def require_cost_of_all(configs: list[JobConfig], prices: Prices, limit: float | None) -> str:
-    """Refuse several jobs that could together cost more than `limit`; the line of the sum.
-
-    Raises:
-        UserInputError: they could, or nobody knows.
-    """
-    costs = [require_cost(config, prices, limit) for config in configs]
-    known = [cost.dollars for cost in costs if cost]
-    total, unknown = sum(known), len(costs) - len(known)
-    line = f"{len(known)} jobs = ${total:.2f} at most (list prices of {prices})"
-    if unknown:
-        line += f", and {unknown} of an instance type without a known price"
-    if limit is not None and total > limit:
-        raise UserInputError(
-            f"the jobs together could cost more than ${limit:.2f}: {line}",
-            field="--max-cost",
-            fix="fewer combinations, a lower training.max_runtime_seconds, or spot: true",
-        )
-    return line
-
-
-def _short(count: float) -> str:
-    return f"{count / 1e9:.2f}e9" if count >= 1e9 else f"{count / 1e6:.1f}e6"
+def judge(needed: Memory, instance: Instance, count: int = 1) -> Verdict:
+    """Whether instances of a type hold a training."""
+    kind = instance.type
+    if not instance.gpus:
+        line = f"{kind} has no NVIDIA GPU: the training runs in its main memory, on the CPU"
+        return Verdict(instance, None, line)
+    fits = _fits(needed, instance, count)
+    least, has = needed.on(instance.gpus * count), instance.gpu_memory_gib * USABLE
+    line = (
+        f"{kind} {'fits' if fits else 'is too small'}: each of {instance.gpus} GPU(s) must hold "
+        f"{least:.1f} GiB, and {has:.1f} of {instance.gpu_memory_gib:g} GiB can be used"
+    )
+    return Verdict(instance, fits, line)

@@ -144,6 +144,13 @@ def is_integer(method: str, name: str) -> bool:
     return "integer" in named and "number" not in named
 
 
+def default_of(method: str, name: str) -> Any:
+    """What the trainer takes where a job does not say it; None where it has none of its own."""
+    if method not in methods():
+        return None
+    return _schema(method).get("properties", {}).get(name, {}).get("default")
+
+
 def _schema(method: str) -> dict[str, Any]:
     known = methods()
     if method not in (*known, OPTIMIZE):

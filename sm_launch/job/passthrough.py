@@ -34,6 +34,8 @@ class Passthrough(Section):
     """CreateTransformJob."""
     processing: Fields = {}
     """CreateProcessingJob."""
+    model_package: Fields = {}
+    """CreateModelPackage."""
 
     OPERATIONS: ClassVar[Mapping[str, str]] = {
         "training": "CreateTrainingJob",
@@ -42,6 +44,7 @@ class Passthrough(Section):
         "endpoint": "CreateEndpoint",
         "transform": "CreateTransformJob",
         "processing": "CreateProcessingJob",
+        "model_package": "CreateModelPackage",
     }
 
     @field_validator("*")
@@ -60,7 +63,7 @@ class Passthrough(Section):
 
 _OWNED = (
     "TrainingJobName", "ModelName", "EndpointConfigName", "EndpointName", "TransformJobName",
-    "ProcessingJobName",
+    "ProcessingJobName", "ModelPackageName", "ModelPackageGroupName",
 )  # fmt: skip
 """Names by which the launcher finds again what it has made."""
 _NAMES = ("ChannelName", "VariantName", "InputName", "OutputName", "InstanceGroupName", "Key",
@@ -71,7 +74,7 @@ _NAMES = ("ChannelName", "VariantName", "InputName", "OutputName", "InstanceGrou
 def _problems(operation: str, fields: Fields) -> Iterator[str]:
     for name in _OWNED:
         if name in fields:
-            yield f"the launcher gives {name}: set name or endpoint.name"
+            yield f"the launcher gives {name}: set name, endpoint.name or registry.group"
     tags = fields.get("Tags", [])
     ours = tags is None or any(
         isinstance(tag, dict) and tag.get("Key") == limits.TAG_KEY for tag in tags

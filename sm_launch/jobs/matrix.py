@@ -108,10 +108,11 @@ def prepare(
         training.check_early(replace(context, config=job.config))
     context.warn(*dict.fromkeys(w for job in jobs for w in training.data_warnings(job.config)))
     if context.on_aws:
-        from sm_launch.job.estimate import require_cost_of_all
+        from sm_launch.job.costs import require_cost_of_all
 
         limit = max_cost or context.config.training.max_cost_usd
-        line = require_cost_of_all([job.config for job in jobs], context.prices, limit)
+        configs = [job.config for job in jobs]
+        line = require_cost_of_all(configs, context.prices_of(*configs), limit)
         context.notify(f"price: {line}")
     stage = context.stage(upload=upload)
     for job in jobs:

@@ -8,6 +8,8 @@ from sm_launch.errors import UserInputError
 from sm_launch.job import naming
 from sm_launch.job.config import Instances, JobConfig
 from sm_launch.job.hyperparameters import OPTIMIZE, split_channels
+from sm_launch.job.optimization import Optimization
+from sm_launch.job.tasks import TASKS
 from sm_launch.jobs import training
 from sm_launch.target.channels import resolve_channels
 from sm_launch.target.context import JobContext
@@ -15,6 +17,8 @@ from sm_launch.target.staging import location_of
 
 _KEPT = ("columns", "max_rejected_share")
 """Hyperparameters of training by which rows are read."""
+_CALIBRATED = ("int8", "int4")
+"""Precisions for which a language model is asked on rows beside those that are held out."""
 
 
 def prepare(
@@ -46,7 +50,12 @@ def optimizing(config: JobConfig, artefact: str) -> JobConfig:
     """
     wanted = config.optimization
     given = config.training.hyperparameters
-    settings = {"precision": wanted.precision, "max_drop": wanted.max_drop, "metric": wanted.metric}
+    settings = {
+        "precision": wanted.precision,
+        "max_drop": wanted.max_drop,
+        "metric": wanted.metric,
+        **_speculation(wanted),
+    }
     section = config.training.model_copy(
         update={
             "method": OPTIMIZE,
@@ -55,7 +64,12 @@ def optimizing(config: JobConfig, artefact: str) -> JobConfig:
                 **{key: given[key] for key in _KEPT if key in given},
                 **{key: value for key, value in settings.items() if value is not None},
             },
-            "channels": {**held_out(config), "model": location_of(artefact)},
+            "channels": {
+                **calibrating(config),
+                **held_out(config),
+                **_draft(config),
+                "model": location_of(artefact),
+            },
             "instances": Instances(type=wanted.instance_type, volume_size_gb=wanted.volume_size_gb),
             "max_runtime_seconds": wanted.max_runtime_seconds,
             "spot": False,
@@ -64,6 +78,55 @@ def optimizing(config: JobConfig, artefact: str) -> JobConfig:
         }
     )
     return config.model_copy(update={"training": section})
+
+
+def _speculation(wanted: Optimization) -> dict[str, str | int | None]:
+    given = wanted.speculation
+    if given is None:
+        return {}
+    lookup = given.lookup if given.method == "ngram" else None
+    return {
+        "speculation": given.method,
+        "speculative_tokens": given.tokens,
+        "speculative_lookup": lookup,
+    }
+
+
+def _draft(config: JobConfig) -> dict[str, str]:
+    given = config.optimization.speculation
+    if given is None or given.draft is None:
+        return {}
+    if given.draft.startswith(("s3://", "file://")):
+        return {"draft": location_of(given.draft)}
+    path = config.path(given.draft)
+    if not path.exists():
+        raise UserInputError(
+            "no such file or directory",
+            field="optimization.speculation.draft",
+            value=str(path),
+            fix="correct the path; relative paths start at the directory of job.yaml",
+        )
+    return {"draft": str(path)}
+
+
+def calibrating(config: JobConfig) -> dict[str, str]:
+    """The validation channel, where the precision is calibrated by it and the model is a decoder.
+
+    Without one the job calibrates by half of the held-out rows.
+    """
+    named = config.training.channels or config.evaluation.data is None
+    method = TASKS.get(config.training.method)
+    encoder = method is not None and method.encoder
+    if encoder or config.optimization.precision not in _CALIBRATED or not named:
+        return {}
+    return _channel(config, "validation")
+
+
+def _channel(config: JobConfig, split: str) -> dict[str, str]:
+    """The channel of a split, by the split's own name; {} where there is none."""
+    locations = resolve_channels(config)
+    known = (name for name in split_channels()[split] if name in locations)
+    return next(({split: locations[name]} for name in known), {})
 
 
 def held_out(config: JobConfig) -> dict[str, str]:
@@ -77,11 +140,9 @@ def held_out(config: JobConfig) -> dict[str, str]:
     named = config.evaluation.data
     if named:
         return {"test": named if "://" in named else str(config.path(named))}
-    locations = resolve_channels(config)
     for split in ("test", "validation"):
-        for name in split_channels()[split]:
-            if name in locations:
-                return {split: locations[name]}
+        if channel := _channel(config, split):
+            return channel
     raise UserInputError(
         "there is neither a test nor a validation channel, so that nothing could prove that the "
         "optimized model is as good",

@@ -69,7 +69,9 @@ def check(
 
 def _key(operation: str, path: str, given: Passthrough) -> str:
     """Where job.yaml says what a request says at a path."""
-    section = next(name for name, known in given.OPERATIONS.items() if known == operation)
+    section = next((name for name, known in given.OPERATIONS.items() if known == operation), None)
+    if section is None:
+        return KEYS.get(f"{operation}.{path}", f"{operation}.{path}")
     # Entries of a list have other places there than in the request.
     head, *rest = re.split(r"\.\d+\.", path)
     value = value_at(getattr(given, section), head)

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from sm_launch.errors import UserInputError
 from sm_launch.job import naming
-from sm_launch.job.config import JobConfig, Target, load_config, with_overrides
+from sm_launch.job.config import JobConfig, Target, load_config, no_job
+from sm_launch.job.costs import billed
 from sm_launch.job.instances import Prices
 from sm_launch.job.passthrough import Passthrough
 from sm_launch.sessions import open_session
@@ -101,6 +102,14 @@ class JobContext:
         from sm_launch.target.prices import current_prices
 
         return current_prices(self.region)
+
+    def prices_of(self, *configs: JobConfig) -> Prices:
+        """The same, with those of spot instances where these jobs take them."""
+        from sm_launch.target.prices import with_spot
+
+        charged = [billed(config) for config in configs]
+        kinds = {kind for each in charged if each.spot for kind, _ in each.machines}
+        return with_spot(self.prices, self.region, sorted(kinds)) if kinds else self.prices
 
     @property
     def any_job(self) -> bool:
@@ -217,6 +226,8 @@ def open_context(
     if settled != "sagemaker":
         plain = config.model_copy(update={"sagemaker": Passthrough()})
         context = JobContext(plain, settled, notify, passed_over=config.sagemaker)
+    for note in config.default_notes:
+        notify(note)
     if not (target or config.target):
         notify(f"target: {context.where} ({explain_default(settled)})")
     return context
@@ -229,7 +240,7 @@ def find_config(path: Path, overrides: tuple[str, ...] = ()) -> JobConfig:
         UserInputError: job.yaml is wrong, or another file was named and does not exist.
     """
     if path == DEFAULT_JOB and not path.exists():
-        return with_overrides(JobConfig(name=NO_JOB), overrides)
+        return no_job(NO_JOB, overrides)
     return load_config(path, overrides)
 
 

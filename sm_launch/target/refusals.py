@@ -20,6 +20,8 @@ Refusals = Iterator["Refusal"]
 TRAINING, PROCESSING = "CreateTrainingJob", "CreateProcessingJob"
 TRANSFORM, MODEL = "CreateTransformJob", "CreateModel"
 ENDPOINT_CONFIG, ENDPOINT = "CreateEndpointConfig", "CreateEndpoint"
+PACKAGE, PACKAGE_GROUP = "CreateModelPackage", "CreateModelPackageGroup"
+PIPELINE = "CreatePipeline"
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ _IMAGES = {
                "AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAccessMode"),
     PROCESSING: ("AppSpecification.ImageUri", ""),
     MODEL: ("PrimaryContainer.Image", "PrimaryContainer.ImageConfig.RepositoryAccessMode"),
+    PACKAGE: ("InferenceSpecification.Containers.0.Image", ""),
 }  # fmt: skip
 """The image of a request, and what says that it is in a private registry of the VPC."""
 
@@ -177,7 +180,7 @@ def _images(operation: str, request: Request, facts: Facts) -> Refusals:
 
 
 _ROLES = {TRAINING: "RoleArn", PROCESSING: "RoleArn", MODEL: "ExecutionRoleArn",
-          ENDPOINT_CONFIG: "ExecutionRoleArn"}  # fmt: skip
+          ENDPOINT_CONFIG: "ExecutionRoleArn", PIPELINE: "RoleArn"}  # fmt: skip
 
 
 def _roles(operation: str, request: Request, _facts: Facts) -> Refusals:
@@ -199,6 +202,14 @@ def _tags(_operation: str, request: Request, _facts: Facts) -> Refusals:
                 f"Tags.{index}.Key", tag["Key"], "tags that begin with aws: are AWS's own",
                 "give it another name",
             )  # fmt: skip
+
+
+def _tags_of_group(_operation: str, request: Request, _facts: Facts) -> Refusals:
+    if request.get("Tags") and request.get("ModelPackageGroupName"):
+        yield Refusal(
+            "Tags", request["Tags"], "a version of a group has the tags of its group",
+            "leave it out: aws.tags are the group's",
+        )  # fmt: skip
 
 
 _FROM_THE_HUB = ("model_name_or_path", "teacher_model_name_or_path", "dataset_name")
@@ -250,7 +261,8 @@ def _steps(_operation: str, request: Request, _facts: Facts) -> Refusals:
 
 _NAMED = {TRAINING: "TrainingJobName", PROCESSING: "ProcessingJobName", MODEL: "ModelName",
           TRANSFORM: "TransformJobName", ENDPOINT: "EndpointName",
-          ENDPOINT_CONFIG: "EndpointConfigName"}  # fmt: skip
+          ENDPOINT_CONFIG: "EndpointConfigName",
+          PACKAGE_GROUP: "ModelPackageGroupName", PIPELINE: "PipelineName"}  # fmt: skip
 
 
 def _names(operation: str, request: Request, _facts: Facts) -> Refusals:
@@ -266,7 +278,7 @@ def _names(operation: str, request: Request, _facts: Facts) -> Refusals:
 
 
 _OF_MACHINES = (TRAINING, PROCESSING, TRANSFORM)
-_ALL = (*_OF_MACHINES, MODEL, ENDPOINT_CONFIG, ENDPOINT)
+_ALL = (*_OF_MACHINES, MODEL, ENDPOINT_CONFIG, ENDPOINT, PACKAGE_GROUP, PIPELINE)
 
 RULES = (
     Rule("Service model: InstanceType of ResourceConfig, ClusterConfig, TransformResources and "
@@ -278,10 +290,12 @@ RULES = (
          "total size of the local instance storage\"", (TRAINING, PROCESSING), _volume_sizes),
     Rule("Developer guide, \"Adapting your own training container\" and \"Use a private Docker "
          "registry\": the image is in Amazon ECR of the job's region, or in a registry of its VPC",
-         (TRAINING, PROCESSING, MODEL), _images),
+         (TRAINING, PROCESSING, MODEL, PACKAGE), _images),
     Rule("Service model: RoleArn and ExecutionRoleArn, their pattern", tuple(_ROLES), _roles),
     Rule("General reference, \"Tag naming limits and requirements\": the prefix aws: is reserved",
          _ALL, _tags),
+    Rule("Service model: Tags of CreateModelPackage, \"If you supply ModelPackageGroupName [...] "
+         "you cannot supply a tag argument\"", (PACKAGE,), _tags_of_group),
     Rule("Service model: EnableNetworkIsolation, \"No inbound or outbound network calls can be "
          "made\"", (TRAINING,), _training_without_hub),
     Rule("Service model: EnableNetworkIsolation of CreateModel", (MODEL,), _model_without_hub),
@@ -306,6 +320,9 @@ KEYS = {
     f"{MODEL}.PrimaryContainer.Image": "endpoint.image",
     f"{MODEL}.ExecutionRoleArn": "aws.hosting_role",
     f"{MODEL}.EnableNetworkIsolation": "endpoint.network.isolation",
+    f"{PACKAGE}.InferenceSpecification.Containers.0.Image": "endpoint.image",
+    f"{PACKAGE_GROUP}.ModelPackageGroupName": "registry.group",
+    f"{PIPELINE}.RoleArn": "aws.pipeline_role",
     f"{ENDPOINT_CONFIG}.ProductionVariants.0.InstanceType": "endpoint.instances.type",
     f"{ENDPOINT_CONFIG}.ExecutionRoleArn": "aws.hosting_role",
     f"{ENDPOINT}.EndpointName": "endpoint.name",

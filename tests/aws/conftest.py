@@ -56,6 +56,7 @@ def price_list() -> None:
     path = state_directory() / "prices" / f"{REGION}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(asdict(prices)))
+    path.with_name(f"{REGION}-spot-{date.today()}.json").write_text('{"ml.m5.large": 0.4}')
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from sm_launch.account import access, doctor_aws
 from sm_launch.account.doctor_aws import distrust
 from sm_launch.aws.clients import make_client
 from sm_launch.job.config import JobConfig
+from sm_launch.target.context import open_context
 
 JOB = """
 name: mine
@@ -64,7 +65,9 @@ def test_after_setup(
     aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    made = access.create("my-bucket", "sm-launch", None, make_client, lambda seconds: None)
+    monkeypatch.setattr("sm_launch.account.stacks.PROPAGATION_SECONDS", 0)
+    place = open_context(JobConfig(name="none"), "sagemaker")
+    made = access.set_up(place, bucket="my-bucket").outputs
     Path("job.yaml").write_text(JOB % (made["Bucket"], made["TrainingRole"]))
     cli.run(["doctor", "--json"])
     results = checks(capsys)

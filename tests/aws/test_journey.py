@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore import xform_name
+from botocore.client import BaseClient
 
 from sm_launch import cli
+from sm_launch.account import access
 from sm_launch.aws.clients import make_client
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import simulator
 
 pytestmark = pytest.mark.slow
 
@@ -28,9 +36,42 @@ endpoint:
   autoscaling: {max: 3}
 aws:
   bucket: my-bucket
-  training_role: arn:aws:iam::123456789012:role/train
+  training_role: arn:aws:iam::123456789012:role/TrainingRole
+  hosting_role: arn:aws:iam::123456789012:role/HostingRole
   tags: {team: nlp}
 """
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, dict[str, Any]]]:
+    """Every call that is made, as service, operation and request."""
+    make_call, made = BaseClient._make_api_call, []
+
+    def keep(self: Any, operation: str, request: dict[str, Any]) -> Any:
+        made.append((self.meta.service_model.service_name, operation, request))
+        return make_call(self, operation, request)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", keep)
+    return made
+
+
+HOSTS = {"CreateModel", "CreateEndpointConfig", "CreateEndpoint", "CreateTransformJob"}
+
+
+def refused(calls: list[tuple[str, str, dict[str, Any]]]) -> list[str]:
+    """What the policies of `setup` do not allow of calls, and of what SageMaker does for them."""
+    template = access.template("my-bucket")
+    caller = simulator.policy(template, "LauncherPolicy")
+    problems = []
+    for service, operation, request in calls:
+        needs = simulator.caller_needs(service, operation, request)
+        problems += [f"caller: {need}" for need in needs if not simulator.allowed(caller, need)]
+        role = "HostingRole" if operation in HOSTS else "TrainingRole"
+        has = simulator.policy(template, role)
+        used = simulator.container_needs(operation, request) if service == "sagemaker" else []
+        used = used if operation.startswith("Create") else []
+        problems += [f"{role}: {need}" for need in used if not simulator.allowed(has, need)]
+    return problems
 
 
 @pytest.fixture
@@ -49,7 +90,10 @@ def answer(capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 @pytest.mark.slow
-def test_from_train_to_delete(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_train_to_delete(
+    job: Path, capsys: pytest.CaptureFixture[str], calls: list[tuple[str, str, dict[str, Any]]]
+) -> None:
+    calls.clear()
     assert cli.run(["train", "--json"]) == 0
     done = answer(capsys)
     assert done["TrainingJobStatus"] == "Completed"
@@ -86,6 +130,40 @@ def test_from_train_to_delete(job: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert sagemaker.list_endpoint_configs()["EndpointConfigs"] == []
     assert sagemaker.list_models()["Models"] == []
     assert cli.run(["delete", "--yes"]) == 1  # nothing of that name is there
+    made = {operation for _, operation, _ in calls}
+    assert {*HOSTS, "CreateTrainingJob", "RegisterScalableTarget", "DeleteEndpoint"} <= made
+    assert refused(calls) == []
+
+
+# What moto does not run is walked through as the request that would be sent.
+PLANNED = {
+    "CreateHyperParameterTuningJob": (
+        ["sweep"], "sweep={max_jobs: 2, "
+        "parameters: {learning_rate: {min: 1e-5, max: 1e-4}}}"),
+    "CreateEndpointConfig": (
+        ["deploy", "--model-data", "s3://my-bucket/sm-launch/mine/jobs/j/output/model.tar.gz"],
+        "endpoint.asynchronous.success_topic=arn:aws:sns:eu-central-1:123456789012:sm-launch-ok"
+    ),
+    "CreateProcessingJob": (
+        ["data", "prepare", "--processing-job"],
+        "data={input: train.jsonl, columns: {text: text, label: label}}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("operation", PLANNED)
+def test_roles_cover_what_is_planned(
+    operation: str, job: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, setting = PLANNED[operation]
+    assert cli.run([*command, "--dry-run", "--set", setting]) == 0
+    shown = answer(capsys)
+    request = shown.get(xform_name(operation), shown)
+    has = simulator.policy(
+        access.template("my-bucket"), "HostingRole" if operation in HOSTS else "TrainingRole"
+    )
+    needs = simulator.container_needs(operation, request)
+    assert len(needs) > 1
+    assert [need for need in needs if not simulator.allowed(has, need)] == []
 
 
 def test_a_dry_run_sends_nothing(job: Path, capsys: pytest.CaptureFixture[str]) -> None:

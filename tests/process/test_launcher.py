@@ -298,3 +298,25 @@ def test_a_model_that_int8_would_spoil_is_refused_and_nothing_exported(
     jobs = json.loads(shell.run("list", "--target", "process", "--json").stdout)["TrainingJobs"]
     name = next(job["TrainingJobName"] for job in jobs if "-optimize-" in job["TrainingJobName"])
     assert not (shell.directory / "build/tiny/jobs" / name / "output/model.tar.gz").exists()
+
+
+def test_a_job_run_again_is_the_same_and_not_begun_with_other_data(
+    shell: Shell, trained: dict[str, object]
+) -> None:
+    name = str(trained["TrainingJobName"])
+    outcome = json.loads(shell.run("reproduce", name, "--target", "process", "--json").stdout)
+    assert (outcome["agrees"], outcome["weights"], outcome["metrics"]) == (True, [], [])
+    assert outcome["compared"]["weights"] == 1 and outcome["compared"]["metrics"] > 5
+    assert outcome["causes"] == []
+    request = json.loads(shell.run("deploy", "--target", "process", "--dry-run").stdout)
+    served = request["create_model"]["PrimaryContainer"]["ModelDataUrl"]
+    assert "reproduced" not in served  # it is no new model of this job.yaml
+
+    rows = shell.directory / "build/tiny/data/train/train.jsonl"
+    before = rows.read_text()
+    rows.write_text(before.replace("was", "is", 1))
+    try:
+        refused = shell.run("reproduce", name, "--target", "process", expect=2)
+    finally:
+        rows.write_text(before)
+    assert f"channel train ({rows.parent})" in refused.stderr and "--anyway" in refused.stderr

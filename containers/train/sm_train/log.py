@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from logging import WARNING, getLogger
+from typing import Any
 
 
 def print_line(text: str) -> None:
@@ -25,3 +28,20 @@ def quiet_libraries() -> None:
     logging.disable_propagation()
     getLogger("sentence_transformers").setLevel(WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl|peft")
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """For libraries that draw bars and have no switch for it."""
+    from tqdm import tqdm
+
+    former = tqdm.__init__
+
+    def silent(self: Any, *arguments: Any, **named: Any) -> None:
+        former(self, *arguments, **{**named, "disable": True})
+
+    tqdm.__init__ = silent
+    try:
+        yield
+    finally:
+        tqdm.__init__ = former

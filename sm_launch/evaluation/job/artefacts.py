@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from sm_launch.job import hub_models
+from sm_launch.hosting.served_models import model_of_container
 from sm_launch.sessions.protocol import Session
 from sm_launch.target.staging import local_path
 
@@ -24,12 +24,7 @@ def model_uri(session: Session, endpoint: str) -> str:
     )
     name = endpoint_config["ProductionVariants"][0]["ModelName"]
     container: dict[str, Any] = session.describe_model(ModelName=name)["PrimaryContainer"]
-    if "ModelDataUrl" in container:
-        return str(container["ModelDataUrl"])
-    if "ModelDataSource" not in container:
-        model = hub_models.of_environment(container.get("Environment", {}))
-        return model.uri if model else ""
-    return str(container["ModelDataSource"]["S3DataSource"]["S3Uri"])
+    return model_of_container(container)
 
 
 def deployment(session: Session, endpoint: str) -> str:

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sm_launch import evaluation
-from sm_launch.errors import LaunchError
+from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.evaluation import Comparison
 from sm_launch.evaluation.job import compare as comparing
 from sm_launch.evaluation.job import run as evaluation_run
+from sm_launch.hosting import endpoints
+from sm_launch.job import naming
+from sm_launch.job.tasks import TASKS
 from sm_launch.jobs import live, optimization
 from sm_launch.jobs.chaining import artefact_uri
 from sm_launch.target.context import JobContext
@@ -19,6 +22,9 @@ from sm_launch.target.context import JobContext
 if TYPE_CHECKING:
     from rich.console import Group
 
+_OF_SPEAKERS = ("fp8", "int4")
+_CLASSES = ("architectures", ())
+_SPEAKING = ("ForCausalLM", "LMHeadModel")
 KEY = "optimization"
 """Of eval_results.json: what the job measured of both models."""
 _COSTS = {
@@ -60,6 +66,74 @@ class Optimized:
             "comparison": self.comparison.to_dict() if self.comparison else None,
             "report": str(self.report) if self.report else None,
         }
+
+
+def prepare(
+    context: JobContext,
+    job: str | None = None,
+    model_data: str | None = None,
+    *,
+    max_cost: float | None = None,
+    upload: bool = True,
+) -> tuple[str, naming.Request]:
+    """The model that is optimized, and the job's request: everything checked, priced and staged.
+
+    Args:
+        context: the job whose model it is.
+        job: the training job; default: the newest that completed.
+        model_data: another artefact instead.
+        max_cost: US dollars; default: job.yaml's limit, if it has one.
+        upload: False sends nothing.
+
+    Raises:
+        LaunchError: what `optimization.prepare` raises, or a precision that the model cannot have.
+    """
+    former = endpoints.artefact_of(context.session, context.config, job, model_data)
+    check_precision(context, former)
+    return former, optimization.prepare(context, former, max_cost=max_cost, upload=upload)
+
+
+def check_precision(context: JobContext, former: str) -> None:
+    """Refuse what the job would refuse after it started.
+
+    An artefact on this machine says what it is; of one on S3 the method that trained it does.
+
+    Raises:
+        UserInputError: an adapter alone, or a precision of language models for another model.
+    """
+    config = context.config
+    if former.startswith("s3://"):
+        adapter = config.training.hyperparameters.get("export") == "adapter"
+        task = TASKS.get(config.training.method)
+        speaks = task is None or task.evaluation == "text-generation"
+        kind = config.training.method
+    else:
+        artefact = evaluation.read_artefact(former)
+        adapter = artefact is None
+        names = [str(name) for name in (artefact.config if artefact else {}).get(*_CLASSES) or ()]
+        speaks = any(name.endswith(_SPEAKING) for name in names)
+        kind = " and ".join(names)
+    if adapter:
+        raise UserInputError(
+            "is an adapter without its base model",
+            field="the model",
+            value=former,
+            fix="train with export: merged, or both, and optimize that artefact",
+        )
+    if config.optimization.speculation and not speaks:
+        raise UserInputError(
+            f"is for language models, and the model is none ({kind})",
+            field="optimization.speculation",
+            value=config.optimization.speculation.method,
+            fix="leave it out",
+        )
+    if config.optimization.precision in _OF_SPEAKERS and not speaks:
+        raise UserInputError(
+            f"is for language models, and the model is none ({kind})",
+            field="optimization.precision",
+            value=config.optimization.precision,
+            fix="use int8 (encoders) or bfloat16",
+        )
 
 
 def finish(context: JobContext, name: str, former: str) -> Optimized:
@@ -117,6 +191,8 @@ def render(made: Optimized) -> Group:
     for title in ("before", "after", "change", "95 % interval", "p (Holm)"):
         table.add_column(title, justify="right", no_wrap=True)
     for name, (label, unit, digits) in _COSTS.items():
+        if name not in before:
+            continue
         first, second = before[name] / unit, after[name] / unit
         change = f"x {second / first:.2f}" if first else ""
         table.add_row(label, f"{first:.{digits}f}", f"{second:.{digits}f}", change, "", "")
@@ -127,23 +203,24 @@ def render(made: Optimized) -> Group:
 
 def _qualities(made: Optimized) -> list[tuple[str, ...]]:
     """Each metric of both models: through the server where they were compared, else the job's."""
-    if made.comparison is not None:
-        return [
-            (
-                m.metric,
-                f"{m.first:.4f}",
-                f"{m.second:.4f}",
-                f"{m.difference:+.4f}",
-                f"{m.interval.low:+.4f} to {m.interval.high:+.4f}",
-                f"{m.p_adjusted:.4f}",
-            )
-            for m in made.comparison.metrics
-        ]
+    compared = made.comparison.metrics if made.comparison else ()
+    served = [
+        (
+            m.metric,
+            f"{m.first:.4f}",
+            f"{m.second:.4f}",
+            f"{m.difference:+.4f}",
+            f"{m.interval.low:+.4f} to {m.interval.high:+.4f}",
+            f"{m.p_adjusted:.4f}",
+        )
+        for m in compared
+    ]
     before, after = made.measured["before"], made.measured["after"]
-    return [
+    known = {*_COSTS, *(row[0] for row in served)}
+    return served + [
         (name, f"{before[name]:.4f}", f"{after[name]:.4f}", f"{after[name] - before[name]:+.4f}")
         for name in before
-        if name not in _COSTS
+        if name not in known
     ]
 
 
@@ -153,7 +230,9 @@ def _account(made: Optimized) -> list[str]:
         f"{told['metric']} decided on {told['rows']} rows of {told['split']}: "
         f"{told['before'][told['metric']]:.4f} before, {told['after'][told['metric']]:.4f} after, "
         f"{told['max_drop']:g} less allowed",
-        f"measured in the job on {told['processor']}, {told['threads']} threads",
+        f"measured in the job on {told['processor']}, {told['threads']} threads"
+        if "latency_p50_ms" in told["before"]
+        else "its speed is that of vLLM on a GPU: sm-launch evaluate --load measures an endpoint's",
     ]
     if made.comparison is not None:
         test = made.comparison.mcnemar

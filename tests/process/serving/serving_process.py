@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -53,7 +54,12 @@ class Server:
         }
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                self.command, env=environ, stdout=log, stderr=subprocess.STDOUT, cwd=self.base
+                self.command,
+                env=environ,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.base,
+                start_new_session=True,
             )
         self.client = httpx.Client(base_url=self.url, timeout=60)
         if self._wait:
@@ -67,8 +73,9 @@ class Server:
         trace: TracebackType | None,
     ) -> None:
         self.client.close()
-        if self.process.poll() is None:
-            self.process.kill()
+        # As a container's end does: vLLM's processes outlive a server that is killed alone.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def ping(self) -> int:

@@ -48,6 +48,7 @@ COMMANDS: dict[str, list[str] | None] = {
     "dashboard": [], "list": [], "logs": ["m"], "stop": ["m"], "delete": ["m", "--yes"],
     "setup": ["--yes"], "doctor": NO_IMAGES, "gc": ["--dry-run"], "images push": [],
     "optimize": ["--job", "m"],
+    "register": ["--without-evaluation"], "reproduce": ["m"], "pipeline": [],
     "images list": ["--registry", "ecr"], "images scan": [],
 }  # fmt: skip
 
@@ -172,6 +173,7 @@ FUNCTIONS: dict[str, Callable[..., Any] | None] = {
     "inspect": lambda **o: sm_launch.inspect(**o),
     "upload": lambda **o: sm_launch.upload(**o),
     "train": lambda **o: sm_launch.train(**o),
+    "reproduce": lambda **o: sm_launch.reproduce("m", **o),
     "sweep": lambda **o: sm_launch.sweep(**o),
     "optimize": lambda **o: sm_launch.optimize(training_job="m", **o),
     "transform": lambda **o: sm_launch.transform("s3://b/x.csv", **o),
@@ -185,6 +187,8 @@ FUNCTIONS: dict[str, Callable[..., Any] | None] = {
     "doctor": lambda **o: require_ok(sm_launch.doctor(without_images(), **o)),
     "gc": lambda **o: sm_launch.gc(**o),
     "deploy": lambda **o: sm_launch.deploy(**o),
+    "pipeline": lambda **o: sm_launch.pipeline(**o),
+    "register": lambda **o: sm_launch.register(without_evaluation=True, **o),
     "invoke": lambda **o: sm_launch.invoke("m", "x", **o),
     "evaluate": lambda **o: sm_launch.evaluate(data="rows.jsonl", **o),
     "weights": lambda **o: sm_launch.weights("m", {"a": 1}, **o),

@@ -54,6 +54,10 @@ SCORED = {
         "max_drop": 0.1, "processor": "p", "threads": 1,
     }
 }  # fmt: skip
+# Beside the model of a job: its record.
+RECORD = {"version": 1, "weights": {}} | {
+    part: {} for part in ("data", "results", "hyperparameters", "versions", "machine")
+}
 ANSWERS: dict[str, Callable[[], dict[str, Any]]] = {
     "DescribeTrainingJob": lambda: {
         "TrainingJobStatus": "Completed",
@@ -75,11 +79,12 @@ ANSWERS: dict[str, Callable[[], dict[str, Any]]] = {
     },
     "DescribeEndpointConfig": lambda: {"ProductionVariants": [VARIANT]},
     "DescribeModel": lambda: {"PrimaryContainer": {"ModelDataUrl": "s3://b/none.tar.gz"}},
+    "CreatePipeline": lambda: {"PipelineArn": "arn:p"},
     "ListTags": lambda: {"Tags": [{"Key": TAG_KEY, "Value": "m"}]},
     "ListEndpoints": lambda: {"Endpoints": []},
     "GetCallerIdentity": lambda: {"Account": "111122223333", "Arn": "arn:u"},
     "GetRole": lambda: {"Role": {"AssumeRolePolicyDocument": {}}},
-    "GetObject": lambda: {"Body": io.BytesIO(json.dumps(SCORED).encode())},
+    "GetObject": lambda: {"Body": io.BytesIO(json.dumps(SCORED | RECORD).encode())},
     "InvokeEndpoint": lambda: {
         "Body": io.BytesIO(b'[{"label": "b", "score": 1.0}]'),
         "ContentType": "application/json",
@@ -117,6 +122,15 @@ QUEUED = {
     "DescribeEndpoint": {"AsyncInferenceConfig": {"OutputConfig": {"S3OutputPath": "s3://b/o"}}},
     "InvokeEndpointAsync": {"OutputLocation": "s3://b/o/1"},
 }
+RECORDED = {
+    "DescribeTrainingJob": {
+        "TrainingJobName": "m",
+        "AlgorithmSpecification": {"TrainingInputMode": "File"},
+        "OutputDataConfig": {"S3OutputPath": "s3://b/jobs"},
+        "ResourceConfig": {"VolumeSizeInGB": 1},
+        "RoleArn": "arn:aws:iam::111122223333:role/r",
+    },
+}
 VERBS: dict[str, Verb] = {
     "data prepare": Verb([], sm_launch.prepare, lambda r: r.as_dict()),
     "data prepare --processing-job": Verb(
@@ -126,6 +140,9 @@ VERBS: dict[str, Verb] = {
     "data inspect": Verb([], sm_launch.inspect, lambda r: [each.as_dict() for each in r]),
     "data upload": Verb([], sm_launch.upload, said("channels")),
     "train": Verb([], sm_launch.train, dry_run=True),
+    "reproduce": Verb(
+        ["m"], lambda: sm_launch.reproduce("m"), lambda r: r.as_dict(), RECORDED, dry_run=True
+    ),
     "optimize": Verb(
         [*MODEL, "--set", HELD_OUT],
         lambda: sm_launch.optimize(model_data=MODEL[1], overrides=[HELD_OUT]),
@@ -160,6 +177,11 @@ VERBS: dict[str, Verb] = {
         ["--data", "rows.jsonl", "--endpoint", "m"],
         lambda: sm_launch.evaluate(data="rows.jsonl", endpoint="m"), None,
     ),
+    "register": Verb(
+        [*MODEL, "--without-evaluation"],
+        lambda: sm_launch.register(model_data=MODEL[1], without_evaluation=True), dry_run=True,
+    ),
+    "pipeline": Verb([], sm_launch.pipeline, dry_run=True),
     "compare": Verb(
         ["one", "two", "--data", "rows.jsonl"],
         lambda: sm_launch.compare("one", "two", data="rows.jsonl"), lambda r: r.to_dict(),
@@ -267,7 +289,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sm_launch.account.access.PROPAGATION_SECONDS", 0.0)
+    monkeypatch.setattr("sm_launch.account.stacks.PROPAGATION_SECONDS", 0.0)
     Path("job.yaml").write_text(JOB)
     Path("rows.jsonl").write_text('{"text": "a", "label": "b"}\n{"text": "c", "label": "b"}\n')
     lines = [f"review {n},{'good' if n % 2 else 'bad'}" for n in range(20)]
@@ -318,6 +340,7 @@ def test_a_dry_run_shows_what_is_asked_for_and_changes_nothing(
     name: str, service: Service, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     verb = VERBS[name]
+    service.answers = verb.answers
     shown = json.loads(run([*name.split(), *verb.arguments, "--dry-run"], monkeypatch, capsys))
     assert service.changes() == []
     verb.call()

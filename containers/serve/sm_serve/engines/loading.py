@@ -13,6 +13,7 @@ from sm_serve.engines.adapters.missing_head import gaps_of
 from sm_serve.engines.devices import best_device, computed_type
 from sm_serve.engines.packing import pack_linears
 from sm_serve.engines.processors import available_cpus, use_processors
+from sm_serve.engines.quantised import dense_options, quiet_override
 from sm_serve.errors import BadRequest, StartupError
 from sm_serve.tasks import declared
 
@@ -66,16 +67,18 @@ def load_with_gaps(
     if device == "cpu":
         torch.set_num_threads(available_cpus())
     logger.info("loading %s from %s on %s", name, artefact.base, device)
-    model, loading_info = getattr(transformers, name).from_pretrained(
-        artefact.base,
-        output_loading_info=True,
-        dtype=choose_dtype(settings, device),
-        local_files_only=True,
-        use_safetensors=None if settings.allow_pickle_weights else True,
-        trust_remote_code=settings.trust_remote_code,
-        **artefact.head,
-        **options,
-    )
+    with quiet_override():
+        model, loading_info = getattr(transformers, name).from_pretrained(
+            artefact.base,
+            output_loading_info=True,
+            dtype=choose_dtype(settings, device),
+            local_files_only=True,
+            use_safetensors=None if settings.allow_pickle_weights else True,
+            trust_remote_code=settings.trust_remote_code,
+            **artefact.head,
+            **dense_options(artefact.config),
+            **options,
+        )
     gaps = gaps_of(model, artefact, loading_info)
     if artefact.is_adapter:
         model = _merge_adapter(model, artefact.path)

@@ -259,6 +259,7 @@ def _best_validation(state: Any) -> dict[str, float]:
 
 def train_and_export(job: Job, trainer: Any, tokenizer: Any, test: Any) -> None:
     """The end of every method: train, score on the test rows, write the model directory."""
+    from sm_train.loop.record import write_record
     from sm_train.loop.rehearsal import rehearse_export
     from sm_train.results.export import export
 
@@ -274,6 +275,8 @@ def train_and_export(job: Job, trainer: Any, tokenizer: Any, test: Any) -> None:
         save_before_leaving(trainer)
         raise
     export(job, trainer, tokenizer, results)
+    if job.is_main:
+        write_record(job, trainer, results)
 
 
 def tokenised_preferences(trainer: Any, rows: Any, tokenizer: Any) -> Any:

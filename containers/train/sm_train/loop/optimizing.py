@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from sm_train.job import Job
 from sm_train.log import print_line
 from sm_train.loop.fit import evaluate_test
 from sm_train.loop.held_out_kinds import score_by_rows
-from sm_train.modelling import onnx
+from sm_train.modelling import compressed, onnx
 from sm_train.results import proof as proofs
 from sm_train.results.asking import identity_of_test
 from sm_train.results.export import EVAL_RESULTS, write_json
-from sm_train.results.measuring import MOST_TEXTS, Plan, Text, measure
+from sm_train.results.measuring import MOST_TEXTS, Plan, Text, measure, sizes
+from sm_train.results.speculation import Speculation
 from sm_train.results.staging import staged
 from sm_train.settings.settings import Method
 
@@ -39,6 +41,9 @@ class Task:
         metric: that decides; None takes the method's.
         max_drop: by how much it may fall.
         split: that both are scored on.
+        rows: of it, how many.
+        calibrated: by what rows the new one is made, in words; empty without.
+        speculation: how vLLM guesses the new one's tokens ahead, if it does.
     """
 
     method: Method[Any]
@@ -46,6 +51,14 @@ class Task:
     metric: str | None
     max_drop: float
     split: str
+    rows: int
+    calibrated: str = ""
+    speculation: Speculation | None = None
+
+    @property
+    def sentence(self) -> str:
+        """What is to be said of the new model, besides how its weights were made."""
+        return self.calibrated + (self.speculation.sentence if self.speculation else "")
 
 
 def optimize(job: Job, task: Task, trainer: Any, tokenizer: Any, test: Any) -> None:
@@ -64,34 +77,37 @@ def optimize(job: Job, task: Task, trainer: Any, tokenizer: Any, test: Any) -> N
     import torch
     from transformers.trainer_callback import PrinterCallback
 
+    if task.calibrated:
+        print_line(f"{task.calibrated}They are counted as channel train here.")
     trainer.remove_callback(PrinterCallback)
     score_by_rows(trainer, task.method)
-    source, encoder = Path(job.model_source), transformer(trainer.model)
-    texts = measured_texts(trainer, tokenizer, test)
+    source, name = Path(job.model_source), type(transformer(trainer.model)).__name__
+    common = (name, measured_texts(trainer, tokenizer, test), torch.get_num_threads())
+    stored = _name(transformer(trainer.model).dtype)
     before = proofs.qualities(evaluate_test(trainer, test))
     metric = proofs.deciding(task.method, task.metric, before)
     job.stop.check("before the model was made anew")
     with staged(job.paths.model) as folder:
         _copy_description(source, folder)
-        made = _MAKERS[task.precision](trainer, tokenizer, source, folder)
+        made = _maker(task)(trainer, tokenizer, source, folder)
+        if task.speculation:  # before its size is measured: a draft lies in it, too
+            task.speculation.write(folder)
         after = proofs.qualities(evaluate_test(trainer, test))
         if metric != "loss" and math.isnan(after.get("loss", 0.0)):  # of a regression
             before, after = ({k: v for k, v in s.items() if k != "loss"} for s in (before, after))
         job.stop.check("while the models were measured")
-        common = (type(encoder).__name__, texts, torch.get_num_threads())
-        speeds = measure(
-            {
-                "before": plan(source, *common, dtype=_name(encoder.dtype)),
-                "after": plan(folder, *common, dtype=made.dtype, file=made.file),
-            }
-        )
+        plans = {
+            "before": plan(source, *common, dtype=stored),
+            "after": plan(folder, *common, dtype=made.dtype, file=made.file),
+        }
+        speeds = measure(plans) if made.runs_here else sizes(plans)
         outcome = proofs.Proof(
             precision=task.precision,
-            how=made.how,
+            how=f"{made.how} {task.sentence}".strip(),
             metric=metric,
             max_drop=task.max_drop,
             split=task.split,
-            rows=len(job.data.split(task.split) or ()),
+            rows=task.rows,
             before={**speeds["before"], **before},
             after={**speeds["after"], **after},
             processor=proofs.processor(),
@@ -107,11 +123,19 @@ def optimize(job: Job, task: Task, trainer: Any, tokenizer: Any, test: Any) -> N
 
 @dataclass(frozen=True)
 class Made:
-    """A new model: how it was made, in words, its ONNX file if it has one, and its type."""
+    """A new model.
+
+    Attributes:
+        how: it was made, in words.
+        file: of ONNX, if it has one.
+        dtype: that it computes in.
+        runs_here: whether its speed in this image tells of the one that it is served with.
+    """
 
     how: str
     file: str
     dtype: str
+    runs_here: bool = True
 
 
 def _int8(trainer: Any, tokenizer: Any, source: Path, folder: Path) -> Made:
@@ -137,6 +161,26 @@ def _bfloat16(trainer: Any, tokenizer: Any, source: Path, folder: Path) -> Made:
     text = json.dumps({**described, "dtype": "bfloat16"}, indent=2)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
     return Made("Weights cast to bfloat16, as `config.json` says.", "", "bfloat16")
+
+
+def _compressed(precision: str, trainer: Any, tokenizer: Any, source: Path, folder: Path) -> Made:
+    """A language model in fewer bits; what is then scored is what was written."""
+    del source
+    model = trainer.model
+    device = model.device
+    print_line(
+        f"making it {precision} by llm-compressor; LLM_COMPRESSOR_LOG_LEVEL=INFO shows each layer"
+    )
+    how = compressed.describe(model, precision)
+    compressed.compress(model, tokenizer, precision, trainer.train_dataset, folder)
+    _replace(trainer, compressed.reload(folder, device))
+    return Made(how, "", "bfloat16", runs_here=False)
+
+
+def _maker(task: Task) -> Callable[[Any, Any, Path, Path], Made]:
+    if task.method.pipeline_tag == "text-generation" and task.precision in compressed.SCHEMES:
+        return partial(_compressed, task.precision)
+    return _MAKERS[task.precision]
 
 
 _MAKERS: dict[str, Callable[[Any, Any, Path, Path], Made]] = {

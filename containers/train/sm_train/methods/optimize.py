@@ -16,11 +16,14 @@ from sm_train.contract import Paths, read_cluster
 from sm_train.errors import UserError
 from sm_train.methods import METHODS, load_method
 from sm_train.methods.class_labels import MULTI_LABEL, REGRESSION
-from sm_train.modelling.base_model import is_encoder, read_model_config
+from sm_train.modelling.base_model import ADAPTER_CONFIG, is_encoder, read_model_config
+from sm_train.modelling.compressed import CALIBRATED, MOST_ROWS
+from sm_train.results.speculation import DRAFT, Speculation, draft_for
 from sm_train.settings.settings import Method, Training
 
 if TYPE_CHECKING:
     from sm_train.job import Job
+    from sm_train.rows import Data, Row
     from sm_train.settings.settings import Config
 
 _TASKS = {
@@ -32,6 +35,13 @@ _TASKS = {
     "Model": "embedding",
 }
 """Ends of the names of transformers' classes, and the method that trains such a model."""
+Precision = Literal["int8", "bfloat16", "fp8", "int4"]
+_TAKES: dict[str, tuple[Precision, ...]] = {
+    "a language model": ("bfloat16", "fp8", "int8", "int4"),
+    "an encoder": ("bfloat16", "int8"),
+    "a decoder with a head": ("bfloat16",),
+}
+"""What each kind of model can be made into."""
 _SHARED = (
     "method", "config", "columns", "max_rejected_share", "model_name_or_path", "model_revision",
     "per_device_eval_batch_size",
@@ -42,11 +52,25 @@ _SHARED = (
 class OptimizeArguments:
     """The method's own hyperparameters."""
 
-    precision: Literal["int8", "bfloat16"] = field(
+    precision: Precision = field(
         default="int8",
         metadata={
-            "help": "Type of the weights: int8 (encoders on CPUs, by ONNX Runtime) or bfloat16."
+            "help": "Type of the weights: int8 (encoders by ONNX Runtime, language models by GPTQ "
+            "with activations in int8 as well), bfloat16; of language models fp8 or int4, too."
         },
+    )
+    speculation: Literal["ngram", "draft"] | None = field(
+        default=None,
+        metadata={
+            "help": "Let vLLM guess a language model's next tokens: ngram, by what came before in "
+            "the text, or draft, by the smaller model of the channel draft."
+        },
+    )
+    speculative_tokens: int = field(
+        default=5, metadata={"help": "How many tokens are guessed at a time, with speculation."}
+    )
+    speculative_lookup: int = field(
+        default=4, metadata={"help": "With ngram: how many tokens are looked for, at most."}
     )
     max_drop: float = field(
         default=0.005,
@@ -68,9 +92,20 @@ def check_arguments(config: Config[OptimizeArguments]) -> None:
             "is no share", field="max_drop", value=config.own.max_drop, fix="give 0 to 1"
         )
 
+    for name in ("speculative_tokens", "speculative_lookup"):
+        if (value := getattr(config.own, name)) < 1:
+            raise UserError("is too few", field=name, value=value, fix="give 1 or more")
 
-def check_files(_config: Config[OptimizeArguments], paths: Paths) -> None:
-    """One host does it; and there must be rows to prove with."""
+
+def check_files(config: Config[OptimizeArguments], paths: Paths) -> None:
+    """One host does it; there must be rows to prove with, and the draft where one guesses."""
+    if (config.own.speculation == "draft") != (paths.channel(DRAFT) is not None):
+        raise UserError(
+            "is draft and a channel named draft go together",
+            field="speculation",
+            value=config.own.speculation,
+            fix="give the smaller model as the channel draft, or leave both out",
+        )
     hosts = read_cluster(paths).hosts
     if len(hosts) > 1:
         raise UserError(
@@ -93,7 +128,7 @@ def reads_as(config: Config[OptimizeArguments], source: str) -> Config[Any]:
     Raises UserError for a model that cannot be optimized so.
     """
     task = task_of(source)
-    check_precision(config.own.precision, source, task)
+    check_precision(config.own, source, task)
     method = load_method(task)
     return replace(
         config,
@@ -108,6 +143,13 @@ def reads_as(config: Config[OptimizeArguments], source: str) -> Config[Any]:
 
 def task_of(source: str) -> str:
     """The method that trains such a model. Raises UserError for a class that no method trains."""
+    if (Path(source) / ADAPTER_CONFIG).is_file() and not read_model_config(source):
+        raise UserError(
+            "is an adapter without its base model",
+            field="channel model",
+            value=source,
+            fix="train with export: merged, or both, and give that artefact",
+        )
     if (Path(source) / "modules.json").is_file():
         return "embedding"
     architectures = [str(name) for name in read_model_config(source).get("architectures") or ()]
@@ -123,19 +165,27 @@ def task_of(source: str) -> str:
     )
 
 
-def check_precision(precision: str, source: str, task: str) -> None:
+def check_precision(own: OptimizeArguments, source: str, task: str) -> None:
     """Refuse what a model of this kind cannot be, or is already."""
-    described = read_model_config(source)
-    kind = described.get("model_type")
-    if precision == "int8" and (task == "sft" or not is_encoder(source)):
+    described, precision = read_model_config(source), own.precision
+    kind = _kind_of(source, task)
+    if own.speculation and task != "sft":
         raise UserError(
-            f"is for encoders on CPUs, and the model is none ({kind})",
+            f"is for language models, and the model is {kind} ({described.get('model_type')})",
+            field="speculation",
+            value=own.speculation,
+            fix="leave it out",
+        )
+    if precision not in _TAKES[kind]:
+        raise UserError(
+            f"is not for {kind} ({described.get('model_type')})",
             field="precision",
             value=precision,
-            fix="use bfloat16",
+            fix=f"use {' or '.join(_TAKES[kind])}",
         )
     stored = described.get("dtype", described.get("torch_dtype"))
-    if described.get("quantization_config") or (precision, stored) == ("bfloat16", "bfloat16"):
+    same = (precision, stored) == ("bfloat16", "bfloat16") and not own.speculation
+    if described.get("quantization_config") or same:
         raise UserError(
             f"is what the model has already, or more ({stored}, quantization_config "
             f"{described.get('quantization_config')})",
@@ -143,6 +193,13 @@ def check_precision(precision: str, source: str, task: str) -> None:
             value=precision,
             fix="give the artefact of its training",
         )
+
+
+def _kind_of(source: str, task: str) -> str:
+    """The key of _TAKES that a model is."""
+    if task == "sft":
+        return "a language model"
+    return "an encoder" if is_encoder(source) else "a decoder with a head"
 
 
 def _arguments(config: Config[OptimizeArguments], source: str, task: str, kind: type[Any]) -> Any:
@@ -181,13 +238,57 @@ def train(job: Job) -> None:
     own: OptimizeArguments = job.config.own
     inner = reads_as(job.config, job.model_source)
     split = "test" if job.data.test else "validation"
-    held_out = job.data.split(split)
-    assert held_out
+    calibrating, held_out, told = shares(job.data, split, _calibrates(own, inner))
     # A trainer wants rows to train on, whatever is then done with them.
-    data = replace(job.data, train=held_out[:1], validation=None, test=held_out)
-    task = Task(inner.method, own.precision, own.metric, own.max_drop, split)
+    data = replace(job.data, train=calibrating, validation=None, test=held_out)
+    task = Task(
+        method=inner.method,
+        precision=own.precision,
+        metric=own.metric,
+        max_drop=own.max_drop,
+        split=split,
+        rows=len(held_out),
+        calibrated=told,
+        speculation=_speculation(job),
+    )
     scored = replace(job, config=inner, data=data, instead=partial(optimize, job, task))
     importlib.import_module(METHODS[inner.method.name]).train(scored)
+
+
+def _speculation(job: Job) -> Speculation | None:
+    own: OptimizeArguments = job.config.own
+    if own.speculation is None:
+        return None
+    draft = draft_for(job.paths, job.model_source) if own.speculation == "draft" else ""
+    return Speculation(own.speculation, own.speculative_tokens, own.speculative_lookup, draft)
+
+
+def _calibrates(own: OptimizeArguments, inner: Config[Any]) -> bool:
+    return inner.method.name == "sft" and own.precision in CALIBRATED
+
+
+def shares(data: Data, split: str, calibrates: bool) -> tuple[list[Row], list[Row], str]:
+    """The rows that are calibrated by, those that both models are scored on, and this in words.
+
+    No row does both: where there is one channel, half of it calibrates.
+
+    Raises UserError where a channel has too few rows for that.
+    """
+    held_out = data.split(split) or []
+    if not calibrates:
+        return held_out[:1], held_out, ""
+    if split == "test" and data.validation:
+        calibrating = data.validation[:MOST_ROWS]
+        return calibrating, held_out, f"Calibrated on {len(calibrating)} rows of validation. "
+    count = min(len(held_out) // 2, MOST_ROWS)
+    if not count:
+        raise UserError(
+            "has one row, and rows to calibrate by are wanted besides",
+            field=f"channel {split}",
+            fix="give a channel validation and a channel test, or use precision fp8",
+        )
+    told = f"Calibrated on the first {count} rows of {split}, which are not scored. "
+    return held_out[:count], held_out[count:], told
 
 
 METHOD = Method(

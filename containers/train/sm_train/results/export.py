@@ -28,7 +28,7 @@ from sm_train.settings.settings import Method
 
 EVAL_RESULTS = "eval_results.json"
 SUMMARY = "training_summary.json"
-_SPEEDS = ("runtime", "per_second")
+SPEEDS = ("runtime", "per_second")
 
 
 def export(job: Job, trainer: Any, tokenizer: Any, results: dict[str, float]) -> None:
@@ -228,7 +228,7 @@ def card_metadata(
         )
         for key, value in sorted(results.items())
         if key.startswith("test_")
-        and not key.endswith(_SPEEDS)
+        and not key.endswith(SPEEDS)
         and math.isfinite(value)
         and not of_one_label(key)
     ]

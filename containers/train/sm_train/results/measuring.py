@@ -76,6 +76,11 @@ def measure(plans: Mapping[str, Plan]) -> dict[str, dict[str, float]]:
     }
 
 
+def sizes(plans: Mapping[str, Plan]) -> dict[str, dict[str, float]]:
+    """Of each model the bytes alone: for those that another program serves, on other hardware."""
+    return {name: {"bytes": size(Path(plan.folder))} for name, plan in plans.items()}
+
+
 def size(folder: Path) -> int:
     """Bytes of a model directory without what only tells of it."""
     files = (path for path in folder.rglob("*") if path.is_file())

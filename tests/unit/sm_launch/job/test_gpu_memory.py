@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from sm_launch.job.config import load_config
-from sm_launch.job.estimate import memory, other_models
+from sm_launch.job.estimate import other_models
+from sm_launch.job.memory import memory
 
 SIZE = 7e9
 

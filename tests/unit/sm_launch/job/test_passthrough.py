@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from sm_launch.errors import UserInputError
+from sm_launch.hosting import registry
 from sm_launch.hosting import requests as hosting
 from sm_launch.hosting.variants import TransformInputs
 from sm_launch.job import limits
@@ -39,6 +40,7 @@ def test_every_request_gets_its_fields() -> None:
             "Alarms": [{"AlarmName": "a"}]}}},
         "transform": {"ModelClientConfig": {"InvocationsMaxRetries": 1}},
         "processing": {"ProcessingResources": {"ClusterConfig": {"InstanceCount": 2}}},
+        "model_package": {"ModelLifeCycle": {"Stage": "Staging", "StageStatus": "Ready"}},
     }  # fmt: skip
     assert set(fields) == set(Passthrough.model_fields) == set(Passthrough.OPERATIONS)
     config = job(sagemaker=fields)
@@ -52,6 +54,9 @@ def test_every_request_gets_its_fields() -> None:
         ),
         "processing": processing.build_request(
             config, "p", processing.ProcessingInputs({}, "s3://b/o", "i", "r")
+        ),
+        "model_package": registry.package_request(
+            config, "g", registry.PackageInputs("s3://b/m.tar.gz", IMAGE, "pending")
         ),
     }
     for section, request in made.items():

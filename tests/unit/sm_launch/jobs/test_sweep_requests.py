@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from sm_launch.errors import UserInputError
-from sm_launch.job import estimate
+from sm_launch.job import costs
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hyperparameters import metric_definitions
 from sm_launch.job.instances import bundled_prices
@@ -115,14 +115,14 @@ def test_the_cost_of_many_trainings() -> None:
     config = job({"parameters": LISTS, "strategy": "grid"}, **hour)
     assert config.sweep is not None
     assert config.sweep.job_count == 4
-    priced = estimate.require_cost(config, bundled_prices(), 6.0, config.sweep.job_count)
+    priced = costs.require_cost(config, bundled_prices(), 6.0, config.sweep.job_count)
     assert priced is not None
     assert priced.dollars == pytest.approx(4 * 1.408)
     with pytest.raises(UserInputError, match="4 jobs"):
-        estimate.require_cost(config, bundled_prices(), 5.0, config.sweep.job_count)
+        costs.require_cost(config, bundled_prices(), 5.0, config.sweep.job_count)
     with pytest.raises(UserInputError, match="together"):
-        estimate.require_cost_of_all([config] * 3, bundled_prices(), 2.0)
-    assert estimate.require_cost_of_all([config] * 3, bundled_prices(), 5.0).startswith(
+        costs.require_cost_of_all([config] * 3, bundled_prices(), 2.0)
+    assert costs.require_cost_of_all([config] * 3, bundled_prices(), 5.0).startswith(
         "3 jobs = $4.22 at most (list prices of us-east-1, 20"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Iterator
 from datetime import date, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import sm_launch
 from sm_launch import cli
 from sm_launch.job.instances import bundled_prices
 from sm_launch.target.prices import current_prices
@@ -37,6 +39,20 @@ PAGES = {
 }
 
 
+# Two zones, one of them dear for a day.
+SPOT = (
+    '<DescribeSpotPriceHistoryResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">'
+    "<spotPriceHistorySet>"
+    + "".join(f"<item><spotPrice>{price}</spotPrice></item>" for price in (0.4, 0.5, 0.41))
+    + "</spotPriceHistorySet></DescribeSpotPriceHistoryResponse>"
+)
+LLAMA = {
+    "model_type": "llama", "hidden_size": 2048, "intermediate_size": 8192, "vocab_size": 128256,
+    "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8,
+    "head_dim": 64, "tie_word_embeddings": True,
+}  # fmt: skip
+
+
 class Service(ThreadingHTTPServer):
     """Pages of products, or a refusal."""
 
@@ -53,6 +69,9 @@ class Service(ThreadingHTTPServer):
             return 400, {"__type": self.refusal, "message": "you may not"}
         wanted = {each["Field"]: each["Value"] for each in request["Filters"]}
         assert wanted["regionCode"] == "eu-central-1"
+        if request["ServiceCode"] == "AmazonEC2":
+            assert (wanted["instanceType"], wanted["tenancy"]) == ("g5.xlarge", "Shared")
+            return 200, {"PriceList": [product("EUC1-BoxUsage:g5.xlarge", "1.25")]}
         pages = self.pages[wanted["component"]]
         place = int(request.get("NextToken", 0))
         more = {"NextToken": str(place + 1)} if place + 1 < len(pages) else {}
@@ -63,12 +82,24 @@ class Handler(BaseHTTPRequestHandler):
     server: Service
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        if b"Action=DescribeSpotPriceHistory" in content:
+            self.reply(SPOT.encode(), "text/xml")
+            return
+        body = json.loads(content)
         assert self.headers["X-Amz-Target"] == "AWSPriceListService.GetProducts"
         status, document = self.server.answer(body)
         data = self.server.page or json.dumps(document).encode()
+        self.reply(data, "application/x-amz-json-1.1", status)
+
+    def do_GET(self) -> None:
+        """The Hub's part."""
+        self.server.asked.append({"path": self.path})
+        self.reply(json.dumps(LLAMA).encode(), "application/json")
+
+    def reply(self, data: bytes, kind: str, status: int = 200) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/x-amz-json-1.1")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -83,7 +114,8 @@ def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Service
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     host, port = server.server_address[:2]
-    monkeypatch.setenv("AWS_ENDPOINT_URL_PRICING", f"http://{host!s}:{port}")
+    for name in ("AWS_ENDPOINT_URL_PRICING", "AWS_ENDPOINT_URL_EC2", "HF_ENDPOINT"):
+        monkeypatch.setenv(name, f"http://{host!s}:{port}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -180,3 +212,58 @@ def test_estimate_says_which_prices_it_takes(
     assert cli.run(["estimate"]) == 0
     told = capsys.readouterr().out
     assert "us-east-1, 2025-06; AWS's price list was not read: no AWS credentials" in told
+
+
+SPOT_JOB = (
+    "name: mine\naws: {region: eu-central-1}\ntraining: {model: org/m-100m, spot: true,"
+    " instances: {type: ml.g5.xlarge}, max_runtime_seconds: 3600}\n"
+)
+
+
+@pytest.mark.slow
+def test_spot_costs_its_highest_price_of_a_month(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "job.yaml").write_text(SPOT_JOB)
+    monkeypatch.chdir(tmp_path)
+    priced = sm_launch.estimate().cost
+    assert priced and priced.dollars == pytest.approx(1.761 * 0.5 / 1.25)
+    assert "spot's highest of 30 days" in priced.line
+    asked = len(service.asked)
+    assert sm_launch.estimate().cost == priced
+    assert len(service.asked) == asked  # kept for the day
+    monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", "http://127.0.0.1:9")
+    for kept in (tmp_path / "prices").glob("*spot*"):
+        kept.unlink()
+    dearer = sm_launch.estimate()
+    assert dearer.cost and dearer.cost.dollars == pytest.approx(1.761)
+    assert (
+        "spot's is not known" in dearer.cost.line and "spot prices were not read" in dearer.prices
+    )
+
+
+@pytest.mark.slow
+def test_estimate_needs_no_job_yaml(
+    service: Service,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    asked = ["estimate", "--model", "org/mine", "--method", "sft", "--region", "eu-central-1"]
+    assert cli.run([*asked, "--instance-type", "ml.g5.xlarge", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["parameters"] == 1_235_814_400  # Llama 3.2 1B's
+    assert told["counted"] == "by its config.json"
+    assert told["own"]["instance"]["type"] == "ml.g5.xlarge"
+    assert {"path": "/org/mine/resolve/main/config.json"} in service.asked
+    with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as archive:
+        (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+        archive.add(tmp_path / "config.json", "./config.json")
+    assert (
+        sm_launch.estimate(model="model.tar.gz", region="eu-central-1").parameters == 1_235_814_400
+    )
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert cli.run(asked) != 0
+    assert "HF_HUB_OFFLINE is set" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
 from sm_launch.errors import UserInputError
-from sm_launch.hosting import deployment, requests, transforms
+from sm_launch.hosting import deployment, registry, requests, transforms
 from sm_launch.hosting.variants import TransformInputs
 from sm_launch.job import local_storage
 from sm_launch.job.config import JobConfig
@@ -58,9 +58,12 @@ def calls(config: JobConfig) -> list[tuple[str, dict[str, Any]]]:
     return [
         ("CreateTrainingJob", training.example_request(JobContext(config, "sagemaker"))),
         ("CreateProcessingJob", processing.build_request(config, "mine-1", raw)),
+        ("CreateModelPackageGroup", registry.group_request(config, registry.group_of(config))),
+        ("CreateModelPackage", registry.package_request(
+            config, "mine", registry.PackageInputs(data, image, "pending"))),
         *deployed.operations(),
         ("CreateTransformJob", batch.job),
-    ]
+    ]  # fmt: skip
 
 
 def checked(config: JobConfig) -> list[str]:
@@ -113,6 +116,8 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ({"sagemaker": {"endpoint_config": {"ProductionVariants": [{"VariantName": "other-",
                                                                 "ModelName": "m"}]}}},
      "sagemaker.endpoint_config.ProductionVariants.1.VariantName", "hyphen"),
+    ({"sagemaker": {"model_package": {"Tags": [{"Key": "team", "Value": "x"}]}}},
+     "sagemaker.model_package.Tags", "tags of its group"),
 ]  # fmt: skip
 
 

@@ -125,6 +125,18 @@ def test_arguments_are_read_by_vllms_own_parser_and_variables_go_first(parameter
     }  # fmt: skip
 
 
+def test_a_draft_is_named_from_where_its_file_lies_and_lies_in_the_artefact(parameters, tmp_path):
+    model = tmp_path / "model"
+    (model / "draft").mkdir(parents=True)
+    text = "speculative_config: {method: draft_model, model: draft, num_speculative_tokens: 3}\n"
+    assert given(model, text)["speculative_config"]["model"] == str(model / "draft")
+    for elsewhere in ("../other", str(tmp_path), "org/model", "."):
+        (tmp_path / "other").mkdir(exist_ok=True)
+        text = f"speculative_config: {{method: draft_model, model: {elsewhere!r}}}\n"
+        with pytest.raises(StartupError, match="is no folder of"):
+            given(model, text)
+
+
 @pytest.mark.parametrize(
     ("text", "environ", "said"),
     [

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from sm_train.config import load_config
 from sm_train.contract import Paths
 from sm_train.data.channels import load_data
 from sm_train.errors import UserError
-from sm_train.methods.optimize import reads_as
+from sm_train.methods.optimize import reads_as, shares
 from sm_train.modelling.base_model import resolve_base_model
 from sm_train.rows import Data
 
@@ -123,7 +125,14 @@ DECODER = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
 @pytest.mark.parametrize(
     ("described", "settings", "field"),
     [
-        (DECODER, {}, "precision"),
+        ({**BERT, "architectures": ["BertModel"]}, {"precision": "fp8"}, "precision"),
+        (BERT, {"precision": "int4"}, "precision"),
+        ({**DECODER, "quantization_config": {"bits": 4}}, {"precision": "fp8"}, "precision"),
+        (
+            {**DECODER, "architectures": ["LlamaForSequenceClassification"]},
+            {"precision": "fp8"},
+            "precision",
+        ),
         ({**DECODER, "architectures": ["LlamaForSequenceClassification"]}, {}, "precision"),
         ({**BERT, "is_decoder": True}, {}, "precision"),
         ({**BERT, "dtype": "bfloat16"}, {"precision": "bfloat16"}, "precision"),
@@ -131,6 +140,9 @@ DECODER = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
         ({**BERT, "architectures": ["BertForMaskedLM"]}, {}, "channel model"),
         ({**BERT, "architectures": None}, {}, "channel model"),
         (BERT, {"max_drop": 1.5}, "max_drop"),
+        (BERT, {"speculation": "ngram"}, "speculation"),
+        (DECODER, {"speculation": "draft"}, "speculation"),
+        (DECODER, {"speculation": "ngram", "speculative_tokens": 0}, "speculative_tokens"),
         (BERT, {"precision": "int3"}, "precision"),
         (BERT, {"learning_rate": 1e-3}, "learning_rate"),
         (BERT, {"use_peft": True}, "use_peft"),
@@ -143,6 +155,59 @@ def test_what_cannot_be_is_refused_by_name(
         job(described, **settings)
     assert refused.value.field == field
     assert refused.value.fix
+
+
+ASKED = [{"prompt": f"p{place}", "completion": "c"} for place in range(5)]
+
+
+@pytest.mark.parametrize("precision", ["fp8", "int8", "int4", "bfloat16"])
+def test_a_language_model_takes_every_precision(job: Job, precision: str) -> None:
+    inner, data = job(DECODER, {"test": ASKED}, precision=precision)
+    assert (inner.method.name, data.test) == ("sft", ASKED)
+
+
+def test_what_is_bfloat16_already_may_be_guessed_ahead(job: Job) -> None:
+    stored = {**DECODER, "dtype": "bfloat16"}
+    with pytest.raises(UserError, match="has already"):
+        job(stored, {"test": ASKED}, precision="bfloat16")
+    assert job(stored, {"test": ASKED}, precision="bfloat16", speculation="ngram")
+
+
+def test_an_adapter_alone_is_refused_by_name(
+    paths: Paths, hyperparameters: Callable[..., None], channel: Callable[..., Path]
+) -> None:
+    hyperparameters(method="optimize", precision="fp8")
+    channel("test", ASKED)
+    folder = channel("model", "{}", "adapter_config.json")
+    with pytest.raises(UserError, match="adapter without its base model") as refused:
+        reads_as(load_config(paths), str(folder))
+    assert "export: merged" in str(refused.value.fix)
+
+
+@settings(max_examples=60)
+@given(test=st.integers(0, 1200), validation=st.integers(0, 1200), calibrates=st.booleans())
+def test_no_row_both_calibrates_and_is_scored(test: int, validation: int, calibrates: bool) -> None:
+    assume(test or validation)
+    rows = {
+        "test": [{"text": f"t{place}"} for place in range(test)] or None,
+        "validation": [{"text": f"v{place}"} for place in range(validation)] or None,
+    }
+    data = Data([], rows["validation"], rows["test"])
+    split = "test" if data.test else "validation"
+    held_out = data.split(split) or []
+    if calibrates and not (split == "test" and data.validation) and len(held_out) < 2:
+        with pytest.raises(UserError):
+            shares(data, split, calibrates)
+        return
+    calibrating, scored, told = shares(data, split, calibrates)
+    assert scored
+    if not calibrates:
+        assert (scored, told) == (held_out, "")
+        return
+    names = [row["text"] for row in calibrating], [row["text"] for row in scored]
+    assert not set(names[0]) & set(names[1])
+    assert 1 <= len(calibrating) <= 512
+    assert f"{len(calibrating)} rows" in told
 
 
 def test_without_held_out_rows_nothing_is_proven(job: Job) -> None:

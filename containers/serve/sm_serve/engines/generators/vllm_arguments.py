@@ -78,7 +78,12 @@ def given_arguments(model: Path, settings: Settings) -> list[Given]:
     """
     folder = settings.artefact_dir if settings.hub_path else model
     arguments = [
-        Given(f"{FILE}: {name}", str(name).replace("-", "_"), value, settings.trust_remote_code)
+        Given(
+            f"{FILE}: {name}",
+            str(name).replace("-", "_"),
+            _with_draft(str(name).replace("-", "_"), value, folder),
+            settings.trust_remote_code,
+        )
         for name, value in read_file(folder / FILE).items()
     ]
     named = {name for name, _ in settings.vllm}
@@ -87,6 +92,23 @@ def given_arguments(model: Path, settings: Settings) -> list[Given]:
         Given(f"{VLLM_PREFIX}{name.upper()}", name, value, trusted=True)
         for name, value in settings.vllm
     ]
+
+
+def _with_draft(name: str, value: Any, folder: Path) -> Any:
+    """Of speculative_config the folder of the draft, which the file names from where it lies.
+
+    Raises StartupError where it lies elsewhere: nothing is downloaded by vLLM.
+    """
+    model = value.get("model") if isinstance(value, dict) else None
+    if name != "speculative_config" or not isinstance(model, str):
+        return value
+    draft = (folder / model).resolve()
+    if not draft.is_dir() or folder.resolve() not in draft.parents:
+        raise StartupError(
+            f"{FILE}: {name}: model {model!r} is no folder of {folder}: put the draft model there,"
+            f" or set {VLLM_PREFIX}{name.upper()}"
+        )
+    return {**value, "model": str(draft)}
 
 
 def read_file(path: Path) -> dict[str, Any]:

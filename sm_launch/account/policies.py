@@ -1,0 +1,301 @@
+"""What the roles of containers, and whoever launches them, may do: statements of IAM policies.
+
+Actions, resources and condition keys are those of IAM's service authorization reference; tests hold
+them against its grammar, and walk the launcher's requests through them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sm_launch.aws.uris import split_s3
+from sm_launch.errors import UserInputError
+
+Document = dict[str, Any]
+_HERE = "${AWS::Region}:${AWS::AccountId}"
+
+
+@dataclass(frozen=True)
+class Grants:
+    """What an account's set-up allows beyond its own bucket and prefix.
+
+    Attributes:
+        prefix: of the keys in the bucket that the roles reach.
+        kms_key: ARN of the key of bucket and volumes; None leaves it to S3's own.
+        vpc: id of the VPC in whose subnets the roles may run containers.
+        read: s3:// URIs of other buckets, or folders of them, that the roles may read.
+        topics: ARNs of SNS topics that asynchronous endpoints tell their results.
+    """
+
+    prefix: str = "sm-launch"
+    kms_key: str | None = None
+    vpc: str | None = None
+    read: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise UserInputError for what a policy would take and quietly allow nothing by."""
+        if self.kms_key and not self.kms_key.startswith("arn:"):
+            raise UserInputError("must be the key's ARN", field="--kms-key", value=self.kms_key)
+        for uri in self.read:
+            if not uri.startswith("s3://") or not split_s3(uri)[0] or "*" in uri or "?" in uri:
+                raise UserInputError(
+                    "is no bucket or folder on S3",
+                    field="--read",
+                    value=uri,
+                    fix="write s3://BUCKET or s3://BUCKET/FOLDER",
+                )
+        for topic in self.topics:
+            if not topic.startswith("arn:") or ":sns:" not in topic:
+                raise UserInputError("must be a topic's ARN", field="--topic", value=topic)
+        if self.vpc and not self.vpc.startswith(("vpc-", "${")):
+            raise UserInputError("must be a VPC's id", field="--vpc", value=self.vpc,
+                                 fix="such as vpc-0123456789abcdef0")  # fmt: skip
+
+
+# What an endpoint or a transform reads below a job's prefix; not its data and checkpoints.
+_SERVED = ("jobs", "input/endpoint-model", "input/transform", "endpoints", "transforms")
+_WRITTEN = ("jobs", "checkpoints", "prepared")
+
+
+def training(bucket: str, grants: Grants) -> list[Document]:
+    """Of training, processing and tuning jobs.
+
+    SageMaker developer guide, "How to use SageMaker AI execution roles", CreateTrainingJob and
+    CreateProcessingJob: nothing is deleted.
+    """
+    return [
+        *_list(bucket, grants.prefix),
+        _objects(bucket, grants.prefix, "s3:GetObject"),
+        _objects_of(bucket, grants.prefix, _WRITTEN, "s3:PutObject", "s3:AbortMultipartUpload"),
+        *_common("sm-train", "/aws/sagemaker/TrainingJobs", "/aws/sagemaker/ProcessingJobs"),
+        *_more(grants),
+    ]
+
+
+def hosting(bucket: str, grants: Grants) -> list[Document]:
+    """Of endpoints and batch transforms: the same page, CreateModel."""
+    topics = [_sub(f"sns:{_HERE}:{grants.prefix}-*"), *grants.topics]
+    return [
+        *_list(bucket, grants.prefix),
+        # Captured data and asynchronous answers are written; models are only read.
+        _objects_of(bucket, grants.prefix, _SERVED, "s3:GetObject"),
+        _objects_of(bucket, grants.prefix, ("endpoints", "transforms"), "s3:PutObject",
+                    "s3:AbortMultipartUpload"),
+        *_common(
+            "sm-serve",
+            "/aws/sagemaker/Endpoints/*",
+            "/aws/sagemaker/InferenceComponents/*",
+            "/aws/sagemaker/TransformJobs",
+        ),
+        # The same guide, "Asynchronous inference", Prerequisites.
+        {"Effect": "Allow", "Action": ["sns:Publish"], "Resource": topics},
+        *_more(grants),
+    ]  # fmt: skip
+
+
+def _more(grants: Grants) -> list[Document]:
+    return [
+        *_read(grants.read),
+        *(_kms(grants.kms_key) if grants.kms_key else []),
+        *(_network(grants.vpc) if grants.vpc else []),
+    ]
+
+
+def _read(uris: tuple[str, ...]) -> list[Document]:
+    statements: list[Document] = []
+    for uri in uris:
+        bucket, key = split_s3(uri)
+        folder = key.rstrip("/")
+        inside = f"{folder}/*" if folder else "*"
+        objects = _sub(f"s3:::{bucket}/{inside}")
+        statements += _list(bucket, folder)
+        statements.append({"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": objects})
+    return statements
+
+
+def _list(bucket: str, prefix: str) -> list[Document]:
+    resource = _sub(f"s3:::{bucket}")
+    condition = {"Condition": {"StringLike": {"s3:prefix": [f"{prefix}/*", prefix]}}}
+    condition = condition if prefix else {}
+    # Two statements: a request for the location has no prefix, and one to list must have ours.
+    return [
+        {"Effect": "Allow", "Action": ["s3:GetBucketLocation"], "Resource": resource},
+        {
+            "Effect": "Allow",
+            "Action": ["s3:ListBucket"],
+            "Resource": resource,
+            **condition,
+        },
+    ]
+
+
+def _objects(bucket: str, prefix: str, *actions: str) -> Document:
+    resource = _sub(f"s3:::{bucket}/{prefix}/*")
+    return {"Effect": "Allow", "Action": list(actions), "Resource": resource}
+
+
+def _objects_of(bucket: str, prefix: str, areas: Sequence[str], *actions: str) -> Document:
+    """Objects in some folders of every job."""
+    resources = [_sub(f"s3:::{bucket}/{prefix}/*/{area}/*") for area in areas]
+    return {"Effect": "Allow", "Action": list(actions), "Resource": resources}
+
+
+def _common(repository: str, *log_groups: str) -> list[Document]:
+    pull = ("BatchGetImage", "GetDownloadUrlForLayer", "BatchCheckLayerAvailability")
+    write = ("CreateLogGroup", "CreateLogStream", "PutLogEvents", "DescribeLogStreams")
+    return [
+        {
+            "Effect": "Allow",
+            "Action": [f"logs:{action}" for action in write],
+            "Resource": [_sub(f"logs:{_HERE}:log-group:{group}:*") for group in log_groups],
+        },
+        {
+            "Effect": "Allow",
+            "Action": [f"ecr:{action}" for action in pull],
+            "Resource": _sub(f"ecr:{_HERE}:repository/{repository}"),
+        },
+        # These two actions know no resources.
+        {"Effect": "Allow", "Action": ["ecr:GetAuthorizationToken"], "Resource": "*"},
+        {
+            "Effect": "Allow",
+            "Action": ["cloudwatch:PutMetricData"],
+            "Resource": "*",
+            "Condition": {"StringLike": {"cloudwatch:namespace": "/aws/sagemaker/*"}},
+        },
+    ]
+
+
+def _kms(key: str) -> list[Document]:
+    # The grant is what lets SageMaker attach an encrypted volume, and is for AWS services only.
+    use = ("Encrypt", "Decrypt", "ReEncryptFrom", "ReEncryptTo", "GenerateDataKey", "DescribeKey")
+    return [
+        {"Effect": "Allow", "Action": [f"kms:{action}" for action in use], "Resource": key},
+        {
+            "Effect": "Allow",
+            "Action": ["kms:CreateGrant"],
+            "Resource": key,
+            "Condition": {"Bool": {"kms:GrantIsForAWSResource": "true"}},
+        },
+    ]
+
+
+def _network(vpc: str) -> list[Document]:
+    kinds = ("network-interface", "subnet", "security-group")
+    make = ("CreateNetworkInterface", "CreateNetworkInterfacePermission",
+            "DeleteNetworkInterface", "DeleteNetworkInterfacePermission")  # fmt: skip
+    look = ("NetworkInterfaces", "Vpcs", "DhcpOptions", "Subnets", "SecurityGroups")
+    arn = _sub(f"ec2:{_HERE}:vpc/{vpc}")
+    return [
+        {
+            "Effect": "Allow",
+            "Action": [f"ec2:{action}" for action in make[:1]],
+            "Resource": [_sub(f"ec2:{_HERE}:{kind}/*") for kind in kinds],
+            "Condition": {"ArnEquals": {"ec2:Vpc": arn}},
+        },
+        {
+            "Effect": "Allow",
+            "Action": [f"ec2:{action}" for action in make[1:]],
+            "Resource": _sub(f"ec2:{_HERE}:network-interface/*"),
+            "Condition": {"ArnEquals": {"ec2:Vpc": arn}},
+        },
+        # Describing knows no resources.
+        {"Effect": "Allow", "Action": [f"ec2:Describe{kind}" for kind in look], "Resource": "*"},
+    ]
+
+
+def _sub(tail: str) -> Document:
+    return {"Fn::Sub": "arn:${AWS::Partition}:" + tail}
+
+
+_RUN = (
+    "CreateTrainingJob", "DescribeTrainingJob", "StopTrainingJob", "CreateHyperParameterTuningJob",
+    "DescribeHyperParameterTuningJob", "StopHyperParameterTuningJob",
+    "ListTrainingJobsForHyperParameterTuningJob", "CreateProcessingJob", "DescribeProcessingJob",
+    "CreateTransformJob", "DescribeTransformJob", "StopTransformJob", "AddTags", "ListTags",
+    "CreateModelPackage", "DescribeModelPackage", "CreateModelPackageGroup",
+    "DescribeModelPackageGroup",
+)  # fmt: skip
+_HOST = (
+    "CreateModel", "DescribeModel", "DeleteModel", "CreateEndpointConfig", "DescribeEndpointConfig",
+    "DeleteEndpointConfig", "CreateEndpoint", "DescribeEndpoint", "UpdateEndpoint",
+    "UpdateEndpointWeightsAndCapacities", "DeleteEndpoint", "CreateInferenceComponent",
+    "DescribeInferenceComponent", "UpdateInferenceComponent", "DeleteInferenceComponent",
+    "InvokeEndpoint", "InvokeEndpointAsync", "InvokeEndpointWithResponseStream",
+)  # fmt: skip
+_LISTS = ("TrainingJobs", "HyperParameterTuningJobs", "TransformJobs", "Endpoints",
+          "EndpointConfigs", "Models", "InferenceComponents", "ModelPackageGroups",
+          "ModelPackages")  # fmt: skip
+# Of these IAM knows no resources, or their names are only known when they are asked.
+_ANYWHERE = (
+    "ecr:GetAuthorizationToken", "pricing:GetProducts", "sts:GetCallerIdentity",
+    "cloudwatch:GetMetricData", "cloudwatch:ListDashboards",
+    "application-autoscaling:DescribeScalableTargets",
+    "servicequotas:ListServiceQuotas", "servicequotas:ListAWSDefaultServiceQuotas",
+    "ec2:DescribeSubnets", "ec2:DescribeSecurityGroups", "ec2:DescribeVpcEndpoints",
+    "ec2:DescribeSpotPriceHistory",
+)  # fmt: skip
+_SCALE = ("RegisterScalableTarget", "DeregisterScalableTarget", "PutScalingPolicy",
+          "PutScheduledAction")  # fmt: skip
+_ALARMS = ("DescribeAlarms", "PutMetricAlarm", "DeleteAlarms", "ListTagsForResource", "TagResource")
+_PUSH = (
+    "BatchCheckLayerAvailability", "BatchGetImage", "CompleteLayerUpload", "CreateRepository",
+    "DescribeImageScanFindings", "DescribeImages", "GetDownloadUrlForLayer", "InitiateLayerUpload",
+    "PutImage", "PutLifecyclePolicy", "UploadLayerPart",
+)  # fmt: skip
+
+
+def launching(bucket: str, grants: Grants, roles: list[Any], repositories: list[str]) -> Document:
+    """The policy document of a person or a CI that launches jobs: all commands but `setup`.
+
+    Args:
+        bucket: where data and models are.
+        grants: what the roles may do besides.
+        roles: ARNs of the two roles, which alone may be passed, and to SageMaker alone.
+        repositories: of the images.
+    """
+    look = ("ListBucket", "GetBucketLocation", "GetEncryptionConfiguration",
+            "GetBucketPublicAccessBlock")  # fmt: skip
+    statements = [
+        {
+            "Effect": "Allow",
+            "Action": ["iam:PassRole"],
+            "Resource": roles,
+            "Condition": {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
+        },
+        _allow("iam", ("GetRole",), *roles),
+        _allow("sagemaker", (*_RUN, *_HOST), _sub(f"sagemaker:{_HERE}:*")),
+        _allow("sagemaker", [f"List{kind}" for kind in _LISTS], "*"),
+        _allow("s3", look, _sub(f"s3:::{bucket}")),
+        _allow("s3", ("GetObject", "PutObject", "AbortMultipartUpload"),
+               _sub(f"s3:::{bucket}/{grants.prefix}/*")),
+        _allow("logs", ("DescribeLogStreams", "GetLogEvents"),
+               _sub(f"logs:{_HERE}:log-group:/aws/sagemaker/*")),
+        _allow("application-autoscaling", _SCALE,
+               _sub(f"application-autoscaling:{_HERE}:scalable-target/*")),
+        {
+            "Effect": "Allow",
+            "Action": ["iam:CreateServiceLinkedRole"],
+            "Resource": _sub("iam::${AWS::AccountId}:role/aws-service-role/"
+                             "sagemaker.application-autoscaling.amazonaws.com/*"),
+            "Condition": {"StringEquals": {
+                "iam:AWSServiceName": "sagemaker.application-autoscaling.amazonaws.com"}},
+        },
+        _allow("cloudwatch", _ALARMS, _sub(f"cloudwatch:{_HERE}:alarm:*")),
+        _allow("cloudwatch", ("PutDashboard", "DeleteDashboards"),
+               _sub("cloudwatch::${AWS::AccountId}:dashboard/*")),
+        _allow("ecr", _PUSH, *(_sub(f"ecr:{_HERE}:repository/{name}") for name in repositories)),
+        _allow("secretsmanager", ("GetSecretValue",),
+               _sub(f"secretsmanager:{_HERE}:secret:{grants.prefix}/*")),
+        {"Effect": "Allow", "Action": list(_ANYWHERE), "Resource": "*"},
+        *_read(grants.read),
+        *(_kms(grants.kms_key) if grants.kms_key else []),
+    ]  # fmt: skip
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def _allow(service: str, actions: Sequence[str], *resources: Any) -> Document:
+    on = list(resources) if len(resources) > 1 else resources[0]
+    return {"Effect": "Allow", "Action": [f"{service}:{each}" for each in actions], "Resource": on}

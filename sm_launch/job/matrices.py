@@ -1,0 +1,103 @@
+"""What a model's parameters are made of: matrices, which LoRA adapts, and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Linear layers of one shape.
+
+    Attributes:
+        inputs: width of what goes in.
+        outputs: width of what comes out.
+        copies: how many there are.
+        bias: whether each has one.
+        runs: how often a token passes each: more than once where layers share their weights, a
+            share where a router chooses among experts.
+        rank: of its adapter, in times that of the others. PEFT gives gate and up two where they are
+            one tensor of all experts (`peft.utils.transformers_weight_conversion`), and passes over
+            the experts of some models: 0.
+    """
+
+    inputs: int
+    outputs: int
+    copies: int
+    bias: bool = False
+    runs: float = 1
+    rank: int = 1
+
+    @property
+    def parameters(self) -> int:
+        return self.copies * (self.inputs + self.bias) * self.outputs
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model's parameters.
+
+    Attributes:
+        linears: its linear layers.
+        others: parameters of everything else: embeddings and norms.
+        passed: parameters that a token is multiplied with, which is what leaves activations behind.
+        dtype: of its files, as its config.json says.
+    """
+
+    linears: tuple[Linear, ...]
+    others: int
+    passed: float
+    dtype: str = ""
+
+    @property
+    def parameters(self) -> int:
+        return self.others + sum(linear.parameters for linear in self.linears)
+
+    def adapters(self, rank: int) -> int:
+        """Parameters of LoRA on every linear layer."""
+        return sum(
+            rank * each.rank * (each.inputs + each.outputs) * each.copies for each in self.linears
+        )
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The numbers of a config.json."""
+
+    values: Mapping[str, Any]
+
+    def __call__(self, name: str, default: Any = None) -> int:
+        """A whole number.
+
+        Raises:
+            KeyError: there is none, nor a default.
+            ValueError: it is no number.
+        """
+        value = self.values.get(name)
+        value = default if value is None else value
+        if value is None:
+            raise KeyError(name)
+        return int(value)
+
+
+def layer_norms(width: int, copies: int) -> int:
+    """Parameters of layer norms with weight and bias."""
+    return 2 * width * copies
+
+
+def size_of(
+    parts: Callable[[Reader], Iterable[Linear | int]], config: Mapping[str, Any]
+) -> Size | None:
+    """The size of what `parts` lists; None where the config lacks what it takes."""
+    read = Reader(config)
+    try:
+        listed = list(parts(read))
+    except (KeyError, ValueError, TypeError, ZeroDivisionError):
+        return None
+    linears = tuple(each for each in listed if isinstance(each, Linear))
+    passed = sum(each.parameters * each.runs for each in linears)
+    others = sum(each for each in listed if isinstance(each, int))
+    dtype = config.get("dtype") or config.get("torch_dtype") or ""
+    return Size(linears, others, passed, str(dtype))
