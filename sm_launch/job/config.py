@@ -24,6 +24,7 @@ from sm_launch.job import limits
 from sm_launch.job.data import DataConfig
 from sm_launch.job.defaults import with_defaults
 from sm_launch.job.evaluation import Evaluation
+from sm_launch.job.fallback import Fallback
 from sm_launch.job.file import apply_override, read_document
 from sm_launch.job.hosting import (
     Asynchronous,
@@ -108,6 +109,11 @@ class Training(Section):
     """With spot: training time plus waiting time, in seconds (default: twice the runtime)."""
     retries: Annotated[int, Field(ge=0, le=30)] = 0
     """How often SageMaker retries after an internal error."""
+    fallback: list[Fallback] = []
+    """Other instance types and regions, in their order, for when AWS has no capacity."""
+    restarts: Annotated[int, Field(ge=0, le=10)] = 0
+    """How often the launcher, while it waits, starts a job anew that was interrupted or failed for
+    a cause that may pass; from its checkpoints where it kept some."""
     checkpoints: str | None = None
     """Directory or s3:// URI that keeps checkpoints, in a folder for each job, so that
     `sm-launch train --resume JOB` goes on from that job's last one."""
@@ -289,6 +295,13 @@ class JobConfig(Section):
             return document
         given = {key: value for key, value in document.items() if value is not None}
         return follow_method(given)
+
+    @model_validator(mode="after")
+    def _one_job_alone_is_tried_again(self) -> JobConfig:
+        again = [name for name in ("fallback", "restarts") if getattr(self.training, name)]
+        if again and self.matrix:
+            raise ValueError(f"matrix: its jobs have no training.{again[0]}; leave out one of both")
+        return self
 
     @model_validator(mode="after")
     def _task_fits_method(self) -> JobConfig:
