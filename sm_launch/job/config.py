@@ -239,6 +239,8 @@ class Aws(Section):
     """S3 bucket for data, models and checkpoints."""
     prefix: str = "sm-launch"
     """Key prefix inside the bucket."""
+    s3_endpoint_url: Annotated[str, Field(pattern=r"^https?://[^/]+")] | None = None
+    """URL of an S3-compatible store that local targets read s3:// inputs from; default: AWS's."""
     bucket_owners: dict[str, Annotated[str, Field(pattern=r"^\d{12}$")]] = {}
     """Account of each bucket that belongs to another account than the credentials; every call to
     S3 names the owner that it expects, and S3 refuses it where that is another one."""
