@@ -109,7 +109,11 @@ def test_a_dry_run_fetches_nothing(store: Any, capsys: pytest.CaptureFixture[str
 
 
 def test_another_store_is_read_by_its_url(
-    store: Any, aws: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: Any,
+    aws: str,
+    unnamed_owners: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     Path("job.yaml").write_text(JOB)
     recorder = Recorder()
@@ -120,5 +124,7 @@ def test_another_store_is_read_by_its_url(
     assert cli.run(asked) == 0, capsys.readouterr().err
     for channel in recorder.asked["create_training_job"]["InputDataConfig"]:
         assert path(channel["DataSource"]["S3DataSource"]["S3Uri"]).exists()
+    assert unnamed_owners  # it knows no accounts
+    unnamed_owners.clear()
     assert cli.run([*asked, "--target", "sagemaker"]) == 2
     assert "aws.s3_endpoint_url" in capsys.readouterr().err
