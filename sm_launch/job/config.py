@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from sm_launch.errors import UserInputError
-from sm_launch.job import limits
+from sm_launch.job import limits, user_script
 from sm_launch.job.data import DataConfig
 from sm_launch.job.defaults import with_defaults
 from sm_launch.job.evaluation import Evaluation
@@ -91,6 +91,11 @@ class Training(Section):
     with (job:NAME where another tool named it)."""
     hyperparameters: dict[str, HyperparameterValue] = {}
     """Any field of the method's TRL/transformers configuration, by its own name."""
+    script: str | None = None
+    """A training script of your own in place of a method: a file, or one in source_dir. It gets the
+    hyperparameters as arguments, and SageMaker's variables (SM_CHANNEL_TRAIN, SM_MODEL_DIR)."""
+    source_dir: str | None = None
+    """Directory with the script and what it imports; its requirements.txt is installed first."""
     channels: dict[str, str] = {}
     """Channel name to file, directory or s3:// URI; default: what `data prepare` wrote."""
     input_mode: Literal["File", "FastFile"] = "File"
@@ -125,6 +130,18 @@ class Training(Section):
     network: Network = Network()
     max_cost_usd: Annotated[float, Field(gt=0)] | None = None
     """Refuse to start on SageMaker when the job could cost more, at its maximum runtime."""
+
+    @model_validator(mode="after")
+    def _script_is_named_once(self) -> Training:
+        if self.source_dir is not None and self.script is None:
+            raise ValueError("source_dir needs script: which file of it is to be run")
+        if self.script is None:
+            return self
+        if own := user_script.clash(self.script, self.hyperparameters, self.channels):
+            raise ValueError(own)
+        names = user_script.hyperparameters(self.script, self.source_dir)
+        self.hyperparameters = {**self.hyperparameters, **names}
+        return self
 
     @model_validator(mode="after")
     def _wait_covers_runtime(self) -> Training:
