@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     )
     from sm_launch.api.jobs import estimate, optimize, reproduce, stop, sweep, train, transform
     from sm_launch.api.opening import load
-    from sm_launch.api.registry import register
+    from sm_launch.api.registry import pipeline, register
     from sm_launch.errors import LaunchError, QualityGateError, UserInputError
 
     __version__: str
@@ -57,6 +57,7 @@ __all__ = [
     "logs",
     "monitor",
     "optimize",
+    "pipeline",
     "prepare",
     "prepare_on_sagemaker",
     "preview",

@@ -178,6 +178,8 @@ def evaluate(
     output: Path | None = None,
     fail_under: Mapping[str, float] | None = None,
     fail_over: Mapping[str, float] | None = None,
+    load: bool = False,
+    p99_ms: float | None = None,
 ) -> EvaluationResult:
     """Measure a model on held-out data and write the report: `sm-launch evaluate`.
 
@@ -190,6 +192,8 @@ def evaluate(
         output: directory of the report; default: WORK_DIR/NAME/report.
         fail_under: gates besides those of job.yaml.
         fail_over: gates from above.
+        load: also find the most requests a second within a limit of latency (`result.load`).
+        p99_ms: that limit, in milliseconds; default: job.yaml's `evaluation.load`.
 
     Raises:
         QualityGateError: a gate was missed; the report is written, and the error has its `result`.
@@ -208,6 +212,8 @@ def evaluate(
         output=output,
         fail_under=fail_under or {},
         fail_over=fail_over or {},
+        load=load,
+        p99_ms=p99_ms,
     )
     done = run(open_job(job, overrides, target, region), request)
     result = result_cell(done.result)

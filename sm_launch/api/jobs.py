@@ -223,6 +223,7 @@ def estimate(
     method: str | None = None,
     instance_type: str | None = None,
     parameters: float | None = None,
+    hosted_on: Sequence[str] = (),
 ) -> Estimate:
     """Memory, instance type and price of a training: `sm-launch estimate`.
 
@@ -231,6 +232,7 @@ def estimate(
         method: in place of job.yaml's.
         instance_type: likewise.
         parameters: size of the model, where neither its files nor its name tell.
+        hosted_on: instance types to price a million requests on; default: job.yaml's.
     """
     from sm_launch.target import estimating
 
@@ -247,4 +249,4 @@ def estimate(
         if without_job
         else open_job(job, chosen, None, region)
     )
-    return estimating.estimate(context, parameters)
+    return estimating.estimate(context, parameters, hosted_on)

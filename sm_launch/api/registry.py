@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,3 +53,36 @@ def register(
         approval=approval,
     )
     return registering.start(context, registering.prepare(context, request), adopt=adopt)
+
+
+def pipeline(
+    job: Job = DEFAULT_JOB,
+    *,
+    target: Target | None = None,
+    region: str | None = None,
+    overrides: Sequence[str] = (),
+    name: str | None = None,
+    write: str | Path | None = None,
+    adopt: bool = False,
+) -> dict[str, Any]:
+    """Make or update a SageMaker Pipeline of job.yaml: `sm-launch pipeline`.
+
+    Args:
+        name: of the pipeline; default: job.yaml's.
+        write: a file for the definition; no pipeline is made then.
+
+    Returns:
+        `PipelineArn` and `created`; with `write` the definition itself.
+
+    Raises:
+        UserInputError: a gate that training does not measure, or a local target.
+    """
+    from sm_launch.hosting import pipelines
+
+    context = open_job(job, overrides, target, region)
+    planned = pipelines.prepare(context, name=name)
+    if write:
+        Path(write).write_text(json.dumps(planned.definition, indent=2) + "\n", encoding="utf-8")
+        return planned.definition
+    arn, new = pipelines.upsert(context, planned, adopt=adopt)
+    return {"PipelineArn": arn, "created": new}

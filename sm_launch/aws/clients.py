@@ -12,6 +12,8 @@ MAX_ATTEMPTS = 10
 CONNECT_TIMEOUT_SECONDS = 10
 # An endpoint answers within 60 s; a little more, so that its own error arrives and not ours.
 READ_TIMEOUT_SECONDS = 75
+# Requests under way at a time, in an evaluation's load; botocore would keep ten connections open.
+MAX_CONNECTIONS = 256
 
 
 _LOG = logging.getLogger("sm_launch.aws")
@@ -83,6 +85,7 @@ def make_client(
         retries={"mode": "adaptive", "total_max_attempts": attempts},
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         read_timeout=READ_TIMEOUT_SECONDS,
+        max_pool_connections=MAX_CONNECTIONS,
         user_agent_extra="sm-launch",
     )
     session: Any = boto3.session.Session(region_name=region)

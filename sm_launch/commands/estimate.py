@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 @click.option("--instance-type", metavar="TYPE", help="Instances, in place of job.yaml's.")
 @job_options
 @click.option("--parameters", type=float, help="Size of the model, such as 7e9.")
+@click.option(
+    "--hosted-on",
+    multiple=True,
+    metavar="TYPE",
+    help="Price a million requests on this instance type. Repeatable. Default: job.yaml's.",
+)
 @json_option
 def estimate(
     options: JobOptions,
@@ -28,9 +34,13 @@ def estimate(
     method: str | None,
     instance_type: str | None,
     parameters: float | None,
+    hosted_on: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Show the GPU memory of a training, the cheapest instance that fits, and the price."""
+    """Show the GPU memory of a training, the cheapest instance that fits, and the price.
+
+    Where `evaluate --load` has measured an endpoint's requests a second, also what a million cost.
+    """
     from sm_launch.target.estimating import estimate as estimated_for
 
     given = {
@@ -42,7 +52,7 @@ def estimate(
     options = replace(options, overrides=(*options.overrides, *named))
     without_job = model is not None or parameters is not None
     context = options.find() if without_job else options.open()
-    estimated = estimated_for(context, parameters)
+    estimated = estimated_for(context, parameters, hosted_on)
     echo_result(estimated.as_dict(), _lines(estimated), as_json=as_json)
 
 
@@ -61,3 +71,4 @@ def _lines(estimated: Estimate) -> Iterator[str]:
     yield estimated.own.line
     kind = estimated.own.instance.type
     yield f"{kind}: {estimated.cost.line if estimated.cost else 'price unknown'}"
+    yield from estimated.million

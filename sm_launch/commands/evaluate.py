@@ -46,6 +46,15 @@ from sm_launch.commands.options import JobOptions, echo_json, job_options, json_
     metavar="METRIC=VALUE",
     help="Exit code 3 when a metric is above, such as latency_p95_ms=200. Repeatable.",
 )
+@click.option(
+    "--load", is_flag=True, help="Also find the most requests a second within a limit of p99."
+)
+@click.option(
+    "--p99-ms",
+    type=float,
+    metavar="MS",
+    help="That limit, of a request's latency. Default: job.yaml's evaluation.load.",
+)
 @json_option
 def evaluate(
     options: JobOptions,
@@ -57,12 +66,15 @@ def evaluate(
     output: Path | None,
     fail_under: tuple[str, ...],
     fail_over: tuple[str, ...],
+    load: bool,
+    p99_ms: float | None,
     as_json: bool,
 ) -> None:
     """Measure a model on held-out data: quality, latency, throughput; write a report.
 
     What is measured is an endpoint, or with --model-data an artefact on this machine, or with
-    --transform-output the answers of a batch transform job.
+    --transform-output the answers of a batch transform job. With --load more and more clients ask
+    at a time, until the slowest hundredth of requests takes longer than the limit.
     """
     from sm_launch import evaluation
     from sm_launch.evaluation.job.run import Request, run
@@ -76,6 +88,8 @@ def evaluate(
         output=output,
         fail_under=evaluation.parse_gates(fail_under),
         fail_over=evaluation.parse_gates(fail_over, field="fail_over"),
+        load=load,
+        p99_ms=p99_ms,
         command=options.next_command("evaluate"),
     )
     done = run(options.open(), request)

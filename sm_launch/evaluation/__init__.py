@@ -12,6 +12,7 @@ from sm_launch.evaluation.gates import (
     require_gates,
 )
 from sm_launch.evaluation.latency import LatencyPlan
+from sm_launch.evaluation.load import LoadPlan
 from sm_launch.evaluation.plan import EvaluationPlan
 from sm_launch.evaluation.result import EvaluationResult, Prediction, RowFailure, RunInfo
 from sm_launch.evaluation.rows import data_files, fetch_any, local_path, read_rows
@@ -39,6 +40,7 @@ __all__ = [
     "Invoke",
     "InvokeReply",
     "LatencyPlan",
+    "LoadPlan",
     "Prediction",
     "PredictionStore",
     "RetryPolicy",

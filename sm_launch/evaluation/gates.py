@@ -73,7 +73,7 @@ def available_metrics(result: EvaluationResult) -> dict[str, float]:
     """All metrics a gate can name.
 
     The summary's, aliases, per class such as `f1[spam]`, per slice such as `accuracy[lang=de]`, and
-    `latency_p95_ms` and the like.
+    `latency_p95_ms` and the like; with a load test `load_requests_per_s`.
     """
     if result.metrics is None:
         return {}
@@ -87,6 +87,9 @@ def available_metrics(result: EvaluationResult) -> dict[str, float]:
             values[f"latency_{name}"] = getattr(result.latency, name)
     if result.throughput is not None:
         values["rows_per_s"] = result.throughput.rows_per_s
+    if result.load is not None:
+        best = result.load.best
+        values["load_requests_per_s"] = best.requests_per_s if best else 0.0
     for entry in result.metrics.per_class:
         for name in ("precision", "recall", "f1"):
             values[f"{name}[{entry.label}]"] = getattr(entry, name)

@@ -9,6 +9,7 @@ from sm_launch.errors import UserInputError
 from sm_launch.evaluation.client import RetryPolicy
 from sm_launch.evaluation.judge import Judge
 from sm_launch.evaluation.latency import LatencyPlan
+from sm_launch.evaluation.load import LoadPlan
 from sm_launch.evaluation.result import RunInfo
 from sm_launch.evaluation.store import PredictionStore
 from sm_launch.evaluation.task import Task
@@ -34,6 +35,7 @@ class EvaluationPlan:
         max_failed_share: share of rows (0 to 1) that may fail; the rest of the run is saved as soon
             as more did.
         latency: how latency is measured.
+        load: also find the throughput at a limit of latency.
         retry: how requests are repeated.
         store: keeps predictions on disk and continues an interrupted evaluation.
         info: copied into the result.
@@ -51,6 +53,7 @@ class EvaluationPlan:
     concurrency: int = 4
     max_failed_share: float = 0.01
     latency: LatencyPlan = field(default_factory=LatencyPlan)
+    load: LoadPlan | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     store: PredictionStore | None = None
     info: RunInfo = field(default_factory=RunInfo)

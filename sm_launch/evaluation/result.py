@@ -159,6 +159,72 @@ class Throughput:
 
 
 @dataclass(frozen=True)
+class LoadStep:
+    """So many clients at a time, each with one row a request.
+
+    `requests_per_s` counts those that were answered; latencies are theirs, in milliseconds.
+    """
+
+    concurrency: int
+    requests: int
+    failed_share: float
+    requests_per_s: float
+    p50_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True)
+class Million:
+    """What a million requests cost in US dollars, at a measured rate.
+
+    `instances` is how many of the type are paid; `measured` whether the rate was measured on them,
+    rather than on another machine.
+    """
+
+    type: str
+    instances: int
+    dollars_an_hour: float
+    dollars: float
+    measured: bool
+
+
+@dataclass(frozen=True)
+class LoadTest:
+    """Throughput at a limit of the 99th percentile: every number of clients that was tried.
+
+    `costs` are those of `best`, by instance type; `prices` says of which region and day they are.
+    """
+
+    p99_ms: float
+    steps: tuple[LoadStep, ...]
+    costs: tuple[Million, ...] = ()
+    prices: str = ""
+
+    @property
+    def best(self) -> LoadStep | None:
+        """Most requests a second within the limit, by the fewest clients; None: none was."""
+        return max(self.within, key=lambda step: step.requests_per_s, default=None)
+
+    @property
+    def within(self) -> list[LoadStep]:
+        """The steps that kept the limit, and all but a hundredth of their requests."""
+        return [
+            step
+            for step in self.steps
+            if step.requests and step.p99_ms <= self.p99_ms and step.failed_share <= MOST_FAILED
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        document = asdict(self)
+        return document | {"best": asdict(self.best) if self.best else None}
+
+
+MOST_FAILED = 0.01
+"""Share of requests that may fail under load; beyond it the endpoint does not bear that load."""
+
+
+@dataclass(frozen=True)
 class RunInfo:
     """Where the numbers come from, for the reader of a report; empty values are left out."""
 
@@ -195,6 +261,8 @@ class EvaluationResult:
     slices: tuple[Slice, ...] = ()
     training: Mapping[str, float] = field(default_factory=dict)
     """What training measured on the same test rows, where it did."""
+    load: LoadTest | None = None
+    """Throughput at a limit of latency, where it was asked for."""
 
     @property
     def failed_share(self) -> float:
@@ -230,6 +298,7 @@ class EvaluationResult:
             "slices": [asdict(each) for each in self.slices],
             "latency_ms": _latency_dict(self.latency),
             "throughput": _throughput_dict(self.throughput),
+            "load": self.load.as_dict() if self.load else None,
             "retries": self.retries,
             "warnings": list(self.warnings),
             "failures": [asdict(failure) for failure in self.failures],

@@ -19,9 +19,10 @@ from sm_launch.evaluation.client import Sender, Sent
 from sm_launch.evaluation.example import Example
 from sm_launch.evaluation.examples import collect_examples
 from sm_launch.evaluation.latency import latency_stats, measure_latency, spread
+from sm_launch.evaluation.load import load_test
 from sm_launch.evaluation.measure import measure
 from sm_launch.evaluation.plan import EvaluationPlan
-from sm_launch.evaluation.result import EvaluationResult, RowFailure, Throughput
+from sm_launch.evaluation.result import EvaluationResult, LoadTest, RowFailure, Throughput
 from sm_launch.evaluation.transform import pair
 from sm_launch.evaluation.wire import JSON, Invoke
 from sm_launch.progress import ProgressBar
@@ -67,6 +68,9 @@ def evaluate_endpoint(
         with plan.progress("Evaluating", len(examples)) as bar:
             bar.advance(len(examples) - len(waiting))
             run.main_pass(sender, waiting, bar)
+        if plan.load is not None:
+            with plan.progress("Load", None):
+                run.load = load_test(sender, plan.task, examples, plan.load)
         with plan.progress("Measuring", len(run.outcome.predictions)) as bar:
             run.score_rows(bar)
         if plan.perplexity:
@@ -122,6 +126,7 @@ class _Run:
         self.warnings: list[str] = []
         self.latency = latency_stats(())
         self.throughput: Throughput | None = None
+        self.load: LoadTest | None = None
         self.started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self._begin = time.perf_counter()
         self._scored = False
@@ -244,6 +249,7 @@ class _Run:
             intervals=measured.intervals,
             calibration=measured.calibration,
             slices=measured.slices,
+            load=self.load,
         )
 
 

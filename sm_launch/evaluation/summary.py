@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sm_launch.evaluation.comparison import Comparison
 from sm_launch.evaluation.gates import GateResult
-from sm_launch.evaluation.result import EvaluationResult, Interval, LatencyStats
+from sm_launch.evaluation.result import EvaluationResult, Interval, LatencyStats, LoadTest
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -116,7 +116,30 @@ def _load(result: EvaluationResult) -> Table:
         setting = f"batch {load.batch_size} × {load.concurrency}"
         again = _repeated(load.request_latency)
         table.add_row(f"throughput ({setting})", f"{load.rows_per_s:.1f} rows/s", again)
+    for name, value, more in _under_load(result.load):
+        table.add_row(name, value, more)
     return table
+
+
+def _under_load(test: LoadTest | None) -> list[tuple[str, str, str]]:
+    if test is None:
+        return []
+    limit, best = f"p99 within {test.p99_ms:g} ms", test.best
+    if best is None:
+        fastest = min((step.p99_ms for step in test.steps if step.requests), default=0.0)
+        return [(limit, "never", f"p99 was {fastest:.1f} ms at the least")]
+    rows = [
+        (
+            limit,
+            f"{best.requests_per_s:.1f} requests/s",
+            f"{best.concurrency} at a time, p50 {best.p50_ms:.1f}, p99 {best.p99_ms:.1f} ms",
+        )
+    ]
+    for each in test.costs:
+        place = "measured on it" if each.measured else "if it answered as many"
+        name = f"a million on {each.instances} x {each.type}"
+        rows.append((name, f"${each.dollars:.2f}", f"{place}, ${each.dollars_an_hour:.3f}/h"))
+    return rows
 
 
 def _repeated(stats: LatencyStats) -> str:

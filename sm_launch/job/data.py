@@ -98,6 +98,10 @@ class Columns(_Section):
     """The other one."""
     score: Column = "score"
     """How alike the two are."""
+    query: Column = "query"
+    """What documents are ordered for (reranking)."""
+    document: Column = "document"
+    """One of them; `label` is its relevance, from 0 up."""
     source: Column = "source"
     """The text to read (seq2seq): an article, a sentence to translate."""
     target: Column = "target"
@@ -120,7 +124,8 @@ class Split(_Section):
     stratify: bool = True
     """Keep the label shares equal in every split."""
     group: Column | None = None
-    """Rows with the same value here (user, document) stay in one split."""
+    """Rows with the same value here (user, document) stay in one split; of reranking, those of a
+    query, unless it says otherwise."""
     time: Column | None = None
     """Sort by this column: the oldest rows train, the newest are the test."""
 

@@ -86,6 +86,7 @@ class Estimate:
         own: whether job.yaml's own instances fit.
         cost: of job.yaml's instances; None where the price is unknown.
         prices: of which region and day the prices are, in words.
+        million: what a million requests cost, in lines.
     """
 
     parameters: float
@@ -96,6 +97,7 @@ class Estimate:
     own: Verdict
     cost: Cost | None
     prices: str
+    million: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -29,6 +29,19 @@ class JudgeSettings(Section):
     """Of one request."""
 
 
+class Load(Section):
+    """What `sm-launch evaluate --load` looks for: the most requests a second within a limit."""
+
+    p99_ms: Annotated[float, Field(gt=0)] = 1000
+    """Limit of the 99th percentile of a request's latency, in milliseconds."""
+    max_concurrency: Annotated[int, Field(ge=1, le=1024)] = 256
+    """Clients at a time, at most."""
+    seconds: Annotated[float, Field(gt=0, le=600)] = 5
+    """How long each number of clients asks."""
+    instance_types: list[str] = []
+    """Types to price a million requests on; default: the endpoint's."""
+
+
 class Evaluation(Section):
     """How good the model is, on data it has not seen."""
 
@@ -58,6 +71,8 @@ class Evaluation(Section):
     """Rows per request when throughput is measured."""
     concurrency: Annotated[int, Field(ge=1, le=256)] = 4
     """Requests in flight at a time."""
+    load: Load = Load()
+    """How `sm-launch evaluate --load` finds the throughput at a limit of latency."""
     max_failed_share: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Evaluation fails when a larger share of rows gets no answer."""
     fail_under: dict[str, float] = {}

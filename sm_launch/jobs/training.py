@@ -58,6 +58,7 @@ def build_request(
     role: str,
     checkpoints: str | None = None,
     model: BaseModelSource | None = None,
+    locations: dict[str, str] | None = None,
 ) -> naming.Request:
     """Everything checked and staged, as one CreateTrainingJob request.
 
@@ -70,6 +71,7 @@ def build_request(
         checkpoints: URI of another job's checkpoints to go on from (`checkpoints_of`); default: a
             place of this job's own.
         model: what `training.model` means, where that was looked up (`chaining.base_model`).
+        locations: of its channels, where they are not those of job.yaml.
 
     Raises:
         UserInputError: bad hyperparameters, missing data or a missing base model.
@@ -77,7 +79,7 @@ def build_request(
     check_hyperparameters(config.training.method, config.training.hyperparameters)
     check_image_has(image, config.training.hyperparameters)
     model = model or resolve_model(config)
-    locations = resolve_channels(config)
+    locations = dict(resolve_channels(config) if locations is None else locations)
     if model.location:
         locations["model"] = model.location
     if model.base:
@@ -104,6 +106,7 @@ def request_of(
     *,
     config: JobConfig | None = None,
     checkpoints: str | None = None,
+    locations: dict[str, str] | None = None,
 ) -> naming.Request:
     """The CreateTrainingJob request of a job, or of another `config` for the same target."""
     config = config or context.config
@@ -115,6 +118,7 @@ def request_of(
         role=context.training_role,
         checkpoints=checkpoints,
         model=chaining.base_model(context.session, config),
+        locations=locations,
     )
 
 

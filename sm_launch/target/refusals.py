@@ -21,6 +21,7 @@ TRAINING, PROCESSING = "CreateTrainingJob", "CreateProcessingJob"
 TRANSFORM, MODEL = "CreateTransformJob", "CreateModel"
 ENDPOINT_CONFIG, ENDPOINT = "CreateEndpointConfig", "CreateEndpoint"
 PACKAGE, PACKAGE_GROUP = "CreateModelPackage", "CreateModelPackageGroup"
+PIPELINE = "CreatePipeline"
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def _images(operation: str, request: Request, facts: Facts) -> Refusals:
 
 
 _ROLES = {TRAINING: "RoleArn", PROCESSING: "RoleArn", MODEL: "ExecutionRoleArn",
-          ENDPOINT_CONFIG: "ExecutionRoleArn"}  # fmt: skip
+          ENDPOINT_CONFIG: "ExecutionRoleArn", PIPELINE: "RoleArn"}  # fmt: skip
 
 
 def _roles(operation: str, request: Request, _facts: Facts) -> Refusals:
@@ -261,7 +262,7 @@ def _steps(_operation: str, request: Request, _facts: Facts) -> Refusals:
 _NAMED = {TRAINING: "TrainingJobName", PROCESSING: "ProcessingJobName", MODEL: "ModelName",
           TRANSFORM: "TransformJobName", ENDPOINT: "EndpointName",
           ENDPOINT_CONFIG: "EndpointConfigName",
-          PACKAGE_GROUP: "ModelPackageGroupName"}  # fmt: skip
+          PACKAGE_GROUP: "ModelPackageGroupName", PIPELINE: "PipelineName"}  # fmt: skip
 
 
 def _names(operation: str, request: Request, _facts: Facts) -> Refusals:
@@ -277,7 +278,7 @@ def _names(operation: str, request: Request, _facts: Facts) -> Refusals:
 
 
 _OF_MACHINES = (TRAINING, PROCESSING, TRANSFORM)
-_ALL = (*_OF_MACHINES, MODEL, ENDPOINT_CONFIG, ENDPOINT, PACKAGE_GROUP)
+_ALL = (*_OF_MACHINES, MODEL, ENDPOINT_CONFIG, ENDPOINT, PACKAGE_GROUP, PIPELINE)
 
 RULES = (
     Rule("Service model: InstanceType of ResourceConfig, ClusterConfig, TransformResources and "
@@ -321,6 +322,7 @@ KEYS = {
     f"{MODEL}.EnableNetworkIsolation": "endpoint.network.isolation",
     f"{PACKAGE}.InferenceSpecification.Containers.0.Image": "endpoint.image",
     f"{PACKAGE_GROUP}.ModelPackageGroupName": "registry.group",
+    f"{PIPELINE}.RoleArn": "aws.pipeline_role",
     f"{ENDPOINT_CONFIG}.ProductionVariants.0.InstanceType": "endpoint.instances.type",
     f"{ENDPOINT_CONFIG}.ExecutionRoleArn": "aws.hosting_role",
     f"{ENDPOINT}.EndpointName": "endpoint.name",

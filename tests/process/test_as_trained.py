@@ -114,6 +114,14 @@ def shortened(chance: random.Random) -> dict[str, Any]:
     return {"article": " ".join(tokens), "highlights": " ".join(["the", "river", *half])}
 
 
+def ranked(chance: random.Random) -> dict[str, Any]:
+    """A query with one document, graded by how many of its words are there; queries come again."""
+    query = f"{chance.choice(FILL)} {chance.choice(FILL)}"
+    document = chance.choices(FILL, k=chance.randint(1, 12))
+    grade = len({*query.split()} & {*document})
+    return {"query": query, "document": " ".join(document), "label": grade}
+
+
 CASES: dict[str, tuple[str, Callable[[random.Random], dict[str, Any]], dict[str, Any]]] = {
     "pairs": (
         "text-classification",
@@ -149,6 +157,7 @@ CASES: dict[str, tuple[str, Callable[[random.Random], dict[str, Any]], dict[str,
     "judged": ("reward", judged, {}),
     "judged texts": ("reward", judged_texts, {}),
     "likeness": ("embedding", likeness, {}),
+    "ranked": ("reranking", ranked, {"max_length": 12}),
     "shortened": (
         "seq2seq",
         shortened,
@@ -180,6 +189,7 @@ METRICS = {
     "judged": ("accuracy", "margin", "mean_reward"),
     "judged texts": ("accuracy", "margin", "mean_reward"),
     "likeness": ("spearman_cosine", "pearson_cosine"),
+    "ranked": ("map", "mrr@10", "ndcg@10"),
     "shortened": ("rouge1", "rougeL", "chrf"),
 }
 

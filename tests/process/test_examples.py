@@ -78,6 +78,14 @@ REJECTED: dict[str, dict[str, int]] = {
         "missing_text": 3,
         "missing_label": 2,
     },
+    "reranking": {
+        "missing_document": 2,
+        "duplicate": 2,
+        "conflicting_labels": 2,
+        "missing_label": 1,
+        "missing_query": 1,
+        "invalid_label": 1,
+    },
     "reward": {"duplicate": 1, "missing_chosen": 1, "missing_rejected": 1},
     "summarization": {
         "missing_target": 3,

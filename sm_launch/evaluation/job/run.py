@@ -15,13 +15,14 @@ from typing import Any
 from sm_launch import evaluation
 from sm_launch.aws.clients import raw_data_clients
 from sm_launch.errors import UserInputError
-from sm_launch.evaluation.job import artefacts
+from sm_launch.evaluation.job import artefacts, costs
 from sm_launch.evaluation.judge import Judge
 from sm_launch.evaluation.judgements import Judgements
 from sm_launch.evaluation.report import ReportPaths, write_evaluation
 from sm_launch.hosting import endpoints
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hub_models import SCHEME
+from sm_launch.job.million import load_types
 from sm_launch.job.tasks import classifier_task
 from sm_launch.progress import progress
 from sm_launch.sessions.protocol import Session
@@ -48,6 +49,10 @@ class Request:
     fail_under: Mapping[str, float] = field(default_factory=dict)
     """Gates, besides those of job.yaml."""
     fail_over: Mapping[str, float] = field(default_factory=dict)
+    load: bool = False
+    """Also find the throughput at a limit of latency, as `evaluation.load` says."""
+    p99_ms: float | None = None
+    """The limit, in its place."""
     command: str = ""
     """How to do it again, for the report."""
 
@@ -102,6 +107,19 @@ def _check(request: Request) -> None:
             "only one thing can be measured at a time",
             field=" and ".join(named),
             fix="name an endpoint, a model artefact or a transform output",
+        )
+    if request.load and request.transform_output:
+        raise UserInputError(
+            "needs something that answers, and a transform output is there already",
+            field="--load",
+            fix="name an endpoint or a model artefact",
+        )
+    if request.p99_ms is not None and (request.p99_ms <= 0 or not request.load):
+        raise UserInputError(
+            "is the limit of --load, in milliseconds and above 0",
+            field="--p99-ms",
+            value=request.p99_ms,
+            fix="add --load, or leave it out",
         )
 
 
@@ -241,8 +259,29 @@ class _Job:
             self._rows,
             replace(self._plan(artefact, info), store=store),
         )
+        if result.load is not None:
+            result = self._priced(result, session, name, target)
         result = replace(result, warnings=(*self._notes, *result.warnings))
         return evaluation.beside_training(result, artefact, self._sha256) if artefact else result
+
+    def _priced(
+        self, result: evaluation.EvaluationResult, session: Session, name: str, target: str
+    ) -> evaluation.EvaluationResult:
+        """What a million requests cost: where it was measured, and on the types asked for."""
+        hosts = costs.hosts_of(session, name) if target == "sagemaker" else []
+        types = self._config.evaluation.load.instance_types
+        types = types or ([] if hosts else load_types(self._config))
+        assert result.load is not None
+        test, notes = costs.priced(result.load, hosts, types, self._context.prices)
+        self._notes += notes
+        return replace(result, load=test)
+
+    def _load(self) -> evaluation.LoadPlan | None:
+        if not self._request.load:
+            return None
+        wanted = self._config.evaluation.load
+        limit = self._request.p99_ms or wanted.p99_ms
+        return evaluation.LoadPlan(limit, wanted.max_concurrency, wanted.seconds)
 
     def _plan(
         self, artefact: evaluation.Artefact | None, info: evaluation.RunInfo
@@ -256,6 +295,7 @@ class _Job:
             perplexity=wanted.perplexity and task.name == "text-generation",
             batch_size=wanted.batch_size,
             concurrency=wanted.concurrency,
+            load=self._load(),
             max_failed_share=wanted.max_failed_share,
             info=info,
             progress=progress,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sm_launch.evaluation.gates import GateResult, gate_dict
+from sm_launch.evaluation.report.load import load_section
 from sm_launch.evaluation.report.quality import (
     optional,
     quality_sections,
@@ -91,6 +92,7 @@ def render_report(
         quality_sections(result),
         _training(training_events),
         _speed(result),
+        load_section(result.load),
         _data(manifest or {}),
         _errors(result),
         _failures(result),

@@ -25,7 +25,8 @@ DEFAULT_NEW_TOKENS = 128
 
 
 class TextGeneration(Task):
-    """Rows have `prompt` and `completion`, or `messages` that end with the expected answer."""
+    """Rows have `prompt` and `completion`, or `messages` that end with the expected answer; of
+    preferences the expected answer is the `chosen` one."""
 
     name = "text-generation"
     main_metric = "rougeL"
@@ -45,6 +46,9 @@ class TextGeneration(Task):
     def default_columns(self, data_columns: Sequence[str]) -> tuple[str, str]:
         if "messages" in data_columns and "prompt" not in data_columns:
             return "messages", "messages"
+        if "chosen" in data_columns and "completion" not in data_columns:
+            # Preferences: the better answer is what is expected, behind its prompt or within it.
+            return "prompt" if "prompt" in data_columns else "chosen", "chosen"
         return self.DEFAULT_COLUMNS
 
     def example(self, index: int, row: Row) -> Example:

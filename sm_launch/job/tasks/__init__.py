@@ -88,6 +88,7 @@ def follow_method(document: dict[str, Any]) -> dict[str, Any]:
     if method in TASKS and data.get("task") is None:
         task = classifier_task(given) if method == "text-classification" else method
         data = data | {"task": task}
+    data = _in_groups(data)
     columns = data.get("columns")
     paired = isinstance(columns, dict) and columns.get("text_pair") is not None
     if paired and method == "text-classification":
@@ -95,6 +96,17 @@ def follow_method(document: dict[str, Any]) -> dict[str, Any]:
         training = training | {"hyperparameters": implied}
         return document | {"data": data, "training": training}
     return document | {"data": data}
+
+
+def _in_groups(data: dict[str, Any]) -> dict[str, Any]:
+    """`data` whose split keeps together what the task compares: the documents of a query."""
+    task, split, columns = (data.get(key) or {} for key in ("task", "split", "columns"))
+    group = TASKS[task].group if isinstance(task, str) and task in TASKS else None
+    if group is None or not isinstance(split, dict) or not isinstance(columns, dict):
+        return data
+    if "group" in split or split.get("time") is not None:
+        return data
+    return data | {"split": {**split, "group": columns.get(group, group)}}
 
 
 def misfit(task: Task, method: str, hyperparameters: Mapping[str, Any]) -> str | None:

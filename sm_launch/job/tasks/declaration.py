@@ -46,6 +46,7 @@ class Declaration:
         evaluation: what a model that was trained for it is asked.
         base: a base model for a first try.
         one_text: rows are texts as they stand, which lose line breaks and length and stay true.
+        group: rows that have the same there stay in one split.
         problem_type: of the method text-classification, by which it learns such rows.
     """
 
@@ -55,6 +56,7 @@ class Declaration:
     base: str = DECODER
     one_text: bool = False
     problem_type: str | None = None
+    group: str | None = None
 
     @property
     def encoder(self) -> bool:

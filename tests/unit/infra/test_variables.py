@@ -29,6 +29,7 @@ NAME = re.compile(r"[A-Za-z][A-Z0-9a-z]*(_[A-Z0-9a-z]+)+|TMPDIR|PATH")
 # Variable to the module or the shared library in whose files its name stands.
 READERS = {
     "AWS_EC2_METADATA_DISABLED": "botocore",
+    "AWS_PROFILE": "botocore",
     "CUDA_HOME": "torch",
     "CUDA_VISIBLE_DEVICES": "torch",
     "CURL_CA_BUNDLE": "requests",
@@ -43,6 +44,7 @@ READERS = {
     "HF_HUB_CACHE": "huggingface_hub",
     "HF_HUB_DISABLE_TELEMETRY": "huggingface_hub",
     "HF_HUB_OFFLINE": "huggingface_hub",
+    "LLM_COMPRESSOR_LOG_LEVEL": "llmcompressor",
     "MKL_NUM_THREADS": "torch",
     "NCCL_SOCKET_IFNAME": "torch/lib/libtorch_cpu.so",
     "OMP_NUM_THREADS": "torch",

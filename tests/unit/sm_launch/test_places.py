@@ -48,7 +48,7 @@ COMMANDS: dict[str, list[str] | None] = {
     "dashboard": [], "list": [], "logs": ["m"], "stop": ["m"], "delete": ["m", "--yes"],
     "setup": ["--yes"], "doctor": NO_IMAGES, "gc": ["--dry-run"], "images push": [],
     "optimize": ["--job", "m"],
-    "register": ["--without-evaluation"], "reproduce": ["m"],
+    "register": ["--without-evaluation"], "reproduce": ["m"], "pipeline": [],
     "images list": ["--registry", "ecr"], "images scan": [],
 }  # fmt: skip
 
@@ -187,6 +187,7 @@ FUNCTIONS: dict[str, Callable[..., Any] | None] = {
     "doctor": lambda **o: require_ok(sm_launch.doctor(without_images(), **o)),
     "gc": lambda **o: sm_launch.gc(**o),
     "deploy": lambda **o: sm_launch.deploy(**o),
+    "pipeline": lambda **o: sm_launch.pipeline(**o),
     "register": lambda **o: sm_launch.register(without_evaluation=True, **o),
     "invoke": lambda **o: sm_launch.invoke("m", "x", **o),
     "evaluate": lambda **o: sm_launch.evaluate(data="rows.jsonl", **o),

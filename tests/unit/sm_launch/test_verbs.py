@@ -79,6 +79,7 @@ ANSWERS: dict[str, Callable[[], dict[str, Any]]] = {
     },
     "DescribeEndpointConfig": lambda: {"ProductionVariants": [VARIANT]},
     "DescribeModel": lambda: {"PrimaryContainer": {"ModelDataUrl": "s3://b/none.tar.gz"}},
+    "CreatePipeline": lambda: {"PipelineArn": "arn:p"},
     "ListTags": lambda: {"Tags": [{"Key": TAG_KEY, "Value": "m"}]},
     "ListEndpoints": lambda: {"Endpoints": []},
     "GetCallerIdentity": lambda: {"Account": "111122223333", "Arn": "arn:u"},
@@ -180,6 +181,7 @@ VERBS: dict[str, Verb] = {
         [*MODEL, "--without-evaluation"],
         lambda: sm_launch.register(model_data=MODEL[1], without_evaluation=True), dry_run=True,
     ),
+    "pipeline": Verb([], sm_launch.pipeline, dry_run=True),
     "compare": Verb(
         ["one", "two", "--data", "rows.jsonl"],
         lambda: sm_launch.compare("one", "two", data="rows.jsonl"), lambda r: r.to_dict(),

@@ -90,6 +90,8 @@ def optimize(job: Job, task: Task, trainer: Any, tokenizer: Any, test: Any) -> N
     with staged(job.paths.model) as folder:
         _copy_description(source, folder)
         made = _maker(task)(trainer, tokenizer, source, folder)
+        if task.speculation:  # before its size is measured: a draft lies in it, too
+            task.speculation.write(folder)
         after = proofs.qualities(evaluate_test(trainer, test))
         if metric != "loss" and math.isnan(after.get("loss", 0.0)):  # of a regression
             before, after = ({k: v for k, v in s.items() if k != "loss"} for s in (before, after))
@@ -115,8 +117,6 @@ def optimize(job: Job, task: Task, trainer: Any, tokenizer: Any, test: Any) -> N
             print_line(line)
         write_json(job.paths.output_data / "optimization.json", outcome.as_dict())
         outcome.require()
-        if task.speculation:
-            task.speculation.write(folder)
         _tell(job, task.method, outcome, source, folder)
     print_line(f"model written to {job.paths.model}")
 

@@ -140,8 +140,7 @@ def card(proof: Proof, method: Method[Any], name: str, former: str) -> str:
         "# Optimized for serving",
         "",
         f"{proof.how} `{proof.metric}` decides: at most {proof.max_drop:g} less was allowed, on "
-        f"{proof.rows} rows of the {proof.split} channel. Measured on {proof.processor}, "
-        f"{proof.threads} threads, in turns.",
+        f"{proof.rows} rows of the {proof.split} channel. {_measured(proof)}".strip(),
         "",
         f"| {' | '.join(head)} |",
         "|---|--:|--:|--:|",
@@ -153,6 +152,12 @@ def card(proof: Proof, method: Method[Any], name: str, former: str) -> str:
         "",
     ]
     return "\n".join(["---", card_metadata(method, None, name, results), "---", "", *body])
+
+
+def _measured(proof: Proof) -> str:
+    if "latency_p50_ms" not in proof.before:
+        return ""
+    return f"Measured on {proof.processor}, {proof.threads} threads, in turns."
 
 
 def qualities_of(proof: Proof) -> dict[str, float]:

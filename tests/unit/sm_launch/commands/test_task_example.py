@@ -19,7 +19,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_example_is_a_job_with_a_page_and_a_small_file() -> None:
-    assert len(task_example.names()) == 14
+    assert len(task_example.names()) == 15
     for name in task_example.names():
         folder = task_example.example(name)
         config = load_config(folder / "job.yaml")

@@ -35,6 +35,8 @@ def _row(method: str, n: int) -> dict[str, Any]:
         return {"question": question, "context": context, "answers": answers}
     if method == "embedding":
         return {"anchor": question, "positive": answer}
+    if method == "reranking":
+        return {"query": question, "document": answer, "label": n % 2 / 2}
     if method == "seq2seq":
         return {"source": f"{question} {answer}", "target": answer}
     if method == "sft":
@@ -48,7 +50,7 @@ def _row(method: str, n: int) -> dict[str, Any]:
 
 METHODS = [
     "text-classification", "token-classification", "question-answering", "embedding", "seq2seq",
-    "sft", "dpo", "orpo", "cpo", "reward", "kto", "grpo", "rloo", "distillation",
+    "reranking", "sft", "dpo", "orpo", "cpo", "reward", "kto", "grpo", "rloo", "distillation",
 ]  # fmt: skip
 
 
@@ -115,6 +117,23 @@ def test_numbers_to_predict(run, write) -> None:
     done = run(input="a.csv", task="regression")
     assert done.report.rejected == {"missing_label": 1, "invalid_label": 1}
     assert {row["label"] for row in done.all_rows} == {round(n / 7, 3) for n in range(60)}
+
+
+def test_the_documents_of_a_query_stay_in_one_split(tmp_path: Path, run) -> None:
+    data = {"input": "a.csv", "columns": {"query": "asked", "label": "relevance"}}
+    job = {"name": "a", "data": data, "training": {"method": "reranking"}}
+    assert JobConfig.model_validate(job).data.split.group == "asked"
+    own = {**job, "data": {**data, "split": {"group": "user"}}}
+    assert JobConfig.model_validate(own).data.split.group == "user"
+    rows = [{"query": f"q{n // 4}", "document": f"d{n}", "label": n % 4} for n in range(160)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    job["data"] = {"input": "rows.jsonl"}
+    config = JobConfig.model_validate(job).data
+    done = run(**config.model_dump(exclude_unset=True))
+    splits = {name: {row["query"] for row in done.rows(name)} for name in ("train", "test")}
+    assert splits["train"]
+    assert splits["test"]
+    assert not splits["train"] & splits["test"]
 
 
 def test_a_pair_is_the_classifiers_too() -> None:

@@ -84,6 +84,9 @@ def test_entities_are_whole_spans() -> None:
         ("eval_pearson", "eval:correlation"),
         ("test_mae", "test:mae"),
         ("test_rougeL", "test:rougeL"),
+        ("eval_ndcg@10", "eval:ndcg"),
+        ("test_map", "test:average_precision"),
+        ("test_mrr@10", "test:mrr"),
     ],
 )
 def test_a_logged_key_has_a_metric_and_near_names_are_not_taken_for_it(key: str, name: str) -> None:

@@ -1,0 +1,13 @@
+"""Documents in the order of their relevance to a query: a row is a query with one of them."""
+
+from __future__ import annotations
+
+from sm_launch.job.tasks.declaration import ENCODER, Declaration, Shape
+
+TASK = Declaration(
+    "ranked",
+    (Shape({"query": "text", "document": "text", "label": "number"}),),
+    evaluation="reranking",
+    base=ENCODER,
+    group="query",
+)
