@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from sm_launch.errors import UserInputError
 from sm_launch.job import limits
+from sm_launch.job.hyperparameter_names import PROGRAM
 
 if TYPE_CHECKING:
     from sm_launch.job.config import HyperparameterValue
 
 FIELD = "training.hyperparameters"
-PROGRAM = "sagemaker_program"
-"""A job with it runs a script of the user's, which knows its own hyperparameters."""
 OPTIMIZE = "optimize"
 """The method of `sm-launch optimize`, which trains nothing: `optimization` has its settings."""
 _NO_METHODS = (
