@@ -216,7 +216,7 @@ _RUN = (
     "ListTrainingJobsForHyperParameterTuningJob", "CreateProcessingJob", "DescribeProcessingJob",
     "CreateTransformJob", "DescribeTransformJob", "StopTransformJob", "AddTags", "ListTags",
     "CreateModelPackage", "DescribeModelPackage", "CreateModelPackageGroup",
-    "DescribeModelPackageGroup",
+    "DescribeModelPackageGroup", "CreatePipeline", "UpdatePipeline",
 )  # fmt: skip
 _HOST = (
     "CreateModel", "DescribeModel", "DeleteModel", "CreateEndpointConfig", "DescribeEndpointConfig",
@@ -227,7 +227,7 @@ _HOST = (
 )  # fmt: skip
 _LISTS = ("TrainingJobs", "HyperParameterTuningJobs", "TransformJobs", "Endpoints",
           "EndpointConfigs", "Models", "InferenceComponents", "ModelPackageGroups",
-          "ModelPackages")  # fmt: skip
+          "ModelPackages", "Pipelines")  # fmt: skip
 # Of these IAM knows no resources, or their names are only known when they are asked.
 _ANYWHERE = (
     "ecr:GetAuthorizationToken", "pricing:GetProducts", "sts:GetCallerIdentity",
