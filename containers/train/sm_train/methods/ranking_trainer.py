@@ -46,7 +46,7 @@ class RankingTrainer(LengthGroupedTrainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The mean of a batch's queries; accumulation is the trainer's business."""
+        """The library's mean over the pairs of documents, or the queries, of this batch."""
         labels = inputs["labels"]
         outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
         scores = outputs.logits.view(-1)

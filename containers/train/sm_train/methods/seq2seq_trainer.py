@@ -8,10 +8,12 @@ from typing import Any
 
 from transformers import Seq2SeqTrainer
 
+from sm_train.log import print_line
 from sm_train.loop.sampling import LengthGroupedSampling
 from sm_train.results.generated_text import text_scores
 
 IGNORED = -100
+_SAMPLES, _SHOWN = 2, 120  # answers that each evaluation shows, and how many characters of each
 
 
 class Text2TextTrainer(LengthGroupedSampling, Seq2SeqTrainer):  # type: ignore[misc]
@@ -91,7 +93,16 @@ class Text2TextTrainer(LengthGroupedSampling, Seq2SeqTrainer):  # type: ignore[m
         tokenizer = self.processing_class
         tokens = numpy.where(answers[0] == IGNORED, tokenizer.pad_token_id, answers[0])
         texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        if self.is_world_process_zero():
+            show_samples(self._prefix, texts, expected)
         return {**scores, **text_scores(texts, expected)}
+
+
+def show_samples(prefix: str, answers: Sequence[str], expected: Sequence[str]) -> None:
+    """The first answers of an evaluation beside what was expected, into the log."""
+    for number, pair in enumerate(list(zip(answers, expected, strict=True))[:_SAMPLES], 1):
+        written, wanted = (repr(text[:_SHOWN] + "…" * (len(text) > _SHOWN)) for text in pair)
+        print_line(f"{prefix} sample {number}: {written} for {wanted}")
 
 
 @contextmanager
