@@ -39,7 +39,7 @@ def train(
     Raises:
         LaunchError: the job failed; the message holds the reason and the last log lines.
     """
-    from sm_launch.jobs import live, matrix, training
+    from sm_launch.jobs import attempts, live, matrix
 
     context = open_job(job, overrides, target, region)
     if context.config.matrix:
@@ -47,10 +47,12 @@ def train(
         matrix.run(context, jobs, follow=wait)
         matrix.require_completed(jobs)
         return [each.as_dict() for each in jobs]
-    name = training.start(context, training.prepare(context, resume=resume, max_cost=max_cost))
+    plan = attempts.plan(context, resume=resume, max_cost=max_cost)
     if wait:
-        return live.wait(context.session, name)
-    return context.session.describe_training_job(TrainingJobName=name)
+        return attempts.run(plan, lambda where, name: live.wait(where.session, name))
+    attempts.warn_detached(context)
+    name = attempts.start(plan)
+    return plan.context.session.describe_training_job(TrainingJobName=name)
 
 
 def reproduce(

@@ -25,11 +25,17 @@ class Aws(Protocol):
     region: str | None
     bucket: str | None
     bucket_owners: dict[str, str]
+    s3_endpoint_url: str | None
 
 
 def clients_for(aws: Aws) -> Callable[[str], Any]:
     """What makes the clients of a job: its region, and the owners of its buckets."""
-    return partial(make_client, region=aws.region, owners=aws.bucket_owners)
+    return partial(
+        make_client,
+        region=aws.region,
+        owners=aws.bucket_owners,
+        s3_endpoint_url=aws.s3_endpoint_url,
+    )
 
 
 def raw_data_clients(aws: Aws) -> Callable[[str], Any]:
@@ -38,7 +44,13 @@ def raw_data_clients(aws: Aws) -> Callable[[str], Any]:
     Only of aws.bucket and of those that aws.bucket_owners names the owner is known.
     """
     ours = () if aws.bucket is None else (aws.bucket,)
-    return partial(make_client, region=aws.region, owners=aws.bucket_owners, ours=ours)
+    return partial(
+        make_client,
+        region=aws.region,
+        owners=aws.bucket_owners,
+        ours=ours,
+        s3_endpoint_url=aws.s3_endpoint_url,
+    )
 
 
 def make_client(
@@ -48,6 +60,7 @@ def make_client(
     attempts: int = MAX_ATTEMPTS,
     owners: Mapping[str, str] | None = None,
     ours: Collection[str] | None = None,
+    s3_endpoint_url: str | None = None,
 ) -> Any:
     """A client of an AWS service.
 
@@ -57,6 +70,8 @@ def make_client(
         attempts: how often a call is tried in all.
         owners: bucket to account, where that is not the account of the credentials.
         ours: the buckets of that account; None: all that `owners` does not name.
+        s3_endpoint_url: of an S3-compatible store in place of AWS's; it knows no accounts, so
+            that no owner is named to it.
 
     Raises:
         botocore.exceptions.NoRegionError: nothing names a region.
@@ -64,6 +79,8 @@ def make_client(
     import boto3
     from botocore.config import Config
 
+    if service == "s3" and s3_endpoint_url:
+        return _other_store(region, attempts, s3_endpoint_url)
     config = Config(
         retries={"mode": "adaptive", "total_max_attempts": attempts},
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
@@ -78,6 +95,25 @@ def make_client(
     if service == "s3":
         _expect_owners(client, region, owners or {}, ours)
     return client
+
+
+def _other_store(region: str | None, attempts: int, url: str) -> Any:
+    """S3's protocol as other stores have it: buckets in paths, no newer checksums, any region."""
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        retries={"mode": "adaptive", "total_max_attempts": attempts},
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        read_timeout=READ_TIMEOUT_SECONDS,
+        s3={"addressing_style": "path"},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        user_agent_extra="sm-launch",
+    )
+    session: Any = boto3.session.Session(region_name=region)
+    place = session.region_name or "us-east-1"
+    return session.client("s3", region_name=place, endpoint_url=url, config=config)
 
 
 def _log_call(http_response: Any, parsed: Any, model: Any, **_: Any) -> None:

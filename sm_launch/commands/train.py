@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
@@ -16,7 +17,7 @@ from sm_launch.commands.options import (
     stop_command,
 )
 from sm_launch.errors import LaunchError, UserInputError
-from sm_launch.jobs import matrix, training
+from sm_launch.jobs import attempts, matrix, training
 from sm_launch.redaction import redact
 from sm_launch.target.context import JobContext
 
@@ -58,17 +59,25 @@ def train(
     if attach:
         name = attach
     else:
-        request = training.prepare(context, resume=resume, max_cost=max_cost, upload=not dry_run)
+        plan = attempts.plan(context, resume=resume, max_cost=max_cost, upload=not dry_run)
         if dry_run:
-            echo_json(request)
+            echo_json(plan.request)
             return
-        name = training.start(context, request)
+        if not detach:
+            seen = partial(_followed, options, raw=raw)
+            _report(attempts.run(plan, seen), as_json=as_json)
+            return
+        attempts.warn_detached(context)
+        name = attempts.start(plan)
     if detach:
         echo_name("TrainingJobName", name, as_json=as_json)
         return
+    _report(_followed(options, context, name, raw=raw), as_json=as_json)
+
+
+def _followed(options: JobOptions, context: JobContext, name: str, *, raw: bool) -> dict[str, Any]:
     with options.detachable(context, "train", name):
-        description = follow(context, name, raw=raw)
-    _report(description, as_json=as_json)
+        return follow(context, name, raw=raw)
 
 
 def _run_matrix(

@@ -78,13 +78,6 @@ def find(
 
 def _staged(context: JobContext, location: str, *, upload: bool) -> str:
     """A prefix, with a slash at its end, that the target can read."""
-    if location.startswith("s3://") and context.target != "sagemaker":
-        raise UserInputError(
-            "local targets cannot read S3",
-            field=FIELD,
-            value=location,
-            fix="copy it first (aws s3 cp --recursive), or use --target sagemaker",
-        )
     if location.endswith(".tar.gz"):
         return location
     if not location.startswith("s3://") and not (Path(location) / "config.json").is_file():

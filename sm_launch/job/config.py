@@ -20,10 +20,11 @@ from pydantic import (
 )
 
 from sm_launch.errors import UserInputError
-from sm_launch.job import limits
+from sm_launch.job import limits, user_script
 from sm_launch.job.data import DataConfig
 from sm_launch.job.defaults import with_defaults
 from sm_launch.job.evaluation import Evaluation
+from sm_launch.job.fallback import Fallback
 from sm_launch.job.file import apply_override, read_document
 from sm_launch.job.hosting import (
     Asynchronous,
@@ -35,6 +36,7 @@ from sm_launch.job.hosting import (
     Update,
     Variant,
 )
+from sm_launch.job.hyperparameters import with_switches
 from sm_launch.job.monitoring import Monitoring
 from sm_launch.job.optimization import Optimization
 from sm_launch.job.passthrough import Passthrough
@@ -90,6 +92,11 @@ class Training(Section):
     with (job:NAME where another tool named it)."""
     hyperparameters: dict[str, HyperparameterValue] = {}
     """Any field of the method's TRL/transformers configuration, by its own name."""
+    script: str | None = None
+    """A training script of your own in place of a method: a file, or one in source_dir. It gets the
+    hyperparameters as arguments, and SageMaker's variables (SM_CHANNEL_TRAIN, SM_MODEL_DIR)."""
+    source_dir: str | None = None
+    """Directory with the script and what it imports; its requirements.txt is installed first."""
     channels: dict[str, str] = {}
     """Channel name to file, directory or s3:// URI; default: what `data prepare` wrote."""
     input_mode: Literal["File", "FastFile"] = "File"
@@ -108,6 +115,11 @@ class Training(Section):
     """With spot: training time plus waiting time, in seconds (default: twice the runtime)."""
     retries: Annotated[int, Field(ge=0, le=30)] = 0
     """How often SageMaker retries after an internal error."""
+    fallback: list[Fallback] = []
+    """Other instance types and regions, in their order, for when AWS has no capacity."""
+    restarts: Annotated[int, Field(ge=0, le=10)] = 0
+    """How often the launcher, while it waits, starts a job anew that was interrupted or failed for
+    a cause that may pass; from its checkpoints where it kept some."""
     checkpoints: str | None = None
     """Directory or s3:// URI that keeps checkpoints, in a folder for each job, so that
     `sm-launch train --resume JOB` goes on from that job's last one."""
@@ -119,6 +131,18 @@ class Training(Section):
     network: Network = Network()
     max_cost_usd: Annotated[float, Field(gt=0)] | None = None
     """Refuse to start on SageMaker when the job could cost more, at its maximum runtime."""
+
+    @model_validator(mode="after")
+    def _script_is_named_once(self) -> Training:
+        if self.source_dir is not None and self.script is None:
+            raise ValueError("source_dir needs script: which file of it is to be run")
+        if self.script is None:
+            return self
+        if own := user_script.clash(self.script, self.hyperparameters, self.channels):
+            raise ValueError(own)
+        names = user_script.hyperparameters(self.script, self.source_dir)
+        self.hyperparameters = {**self.hyperparameters, **names}
+        return self
 
     @model_validator(mode="after")
     def _wait_covers_runtime(self) -> Training:
@@ -235,6 +259,8 @@ class Aws(Section):
     """S3 bucket for data, models and checkpoints."""
     prefix: str = "sm-launch"
     """Key prefix inside the bucket."""
+    s3_endpoint_url: Annotated[str, Field(pattern=r"^https?://[^/]+")] | None = None
+    """URL of an S3-compatible store that local targets read s3:// inputs from; default: AWS's."""
     bucket_owners: dict[str, Annotated[str, Field(pattern=r"^\d{12}$")]] = {}
     """Account of each bucket that belongs to another account than the credentials; every call to
     S3 names the owner that it expects, and S3 refuses it where that is another one."""
@@ -290,7 +316,14 @@ class JobConfig(Section):
         if not isinstance(document, dict):
             return document
         given = {key: value for key, value in document.items() if value is not None}
-        return follow_method(given)
+        return follow_method(with_switches(given))
+
+    @model_validator(mode="after")
+    def _one_job_alone_is_tried_again(self) -> JobConfig:
+        again = [name for name in ("fallback", "restarts") if getattr(self.training, name)]
+        if again and self.matrix:
+            raise ValueError(f"matrix: its jobs have no training.{again[0]}; leave out one of both")
+        return self
 
     @model_validator(mode="after")
     def _task_fits_method(self) -> JobConfig:

@@ -80,15 +80,18 @@ def cost(config: JobConfig, prices: Prices, jobs: int = 1) -> Cost | None:
     """
     charged = billed(config)
     dollars, terms = 0.0, []
+    tries = 1 + config.training.restarts if jobs == 1 else 1  # a sweep's trials are not restarted
     for kind, count in charged.machines:
         rate = prices.training.get(kind)
         spot = prices.spot_rate(kind) if charged.spot else None
         if rate is None:
             return None
-        dollars += (rate if spot is None else spot) * count * charged.hours * jobs
+        dollars += (rate if spot is None else spot) * count * charged.hours * jobs * tries
         terms.append(f"${rate if spot is None else spot:.3f}/h{_kind(charged, spot)} x {count} "
                      f"instance(s) x {charged.hours:.1f} h")  # fmt: skip
     many = f" x {jobs} jobs" if jobs > 1 else ""
+    if tries > 1:
+        many += f" x {tries} tries"
     line = f"{' + '.join(terms)}{many} = ${dollars:.2f} at most (list price of {prices})"
     return Cost(dollars, line)
 

@@ -16,8 +16,8 @@ from sm_launch.errors import LaunchError
 from sm_launch.job import limits, local_storage, naming
 from sm_launch.job.base_model import BaseModelSource, resolve_model
 from sm_launch.job.config import JobConfig
+from sm_launch.job.hyperparameter_names import PROGRAM
 from sm_launch.job.hyperparameters import (
-    PROGRAM,
     check_hyperparameters,
     check_image_has,
     metric_definitions,

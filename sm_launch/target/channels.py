@@ -8,8 +8,10 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from sm_launch.errors import UserInputError
+from sm_launch.job import user_script
 from sm_launch.job.config import JobConfig
-from sm_launch.job.hyperparameters import PROGRAM, split_channels
+from sm_launch.job.hyperparameter_names import PROGRAM
+from sm_launch.job.hyperparameters import split_channels
 
 DEFAULT_CHANNELS = ("train", "validation", "test")
 
@@ -22,11 +24,18 @@ def resolve_channels(config: JobConfig) -> dict[str, str]:
     Raises:
         UserInputError: nothing prepared, or a path that does not exist.
     """
+    code = {"code": str(user_script.place(config))} if config.training.script else {}
+    return _data_channels(config) | code
+
+
+def _data_channels(config: JobConfig) -> dict[str, str]:
     named = config.training.channels
     if not named:
         by_container = {"dataset_name", "datasets"} & config.training.hyperparameters.keys()
         if by_container and config.data is None:
             return {}  # the container loads it from the Hub
+        if config.training.script and config.data is None:
+            return {}  # a script may need none
         return _prepared_channels(config)
     if PROGRAM not in config.training.hyperparameters:  # a script reads what it likes
         check_channel_names(list(named), list(config.training.hyperparameters.values()))

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from sm_launch.sessions import open_session
 from sm_launch.sessions.protocol import Session
 from sm_launch.target import ownership
 from sm_launch.target.choose import explain_default, resolve_target
+from sm_launch.target.local_inputs import with_local_inputs
 from sm_launch.target.staging import LocalStage, Stage
 
 DEFAULT_JOB = Path("job.yaml")
@@ -69,7 +70,13 @@ class JobContext:
     @cached_property
     def session(self) -> Session:
         """The target's session; nothing is contacted before it is used."""
-        return open_session(self.target, region=self.config.aws.region)
+        session = open_session(self.target, region=self.config.aws.region)
+        if self.on_aws:
+            return session
+        from sm_launch.aws.clients import raw_data_clients
+
+        store = partial(raw_data_clients(self.config.aws), "s3")
+        return with_local_inputs(session, store, self.notify)
 
     @property
     def on_aws(self) -> bool:
@@ -223,6 +230,13 @@ def open_context(
     aws = config.aws.model_copy(update={"region": region or config.aws.region, "tags": tags})
     config = config.model_copy(update={"aws": aws})
     context = JobContext(config, settled, notify)
+    if settled == "sagemaker" and config.aws.s3_endpoint_url:
+        raise UserInputError(
+            "SageMaker reads AWS's S3 only",
+            field="aws.s3_endpoint_url",
+            value=config.aws.s3_endpoint_url,
+            fix="take it out, or run the job on this machine: --target process",
+        )
     if settled != "sagemaker":
         plain = config.model_copy(update={"sagemaker": Passthrough()})
         context = JobContext(plain, settled, notify, passed_over=config.sagemaker)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlparse
 
-from sm_launch.errors import UserInputError
 from sm_launch.progress import progress
 
 
@@ -50,14 +49,8 @@ class LocalStage:
         self._work_path = work_path
 
     def channel(self, name: str, location: str) -> str:
-        if location.startswith("s3://"):
-            raise UserInputError(
-                "local targets cannot read S3",
-                field=f"training.channels.{name}",
-                value=location,
-                fix="copy it first (aws s3 cp --recursive), or use --target sagemaker",
-            )
-        return Path(location).as_uri()
+        # An s3:// URI is fetched when the job starts (`target.local_inputs`).
+        return location if location.startswith("s3://") else Path(location).as_uri()
 
     def checkpoints(self, directory: Path, job: str) -> str:
         """Where a job keeps its checkpoints, below the directory that job.yaml names."""

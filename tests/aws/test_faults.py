@@ -232,3 +232,51 @@ def test_what_s3_refuses_without_a_reason_is_explained(
     told = capsys.readouterr().err
     assert "answered by a page of HTML, status 500" in told
     assert "doctype" not in told
+
+
+ELSEWHERE = "training.fallback=[{type: ml.m5.xlarge}, {type: ml.m5.2xlarge}]"
+
+
+def test_without_capacity_another_type_is_taken(
+    proxy: Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fault = proxy.inject("CreateTrainingJob", "ResourceLimitExceeded", times=2,
+                         message="The account-level service limit is 0")  # fmt: skip
+    assert cli.run(["train", "--json", "--set", ELSEWHERE]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["ResourceConfig"]["InstanceType"] == "ml.m5.2xlarge"
+    assert fault.hits == 2
+    assert "trying ml.m5.xlarge" in told.err and "trying ml.m5.2xlarge" in told.err
+    fault.times = 10_000
+    assert cli.run(["train", "--json", "--set", ELSEWHERE]) == 1
+    assert "Service Quotas" in capsys.readouterr().err
+    assert proxy.count("CreateTrainingJob") == 3 + 3
+
+
+def test_a_refusal_that_is_no_capacity_goes_nowhere_else(
+    proxy: Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proxy.inject("CreateTrainingJob", "AccessDeniedException", message="not authorized")
+    assert cli.run(["train", "--set", ELSEWHERE]) == 1
+    assert proxy.count("CreateTrainingJob") == 1
+
+
+@pytest.mark.parametrize(
+    ("fallback", "message"),
+    [
+        ("{region: us-west-2}", "image and bucket"),
+        ("{type: ml.g5.huge}", "training.fallback.0"),
+        ("{region: us-west-2, bucket: my-bucket, image: "
+         "123456789012.dkr.ecr.eu-central-1.amazonaws.com/sm-train:1}", "training.fallback.0"),
+        ("{region: us-west-2, bucket: my-bucket, image: "
+         "123456789012.dkr.ecr.us-west-2.amazonaws.com/sm-train:1}", "is not in us-west-2"),
+        ("{}", "neither a type nor a region"),
+    ],
+)  # fmt: skip
+def test_a_fallback_that_could_not_run_is_refused_at_once(
+    proxy: Proxy, capsys: pytest.CaptureFixture[str], fallback: str, message: str
+) -> None:
+    assert cli.run(["train", "--set", f"training.fallback=[{fallback}]"]) == 2
+    assert message in capsys.readouterr().err
+    assert proxy.count("CreateTrainingJob") == 0
+    assert proxy.count("PUT /my-bucket/") == 0

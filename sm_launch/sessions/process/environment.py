@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 from collections.abc import Mapping
+from importlib.metadata import distributions
 from pathlib import Path
 
 from sm_launch.sessions.references import resolve
@@ -78,6 +80,8 @@ def training_environment(
     environment = base_environment(base, request_environment)
     if PROGRAM_HYPERPARAMETER not in hyperparameters:
         environment.setdefault(TRAINING_MODULE_VARIABLE, DEFAULT_TRAINING_MODULE)
+    else:
+        environment |= _own_packages(base, environment.get("PYTHONPATH", ""))
     environment.setdefault("GLIBC_TUNABLES", KEPT_MEMORY)
     environment |= {
         "TRAINING_JOB_NAME": name,
@@ -86,6 +90,28 @@ def training_environment(
         "SM_STUDIO_LOCAL_MODE": "true",
     }
     return environment
+
+
+def _own_packages(base: Path, search_path: str) -> dict[str, str]:
+    """Where pip puts what a script's requirements.txt lists: beside the job, not into this Python.
+
+    What is installed here stays as it is: it satisfies what it can, and a requirement of another
+    version is pip's error.
+    """
+    prefix = base / "packages"
+    constraints = base / "installed.txt"
+    installed = {each.name: each.version for each in distributions() if each.name}
+    constraints.write_text("".join(f"{name}=={have}\n" for name, have in installed.items()))
+    scheme = sysconfig.get_preferred_scheme("prefix")
+    places = {"base": str(prefix), "platbase": str(prefix)}
+    where = dict.fromkeys(
+        sysconfig.get_path(kind, scheme, places) for kind in ("purelib", "platlib")
+    )
+    return {
+        "PIP_PREFIX": str(prefix),
+        "PIP_CONSTRAINT": str(constraints),
+        "PYTHONPATH": os.pathsep.join([*where, *([search_path] if search_path else [])]),
+    }
 
 
 def local_hyperparameters(values: Mapping[str, str], base: Path) -> dict[str, str]:

@@ -67,9 +67,8 @@ def test_named_channels_must_exist(tmp_path: Path) -> None:
         resolve_channels(job(tmp_path, channels={"train": "absent.jsonl"}))
 
 
-def test_local_targets_refuse_s3(tmp_path: Path) -> None:
-    with pytest.raises(UserInputError, match="local targets cannot read S3"):
-        LocalStage(tmp_path).channel("train", "s3://bucket/train")
+def test_local_targets_leave_s3_to_the_start_of_the_job(tmp_path: Path) -> None:
+    assert LocalStage(tmp_path).channel("train", "s3://bucket/train") == "s3://bucket/train"
 
 
 class Bucket:
