@@ -14,6 +14,7 @@ from sm_launch.evaluation.job import compare as comparing
 from sm_launch.evaluation.job import run as evaluation_run
 from sm_launch.hosting import endpoints
 from sm_launch.job import naming
+from sm_launch.job.config import JobConfig
 from sm_launch.job.tasks import TASKS
 from sm_launch.jobs import live, optimization
 from sm_launch.jobs.chaining import artefact_uri
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 _OF_SPEAKERS = ("fp8", "int4")
-_CLASSES = ("architectures", ())
 _SPEAKING = ("ForCausalLM", "LMHeadModel")
 KEY = "optimization"
 """Of eval_results.json: what the job measured of both models."""
@@ -95,46 +95,57 @@ def prepare(
 
 
 def check_precision(context: JobContext, former: str) -> None:
-    """Refuse what the job would refuse after it started.
+    """Refuse what the job would refuse after it started, or would run out of memory with.
+
+    Raises:
+        UserInputError: an adapter alone, what only language models have for another model, or no
+            instance type for a language model on SageMaker.
+    """
+    wanted, (speaks, kind) = context.config.optimization, _kind_of(context.config, former)
+    if speaks:
+        if context.target == "sagemaker" and "instance_type" not in wanted.model_fields_set:
+            raise UserInputError(
+                "is not named, and the default is a CPU with 8 GiB, which is for encoders",
+                field="optimization.instance_type",
+                value=wanted.instance_type,
+                fix="name one whose GPU holds the model, such as ml.g5.xlarge",
+            )
+        return
+    asked = {
+        "precision": wanted.precision if wanted.precision in _OF_SPEAKERS else None,
+        "speculation": wanted.speculation.method if wanted.speculation else None,
+    }
+    for name, value in asked.items():
+        if value is not None:
+            raise UserInputError(
+                f"is for language models, and the model is none ({kind})",
+                field=f"optimization.{name}",
+                value=value,
+                fix="use int8 (encoders) or bfloat16" if name == "precision" else "leave it out",
+            )
+
+
+def _kind_of(config: JobConfig, former: str) -> tuple[bool, str]:
+    """Whether it is a language model, and what it is, in words.
 
     An artefact on this machine says what it is; of one on S3 the method that trained it does.
 
-    Raises:
-        UserInputError: an adapter alone, or a precision of language models for another model.
+    Raises UserInputError for an adapter alone.
     """
-    config = context.config
+    fix = "train with export: merged, or both, and optimize that artefact"
+    method = config.training.method
     if former.startswith("s3://"):
-        adapter = config.training.hyperparameters.get("export") == "adapter"
-        task = TASKS.get(config.training.method)
-        speaks = task is None or task.evaluation == "text-generation"
-        kind = config.training.method
-    else:
-        artefact = evaluation.read_artefact(former)
-        adapter = artefact is None
-        names = [str(name) for name in (artefact.config if artefact else {}).get(*_CLASSES) or ()]
-        speaks = any(name.endswith(_SPEAKING) for name in names)
-        kind = " and ".join(names)
-    if adapter:
-        raise UserInputError(
-            "is an adapter without its base model",
-            field="the model",
-            value=former,
-            fix="train with export: merged, or both, and optimize that artefact",
-        )
-    if config.optimization.speculation and not speaks:
-        raise UserInputError(
-            f"is for language models, and the model is none ({kind})",
-            field="optimization.speculation",
-            value=config.optimization.speculation.method,
-            fix="leave it out",
-        )
-    if config.optimization.precision in _OF_SPEAKERS and not speaks:
-        raise UserInputError(
-            f"is for language models, and the model is none ({kind})",
-            field="optimization.precision",
-            value=config.optimization.precision,
-            fix="use int8 (encoders) or bfloat16",
-        )
+        if config.training.hyperparameters.get("export") == "adapter":
+            told = "is an adapter without its base model"
+            raise UserInputError(told, field="the model", value=former, fix=fix)
+        task = TASKS.get(method)
+        return task is not None and task.evaluation == "text-generation", method
+    artefact = evaluation.read_artefact(former)
+    if artefact is None:
+        told = "has no config.json: it is an adapter without its base model, or no model"
+        raise UserInputError(told, field="the model", value=former, fix=fix)
+    names = [str(name) for name in artefact.config.get("architectures") or ()]
+    return any(name.endswith(_SPEAKING) for name in names), " and ".join(names)
 
 
 def finish(context: JobContext, name: str, former: str) -> Optimized:

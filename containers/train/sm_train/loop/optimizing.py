@@ -74,51 +74,79 @@ def optimize(job: Job, task: Task, trainer: Any, tokenizer: Any, test: Any) -> N
     Raises:
         UserError: it is not as good, or cannot be made; nothing is exported then.
     """
-    import torch
     from transformers.trainer_callback import PrinterCallback
 
     if task.calibrated:
         print_line(f"{task.calibrated}They are counted as channel train here.")
     trainer.remove_callback(PrinterCallback)
     score_by_rows(trainer, task.method)
-    source, name = Path(job.model_source), type(transformer(trainer.model)).__name__
-    common = (name, measured_texts(trainer, tokenizer, test), torch.get_num_threads())
-    stored = _name(transformer(trainer.model).dtype)
-    before = proofs.qualities(evaluate_test(trainer, test))
-    metric = proofs.deciding(task.method, task.metric, before)
+    first = _Before.of(job, trainer, tokenizer, test)
+    metric = proofs.deciding(task.method, task.metric, first.scores)
     job.stop.check("before the model was made anew")
     with staged(job.paths.model) as folder:
-        _copy_description(source, folder)
-        made = _maker(task)(trainer, tokenizer, source, folder)
+        _copy_description(first.source, folder)
+        made = _maker(task)(trainer, tokenizer, first.source, folder)
         if task.speculation:  # before its size is measured: a draft lies in it, too
             task.speculation.write(folder)
         after = proofs.qualities(evaluate_test(trainer, test))
-        if metric != "loss" and math.isnan(after.get("loss", 0.0)):  # of a regression
-            before, after = ({k: v for k, v in s.items() if k != "loss"} for s in (before, after))
         job.stop.check("while the models were measured")
-        plans = {
-            "before": plan(source, *common, dtype=stored),
-            "after": plan(folder, *common, dtype=made.dtype, file=made.file),
-        }
-        speeds = measure(plans) if made.runs_here else sizes(plans)
-        outcome = proofs.Proof(
-            precision=task.precision,
-            how=f"{made.how} {task.sentence}".strip(),
-            metric=metric,
-            max_drop=task.max_drop,
-            split=task.split,
-            rows=task.rows,
-            before={**speeds["before"], **before},
-            after={**speeds["after"], **after},
-            processor=proofs.processor(),
-            threads=torch.get_num_threads(),
-        )
+        outcome = _proof(task, metric, first, made, after, folder)
         for line in proofs.text_table(outcome.lines()):
             print_line(line)
         write_json(job.paths.output_data / "optimization.json", outcome.as_dict())
         outcome.require()
-        _tell(job, task.method, outcome, source, folder)
+        _tell(job, task.method, outcome, first.source, folder)
     print_line(f"model written to {job.paths.model}")
+
+
+@dataclass(frozen=True)
+class _Before:
+    """The model as it was given: where, its scores, and what its speed is measured with."""
+
+    source: Path
+    scores: dict[str, float]
+    architecture: str
+    texts: list[Text]
+    dtype: str
+
+    @classmethod
+    def of(cls, job: Job, trainer: Any, tokenizer: Any, test: Any) -> _Before:
+        model = transformer(trainer.model)
+        return cls(
+            source=Path(job.model_source),
+            scores=proofs.qualities(evaluate_test(trainer, test)),
+            architecture=type(model).__name__,
+            texts=measured_texts(trainer, tokenizer, test),
+            dtype=_name(model.dtype),
+        )
+
+
+def _proof(
+    task: Task, metric: str, first: _Before, made: Made, after: dict[str, float], folder: Path
+) -> proofs.Proof:
+    import torch
+
+    threads, before = torch.get_num_threads(), first.scores
+    if metric != "loss" and math.isnan(after.get("loss", 0.0)):  # of a regression
+        before, after = ({k: v for k, v in s.items() if k != "loss"} for s in (before, after))
+    common = (first.architecture, first.texts, threads)
+    plans = {
+        "before": plan(first.source, *common, dtype=first.dtype),
+        "after": plan(folder, *common, dtype=made.dtype, file=made.file),
+    }
+    speeds = measure(plans) if made.runs_here else sizes(plans)
+    return proofs.Proof(
+        precision=task.precision,
+        how=f"{made.how} {task.sentence}".strip(),
+        metric=metric,
+        max_drop=task.max_drop,
+        split=task.split,
+        rows=task.rows,
+        before={**speeds["before"], **before},
+        after={**speeds["after"], **after},
+        processor=proofs.processor(),
+        threads=threads,
+    )
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,17 @@ def test_speculation_that_contradicts_itself_is_refused(
         config(tmp_path, speculation=speculation)
 
 
-def context(made: JobConfig) -> Any:
-    return SimpleNamespace(config=made)
+def context(made: JobConfig, target: str = "process") -> Any:
+    return SimpleNamespace(config=made, target=target)
+
+
+def test_a_language_model_on_sagemaker_wants_an_instance_that_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserInputError, match="8 GiB") as refused:
+        check_precision(context(config(tmp_path, "sft", precision="fp8"), "sagemaker"), S3)
+    assert refused.value.field == "optimization.instance_type"
+    named = config(tmp_path, "dpo", precision="fp8", instance_type="ml.g5.xlarge")
+    check_precision(context(named, "sagemaker"), S3)
+    check_precision(context(config(tmp_path, "embedding"), "sagemaker"), S3)
 
 
 @pytest.mark.parametrize("place", ["here", "s3"])
