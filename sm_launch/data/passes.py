@@ -65,6 +65,8 @@ class Summary:
     schema: Any = None
     """pyarrow's, of the cleaned rows, where the channels are Parquet."""
     mended: int = 0
+    forms: Counter[str] = field(default_factory=Counter)
+    """Rows whose turns are texts, and rows with messages among them, where a task takes both."""
 
 
 @dataclass
@@ -105,6 +107,9 @@ def clean_chunk(job: Job, *, cleaner: RowCleaner) -> Summary:
     job.spill.write_bytes(pickle.dumps(spilled, protocol=pickle.HIGHEST_PROTOCOL))
     summary = _summary(job, examples, rejected)
     summary.taken = taken
+    summary.forms = Counter(
+        form for example in examples if (form := cleaner.form(example.values)) is not None
+    )
     if cleaner.output_format == "parquet" and examples:
         summary.schema = arrow_schema(spilled.values, cleaner.output_names)
     doubtful = {

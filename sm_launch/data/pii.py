@@ -1,4 +1,4 @@
-"""Personal data that has a recognisable form, replaced by a word that says what stood there.
+"""Personal data and keys that have a recognisable form, replaced by a word that says what it was.
 
 Names and street addresses have no such form: finding them takes a model, and is not done here.
 """
@@ -8,10 +8,16 @@ from __future__ import annotations
 import ipaddress
 import re
 
+from sm_launch.redaction import PRIVATE_KEY, TOKEN_FORMS
+
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}\b")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}\b")
 _CARD = re.compile(r"(?<![\d.])\d(?:[ -]?\d){12,18}(?![\d])")
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.]*\d)")
+_IPV6 = re.compile(
+    r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]{1,4})?(?![\w:])"
+)
+_SHORTEST_IPV6 = 6  # what is shorter, such as `::1` or `a::b`, is nobody's address
 _US_SOCIAL_SECURITY = re.compile(r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])")
 # International with a plus, or groups as in (555) 123-4567 and 555-123-4567: a bare run of digits
 # may as well be an order number or a price.
@@ -22,14 +28,18 @@ _PHONE = re.compile(
 
 
 def mask_pii(text: str) -> str:
-    """Replace e-mail addresses, IBANs, card, US social security and phone numbers, and IPv4s.
+    """Replace e-mail and IP addresses, IBANs, card, US social security and phone numbers, and keys.
 
-    Cards and IBANs must pass their checksum.
+    Cards and IBANs must pass their checksum. Keys are private ones as PEM, and the tokens of
+    services that say by their form what they are.
     """
     if "@" in text:
         text = _EMAIL.sub("[EMAIL]", text)
     if not any(map(str.isdigit, text)):
         return text
+    text = TOKEN_FORMS.sub("[KEY]", PRIVATE_KEY.sub(r"\1[KEY]", text))
+    if ":" in text:
+        text = _IPV6.sub(lambda match: "[IP]" if _is_address(match[0]) else match[0], text)
     text = _IBAN.sub(_mask_iban, text)
     text = _CARD.sub(lambda match: "[CARD]" if _is_card(match[0]) else match[0], text)
     text = _IPV4.sub(lambda match: "[IP]" if _is_address(match[0]) else match[0], text)
@@ -61,8 +71,10 @@ def _is_iban(text: str) -> bool:
 
 
 def _is_address(text: str) -> bool:
+    if ":" in text and (len(text) < _SHORTEST_IPV6 or not any(map(str.isdigit, text))):
+        return False
     try:
-        ipaddress.IPv4Address(text)
+        ipaddress.ip_address(text)
     except ValueError:
         return False
     return True

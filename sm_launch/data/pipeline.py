@@ -102,6 +102,7 @@ def _prepare(
         cleaner = RowCleaner(config, columns(sources, config))
         run = _Run(config, cleaner, sources, fresh, workers, bar)
         summaries = run.first_pass()
+        quarantine.check_one_form(config, summaries)
         settled = run.settle(summaries)
         late = Counter({"missing_label": int(find_gaps(summaries, settled).sum())})
         quarantine.check(

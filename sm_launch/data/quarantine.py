@@ -67,6 +67,25 @@ def check(
     )
 
 
+def check_one_form(config: DataConfig, summaries: Sequence[Summary]) -> None:
+    """Fail where some rows are texts and others messages: no training would take them together.
+
+    Raises:
+        UserInputError: with how many rows are which.
+    """
+    forms: Counter[str] = sum((summary.forms for summary in summaries), Counter())
+    if len(forms) < 2:
+        return
+    counts = " and ".join(f"{count} rows of {form}" for form, count in forms.most_common())
+    raise UserInputError(
+        f"mixes {counts}: the method {config.task} learns one form",
+        field="data.input" if config.input else "data.train",
+        value=config.input or config.train,
+        fix='write all rows as messages ([{"role": "user", "content": …}], '
+        '[{"role": "assistant", "content": …}]) or all as texts, in files of their own',
+    )
+
+
 def _line(reason: str, count: int, example: dict[str, Any]) -> str:
     raw = str(example["raw"])
     short = raw if len(raw) <= _SHOWN_CHARACTERS else raw[:_SHOWN_CHARACTERS] + "…"

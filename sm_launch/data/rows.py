@@ -185,6 +185,17 @@ class RowCleaner:
             return repr(values["label"])
         return values["label"] if kind == "label" else None
 
+    def form(self, values: Sequence[Any]) -> str | None:
+        """`messages` or `text`: what the turns of a cleaned row are; None for tasks without turns.
+
+        Of one row with both training makes messages.
+        """
+        kinds = self.layout.kinds.values()
+        turns = [value for value, kind in zip(values, kinds, strict=True) if kind == "turn"]
+        if not turns:
+            return None
+        return "messages" if any(isinstance(value, list) for value in turns) else "text"
+
     def is_doubtful(self, label: str) -> bool:
         """Whether a label is a word that may mean missing: the whole column decides."""
         return self.allowed_labels is None and label.casefold() in self._missing

@@ -36,6 +36,7 @@ from sm_launch.job.hosting import (
     Update,
     Variant,
 )
+from sm_launch.job.hyperparameters import with_switches
 from sm_launch.job.monitoring import Monitoring
 from sm_launch.job.optimization import Optimization
 from sm_launch.job.passthrough import Passthrough
@@ -317,7 +318,7 @@ class JobConfig(Section):
         if not isinstance(document, dict):
             return document
         given = {key: value for key, value in document.items() if value is not None}
-        return follow_method(given)
+        return follow_method(with_switches(given))
 
     @model_validator(mode="after")
     def _one_job_alone_is_tried_again(self) -> JobConfig:

@@ -10,17 +10,22 @@ import yaml
 
 from sm_launch.errors import UserInputError
 
+_FLOAT, _BOOL = "tag:yaml.org,2002:float", "tag:yaml.org,2002:bool"
+_EXPONENT = (_FLOAT, re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"))
+_TRUTH = (_BOOL, re.compile(r"true|True|TRUE|false|False|FALSE"))
+
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people write it: `5e-5` is a number (YAML 1.1 wants a dot and a sign)."""
+    """YAML as people write it: `5e-5` is a number (YAML 1.1 wants a dot and a sign), and `no` is a
+    text, as in YAML 1.2: eval_strategy calls it so, and so do labels. Where a key is a switch,
+    `yes` and `no` are taken for true and false all the same."""
 
     yaml_implicit_resolvers = {
         first: [
-            *resolvers,
-            ("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")),
+            *(each for each in resolvers if each[0] != _BOOL),
+            *([_EXPONENT] if first in "-+0123456789" else []),
+            *([_TRUTH] if first in "tTfF" else []),
         ]
-        if first in "-+0123456789"
-        else resolvers
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 

@@ -11,12 +11,14 @@ import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sm_launch.errors import UserInputError
 from sm_launch.job import limits
-from sm_launch.job.config import HyperparameterValue
 from sm_launch.job.hyperparameter_names import PROGRAM
+
+if TYPE_CHECKING:
+    from sm_launch.job.config import HyperparameterValue
 
 FIELD = "training.hyperparameters"
 OPTIMIZE = "optimize"
@@ -25,6 +27,7 @@ _NO_METHODS = (
     *("metric_definitions.json", "channels.json", "packages.json"),
     f"{OPTIMIZE}.json",
 )
+_SWITCHES = {"yes": True, "on": True, "no": False, "off": False}
 _OUR_IMAGE = re.compile(r"(^|/)sm-train(?!:process)([:@]|$)")
 
 
@@ -102,6 +105,35 @@ def check_image_has(image: str, values: dict[str, HyperparameterValue]) -> None:
                 value=value,
                 fix=f"{need['fix']}; or add it to an image made from this one, under another name",
             )
+
+
+def with_switches(document: dict[str, Any]) -> dict[str, Any]:
+    """A job.yaml whose hyperparameters say true or false where the method has a switch.
+
+    YAML 1.1 reads `yes`, `no`, `on` and `off` so; as texts they would be what they are not: a `no`
+    that is true. And a `false` where the method calls it `no` becomes that word.
+    """
+    training = document.get("training")
+    given = training.get("hyperparameters") if isinstance(training, dict) else None
+    if not isinstance(given, dict) or not isinstance(training, dict):
+        return document
+    method = training.get("method", "text-classification")
+    if PROGRAM in given or method not in (*methods(), OPTIMIZE):
+        return document
+    table = _schema(method)["properties"]
+    settled = {key: _switched(value, table.get(key, {})) for key, value in given.items()}
+    return document | {"training": {**training, "hyperparameters": settled}}
+
+
+def _switched(value: Any, schema: Mapping[str, Any]) -> Any:
+    """The value as what its schema calls it, where it is one of YAML 1.1's truths."""
+    kinds, options = schema.get("type", []), schema.get("enum", [])
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if isinstance(value, str) and "boolean" in kinds and value not in options:
+        return _SWITCHES.get(value.lower(), value)
+    if value is False and "boolean" not in kinds and "no" in options:
+        return "no"
+    return value
 
 
 def is_integer(method: str, name: str) -> bool:

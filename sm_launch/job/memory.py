@@ -94,6 +94,12 @@ class Settings:
         except ValueError:
             return default
 
+    @property
+    def length(self) -> float:
+        """Tokens of a row: of an encoder-decoder, what it reads and what it writes."""
+        sides = [self.number(name, 0) for name in ("max_source_length", "max_target_length")]
+        return sum(sides) if all(sides) else self.number("max_length", _LENGTH)
+
     def is_on(self, name: str) -> bool:
         return self.text(name).lower() in {"true", "1", "yes", "on"}
 
@@ -118,14 +124,15 @@ def memory(
     Args:
         parameters: of the base model.
         hyperparameters: method, use_peft, load_in_4bit, load_in_8bit, dtype, optim, lora_r,
-            per_device_train_batch_size, max_length, parallelism; as values or as text.
+            per_device_train_batch_size, max_length (or both lengths of seq2seq), parallelism; as
+            values or as text.
         others: parameters of each of the models beside it; None: not known, which a line says.
         size: its layers, where they are known.
     """
     settings = Settings.of(hyperparameters)
     sequences, _ = IN_MEMORY.get(settings.method, (1, 1))
     batch = settings.number("per_device_train_batch_size", _BATCH)
-    length = settings.number("max_length", _LENGTH)
+    length = settings.length
     parts = list(_held(parameters, settings, size))
     passed = size.passed if size else parameters
     rows = f"{batch:g} rows" if sequences == 1 else f"{batch:g} rows of {sequences}"

@@ -7,6 +7,7 @@ URIs already (`s3://` or, for local targets, `file://`): `sm_launch.target.stagi
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
 from sm_launch.job import limits, local_storage
@@ -14,6 +15,9 @@ from sm_launch.job.config import HyperparameterValue, Instances, JobConfig
 from sm_launch.job.hyperparameter_names import PROGRAM
 from sm_launch.job.naming import LOCAL_ROLE, LOCAL_TRAINING_IMAGE, Request, tags, vpc_config
 from sm_launch.job.passthrough import merged
+
+TENSORBOARD_FOLDER = "/opt/ml/output/data/tensorboard"
+"""Where the training container writes TensorBoard's files."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ def create_training_job(config: JobConfig, name: str, inputs: TrainingInputs) ->
         ]
     if training.environment:
         request["Environment"] = dict(training.environment)
+    if tensorboard := _tensorboard(config, inputs.output):
+        request["TensorBoardOutputConfig"] = tensorboard
     if inputs.checkpoints:
         request["CheckpointConfig"] = {"S3Uri": inputs.checkpoints}
     if training.spot:
@@ -94,6 +100,18 @@ def create_training_job(config: JobConfig, name: str, inputs: TrainingInputs) ->
     if training.network.subnets:
         request["VpcConfig"] = vpc_config(training.network)
     return merged(request, config.sagemaker.training)
+
+
+def _tensorboard(config: JobConfig, output: str) -> Request | None:
+    """Where SageMaker copies TensorBoard's files to while they are written, behind the job's name.
+
+    None where report_to does not name TensorBoard, or the job runs on this machine.
+    """
+    named = json.dumps(config.training.hyperparameters.get("report_to"))
+    if not output.startswith("s3://") or not re.search(r"\b(tensorboard|all)\b", named):
+        return None
+    folder = config.training.environment.get("TENSORBOARD_LOGGING_DIR", TENSORBOARD_FOLDER)
+    return {"S3OutputPath": output, "LocalPath": folder}
 
 
 def _channel(name: str, uri: str, input_mode: str) -> Request:

@@ -21,7 +21,7 @@ _SCALES = {
     "reverse-log": "ReverseLogarithmic",
 }
 # What a trial has of a training request, and what it has not.
-_NOT_IN_TRIALS = ("TrainingJobName", "HyperParameters", "Tags")
+_NOT_IN_TRIALS = ("TrainingJobName", "HyperParameters", "Tags", "TensorBoardOutputConfig")
 
 
 def unique_name(base: str, now: datetime | None = None) -> str:

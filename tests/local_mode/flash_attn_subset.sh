@@ -22,7 +22,8 @@ export FLASH_ATTN_LOCAL_VERSION FLASH_ATTN_CUDA_ARCHS=90 MAX_JOBS="${MAX_JOBS:-1
 /opt/tools/bin/uv pip install --no-deps --no-index /wheels/*.whl
 cd /
 python - <<'PY'
-import os, sys
+import importlib.metadata
+import os, subprocess, sys
 
 # The kernels that were left out are looked for when they are called, and not before.
 sys.setdlopenflags(os.RTLD_LAZY | os.RTLD_GLOBAL)
@@ -33,5 +34,7 @@ from flash_attn import flash_attn_func, flash_attn_varlen_func  # noqa: F401
 assert {"fwd", "varlen_fwd", "bwd"} <= set(dir(flash_attn_2_cuda))
 library = open(flash_attn_2_cuda.__file__, "rb").read()
 assert b"sm_90" in library, "no code for the architecture"
-print("imported", flash_attn.__version__)
+symbols = subprocess.check_output(["nm", "-DC", flash_attn_2_cuda.__file__], text=True)
+forward = [line for line in symbols.splitlines() if " T void flash::run_mha_fwd_<" in line]
+print("imported", importlib.metadata.version("flash-attn"), "with", len(forward), "forward kernels")
 PY

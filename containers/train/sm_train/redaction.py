@@ -14,7 +14,7 @@ MASK = "[redacted]"
 _SHORTEST = 8
 
 # Tokens that say by their form what they are: their makers gave them prefixes for that purpose.
-_FORMS = re.compile(
+TOKEN_FORMS = re.compile(
     r"""
     (?<![A-Za-z0-9])(?:
       (?:hf|api_org)_[A-Za-z0-9]{16,}                        # Hugging Face
@@ -31,7 +31,7 @@ _FORMS = re.compile(
     """,
     re.VERBOSE,
 )
-_PRIVATE_KEY = re.compile(
+PRIVATE_KEY = re.compile(
     r"(-----BEGIN [A-Z ]*PRIVATE KEY-----)(?:(?!-----END).)*(?=-----END|\Z)", re.DOTALL
 )
 # https://user:password@host; the password goes to the last @ before the path.
@@ -109,8 +109,8 @@ def _is_secret_name(name: str) -> bool:
 def _redact(text: str, known: list[str]) -> str:
     for value in known:
         text = text.replace(value, MASK)
-    text = _PRIVATE_KEY.sub(lambda match: match[1] + MASK, text)
-    text = _FORMS.sub(MASK, text)
+    text = PRIVATE_KEY.sub(lambda match: match[1] + MASK, text)
+    text = TOKEN_FORMS.sub(MASK, text)
     for pattern in (_IN_URL, _QUOTED, _PLAIN, _ANY_TOKEN, _OPTION, _HEADER):
         text = pattern.sub(lambda match: _head(match) + MASK, text)
     return text

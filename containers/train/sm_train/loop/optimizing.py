@@ -167,13 +167,16 @@ def _compressed(precision: str, trainer: Any, tokenizer: Any, source: Path, fold
     """A language model in fewer bits; what is then scored is what was written."""
     del source
     model = trainer.model
-    device = model.device
+    # Rows that lie behind one another in one sequence are told apart by the attention alone.
+    device, attention = model.device, model.config._attn_implementation
     print_line(
         f"making it {precision} by llm-compressor; LLM_COMPRESSOR_LOG_LEVEL=INFO shows each layer"
     )
     how = compressed.describe(model, precision)
     compressed.compress(model, tokenizer, precision, trainer.train_dataset, folder)
-    _replace(trainer, compressed.reload(folder, device))
+    trainer.model = trainer.model_wrapped = model = None
+    trainer.accelerator.free_memory()  # the next one is as large
+    _replace(trainer, compressed.reload(folder, device, attention))
     return Made(how, "", "bfloat16", runs_here=False)
 
 

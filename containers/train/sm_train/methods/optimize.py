@@ -130,14 +130,16 @@ def reads_as(config: Config[OptimizeArguments], source: str) -> Config[Any]:
     task = task_of(source)
     check_precision(config.own, source, task)
     method = load_method(task)
+    speaks = task == "sft"
+    # Scored in the types that the two models have. llm-compressor follows torch's code, no kernels;
+    # an encoder is written as ONNX from float32.
+    own_types = {"bf16": False, "fp16": False, **({"use_liger_kernel": False} if speaks else {})}
     return replace(
         config,
         method=replace(method, trains=False, check_data=lambda _config, _data: None),
         own=_arguments(config, source, task, method.arguments),
-        # Scored in the types that the two models have.
-        training=cast(
-            Training, {**method.defaults, "bf16": False, "fp16": False, **config.training}
-        ),
+        model=replace(config.model, dtype="auto") if speaks else config.model,
+        training=cast(Training, {**method.defaults, **own_types, **config.training}),
     )
 
 

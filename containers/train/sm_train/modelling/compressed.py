@@ -163,8 +163,8 @@ def _batches(rows: Any) -> Any:
     return DataLoader(columns, batch_size=None)
 
 
-def reload(folder: Path, device: Any) -> Any:
-    """The model as it was written, for SFTTrainer to score it.
+def reload(folder: Path, device: Any, attention: str | None = None) -> Any:
+    """The model as it was written, for SFTTrainer to score it; with transformers' `attention`.
 
     transformers computes what vLLM would: by the weights of the file, and with activations rounded
     as they will be.
@@ -174,7 +174,9 @@ def reload(folder: Path, device: Any) -> Any:
     from trl.trainer.utils import add_fused_lm_head
 
     with without_bars(), torch.no_grad():
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, attn_implementation=attention
+        )
         model = model.to(device).eval()
         model(torch.zeros((1, 1), dtype=torch.long, device=device))  # which unpacks the weights
     # What the trainer does to the model that it is given: it asks for these and no logits.

@@ -40,6 +40,13 @@ _DEEPSPEED = "set parallelism to fsdp"
 # The training image has no vLLM: 0.33 wants a transformers below 5.20, TRL 1.16 knows vLLM up to
 # 0.31, and with it the image would be twice as large.
 _VLLM = "leave it out; use_transformers_continuous_batching samples fast without it"
+_TRACKER = "remove it: TensorBoard's files are always written"
+# What transformers calls each tracker, and the package that it imports.
+_TRACKERS = {
+    "azure_ml": "azureml", "clearml": "clearml", "codecarbon": "codecarbon", "comet_ml": "comet_ml",
+    "dagshub": "dagshub", "dvclive": "dvclive", "flyte": "flytekit", "mlflow": "mlflow",
+    "neptune": "neptune", "swanlab": "swanlab", "trackio": "trackio", "wandb": "wandb",
+}  # fmt: skip
 NEEDS = (
     Need("use_vllm", "true", ("vllm",), _VLLM),
     Need("deepspeed", r".+", ("deepspeed",), _DEEPSPEED),
@@ -63,6 +70,8 @@ NEEDS = (
          "leave it out: the best that is there is taken", in_images=True),
     Need("attn_implementation", "flash_attention_4", ("flash_attn.cute", "kernels"),
          "leave it out: the best that is there is taken", in_images=True),
+    *(Need("report_to", rf"(.*\W)?{name}(\W.*)?", (package,), _TRACKER)
+      for name, package in _TRACKERS.items()),
 )  # fmt: skip
 
 

@@ -119,6 +119,24 @@ def test_numbers_to_predict(run, write) -> None:
     assert {row["label"] for row in done.all_rows} == {round(n / 7, 3) for n in range(60)}
 
 
+@pytest.mark.parametrize(
+    ("method", "columns"), [("dpo", ("chosen", "rejected")), ("sft", ("completion",))]
+)
+def test_texts_beside_messages_are_refused_as_training_refuses_them(
+    run, tmp_path: Path, method: str, columns: tuple[str, ...]
+) -> None:
+    rows = rows_of(method)
+    for row in rows[:3]:
+        row.update({name: [{"role": "assistant", "content": row[name]}] for name in columns})
+    write_rows(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(UserInputError, match="mixes 37 rows of text and 3 rows of messages"):
+        run(input="rows.jsonl", task=method)
+    for row in rows:
+        row["prompt"] = TALK[:1]  # one list in a row makes it one of messages, as in training
+    write_rows(tmp_path / "rows.jsonl", rows)
+    assert run(input="rows.jsonl", task=method).report.rows_kept == len(rows)
+
+
 def test_the_documents_of_a_query_stay_in_one_split(tmp_path: Path, run) -> None:
     data = {"input": "a.csv", "columns": {"query": "asked", "label": "relevance"}}
     job = {"name": "a", "data": data, "training": {"method": "reranking"}}

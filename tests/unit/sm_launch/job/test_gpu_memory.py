@@ -36,6 +36,15 @@ def test_fewer_bits_take_less():
     assert gib(dtype="bfloat16") < gib()
 
 
+def test_an_encoder_decoder_holds_what_it_reads_and_what_it_writes():
+    own = {"method": "seq2seq", "per_device_train_batch_size": 8}
+    lengths = {"max_source_length": 512, "max_target_length": 128}
+    whole = gib(**own, **lengths)
+    assert whole == gib(**own)  # the method's own defaults
+    assert gib(**own, **{**lengths, "max_source_length": 256}) < whole
+    assert gib(**own, **{**lengths, "max_target_length": "64"}) < whole
+
+
 @pytest.mark.parametrize(
     ("settings", "has_one"),
     [

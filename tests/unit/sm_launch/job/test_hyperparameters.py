@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+from pathlib import Path
+
 import pytest
 
 from sm_launch.errors import UserInputError
-from sm_launch.job.hyperparameters import check_hyperparameters, methods, metric_definitions
+from sm_launch.job.config import load_config
+from sm_launch.job.hyperparameters import (
+    _schema,
+    check_hyperparameters,
+    methods,
+    metric_definitions,
+)
 
 
 def test_the_two_first_methods_are_there() -> None:
@@ -49,3 +58,34 @@ def test_metric_definitions_fit_sagemaker() -> None:
     names = {method: {d["Name"] for d in definitions} for method, definitions in sets.items()}
     assert "test:rougeL" in names["seq2seq"] - names["sft"]
     assert "eval:mae" in names["script"] & names["text-classification"] - names["seq2seq"]
+
+
+def test_yes_and_no_are_what_a_method_calls_them(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    for method in methods():
+        table = _schema(method)["properties"]
+        switches = [
+            k
+            for k, each in table.items()
+            if "boolean" in each.get("type", ()) and "enum" not in each
+        ]
+        named = [k for k, each in table.items() if "no" in each.get("enum", ())]
+        given = [f"    {key}: {word}" for key, word in zip(switches, cycle(("yes", "off")))]
+        given += [f"    {key}: {word}" for key, word in zip(named, cycle(("no", "false")))]
+        head = f"name: a\ntraining:\n  method: {method}\n  hyperparameters:\n"
+        path.write_text(head + "\n".join(given) + "\n")
+        values = load_config(path).training.hyperparameters
+        assert all(values[key] == "no" for key in named)
+        assert {values[key] for key in switches} <= {True, False}
+        check_hyperparameters(method, values)
+    overridden = load_config(path, ("training.hyperparameters.eval_strategy=no",))
+    assert overridden.training.hyperparameters["eval_strategy"] == "no"
+
+
+def test_labels_are_not_truths(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("name: a\ndata: {input: a.csv, labels: [yes, no, on], header: no}\n")
+    data = load_config(path).data
+    assert data is not None
+    assert data.labels == ["yes", "no", "on"]
+    assert data.header is False

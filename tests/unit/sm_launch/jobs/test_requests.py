@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,11 +13,13 @@ import botocore.model
 import botocore.validate
 import pytest
 
+from sm_launch.errors import UserInputError
 from sm_launch.hosting import requests as hosting_requests
 from sm_launch.job import limits, naming
 from sm_launch.job.config import JobConfig
-from sm_launch.job.hyperparameters import check_hyperparameters
+from sm_launch.job.hyperparameters import check_hyperparameters, check_image_has
 from sm_launch.jobs import requests
+from sm_launch.sessions.validation import RequestValidator
 
 INPUTS = requests.TrainingInputs(
     channels={"train": "s3://bucket/train/", "model": "s3://bucket/model/"},
@@ -138,3 +141,32 @@ def test_spot_without_a_wait_gets_twice_the_runtime() -> None:
     config = job(training={"spot": True, "max_runtime_seconds": 100})
     request = requests.create_training_job(config, "mine-1", INPUTS)
     assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 100, "MaxWaitTimeInSeconds": 200}
+
+
+@pytest.mark.parametrize(
+    ("report_to", "live"),
+    [("tensorboard", True), (["wandb", "tensorboard"], True), ("all", True), ("none", False),
+     ("wandb", False), (None, False)],
+)  # fmt: skip
+def test_tensorboard_s_files_are_copied_while_they_are_written(report_to: Any, live: bool) -> None:
+    hyperparameters = {} if report_to is None else {"report_to": report_to}
+    training = {"method": "sft", "hyperparameters": hyperparameters}
+    config = JobConfig.model_validate({"name": "a", "training": training})
+    request = requests.create_training_job(config, "a-1", INPUTS)
+    expected = {"S3OutputPath": INPUTS.output, "LocalPath": "/opt/ml/output/data/tensorboard"}
+    assert request.get("TensorBoardOutputConfig") == (expected if live else None)
+    RequestValidator("sagemaker").check("CreateTrainingJob", request)
+    here = replace(INPUTS, output="file:///tmp/jobs")
+    assert "TensorBoardOutputConfig" not in requests.create_training_job(config, "a-1", here)
+
+
+@pytest.mark.parametrize(
+    "report_to", ["wandb", ["tensorboard", "mlflow"], "comet_ml", '["neptune"]']
+)
+def test_a_tracker_that_the_image_lacks_is_refused_on_the_laptop(report_to: Any) -> None:
+    image = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/sm-train:1"
+    with pytest.raises(UserInputError, match=r"report_to.*needs the package"):
+        check_image_has(image, {"report_to": report_to})
+    check_image_has(image.replace("sm-train", "own-train"), {"report_to": report_to})
+    for known in ("none", "all", "tensorboard", ["tensorboard"]):
+        check_image_has(image, {"report_to": known})

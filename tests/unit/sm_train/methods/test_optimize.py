@@ -164,6 +164,7 @@ ASKED = [{"prompt": f"p{place}", "completion": "c"} for place in range(5)]
 def test_a_language_model_takes_every_precision(job: Job, precision: str) -> None:
     inner, data = job(DECODER, {"test": ASKED}, precision=precision)
     assert (inner.method.name, data.test) == ("sft", ASKED)
+    assert (inner.model.dtype, inner.training["use_liger_kernel"]) == ("auto", False)
 
 
 def test_what_is_bfloat16_already_may_be_guessed_ahead(job: Job) -> None:

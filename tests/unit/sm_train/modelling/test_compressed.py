@@ -68,7 +68,8 @@ def test_what_is_written_is_small_and_answers_as_the_model_does(
 
     # An eighth and a quarter of the layers, half of the embedding; scales and names beside them.
     assert size("after") < (0.45 if precision == "int4" else 0.55) * size("before")
-    made = compressed.reload(tmp_path / "after", "cpu")
+    made = compressed.reload(tmp_path / "after", "cpu", "eager")
+    assert made.config._attn_implementation == "eager"
     with torch.no_grad():
         answered = made(ids).logits.float()
     apart = (answered - wanted).square().mean().sqrt() / wanted.std()
