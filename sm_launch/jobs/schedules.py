@@ -14,7 +14,7 @@ from typing import Any
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.job import limits
 from sm_launch.jobs import training
-from sm_launch.sessions.references import is_reference
+from sm_launch.target.checking import refuse_secrets
 from sm_launch.target.context import JobContext
 
 TARGET = "arn:aws:scheduler:::aws-sdk:sagemaker:createTrainingJob"
@@ -60,13 +60,7 @@ def prepare(
     if not _EXPRESSION.fullmatch(expression):
         raise UserInputError("is no schedule", field="EXPRESSION", value=expression,
                              fix="such as 'cron(0 3 ? * MON *)' or 'rate(7 days)'")  # fmt: skip
-    secret = [name for name, value in config.training.environment.items() if is_reference(value)]
-    if secret:
-        raise UserInputError(
-            f"{', '.join(secret)}: the schedule would have to hold the secret itself",
-            field="training.environment",
-            fix="leave it out, and have the training's role read the secret",
-        )
+    refuse_secrets(config, "a schedule")
     if not config.aws.scheduler_role:
         raise UserInputError("is needed for a schedule", field="aws.scheduler_role",
                              fix="`sm-launch setup` makes one: put SchedulerRole here")  # fmt: skip

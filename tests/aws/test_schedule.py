@@ -82,7 +82,7 @@ def test_a_schedule_is_made_changed_shown_and_deleted(
     [
         (["every day"], "EXPRESSION"),
         (["rate(1 day)", "--set", "aws.scheduler_role=null"], "aws.scheduler_role"),
-        (["rate(1 day)", "--set", "training.environment={T: 'secret:mine'}"], "T: the schedule"),
+        (["rate(1 day)", "--set", "training.environment={T: 'secret:mine'}"], "T: a schedule"),
         (["rate(1 day)", "--max-cost", "0.01"], "--max-cost"),
         (["rate(1 day)", "--target", "process"], "--target"),
     ],
