@@ -300,9 +300,9 @@ def permissions_page() -> str:
     for option, roles in (("--kms-key", kms), ("--vpc", vpc), ("--read", read)):
         name, statements = next(iter(roles.items()))
         more = [each for each in statements if each not in plain[name]]
-        parts += [f"## Both roles, with {option}", _statements(more)]
+        parts += [f"## Both container roles, with {option}", _statements(more)]
     intro = (
-        "The two roles that `sm-launch setup` makes; `sm-launch setup --print` shows the "
+        "The roles that `sm-launch setup` makes; `sm-launch setup --print` shows the "
         "template, `infra/access.yaml`\nis the same for your own pipeline. BUCKET and PREFIX are "
         "`aws.bucket` and `aws.prefix`."
     )
@@ -317,12 +317,19 @@ def _roles(template: Json) -> dict[str, list[Json]]:
     }
 
 
+def _named(resource: Any) -> str:
+    """A resource as it stands in the template: text, or the role of a logical name."""
+    if isinstance(resource, str):
+        return resource
+    return str(resource.get("Fn::Sub") or resource["Fn::GetAtt"][0])
+
+
 def _statements(statements: list[Json]) -> str:
     rows = []
     for statement in statements:
         resources = statement["Resource"]
         named = resources if isinstance(resources, list) else [resources]
-        on = (each["Fn::Sub"] if isinstance(each, dict) else each for each in named)
+        on = (_named(each) for each in named)
         conditions = statement.get("Condition", {})
         where = (f"{k}: {json.dumps(v)}" for test in conditions.values() for k, v in test.items())
         rows.append(

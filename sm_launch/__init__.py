@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sm_launch.api.jobs import estimate, optimize, reproduce, stop, sweep, train, transform
     from sm_launch.api.opening import load
     from sm_launch.api.registry import pipeline, register
+    from sm_launch.api.schedules import schedule
     from sm_launch.errors import LaunchError, QualityGateError, UserInputError
 
     __version__: str
@@ -63,6 +64,7 @@ __all__ = [
     "preview",
     "register",
     "reproduce",
+    "schedule",
     "setup",
     "stop",
     "sweep",
@@ -79,6 +81,7 @@ _MODULES = (
     "api.jobs",
     "api.opening",
     "api.registry",
+    "api.schedules",
     "errors",
 )
 

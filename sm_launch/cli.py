@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "optimize": ("optimize", "optimize", "Make a model smaller and faster, and prove it."),
     "register": ("register", "register", "Put a model into SageMaker Model Registry."),
     "pipeline": ("pipeline", "pipeline", "Make a SageMaker Pipeline of job.yaml."),
+    "schedule": ("schedule", "schedule", "Train by the clock."),
     "compare": ("compare", "compare", "Compare two models: significant, or chance?"),
     "monitor": ("monitor", "monitor", "Watch traffic, latency, errors, machines and drift."),
     "alarms": ("alarms", "alarms", "Make an endpoint's CloudWatch alarms."),

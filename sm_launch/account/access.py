@@ -39,6 +39,9 @@ def template(
     resources: Document = {
         "TrainingRole": _role(policies.training(bucket, grants)),
         "HostingRole": _role(policies.hosting(bucket, grants)),
+        "SchedulerRole": _role(
+            policies.scheduling({"Fn::GetAtt": ["TrainingRole", "Arn"]}), "scheduler"
+        ),
         "LauncherPolicy": _launcher(bucket, grants),
     }
     if "bucket" not in outside:
@@ -57,6 +60,7 @@ def template(
             "Bucket": {"Value": named},
             "TrainingRole": {"Value": {"Fn::GetAtt": ["TrainingRole", "Arn"]}},
             "HostingRole": {"Value": {"Fn::GetAtt": ["HostingRole", "Arn"]}},
+            "SchedulerRole": {"Value": {"Fn::GetAtt": ["SchedulerRole", "Arn"]}},
             "LauncherPolicy": {"Value": {"Ref": "LauncherPolicy"}},
         },
     }
@@ -68,7 +72,7 @@ class Stack:
 
     Attributes:
         region: where.
-        outputs: Bucket, TrainingRole, HostingRole and LauncherPolicy.
+        outputs: Bucket, TrainingRole, HostingRole, SchedulerRole and LauncherPolicy.
         grants: what the roles may do now.
     """
 
@@ -177,7 +181,9 @@ def _told(grants: Grants) -> Document:
 def _launcher(bucket: str, grants: Grants) -> Document:
     """For the person or CI that launches: attach it to their user, group or role."""
     roles = [{"Fn::GetAtt": [name, "Arn"]} for name in ("TrainingRole", "HostingRole")]
-    document = policies.launching(bucket, grants, roles, list(REPOSITORIES))
+    document = policies.launching(
+        bucket, grants, roles, {"Fn::GetAtt": ["SchedulerRole", "Arn"]}, list(REPOSITORIES)
+    )
     described = "Run sm-launch: jobs, endpoints, images, data; passes the two roles to SageMaker"
     return {
         "Type": "AWS::IAM::ManagedPolicy",
@@ -243,10 +249,10 @@ def _repository(name: str) -> Document:
     }
 
 
-def _role(statements: list[Document]) -> Document:
+def _role(statements: list[Document], service: str = "sagemaker") -> Document:
     trust = {
         "Effect": "Allow",
-        "Principal": {"Service": "sagemaker.amazonaws.com"},
+        "Principal": {"Service": f"{service}.amazonaws.com"},
         "Action": "sts:AssumeRole",
         # No other account's SageMaker can be talked into using the role.
         "Condition": {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}},

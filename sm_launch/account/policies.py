@@ -247,24 +247,43 @@ _PUSH = (
 )  # fmt: skip
 
 
-def launching(bucket: str, grants: Grants, roles: list[Any], repositories: list[str]) -> Document:
+def scheduling(training_role: Any) -> list[Document]:
+    """Of EventBridge Scheduler: starts training jobs, with the training role and no other."""
+    return [
+        _allow("sagemaker", ("CreateTrainingJob", "AddTags"),
+               _sub(f"sagemaker:{_HERE}:training-job/*")),
+        _pass([training_role], "sagemaker.amazonaws.com"),
+    ]  # fmt: skip
+
+
+def _pass(roles: list[Any], service: str) -> Document:
+    return {
+        "Effect": "Allow",
+        "Action": ["iam:PassRole"],
+        "Resource": roles,
+        "Condition": {"StringEquals": {"iam:PassedToService": service}},
+    }
+
+
+def launching(
+    bucket: str, grants: Grants, roles: list[Any], scheduler: Any, repositories: list[str]
+) -> Document:
     """The policy document of a person or a CI that launches jobs: all commands but `setup`.
 
     Args:
         bucket: where data and models are.
         grants: what the roles may do besides.
         roles: ARNs of the two roles, which alone may be passed, and to SageMaker alone.
+        scheduler: ARN of the role that may be passed to EventBridge Scheduler.
         repositories: of the images.
     """
     look = ("ListBucket", "GetBucketLocation", "GetEncryptionConfiguration",
             "GetBucketPublicAccessBlock")  # fmt: skip
     statements = [
-        {
-            "Effect": "Allow",
-            "Action": ["iam:PassRole"],
-            "Resource": roles,
-            "Condition": {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
-        },
+        _pass(roles, "sagemaker.amazonaws.com"),
+        _pass([scheduler], "scheduler.amazonaws.com"),
+        _allow("scheduler", ("CreateSchedule", "UpdateSchedule", "GetSchedule", "DeleteSchedule"),
+               _sub(f"scheduler:{_HERE}:schedule/default/*")),
         _allow("iam", ("GetRole",), *roles),
         _allow("sagemaker", (*_RUN, *_HOST), _sub(f"sagemaker:{_HERE}:*")),
         _allow("sagemaker", [f"List{kind}" for kind in _LISTS], "*"),

@@ -84,6 +84,7 @@ def setup(
         click.echo(f"  kms_key: {stack.grants.kms_key}")
     click.echo(f"  training_role: {outputs['TrainingRole']}")
     click.echo(f"  hosting_role: {outputs['HostingRole']}")
+    click.echo(f"  scheduler_role: {outputs['SchedulerRole']}")
     click.echo(
         f"\nattach this to the user, group or role that launches:\n  {outputs['LauncherPolicy']}"
     )

@@ -22,8 +22,8 @@ from sm_launch.job import naming
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hyperparameters import split_channels
 from sm_launch.jobs import data_preparation, processing, training
-from sm_launch.sessions.references import is_reference
 from sm_launch.target import ownership
+from sm_launch.target.checking import refuse_secrets
 from sm_launch.target.context import JobContext
 
 VERSION = "2020-12-01"
@@ -79,7 +79,7 @@ def prepare(context: JobContext, *, name: str | None = None, upload: bool = True
         )
     config, name = context.config, name or context.config.name
     gates = _gates(config)
-    _refuse_secrets(config)
+    refuse_secrets(config, "a pipeline's definition")
     training.tell_price(context, None)
     planned = _planned(context, name, gates, upload=False)  # refused before anything is sent
     return _planned(context, name, gates, upload=True) if upload else planned
@@ -175,17 +175,6 @@ def _gates(config: JobConfig) -> dict[tuple[str, bool], float]:
                 )
             gates[f"test:{short}", at_most] = limit
     return gates
-
-
-def _refuse_secrets(config: JobConfig) -> None:
-    """What `train` looks up when it starts a job, nobody would look up here."""
-    secret = [name for name, value in config.training.environment.items() if is_reference(value)]
-    if secret:
-        raise UserInputError(
-            f"{', '.join(secret)}: a pipeline's definition would have to hold the secret itself",
-            field="training.environment",
-            fix="leave it out, and have the training's role read the secret",
-        )
 
 
 def _processing(context: JobContext, *, upload: bool) -> data_preparation.Processing | None:

@@ -253,6 +253,8 @@ class Aws(Section):
     """ARN of the execution role of training jobs."""
     hosting_role: str | None = None
     """ARN of the execution role of endpoints; default: training_role."""
+    scheduler_role: str | None = None
+    """ARN of the role by which `sm-launch schedule` has jobs started; `setup` makes one."""
     pipeline_role: str | None = None
     """ARN of the role that a pipeline starts its jobs with; default: training_role."""
     bucket: str | None = None

@@ -338,7 +338,8 @@ def _named_after(session: Session, base_name: str, status: str) -> Iterator[dict
         SortBy="CreationTime",
         SortOrder="Descending",
     )
-    ours = re.compile(re.escape(base_name) + r"-\d{8}-\d{6}-\d{3}")
+    # Of this machine's launchers, and of EventBridge (`schedules`).
+    ours = re.compile(re.escape(base_name) + r"(-\d{8}-\d{6}-\d{3}|-s-[0-9A-Za-z]+)")
     return (summary for summary in summaries if ours.fullmatch(summary["TrainingJobName"]))
 
 

@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from sm_launch.errors import UserInputError
+from sm_launch.job.config import JobConfig
 from sm_launch.job.passthrough import Passthrough
+from sm_launch.sessions.references import is_reference
 from sm_launch.target.refusals import (
     ENDPOINT_CONFIG,
     KEYS,
@@ -28,6 +30,21 @@ _STRUCTURES = {
     ENDPOINT_CONFIG: "ProductionVariant",
 }
 """Which structure of the service model names the instances of an operation."""
+
+
+def refuse_secrets(config: JobConfig, holder: str) -> None:
+    """Refuse what keeps a request to send it later, where a variable of it names a secret.
+
+    Raises:
+        UserInputError: naming the variables.
+    """
+    secret = [name for name, value in config.training.environment.items() if is_reference(value)]
+    if secret:
+        raise UserInputError(
+            f"{', '.join(secret)}: {holder} would have to hold the secret itself",
+            field="training.environment",
+            fix="leave it out, and have the training's role read the secret",
+        )
 
 
 def check(

@@ -81,7 +81,7 @@ def test_roles_have_least_privilege() -> None:
 def test_policies_are_of_iams_grammar(grants: Grants) -> None:
     parliament = pytest.importorskip("parliament", reason="pip install parliament")
     template = access.template("my-bucket", grants)
-    for name in ("TrainingRole", "HostingRole", "LauncherPolicy"):
+    for name in ("TrainingRole", "HostingRole", "SchedulerRole", "LauncherPolicy"):
         document = {"Version": "2012-10-17", "Statement": simulator.policy(template, name)}
         findings = parliament.analyze_policy_string(json.dumps(document)).findings
         assert [(each.issue, each.detail) for each in findings] == []

@@ -18,7 +18,7 @@ SERVICES = {
     "logs": "logs", "cloudwatch": "cloudwatch", "sts": "sts", "ecr": "ecr", "kms": "kms",
     "cloudformation": "cloudformation", "application-autoscaling": "application-autoscaling",
     "secretsmanager": "secretsmanager", "service-quotas": "servicequotas", "pricing": "pricing",
-    "ec2": "ec2",
+    "ec2": "ec2", "scheduler": "scheduler",
 }  # fmt: skip
 # Service authorization reference: operations that another action allows.
 ACTIONS = {

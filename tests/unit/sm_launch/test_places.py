@@ -48,7 +48,7 @@ COMMANDS: dict[str, list[str] | None] = {
     "dashboard": [], "list": [], "logs": ["m"], "stop": ["m"], "delete": ["m", "--yes"],
     "setup": ["--yes"], "doctor": NO_IMAGES, "gc": ["--dry-run"], "images push": [],
     "optimize": ["--job", "m"],
-    "register": ["--without-evaluation"], "reproduce": ["m"], "pipeline": [],
+    "register": ["--without-evaluation"], "reproduce": ["m"], "pipeline": [], "schedule": [],
     "images list": ["--registry", "ecr"], "images scan": [],
 }  # fmt: skip
 
@@ -188,6 +188,7 @@ FUNCTIONS: dict[str, Callable[..., Any] | None] = {
     "gc": lambda **o: sm_launch.gc(**o),
     "deploy": lambda **o: sm_launch.deploy(**o),
     "pipeline": lambda **o: sm_launch.pipeline(**o),
+    "schedule": lambda **o: sm_launch.schedule(**o),
     "register": lambda **o: sm_launch.register(without_evaluation=True, **o),
     "invoke": lambda **o: sm_launch.invoke("m", "x", **o),
     "evaluate": lambda **o: sm_launch.evaluate(data="rows.jsonl", **o),

@@ -182,6 +182,17 @@ VERBS: dict[str, Verb] = {
         lambda: sm_launch.register(model_data=MODEL[1], without_evaluation=True), dry_run=True,
     ),
     "pipeline": Verb([], sm_launch.pipeline, dry_run=True),
+    "schedule": Verb(
+        ["rate(7 days)", "--set", "aws.scheduler_role=arn:aws:iam::111122223333:role/s"],
+        lambda: sm_launch.schedule(
+            "rate(7 days)", overrides=["aws.scheduler_role=arn:aws:iam::111122223333:role/s"]
+        ),
+        answers={"GetSchedule": {"Description": "sm-launch: m"}}, dry_run=True,
+    ),
+    "schedule --off": Verb(
+        [], lambda: sm_launch.schedule(off=True),
+        answers={"GetSchedule": {"Description": "sm-launch: m"}},
+    ),
     "compare": Verb(
         ["one", "two", "--data", "rows.jsonl"],
         lambda: sm_launch.compare("one", "two", data="rows.jsonl"), lambda r: r.to_dict(),
@@ -387,7 +398,7 @@ def test_no_verb_is_forgotten() -> None:
         if any("--dry-run" in option.opts for option in options_of(name))
     }
     other = {"data prepare", "data upload", "gc", "alarms --show",
-             "alarms --delete"}  # fmt: skip
+             "alarms --delete", "schedule --off"}  # fmt: skip
     assert {name for name, verb in VERBS.items() if verb.dry_run} == with_dry_run - other
 
 
