@@ -52,7 +52,7 @@ def problems(template: dict[str, Any]) -> list[str]:
         if resource == "*" and not set(actions) <= WITHOUT_RESOURCE:
             messages.append(f"{actions} on every resource")
         for each in resource if isinstance(resource, list) else [resource]:
-            arn = each if isinstance(each, str) else each["Fn::Sub"]
+            arn = each if isinstance(each, str) else each.get("Fn::Sub", "")
             if any(a.endswith("Object") for a in actions) and "/sm-launch/" not in arn:
                 messages.append(f"{actions} outside the prefix: {arn}")
     return messages
@@ -148,8 +148,11 @@ def test_who_launches_may_make_every_call_that_the_page_names() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("grants", [Grants(), ALL], ids=["plain", "all"])
-@pytest.mark.parametrize("outside", [frozenset(), frozenset({"bucket", "sm-train"})])
+@pytest.mark.parametrize(
+    ("grants", "outside"),
+    [(Grants(), frozenset()), (ALL, frozenset({"bucket", "sm-train"}))],
+    ids=["plain", "all"],
+)
 def test_cloudformation_accepts_the_template(grants: Grants, outside: frozenset[str]) -> None:
     import cfnlint.api
 

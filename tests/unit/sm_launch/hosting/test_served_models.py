@@ -81,7 +81,6 @@ def test_a_directory_is_served_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("endpoint", "field"),
     [
-        ({"model": "s3://bucket/model/"}, "endpoint.model"),
         ({"model": "./absent"}, "endpoint.model"),
         ({"model": "me/tiny@"}, "endpoint.model"),
         ({"model": "hf://me/../tiny"}, "endpoint.model"),
@@ -97,6 +96,10 @@ def test_what_cannot_be_served_is_refused(
     with pytest.raises(UserInputError) as refused:
         hosting_requests.create_model(where.config, "m", model_data=find(where).uri, image="i")
     assert refused.value.field == field and refused.value.fix
+
+
+def test_a_model_on_s3_is_fetched_when_it_is_deployed(tmp_path: Path) -> None:
+    assert find(place(tmp_path, model="s3://bucket/model/")).uri == "s3://bucket/model/"
 
 
 def test_other_containers_way_to_name_the_artefact_stays_possible(tmp_path: Path) -> None:
