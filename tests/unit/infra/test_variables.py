@@ -152,8 +152,9 @@ def test_the_program_reads_it(name: str) -> None:
 
 def pip_options() -> str:
     from pip._internal.cli import cmdoptions
+    from pip._internal.commands import install
 
-    return Path(cmdoptions.__file__).read_text()
+    return "".join(Path(str(module.__file__)).read_text() for module in (cmdoptions, install))
 
 
 def files(reader: str) -> Iterator[bytes]:
