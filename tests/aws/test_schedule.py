@@ -78,7 +78,7 @@ def test_a_schedule_is_made_changed_shown_and_deleted(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("arguments", "told"),
     [
         (["every day"], "EXPRESSION"),
         (["rate(1 day)", "--set", "aws.scheduler_role=null"], "aws.scheduler_role"),
@@ -88,9 +88,9 @@ def test_a_schedule_is_made_changed_shown_and_deleted(
     ],
 )
 def test_what_could_not_run_by_itself_is_refused(
-    job: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
+    job: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
 ) -> None:
-    assert cli.run(["schedule", *words]) == 2
+    assert cli.run(["schedule", *arguments]) == 2
     assert told in capsys.readouterr().err
     assert make_client("scheduler").list_schedules()["Schedules"] == []
     assert make_client("s3").list_objects_v2(Bucket="my-bucket")["KeyCount"] == 0
