@@ -11,7 +11,8 @@ from urllib.parse import unquote
 
 from sm_launch.account.checks import Check, Clients, State
 from sm_launch.aws.errors import explained
-from sm_launch.job.config import JobConfig, Network
+from sm_launch.job.config import JobConfig
+from sm_launch.job.training import Network
 
 SERVICE = "sagemaker.amazonaws.com"
 _SETUP = "run `sm-launch setup`"

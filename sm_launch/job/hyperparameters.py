@@ -18,7 +18,7 @@ from sm_launch.job import limits
 from sm_launch.job.hyperparameter_names import PROGRAM
 
 if TYPE_CHECKING:
-    from sm_launch.job.config import HyperparameterValue
+    from sm_launch.job.training import HyperparameterValue
 
 FIELD = "training.hyperparameters"
 OPTIMIZE = "optimize"

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sm_launch.job.config import HyperparameterValue
 from sm_launch.job.hyperparameters import default_of
 from sm_launch.job.matrices import Size
+from sm_launch.job.training import HyperparameterValue
 
 GIB = 2.0**30
 # Activations with checkpointing, in bytes a parameter and row of 1024 tokens; from the usual

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sm_launch.job import limits
-from sm_launch.job.config import JobConfig, Network
+from sm_launch.job.config import JobConfig
+from sm_launch.job.training import Network
 
 Request = dict[str, Any]
 # What local targets name where SageMaker wants an image or a role: neither is ever contacted.

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from sm_launch.errors import UserInputError
 from sm_launch.job import naming
-from sm_launch.job.config import Instances, JobConfig
+from sm_launch.job.config import JobConfig
 from sm_launch.job.hyperparameters import OPTIMIZE, split_channels
 from sm_launch.job.optimization import Optimization
 from sm_launch.job.tasks import TASKS
+from sm_launch.job.training import Instances
 from sm_launch.jobs import training
 from sm_launch.target.channels import resolve_channels
 from sm_launch.target.context import JobContext

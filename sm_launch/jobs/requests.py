@@ -11,10 +11,11 @@ import re
 from dataclasses import dataclass
 
 from sm_launch.job import limits, local_storage
-from sm_launch.job.config import HyperparameterValue, Instances, JobConfig
+from sm_launch.job.config import JobConfig
 from sm_launch.job.hyperparameter_names import PROGRAM
 from sm_launch.job.naming import LOCAL_ROLE, LOCAL_TRAINING_IMAGE, Request, tags, vpc_config
 from sm_launch.job.passthrough import merged
+from sm_launch.job.training import HyperparameterValue, Instances
 
 TENSORBOARD_FOLDER = "/opt/ml/output/data/tensorboard"
 """Where the training container writes TensorBoard's files."""

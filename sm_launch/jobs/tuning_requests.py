@@ -7,10 +7,11 @@ from typing import Any
 
 from sm_launch.errors import UserInputError
 from sm_launch.job import limits, naming
-from sm_launch.job.config import HyperparameterValue, JobConfig
+from sm_launch.job.config import JobConfig
 from sm_launch.job.hyperparameters import check_hyperparameters, is_integer, metric_definitions
 from sm_launch.job.passthrough import members
 from sm_launch.job.sweep import Range, Sweep
+from sm_launch.job.training import HyperparameterValue
 from sm_launch.jobs import requests
 
 Request = naming.Request
