@@ -39,6 +39,7 @@ def prepare(
     own = replace(context, config=optimizing(context.config, artefact))
     training.check_early(own)
     training.tell_price(own, max_cost)
+    training.tell_single_try(context, "this job runs")
     name = naming.unique_name(f"{context.config.name}-{OPTIMIZE}")
     return training.request_of(own, own.stage(upload=upload), name)
 
@@ -76,6 +77,10 @@ def optimizing(config: JobConfig, artefact: str) -> JobConfig:
             "spot": False,
             "max_wait_seconds": None,
             "checkpoints": None,
+            "script": None,
+            "source_dir": None,
+            "fallback": [],
+            "restarts": 0,
         }
     )
     return config.model_copy(update={"training": section})

@@ -134,6 +134,7 @@ def prepare(
         context.warn(f"changed since {name}: {each}")
     request = again(description, ownership.tags_of(context.session, description["TrainingJobArn"]))
     _tell_price(context, request, max_cost)
+    training.tell_single_try(context, "this job runs")
     context.check(("CreateTrainingJob", request))
     return Planned(name, request, record, changes)
 

@@ -188,6 +188,19 @@ def tell_price(context: JobContext, max_cost: float | None, jobs: int = 1) -> No
         context.notify(f"price: {estimated.line}")
 
 
+def tell_single_try(context: JobContext, what: str) -> None:
+    """Say that nothing is tried again, where job.yaml asks for it.
+
+    Args:
+        context: the job.
+        what: subject and verb: what runs.
+    """
+    asked = [name for name in ("fallback", "restarts") if getattr(context.config.training, name)]
+    if asked:
+        names = " and ".join(f"training.{name}" for name in asked)
+        context.warn(f"{names}: for `train` alone; {what} once, as training.instances says")
+
+
 def example_request(context: JobContext) -> naming.Request:
     """The job's request with places on S3 that nothing has been sent to."""
     inputs = requests.TrainingInputs(

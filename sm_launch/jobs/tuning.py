@@ -74,9 +74,7 @@ def prepare(
     settings = tuning_requests.require_sweep(context.config)
     training.check_early(context)
     training.tell_price(context, max_cost, settings.job_count)
-    if context.config.training.fallback or context.config.training.restarts:
-        context.warn("training.fallback and training.restarts are for `train`: a sweep's trials "
-                     "run as training.instances says")  # fmt: skip
+    training.tell_single_try(context, "a sweep's trials run")
     name = tuning_requests.unique_name(context.config.name)
     single = training.request_of(context, context.stage(upload=upload), name)
     request = tuning_requests.create_tuning_job(context.config, name, single)

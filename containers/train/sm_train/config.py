@@ -24,6 +24,7 @@ from sm_train.settings.decoding import decode, unquote
 from sm_train.settings.keys import FORMER_NAMES, IGNORED
 from sm_train.settings.packages import check_packages
 from sm_train.settings.parallelism import check_parallelism
+from sm_train.settings.reporters import check_reporters
 from sm_train.settings.schema_files import load_schema
 from sm_train.settings.settings import Config, Method, Training
 from sm_train.settings.trl_script import (
@@ -169,6 +170,7 @@ def check_contradictions(config: Config) -> None:
     _check_scoring(config)
     check_prompt_template(config)
     check_parallelism(config)
+    check_reporters(config)
     check_packages(config)
     config.method.check_arguments(config)
 

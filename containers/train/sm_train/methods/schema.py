@@ -19,6 +19,7 @@ from sm_train.contract import RESERVED_PREFIXES, SPLIT_CHANNELS
 from sm_train.methods import METHODS, load_method
 from sm_train.results.metrics import METRIC_DEFINITIONS
 from sm_train.settings.packages import missing_in_images
+from sm_train.settings.reporters import KNOWN
 from sm_train.settings.schema_files import FOLDER
 from sm_train.settings.settings import load_training_config
 
@@ -54,6 +55,15 @@ _BOUNDS: dict[str, dict[str, float]] = {
     "early_stopping_patience": {"minimum": 1},
     "num_processes": {"minimum": 1},
     "label_smoothing_factor": {"minimum": 0, "exclusiveMaximum": 1},
+}
+
+
+# What they leave open though the library takes only so many words. Text may be a list as JSON.
+_WORDS: dict[str, dict[str, Any]] = {
+    "report_to": {
+        "pattern": rf"^(\[.*|{'|'.join(KNOWN)})$",
+        "items": {"type": "string", "pattern": rf"^({'|'.join(KNOWN)})$"},
+    },
 }
 
 
@@ -108,6 +118,7 @@ def _class_properties(cls: type[Any]) -> dict[str, Any]:
         if "null" in schema.get("type", []) and "enum" in schema and None not in schema["enum"]:
             schema["enum"] = [*schema["enum"], None]
         schema.update(_BOUNDS.get(item.name, {}))
+        schema.update(_WORDS.get(item.name, {}))
         if item.metadata.get("help"):
             schema["description"] = " ".join(str(item.metadata["help"]).split())
         default = _default(item)

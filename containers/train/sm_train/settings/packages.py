@@ -42,7 +42,7 @@ _DEEPSPEED = "set parallelism to fsdp"
 _VLLM = "leave it out; use_transformers_continuous_batching samples fast without it"
 _TRACKER = "remove it: TensorBoard's files are always written"
 # What transformers calls each tracker, and the package that it imports.
-_TRACKERS = {
+TRACKERS = {
     "azure_ml": "azureml", "clearml": "clearml", "codecarbon": "codecarbon", "comet_ml": "comet_ml",
     "dagshub": "dagshub", "dvclive": "dvclive", "flyte": "flytekit", "mlflow": "mlflow",
     "neptune": "neptune", "swanlab": "swanlab", "trackio": "trackio", "wandb": "wandb",
@@ -71,7 +71,7 @@ NEEDS = (
     Need("attn_implementation", "flash_attention_4", ("flash_attn.cute", "kernels"),
          "leave it out: the best that is there is taken", in_images=True),
     *(Need("report_to", rf"(.*\W)?{name}(\W.*)?", (package,), _TRACKER)
-      for name, package in _TRACKERS.items()),
+      for name, package in TRACKERS.items()),
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from sm_launch.errors import UserInputError
 from sm_launch.evaluation.job.optimizing import check_precision
 from sm_launch.job.config import JobConfig
 from sm_launch.jobs.optimization import optimizing
+from sm_launch.jobs.training import tell_single_try
 
 S3 = "s3://b/m/model.tar.gz"
 
@@ -46,6 +47,25 @@ def test_rows_to_calibrate_by_go_along_where_the_precision_asks_for_them(
     job = optimizing(config(tmp_path, method, precision=precision), S3)
     assert set(job.training.channels) == expected
     assert job.training.hyperparameters["precision"] == precision
+
+
+def test_how_the_training_was_run_is_not_how_it_is_optimized(tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/own.py").touch()
+    made = config(tmp_path)
+    ways = {"fallback": [{"type": "ml.g6.xlarge"}], "restarts": 3, "spot": True}
+    trained = {**made.training.model_dump(), **ways, "script": "own.py", "source_dir": "code"}
+    made = JobConfig.model_validate({"name": "m", "training": trained})
+    made.directory = tmp_path
+    given = optimizing(made, S3).training
+    assert (given.fallback, given.restarts, given.spot) == ([], 0, False)
+    assert (given.script, given.source_dir) == (None, None)
+    told: list[str] = []
+    tell_single_try(SimpleNamespace(config=made, warn=told.append), "this job runs")
+    assert told == [
+        "training.fallback and training.restarts: for `train` alone; this job runs once, as "
+        "training.instances says"
+    ]
 
 
 def test_speculation_goes_along_with_the_draft(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from sm_train.entry import describe_crash
 from sm_train.errors import UserError
 from sm_train.loop.memory import smaller_batch
 from sm_train.results.report import curves, panels, write_report
-from sm_train.settings.reporters import reporters
+from sm_train.settings.reporters import KNOWN, reporters
 
 HISTORY: list[dict[str, Any]] = [
     {"step": 1, "epoch": 0.5, "loss": 2.0, "learning_rate": 0.1},
@@ -36,6 +36,19 @@ HISTORY: list[dict[str, Any]] = [
 )
 def test_tensorboard_is_always_written(given: Any, expected: list[str]) -> None:
     assert reporters(given) == expected
+
+
+@pytest.mark.slow
+def test_the_trackers_are_those_of_transformers() -> None:
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    assert set(KNOWN) - {"all", "none"} == set(INTEGRATION_TO_CALLBACK)
+
+
+@pytest.mark.parametrize("given", ["tensorbord", ["none", "tensorbord"], '["tensorbord"]'])
+def test_a_misspelt_tracker_is_refused_at_once(given: Any) -> None:
+    with pytest.raises(UserError, match=r"report_to = .*'tensorbord' is no tracker.*'tensorboard'"):
+        parse_config({"method": "sft", "report_to": given})
 
 
 @pytest.mark.parametrize("name", ["mlflow", "wandb"])
