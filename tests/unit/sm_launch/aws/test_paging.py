@@ -22,11 +22,12 @@ from sm_launch.jobs import training, tuning
 
 SOURCE = Path(sm_launch.__file__).parent
 SERVICES = ("sagemaker", "s3", "cloudwatch", "logs", "ecr", "iam", "ec2", "cloudformation",
-            "application-autoscaling", "service-quotas", "codebuild", "secretsmanager")  # fmt: skip
+            "application-autoscaling", "service-quotas", "codebuild", "secretsmanager", "scheduler")  # fmt: skip
 TOKENS = {"NextToken", "nextToken", "NextMarker", "Marker", "NextContinuationToken"}
 # Calls that name each thing they want; the last yields a position, not a page.
 BOUNDED = {"describe_stacks": "StackName", "describe_subnets": "SubnetIds",
            "describe_security_groups": "GroupIds", "describe_images": "imageIds",
+           "describe_repositories": "repositoryNames",
            # The counts by severity are whole on its first page.
            "describe_image_scan_findings": "imageId"}  # fmt: skip
 OUR_OWN = {"list_images"}  # of sm_launch.images; the service has one of that name too
