@@ -178,6 +178,7 @@ def test_model_and_adapter_come_into_service(service: Service) -> None:
     service.stub.assert_no_pending_responses()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", ["Failed", "InService"])
 def test_a_failure_is_explained(service: Service, status: str) -> None:
     """Also where SageMaker went back to the old model, which then is in service."""

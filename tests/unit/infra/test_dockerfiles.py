@@ -15,6 +15,7 @@ ROOT = images.repository()
 DOCKERFILES = [f"containers/{image}/Dockerfile" for image in images.IMAGES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)
 def test_hadolint_has_nothing_to_say(dockerfile):
     program = Path(sys.executable).with_name("hadolint")

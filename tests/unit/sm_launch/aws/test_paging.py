@@ -22,7 +22,8 @@ from sm_launch.jobs import training, tuning
 
 SOURCE = Path(sm_launch.__file__).parent
 SERVICES = ("sagemaker", "s3", "cloudwatch", "logs", "ecr", "iam", "ec2", "cloudformation",
-            "application-autoscaling", "service-quotas", "codebuild", "secretsmanager", "scheduler")  # fmt: skip
+            "application-autoscaling", "service-quotas", "codebuild", "secretsmanager",
+            "scheduler")  # fmt: skip
 TOKENS = {"NextToken", "nextToken", "NextMarker", "Marker", "NextContinuationToken"}
 # Calls that name each thing they want; the last yields a position, not a page.
 BOUNDED = {"describe_stacks": "StackName", "describe_subnets": "SubnetIds",

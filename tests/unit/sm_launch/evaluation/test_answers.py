@@ -172,6 +172,7 @@ def test_throughput_is_without_our_own_measuring():
     assert result.predictions[0].values["exact_match"] == 1
 
 
+@pytest.mark.slow
 def test_latency_counts_repeated_attempts_and_tells_them():
     calls = 0
 

@@ -94,6 +94,7 @@ class Session:
         return {"Body": io.BytesIO(json.dumps(told).encode())}
 
 
+@pytest.mark.slow
 def test_the_bridge_hands_on_routes_and_errors() -> None:
     with bridge(Session(), "mine") as url:  # type: ignore[arg-type]
         answer = httpx.post(f"{url}/v1/completions", content=b"{}")

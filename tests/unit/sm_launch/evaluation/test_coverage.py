@@ -33,6 +33,7 @@ def coverage(rows: int, true: float) -> tuple[float, float]:
     return float(chance[covers].sum()), float(chance[covers].sum() - chance[covers].min())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [20, 100, 1000])
 def test_the_interval_of_a_share_covers(rows: int):
     trues = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99]
@@ -174,6 +175,7 @@ def test_a_real_difference_is_found_and_corrected():
         assert m.interval.low > 0
 
 
+@pytest.mark.slow
 def test_two_equal_models_have_an_interval_that_is_not_a_point():
     one = labelled(np.random.default_rng(1), 20, 0.9, [0.5, 0.5])
     for metric in compare(one, one, CLASSIFY).metrics:

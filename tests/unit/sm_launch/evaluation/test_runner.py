@@ -24,6 +24,7 @@ def rows(count: int, truth: str = "positive") -> list[dict[str, object]]:
     return [{"text": f"positive thing {i}", "label": truth} for i in range(count)]
 
 
+@pytest.mark.slow
 def test_measures_quality_latency_and_throughput(endpoint):
     data = [*rows(6), *rows(2, "negative"), {"text": "neutral", "label": "neutral"}]
     plan = LatencyPlan(warmup=1, requests=4)
@@ -82,6 +83,7 @@ def test_busy_answers_are_repeated(endpoint):
     assert (len(result.predictions), result.retries) == (4, 2)
 
 
+@pytest.mark.slow
 def test_too_many_failures_stop_the_evaluation_and_keep_what_was_found(endpoint):
     endpoint.failures = [503] * 1000
     with pytest.raises(EvaluationFailedError, match="try again") as caught:

@@ -168,6 +168,7 @@ def test_slices_and_their_gates():
         )
 
 
+@pytest.mark.slow
 def test_a_clear_and_an_unclear_difference():
     good, bad = some(300, 0.9, seed=1), some(300, 0.6, seed=2)
     comparison = compare(bad, good, CLASSIFY, names=("old", "new"))
@@ -222,6 +223,7 @@ def test_comparison_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
     assert cli.run(["compare", old, new, "--output", out, "--fail-if-worse", "acuracy"]) == 2
 
 
+@pytest.mark.slow
 def test_not_worse_passes():
     from sm_launch.evaluation.job.compare import require_not_worse
 

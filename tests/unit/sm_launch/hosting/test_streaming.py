@@ -102,6 +102,7 @@ def bodies(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, object]]]
     server.server_close()
 
 
+@pytest.mark.slow
 def test_a_conversation_over_sagemakers_event_stream(bodies: list[dict[str, object]]) -> None:
     talk = Conversation(  # type: ignore[arg-type]
         AwsSession("eu-central-1"), "mine", {"max_tokens": 5}, "be brief", "mine-polite"

@@ -80,6 +80,7 @@ def test_without_a_wheel_the_image_goes_without(image):
     assert not installed(image)
 
 
+@pytest.mark.slow
 def test_a_recorded_wheel_is_installed_and_a_changed_one_is_not(image):
     wheel = write_wheel(image / "wheels")
     flash_attn.record([wheel], image / "locks" / "wheels.txt")

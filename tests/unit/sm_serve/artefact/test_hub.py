@@ -92,6 +92,7 @@ def test_a_model_in_the_artefact_as_well_is_refused_and_a_script_is_not(tmp_path
         hub.check(settings_of(tmp_path), {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("files", "environ", "said"),
     [
@@ -109,6 +110,7 @@ def test_what_the_hub_cannot_give_is_refused(tmp_path, monkeypatch, files, envir
     assert said in told and "_secret" not in told
 
 
+@pytest.mark.slow
 def test_a_hub_that_is_not_there_and_a_full_disk_are_refused(tmp_path, monkeypatch):
     with running(LocalHub({"me/tiny": {"model.safetensors": b"x"}})) as server:
         monkeypatch.setattr(hub, "SPARE_BYTES", 1 << 60)

@@ -70,6 +70,7 @@ async def settle():
         await asyncio.sleep(0)
 
 
+@pytest.mark.slow
 @given(st.lists(st.booleans(), max_size=20))
 def test_clients_alone_cannot_make_a_sound_engine_unhealthy(outcomes):
     asked = 0
