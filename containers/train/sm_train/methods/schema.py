@@ -58,8 +58,8 @@ _BOUNDS: dict[str, dict[str, float]] = {
 }
 
 
-# What they leave open though the library takes only so many words. Text may be a list as JSON.
-_WORDS: dict[str, dict[str, Any]] = {
+# Options that the type hints leave open. Text may be a list as JSON.
+_OPTIONS: dict[str, dict[str, Any]] = {
     "report_to": {
         "pattern": rf"^(\[.*|{'|'.join(KNOWN)})$",
         "items": {"type": "string", "pattern": rf"^({'|'.join(KNOWN)})$"},
@@ -118,7 +118,7 @@ def _class_properties(cls: type[Any]) -> dict[str, Any]:
         if "null" in schema.get("type", []) and "enum" in schema and None not in schema["enum"]:
             schema["enum"] = [*schema["enum"], None]
         schema.update(_BOUNDS.get(item.name, {}))
-        schema.update(_WORDS.get(item.name, {}))
+        schema.update(_OPTIONS.get(item.name, {}))
         if item.metadata.get("help"):
             schema["description"] = " ".join(str(item.metadata["help"]).split())
         default = _default(item)
