@@ -236,17 +236,11 @@ def estimate(
     """
     from sm_launch.target import estimating
 
-    given = {
-        "training.model": model,
-        "training.method": method,
-        "training.instances.type": instance_type,
-    }
-    named = [f"{key}={value}" for key, value in given.items() if value]
-    chosen = (*overrides, *named)
-    without_job = model is not None or parameters is not None
+    asked = estimating.Asked(model, method, instance_type, parameters)
+    chosen = (*overrides, *asked.overrides)
     context = (
-        find_place(job, None, region, chosen)
-        if without_job
-        else open_job(job, chosen, None, region)
+        open_job(job, chosen, None, region)
+        if asked.needs_job
+        else find_place(job, None, region, chosen)
     )
     return estimating.estimate(context, parameters, hosted_on)

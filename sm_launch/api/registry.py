@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -82,7 +81,7 @@ def pipeline(
     context = open_job(job, overrides, target, region)
     planned = pipelines.prepare(context, name=name)
     if write:
-        Path(write).write_text(json.dumps(planned.definition, indent=2) + "\n", encoding="utf-8")
+        planned.write(Path(write))
         return planned.definition
     arn, new = pipelines.upsert(context, planned, adopt=adopt)
     return {"PipelineArn": arn, "created": new}

@@ -41,18 +41,12 @@ def estimate(
 
     Where `evaluate --load` has measured an endpoint's requests a second, also what a million cost.
     """
-    from sm_launch.target.estimating import estimate as estimated_for
+    from sm_launch.target import estimating
 
-    given = {
-        "training.model": model,
-        "training.method": method,
-        "training.instances.type": instance_type,
-    }
-    named = tuple(f"{key}={value}" for key, value in given.items() if value)
-    options = replace(options, overrides=(*options.overrides, *named))
-    without_job = model is not None or parameters is not None
-    context = options.find() if without_job else options.open()
-    estimated = estimated_for(context, parameters, hosted_on)
+    asked = estimating.Asked(model, method, instance_type, parameters)
+    options = replace(options, overrides=(*options.overrides, *asked.overrides))
+    context = options.open() if asked.needs_job else options.find()
+    estimated = estimating.estimate(context, parameters, hosted_on)
     echo_result(estimated.as_dict(), _lines(estimated), as_json=as_json)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -50,7 +49,7 @@ def pipeline(
         echo_json(planned.request)
         return
     if write:
-        write.write_text(json.dumps(planned.definition, indent=2) + "\n", encoding="utf-8")
+        planned.write(write)
         echo_result({"definition": str(write)}, [f"definition: {write}"], as_json=as_json)
         return
     arn, new = pipelines.upsert(context, planned, adopt=adopt)

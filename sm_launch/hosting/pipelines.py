@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sm_launch.aws.paging import every
@@ -56,6 +57,10 @@ class Pipeline:
     definition: dict[str, Any]
     request: naming.Request
     group: naming.Request
+
+    def write(self, file: Path) -> None:
+        """The definition, for another tool to make the pipeline of."""
+        file.write_text(json.dumps(self.definition, indent=2) + "\n", encoding="utf-8")
 
 
 def prepare(context: JobContext, *, name: str | None = None, upload: bool = True) -> Pipeline:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from sm_launch.job import million
 from sm_launch.job.estimate import Described, Estimate
@@ -11,6 +11,38 @@ from sm_launch.job.estimate import estimate as estimated
 from sm_launch.job.instances import Prices
 from sm_launch.target.base_config import describe
 from sm_launch.target.context import JobContext
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an estimate is asked for in place of job.yaml's own.
+
+    Attributes:
+        model: a base model.
+        method: a training method.
+        instance_type: of the training.
+        parameters: size of the model, where neither its files nor its name tell.
+    """
+
+    model: str | None = None
+    method: str | None = None
+    instance_type: str | None = None
+    parameters: float | None = None
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """As `--set` takes them."""
+        given = {
+            "training.model": self.model,
+            "training.method": self.method,
+            "training.instances.type": self.instance_type,
+        }
+        return tuple(f"{key}={value}" for key, value in given.items() if value)
+
+    @property
+    def needs_job(self) -> bool:
+        """Whether job.yaml alone says what the model is."""
+        return self.model is None and self.parameters is None
 
 
 def estimate(
