@@ -91,15 +91,16 @@ def _member(archive: bytes) -> bytes | None:
     return None
 
 
-def digest(source: Path, *, streamed: bool = False) -> str:
-    """Of a channel's names and contents, as sm_train.loop.fingerprint makes it.
+def digest(source: Path, pattern: str = "*", *, streamed: bool = False) -> str:
+    """Of a channel's names and contents, as sm_train.loop.digests makes it.
 
     Args:
         source: a directory, or one file.
+        pattern: of the names that count in a directory.
         streamed: the job reads it in FastFile mode.
     """
     root = source if source.is_dir() else source.parent
-    files = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
+    files = sorted(p for p in source.rglob(pattern) if p.is_file()) if source.is_dir() else [source]
     whole = hashlib.sha256()
     for path in files:
         content = _file_digest(path, streamed=streamed)
@@ -122,8 +123,4 @@ def _file_digest(path: Path, *, streamed: bool) -> str:
 
 def code_digest(package: Path) -> str:
     """Of a package's source, as sm_train.loop.record makes it."""
-    whole = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        whole.update(f"{path.relative_to(package).as_posix()}\0{content}\n".encode())
-    return f"sha256:{whole.hexdigest()}"
+    return digest(package, "*.py")

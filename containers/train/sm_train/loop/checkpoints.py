@@ -14,6 +14,7 @@ from typing import Any
 
 from sm_train.contract import Paths
 from sm_train.errors import UserError
+from sm_train.loop.digests import file_digest
 from sm_train.modelling.stored_weights import whole_safetensors
 
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -78,14 +79,9 @@ def _is_seal(path: Path) -> bool:
 
 def _on_disk(path: Path) -> str:
     """The checksum of a file, which has reached the disk."""
-    digest = _checksum(path)
+    digest = file_digest(path)
     _sync(path)
     return digest
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _checksum_of(body: dict[str, Any]) -> str:
@@ -157,7 +153,7 @@ def _difference(folder: Path, seals: list[dict[str, Any]], content: bool) -> str
             return f"{name} is cut short"
     if content:
         with ThreadPoolExecutor() as pool:
-            sums = list(pool.map(_checksum, (folder / name for name in files)))
+            sums = list(pool.map(file_digest, (folder / name for name in files)))
         for name, digest in zip(files, sums, strict=True):
             if digest not in {stated for _, stated in files[name]}:
                 return f"{name} was changed after it was written"

@@ -8,21 +8,19 @@ up none but its own.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sm_train.contract import Paths, read_json
 from sm_train.errors import UserError, shorten
 from sm_train.loop.checkpoints import last_complete
+from sm_train.loop.digests import folder_digest
 from sm_train.redaction import redact_value
 from sm_train.settings.settings import Config
 
@@ -48,8 +46,6 @@ _WITHOUT_EFFECT_PREFIXES = ("logging_", "log_", "dataloader_", "trackio_", "hub_
 _CODE = frozenset({"code", "sm_drivers"})
 _SHOWN_DIFFERENCES = 5
 _DIGITS = 12
-# Of a file that is streamed from S3, only both ends are read: it comes whole when it is trained on.
-_END_BYTES = 1 << 20
 
 
 def settle(paths: Paths, config: Config, source: str) -> None:
@@ -84,13 +80,13 @@ def fingerprint(paths: Paths, config: Config, source: str) -> dict[str, Any]:
         source: Hub id or directory of the base model.
     """
     revision = config.model.model_revision
-    model = _digest(Path(source)) if Path(source).is_dir() else f"{source}@{revision}"
+    model = folder_digest(Path(source)) if Path(source).is_dir() else f"{source}@{revision}"
     modes = read_json(paths.config / "inputdataconfig.json")
     return {
         "method": config.method.name,
         "model": model,
         "data": {
-            channel.name: _digest(channel, streamed=_is_streamed(modes.get(channel.name)))
+            channel.name: folder_digest(channel, streamed=_is_streamed(modes.get(channel.name)))
             for channel in _channels(paths)
             if channel != Path(source) and channel not in Path(source).parents
         },
@@ -152,31 +148,6 @@ def _channels(paths: Paths) -> Iterable[Path]:
 
 def _is_streamed(channel: Any) -> bool:
     return isinstance(channel, dict) and channel.get("TrainingInputMode") == "FastFile"
-
-
-def _digest(folder: Path, *, streamed: bool = False) -> str:
-    """Of the names and contents of all files; large ones are read side by side."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)) + 1)) as pool:
-        contents = list(pool.map(partial(_file_digest, streamed=streamed), files))
-    whole = hashlib.sha256()
-    for path, content in zip(files, contents, strict=True):
-        whole.update(
-            f"{path.relative_to(folder).as_posix()}\0{content}\n".encode("utf-8", "replace")
-        )
-    return f"sha256:{whole.hexdigest()}"
-
-
-def _file_digest(path: Path, *, streamed: bool) -> str:
-    with path.open("rb") as file:
-        if not streamed:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        size = file.seek(0, os.SEEK_END)
-        ends = hashlib.sha256(str(size).encode())
-        for start in (0, max(0, size - _END_BYTES)):
-            file.seek(start)
-            ends.update(file.read(_END_BYTES))
-        return ends.hexdigest()
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ of the weights and the metrics. `sm-launch reproduce` compares two of them.
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Mapping
 from importlib.metadata import distributions
@@ -16,6 +15,7 @@ from typing import Any
 import sm_train
 from sm_train.contract import read_json
 from sm_train.job import Job
+from sm_train.loop.digests import file_digest, folder_digest
 from sm_train.loop.fingerprint import NAME as FINGERPRINT
 from sm_train.results.export import SPEEDS, write_json
 from sm_train.results.metrics import finite_or_none
@@ -49,12 +49,7 @@ def write_record(job: Job, trainer: Any, results: Mapping[str, float]) -> None:
 
 def code_digest() -> str:
     """Of this package's source, which the image brings."""
-    root = Path(sm_train.__file__).parent
-    whole = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        whole.update(f"{path.relative_to(root).as_posix()}\0{content}\n".encode())
-    return f"sha256:{whole.hexdigest()}"
+    return folder_digest(Path(sm_train.__file__).parent, "*.py")
 
 
 def versions() -> dict[str, str]:
@@ -70,12 +65,9 @@ def versions() -> dict[str, str]:
 def weights(folder: Path) -> dict[str, str]:
     """The digest of each file of weights in an artefact, adapters too."""
     files = (path for kind in ("safetensors", "bin", "onnx") for path in folder.rglob(f"*.{kind}"))
-    digests = {}
-    for path in sorted(files):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        digests[path.relative_to(folder).as_posix()] = f"sha256:{digest}"
-    return digests
+    return {
+        path.relative_to(folder).as_posix(): f"sha256:{file_digest(path)}" for path in sorted(files)
+    }
 
 
 def comparable(results: Mapping[str, float]) -> dict[str, float | None]:

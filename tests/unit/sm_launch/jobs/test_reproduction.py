@@ -17,7 +17,7 @@ import sm_train
 from sm_launch.errors import LaunchError
 from sm_launch.jobs import records, reproduction
 from sm_launch.sessions.validation import RequestValidator
-from sm_train.loop import fingerprint, record
+from sm_train.loop import digests, record
 from sm_train.platform import user_script
 
 pytestmark = pytest.mark.slow  # botocore's service model is read
@@ -41,7 +41,7 @@ def test_a_channel_has_one_digest_here_and_in_the_container(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
     ours = records.digest(folder, streamed=streamed)
-    assert ours == fingerprint._digest(folder, streamed=streamed)
+    assert ours == digests.folder_digest(folder, streamed=streamed)
 
 
 def test_one_file_is_a_channel_of_one_file(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_one_file_is_a_channel_of_one_file(tmp_path: Path) -> None:
     for middle in (b"a", b"b"):
         file.write_bytes(b"x" * (1 << 20) + middle * 9 + b"y" * (1 << 20))
         for streamed in (True, False):
-            container = fingerprint._digest(folder, streamed=streamed)
+            container = digests.folder_digest(folder, streamed=streamed)
             assert records.digest(file, streamed=streamed) == container
             assert records.digest(folder, streamed=streamed) == container
 
