@@ -6,8 +6,7 @@ A worker for each CPU with one thread, and batches of what waits, sorted by no l
 shows them.
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: LitServe reads the types of decode_request.
 import os
 import sys
 from typing import Any
