@@ -13,6 +13,15 @@ from typing import IO, Any
 from sm_train.contract import Paths
 from sm_train.data.cells import INDEX_NAMES, text_of
 from sm_train.data.formats import renaming
+from sm_train.data.images import (
+    COLUMNS,
+    Pictures,
+    check_no_images,
+    has_images,
+    is_image_file,
+    with_images,
+    without_images,
+)
 from sm_train.data.prompts import filled, template_columns
 from sm_train.data.readers import RawRow, read_files, unread_files
 from sm_train.data.splits import split_files, unread_channels
@@ -26,10 +35,11 @@ _SHOWN_RAW = 2000
 
 @dataclass(frozen=True)
 class Source:
-    """Where the rows of a split come from, and what to call that place."""
+    """Where the rows of a split come from, what to call that place, and where images lie."""
 
     name: str
     rows: Iterator[RawRow]
+    pictures: Pictures
 
 
 class RecordedRow(dict[str, Any]):
@@ -71,9 +81,14 @@ def load_data(paths: Paths, config: Config) -> Data:
     main = os.environ.get("RANK", "0") == "0"  # other ranks would undo what it adds later
     record = paths.output_data / REJECTED if main else Path(os.devnull)
     with record.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        for split, source in _sources(paths, config, notes).items():
+        sources = _sources(paths, config, notes)
+        for split, source in sources.items():
             rows = _read_split(source, config, file, notes)
             splits[split], origins[split], rejected[split] = rows
+    for pictures in dict.fromkeys(source.pictures for source in sources.values()):
+        notes += _files_not_read(pictures)
+    if any(has_images(row) for rows in splits.values() for row in rows):
+        splits = {split: [without_images(row) for row in rows] for split, rows in splits.items()}
     if "test" in splits and config.training.get("eval_strategy", "no") != "no":
         splits.setdefault("validation", splits["test"])
         origins.setdefault("validation", origins["test"])
@@ -88,21 +103,22 @@ def _sources(paths: Paths, config: Config, notes: list[str]) -> dict[str, Source
     """The channels, or without a train channel what dataset_name or datasets names."""
     notes += unread_channels(paths, map(str, _values(config)))
     sources: dict[str, Source] = {}
+    shared: dict[Path, Pictures] = {}
     for split, held in split_files(paths).items():
         channel = held.channel
-        if unread := unread_files(channel):
-            notes.append(f"channel {channel.name}: files not read: {shorten(', '.join(unread))}")
         if channel != paths.split(split):
             names = ", ".join(str(path.relative_to(channel)) for path in held.files)
             notes.append(f"channel {channel.name}: {shorten(names)} is taken as {split} data")
         rows = read_files(channel, held.files, lambda name: _is_text(config, name))
-        sources[split] = Source(f"channel {channel.name}", rows)
+        pictures = shared.setdefault(channel, Pictures(channel, paths.scratch))
+        sources[split] = Source(f"channel {channel.name}", rows, pictures)
     if "train" not in sources and config.dataset.named:
         from sm_train.data.remote import remote_rows, remote_splits
 
         for split, rows in remote_splits(config.dataset).items():
             name = f"{split} split of {config.dataset.dataset_name or 'datasets'}"
-            sources.setdefault(split, Source(name, remote_rows(rows, name)))
+            pictures = Pictures(None, paths.scratch)
+            sources.setdefault(split, Source(name, remote_rows(rows, name), pictures))
     if "train" in sources or not config.method.trains:
         return sources
     present = [p.name for p in _subfolders(paths.channels)]
@@ -111,6 +127,21 @@ def _sources(paths: Paths, config: Config, notes: list[str]) -> dict[str, Source
         field="channel train",
         fix="give the job a channel named train",
     )
+
+
+def _files_not_read(pictures: Pictures) -> list[str]:
+    """Notes on what lies in a channel and no row needs."""
+    if pictures.channel is None:
+        return []
+    channel, unread = pictures.channel, unread_files(pictures.channel)
+    if pictures.used:
+        spare = [n for n in unread if is_image_file(n) and channel / n not in pictures.used]
+        unread = [name for name in unread if not is_image_file(name)]
+        if spare:
+            unread.append(f"{len(spare)} images that no row names, such as {spare[0]}")
+    if not unread:
+        return []
+    return [f"channel {channel.name}: files not read: {shorten(', '.join(unread))}"]
 
 
 def _values(config: Config) -> list[Any]:
@@ -159,7 +190,7 @@ def _read_split(
         try:
             for row in config.method.expand(_parsed(raw)):
                 parsed += 1
-                reason = _clean(row, groups, config, columns, good)
+                reason = _clean(replace(raw, value=row), groups, config, columns, source, good)
                 if reason:
                     reasons[reason] += 1
                     _record(record, source.name, replace(raw, value=row), reason)
@@ -200,20 +231,27 @@ def set_aside(data: Data, split: str, bad: Sequence[tuple[int, str]], paths: Pat
 
 
 def _clean(
-    raw: dict[str, Any],
+    origin_row: RawRow,
     groups: Iterable[tuple[str, ...]],
     config: Config,
     columns: Columns,
+    source: Source,
     good: Rows,
 ) -> str | None:
     """Add the cleaned row to `good`; the reason when it is bad."""
     read: set[str] = set()
+    raw = _parsed(origin_row)
     row = _named(raw, config)
     columns.seen.update(row)
     try:
         row = _with_prompt(row, raw, config, read)
         _check_columns(row, groups)
         cleaned = config.method.clean_row(RecordedRow(row, read), config)
+        if not config.method.images:
+            check_no_images(cleaned, row, config.method)
+        else:
+            cleaned = with_images(cleaned, row, source.pictures, origin_row.file)
+            read.update(name for name in COLUMNS if name in row)
         check_storable(cleaned)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         return str(error)

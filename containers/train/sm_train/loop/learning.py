@@ -18,6 +18,7 @@ from sm_train.rows import SPLITS
 
 NOTHING_LEFT = "no learnt token is left: the prompt alone fills max_length"
 NOTHING_LEARNT = "no token of it is learnt"
+_IMAGE = 50  # rows of text that take as long as one with an image
 COUNTED = ("cut", "tokens", "learnt", "differs")
 
 
@@ -80,6 +81,8 @@ def learnable(job: Job, tokenizer: Any, arguments: Any) -> tuple[Job, dict[str, 
             tokens[split] = _counted(job, split, tokenizer)
         if tokens[split] is not None:
             job, tokens[split] = _kept(job, split, tokens[split])
+        if job.has_images and tokens[split] is not None:
+            tokens[split] = job.dataset(split)  # whose tokens are made when a batch is
     if evaluated:  # the test channel stands for the validation channel too
         tokens["test"] = tokens["validation"]
         job = replace(job, data=replace(job.data, test=job.data.validation))
@@ -96,7 +99,7 @@ def _counted(job: Job, split: str, tokenizer: Any) -> Any:
         token_columns,
         fn_kwargs={"config": job.config, "tokenizer": tokenizer},
         remove_columns=dataset.column_names,
-        num_proc=map_processes(len(dataset)),
+        num_proc=map_processes(len(dataset) * (_IMAGE if job.has_images else 1)),
     )
 
 
