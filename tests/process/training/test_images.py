@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from seeing_models import as_png, drawn, noise, save_seeing
 
+from sm_train.errors import UserError
+
 pytestmark = pytest.mark.slow
 
 CHAT = (
@@ -148,6 +150,41 @@ def test_sft_learns_what_trl_learns(
     job.train_here()
     expected = losses_of_trl("SFT", settings, rows, seeing, tmp_path / "trl")
     assert list(job.losses.values()) == pytest.approx(expected, rel=1e-4)
+
+
+def test_tokens_of_images_are_not_learnt_and_not_cut(seeing: Path, pictures: list[str]) -> None:
+    from transformers import AutoProcessor
+
+    from sm_train.config import parse_config
+    from sm_train.modelling.images import image_token_ids
+    from sm_train.modelling.sequences import row_tokens
+
+    processor = AutoProcessor.from_pretrained(seeing)
+    of_images = image_token_ids(processor)
+    row = with_images(MESSAGES, pictures)[2]
+    (whole,) = row_tokens(row, parse_config({"method": "sft"}), processor)
+    silent = [token for token, learnt in zip(whole.ids, whole.learnt, strict=True) if not learnt]
+    assert len(silent) == 2 * (4 + 3)
+    assert set(silent) <= of_images
+    ends = max(place for place, token in enumerate(whole.ids) if token in of_images) + 1
+    short = parse_config({"method": "sft", "max_length": ends})
+    (cut,) = row_tokens(row, short, processor)
+    assert cut.ids == whole.ids[:ends]
+    shorter = parse_config({"method": "sft", "max_length": ends - 1})
+    with pytest.raises(ValueError, match=f"images do not fit into max_length {ends - 1}"):
+        row_tokens(row, shorter, processor)
+    broken = Path(pictures[0]).with_name("broken.png")
+    broken.write_bytes(Path(pictures[0]).read_bytes()[:400])
+    with pytest.raises(ValueError, match="processor does not take it: image file is truncated"):
+        row_tokens({**row, "images": [str(broken)] * 2}, short, processor)
+
+
+def test_a_base_model_of_text_alone_is_refused(
+    new_job: Callable[..., Any], decoder: Path, pictures: list[str]
+) -> None:
+    job = job_of(new_job, {"method": "sft"}, with_images(MESSAGES, pictures), model=decoder)
+    with pytest.raises(UserError, match=r"takes text alone .* and the rows have images"):
+        job.train_here()
 
 
 def test_an_adapter_of_sft_goes_on_to_dpo_and_the_artefact_sees(

@@ -115,19 +115,19 @@ def _within_length(tokens: Tokens, config: Config, processor: Any) -> Tokens:
 def image_token_ids(processor: Any) -> frozenset[int]:
     """The tokens that stand for images, and those that a processor puts around them.
 
-    Processors hold them as attributes such as `image_token_id`, `fake_image_token` or
-    `vision_start_token`.
+    Processors hold them as attributes such as `image_token_id` and `fake_image_token`, tokenizers
+    as special tokens such as `boi_token`.
     """
-    known = inner_tokenizer(processor).get_vocab()
+    tokenizer = inner_tokenizer(processor)
+    known = tokenizer.get_vocab()
     ids: set[int] = set()
-    for holder in (processor, inner_tokenizer(processor)):
-        for name, value in vars(holder).items():
-            if not any(part in name for part in _OF_IMAGES) or isinstance(value, bool):
-                continue
-            if name.endswith("token_id") and isinstance(value, int):
-                ids.add(value)
-            elif isinstance(value, str) and value in known:
-                ids.add(known[value])
+    for name, value in {**tokenizer.special_tokens_map, **vars(processor)}.items():
+        if not any(part in name for part in _OF_IMAGES) or isinstance(value, bool):
+            continue
+        if name.endswith("token_id") and isinstance(value, int):
+            ids.add(value)
+        elif isinstance(value, str) and value in known:
+            ids.add(known[value])
     return frozenset(ids)
 
 
