@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sm_train.data.images import IMAGES
-from sm_train.errors import shorten
+from sm_train.errors import UserError, shorten
 from sm_train.modelling.base_model import PROCESSOR_FILES, text_model
 from sm_train.modelling.sequences import (
     ended,
@@ -176,14 +176,30 @@ def _without_nulls(value: Any) -> Any:
 
 def load_processor(job: Job, load: Callable[..., Any], **options: Any) -> Any:
     """The base model's processor for texts and images. UserError where it has none."""
-    from transformers import AutoProcessor, ProcessorMixin
+    from transformers import ProcessorMixin
 
-    processor = load(AutoProcessor.from_pretrained, job.model_source, **options)
+    processor = load(_read_processor, job.model_source, **options)
     if isinstance(processor, ProcessorMixin) and hasattr(processor, "image_processor"):
         tokenizer = processor.tokenizer
         tokenizer.chat_template = processor.chat_template or tokenizer.chat_template
         return processor
     raise text_model(job.model_source)
+
+
+def _read_processor(source: str, **options: Any) -> Any:
+    """Raises UserError where a package is missing: those for videos want torchvision."""
+    from transformers import AutoProcessor
+
+    try:
+        return AutoProcessor.from_pretrained(source, **options)
+    except ImportError as error:
+        raise UserError(
+            f"has a processor that wants a package which is not installed: {shorten(str(error))}",
+            field="model_name_or_path",
+            value=source,
+            fix="add the package to an image made from this one, or use a base model whose "
+            "processor takes images alone",
+        ) from error
 
 
 def keep_processor(job: Job, model: Any, folder: Path) -> None:
