@@ -17,6 +17,7 @@ from sm_launch.aws.uris import split_s3
 from sm_launch.errors import UserInputError
 from sm_launch.monitoring.drift import Drift, compare_labels, compare_lengths, count_labels
 from sm_launch.target.context import JobContext
+from sm_launch.target.data_sets import channels_of
 from sm_launch.target.staging import local_path
 
 # So many rows of each side are enough for any bin.
@@ -62,9 +63,11 @@ def drifts(context: JobContext, endpoint: str) -> list[Drift]:
             field="endpoint.data_capture",
             fix="add endpoint.data_capture: {percentage: 20} and deploy again",
         )
-    named = config.training.channels.get("train")
-    channel = config.path(named) if named else config.prepared_path / "train"
-    training = read_training(read_rows(channel, limit=MOST_ROWS))
+    named = config.training.channels
+    channels = [config.path(named[name]) for name in channels_of(named, "train")]
+    channels = channels or [config.prepared_path / "train"]
+    each = [read_rows(channel, limit=MOST_ROWS // len(channels)) for channel in channels]
+    training = read_training(itertools.chain.from_iterable(each))
     seen = Sample()
     for variant in described["ProductionVariants"]:
         root = settings["DestinationS3Uri"].rstrip("/")

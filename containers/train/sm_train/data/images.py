@@ -17,11 +17,14 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sm_train.data.cells import nested
 from sm_train.data.messages import IMAGE, Message, common_prompt, parts_of
 from sm_train.errors import UserError, shorten
+
+if TYPE_CHECKING:
+    from sm_train.settings.settings import Config
 
 IMAGES = "images"
 COLUMNS = (IMAGES, "image")  # of rows; the second holds one image
@@ -194,14 +197,22 @@ def without_images(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, **chats, IMAGES: []}
 
 
-def check_no_images(cleaned: dict[str, Any], row: dict[str, Any], method: Any) -> None:
-    """Raise UserError where rows have images that a method would not look at."""
+def check_no_images(cleaned: dict[str, Any], row: dict[str, Any], config: Config) -> None:
+    """Raise UserError where rows have images that a method, or a stream, would not look at."""
+    method = config.method
     conversational = method.training_config.startswith("trl")
     column = next((name for name in COLUMNS if row.get(name) is not None), None)
     if any(_image_parts(cleaned)):
         column = "an image in messages"
     elif column is None or not (conversational or _holds_image(row[column])):
         return
+    if method.images:
+        raise UserError(
+            "reads rows of text alone, and these have images",
+            field="streaming",
+            value=True,
+            fix="remove the setting: of images only the paths are in memory",
+        )
     raise UserError(
         "the rows have images, which only sft and dpo train on",
         field="method",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sm_train.data.formats import (
+    check_formats_apart,
     check_one_format,
     check_settings_with_images,
     preference_columns,
@@ -27,8 +28,9 @@ class DpoArguments:
 
 def check_data(config: Config[DpoArguments], data: Data) -> None:
     """Refuse mixed formats, and settings that mean nothing beside images."""
-    check_one_format(config, data)
+    check_formats_apart(config, data)
     if data.has_images:
+        check_one_format(config, data)
         check_settings_with_images(config, "precompute_ref_log_probs", "padding_free")
 
 

@@ -95,10 +95,11 @@ def _describe(base: BaseModel, adapter: Path, folder: Path, trust_remote_code: b
         for name in PROCESSOR_FILES:
             if (Path(place) / name).is_file():
                 shutil.copyfile(Path(place) / name, folder / name)
+    told = (adapter / "generation_config.json").is_file()
     try:
-        GenerationConfig.from_pretrained(base.source, revision=base.revision).save_pretrained(
-            folder
-        )
+        GenerationConfig.from_pretrained(
+            adapter if told else base.source, revision=base.revision
+        ).save_pretrained(folder)
     except OSError:  # an encoder has none
         GenerationConfig.from_model_config(config).save_pretrained(folder)
     return config

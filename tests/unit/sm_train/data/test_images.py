@@ -261,6 +261,8 @@ def test_a_column_of_addresses_beside_texts_is_named_and_not_refused(
         ("sft", {"truncation_mode": "keep_end"}),
         ("sft", {"train_sampling_strategy": "group_by_length"}),
         ("sft", {"completion_only_loss": True}),
+        ("sft", {"streaming": True, "max_steps": 2}),
+        ("sft", {"predict_with_generate": True}),
         ("dpo", {"precompute_ref_log_probs": True}),
     ],
 )
