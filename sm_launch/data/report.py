@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sm_launch.data.write import CREATED_BY, DATA_CARD, REJECTED
+from sm_launch.data.write import CREATED_BY, DATA_CARD, REJECTED, REJECTED_PARTS
 from sm_launch.job.data import DataConfig
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ class SplitReport:
     """mean, p50, p90, p99 and max of the text lengths."""
     characters_histogram: list[int] = field(default_factory=list)
     """Rows in each bin of LENGTH_EDGES: what drift of the inputs is measured against."""
+    parts: dict[str, str] = field(default_factory=dict)
+    """Of a channel in parts the files in the order of the rows, each with its sha256; `path` is
+    their directory then."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,9 @@ class PreparationReport:
             lines.append(f"  taken for missing in {column}: {shown}")
         lines += [f"  note: {note}" for note in self.notes]
         if self.rejected and written:
-            lines.append(f"  every rejected row with its reason: {self.output / REJECTED}")
+            parts = any(split.parts for split in self.splits.values())
+            rejected = self.output / (REJECTED_PARTS if parts else REJECTED)
+            lines.append(f"  every rejected row with its reason: {rejected}")
         if written:
             lines.append(f"  channels: {self.output}")
             lines.append(f"  data card: {self.output / DATA_CARD}")
@@ -135,6 +140,8 @@ class PreparationReport:
         splits = {name: asdict(split) for name, split in self.splits.items()}
         for split in splits.values():
             split["path"] = split["path"].relative_to(self.output).as_posix()
+            if not split["parts"]:
+                del split["parts"]
         return {
             "version": MANIFEST_VERSION,
             "created_by": CREATED_BY,
@@ -167,6 +174,7 @@ def describe_split(
     names: list[str],
     members: NDArray[np.bool_],
     characters: NDArray[np.int32],
+    parts: dict[str, str],
 ) -> SplitReport:
     """Count labels and lengths of one channel.
 
@@ -177,6 +185,7 @@ def describe_split(
         names: label names; empty where there are none.
         members: of each code, which of the names it stands for.
         characters: text length of each row.
+        parts: the files and their digests, where there are several.
     """
     import numpy as np
 
@@ -196,4 +205,5 @@ def describe_split(
             "max": int(characters.max()),
         },
         characters_histogram=histogram.tolist(),
+        parts=parts,
     )

@@ -25,6 +25,7 @@ from sm_launch.job.hub_models import SCHEME
 from sm_launch.job.million import load_types
 from sm_launch.job.tasks import classifier_task
 from sm_launch.progress import progress
+from sm_launch.sessions import sending_once
 from sm_launch.sessions.protocol import Session
 from sm_launch.target.context import JobContext
 from sm_launch.version import launcher_version
@@ -264,12 +265,20 @@ class _Job:
             return self._endpoint(session, name, model, "local artefact", identity=content)
         context = self._context
         session, name = context.session, endpoints.require_meant(context, request.endpoint)
+        asked = artefacts.addressed(session, name)
         model = artefacts.model_uri(session, name)
         identity = artefacts.deployment(session, name)
-        return self._endpoint(session, name, model, context.target, identity=identity)
+        return self._endpoint(session, name, model, context.target, identity=identity, asked=asked)
 
     def _endpoint(
-        self, session: Session, name: str, model: str, target: str, *, identity: str
+        self,
+        session: Session,
+        name: str,
+        model: str,
+        target: str,
+        *,
+        identity: str,
+        asked: Mapping[str, str] | None = None,
     ) -> evaluation.EvaluationResult:
         artefact = self._read_artefact(model)
         self._training_log = artefacts.extract_training_log(model, self._directory)
@@ -284,9 +293,9 @@ class _Job:
         # An interrupted run is continued, but never with another deployment's answers.
         store = evaluation.PredictionStore(self._directory / "predictions.jsonl", identity)
         result = evaluation.evaluate_endpoint(
-            evaluation.session_invoker(session, name),
+            evaluation.session_invoker(session, name, **(asked or {})),
             self._rows,
-            replace(self._plan(artefact, info), store=store),
+            replace(self._plan(artefact, info), store=store, load=self._load(session, name, asked)),
         )
         if result.load is not None:
             result = self._priced(result, session, name, target)
@@ -305,12 +314,15 @@ class _Job:
         self._notes += notes
         return replace(result, load=test)
 
-    def _load(self) -> evaluation.LoadPlan | None:
+    def _load(
+        self, session: Session, name: str, asked: Mapping[str, str] | None
+    ) -> evaluation.LoadPlan | None:
         if not self._request.load:
             return None
         wanted = self._config.evaluation.load
         limit = self._request.p99_ms or wanted.p99_ms
-        return evaluation.LoadPlan(limit, wanted.max_concurrency, wanted.seconds)
+        invoke = evaluation.session_invoker(sending_once(session), name, **(asked or {}))
+        return evaluation.LoadPlan(limit, wanted.max_concurrency, wanted.seconds, invoke)
 
     def _plan(
         self, artefact: evaluation.Artefact | None, info: evaluation.RunInfo
@@ -324,7 +336,6 @@ class _Job:
             perplexity=wanted.perplexity and task.name == "text-generation",
             batch_size=wanted.batch_size,
             concurrency=wanted.concurrency,
-            load=self._load(),
             max_failed_share=wanted.max_failed_share,
             info=info,
             progress=progress,
