@@ -18,6 +18,10 @@ LENGTH_EDGES = (0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 
 """Character counts at which the histogram's bins begin; the last bin is open."""
 
 
+_SHOWN_LABELS = 8
+"""Of a channel in a notebook's cell."""
+
+
 @dataclass(frozen=True)
 class SplitReport:
     """One channel."""
@@ -84,6 +88,22 @@ class PreparationReport:
         counts = {"read": self.rows_read, "kept": self.rows_kept, "rejected": self.rows_rejected}
         return plain | {"counts": counts}
 
+    def _repr_html_(self) -> str:
+        """For a notebook: the channels as a table, and why other rows are in none."""
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        from sm_launch.notebook import rendered
+
+        first, *rest = self.render(written=False).splitlines()
+        table = Table("channel", "rows", "characters: median", "99 %", "labels")
+        for name, split in self.splits.items():
+            lengths = [f"{split.characters.get(part, 0):.0f}" for part in ("p50", "p99")]
+            table.add_row(name, str(split.rows), *lengths, Text(_labels(split.labels)))
+        told = "\n".join(rest[len(self.splits) :])
+        return rendered(Group(Text(first), table, Text(told)))
+
     def render(self, *, written: bool = True) -> str:
         """For a terminal: what went where, and why the rest did not.
 
@@ -137,6 +157,13 @@ class PreparationReport:
             "inputs": {name: asdict(source) for name, source in self.inputs.items()},
             "config": config.model_dump(mode="json", exclude={"workers", "processing"}),
         }
+
+
+def _labels(counts: dict[str, int]) -> str:
+    """The first of them; there may be hundreds."""
+    shown = [f"{label} {count}" for label, count in list(counts.items())[:_SHOWN_LABELS]]
+    more = len(counts) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
 
 def describe_split(

@@ -25,7 +25,7 @@ def curves(history: Sequence[dict[str, Any]]) -> dict[str, Points]:
     """Metric name to its (step, value) pairs, from the trainer's log history."""
     series: dict[str, Points] = {}
     for event in history:
-        if any(key in event for key in ("train_runtime", "test_loss")):
+        if any(key == "train_runtime" or key.startswith("test_") for key in event):
             continue
         for key, value in event.items():
             if key in _NOT_CURVES or key.endswith(_NOT_CURVES_ENDS) or of_one_label(key):
