@@ -67,7 +67,7 @@ def make_client(
     Args:
         service: boto3's name of it.
         region: None takes what the AWS configuration says.
-        attempts: how often a call is tried in all.
+        attempts: how often a call is tried in all; once: at the caller's pace, too.
         owners: bucket to account, where that is not the account of the credentials.
         ours: the buckets of that account; None: all that `owners` does not name.
         s3_endpoint_url: of an S3-compatible store in place of AWS's; it knows no accounts, so
@@ -81,8 +81,9 @@ def make_client(
 
     if service == "s3" and s3_endpoint_url:
         return _other_store(region, attempts, s3_endpoint_url)
+    mode = "adaptive" if attempts > 1 else "standard"
     config = Config(
-        retries={"mode": "adaptive", "total_max_attempts": attempts},
+        retries={"mode": mode, "total_max_attempts": attempts},
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         read_timeout=READ_TIMEOUT_SECONDS,
         max_pool_connections=MAX_CONNECTIONS,

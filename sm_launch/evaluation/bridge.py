@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -17,14 +17,18 @@ from sm_launch.sessions.protocol import Session
 
 
 @contextmanager
-def bridge(session: Session, endpoint: str) -> Iterator[str]:
+def bridge(
+    session: Session, endpoint: str, asked: Mapping[str, str] | None = None
+) -> Iterator[str]:
     """The base URL, without a slash at its end; the server is gone afterwards.
 
     Args:
         session: where the endpoint is.
         endpoint: its name.
+        asked: what a request must say besides, such as a component.
     """
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(session, endpoint))
+    address = {"EndpointName": endpoint, **(asked or {})}
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(session, address))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -35,11 +39,11 @@ def bridge(session: Session, endpoint: str) -> Iterator[str]:
         thread.join()
 
 
-def _handler(session: Session, endpoint: str) -> type[BaseHTTPRequestHandler]:
+def _handler(session: Session, address: Mapping[str, str]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
-            status, answer = _ask(session, endpoint, self.path, body)
+            status, answer = _ask(session, address, self.path, body)
             self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(answer)))
@@ -52,13 +56,13 @@ def _handler(session: Session, endpoint: str) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def _ask(session: Session, endpoint: str, path: str, body: bytes) -> tuple[int, bytes]:
+def _ask(session: Session, address: Mapping[str, str], path: str, body: bytes) -> tuple[int, bytes]:
     """Status and body; an error of the endpoint as its server gave it."""
     from botocore.exceptions import ClientError
 
     try:
         answer = session.invoke_endpoint(
-            EndpointName=endpoint,
+            **address,
             Body=body,
             ContentType="application/json",
             Accept="application/json",

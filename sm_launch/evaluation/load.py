@@ -18,6 +18,7 @@ from sm_launch.evaluation.example import Example
 from sm_launch.evaluation.latency import latency_stats
 from sm_launch.evaluation.result import LoadStep, LoadTest
 from sm_launch.evaluation.task import Task
+from sm_launch.evaluation.wire import Invoke
 
 _GAIN = 1.05
 """Twice the clients must bring so much more; else it is full, and they only wait longer."""
@@ -39,11 +40,13 @@ class LoadPlan:
         p99_ms: the limit of the 99th percentile, in milliseconds, as a client sees it.
         most: clients at a time.
         seconds: each number of clients is measured for.
+        invoke: sends a request once; None: what the rest of the evaluation sends by.
     """
 
     p99_ms: float = 1000.0
     most: int = 256
     seconds: float = 5.0
+    invoke: Invoke | None = None
 
 
 def search(measure: Measure, plan: LoadPlan) -> LoadTest:
@@ -132,5 +135,5 @@ def summary(clients: int, sent: Sequence[Sent], begin: float) -> LoadStep:
 
 def load_test(sender: Sender, task: Task, examples: Sequence[Example], plan: LoadPlan) -> LoadTest:
     """`search` against an endpoint; a request that it turns away is not sent again."""
-    once = replace(sender, policy=RetryPolicy(attempts=1))
+    once = replace(sender, invoke=plan.invoke or sender.invoke, policy=RetryPolicy(attempts=1))
     return search(measure_with(once, task, examples, plan.seconds), plan)

@@ -21,11 +21,11 @@ from sm_launch.errors import UserInputError
 from sm_launch.hosting import registry
 from sm_launch.job import naming
 from sm_launch.job.config import JobConfig
-from sm_launch.job.hyperparameters import split_channels
 from sm_launch.jobs import data_preparation, processing, training
 from sm_launch.target import ownership
 from sm_launch.target.checking import refuse_secrets
 from sm_launch.target.context import JobContext
+from sm_launch.target.data_sets import channels_of
 
 VERSION = "2020-12-01"
 PREPARE, TRAIN, GATE, REGISTER, REFUSE = "Prepare", "Train", "Gate", "Register", "BelowTheGate"
@@ -210,7 +210,7 @@ def _training(context: JobContext, prepared: bool, *, upload: bool) -> naming.Re
 
 def _require_test_rows(request: naming.Request) -> None:
     channels = {each["ChannelName"] for each in request.get("InputDataConfig", [])}
-    if not channels & set(split_channels()["test"]):
+    if not channels_of(channels, "test"):
         raise UserInputError(
             "needs test rows, which training measures the gate on",
             field="evaluation.fail_under",

@@ -259,10 +259,13 @@ class Balance(_Section):
 
 
 class Processing(_Section):
-    """The machine of `data prepare --processing-job`."""
+    """The machines of `data prepare --processing-job`."""
 
     instance_type: str = "ml.m5.xlarge"
     """SageMaker instance type."""
+    instance_count: Annotated[int, Field(ge=1, le=100)] = 1
+    """Machines; with several each gets some of the raw files, and the channels are directories of
+    parts."""
     volume_size_gb: Annotated[int, Field(ge=1, le=16384)] = 50
     """Disk; preparation needs about three times the size of the input."""
     max_runtime_seconds: Annotated[int, Field(ge=60, le=432_000)] = 3600

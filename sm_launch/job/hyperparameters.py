@@ -66,6 +66,12 @@ def split_channels() -> dict[str, list[str]]:
     return splits
 
 
+def data_set_pattern() -> str:
+    """What the name of a channel is that holds one of several data sets of a split."""
+    pattern: str = _generated("channels.json")["data_set"]
+    return pattern
+
+
 def check_hyperparameters(method: str, values: dict[str, HyperparameterValue]) -> None:
     """Refuse unknown keys and wrong values.
 

@@ -161,8 +161,11 @@ def _check_processing(context: JobContext, section: DataConfig) -> None:
         image=context.training_image,
         role=context.training_role,
     )
-    name = naming.unique_name(config.name)
-    context.check(("CreateProcessingJob", processing.build_request(config, name, places)))
+    for location in section.sources.values():
+        _absolute(config, location)
+    request = processing.build_request(config, naming.unique_name(config.name), places)
+    processing.check_instances(config, request)
+    context.check(("CreateProcessingJob", request))
     kind, key = settings.instance_type, config.aws.kms_key
     context.warn(*local_storage.notes(kind, key, settings, "data.processing"))
 

@@ -12,6 +12,7 @@ from typing import Any
 from sm_launch.hosting.captured import captured_lines, documents, places
 from sm_launch.monitoring.drift import Drift, compare_labels, compare_lengths, count_labels
 from sm_launch.target.context import JobContext
+from sm_launch.target.data_sets import channels_of
 
 # So many rows of each side are enough for any bin.
 MOST_ROWS = 50_000
@@ -46,9 +47,11 @@ def drifts(context: JobContext, endpoint: str) -> list[Drift]:
     from sm_launch.evaluation import read_rows
 
     config, locations = context.config, places(context, endpoint)
-    named = config.training.channels.get("train")
-    channel = config.path(named) if named else config.prepared_path / "train"
-    training = read_training(read_rows(channel, limit=MOST_ROWS))
+    named = config.training.channels
+    channels = [config.path(named[name]) for name in channels_of(named, "train")]
+    channels = channels or [config.prepared_path / "train"]
+    each = [read_rows(channel, limit=MOST_ROWS // len(channels)) for channel in channels]
+    training = read_training(itertools.chain.from_iterable(each))
     seen = Sample()
     for location in locations:
         captured = read_captured(captured_lines(location, context.clients))

@@ -20,6 +20,13 @@ def state_directory() -> Path:
     return Path(base) / "sm-launch"
 
 
+def sending_once(session: Session) -> Session:
+    """The session, or another of the same target, that repeats no request by itself."""
+    from sm_launch.sessions.aws import AwsSession
+
+    return cast("Session", session.once()) if isinstance(session, AwsSession) else session
+
+
 def open_session(target: str, *, region: str | None = None) -> Session:
     """The session of a target: `process`, `docker` or `sagemaker`."""
     if target == "process":

@@ -54,12 +54,16 @@ class AwsSession:
         self,
         region: str | None = None,
         *,
-        clients: Callable[[str, str | None], Any] = make_client,
+        clients: Callable[..., Any] = make_client,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._region = region
         self._make = clients
         self._sleep = sleep
+
+    def once(self) -> AwsSession:
+        """The same, whose calls are sent once each, and at the caller's pace: to put load on."""
+        return AwsSession(self._region, clients=partial(self._make, attempts=1))
 
     @cached_property
     def _sagemaker(self) -> Any:

@@ -61,6 +61,12 @@ def test_prepare_train_deploy_invoke(launch, tmp_path):
         assert f"image: {image}:local-mode-cpu" in said
     answer = launch("invoke", "tiny", "--target", "docker", "--text", "good")
     assert json.loads(answer[answer.index("[") :])[0]["label"] in {"good", "bad"}
+    load = ["--load", "--p99-ms", "60000", "--set", "evaluation.load.seconds=1",
+            "--set", "evaluation.load.max_concurrency=2"]  # fmt: skip
+    said = launch("evaluate", "--target", "docker", "--json", *load)
+    steps = json.loads(said[said.index("{") :])["load"]["steps"]
+    assert [step["concurrency"] for step in steps] == [1, 2]
+    assert all(step["requests_per_s"] > 0 and step["failed_share"] == 0 for step in steps)
 
 
 def test_a_model_of_the_hub_is_deployed_as_it_is(tmp_path, built, classifier_dir):

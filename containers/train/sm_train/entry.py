@@ -193,6 +193,8 @@ def _say_what_was_read(data: Data) -> None:
         _say(note)
     for split in ("train", "validation", "test"):
         rows = data.split(split)
+        if split == "train" and data.stream is not None:
+            continue  # its note says more
         if rows or (rows is not None and split != "train"):
             bad = data.rejected.get(split, 0)
             kept = f", {bad} bad ones set aside in output/data/rejected.jsonl" if bad else ""

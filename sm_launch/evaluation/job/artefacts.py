@@ -8,6 +8,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+from sm_launch.aws.paging import every
+from sm_launch.errors import UserInputError
 from sm_launch.hosting.served_models import model_of_container
 from sm_launch.sessions.protocol import Session
 from sm_launch.target.staging import local_path
@@ -15,16 +17,55 @@ from sm_launch.target.staging import local_path
 TRAINING_LOG = "training_log.jsonl"
 
 
-def model_uri(session: Session, endpoint: str) -> str:
+def model_uri(session: Any, endpoint: str) -> str:
     """Where the model of an endpoint's first variant comes from: hf:// where it is of the Hub, and
     empty where nothing says."""
     description = session.describe_endpoint(EndpointName=endpoint)
     endpoint_config = session.describe_endpoint_config(
         EndpointConfigName=description["EndpointConfigName"]
     )
-    name = endpoint_config["ProductionVariants"][0]["ModelName"]
-    container: dict[str, Any] = session.describe_model(ModelName=name)["PrimaryContainer"]
+    name = endpoint_config["ProductionVariants"][0].get("ModelName")
+    if name is None:  # its instances have components, of which the base has the endpoint's name
+        component = session.describe_inference_component(InferenceComponentName=endpoint)
+        name = component["Specification"].get("ModelName")
+    if name is None:
+        return ""
+    described = session.describe_model(ModelName=name)
+    container = described.get("PrimaryContainer") or (described.get("Containers") or [{}])[0]
     return model_of_container(container)
+
+
+def addressed(session: Any, endpoint: str) -> dict[str, str]:
+    """What a request to an endpoint must say besides its name.
+
+    Raises UserInputError for an endpoint that does not answer at once, or has no model of its own.
+    """
+    description = session.describe_endpoint(EndpointName=endpoint)
+    endpoint_config = session.describe_endpoint_config(
+        EndpointConfigName=description["EndpointConfigName"]
+    )
+    if "AsyncInferenceConfig" in {**endpoint_config, **description}:
+        raise UserInputError(
+            "is asynchronous: it queues requests, and has neither a latency nor a load to measure",
+            field="--endpoint",
+            value=endpoint,
+            fix="run `sm-launch transform` and evaluate with --transform-output, or deploy without "
+            "endpoint.asynchronous",
+        )
+    if "ModelName" in endpoint_config["ProductionVariants"][0]:
+        return {}
+    components = every(
+        session.list_inference_components, "InferenceComponents", EndpointNameEquals=endpoint
+    )
+    names = [str(each["InferenceComponentName"]) for each in components]
+    if endpoint not in names:
+        raise UserInputError(
+            f"has inference components ({', '.join(names) or 'none yet'}) and none of its own name",
+            field="--endpoint",
+            value=endpoint,
+            fix="deploy it by sm-launch, whose base component has the endpoint's name",
+        )
+    return {"InferenceComponentName": endpoint}
 
 
 def deployment(session: Session, endpoint: str) -> str:

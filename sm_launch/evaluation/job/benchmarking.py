@@ -71,6 +71,7 @@ def run(
     started, clock = datetime.now(UTC), time.monotonic()
     with ExitStack() as stack:
         session, name, target = context.session, "", context.target
+        asked: dict[str, str] = {}
         if wanted.model_data:
             from sm_launch.evaluation.job.local import served
 
@@ -78,8 +79,9 @@ def run(
             shown = wanted.model_data
         else:
             shown = name = endpoints.require_meant(context, wanted.endpoint)
+            asked = artefacts.addressed(session, name)
         model = artefacts.model_uri(session, name)
-        url = stack.enter_context(bridge(session, name))
+        url = stack.enter_context(bridge(session, name, asked))
         with progress(f"Benchmark {', '.join(settings.tasks)}"):
             measured = run_harness(
                 settings, base_url=url, model=name, files=files, directory=directory / "lm_eval"

@@ -173,7 +173,7 @@ def _row(given: Any, task: Task) -> dict[str, Any]:
         return {task.text_column: given}
     pair = task.pair_column or "text_pair"
     ours: dict[Any, Any] = {"text": task.text_column, "text_pair": pair}
-    return {ours.get(key, key): value for key, value in given.items()}
+    return {str(ours.get(key, key)): value for key, value in given.items()}
 
 
 def _answers(documents: list[Any], expected: int, task: Task) -> list[Any]:

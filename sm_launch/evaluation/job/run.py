@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from sm_launch.job.config import JobConfig
 from sm_launch.job.hub_models import SCHEME
 from sm_launch.job.million import load_types
 from sm_launch.progress import progress
+from sm_launch.sessions import sending_once
 from sm_launch.sessions.protocol import Session
 from sm_launch.target.context import JobContext
 from sm_launch.version import launcher_version
@@ -184,9 +185,10 @@ class _Job:
         if self._traffic and not request.endpoint:
             return self._own_answers(self._traffic)
         session, name = context.session, endpoints.require_meant(context, request.endpoint)
+        asked = artefacts.addressed(session, name)
         model = artefacts.model_uri(session, name)
         identity = artefacts.deployment(session, name)
-        return self._endpoint(session, name, model, context.target, identity=identity)
+        return self._endpoint(session, name, model, context.target, identity=identity, asked=asked)
 
     def _own_answers(self, traffic: captured.Traffic) -> evaluation.EvaluationResult:
         """What an endpoint has answered already."""
@@ -201,7 +203,14 @@ class _Job:
         return replace(result, warnings=(*self._notes, *result.warnings))
 
     def _endpoint(
-        self, session: Session, name: str, model: str, target: str, *, identity: str
+        self,
+        session: Session,
+        name: str,
+        model: str,
+        target: str,
+        *,
+        identity: str,
+        asked: Mapping[str, str] | None = None,
     ) -> evaluation.EvaluationResult:
         artefact = self._read_artefact(model)
         self._training_log = artefacts.extract_training_log(model, self._directory)
@@ -216,9 +225,9 @@ class _Job:
         # An interrupted run is continued, but never with another deployment's answers.
         store = evaluation.PredictionStore(self._directory / "predictions.jsonl", identity)
         result = evaluation.evaluate_endpoint(
-            evaluation.session_invoker(session, name),
+            evaluation.session_invoker(session, name, **(asked or {})),
             self._rows,
-            replace(self._plan(artefact, info), store=store),
+            replace(self._plan(artefact, info), store=store, load=self._load(session, name, asked)),
         )
         if result.load is not None:
             result = self._priced(result, session, name, target)
@@ -237,12 +246,15 @@ class _Job:
         self._notes += notes
         return replace(result, load=test)
 
-    def _load(self) -> evaluation.LoadPlan | None:
+    def _load(
+        self, session: Session, name: str, asked: Mapping[str, str] | None
+    ) -> evaluation.LoadPlan | None:
         if not self._request.load:
             return None
         wanted = self._config.evaluation.load
         limit = self._request.p99_ms or wanted.p99_ms
-        return evaluation.LoadPlan(limit, wanted.max_concurrency, wanted.seconds)
+        invoke = evaluation.session_invoker(sending_once(session), name, **(asked or {}))
+        return evaluation.LoadPlan(limit, wanted.max_concurrency, wanted.seconds, invoke)
 
     def _plan(
         self, artefact: evaluation.Artefact | None, info: evaluation.RunInfo
@@ -256,7 +268,6 @@ class _Job:
             perplexity=wanted.perplexity and task.name == "text-generation",
             batch_size=wanted.batch_size,
             concurrency=wanted.concurrency,
-            load=self._load(),
             max_failed_share=wanted.max_failed_share,
             info=info,
             progress=progress,

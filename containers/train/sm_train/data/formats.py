@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from sm_train.data.messages import conversation, looks_like_messages, parsed, tool_schemas
+from sm_train.data.mixing import by_data_set
 from sm_train.data.public_formats import (
     common_length,
     openai_preference,
@@ -14,6 +15,7 @@ from sm_train.data.public_formats import (
     stated_prompt,
 )
 from sm_train.errors import UserError
+from sm_train.rows import SPLITS
 
 if TYPE_CHECKING:
     from sm_train.rows import Data
@@ -161,25 +163,39 @@ def prompt_columns(_config: Config) -> list[tuple[str, ...]]:
     return [("prompt",)]
 
 
+_TURNS = ("prompt", "completion", "chosen", "rejected")
+
+
 def check_one_format(_config: Config, data: Data) -> None:
-    """A data set is of one format: TRL decides by its first row how all are read."""
-    _check_formats(data, ("prompt", "completion", "chosen", "rejected"))
+    """All rows are of one format: TRL decides by the first how all are read."""
+    _refuse_several(_formats(data, _TURNS))
+
+
+def check_formats_apart(_config: Config, data: Data) -> None:
+    """Each data set is of one format, whichever the others have.
+
+    For methods whose rows become tokens here, each by itself.
+    """
+    for name, rows in by_data_set(data).items():
+        counts = Counter(_format(row, _TURNS) for row in rows)
+        _refuse_several(counts, f"data set {name}" if name else "channels")
 
 
 def check_prompts(_config: Config, data: Data) -> None:
     """Prompts are all text or all messages; other columns are the rewards' business."""
-    _check_formats(data, ("prompt",))
+    _refuse_several(_formats(data, ("prompt",)))
 
 
-def _check_formats(data: Data, names: tuple[str, ...]) -> None:
-    counts: Counter[str] = Counter()
-    for split in ("train", "validation", "test"):
-        counts.update(_format(row, names) for row in data.split(split) or ())
-    if len(counts) > 1:
-        kinds = ", ".join(f"{count} rows with {name}" for name, count in counts.most_common())
+def _formats(data: Data, names: tuple[str, ...]) -> Counter[str]:
+    return Counter(_format(row, names) for split in SPLITS for row in data.split(split) or ())
+
+
+def _refuse_several(formats: Counter[str], field: str = "channels") -> None:
+    if len(formats) > 1:
+        kinds = ", ".join(f"{count} rows with {name}" for name, count in formats.most_common())
         raise UserError(
             f"mix formats: {kinds}",
-            field="channels",
+            field=field,
             fix="use the same columns, and text or messages, in every row of every channel",
         )
 

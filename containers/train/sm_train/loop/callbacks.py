@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -103,11 +104,12 @@ class PerplexityCallback(TrainerCallback):  # type: ignore[misc]
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
     ) -> None:
         """Add it to the event and to the history that eval_results.json is made of."""
-        for split in ("eval", "test"):
-            loss = (logs or {}).get(f"{split}_loss")
-            if logs is None or not isinstance(loss, int | float):
+        timed = (key for key in logs or () if key.endswith("_runtime"))
+        for prefix in [key.removesuffix("_runtime") for key in timed]:  # eval, test, eval_code
+            loss = (logs or {}).get(f"{prefix}_loss")
+            if logs is None or prefix == "train" or not isinstance(loss, int | float):
                 continue
-            perplexity = {f"{split}_perplexity": math.exp(loss) if loss < 700 else math.inf}
+            perplexity = {f"{prefix}_perplexity": math.exp(loss) if loss < 700 else math.inf}
             logs.update(perplexity)
             state.log_history[-1].update(perplexity)
 
@@ -182,9 +184,15 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]
         share = 100 * state.global_step // max(state.max_steps, 1)
         return (
             f"progress {share}% step {state.global_step}/{state.max_steps} "
-            f"epoch {state.epoch or 0:.2f}/{state.num_train_epochs:g} "
+            f"{self._epoch(state)}"
             f"elapsed {duration(elapsed)} eta {duration(remaining)}"
         )
+
+    @staticmethod
+    def _epoch(state: Any) -> str:
+        """A stream has no epochs: transformers counts without an end then."""
+        endless = state.num_train_epochs >= sys.maxsize
+        return "" if endless else f"epoch {state.epoch or 0:.2f}/{state.num_train_epochs:g} "
 
 
 def duration(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from sm_train.loop.callbacks import (
     log_first,
 )
 from sm_train.loop.checkpoints import last_complete, seal
+from sm_train.loop.completions import show_completions
+from sm_train.loop.data_sets import PatienceCallback, evaluate_apart, scores_of, sets_apart
 from sm_train.loop.held_out_kinds import score_by_rows
 from sm_train.loop.memory import (
     RECOMPUTE,
@@ -33,6 +36,7 @@ from sm_train.loop.memory import (
 from sm_train.loop.online import restore_order
 from sm_train.loop.sampling import check_sampling, evaluate_in_order
 from sm_train.loop.shards import exact_shards, shards_settled
+from sm_train.loop.streams import stream_settings
 from sm_train.loop.tracking import tracked_run
 from sm_train.modelling.end_of_turn import show_bias
 from sm_train.modelling.model import mixed_precision, widen_trained
@@ -84,6 +88,8 @@ def training_arguments(job: Job, **method_settings: Any) -> Any:
         )
         settings["per_device_train_batch_size"] = batch
         settings["gradient_accumulation_steps"] = accumulation
+    if job.data.stream is not None:
+        settings.update(stream_settings(job.data.stream, settings))
     settings.update(_recomputation(job, settings, on_gpu))
     settings["save_strategy"] = _save_strategy(job, settings)
     if settings["save_strategy"] == "no":
@@ -142,8 +148,6 @@ def _built(name: str, settings: dict[str, Any]) -> Any:
 
 def callbacks(job: Job) -> list[Any]:
     """Logs, progress, stop and divergence; early stopping where it was asked for."""
-    from transformers import EarlyStoppingCallback
-
     resumed = last_complete(job.paths.checkpoints) is not None
     chosen: list[Any] = [
         LogCallback(job.paths.output_data / TRAINING_LOG, fresh=not resumed),
@@ -153,7 +157,7 @@ def callbacks(job: Job) -> list[Any]:
     options = job.config.job
     if options.early_stopping_patience is not None:
         chosen.append(
-            EarlyStoppingCallback(options.early_stopping_patience, options.early_stopping_threshold)
+            PatienceCallback(options.early_stopping_patience, options.early_stopping_threshold)
         )
     return chosen
 
@@ -164,7 +168,8 @@ def fit(job: Job, trainer: Any) -> None:
 
     from sm_train.loop.resuming import AlreadyTrainedError, ResumeCallback, agreed_checkpoint
 
-    if trainer.train_dataset is not None and len(trainer.train_dataset) == 0:
+    rows = trainer.train_dataset
+    if rows is not None and job.data.stream is None and len(rows) == 0:
         raise UserError(
             "no row of the train channel is left: each prompt alone is as long",
             field="max_length",
@@ -175,6 +180,8 @@ def fit(job: Job, trainer: Any) -> None:
     check_sampling(trainer)
     evaluate_in_order(trainer)
     score_by_rows(trainer, job.config.method)
+    evaluate_apart(job, trainer)
+    show_completions(trainer, job.paths.output_data)
     show_bias(trainer.model)
     trainer.remove_callback(PrinterCallback)  # it would print every event a second time
     log_first(trainer)
@@ -230,8 +237,14 @@ def save_before_leaving(trainer: Any) -> None:
         finish_checkpoint(trainer)
 
 
-def evaluate_test(trainer: Any, dataset: Any) -> dict[str, float]:
-    """Metrics on the test channel as `test_…`, and the best validation metrics as `eval_…`."""
+def evaluate_test(
+    trainer: Any, dataset: Any, sets: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, float]:
+    """Metrics on the test channel as `test_…`, and the best validation metrics as `eval_…`.
+
+    `sets`: the places of the rows of each of several data sets, which get scores of their own,
+    such as `test_code_loss`.
+    """
     from accelerate.utils import set_seed
 
     results = _best_validation(trainer.state)
@@ -246,16 +259,20 @@ def evaluate_test(trainer: Any, dataset: Any) -> dict[str, float]:
             for key, value in metrics.items()
             if key.startswith("test_") and isinstance(value, int | float)
         }
+        for name, places in (sets or {}).items():
+            set_seed(trainer.args.seed, device_specific=True)
+            results |= scores_of(trainer, dataset, places, f"test_{name}")
     return results
 
 
 def _best_validation(state: Any) -> dict[str, float]:
     events = [event for event in state.log_history if "eval_loss" in event]
     best = [event for event in events if event["step"] == state.best_global_step]
-    chosen = (best or events[-1:])[-1:]
+    steps = {event["step"] for event in (best or events[-1:])[-1:]}
     return {
         key: float(value)
-        for event in chosen
+        for event in state.log_history
+        if event["step"] in steps  # those of single data sets are events of their own
         for key, value in event.items()
         if key.startswith("eval_") and isinstance(value, int | float)
     }
@@ -275,7 +292,7 @@ def train_and_export(job: Job, trainer: Any, tokenizer: Any, test: Any) -> None:
         fit(job, trainer)
         try:
             job.stop.check("after the last step")
-            results = evaluate_test(trainer, test)
+            results = evaluate_test(trainer, test, sets_apart(job, "test"))
         except StoppedBySignalError:
             save_before_leaving(trainer)
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sm_train.data.formats import check_one_format, preference_columns, preference_row
+from sm_train.data.formats import check_formats_apart, preference_columns, preference_row
 from sm_train.modelling.sequences import pair_columns, preference_tokens
 from sm_train.settings.settings import HeldOut, Method
 
@@ -54,7 +54,7 @@ METHOD = Method(
     tokens=preference_tokens,
     columns=pair_columns,
     required_columns=preference_columns,
-    check_data=check_one_format,
+    check_data=check_formats_apart,
     answers="compared",
     held_out=HeldOut(
         2,

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from sm_train.data.formats import (
     LEARN,
     answered,
     check_asks,
-    check_one_format,
+    check_formats_apart,
     companions,
     is_conversational,
 )
 from sm_train.data.messages import looks_like_messages, marked_conversation
+from sm_train.data.mixing import by_data_set
 from sm_train.data.public_formats import with_system
 from sm_train.errors import UserError
 from sm_train.modelling.sequences import labelled_columns, sft_tokens
+from sm_train.results.generated_text import TEXT_SCORES
 from sm_train.settings.settings import HeldOut, Method
 
 if TYPE_CHECKING:
@@ -31,7 +34,22 @@ _NUMBERS = ("input_ids", "completion_mask", "assistant_masks", "labels")
 
 @dataclass(frozen=True)
 class SftArguments:
-    """SFT has no hyperparameters beside TRL's own."""
+    """SFT's hyperparameters beside TRL's own; the first is called as transformers' for seq2seq."""
+
+    predict_with_generate: bool = field(
+        default=False,
+        metadata={
+            "help": "Let the model answer held-out prompts at each evaluation, and score the "
+            "answers: exact match, ROUGE, BLEU, chrF. It takes as long as writing them."
+        },
+    )
+    generation_rows: int = field(
+        default=100,
+        metadata={"help": "Prompts of each held-out data set that are answered, from its start."},
+    )
+    generation_max_new_tokens: int = field(
+        default=128, metadata={"help": "Tokens of such an answer, at most."}
+    )
 
 
 def clean_row(row: dict[str, Any], config: Config[SftArguments]) -> dict[str, Any]:
@@ -101,13 +119,14 @@ def required_columns(config: Config[SftArguments]) -> list[tuple[str, ...]]:
 
 def check_data(config: Config[SftArguments], data: Data) -> None:
     """Refuse mixed formats, and a loss on answers alone where nothing tells which they are."""
-    check_one_format(config, data)
+    check_formats_apart(config, data)
     wanted = {"assistant_only_loss": "messages", "completion_only_loss": "completion"}
-    for key, column in wanted.items():
+    firsts = [(name, rows[0]) for name, rows in by_data_set(data).items() if rows]
+    for (key, column), (name, row) in product(wanted.items(), firsts):
         value = config.training.get(key)
-        if value and column not in data.train[0] and not _is_chat(data.train[0]):
+        if value and column not in row and not _is_chat(row):
             raise UserError(
-                f"the data has no column {column}",
+                f"the data {f'set {name} ' if name else ''}has no column {column}",
                 field=key,
                 value=value,
                 fix=f"give the rows a column {column}, or set {key} to false",
@@ -132,6 +151,7 @@ def train(job: Job) -> None:
     """Fine-tune, evaluate on the test channel, write the model directory."""
     from trl import SFTTrainer
 
+    from sm_train.loop.answering import Answers
     from sm_train.loop.callbacks import PerplexityCallback
     from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import learnable
@@ -158,6 +178,10 @@ def train(job: Job) -> None:
         peft_config=peft_config(job),
         callbacks=[PerplexityCallback(), *callbacks(job)],
     )
+    own: SftArguments = job.config.own
+    if own.predict_with_generate and job.instead is None:
+        most, new_tokens = own.generation_rows, own.generation_max_new_tokens
+        Answers(job, trainer, tokenizer, most, new_tokens).install()
     train_and_export(job, trainer, tokenizer, tokens["test"])
 
 
@@ -168,10 +192,14 @@ def batching(job: Job, arguments: Any, model: Any) -> Any:
     to itself. Other attention is slower over such a sequence than over padded rows, so rows of like
     length share a batch instead. A batch holds as many rows as the settings say either way.
     """
+    from sm_train.loop.data_sets import sets_apart
+
     given = job.config.given
     if (arguments.packing or arguments.padding_free) and not has_flash_attention(model):
         _warn_of_dense_mask(job, arguments)
     if arguments.packing:
+        if sets_apart(job, "validation"):
+            arguments.eval_packing = False  # a packed sequence would be of several data sets
         return arguments
     whole = arguments.parallelism_config is None  # context parallelism drops the rows' borders
     if "packing" not in given and "padding_free" not in given:
@@ -202,6 +230,18 @@ def has_flash_attention(model: Any) -> bool:
     return "flash" in str(getattr(model.config, "_attn_implementation", ""))
 
 
+def check_arguments(config: Config[SftArguments]) -> None:
+    """Refuse to choose weights by answers that nobody asks for."""
+    judged = str(config.training.get("metric_for_best_model", "loss"))
+    if judged.removeprefix("eval_") in TEXT_SCORES and not config.own.predict_with_generate:
+        raise UserError(
+            "is measured on generated answers",
+            field="metric_for_best_model",
+            value=judged,
+            fix="set predict_with_generate to true, or choose by loss",
+        )
+
+
 METHOD = Method(
     name="sft",
     training_config="trl:SFTConfig",
@@ -211,7 +251,9 @@ METHOD = Method(
     columns=labelled_columns,
     reads_text=lambda _, name: name not in _NUMBERS,
     required_columns=required_columns,
+    check_arguments=check_arguments,
     check_data=check_data,
+    streams=True,
     answers="taught",
     held_out=HeldOut(1, "labels", dict.fromkeys(("loss", "entropy", "mean_token_accuracy"), (0,))),
     in_memory=(1, 1),

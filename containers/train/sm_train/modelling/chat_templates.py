@@ -109,7 +109,8 @@ def _check_texts_end(job: Job, tokenizer: Any) -> None:
     """Text ends with the tokenizer's end of sequence, which a few tokenizers do not have."""
     method = job.config.method
     ends = tokenizer.eos_token or job.config.training.get("eos_token")
-    if ends or method.answers in _TEXTLESS or "input_ids" in job.data.train[0]:
+    texts = (row for row in job.data.train if not is_conversational(row))
+    if ends or method.answers in _TEXTLESS or all("input_ids" in row for row in texts):
         return
     known = [token for token in tokenizer.all_special_tokens if token != tokenizer.unk_token]
     settable = "eos_token" in load_schema(method.name)["properties"]
@@ -155,7 +156,9 @@ def _borrow(tokenizer: Any, source: str) -> list[int]:
 
 def _check_token_ids(job: Job, tokenizer: Any) -> None:
     known = len(tokenizer)
-    for row in job.data.train if "input_ids" in job.data.train[0] else ():
+    for row in job.data.train:
+        if "input_ids" not in row:
+            continue
         if not 0 <= min(row["input_ids"]) <= max(row["input_ids"]) < known:
             raise UserError(
                 f"hold tokens that the base model does not know; it has {known}",
@@ -212,7 +215,7 @@ def conversations(row: dict[str, Any]) -> list[list[dict[str, Any]]]:
     if not isinstance(prompt, list):
         return []
     answers = [row[n] for n in ("completion", "chosen", "rejected") if isinstance(row.get(n), list)]
-    return [prompt + answer for answer in answers] or [prompt]
+    return [prompt + answer for answer in answers] or ([prompt] if prompt else [])
 
 
 def _render(tokenizer: Any, messages: list[dict[str, Any]], row: dict[str, Any]) -> str:

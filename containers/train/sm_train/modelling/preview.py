@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
+from sm_train.data.mixing import rows_apart
 from sm_train.job import Job
 from sm_train.modelling.sequences import row_tokens
-from sm_train.rows import Data, Tokens
+from sm_train.rows import SPLITS, Data, Tokens
 
 OPEN, CLOSE = "⟦", "⟧"
 LEGEND = f"what the model sees; what it learns stands between {OPEN} and {CLOSE}"
@@ -20,11 +22,13 @@ _STRETCHES = 24  # learnt and other stretches of one sequence
 def preview(config: Any, tokenizer: Any, data: Data, rows: int = ROWS) -> Iterator[str]:
     """Lines that show the first rows of each channel. `config` is the job's Config."""
     yield LEGEND
-    for split in ("train", "validation", "test"):
+    for split in SPLITS:
         split_rows = data.split(split) or []
-        for number, row in enumerate(split_rows[:rows], 1):
-            for line in row_lines(config, tokenizer, row):
-                yield f"{split} {number}{line}"
+        for name, places in sorted(rows_apart(data, split).items()):
+            channel = f"{split}-{name}" if name else split
+            for number, place in enumerate(places[:rows], 1):
+                for line in row_lines(config, tokenizer, split_rows[place]):
+                    yield f"{channel} {number}{line}"
 
 
 def row_lines(config: Any, tokenizer: Any, row: dict[str, Any]) -> list[str]:
@@ -74,6 +78,6 @@ def print_preview(job: Job, tokenizer: Any) -> None:
 
     if not job.is_main or not job.config.method.trains:
         return
-    shown = Data(job.data.train, None, None)
+    shown = replace(job.data, validation=None, test=None)
     for line in preview(job.config, tokenizer, shown):
         print_line(line)

@@ -118,6 +118,25 @@ def _completion(row: dict[str, Any], config: Config, tokenizer: Any) -> Tokens:
     return Tokens(ids, learnt, differs=differs)
 
 
+def asked(row: dict[str, Any], tokenizer: Any) -> tuple[list[int], str] | None:
+    """The tokens by which a server would ask for the last answer of an SFT row, and that answer.
+
+    None for a row without a prompt: text, and tokens.
+    """
+    prompt, answer = row.get("prompt"), row.get("completion")
+    if "messages" in row:
+        prompt, answer = [], row["messages"]
+    if isinstance(answer, list):
+        places = [i for i, turn in enumerate(answer) if turn["role"] == "assistant"]
+        if not places:
+            return None
+        prompt = [*(prompt or []), *answer[: places[-1]]]
+        answer = answer[places[-1]]["content"]
+    if not prompt or not isinstance(answer, str):
+        return None
+    return _token_ids(tokenizer, prompt, row, prompt=True), answer.strip()
+
+
 def preference_tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> list[Tokens]:
     """The chosen and the rejected sequence of a pair, or a single judged answer."""
     names = ("chosen", "rejected") if "chosen" in row else ("completion",)

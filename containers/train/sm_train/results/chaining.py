@@ -91,10 +91,11 @@ def _describe(base: BaseModel, adapter: Path, folder: Path, trust_remote_code: b
     named = any((adapter / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
     source = adapter if named else base.source
     AutoTokenizer.from_pretrained(source, **options).save_pretrained(folder)
+    told = (adapter / "generation_config.json").is_file()
     try:
-        GenerationConfig.from_pretrained(base.source, revision=base.revision).save_pretrained(
-            folder
-        )
+        GenerationConfig.from_pretrained(
+            adapter if told else base.source, revision=base.revision
+        ).save_pretrained(folder)
     except OSError:  # an encoder has none
         GenerationConfig.from_model_config(config).save_pretrained(folder)
     return config
