@@ -172,8 +172,8 @@ def _row(given: Any, task: Task) -> dict[str, Any]:
     if not isinstance(given, dict):
         return {str(task.text_column): given}
     pair = task.pair_column or "text_pair"
-    ours: dict[Any, str] = {"text": str(task.text_column), "text_pair": pair}
-    return {ours.get(key, key): value for key, value in given.items()}
+    ours: dict[Any, Any] = {"text": task.text_column, "text_pair": pair}
+    return {str(ours.get(key, key)): value for key, value in given.items()}
 
 
 def _answers(documents: list[Any], expected: int, task: Task) -> list[Any]:

@@ -42,7 +42,6 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> str:
         ("ask Zoë: zoe@mail.example", "ask [PERSON]: [EMAIL]"),
         ("nothing here, 2026-11-30, see https://x.example", None),
         ("", ""),
-        ("My passport is 912803456", "My passport is [US_PASSPORT]"),
         ("Zoë " * 3, "[PERSON] " * 3),
     ],
 )
@@ -52,22 +51,23 @@ def test_names_follow_the_patterns(text: str, masked: str | None, pipeline: str)
 
 
 def test_without_a_model_there_are_no_names(pipeline: str) -> None:
-    mask = masker(Presidio(least_score=0.3))
+    mask = masker(Presidio(least_score=0.3, entities=["US_PASSPORT"]))
     assert mask("Ada Lovelace: 912803456 passport") == "Ada Lovelace: [US_PASSPORT] passport"
 
 
 def test_entities_can_be_chosen(pipeline: str) -> None:
     mask = masker(Presidio(model=pipeline, entities=["LOCATION"]))
     assert mask("Zoë in Rotterdam") == "Zoë in [LOCATION]"
-    with pytest.raises(UserInputError, match=r"data\.presidio\.entities.*'NAME'.*PERSON"):
+    with pytest.raises(UserInputError, match=r"(?s)data\.presidio\.entities.*'NAME'.*PERSON"):
         masker(Presidio(model=pipeline, entities=["NAME"]))
 
 
 def test_what_is_not_there_is_refused_with_the_fix(
     pipeline: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserInputError, match=r"data\.presidio\.model.*'en_core_web_sm'.*install"):
-        masker(Presidio(model="en_core_web_sm"))
+    told = r"(?s)data\.presidio\.model.*'no_such_pipeline'.*install"
+    with pytest.raises(UserInputError, match=told):
+        masker(Presidio(model="no_such_pipeline"))
     _analyzer.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "presidio_analyzer", None)
     with pytest.raises(UserInputError, match=r"presidio_analyzer.*'sm-launch\[pii\]'"):
