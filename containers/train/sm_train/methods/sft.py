@@ -236,7 +236,7 @@ def batching(job: Job, arguments: Any, model: Any) -> Any:
         arguments.padding_free = whole and has_flash_attention(model)
     if arguments.padding_free:
         arguments.max_length = None  # the rows are cut already, and TRL would refuse both
-    elif "train_sampling_strategy" not in given:
+    elif "train_sampling_strategy" not in given and job.data.stream is None:
         arguments.train_sampling_strategy = "group_by_length"
     return arguments
 
