@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,8 +25,7 @@ from typing import Any
 import serving
 import serving_targets as servers
 from harness import begin, in_turn, parser, write
-
-WEIGHTS = ("*.safetensors", "*.bin")
+from serving_models import make_int8
 
 
 def make_model(folder: Path, task: str) -> Path:
@@ -35,19 +33,6 @@ def make_model(folder: Path, task: str) -> Path:
     name = "minilm-embedding" if task == "embedding" else "minilm"
     script = str(Path(__file__).with_name("serving_models.py"))
     subprocess.run([sys.executable, script, name, folder], check=True)
-    return folder
-
-
-def make_int8(model: Path, folder: Path, task: str) -> Path:
-    """The artefact in int8, by the training container's own function."""
-    import transformers
-
-    from sm_train.modelling.onnx import FILE, export_int8
-
-    kind = "AutoModel" if task == "embedding" else "AutoModelForSequenceClassification"
-    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-    shutil.copytree(model, folder, ignore=shutil.ignore_patterns(*WEIGHTS))
-    export_int8(getattr(transformers, kind).from_pretrained(model), tokenizer, folder / FILE)
     return folder
 
 

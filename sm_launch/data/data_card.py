@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sm_launch.data.write import REJECTED, REJECTED_PARTS
 from sm_launch.report.charts import bar_chart
 from sm_launch.report.html import Markup, el, figure, join, page, section, table
 from sm_launch.report.stacks import Stack, share_chart
@@ -43,7 +44,11 @@ def _tiles(manifest: Mapping[str, Any], counts: Mapping[str, int]) -> Markup:
     values = [
         ("Rows read", f"{counts['read']:,}", f"{len(manifest['inputs'])} file(s)"),
         ("Rows kept", f"{counts['kept']:,}", "in all splits"),
-        ("Rows set aside", f"{counts['rejected']:,}", f"{share:.1%}, in rejected.jsonl"),
+        (
+            "Rows set aside",
+            f"{counts['rejected']:,}",
+            f"{share:.1%}, in {_rejected_rows(manifest)}",
+        ),
     ]
     if manifest["labels"]:
         largest, smallest = _extremes(manifest["splits"].get("train", {}))
@@ -60,6 +65,12 @@ def _tiles(manifest: Mapping[str, Any], counts: Mapping[str, int]) -> Markup:
         for name, value, more in values
     ]
     return el("div", tiles, class_="tiles")
+
+
+def _rejected_rows(manifest: Mapping[str, Any]) -> str:
+    """Where the rejected rows are, beside this page."""
+    parts = any(split.get("parts") for split in manifest["splits"].values())
+    return f"{REJECTED_PARTS}/" if parts else REJECTED
 
 
 def _extremes(split: Mapping[str, Any]) -> tuple[int, int]:
@@ -136,7 +147,7 @@ def _rejected(manifest: Mapping[str, Any], counts: Mapping[str, int]) -> Markup 
             el("div", table(["Reason", "Rows", "Of all"], rows, numeric=(1, 2))),
             class_="charts",
         ),
-        note="Each is in rejected.jsonl with its file, line, reason and raw text.",
+        note=f"Each is in {_rejected_rows(manifest)} with its file, line, reason and raw text.",
     )
 
 

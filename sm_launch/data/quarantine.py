@@ -19,8 +19,7 @@ def check(
     config: DataConfig,
     summaries: Sequence[Summary],
     late: Counter[str],
-    output: Path,
-    write_rejected: Callable[[Path], None],
+    write_rejected: Callable[[], Path],
 ) -> None:
     """Fail where too many rows are bad, or any is where none may be.
 
@@ -30,8 +29,7 @@ def check(
         config: gives the limits.
         summaries: of the first pass.
         late: bad rows that only the whole column showed, by reason.
-        output: the rejected rows go to a file next to it.
-        write_rejected: writes them.
+        write_rejected: writes the rejected rows next to the output, and says where.
 
     Raises:
         UserInputError: with the most frequent reasons, an example of each, and the file.
@@ -43,8 +41,7 @@ def check(
     must_stop = config.missing.policy == "fail" and missing
     if not must_stop and bad < rows and bad <= rows * config.max_rejected_share:
         return
-    path = output.with_name(f"{output.name}.rejected.jsonl")
-    write_rejected(path)
+    path = write_rejected()
     examples: dict[str, dict[str, Any]] = {}
     for summary in summaries:
         doubtful = next(iter(summary.doubtful.values()), None)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sm_launch.data.write import CREATED_BY, DATA_CARD, REJECTED
+from sm_launch.data.write import CREATED_BY, DATA_CARD, REJECTED, REJECTED_PARTS
 from sm_launch.job.data import DataConfig
 
 if TYPE_CHECKING:
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 MANIFEST_VERSION = 1
 LENGTH_EDGES = (0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 """Character counts at which the histogram's bins begin; the last bin is open."""
+
+
+_SHOWN_LABELS = 8
+"""Of a channel in a notebook's cell."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,9 @@ class SplitReport:
     """mean, p50, p90, p99 and max of the text lengths."""
     characters_histogram: list[int] = field(default_factory=list)
     """Rows in each bin of LENGTH_EDGES: what drift of the inputs is measured against."""
+    parts: dict[str, str] = field(default_factory=dict)
+    """Of a channel in parts the files in the order of the rows, each with its sha256; `path` is
+    their directory then."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,22 @@ class PreparationReport:
         counts = {"read": self.rows_read, "kept": self.rows_kept, "rejected": self.rows_rejected}
         return plain | {"counts": counts}
 
+    def _repr_html_(self) -> str:
+        """For a notebook: the channels as a table, and why other rows are in none."""
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        from sm_launch.notebook import rendered
+
+        first, *rest = self.render(written=False).splitlines()
+        table = Table("channel", "rows", "characters: median", "99 %", "labels")
+        for name, split in self.splits.items():
+            lengths = [f"{split.characters.get(part, 0):.0f}" for part in ("p50", "p99")]
+            table.add_row(name, str(split.rows), *lengths, Text(_labels(split.labels)))
+        told = "\n".join(rest[len(self.splits) :])
+        return rendered(Group(Text(first), table, Text(told)))
+
     def render(self, *, written: bool = True) -> str:
         """For a terminal: what went where, and why the rest did not.
 
@@ -103,7 +126,9 @@ class PreparationReport:
             lines.append(f"  taken for missing in {column}: {shown}")
         lines += [f"  note: {note}" for note in self.notes]
         if self.rejected and written:
-            lines.append(f"  every rejected row with its reason: {self.output / REJECTED}")
+            parts = any(split.parts for split in self.splits.values())
+            rejected = self.output / (REJECTED_PARTS if parts else REJECTED)
+            lines.append(f"  every rejected row with its reason: {rejected}")
         if written:
             lines.append(f"  channels: {self.output}")
             lines.append(f"  data card: {self.output / DATA_CARD}")
@@ -115,6 +140,8 @@ class PreparationReport:
         splits = {name: asdict(split) for name, split in self.splits.items()}
         for split in splits.values():
             split["path"] = split["path"].relative_to(self.output).as_posix()
+            if not split["parts"]:
+                del split["parts"]
         return {
             "version": MANIFEST_VERSION,
             "created_by": CREATED_BY,
@@ -132,6 +159,13 @@ class PreparationReport:
         }
 
 
+def _labels(counts: dict[str, int]) -> str:
+    """The first of them; there may be hundreds."""
+    shown = [f"{label} {count}" for label, count in list(counts.items())[:_SHOWN_LABELS]]
+    more = len(counts) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+
+
 def describe_split(
     *,
     path: Path,
@@ -140,6 +174,7 @@ def describe_split(
     names: list[str],
     members: NDArray[np.bool_],
     characters: NDArray[np.int32],
+    parts: dict[str, str],
 ) -> SplitReport:
     """Count labels and lengths of one channel.
 
@@ -150,6 +185,7 @@ def describe_split(
         names: label names; empty where there are none.
         members: of each code, which of the names it stands for.
         characters: text length of each row.
+        parts: the files and their digests, where there are several.
     """
     import numpy as np
 
@@ -169,4 +205,5 @@ def describe_split(
             "max": int(characters.max()),
         },
         characters_histogram=histogram.tolist(),
+        parts=parts,
     )

@@ -8,7 +8,7 @@ import re
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import get_args
 from urllib.parse import unquote, urlsplit
 
@@ -81,6 +81,17 @@ class Source:
     """`split`, or `split/file` where a location has several files."""
     skip: int = 0
     """Lines before the table."""
+    bytes: int = 0
+    """Size of the file, unpacked."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file of a directory."""
+
+    name: str
+    """Relative to the directory, with slashes."""
+    bytes: int
 
 
 def locate(config: DataConfig, *, base: Path, fetch: Fetch, scratch: Path) -> list[Source]:
@@ -97,15 +108,40 @@ def locate(config: DataConfig, *, base: Path, fetch: Fetch, scratch: Path) -> li
     """
     sources = []
     for split, location in config.sources.items():
-        field = f"data.{split}"
-        path = _local_path(location, field=field, base=base, fetch=fetch)
-        if not path.is_dir():
-            sources += _sources(config, split, location, path, split, scratch)
-            continue
-        for file in _files(path, config.format, field=field, location=location):
-            name = file.relative_to(path).as_posix()
-            place = f"{location.rstrip('/')}/{name}"
-            sources += _sources(config, split, place, file, f"{split}/{name}", scratch)
+        path = local_path(location, field=f"data.{split}", base=base, fetch=fetch)
+        names = [""]
+        if path.is_dir():
+            names = choose_files(config, split, list_files(config, split, path))
+        for name in names:
+            sources += sources_of(config, split, path, name, scratch)
+    check_filled(config, sources)
+    return sources
+
+
+def sources_of(
+    config: DataConfig, split: str, path: Path, name: str, scratch: Path
+) -> list[Source]:
+    """What one file holds: itself, or a source for each table of an archive.
+
+    Args:
+        config: names the location.
+        split: `input`, or the split that the location is.
+        path: where the location is here.
+        name: of a file in it; empty where the location is a file.
+        scratch: directory for what is unpacked.
+
+    Raises:
+        UserInputError: the file is empty, unreadable or of an unknown format.
+    """
+    location = config.sources[split]
+    if not name:
+        return _sources(config, split, location, path, split, scratch)
+    place = f"{location.rstrip('/')}/{name}"
+    return _sources(config, split, place, path / name, f"{split}/{name}", scratch)
+
+
+def check_filled(config: DataConfig, sources: Sequence[Source]) -> None:
+    """Refuse a location without any file that has content."""
     for split, location in config.sources.items():
         if not any(source.split == split for source in sources):
             raise UserInputError(
@@ -114,7 +150,6 @@ def locate(config: DataConfig, *, base: Path, fetch: Fetch, scratch: Path) -> li
                 value=location,
                 fix="give files with rows",
             )
-    return sources
 
 
 def _sources(
@@ -153,7 +188,8 @@ def _source(
     field = f"data.{split}"
     _check_readable(path, field=field, location=location)
     file_format = config.format or _format_of(file_name, location, field, config.task)
-    source = Source(split, location, path, file_format, ",", config.encoding or "", name)
+    encoding, size = config.encoding or "", path.stat().st_size
+    source = Source(split, location, path, file_format, ",", encoding, name, bytes=size)
     if file_format in _BINARY:
         return source
     encoding = config.encoding or _sniff_encoding(path, field=field, location=location)
@@ -194,25 +230,38 @@ def _check_splits(names: Sequence[str], field: str, location: str) -> None:
     )
 
 
-def _files(
-    directory: Path, file_format: InputFormat | None, *, field: str, location: str
-) -> list[Path]:
-    """The data files of a directory, all of one format, in the order of their names."""
+def list_files(config: DataConfig, split: str, directory: Path) -> list[Listed]:
+    """All files of a directory.
+
+    Raises:
+        UserInputError: it is a data set that its owner has split.
+    """
     splits = directory / _SPLIT_LIST
+    location = config.sources[split]
     if splits.is_file():
         names = json.loads(splits.read_text(encoding="utf-8")).get("splits", [])
         raise UserInputError(
             f"this data set is split already, into {', '.join(names)}",
-            field=field,
+            field=f"data.{split}",
             value=location,
             fix=f"name its splits: data.train: {location.rstrip('/')}/train, and data.validation "
             "and data.test likewise",
         )
-    files = sorted(p for p in directory.rglob("*") if is_data(p.name) or p.suffix == ".zip")
-    visible = [
-        p for p in files if p.is_file() and not is_hidden(p.relative_to(directory).as_posix())
-    ]
-    if (directory / "state.json").is_file():  # `Dataset.save_to_disk`: the rest describes it
+    files = (path for path in directory.rglob("*") if path.is_file())
+    return [Listed(path.relative_to(directory).as_posix(), path.stat().st_size) for path in files]
+
+
+def choose_files(config: DataConfig, split: str, listing: Sequence[Listed]) -> list[str]:
+    """Names of a directory's data files, all of one format, in the order of their names.
+
+    Raises:
+        UserInputError: there is none, or they are of several formats or splits.
+    """
+    field, location, file_format = f"data.{split}", config.sources[split], config.format
+    sizes = {PurePosixPath(each.name): each.bytes for each in listing}
+    readable = sorted(path for path in sizes if is_data(path.name) or path.suffix == ".zip")
+    visible = [path for path in readable if not is_hidden(path.as_posix())]
+    if PurePosixPath("state.json") in sizes:  # `Dataset.save_to_disk`: the rest describes it
         visible = [p for p in visible if p.suffix == ".arrow"]
     if file_format is not None:
         visible = [p for p in visible if _SUFFIXES.get(_suffix(p.name)) == file_format] or visible
@@ -225,11 +274,12 @@ def _files(
             value=location,
             fix=f"name a file, a directory of one format, or set data.format; there is: {there}",
         )
-    _check_splits([p.relative_to(directory).as_posix() for p in visible], field, location)
-    return [p for p in visible if p.stat().st_size]
+    _check_splits([path.as_posix() for path in visible], field, location)
+    return [path.as_posix() for path in visible if sizes[path]]
 
 
-def _local_path(location: str, *, field: str, base: Path, fetch: Fetch) -> Path:
+def local_path(location: str, *, field: str, base: Path, fetch: Fetch) -> Path:
+    """Where a location of job.yaml is on this machine; what is elsewhere is fetched."""
     scheme = urlsplit(location).scheme
     if scheme in ("s3", "hf"):
         return fetch(location)

@@ -10,7 +10,7 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, time
 from decimal import Decimal
@@ -23,9 +23,11 @@ from sm_launch.job.data import OutputFormat
 
 MANIFEST = "manifest.json"
 REJECTED = "rejected.jsonl"
+REJECTED_PARTS = "rejected"
+"""Directory in place of it where several machines prepared the data."""
 DATA_CARD = "data_card.html"
 CREATED_BY = "sm-launch data prepare"
-_OURS = frozenset({MANIFEST, REJECTED, DATA_CARD, "train", "validation", "test"})
+_OURS = frozenset({MANIFEST, REJECTED, REJECTED_PARTS, DATA_CARD, "train", "validation", "test"})
 
 # One for all: json.dumps makes a new encoder on each call that has options.
 _STRICT = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
@@ -143,20 +145,26 @@ def _encode_arrow(rows: Sequence[Sequence[Any]], names: Sequence[str], schema: A
 
 
 class ChannelWriter:
-    """One file of one channel: `<directory>/<split>/<split>.<format>`.
+    """One file of one channel: `<directory>/<split>/<split><suffix>.<format>`.
 
     Args:
         directory: of all channels.
         split: name of the channel.
         names: columns.
         output_format: of the file.
+        suffix: which part of the channel it is; empty where it is the whole.
     """
 
     def __init__(
-        self, directory: Path, split: str, names: Sequence[str], output_format: OutputFormat
+        self,
+        directory: Path,
+        split: str,
+        names: Sequence[str],
+        output_format: OutputFormat,
+        suffix: str = "",
     ) -> None:
-        self.path = directory / split / f"{split}.{output_format}"
-        self.path.parent.mkdir(parents=True)
+        self.path = directory / split / f"{split}{suffix}.{output_format}"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._names = names
         self._format = output_format
         self._parquet: Any = None
@@ -191,10 +199,31 @@ class ChannelWriter:
         self._parquet.write_table(table)
 
 
+def part_suffix(at: int, count: int) -> str:
+    """What the name of part `at` of `count` ends with: in the order of names parts are in order."""
+    digits = max(5, len(str(count)))
+    return f"-{at:0{digits}}-of-{count:0{digits}}"
+
+
+def rejected_path(directory: Path, suffix: str = "") -> Path:
+    """The file of rejected rows, or one part of it."""
+    return (
+        directory / REJECTED_PARTS / f"{REJECTED_PARTS}{suffix}.jsonl"
+        if suffix
+        else directory / REJECTED
+    )
+
+
 def sha256(path: Path) -> str:
     """Hex digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_parts(parts: Mapping[str, str]) -> str:
+    """Hex digest of a channel in parts: that of the lines that `sha256sum` writes of them."""
+    lines = "".join(f"{digest}  {name}\n" for name, digest in parts.items())
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def check_replaceable(output: Path) -> None:
@@ -239,22 +268,30 @@ def replacing(output: Path, *, keep: bool = True) -> Iterator[Path]:
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(output.parent).free // 2**20
-            raise LaunchError(
-                f"no space left on the disk ({free} MiB free); nothing was changed",
-                field="output",
-                value=str(output),
-                fix="free about three times the size of the input, or choose another disk",
-            ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise LaunchError(
-                f"cannot be written: {error.strerror}",
-                field="output",
-                value=str(output),
-                fix="choose a directory that you may write to",
-            ) from error
-        raise
+        explained = disk_error(error, output)
+        if explained is None:
+            raise
+        raise explained from error
+
+
+def disk_error(error: OSError, output: Path) -> LaunchError | None:
+    """What a failure to write means; None where it is something else."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = shutil.disk_usage(output.parent).free // 2**20
+        return LaunchError(
+            f"no space left on the disk ({free} MiB free); nothing was changed",
+            field="output",
+            value=str(output),
+            fix="free about three times the size of the input, or choose another disk",
+        )
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return LaunchError(
+            f"cannot be written: {error.strerror}",
+            field="output",
+            value=str(output),
+            fix="choose a directory that you may write to",
+        )
+    return None
 
 
 def _swap(fresh: Path, output: Path) -> None:

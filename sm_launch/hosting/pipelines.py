@@ -21,11 +21,11 @@ from sm_launch.errors import UserInputError
 from sm_launch.hosting import registry
 from sm_launch.job import naming
 from sm_launch.job.config import JobConfig
-from sm_launch.job.hyperparameters import split_channels
 from sm_launch.jobs import data_preparation, processing, training
 from sm_launch.target import ownership
 from sm_launch.target.checking import refuse_secrets
 from sm_launch.target.context import JobContext
+from sm_launch.target.data_sets import channels_of
 
 VERSION = "2020-12-01"
 PREPARE, TRAIN, GATE, REGISTER, REFUSE = "Prepare", "Train", "Gate", "Register", "BelowTheGate"
@@ -98,6 +98,10 @@ def _planned(context: JobContext, name: str, gates: Gates, *, upload: bool) -> P
         _require_test_rows(trained)
     else:
         context.warn("evaluation has no gate (fail_under): each trained model is registered")
+    if upload and not config.aws.pipeline_role:
+        context.warn("aws.pipeline_role is not set: the pipeline starts its jobs with "
+                     "aws.training_role, which must be allowed to (`sm-launch setup` makes a role "
+                     "for it)")  # fmt: skip
     package = _package(context, name)
     group = registry.group_request(config, package["ModelPackageGroupName"])
     definition = _definition(config, prepared, trained, package, gates)
@@ -206,7 +210,7 @@ def _training(context: JobContext, prepared: bool, *, upload: bool) -> naming.Re
 
 def _require_test_rows(request: naming.Request) -> None:
     channels = {each["ChannelName"] for each in request.get("InputDataConfig", [])}
-    if not channels & set(split_channels()["test"]):
+    if not channels_of(channels, "test"):
         raise UserInputError(
             "needs test rows, which training measures the gate on",
             field="evaluation.fail_under",

@@ -62,7 +62,8 @@ class Training(Section):
     source_dir: str | None = None
     """Directory with the script and what it imports; its requirements.txt is installed first."""
     channels: dict[str, str] = {}
-    """Channel name to file, directory or s3:// URI; default: what `data prepare` wrote."""
+    """Channel name to file, directory or s3:// URI; default: what `data prepare` wrote.
+    `train-NAME` is one of several data sets, likewise `validation-NAME` and `test-NAME`."""
     input_mode: Literal["File", "FastFile"] = "File"
     """How SageMaker brings the channels in."""
     image: str | None = None

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from sm_launch.errors import UserInputError
 from sm_launch.job import naming
 from sm_launch.job.config import JobConfig
-from sm_launch.job.hyperparameters import OPTIMIZE, split_channels
+from sm_launch.job.hyperparameters import OPTIMIZE
 from sm_launch.job.optimization import Optimization
 from sm_launch.job.tasks import TASKS
 from sm_launch.job.training import Instances
 from sm_launch.jobs import training
 from sm_launch.target.channels import resolve_channels
 from sm_launch.target.context import JobContext
+from sm_launch.target.data_sets import COLUMNS, as_object, channels_of, data_set_of
 from sm_launch.target.staging import location_of
 
 _KEPT = ("columns", "max_rejected_share")
@@ -52,6 +55,7 @@ def optimizing(config: JobConfig, artefact: str) -> JobConfig:
     """
     wanted = config.optimization
     given = config.training.hyperparameters
+    rows = {**calibrating(config), **held_out(config)}
     settings = {
         "precision": wanted.precision,
         "max_drop": wanted.max_drop,
@@ -64,11 +68,11 @@ def optimizing(config: JobConfig, artefact: str) -> JobConfig:
             "model": None,
             "hyperparameters": {
                 **{key: given[key] for key in _KEPT if key in given},
+                **_columns_apart(given.get(COLUMNS), rows),
                 **{key: value for key, value in settings.items() if value is not None},
             },
             "channels": {
-                **calibrating(config),
-                **held_out(config),
+                **rows,
                 **_draft(config),
                 "model": location_of(artefact),
             },
@@ -84,6 +88,13 @@ def optimizing(config: JobConfig, artefact: str) -> JobConfig:
         }
     )
     return config.model_copy(update={"training": section})
+
+
+def _columns_apart(given: object, channels: Iterable[str]) -> dict[str, Any]:
+    """The renamings of those data sets that the job reads."""
+    read = {told[1] for told in map(data_set_of, channels) if told is not None}
+    kept = {name: value for name, value in as_object(given).items() if name in read}
+    return {COLUMNS: kept} if kept else {}
 
 
 def _speculation(wanted: Optimization) -> dict[str, str | int | None]:
@@ -129,10 +140,12 @@ def calibrating(config: JobConfig) -> dict[str, str]:
 
 
 def _channel(config: JobConfig, split: str) -> dict[str, str]:
-    """The channel of a split, by the split's own name; {} where there is none."""
+    """The channel of a split, by the split's own name, or those of its data sets by theirs."""
     locations = resolve_channels(config)
-    known = (name for name in split_channels()[split] if name in locations)
-    return next(({split: locations[name]} for name in known), {})
+    return {
+        split if data_set_of(name) is None else name: locations[name]
+        for name in channels_of(locations, split)
+    }
 
 
 def held_out(config: JobConfig) -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from sm_launch.data.sources import choose_files, list_files
 from sm_launch.data.split import SPLITS
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.job import local_storage, naming
@@ -50,9 +51,10 @@ class ProcessingInputs:
 
 def build_request(config: JobConfig, name: str, inputs: ProcessingInputs) -> naming.Request:
     """CreateProcessingJob."""
-    settings = _section(config).processing
+    section = _section(config)
+    settings = section.processing
     cluster: naming.Request = {
-        "InstanceCount": 1,
+        "InstanceCount": settings.instance_count,
         "InstanceType": settings.instance_type,
         "VolumeSizeInGB": local_storage.volume_size(settings.instance_type, settings),
     }
@@ -63,29 +65,92 @@ def build_request(config: JobConfig, name: str, inputs: ProcessingInputs) -> nam
             cluster["VolumeKmsKeyId"] = config.aws.kms_key
     request: naming.Request = {
         "ProcessingJobName": name,
-        "AppSpecification": {"ImageUri": inputs.image, "ContainerEntrypoint": entrypoint()},
+        "AppSpecification": {
+            "ImageUri": inputs.image,
+            "ContainerEntrypoint": entrypoint(hosts=settings.instance_count),
+        },
         "Environment": environment(),
-        "ProcessingInputs": [_input(key, uri) for key, uri in sorted(inputs.uris.items())],
+        "ProcessingInputs": [
+            _input(key, uri, sharded=settings.instance_count > 1 and key in section.sources)
+            for key, uri in sorted(inputs.uris.items())
+        ],
         "ProcessingOutputConfig": output,
         "ProcessingResources": {"ClusterConfig": cluster},
         "RoleArn": inputs.role,
         "StoppingCondition": {"MaxRuntimeInSeconds": settings.max_runtime_seconds},
         "Tags": naming.tags(config),
     }
-    network = config.training.network
-    if network.subnets:
-        vpc = {"Subnets": network.subnets, "SecurityGroupIds": network.security_groups}
-        request["NetworkConfig"] = {"VpcConfig": vpc}
+    if network := _network(config):
+        request["NetworkConfig"] = network
     return merged(request, config.sagemaker.processing)
 
 
-def _input(name: str, uri: str) -> naming.Request:
+def _network(config: JobConfig) -> naming.Request:
+    settings = config.training.network
+    network: naming.Request = {}
+    if settings.subnets:
+        network["VpcConfig"] = {
+            "Subnets": settings.subnets,
+            "SecurityGroupIds": settings.security_groups,
+        }
+    if settings.encrypt_between_instances and _section(config).processing.instance_count > 1:
+        network["EnableInterContainerTrafficEncryption"] = True
+    return network
+
+
+def check_instances(config: JobConfig, request: naming.Request) -> None:
+    """Refuse machines that would have nothing to do, or would not know of each other.
+
+    Args:
+        config: names the raw files.
+        request: CreateProcessingJob.
+
+    Raises:
+        UserInputError: with what to set instead.
+    """
+    section = _section(config)
+    wanted = section.processing.instance_count
+    cluster = request.get("ProcessingResources", {}).get("ClusterConfig", {})
+    real = cluster.get("InstanceCount", wanted)
+    if real != wanted:
+        raise UserInputError(
+            f"each of these machines would prepare the data by itself: "
+            f"data.processing.instance_count is {wanted}",
+            field="sagemaker.processing.ProcessingResources.ClusterConfig.InstanceCount",
+            value=real,
+            fix=f"set data.processing.instance_count: {real}, and leave it out here",
+        )
+    counts = [_file_count(config, split) for split in section.sources]
+    files = sum(count for count in counts if count is not None)
+    if wanted > 1 and None not in counts and files < wanted:
+        raise UserInputError(
+            f"the data is {files} file(s), which {wanted} machines cannot share: each file is "
+            "prepared by one",
+            field="data.processing.instance_count",
+            value=wanted,
+            fix=f"set at most {files}, or name a directory of more files",
+        )
+
+
+def _file_count(config: JobConfig, split: str) -> int | None:
+    """Raw files of a location; None for a prefix of S3, which nobody has listed."""
+    section = _section(config)
+    location = section.sources[split]
+    if location.startswith("s3://"):
+        return None if location.endswith("/") else 1
+    path = config.path(location)
+    return (
+        len(choose_files(section, split, list_files(section, split, path))) if path.is_dir() else 1
+    )
+
+
+def _input(name: str, uri: str, *, sharded: bool) -> naming.Request:
     source = {
         "S3Uri": uri,
         "LocalPath": f"{BASE}/input/{name}",
         "S3DataType": "S3Prefix",
         "S3InputMode": "File",
-        "S3DataDistributionType": "FullyReplicated",
+        "S3DataDistributionType": "ShardedByS3Key" if sharded else "FullyReplicated",
     }
     return {"InputName": name, "S3Input": source}
 
@@ -95,9 +160,11 @@ def _output(uri: str) -> naming.Request:
     return {"OutputName": "prepared", "S3Output": target}
 
 
-def entrypoint(base: str = BASE) -> list[str]:
-    """What the container runs."""
+def entrypoint(base: str = BASE, *, hosts: int = 1) -> list[str]:
+    """What each container runs."""
     job = f"{base}/input/{CODE}/{JOB_FILE}"
+    if hosts > 1:
+        return ["python3", "-m", "sm_launch.jobs.processing_host", job]
     return ["python3", "-m", "sm_launch", "data", "prepare", "--config", job]
 
 
@@ -113,6 +180,12 @@ def write_code(config: JobConfig, directory: Path, base: str = BASE) -> None:
         UserInputError: a step needs a package that is not installed here.
     """
     section = _section(config)
+    if section.presidio is not None:
+        raise UserInputError(
+            "needs presidio, which the training image does not have",
+            field="data.presidio",
+            fix="prepare the data on this machine, or leave presidio out",
+        )
     directory.mkdir(exist_ok=True)
     for package in ("sm_launch", *_packages(section)):
         shutil.copytree(

@@ -22,12 +22,14 @@ from sm_launch.job.hyperparameters import (
     check_image_has,
     metric_definitions,
 )
+from sm_launch.job.tracking import check_tracking
 from sm_launch.jobs import chaining, requests
 from sm_launch.sessions.protocol import Session
 from sm_launch.sessions.watching import watch
 from sm_launch.target import ownership
 from sm_launch.target.channels import resolve_channels
 from sm_launch.target.context import JobContext
+from sm_launch.target.data_sets import channels_of
 from sm_launch.target.refusals import TRAINING
 from sm_launch.target.staging import Stage
 
@@ -78,6 +80,7 @@ def build_request(
     """
     check_hyperparameters(config.training.method, config.training.hyperparameters)
     check_image_has(image, config.training.hyperparameters)
+    check_tracking(config, image)
     model = model or resolve_model(config)
     locations = dict(resolve_channels(config) if locations is None else locations)
     if model.location:
@@ -219,17 +222,20 @@ def example_request(context: JobContext) -> naming.Request:
 
 
 def data_warnings(config: JobConfig) -> list[str]:
-    """What is doubtful in a classifier's local train channel: labels that look like one."""
+    """What is doubtful in a classifier's local train channels: labels that look like one."""
     training = config.training
     if training.method != "text-classification" or PROGRAM in training.hyperparameters:
         return []
-    train = resolve_channels(config).get("train")
-    if train is None or "://" in train:
-        return []
     from sm_launch.data.channel_labels import label_warnings
 
-    column = str(config.training.hyperparameters.get("label_column", "label"))
-    return label_warnings(Path(train), column)
+    locations = resolve_channels(config)
+    column = str(training.hyperparameters.get("label_column", "label"))
+    return [
+        warning
+        for name in channels_of(locations, "train")
+        if "://" not in locations[name]
+        for warning in label_warnings(Path(locations[name]), column)
+    ]
 
 
 def _checkpoints(config: JobConfig, stage: Stage, name: str) -> str | None:

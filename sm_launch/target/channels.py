@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -12,6 +13,7 @@ from sm_launch.job import user_script
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hyperparameter_names import PROGRAM
 from sm_launch.job.hyperparameters import split_channels
+from sm_launch.target.data_sets import check_alone, check_data_sets, data_set_of
 
 DEFAULT_CHANNELS = ("train", "validation", "test")
 
@@ -25,7 +27,10 @@ def resolve_channels(config: JobConfig) -> dict[str, str]:
         UserInputError: nothing prepared, or a path that does not exist.
     """
     code = {"code": str(user_script.place(config))} if config.training.script else {}
-    return _data_channels(config) | code
+    channels = _data_channels(config)
+    if PROGRAM not in config.training.hyperparameters:
+        check_data_sets(channels, config.training.hyperparameters)
+    return channels | code
 
 
 def _data_channels(config: JobConfig) -> dict[str, str]:
@@ -68,22 +73,19 @@ def check_channel_names(names: list[str], settings: Sequence[object] = ()) -> No
     """
     splits = split_channels()
     usual = {name: split for split, known in splits.items() for name in known}
-    for name in names:
-        near = get_close_matches(name.lower(), usual, n=1, cutoff=0.8)
-        if near and name.lower() not in usual and not any(name in str(v) for v in settings):
+    unnamed = [name for name in names if not any(name in str(value) for value in settings)]
+    for name in unnamed:
+        first = re.split(r"[-_.]", name.lower())[0]
+        near = get_close_matches(name.lower(), usual, n=1, cutoff=0.8) or [first] * (first in usual)
+        if near and name.lower() not in usual and data_set_of(name) is None:
             raise UserInputError(
                 "is no channel that training reads",
                 field=f"training.channels.{name}",
-                fix=f"name it {usual[near[0]]} if that is what it holds",
+                fix=f"name it {usual[near[0]]} if that is what it holds "
+                f"({usual[near[0]]}-NAME for one of several data sets)",
             )
-    for split, known in splits.items():
-        same = [name for name in names if name.lower() in known]
-        if len(same) > 1:
-            raise UserInputError(
-                f"{' and '.join(same)} are both {split} data",
-                field="training.channels",
-                fix=f"name one of them, or put their files into one channel {split}",
-            )
+    for split in splits:
+        check_alone([name for name in names if name in unnamed or name.lower() in usual], split)
 
 
 def _prepared_channels(config: JobConfig) -> dict[str, str]:

@@ -93,6 +93,45 @@ def test_the_request_and_the_journey(
     assert cli.run(["data", "prepare", "-c", str(job), "--dry-run"]) == 2
 
 
+def test_several_machines_share_the_raw_files(
+    aws: str, job: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (job.parent / "raw").mkdir()
+    for name in ("a.csv", "b.csv", "empty.csv"):
+        text = "" if name == "empty.csv" else (job.parent / "rows.csv").read_text()
+        (job.parent / "raw" / name).write_text(text)
+
+    def asked(count: int, *more: str) -> int:
+        settings = [f"data.processing.instance_count={count}", *more]
+        options = [word for each in settings for word in ("-s", each)]
+        command = ["data", "prepare", "-c", str(job), "--processing-job", "--dry-run"]
+        return cli.run([*command, *options])
+
+    encrypted = "training.network.encrypt_between_instances=true"
+    assert asked(2, "data.input=raw", encrypted) == 0
+    request = json.loads(capsys.readouterr().out)
+    check(request)
+    assert request["ProcessingResources"]["ClusterConfig"]["InstanceCount"] == 2
+    assert request["NetworkConfig"]["EnableInterContainerTrafficEncryption"]
+    shared = {
+        each["InputName"]: each["S3Input"]["S3DataDistributionType"]
+        for each in request["ProcessingInputs"]
+    }
+    assert shared == {"code": "FullyReplicated", "input": "ShardedByS3Key"}
+    command = request["AppSpecification"]["ContainerEntrypoint"]
+    assert command[:3] == ["python3", "-m", "sm_launch.jobs.processing_host"]
+    assert asked(9, "data.input=s3://far-bucket/raw/") == 0
+    capsys.readouterr()
+    assert asked(3, "data.input=raw") == 2
+    assert "2 file(s), which 3 machines cannot share" in capsys.readouterr().err
+    assert asked(2) == 2
+    count = "sagemaker.processing.ProcessingResources.ClusterConfig.InstanceCount=4"
+    assert asked(1, count) == 2
+    assert "data.processing.instance_count: 4" in capsys.readouterr().err
+    assert asked(2, "data.input=hf://datasets/owner/name/rows.csv") == 2
+    assert "not the Hub" in capsys.readouterr().err
+
+
 def absent_from_the_image() -> list[str]:
     """Modules of the launcher's dependencies that the training image does not have."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -111,6 +150,7 @@ sys.path.insert(0, {code!r})
 sys.path.append({packages!r})
 sys.meta_path.insert(0, Absent())
 sys.argv = {arguments!r}
+import sm_launch.jobs.processing_host  # what each of several machines runs
 runpy.run_module("sm_launch", run_name="__main__", alter_sys=True)
 """
 

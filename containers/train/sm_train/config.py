@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from sm_train.contract import RESERVED_PREFIXES, Paths, channel_file, read_json
+from sm_train.data.mixing import check_mixing
 from sm_train.data.prompts import check_prompt_template
-from sm_train.data.splits import split_files
+from sm_train.data.splits import setting_values, split_files
+from sm_train.data.streaming import check_streaming
 from sm_train.errors import UserError
 from sm_train.methods import METHODS, load_method
 from sm_train.modelling.chat_templates import check_chat_template
@@ -24,7 +26,7 @@ from sm_train.settings.decoding import decode, unquote
 from sm_train.settings.keys import FORMER_NAMES, IGNORED
 from sm_train.settings.packages import check_packages
 from sm_train.settings.parallelism import check_parallelism
-from sm_train.settings.reporters import check_reporters
+from sm_train.settings.reporters import check_reporters, check_tracking
 from sm_train.settings.schema_files import load_schema
 from sm_train.settings.settings import Config, Method, Training
 from sm_train.settings.trl_script import (
@@ -46,6 +48,7 @@ def load_config(paths: Paths) -> Config:
         if not key.startswith(RESERVED_PREFIXES)
     }
     config = parse_config(raw, paths.channel("config"))
+    check_tracking(config, {**os.environ, **config.environment})
     check_chat_template(config, paths)
     config.method.check_files(config, paths)
     return fit_to_job(config, paths)
@@ -84,7 +87,7 @@ def parse_config(raw: Mapping[str, Any], config_channel: Path | None = None) -> 
 def fit_to_job(config: Config, paths: Paths) -> Config:
     """The settings that depend on the job's channels and processes."""
     training, warnings = config.training.copy(), list(config.warnings)
-    splits = split_files(paths)
+    splits = split_files(paths, setting_values(config))
     remote = config.dataset.named and "train" not in splits
     if config.dataset.named and not remote:
         key = "datasets" if config.dataset.datasets else "dataset_name"
@@ -169,6 +172,8 @@ def check_contradictions(config: Config) -> None:
         )
     _check_scoring(config)
     check_prompt_template(config)
+    check_mixing(config)
+    check_streaming(config)
     check_parallelism(config)
     check_reporters(config)
     check_packages(config)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,25 @@ SPLIT_CHANNELS = {
     ),
     "test": ("test", "testing"),
 }
+# What says nothing of a data set: `test_set` is a test channel under another name, and refused.
+_NO_DATA_SET = ("set", "data", "dataset", "split", "channel", "file", "files", "rows")
+DATA_SET_CHANNEL = (
+    rf"^({'|'.join(name for names in SPLIT_CHANNELS.values() for name in names)})[-_.]"
+    rf"(?!({'|'.join(_NO_DATA_SET)})$)(.+)$"
+)
+"""The name of a channel that holds one of several data sets of a split, such as train-code."""
+
+
+def data_set_of(channel: str) -> tuple[str, str] | None:
+    """The split and the data set that a channel's name tells: train-code is train's code.
+
+    None for a channel of a whole split, and for any other.
+    """
+    match = re.match(DATA_SET_CHANNEL, channel, re.IGNORECASE)
+    if match is None:
+        return None
+    split = next(s for s, names in SPLIT_CHANNELS.items() if match[1].lower() in names)
+    return split, match[3]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,8 +21,19 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Stream:
+    """Train rows that are read while training, over and over."""
+
+    sources: tuple[tuple[Callable[[], Iterator[Row]], float], ...]  # with their shares
+    rows: int | None  # of one pass over all; None where nobody counted
+
+
+@dataclass(frozen=True)
 class Data:
-    """The rows of each split; a split without a channel is None."""
+    """The rows of each split; a split without a channel is None.
+
+    Where there is a `stream`, `train` has its first rows alone.
+    """
 
     train: Rows
     validation: Rows | None
@@ -29,6 +41,12 @@ class Data:
     rejected: dict[str, int] = field(default_factory=dict)  # by split
     origins: dict[str, list[Origin]] = field(default_factory=dict)  # by split, of each row
     notes: tuple[str, ...] = ()  # what was not read, for the log
+    stream: Stream | None = None
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the rows are of texts and images."""
+        return bool(self.train) and self.train[0].get("images") is not None
 
     def split(self, name: str) -> Rows | None:
         """train, validation or test."""

@@ -50,7 +50,7 @@ def test_sft_sees_and_learns_the_tokens_of_trl(
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
-    from sm_train.loop.learning import token_columns
+    from sm_train.loop.token_columns import token_columns
 
     config = parse_config({"method": "sft", **settings})
     tokenizer = AutoTokenizer.from_pretrained(decoder)
@@ -197,7 +197,7 @@ def test_a_turn_that_is_not_to_be_learnt_is_not(decoder: Path) -> None:
     """OpenAI's weight, with and without marks in the template, beside each loss setting."""
     from transformers import AutoTokenizer
 
-    from sm_train.loop.learning import token_columns
+    from sm_train.loop.token_columns import token_columns
 
     tokenizer = AutoTokenizer.from_pretrained(decoder)
     marked = tokenizer.chat_template
@@ -253,7 +253,7 @@ def test_a_template_that_hides_tools_refuses_rows_that_have_them(
     from transformers import AutoTokenizer
 
     from sm_train.contract import Paths
-    from sm_train.loop.learning import token_columns
+    from sm_train.loop.token_columns import token_columns
     from sm_train.modelling.chat_templates import template_text
 
     tokenizer = AutoTokenizer.from_pretrained(decoder)

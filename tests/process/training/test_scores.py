@@ -77,9 +77,7 @@ ROWS: dict[str, Callable[[int], Rows]] = {
 # How training draws its rows, rows a batch of evaluation, processes.
 WAYS = [
     ("random", 1, 1),
-    ("sequential", 5, 1),
     ("group_by_length", 16, 1),
-    ("group_by_length", 5, 1),
     ("group_by_length", 5, 2),
 ]
 

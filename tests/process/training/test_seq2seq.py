@@ -120,12 +120,17 @@ def test_an_adapter_of_an_encoder_decoder_is_merged(
 ) -> None:
     from transformers import AutoModelForSeq2SeqLM
 
-    settings = {"method": "seq2seq", **SETTINGS, "max_steps": 1, "use_peft": True}
+    settings = {"method": "seq2seq", **SETTINGS, "max_steps": 1, "use_peft": True,
+                "export": "both", "source_prefix": "w1 ", "max_target_length": 9}  # fmt: skip
     job = new_job(settings, train=rows(16), test=rows(2), model=base)
     job.train_here()
     _, info = AutoModelForSeq2SeqLM.from_pretrained(job.model, output_loading_info=True)
     assert not info["missing_keys"]
     assert not (job.model / "adapter_config.json").exists()
+    for folder in (job.model, job.model / "adapter"):  # an adapter alone says it, too
+        assert json.loads((folder / "config.json").read_text())["prefix"] == "w1 "
+        generation = json.loads((folder / "generation_config.json").read_text())
+        assert generation["max_length"] == 10
 
 
 def test_a_base_model_without_encoder_and_decoder_is_refused(

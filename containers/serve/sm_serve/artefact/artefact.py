@@ -96,7 +96,18 @@ def inspect(model_dir: Path, settings: Settings) -> Artefact:
     artefact = Artefact(model_dir, base, task, config, adapters)
     if not artefact.is_adapter:
         return artefact
+    config = config | _asked_otherwise(model_dir, config)
+    artefact = replace(artefact, config=config)
     return replace(artefact, head=head_options(model_dir, config, task))
+
+
+def _asked_otherwise(adapter: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Of an encoder-decoder's adapter: what its config.json says of prefix and parameters."""
+    path = adapter / "config.json"
+    if not config.get("is_encoder_decoder") or not path.is_file():
+        return {}
+    own = read_json(path)
+    return {key: own[key] for key in ("prefix", "task_specific_params") if key in own}
 
 
 def find_task(config: dict[str, Any], source: Path, wanted: str | None) -> Task:

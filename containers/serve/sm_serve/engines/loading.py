@@ -82,6 +82,10 @@ def load_with_gaps(
     gaps = gaps_of(model, artefact, loading_info)
     if artefact.is_adapter:
         model = _merge_adapter(model, artefact.path)
+        if (artefact.path / "generation_config.json").is_file():
+            model.generation_config = transformers.GenerationConfig.from_pretrained(
+                artefact.path, local_files_only=True
+            )
     if settings.dtype == "auto" and not getattr(model, "is_quantized", False):
         narrow = name == "AutoModelForCausalLM"
         model = model.to(computed_type(model.dtype, device, narrow=narrow))

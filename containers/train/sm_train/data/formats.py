@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from sm_train.data.messages import conversation, looks_like_messages, parsed, tool_schemas
+from sm_train.data.mixing import by_data_set
 from sm_train.data.public_formats import (
     common_length,
     openai_preference,
@@ -14,6 +15,7 @@ from sm_train.data.public_formats import (
     stated_prompt,
 )
 from sm_train.errors import UserError
+from sm_train.rows import SPLITS
 
 if TYPE_CHECKING:
     from sm_train.rows import Data
@@ -89,8 +91,13 @@ def prompted(prompt: Any, answers: dict[str, Any]) -> dict[str, Any]:
 
 def check_asks(messages: list[dict[str, Any]]) -> None:
     """Raise ValueError when the messages before an answer say nothing."""
-    if not any(m["role"] != "assistant" and m["content"].strip() for m in messages):
+    if not any(m["role"] != "assistant" and _says(m["content"]) for m in messages):
         raise ValueError("the prompt is empty")
+
+
+def _says(content: Any) -> bool:
+    """Whether a message holds an image or a text that is not blank."""
+    return isinstance(content, list) or bool(content.strip())
 
 
 def answered(row: dict[str, Any], config: Config) -> dict[str, Any]:
@@ -161,25 +168,54 @@ def prompt_columns(_config: Config) -> list[tuple[str, ...]]:
     return [("prompt",)]
 
 
+_TURNS = ("prompt", "completion", "chosen", "rejected")
+
+
 def check_one_format(_config: Config, data: Data) -> None:
-    """A data set is of one format: TRL decides by its first row how all are read."""
-    _check_formats(data, ("prompt", "completion", "chosen", "rejected"))
+    """All rows are of one format: TRL decides by the first how all are read."""
+    _refuse_several(_formats(data, _TURNS))
+
+
+def check_formats_apart(_config: Config, data: Data) -> None:
+    """Each data set is of one format, whichever the others have.
+
+    For methods whose rows become tokens here, each by itself.
+    """
+    for name, rows in by_data_set(data).items():
+        counts = Counter(_format(row, _TURNS) for row in rows)
+        _refuse_several(counts, f"data set {name}" if name else "channels")
+
+
+def check_settings_with_images(config: Config, *switches: str) -> None:
+    """Raise UserError for settings that TRL's trainers refuse where rows have images."""
+    by_length = ("group_by_length", "batch_rebalance")
+    refused = {"truncation_mode": ("keep_end",), "train_sampling_strategy": by_length}
+    for name, values in {**dict.fromkeys(switches, (True,)), **refused}.items():
+        value = config.training.get(name)
+        if value in values:
+            raise UserError(
+                "cannot be done with rows that have images",
+                field=name,
+                value=value,
+                fix="remove the setting",
+            )
 
 
 def check_prompts(_config: Config, data: Data) -> None:
     """Prompts are all text or all messages; other columns are the rewards' business."""
-    _check_formats(data, ("prompt",))
+    _refuse_several(_formats(data, ("prompt",)))
 
 
-def _check_formats(data: Data, names: tuple[str, ...]) -> None:
-    counts: Counter[str] = Counter()
-    for split in ("train", "validation", "test"):
-        counts.update(_format(row, names) for row in data.split(split) or ())
-    if len(counts) > 1:
-        kinds = ", ".join(f"{count} rows with {name}" for name, count in counts.most_common())
+def _formats(data: Data, names: tuple[str, ...]) -> Counter[str]:
+    return Counter(_format(row, names) for split in SPLITS for row in data.split(split) or ())
+
+
+def _refuse_several(formats: Counter[str], field: str = "channels") -> None:
+    if len(formats) > 1:
+        kinds = ", ".join(f"{count} rows with {name}" for name, count in formats.most_common())
         raise UserError(
             f"mix formats: {kinds}",
-            field="channels",
+            field=field,
             fix="use the same columns, and text or messages, in every row of every channel",
         )
 
@@ -190,7 +226,7 @@ def _format(row: dict[str, Any], names: tuple[str, ...]) -> str:
         for name in names
         if name in row
     ]
-    return " + ".join(parts or sorted(row.keys() - {*_COMPANIONS, LEARN}))
+    return " + ".join(parts or sorted(row.keys() - {*_COMPANIONS, LEARN, "images"}))
 
 
 def is_conversational(row: dict[str, Any]) -> bool:

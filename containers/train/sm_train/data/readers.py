@@ -62,6 +62,11 @@ def unread_files(channel: Path) -> list[str]:
     return [str(p.relative_to(channel)) for p in _present(channel) if _reader(p) is None]
 
 
+def whole_files(files: Iterable[Path]) -> list[Path]:
+    """Those that are read as a whole: CSV tells the kind of a cell by its column, JSON is one."""
+    return [path for path in files if _reader(path) in (_csv, _tsv, _json)]
+
+
 def channel_files(channel: Path) -> list[Path]:
     """Data files of a channel in a fixed order. Raises UserError when there are none."""
     files = _present(channel)

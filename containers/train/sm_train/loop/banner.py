@@ -8,6 +8,7 @@ from typing import Any
 
 from sm_train.job import Job
 from sm_train.log import print_line
+from sm_train.loop.streams import SHUFFLE_BUFFER
 from sm_train.modelling.model import choose_attention
 
 _STACK = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
@@ -44,7 +45,7 @@ def print_model(job: Job, trainer: Any) -> None:
         f"{_computed_in(trainer.args, kind)}"
     )
     print_line(f"attention: {attention} ({why})")
-    print_line(f"training data: {_amount(trainer.train_dataset)}")
+    print_line(f"training data: {amount(job, trainer)}")
     print_line(f"batch: {batch(trainer.args, trainer.train_dataset)}")
 
 
@@ -59,8 +60,9 @@ def batch(arguments: Any, dataset: Any) -> str:
     )
     if getattr(arguments, "packing", False):
         columns = getattr(dataset, "column_names", None) or ()
-        packed = sum(map(len, dataset["seq_lengths"])) if "seq_lengths" in columns else 0
-        each = packed / max(len(dataset), 1)
+        counted = "seq_lengths" in columns and hasattr(dataset, "__len__")
+        packed = sum(map(len, dataset["seq_lengths"])) if counted else 0
+        each = packed / max(len(dataset), 1) if counted else 0
         about = f", each of {each:.1f} examples: {sequences * each:.0f} examples a step"
         return f"{sequences} packed sequences a step ({parts}){about if packed else ''}"
     lie = "padded"
@@ -75,8 +77,15 @@ def _computed_in(arguments: Any, weights: str) -> str:
     return "bfloat16" if arguments.bf16 else "float16" if arguments.fp16 else weights
 
 
-def _amount(dataset: Any) -> str:
+def amount(job: Job, trainer: Any) -> str:
     """Sequences and tokens, where they are known before training."""
+    dataset, stream = trainer.train_dataset, job.data.stream
+    if stream is not None:
+        each = f"a stream of {stream.rows} rows a pass" if stream.rows else "a stream"
+        size = job.config.job.shuffle_buffer_size
+        size = SHUFFLE_BUFFER if size is None else size
+        order = f"shuffled in a buffer of {size} rows" if size else "in the order of the files"
+        return f"{each}, {order}, {trainer.args.max_steps} steps"
     rows = f"{len(dataset)} sequences"
     if "input_ids" not in (getattr(dataset, "column_names", None) or ()):
         return rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,10 @@ _LOSS_RISE = 1e4  # a loss this many times the best one so far has diverged
 
 
 class LogCallback(TrainerCallback):  # type: ignore[misc]
-    """Each log event as one `key=value` line on stdout and one JSON line in a file."""
+    """Each log event as one `key=value` line on stdout and one JSON line in a file.
+
+    It comes before the trackers, which get what it makes of an event: all use the same names.
+    """
 
     def __init__(self, path: Path, fresh: bool) -> None:
         self.path = path
@@ -62,8 +66,10 @@ class LogCallback(TrainerCallback):  # type: ignore[misc]
         if "loss" in values:
             values.update(self._speed(args, state, values))
         epoch = round(float(logs.get("epoch") or state.epoch or 0.0), 4)
-        row = {"step": state.global_step, "epoch": epoch, **values}
-        write_log_row(self.path, row)
+        write_log_row(self.path, {"step": state.global_step, "epoch": epoch, **values})
+        kept = {key: logs[key] for key in ("epoch",) if key in logs}
+        logs.clear()
+        logs.update({**kept, **values})
 
     def _speed(self, args: Any, state: Any, values: dict[str, Any]) -> dict[str, float]:
         now, tokens = time.perf_counter(), float(values.get("num_tokens", 0.0))
@@ -98,13 +104,20 @@ class PerplexityCallback(TrainerCallback):  # type: ignore[misc]
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
     ) -> None:
         """Add it to the event and to the history that eval_results.json is made of."""
-        for split in ("eval", "test"):
-            loss = (logs or {}).get(f"{split}_loss")
-            if logs is None or not isinstance(loss, int | float):
+        timed = (key for key in logs or () if key.endswith("_runtime"))
+        for prefix in [key.removesuffix("_runtime") for key in timed]:  # eval, test, eval_code
+            loss = (logs or {}).get(f"{prefix}_loss")
+            if logs is None or prefix == "train" or not isinstance(loss, int | float):
                 continue
-            perplexity = {f"{split}_perplexity": math.exp(loss) if loss < 700 else math.inf}
+            perplexity = {f"{prefix}_perplexity": math.exp(loss) if loss < 700 else math.inf}
             logs.update(perplexity)
             state.log_history[-1].update(perplexity)
+
+
+def log_first(trainer: Any) -> None:
+    """Put the callbacks that name and add to what is logged before the trackers that send it."""
+    first = (PerplexityCallback, LogCallback)
+    trainer.callback_handler.callbacks.sort(key=lambda each: not isinstance(each, first))
 
 
 def _log_row(line: str) -> dict[str, Any]:
@@ -171,9 +184,15 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]
         share = 100 * state.global_step // max(state.max_steps, 1)
         return (
             f"progress {share}% step {state.global_step}/{state.max_steps} "
-            f"epoch {state.epoch or 0:.2f}/{state.num_train_epochs:g} "
+            f"{self._epoch(state)}"
             f"elapsed {duration(elapsed)} eta {duration(remaining)}"
         )
+
+    @staticmethod
+    def _epoch(state: Any) -> str:
+        """A stream has no epochs: transformers counts without an end then."""
+        endless = state.num_train_epochs >= sys.maxsize
+        return "" if endless else f"epoch {state.epoch or 0:.2f}/{state.num_train_epochs:g} "
 
 
 def duration(seconds: float) -> str:

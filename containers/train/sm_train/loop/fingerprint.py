@@ -32,6 +32,9 @@ _WITHOUT_EFFECT = frozenset(
         "model_name_or_path",  # compared by content, or by id and revision
         "method",
         "export",
+        "generation_max_new_tokens",
+        "generation_rows",
+        "predict_with_generate",
         "max_rejected_share",
         "save_total_limit",
         "save_steps",

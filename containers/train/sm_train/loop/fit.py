@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ from sm_train.loop.callbacks import (
     StopCallback,
     as_test_metrics,
     check_weights,
+    log_first,
 )
 from sm_train.loop.checkpoints import last_complete, seal
+from sm_train.loop.completions import show_completions
+from sm_train.loop.data_sets import PatienceCallback, evaluate_apart, scores_of, sets_apart
 from sm_train.loop.held_out_kinds import score_by_rows
 from sm_train.loop.memory import (
     RECOMPUTE,
@@ -32,6 +36,8 @@ from sm_train.loop.memory import (
 from sm_train.loop.online import restore_order
 from sm_train.loop.sampling import check_sampling, evaluate_in_order
 from sm_train.loop.shards import exact_shards, shards_settled
+from sm_train.loop.streams import stream_settings
+from sm_train.loop.tracking import tracked_run
 from sm_train.modelling.end_of_turn import show_bias
 from sm_train.modelling.model import mixed_precision, widen_trained
 from sm_train.settings.parallelism import parallel_settings
@@ -68,10 +74,12 @@ def training_arguments(job: Job, **method_settings: Any) -> Any:
         "restore_callback_states_from_checkpoint": job.config.job.early_stopping_patience
         is not None,
         # Every parameter of a language model gets a gradient: no need to search for ones without.
-        **({"ddp_find_unused_parameters": False} if trl else {}),
+        # But rows without images leave a vision tower without any, which TRL's trainers look after.
+        **({"ddp_find_unused_parameters": False} if trl and not job.has_images else {}),
+        "run_name": os.environ.get("TRAINING_JOB_NAME"),  # as trackers call the run
         **method_settings,
         **{key: value for key, value in job.config.training.items() if value is not None},
-        "report_to": reporters(job.config.training.get("report_to")),
+        "report_to": reporters(job.config.training.get("report_to"), os.environ),
     }
     if settings.pop("auto_find_batch_size", False):
         batch, accumulation = smaller_batch(
@@ -81,6 +89,11 @@ def training_arguments(job: Job, **method_settings: Any) -> Any:
         )
         settings["per_device_train_batch_size"] = batch
         settings["gradient_accumulation_steps"] = accumulation
+    if job.has_images and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # The last batch of processes is filled up, and of a batch with images no row can be taken.
+        settings["per_device_eval_batch_size"] = 1
+    if job.data.stream is not None:
+        settings.update(stream_settings(job.data.stream, settings))
     settings.update(_recomputation(job, settings, on_gpu))
     settings["save_strategy"] = _save_strategy(job, settings)
     if settings["save_strategy"] == "no":
@@ -139,8 +152,6 @@ def _built(name: str, settings: dict[str, Any]) -> Any:
 
 def callbacks(job: Job) -> list[Any]:
     """Logs, progress, stop and divergence; early stopping where it was asked for."""
-    from transformers import EarlyStoppingCallback
-
     resumed = last_complete(job.paths.checkpoints) is not None
     chosen: list[Any] = [
         LogCallback(job.paths.output_data / TRAINING_LOG, fresh=not resumed),
@@ -150,7 +161,7 @@ def callbacks(job: Job) -> list[Any]:
     options = job.config.job
     if options.early_stopping_patience is not None:
         chosen.append(
-            EarlyStoppingCallback(options.early_stopping_patience, options.early_stopping_threshold)
+            PatienceCallback(options.early_stopping_patience, options.early_stopping_threshold)
         )
     return chosen
 
@@ -161,7 +172,8 @@ def fit(job: Job, trainer: Any) -> None:
 
     from sm_train.loop.resuming import AlreadyTrainedError, ResumeCallback, agreed_checkpoint
 
-    if trainer.train_dataset is not None and len(trainer.train_dataset) == 0:
+    rows = trainer.train_dataset
+    if rows is not None and job.data.stream is None and len(rows) == 0:
         raise UserError(
             "no row of the train channel is left: each prompt alone is as long",
             field="max_length",
@@ -172,8 +184,11 @@ def fit(job: Job, trainer: Any) -> None:
     check_sampling(trainer)
     evaluate_in_order(trainer)
     score_by_rows(trainer, job.config.method)
+    evaluate_apart(job, trainer)
+    show_completions(trainer, job.paths.output_data)
     show_bias(trainer.model)
     trainer.remove_callback(PrinterCallback)  # it would print every event a second time
+    log_first(trainer)
     checkpoint = agreed_checkpoint(job.paths.checkpoints, trainer.args.world_size)
     rows = job.paths.checkpoints / TOKENISED
     if trainer.args.local_process_index == 0 and rows.is_dir():
@@ -226,8 +241,14 @@ def save_before_leaving(trainer: Any) -> None:
         finish_checkpoint(trainer)
 
 
-def evaluate_test(trainer: Any, dataset: Any) -> dict[str, float]:
-    """Metrics on the test channel as `test_…`, and the best validation metrics as `eval_…`."""
+def evaluate_test(
+    trainer: Any, dataset: Any, sets: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, float]:
+    """Metrics on the test channel as `test_…`, and the best validation metrics as `eval_…`.
+
+    `sets`: the places of the rows of each of several data sets, which get scores of their own,
+    such as `test_code_loss`.
+    """
     from accelerate.utils import set_seed
 
     results = _best_validation(trainer.state)
@@ -242,16 +263,20 @@ def evaluate_test(trainer: Any, dataset: Any) -> dict[str, float]:
             for key, value in metrics.items()
             if key.startswith("test_") and isinstance(value, int | float)
         }
+        for name, places in (sets or {}).items():
+            set_seed(trainer.args.seed, device_specific=True)
+            results |= scores_of(trainer, dataset, places, f"test_{name}")
     return results
 
 
 def _best_validation(state: Any) -> dict[str, float]:
     events = [event for event in state.log_history if "eval_loss" in event]
     best = [event for event in events if event["step"] == state.best_global_step]
-    chosen = (best or events[-1:])[-1:]
+    steps = {event["step"] for event in (best or events[-1:])[-1:]}
     return {
         key: float(value)
-        for event in chosen
+        for event in state.log_history
+        if event["step"] in steps  # those of single data sets are events of their own
         for key, value in event.items()
         if key.startswith("eval_") and isinstance(value, int | float)
     }
@@ -266,17 +291,18 @@ def train_and_export(job: Job, trainer: Any, tokenizer: Any, test: Any) -> None:
     if job.instead is not None:
         job.instead(trainer, tokenizer, test)
         return
-    rehearse_export(job, trainer, tokenizer)
-    fit(job, trainer)
-    try:
-        job.stop.check("after the last step")
-        results = evaluate_test(trainer, test)
-    except StoppedBySignalError:
-        save_before_leaving(trainer)
-        raise
-    export(job, trainer, tokenizer, results)
-    if job.is_main:
-        write_record(job, trainer, results)
+    with tracked_run(job, trainer):
+        rehearse_export(job, trainer, tokenizer)
+        fit(job, trainer)
+        try:
+            job.stop.check("after the last step")
+            results = evaluate_test(trainer, test, sets_apart(job, "test"))
+        except StoppedBySignalError:
+            save_before_leaving(trainer)
+            raise
+        export(job, trainer, tokenizer, results)
+        if job.is_main:
+            write_record(job, trainer, results)
 
 
 def tokenised_preferences(trainer: Any, rows: Any, tokenizer: Any) -> Any:

@@ -8,17 +8,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sm_train.data.cache import map_processes
-from sm_train.data.channels import check_share, set_aside
+from sm_train.data.channels import set_aside
+from sm_train.data.cleaning import check_share
 from sm_train.errors import UserError
 from sm_train.job import Job
 from sm_train.log import print_line
+from sm_train.loop.streams import streamed
+from sm_train.loop.token_columns import COUNTED, NOTHING_LEFT, token_columns
 from sm_train.modelling.preview import print_preview
-from sm_train.modelling.sequences import check_row_tools, row_tokens, setting
+from sm_train.modelling.sequences import check_row_tools, setting
 from sm_train.rows import SPLITS
 
-NOTHING_LEFT = "no learnt token is left: the prompt alone fills max_length"
-NOTHING_LEARNT = "no token of it is learnt"
-COUNTED = ("cut", "tokens", "learnt", "differs")
+_IMAGE = 50  # rows of text that take as long as one with an image
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,10 @@ def learnable(job: Job, tokenizer: Any, arguments: Any) -> tuple[Job, dict[str, 
             tokens[split] = _counted(job, split, tokenizer)
         if tokens[split] is not None:
             job, tokens[split] = _kept(job, split, tokens[split])
+        if job.has_images and tokens[split] is not None:
+            tokens[split] = job.dataset(split)  # whose tokens are made when a batch is
+    if job.data.stream is not None:
+        tokens["train"] = streamed(job, tokenizer)
     if evaluated:  # the test channel stands for the validation channel too
         tokens["test"] = tokens["validation"]
         job = replace(job, data=replace(job.data, test=job.data.validation))
@@ -96,31 +101,8 @@ def _counted(job: Job, split: str, tokenizer: Any) -> Any:
         token_columns,
         fn_kwargs={"config": job.config, "tokenizer": tokenizer},
         remove_columns=dataset.column_names,
-        num_proc=map_processes(len(dataset)),
+        num_proc=map_processes(len(dataset) * (_IMAGE if job.has_images else 1)),
     )
-
-
-def token_columns(row: dict[str, Any], config: Any, tokenizer: Any) -> dict[str, Any]:
-    """A row as its method's trainer takes it, and the counts of its sequences."""
-    try:
-        sequences = row_tokens(row, config, tokenizer)
-    except ValueError as error:
-        return {
-            **config.method.columns(row, []),
-            **dict.fromkeys(COUNTED, 0),
-            "reason": str(error),
-        }
-    reason = ""
-    if any(tokens.learnt_count == 0 for tokens in sequences):
-        reason = NOTHING_LEFT if any(tokens.cut for tokens in sequences) else NOTHING_LEARNT
-    return {
-        **config.method.columns(row, sequences),
-        "cut": sum(tokens.cut for tokens in sequences),
-        "tokens": sum(len(tokens.ids) for tokens in sequences),
-        "learnt": sum(tokens.learnt_count for tokens in sequences),
-        "differs": int(any(tokens.differs for tokens in sequences)),
-        "reason": reason,
-    }
 
 
 def check_prompts_shown(job: Job, tokenizer: Any) -> None:
@@ -163,7 +145,8 @@ def _kept(job: Job, split: str, tokens: Any) -> tuple[Job, Any]:
         differ=sum(tokens["differs"]),
     )
     if job.is_main:
-        print_line(counts.line(split, setting(job.config, "max_length")))
+        first = " (its first rows)" if split == "train" and job.data.stream else ""
+        print_line(counts.line(f"{split}{first}", setting(job.config, "max_length")))
     job = replace(job, learning={**job.learning, split: counts})
     return job, tokens.remove_columns([*COUNTED, "reason"])
 

@@ -269,7 +269,7 @@ def _copy_description(source: Path, folder: Path) -> None:
 
 def _tell(job: Job, method: Method[Any], outcome: proofs.Proof, source: Path, folder: Path) -> None:
     """What the artefact says of itself: its scores, both models' figures, the card."""
-    identity = identity_of_test(job.paths, job.data.test)
+    identity = identity_of_test(job.paths, job.data)
     results = proofs.as_results(outcome, identity)
     write_json(folder / EVAL_RESULTS, {**results, "optimization": outcome.as_dict()})
     former = source / _CARD

@@ -82,8 +82,12 @@ class ResumeCallback(TrainerCallback):  # type: ignore[misc]
         if control.should_evaluate:
             self._random = random_state()
 
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """From here on the generators go on."""
+        self._random = None
+
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Training goes on as if nothing had been evaluated."""
+        """Training goes on as if nothing had been evaluated, however many data sets were."""
         self.rewind()
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -94,7 +98,6 @@ class ResumeCallback(TrainerCallback):  # type: ignore[misc]
         """Back to the random state of the last step."""
         if self._random is not None:
             set_random_state(self._random)
-            self._random = None
 
 
 def _find_best(state: Any, folder: Path) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sm_train.contract import Paths, read_cluster
+from sm_train.data.formats import preference_row
+from sm_train.data.splits import setting_values, split_files
 from sm_train.errors import UserError
 from sm_train.methods import METHODS, load_method
 from sm_train.methods.class_labels import MULTI_LABEL, REGRESSION
@@ -43,8 +45,8 @@ _TAKES: dict[str, tuple[Precision, ...]] = {
 }
 """What each kind of model can be made into."""
 _SHARED = (
-    "method", "config", "columns", "max_rejected_share", "model_name_or_path", "model_revision",
-    "per_device_eval_batch_size",
+    "method", "config", "columns", "dataset_columns", "max_rejected_share", "model_name_or_path",
+    "model_revision", "per_device_eval_batch_size",
 )  # fmt: skip
 
 
@@ -114,7 +116,7 @@ def check_files(config: Config[OptimizeArguments], paths: Paths) -> None:
             value=len(hosts),
             fix="set it to 1",
         )
-    if paths.split("test") is None and paths.split("validation") is None:
+    if not {"test", "validation"} & split_files(paths, setting_values(config)).keys():
         raise UserError(
             "is missing, and so is validation: nothing could prove that the model is as good",
             field="channel test",
@@ -134,13 +136,38 @@ def reads_as(config: Config[OptimizeArguments], source: str) -> Config[Any]:
     # Scored in the types that the two models have. llm-compressor follows torch's code, no kernels;
     # an encoder is written as ONNX from float32.
     own_types = {"bf16": False, "fp16": False, **({"use_liger_kernel": False} if speaks else {})}
+    method = replace(method, trains=False, check_data=lambda _config, _data: None)
     return replace(
         config,
-        method=replace(method, trains=False, check_data=lambda _config, _data: None),
+        method=_of_preferences(method) if speaks else method,
         own=_arguments(config, source, task, method.arguments),
         model=replace(config.model, dtype="auto") if speaks else config.model,
         training=cast(Training, {**method.defaults, **own_types, **config.training}),
     )
+
+
+def _of_preferences(method: Method[Any]) -> Method[Any]:
+    """The method sft, to which the better answer of a preference pair is the one to give.
+
+    A model of DPO, ORPO or CPO is measured on its own held-out rows so.
+    """
+
+    def clean_row(row: dict[str, Any], config: Config[Any]) -> dict[str, Any]:
+        if row.get("chosen") is None and row.get("preferred_output") is None:
+            return method.clean_row(row, config)
+        pair = preference_row(row, config)
+        companions = {k: v for k, v in pair.items() if k not in ("prompt", "chosen", "rejected")}
+        if "prompt" in pair:
+            return {"prompt": pair["prompt"], "completion": pair["chosen"], **companions}
+        chat = isinstance(pair["chosen"], list)
+        field = "messages" if chat else str(config.training.get("dataset_text_field", "text"))
+        return {field: pair["chosen"], **companions}
+
+    def required_columns(config: Config[Any]) -> list[tuple[str, ...]]:
+        (columns,) = method.required_columns(config)
+        return [(*columns, "chosen", "preferred_output")]
+
+    return replace(method, clean_row=clean_row, required_columns=required_columns)
 
 
 def task_of(source: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from sm_train.data.formats import check_one_format, preference_columns, preference_row
+from sm_train.data.formats import check_formats_apart, preference_columns, preference_row
 from sm_train.errors import UserError
 from sm_train.modelling.sequences import reward_tokens
 from sm_train.results.asking import tell
@@ -46,7 +46,7 @@ def columns(row: dict[str, Any], sequences: list[Any]) -> dict[str, Any]:
 
 def check_data(config: Config[RewardArguments], data: Data) -> None:
     """One format, and a margin in every row or in none: TRL looks at the first of a batch."""
-    check_one_format(config, data)
+    check_formats_apart(config, data)
     rows = [row for split in SPLITS for row in data.split(split) or ()]
     with_margin = sum(MARGIN in row for row in rows)
     if with_margin not in (0, len(rows)):

@@ -15,7 +15,7 @@ import types
 import typing
 from typing import Any
 
-from sm_train.contract import RESERVED_PREFIXES, SPLIT_CHANNELS
+from sm_train.contract import DATA_SET_CHANNEL, RESERVED_PREFIXES, SPLIT_CHANNELS
 from sm_train.methods import METHODS, load_method
 from sm_train.results.metrics import METRIC_DEFINITIONS
 from sm_train.settings.packages import missing_in_images
@@ -54,6 +54,9 @@ _BOUNDS: dict[str, dict[str, float]] = {
     "max_rejected_share": {"minimum": 0, "maximum": 1},
     "early_stopping_patience": {"minimum": 1},
     "num_processes": {"minimum": 1},
+    "shuffle_buffer_size": {"minimum": 0},
+    "generation_rows": {"minimum": 1},
+    "generation_max_new_tokens": {"minimum": 1},
     "label_smoothing_factor": {"minimum": 0, "exclusiveMaximum": 1},
 }
 
@@ -64,6 +67,16 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "pattern": rf"^(\[.*|{'|'.join(KNOWN)})$",
         "items": {"type": "string", "pattern": rf"^({'|'.join(KNOWN)})$"},
     },
+}
+
+
+# Which methods can is known to the launcher, so that no instance starts for nothing.
+_NO_STREAM = {
+    "type": ["boolean", "null"],
+    "enum": [False, None],
+    "description": "Not possible with this method, which looks at all rows before its first step: "
+    "labels, lengths, groups, or what its trainer makes of pairs.",
+    "default": None,
 }
 
 
@@ -79,6 +92,9 @@ def build_schema(name: str) -> dict[str, Any]:
         for key, schema in _class_properties(cls).items():
             properties[key] = schema
     properties |= _switches(properties)
+    if not method.streams:
+        properties |= {"streaming": _NO_STREAM}
+        del properties["shuffle_buffer_size"]
     own = {item.name for item in dataclasses.fields(method.arguments)}
     if method.shared:
         properties = {k: v for k, v in properties.items() if k in own or k in method.shared}
@@ -178,7 +194,7 @@ def rendered() -> dict[str, str]:
     files = {f"{name}.json": build_schema(name) for name in METHODS}
     texts = {name: _dump(value) for name, value in files.items()}
     texts["metric_definitions.json"] = _dump(METRIC_DEFINITIONS)
-    texts["channels.json"] = _dump({"splits": SPLIT_CHANNELS})
+    texts["channels.json"] = _dump({"splits": SPLIT_CHANNELS, "data_set": DATA_SET_CHANNEL})
     texts["packages.json"] = _dump(missing_in_images())
     return texts
 

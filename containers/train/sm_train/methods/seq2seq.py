@@ -188,12 +188,19 @@ def train(job: Job) -> None:
         data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
         processing_class=tokenizer,
         callbacks=callbacks(job),
-        targets={
-            name: [row["target"] for row in job.data.split(split) or ()]
-            for name, split in (("eval", "validation"), ("test", "test"))
-        },
+        sources=_texts(job, "source"),
+        targets=_texts(job, "target"),
+        folder=job.paths.output_data,
     )
     train_and_export(job, trainer, tokenizer, datasets["test"])
+
+
+def _texts(job: Job, column: str) -> dict[str, Sequence[str]]:
+    """The held-out texts of a column by what their metrics are called."""
+    return {
+        name: [row[column] for row in job.data.split(split) or ()]
+        for name, split in (("eval", "validation"), ("test", "test"))
+    }
 
 
 def check_base(job: Job) -> None:
@@ -277,13 +284,6 @@ def settle_generation(job: Job, model: Any, tokenizer: Any, arguments: Any) -> d
     # The server cuts where training did.
     tokenizer.model_max_length = own.max_source_length
     beams = int(config.num_beams or 1)
-    if job.config.job.export == "adapter" and job.is_main:
-        from sm_train.log import print_line
-
-        print_line(
-            f"an adapter alone does not say how it is asked: max_new_tokens {longest - 1}, "
-            f"num_beams {beams}, prefix {own.source_prefix!r}; export merged does"
-        )
     return {"max_new_tokens": longest - 1, "num_beams": beams, "truncation": True}
 
 
@@ -360,6 +360,7 @@ METHOD = Method(
     required_columns=required_columns,
     check_arguments=check_arguments,
     pipeline_tag="text2text-generation",
+    measures_rows=True,
     judged_by=("rougeL",),
     defaults={
         # T5 learns slowly; this is what its makers' fine-tuning and the Hub's examples lie around.

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from transformers import Seq2SeqTrainer
 
-from sm_train.log import print_line
 from sm_train.loop.sampling import LengthGroupedSampling
 from sm_train.results.generated_text import text_scores
+from sm_train.results.samples import Sample, show_samples
 
 IGNORED = -100
-_SAMPLES, _SHOWN = 2, 120  # answers that each evaluation shows, and how many characters of each
 
 
 class Text2TextTrainer(LengthGroupedSampling, Seq2SeqTrainer):  # type: ignore[misc]
     """transformers' Seq2SeqTrainer, whose scores are those of all rows however they are batched.
 
-    `targets`: by split (`eval`, `test`) the texts that are expected, in the order of its rows.
+    `sources`, `targets`: by split (`eval`, `test`) the texts that are read, and those that are
+    expected, in the order of its rows. `folder`: for samples of the answers.
     """
 
-    def __init__(self, *arguments: Any, targets: dict[str, Sequence[str]], **settings: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        sources: dict[str, Sequence[str]],
+        targets: dict[str, Sequence[str]],
+        folder: Path,
+        **settings: Any,
+    ) -> None:
         super().__init__(*arguments, compute_loss_func=self._token_loss, **settings)
-        self.targets = targets
+        self.sources, self.targets, self.folder = sources, targets, folder
         self.compute_metrics = self._scores
         self._prefix = "eval"
 
@@ -84,7 +92,9 @@ class Text2TextTrainer(LengthGroupedSampling, Seq2SeqTrainer):  # type: ignore[m
         import numpy
 
         losses, counts, *answers = prediction.predictions
-        expected = self.targets[self._prefix]
+        texts_of = self.targets[self._prefix]
+        part = prediction.inputs  # the places of the rows, where it is some of them
+        expected = texts_of if part is None else [texts_of[place] for place in part]
         if len(losses) != len(expected):
             raise RuntimeError("the answers are to other rows than those to be scored")
         scores = {"loss": float(losses.sum(dtype=numpy.float64) / counts.sum())}
@@ -93,16 +103,11 @@ class Text2TextTrainer(LengthGroupedSampling, Seq2SeqTrainer):  # type: ignore[m
         tokenizer = self.processing_class
         tokens = numpy.where(answers[0] == IGNORED, tokenizer.pad_token_id, answers[0])
         texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        if self.is_world_process_zero():
-            show_samples(self._prefix, texts, expected)
+        if part is None and self.is_world_process_zero():
+            rows = zip(self.sources[self._prefix], texts, expected, strict=True)
+            samples = [Sample(*row) for row in rows]
+            show_samples(self.folder, self.state.global_step, self._prefix, samples)
         return {**scores, **text_scores(texts, expected)}
-
-
-def show_samples(prefix: str, answers: Sequence[str], expected: Sequence[str]) -> None:
-    """The first answers of an evaluation beside what was expected, into the log."""
-    for number, pair in enumerate(list(zip(answers, expected, strict=True))[:_SAMPLES], 1):
-        written, wanted = (repr(text[:_SHOWN] + "…" * (len(text) > _SHOWN)) for text in pair)
-        print_line(f"{prefix} sample {number}: {written} for {wanted}")
 
 
 @contextmanager

@@ -362,6 +362,7 @@ METHOD = Method(
     check_arguments=check_arguments,
     check_data=check_data,
     pipeline_tag="text-classification",
+    measures_rows=True,
     judged_by=("accuracy", "f1", "pearson"),
     defaults={
         # Small encoders want a brisk rate; early stopping and the best checkpoint guard the rest.

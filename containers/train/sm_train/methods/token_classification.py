@@ -222,6 +222,7 @@ METHOD = Method(
     check_arguments=check_class_weights,
     check_data=check_data,
     pipeline_tag="token-classification",
+    measures_rows=True,
     judged_by=("f1",),
     defaults={
         "learning_rate": 5e-5,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sm_train.contract import Paths, channel_file, read_text
 from sm_train.data.formats import is_conversational
+from sm_train.data.messages import text_in
 from sm_train.errors import UserError, shorten
 from sm_train.modelling.end_of_turn import base_stops, settle_end_of_turn
 from sm_train.settings.schema_files import load_schema
@@ -109,7 +110,8 @@ def _check_texts_end(job: Job, tokenizer: Any) -> None:
     """Text ends with the tokenizer's end of sequence, which a few tokenizers do not have."""
     method = job.config.method
     ends = tokenizer.eos_token or job.config.training.get("eos_token")
-    if ends or method.answers in _TEXTLESS or "input_ids" in job.data.train[0]:
+    texts = (row for row in job.data.train if not is_conversational(row))
+    if ends or method.answers in _TEXTLESS or all("input_ids" in row for row in texts):
         return
     known = [token for token in tokenizer.all_special_tokens if token != tokenizer.unk_token]
     settable = "eos_token" in load_schema(method.name)["properties"]
@@ -155,7 +157,9 @@ def _borrow(tokenizer: Any, source: str) -> list[int]:
 
 def _check_token_ids(job: Job, tokenizer: Any) -> None:
     known = len(tokenizer)
-    for row in job.data.train if "input_ids" in job.data.train[0] else ():
+    for row in job.data.train:
+        if "input_ids" not in row:
+            continue
         if not 0 <= min(row["input_ids"]) <= max(row["input_ids"]) < known:
             raise UserError(
                 f"hold tokens that the base model does not know; it has {known}",
@@ -199,7 +203,7 @@ def _hides_thought(messages: list[dict[str, Any]], text: str) -> bool:
     """Whether the last answer comes with a thought, in it or beside it, that is not rendered."""
     last = messages[-1]
     beside = next((last[name] for name in _THOUGHTS if isinstance(last.get(name), str)), "")
-    before, closed, _ = str(last["content"]).rpartition("</think>")
+    before, closed, _ = text_in(last["content"]).rpartition("</think>")
     thought = (before.rpartition("<think>")[2] if closed else beside).strip()
     return last["role"] == "assistant" and bool(thought) and thought not in text
 
@@ -212,7 +216,7 @@ def conversations(row: dict[str, Any]) -> list[list[dict[str, Any]]]:
     if not isinstance(prompt, list):
         return []
     answers = [row[n] for n in ("completion", "chosen", "rejected") if isinstance(row.get(n), list)]
-    return [prompt + answer for answer in answers] or [prompt]
+    return [prompt + answer for answer in answers] or ([prompt] if prompt else [])
 
 
 def _render(tokenizer: Any, messages: list[dict[str, Any]], row: dict[str, Any]) -> str:

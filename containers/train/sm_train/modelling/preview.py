@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
+from sm_train.data.mixing import rows_apart
 from sm_train.job import Job
+from sm_train.modelling.images import image_token_ids
 from sm_train.modelling.sequences import row_tokens
-from sm_train.rows import Data, Tokens
+from sm_train.rows import SPLITS, Data, Tokens
 
 OPEN, CLOSE = "⟦", "⟧"
 LEGEND = f"what the model sees; what it learns stands between {OPEN} and {CLOSE}"
@@ -20,11 +23,13 @@ _STRETCHES = 24  # learnt and other stretches of one sequence
 def preview(config: Any, tokenizer: Any, data: Data, rows: int = ROWS) -> Iterator[str]:
     """Lines that show the first rows of each channel. `config` is the job's Config."""
     yield LEGEND
-    for split in ("train", "validation", "test"):
+    for split in SPLITS:
         split_rows = data.split(split) or []
-        for number, row in enumerate(split_rows[:rows], 1):
-            for line in row_lines(config, tokenizer, row):
-                yield f"{split} {number}{line}"
+        for name, places in sorted(rows_apart(data, split).items()):
+            channel = f"{split}-{name}" if name else split
+            for number, place in enumerate(places[:rows], 1):
+                for line in row_lines(config, tokenizer, split_rows[place]):
+                    yield f"{channel} {number}{line}"
 
 
 def row_lines(config: Any, tokenizer: Any, row: dict[str, Any]) -> list[str]:
@@ -49,12 +54,26 @@ def marked_text(tokens: Tokens, tokenizer: Any) -> str:
     stretches = []
     pairs = zip(tokens.learnt, tokens.ids, strict=True)
     for learnt, group in groupby(pairs, key=lambda pair: pair[0]):
-        text = _shortened(_escaped(tokenizer.decode([token for _, token in group])))
+        text = _shortened(_escaped(_decoded([token for _, token in group], tokenizer)))
         stretches.append(f"{OPEN}{text}{CLOSE}" if learnt else text)
     if len(stretches) > _STRETCHES:
         half = _STRETCHES // 2
         stretches = [*stretches[:half], " … ", *stretches[-half:]]
     return "".join(stretches)
+
+
+def _decoded(ids: list[int], tokenizer: Any) -> str:
+    """The text of tokens; those of an image, which is the same one many times, stand once."""
+    if not hasattr(tokenizer, "image_processor"):
+        return str(tokenizer.decode(ids))
+    of_images, text = image_token_ids(tokenizer), ""
+    for token, group in groupby(ids, key=lambda number: number if number in of_images else None):
+        same = list(group)
+        if token is None or len(same) == 1:
+            text += tokenizer.decode(same)
+        else:
+            text += f"{tokenizer.decode([token])}(x{len(same)})"
+    return text
 
 
 def _escaped(text: str) -> str:
@@ -74,6 +93,6 @@ def print_preview(job: Job, tokenizer: Any) -> None:
 
     if not job.is_main or not job.config.method.trains:
         return
-    shown = Data(job.data.train, None, None)
+    shown = replace(job.data, validation=None, test=None)
     for line in preview(job.config, tokenizer, shown):
         print_line(line)

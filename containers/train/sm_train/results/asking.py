@@ -9,12 +9,12 @@ what it sends.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sm_train.contract import Paths
+from sm_train.contract import Paths, data_set_of
 from sm_train.data.readers import channel_files
+from sm_train.rows import Data
 from sm_train.settings.settings import Config
 
 
@@ -36,15 +36,22 @@ def tell(
     model.config.task_specific_params = told
 
 
-def identity_of_test(paths: Paths, rows: Sequence[Any] | None) -> dict[str, Any]:
+def identity_of_test(paths: Paths, data: Data) -> dict[str, Any]:
     """What tells the test rows from any others: how many there are, and their files' checksum.
 
-    The sha256 of the files' own sha256 digests, in the order of their names.
+    The sha256 of the files' own sha256 digests, in the order of their names; of several data sets
+    in the order of their channels.
     """
-    channel = paths.split("test")
-    if channel is None or rows is None:
+    named = dict.fromkeys(origin.channel for origin in data.origins.get("test", ()))
+    several = [name for name in named if (data_set_of(name) or ("",))[0] == "test"]
+    whole = paths.split("test")
+    channels = [paths.channels / name for name in several]
+    if whole is not None and not several:
+        channels = [whole]
+    files = [path for channel in channels for path in channel_files(channel)]
+    if not files or data.test is None:
         return {}
-    return {"test_rows": len(rows), "test_sha256": files_sha256(channel_files(channel))}
+    return {"test_rows": len(data.test), "test_sha256": files_sha256(files)}
 
 
 def files_sha256(files: list[Path]) -> str:

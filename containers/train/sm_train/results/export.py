@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from sm_train.errors import UserError
 from sm_train.job import Job
 from sm_train.log import print_line
 from sm_train.modelling.generation_prompt import settle_generation_prompt
+from sm_train.modelling.images import keep_processor
 from sm_train.modelling.lora import LABELLED_TASKS, is_quantised, tied_names
 from sm_train.modelling.stored_weights import named_type, stored_type
 from sm_train.results.asking import identity_of_test
@@ -23,7 +24,9 @@ from sm_train.results.merging import cast, merge, narrowed
 from sm_train.results.metrics import finite_or_none, of_one_label
 from sm_train.results.reloading import SHARD_SIZE, merge_anew
 from sm_train.results.report import write_report
+from sm_train.results.samples import last_samples
 from sm_train.results.staging import staged
+from sm_train.rows import SPLITS
 from sm_train.settings.settings import Method
 
 EVAL_RESULTS = "eval_results.json"
@@ -44,7 +47,8 @@ def export(job: Job, trainer: Any, tokenizer: Any, results: dict[str, float]) ->
     with staged(job.paths.model) as folder:
         _save_weights(job, model, tokenizer, folder, weights)
         tokenizer.save_pretrained(folder)
-        identity = identity_of_test(job.paths, job.data.test)
+        keep_processor(job, model, folder)
+        identity = identity_of_test(job.paths, job.data)
         write_json(folder / EVAL_RESULTS, {**results, **identity})
         card = model_card(job, results, summary)
         (folder / "README.md").write_text(card, encoding="utf-8")
@@ -130,9 +134,15 @@ def _shards(model: Any) -> dict[str, str]:
 
 
 def _name_labels(model: Any, adapter: Path) -> None:
-    """A config.json beside an adapter: PEFT writes neither labels nor how the task is asked."""
+    """A config.json beside an adapter: PEFT writes neither labels nor how the task is asked.
+
+    Of an encoder-decoder its generation settings, too.
+    """
     base = model.get_base_model()
-    if model.active_peft_config.task_type not in LABELLED_TASKS:
+    task = model.active_peft_config.task_type
+    if task == "SEQ_2_SEQ_LM":
+        base.generation_config.save_pretrained(adapter)
+    elif task not in LABELLED_TASKS:
         return
     config = copy.deepcopy(base.config)
     # FSDP2 makes a class of its own from the model's.
@@ -155,10 +165,13 @@ def _plain(model: Any) -> Any:
 
 def _summary(job: Job, trainer: Any, results: dict[str, float]) -> dict[str, Any]:
     state = trainer.state
+    rows: dict[str, int | None] = {split: len(job.data.split(split) or ()) for split in SPLITS}
+    if job.data.stream is not None:
+        rows["train"] = job.data.stream.rows  # None where nobody counted
     return {
         "method": job.config.method.name,
         "base_model": job.model_source,
-        "rows": {s: len(job.data.split(s) or ()) for s in ("train", "validation", "test")},
+        "rows": rows,
         "rejected_rows": job.data.rejected,
         "learnt": {split: asdict(counts) for split, counts in job.learning.items()},
         "steps": state.global_step,
@@ -182,7 +195,8 @@ def model_card(job: Job, results: dict[str, float], summary: dict[str, Any]) -> 
     training = sorted(job.config.training.items())
     settings = [f"| {key} | {value} |" for key, value in training if key in job.config.given]
     numbers = [f"| {key} | {value:.4f} |" for key, value in sorted(results.items())]
-    rows = ", ".join(f"{count} {split}" for split, count in summary["rows"].items())
+    counted = summary["rows"].items()
+    rows = ", ".join(f"{'a stream of' if n is None else n} {split}" for split, n in counted)
     body = [
         f"# Fine-tuned with {method.name}",
         "",
@@ -193,12 +207,15 @@ def model_card(job: Job, results: dict[str, float], summary: dict[str, Any]) -> 
         "",
         *(["| metric | value |", "|---|---|", *numbers] if numbers else ["No evaluation was run."]),
         "",
+        *last_samples(job.paths.output_data),
         "## Settings",
         "",
         *(["| setting | value |", "|---|---|", *settings] if settings else ["All defaults."]),
         "",
     ]
     called = os.environ.get("TRAINING_JOB_NAME") or job.paths.model.name
+    if job.has_images:
+        method = replace(method, pipeline_tag="image-text-to-text")
     metadata = card_metadata(method, base, called, results)
     return "\n".join(["---", metadata, "---", "", *body])
 

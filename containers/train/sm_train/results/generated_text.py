@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
+TEXT_SCORES = ("exact_match", *ROUGE, "bleu", "chrf")
 
 
 class WordTokenizer:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sm_train.results.metrics import finite_or_none, of_one_label
-
-if TYPE_CHECKING:
-    pass
 
 CURVES = "training_curves.json"
 PICTURE = "training_curves.png"
 _COLUMNS = 2
+_PANEL = (6, 3)
+"""Inches of a panel."""
 _MOST_PANELS = 12
 _NOT_CURVES = ("epoch", "step", "total_flos")
 _NOT_CURVES_ENDS = ("runtime", "per_second", "num_tokens")
@@ -26,7 +25,7 @@ def curves(history: Sequence[dict[str, Any]]) -> dict[str, Points]:
     """Metric name to its (step, value) pairs, from the trainer's log history."""
     series: dict[str, Points] = {}
     for event in history:
-        if any(key in event for key in ("train_runtime", "test_loss")):
+        if any(key == "train_runtime" or key.startswith("test_") for key in event):
             continue
         for key, value in event.items():
             if key in _NOT_CURVES or key.endswith(_NOT_CURVES_ENDS) or of_one_label(key):
@@ -59,9 +58,14 @@ def _draw(path: Path, series: dict[str, Points], title: str) -> None:
 
     names = panels(series)
     rows = -(-len(names) // _COLUMNS)
-    figure = Figure(figsize=(6 * _COLUMNS, 3 * rows), layout="constrained")
+    height = _PANEL[1] * rows
+    figure = Figure(figsize=(_PANEL[0] * _COLUMNS, height))
     FigureCanvasAgg(figure)
-    figure.suptitle(title)
+    # Margins in inches: a layout that looks for them draws everything twice.
+    figure.subplots_adjust(
+        left=0.06, right=0.98, bottom=0.5 / height, top=1 - 0.8 / height, wspace=0.2, hspace=0.45
+    )
+    figure.suptitle(title, y=1 - 0.15 / height, va="top")
     for index, name in enumerate(names, start=1):
         axes = figure.add_subplot(rows, _COLUMNS, index)
         for key, label in ((name, "train"), (f"eval_{name}", "validation")):

@@ -35,6 +35,54 @@ class JobArguments:
             "'{instruction}\n\n{input}'. An empty cell is empty text."
         },
     )
+    dataset_weights: dict[str, Any] | None = field(
+        default=None,
+        metadata={
+            "help": "How often each of several data sets is drawn from: {name: weight}, such as "
+            '{"code": 0.3, "chat": 0.7} for the channels train-code and train-chat. Default: all '
+            "rows of all, once an epoch."
+        },
+    )
+    stopping_strategy: (
+        Literal["first_exhausted", "all_exhausted", "all_exhausted_without_replacement"] | None
+    ) = field(
+        default=None,
+        metadata={
+            "help": "When an epoch with dataset_weights ends, as in datasets.interleave_datasets: "
+            "first_exhausted (the default; no row comes twice, some never), all_exhausted (each "
+            "row at least once, those of small data sets again), or "
+            "all_exhausted_without_replacement (each row once; the weights only order them)."
+        },
+    )
+    dataset_columns: dict[str, Any] | None = field(
+        default=None,
+        metadata={
+            "help": "As `columns`, for one of several data sets: {name: {column: new name}}. What "
+            "it says goes before `columns`."
+        },
+    )
+    dataset_prompt_templates: dict[str, Any] | None = field(
+        default=None,
+        metadata={
+            "help": "As `prompt_template`, for one of several data sets: {name: template}; null "
+            "for one that has none."
+        },
+    )
+    streaming: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Read the train rows while training instead of before it, for data larger than "
+            "memory: JSON Lines, Parquet and text. Without max_steps they are read once to count "
+            "them."
+        },
+    )
+    shuffle_buffer_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "From how many rows of a stream the next one is drawn: all of them are in "
+            "memory. 0 keeps the order of the files. Default: 1000, as in datasets."
+        },
+    )
     export: Literal["merged", "adapter", "both"] = field(
         default="merged",
         metadata={

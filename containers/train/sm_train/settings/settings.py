@@ -109,6 +109,10 @@ class Method(Generic[Own]):
     pipeline_tag: str = "text-generation"
     # What an optimized model is judged by: the first of these that its rows have.
     judged_by: tuple[str, ...] = ()
+    # Whether its train rows may come from a stream.
+    streams: bool = False
+    # Whether its compute_metrics can be asked on some of the rows: their places are `inputs` then.
+    measures_rows: bool = False
     # None: its trainer scores rows by itself.
     held_out: HeldOut | None = None
     # A row's sequences, and how many models hold weights where all are trained; None: not known.
@@ -123,6 +127,8 @@ class Method(Generic[Own]):
     # Own arguments that the library's config has too and must still get.
     shared_keys: tuple[str, ...] = ()
     experimental: bool = False
+    # Whether its rows may have images.
+    images: bool = False
     # Whether it learns: from a train channel, in several processes, with checkpoints.
     trains: bool = True
     # Of the settings that methods share those that mean something to it; () stands for all.

@@ -20,8 +20,7 @@ from sm_train.settings.parallelism import zero_config
 # Keys of TRL's scripts and of `accelerate launch` that have no say here, and why.
 _RANKS = "hosts and ranks come from resourceconfig.json, processes from num_processes"
 IGNORED = {
-    "dataset_streaming": "rows are checked before training",
-    "streaming": "rows are checked before training",
+    "dataset_streaming": "streaming says it, of the channels too",
     "ignore_bias_buffers": "it is a debug setting of TRL's script",
     "config_file": "use accelerate_config",
     "num_machines": _RANKS,

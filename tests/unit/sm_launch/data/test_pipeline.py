@@ -51,6 +51,13 @@ def test_manifest_tells_counts_digests_and_configuration(run, reviews: Path) -> 
     assert manifest["config"]["split"]["seed"] == 7
 
 
+def test_a_notebook_shows_the_channels_on_one_screen(run, reviews: Path) -> None:
+    html = run(input="reviews.csv").report._repr_html_()
+    assert "100 rows read" in html
+    assert all(part in html for part in ("train", "80", "pos 48", "neg 32", "99 %"))
+    assert html.count("\n") < 30
+
+
 @pytest.mark.slow
 def test_two_runs_and_any_number_of_workers_write_the_same_bytes(run, reviews: Path) -> None:
     first = run(input="reviews.csv", workers=1).report

@@ -226,3 +226,32 @@ def test_what_was_made_for_serving_is_no_base_model(
     (folder / "onnx" / "model_quantized.onnx").write_text("")
     with pytest.raises(UserError, match="made for serving"):
         resolve_base_model(paths, load_config(paths))
+
+
+LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "dtype": "float32"}
+SAID = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+BAD = [{"role": "assistant", "content": "c"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "read"),
+    [
+        ({"prompt": "a", "chosen": " b", "rejected": " c"}, {"prompt": "a", "completion": " b"}),
+        (
+            {"question": "a", "chosen": "b", "rejected": "c"},
+            {"prompt": SAID[:1], "completion": SAID[1:]},
+        ),
+        (
+            {"prompt": SAID[:1], "chosen": SAID[1:], "rejected": BAD},
+            {"prompt": SAID[:1], "completion": SAID[1:]},
+        ),
+        ({"chosen": SAID, "rejected": [*SAID[:1], *BAD]}, {"messages": SAID}),
+        ({"prompt": "a", "completion": " b"}, {"prompt": "a", "completion": " b"}),
+    ],
+)
+def test_of_a_preference_pair_the_better_answer_is_the_one_to_give(
+    job: Job, row: dict[str, Any], read: dict[str, Any]
+) -> None:
+    inner, data = job(LLAMA, {"test": [row] * 2})
+    assert inner.method.name == "sft"
+    assert data.test == [read] * 2

@@ -126,7 +126,6 @@ def test_a_yaml_file_works_as_it_is(yaml_job: Paths) -> None:
     assert [warning.split()[0] for warning in config.warnings] == [
         "output_dir",
         "push_to_hub",
-        "streaming",
         "datasets",
         "model_name_or_path",
         "accelerate_config:",
