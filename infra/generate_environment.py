@@ -60,7 +60,19 @@ TRAINING = (
         "glibc's allocator: what one step frees, the next one gets again",
     ),
     ("TENSORBOARD_LOGGING_DIR", "output/data/tensorboard", "where TensorBoard's files go"),
-    ("WANDB_API_KEY, MLFLOW_TRACKING_URI, …", "", "of a tracker that `report_to` names"),
+    (
+        "MLFLOW_TRACKING_URI",
+        "",
+        "with `report_to: mlflow`: URL of the server, or ARN of SageMaker's",
+    ),
+    ("MLFLOW_EXPERIMENT_NAME", "the launcher: job.yaml's name", "the experiment of new runs"),
+    ("MLFLOW_RUN_ID", "the job's own run", "a run to go on with"),
+    (
+        "SM_TRAIN_MODEL_URI",
+        "set by the launcher",
+        "where the model will be, a tag of the MLflow run; {training_job} stands for the name",
+    ),
+    ("WANDB_API_KEY, MLFLOW_TRACKING_TOKEN, …", "", "of a tracker that `report_to` names"),
 )
 
 

@@ -1,4 +1,4 @@
-"""What an account needs once: bucket, ECR repositories, two roles of least privilege, a policy.
+"""What an account needs once: bucket, ECR repositories, roles of least privilege, a policy.
 
 Everything is one CloudFormation stack, so that setting up twice changes nothing, and a platform
 team can read the template before it runs (`sm-launch setup --print`).
@@ -42,6 +42,7 @@ def template(
         "SchedulerRole": _role(
             policies.scheduling({"Fn::GetAtt": ["TrainingRole", "Arn"]}), "scheduler"
         ),
+        "PipelineRole": _role(policies.pipelines({"Fn::GetAtt": ["TrainingRole", "Arn"]})),
         "LauncherPolicy": _launcher(bucket, grants),
     }
     if "bucket" not in outside:
@@ -61,6 +62,7 @@ def template(
             "TrainingRole": {"Value": {"Fn::GetAtt": ["TrainingRole", "Arn"]}},
             "HostingRole": {"Value": {"Fn::GetAtt": ["HostingRole", "Arn"]}},
             "SchedulerRole": {"Value": {"Fn::GetAtt": ["SchedulerRole", "Arn"]}},
+            "PipelineRole": {"Value": {"Fn::GetAtt": ["PipelineRole", "Arn"]}},
             "LauncherPolicy": {"Value": {"Ref": "LauncherPolicy"}},
         },
     }
@@ -72,7 +74,7 @@ class Stack:
 
     Attributes:
         region: where.
-        outputs: Bucket, TrainingRole, HostingRole, SchedulerRole and LauncherPolicy.
+        outputs: Bucket, the four roles by their names, and LauncherPolicy.
         grants: what the roles may do now.
     """
 
@@ -127,7 +129,7 @@ def _with_earlier(wanted: Grants, before: Document, context: JobContext) -> Gran
         for name in ("prefix", "kms_key", "vpc")
         if before.get(name) and getattr(wanted, name) == getattr(default, name) != before[name]
     }
-    for name in ("read", "topics"):
+    for name in ("read", "topics", "mlflow"):
         earlier = [each for each in before.get(name, ()) if each not in getattr(wanted, name)]
         if earlier:
             kept[name] = (*earlier, *getattr(wanted, name))
@@ -180,11 +182,12 @@ def _told(grants: Grants) -> Document:
 
 def _launcher(bucket: str, grants: Grants) -> Document:
     """For the person or CI that launches: attach it to their user, group or role."""
-    roles = [{"Fn::GetAtt": [name, "Arn"]} for name in ("TrainingRole", "HostingRole")]
+    passed = ("TrainingRole", "HostingRole", "PipelineRole")
+    roles = [{"Fn::GetAtt": [name, "Arn"]} for name in passed]
     document = policies.launching(
         bucket, grants, roles, {"Fn::GetAtt": ["SchedulerRole", "Arn"]}, list(REPOSITORIES)
     )
-    described = "Run sm-launch: jobs, endpoints, images, data; passes the two roles to SageMaker"
+    described = "Run sm-launch: jobs, endpoints, images, data; passes its roles to SageMaker"
     return {
         "Type": "AWS::IAM::ManagedPolicy",
         "Properties": {"Description": described, "PolicyDocument": document},

@@ -6,6 +6,7 @@ them against its grammar, and walk the launcher's requests through them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,10 @@ from sm_launch.errors import UserInputError
 
 Document = dict[str, Any]
 _HERE = "${AWS::Region}:${AWS::AccountId}"
+# SageMaker's service model, TrackingServerArn.
+_TRACKING_SERVER = re.compile(
+    r"arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:mlflow-tracking-server/[A-Za-z0-9-]+"
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Grants:
         vpc: id of the VPC in whose subnets the roles may run containers.
         read: s3:// URIs of other buckets, or folders of them, that the roles may read.
         topics: ARNs of SNS topics that asynchronous endpoints tell their results.
+        mlflow: ARNs of SageMaker's MLflow tracking servers that training logs to.
     """
 
     prefix: str = "sm-launch"
@@ -34,6 +40,7 @@ class Grants:
     vpc: str | None = None
     read: tuple[str, ...] = ()
     topics: tuple[str, ...] = ()
+    mlflow: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise UserInputError for what a policy would take and quietly allow nothing by."""
@@ -50,6 +57,14 @@ class Grants:
         for topic in self.topics:
             if not topic.startswith("arn:") or ":sns:" not in topic:
                 raise UserInputError("must be a topic's ARN", field="--topic", value=topic)
+        for server in self.mlflow:
+            if not _TRACKING_SERVER.fullmatch(server):
+                raise UserInputError(
+                    "must be a tracking server's ARN",
+                    field="--mlflow",
+                    value=server,
+                    fix="write arn:aws:sagemaker:REGION:ACCOUNT:mlflow-tracking-server/NAME",
+                )
         if self.vpc and not self.vpc.startswith(("vpc-", "${")):
             raise UserInputError("must be a VPC's id", field="--vpc", value=self.vpc,
                                  fix="such as vpc-0123456789abcdef0")  # fmt: skip
@@ -58,6 +73,11 @@ class Grants:
 # What an endpoint or a transform reads below a job's prefix; not its data and checkpoints.
 _SERVED = ("jobs", "input/endpoint-model", "input/transform", "endpoints", "transforms")
 _WRITTEN = ("jobs", "checkpoints", "prepared")
+
+
+# What a run takes from its beginning to its end; nothing is deleted, no model registered.
+_TRACK = ("CreateExperiment", "GetExperiment", "GetExperimentByName", "CreateRun", "GetRun",
+          "UpdateRun", "LogBatch", "LogMetric", "LogParam", "SetTag")  # fmt: skip
 
 
 def training(bucket: str, grants: Grants) -> list[Document]:
@@ -71,6 +91,7 @@ def training(bucket: str, grants: Grants) -> list[Document]:
         _objects(bucket, grants.prefix, "s3:GetObject"),
         _objects_of(bucket, grants.prefix, _WRITTEN, "s3:PutObject", "s3:AbortMultipartUpload"),
         *_common("sm-train", "/aws/sagemaker/TrainingJobs", "/aws/sagemaker/ProcessingJobs"),
+        *([_allow("sagemaker-mlflow", _TRACK, *grants.mlflow)] if grants.mlflow else []),
         *_more(grants),
     ]
 
@@ -256,6 +277,25 @@ def scheduling(training_role: Any) -> list[Document]:
     ]  # fmt: skip
 
 
+def pipelines(training_role: Any) -> list[Document]:
+    """Of pipelines: what their steps start, with the training role and no other.
+
+    SageMaker developer guide, "IAM Access Management" of Pipelines: create and describe each kind
+    of job, pass its role; stop it, where the execution is stopped.
+    """
+    jobs = [f"{verb}{kind}Job" for kind in ("Training", "Processing")
+            for verb in ("Create", "Describe", "Stop")]  # fmt: skip
+    kinds = ("training-job", "processing-job")
+    packages = [_sub(f"sagemaker:{_HERE}:{kind}/*")
+                for kind in ("model-package", "model-package-group")]  # fmt: skip
+    return [
+        _allow("sagemaker", (*jobs, "AddTags"),
+               *(_sub(f"sagemaker:{_HERE}:{kind}/*") for kind in kinds)),
+        _allow("sagemaker", ("CreateModelPackage", "DescribeModelPackage", "AddTags"), *packages),
+        _pass([training_role], "sagemaker.amazonaws.com"),
+    ]  # fmt: skip
+
+
 def _pass(roles: list[Any], service: str) -> Document:
     return {
         "Effect": "Allow",
@@ -273,7 +313,7 @@ def launching(
     Args:
         bucket: where data and models are.
         grants: what the roles may do besides.
-        roles: ARNs of the two roles, which alone may be passed, and to SageMaker alone.
+        roles: ARNs of the roles, which alone may be passed, and to SageMaker alone.
         scheduler: ARN of the role that may be passed to EventBridge Scheduler.
         repositories: of the images.
     """

@@ -63,6 +63,7 @@ def setup(
     vpc: str | None = None,
     read: Sequence[str] = (),
     topics: Sequence[str] = (),
+    mlflow: Sequence[str] = (),
     fresh: bool = False,
 ) -> dict[str, str]:
     """Make bucket, repositories and roles on AWS, unasked: `sm-launch setup --yes`.
@@ -74,16 +75,18 @@ def setup(
         vpc: id of the VPC in whose subnets the roles may run containers.
         read: s3:// URIs of other buckets, or folders of them, that the roles may read.
         topics: ARNs of SNS topics that asynchronous endpoints tell their results.
+        mlflow: ARNs of SageMaker's MLflow tracking servers that training logs to.
         fresh: take away what earlier calls granted besides.
 
     Returns:
-        Bucket, TrainingRole, HostingRole, and LauncherPolicy for those who launch.
+        Bucket, TrainingRole, HostingRole, SchedulerRole, PipelineRole, and LauncherPolicy for
+        those who launch.
     """
     from sm_launch.account import access
     from sm_launch.account.policies import Grants
 
     context = find_place(job, "sagemaker", region)
-    grants = Grants(prefix, kms_key, vpc, tuple(read), tuple(topics))
+    grants = Grants(prefix, kms_key, vpc, tuple(read), tuple(topics), tuple(mlflow))
     return access.set_up(context, bucket=bucket, grants=grants, fresh=fresh).outputs
 
 

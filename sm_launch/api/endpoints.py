@@ -174,6 +174,9 @@ def evaluate(
     model_data: str | None = None,
     transform_output: str | None = None,
     data: str | None = None,
+    captured: str | None = None,
+    labels: str | None = None,
+    newest: int | None = None,
     slices: Sequence[str] = (),
     output: Path | None = None,
     fail_under: Mapping[str, float] | None = None,
@@ -190,6 +193,10 @@ def evaluate(
         model_data: or an artefact on this machine, served meanwhile.
         transform_output: or what a batch transform job wrote.
         data: held-out rows; default: the test channel.
+        captured: or the newest requests that this endpoint has captured; measured are its own
+            answers, or those of `endpoint` or `model_data` to the same requests.
+        labels: what is right, by the ids of captured requests; default: what the endpoint answered.
+        newest: so many captured requests; default: 1000.
         slices: columns whose every value gets metrics of its own.
         output: directory of the report; default: WORK_DIR/NAME/report.
         fail_under: gates besides those of job.yaml.
@@ -205,13 +212,17 @@ def evaluate(
     """
     from sm_launch import evaluation
     from sm_launch.evaluation.cells import result_cell
-    from sm_launch.evaluation.job.run import Request, run
+    from sm_launch.evaluation.job.request import Request
+    from sm_launch.evaluation.job.run import run
 
     request = Request(
         endpoint=endpoint,
         model_data=model_data,
         transform_output=transform_output,
         data=data,
+        captured=captured,
+        labels=labels,
+        newest=newest,
         slices=slices,
         output=output,
         fail_under=fail_under or {},

@@ -27,6 +27,19 @@ from sm_launch.commands.options import JobOptions, echo_json, job_options, json_
     "--data", metavar="URI", help="Held-out rows, a path or s3://. Default: the test channel."
 )
 @click.option(
+    "--captured",
+    metavar="NAME",
+    help="Measure the newest requests that this endpoint has captured: its own answers, or those "
+    "of --endpoint or --model-data to the same requests.",
+)
+@click.option(
+    "--labels",
+    metavar="URI",
+    help="What is right, by the ids of captured requests: JSON lines, a path or s3://. Default: "
+    "what the endpoint answered.",
+)
+@click.option("--newest", type=int, metavar="N", help="So many captured requests. Default: 1000.")
+@click.option(
     "--benchmark",
     "benchmarks",
     multiple=True,
@@ -75,6 +88,9 @@ def evaluate(
     model_data: str | None,
     transform_output: str | None,
     data: str | None,
+    captured: str | None,
+    labels: str | None,
+    newest: int | None,
     benchmarks: tuple[str, ...],
     benchmark_files: Path | None,
     slices: tuple[str, ...],
@@ -88,17 +104,22 @@ def evaluate(
     """Measure a model on held-out data: quality, latency, throughput; write a report.
 
     What is measured is an endpoint, or with --model-data an artefact on this machine, or with
-    --transform-output the answers of a batch transform job. With --load more and more clients ask
-    at a time, until the slowest hundredth of requests takes longer than the limit.
+    --transform-output the answers of a batch transform job, or with --captured live traffic. With
+    --load more and more clients ask at a time, until the slowest hundredth of requests takes longer
+    than the limit.
     """
     from sm_launch import evaluation
-    from sm_launch.evaluation.job.run import Request, run
+    from sm_launch.evaluation.job.request import Request
+    from sm_launch.evaluation.job.run import run
 
     request = Request(
         endpoint=endpoint,
         model_data=model_data,
         transform_output=transform_output,
         data=data,
+        captured=captured,
+        labels=labels,
+        newest=newest,
         slices=slices,
         output=output,
         fail_under=evaluation.parse_gates(fail_under),

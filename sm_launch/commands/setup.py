@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 @click.option(
     "--topic", multiple=True, metavar="ARN", help="Let asynchronous endpoints tell this SNS topic."
 )
+@click.option(
+    "--mlflow",
+    multiple=True,
+    metavar="ARN",
+    help="Let training log to this MLflow tracking server of SageMaker.",
+)
 @click.option("--fresh", is_flag=True, help="Take away what earlier calls granted besides.")
 @click.option("--print", "only_print", is_flag=True, help="Print the CloudFormation template.")
 @click.option(
@@ -38,6 +44,7 @@ def setup(
     vpc: str | None,
     read: tuple[str, ...],
     topic: tuple[str, ...],
+    mlflow: tuple[str, ...],
     fresh: bool,
     only_print: bool,
     print_policy: bool,
@@ -45,7 +52,7 @@ def setup(
     options: JobOptions,
     as_json: bool,
 ) -> None:
-    """Make what an AWS account needs once: bucket, ECR repositories, two roles, a policy.
+    """Make what an AWS account needs once: bucket, ECR repositories, roles, a policy.
 
     It is one CloudFormation stack; doing it again changes nothing, and mends a half-made one.
     Nothing secret is stored.
@@ -53,7 +60,7 @@ def setup(
     from sm_launch.account import access
     from sm_launch.account.policies import Grants
 
-    grants = Grants(prefix, kms_key, vpc, read, topic)
+    grants = Grants(prefix, kms_key, vpc, read, topic, mlflow)
     if only_print or print_policy:
         made = access.template(bucket or "sm-launch-bucket", grants)
         policy = made["Resources"]["LauncherPolicy"]["Properties"]["PolicyDocument"]
@@ -65,7 +72,7 @@ def setup(
             besides = f", which read {', '.join(wanted.read)}" if wanted.read else ""
             click.confirm(
                 f"Make the stack {access.STACK} with bucket {named}, repositories "
-                f"{', '.join(access.REPOSITORIES)}, two roles{besides}, and a policy for those "
+                f"{', '.join(access.REPOSITORIES)}, four roles{besides}, and a policy for those "
                 "who launch?",
                 abort=True,
                 err=True,
@@ -85,6 +92,7 @@ def setup(
     click.echo(f"  training_role: {outputs['TrainingRole']}")
     click.echo(f"  hosting_role: {outputs['HostingRole']}")
     click.echo(f"  scheduler_role: {outputs['SchedulerRole']}")
+    click.echo(f"  pipeline_role: {outputs['PipelineRole']}")
     click.echo(
         f"\nattach this to the user, group or role that launches:\n  {outputs['LauncherPolicy']}"
     )

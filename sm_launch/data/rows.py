@@ -76,7 +76,9 @@ class RowCleaner:
     def __init__(self, config: DataConfig, names: Sequence[str]) -> None:
         self._config = config
         self._names = names
-        self._clean = build(config.effective_steps, config.stem_language, config.lemma_language)
+        self._clean = build(
+            config.effective_steps, config.stem_language, config.lemma_language, config.presidio
+        )
         self._missing = frozenset(config.missing.values)
         self._longest_missing = max(map(len, self._missing), default=0)
         self._labels = LabelReader(config)

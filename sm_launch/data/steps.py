@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from sm_launch.data.pii import mask_pii
 from sm_launch.errors import UserInputError
-from sm_launch.job.data import LemmaLanguage, Step
+from sm_launch.job.data import LemmaLanguage, Presidio, Step
 
 TextStep = Callable[[str], str]
 
@@ -146,8 +146,9 @@ def build(
     names: Sequence[Step],
     stem_language: str = "english",
     lemma_language: LemmaLanguage = "english",
+    presidio: Presidio | None = None,
 ) -> TextStep:
-    """One function that applies the named steps in order.
+    """One function that applies the named steps in order; presidio follows `mask_pii`.
 
     Raises:
         UserInputError: a step needs a library that is not installed.
@@ -156,7 +157,13 @@ def build(
         "stem": lambda: stemmer(stem_language),
         "lemmatize": lambda: lemmatizer(lemma_language),
     }
-    steps = [made[name]() if name in made else _STEPS[name] for name in names]
+    steps: list[TextStep] = []
+    for name in names:
+        steps.append(made[name]() if name in made else _STEPS[name])
+        if name == "mask_pii" and presidio is not None:
+            from sm_launch.data.presidio import masker
+
+            steps.append(masker(presidio))
 
     def apply(text: str) -> str:
         for step in steps:

@@ -107,6 +107,11 @@ class Task:
         """
         raise NotImplementedError
 
+    def as_label(self, answer: Any) -> Any:
+        """An answer as a row's label would be written; of tasks whose answers are no such thing,
+        captured requests are not measured. Raises WireError."""
+        raise NotImplementedError
+
     def score(self, prediction: Prediction) -> Prediction:
         """The prediction with what can be measured on it alone."""
         return prediction

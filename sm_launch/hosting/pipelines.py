@@ -98,6 +98,10 @@ def _planned(context: JobContext, name: str, gates: Gates, *, upload: bool) -> P
         _require_test_rows(trained)
     else:
         context.warn("evaluation has no gate (fail_under): each trained model is registered")
+    if upload and not config.aws.pipeline_role:
+        context.warn("aws.pipeline_role is not set: the pipeline starts its jobs with "
+                     "aws.training_role, which must be allowed to (`sm-launch setup` makes a role "
+                     "for it)")  # fmt: skip
     package = _package(context, name)
     group = registry.group_request(config, package["ModelPackageGroupName"])
     definition = _definition(config, prepared, trained, package, gates)

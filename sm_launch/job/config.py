@@ -131,7 +131,8 @@ class Aws(Section):
     scheduler_role: str | None = None
     """ARN of the role by which `sm-launch schedule` has jobs started; `setup` makes one."""
     pipeline_role: str | None = None
-    """ARN of the role that a pipeline starts its jobs with; default: training_role."""
+    """ARN of the role that a pipeline starts its jobs with; `setup` makes one. Default:
+    training_role, which then must be allowed to start them."""
     bucket: str | None = None
     """S3 bucket for data, models and checkpoints."""
     prefix: str = "sm-launch"

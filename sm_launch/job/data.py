@@ -227,6 +227,22 @@ class Tokens(_Section):
     """Quarantine texts that are too long (too_many_tokens), or cut them."""
 
 
+class Presidio(_Section):
+    """What the step mask_pii masks besides its own patterns, as presidio recognises it (extra
+    `pii`)."""
+
+    model: str | None = None
+    """spaCy pipeline that recognises names and places: an installed package such as en_core_web_sm,
+    or a directory. Empty: presidio's patterns alone, and no names."""
+    language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")] = "en"
+    """ISO 639-1 code of the texts' language."""
+    entities: Annotated[list[str], Field(min_length=1)] | None = None
+    """What to mask, by presidio's names, such as [PERSON, LOCATION]. Empty: all that it knows in
+    this language but dates, URLs, organisations and groups of people."""
+    least_score: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """How sure presidio must be."""
+
+
 class Balance(_Section):
     """Fewer training rows of frequent labels; validation and test stay as they are."""
 
@@ -297,6 +313,7 @@ class DataConfig(_Section):
     """Language of the step `stem`."""
     lemma_language: LemmaLanguage = "english"
     """Language of the step `lemmatize`."""
+    presidio: Presidio | None = None
     language: Languages | None = None
     tokens: Tokens | None = None
     balance: Balance | None = None
@@ -324,6 +341,8 @@ class DataConfig(_Section):
 
     @model_validator(mode="after")
     def _check_filters(self) -> Self:
+        if self.presidio is not None and "mask_pii" not in self.effective_steps:
+            raise ValueError("presidio is part of the step mask_pii: add that to steps")
         if self.balance is not None and self.task != "text-classification":
             raise ValueError("balance needs one label a row: it is for text-classification")
         if self.label_separator is not None and self.task != MULTI_LABEL:

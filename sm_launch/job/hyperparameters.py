@@ -28,7 +28,7 @@ _NO_METHODS = (
     f"{OPTIMIZE}.json",
 )
 _SWITCHES = {"yes": True, "on": True, "no": False, "off": False}
-_OUR_IMAGE = re.compile(r"(^|/)sm-train(?!:process)([:@]|$)")
+OUR_IMAGE = re.compile(r"(^|/)sm-train(?!:process)([:@]|$)")
 
 
 def methods() -> list[str]:
@@ -98,19 +98,24 @@ def check_image_has(image: str, values: dict[str, HyperparameterValue]) -> None:
     Raises:
         UserInputError: naming the key, the package and what to do instead.
     """
-    if not _OUR_IMAGE.search(image) or PROGRAM in values:
+    if PROGRAM in values:
         return
     for need in _generated("packages.json"):
+        # What is no package, an image made from ours lacks as well.
+        known = bool(need["lacks"]) or OUR_IMAGE.search(image)
         value = values.get(need["key"])
         shown = value if isinstance(value, str) else json.dumps(value)
         off = value is None or value is False
-        if not off and re.fullmatch(need["values"], shown, re.DOTALL | re.IGNORECASE):
-            raise UserInputError(
-                f"needs the package {need['modules'][0]}, which the image {image} does not have",
-                field=f"{FIELD}.{need['key']}",
-                value=value,
-                fix=f"{need['fix']}; or add it to an image made from this one, under another name",
-            )
+        if known and not off and re.fullmatch(need["values"], shown, re.DOTALL | re.IGNORECASE):
+            raise _lacking(need, image, value)
+
+
+def _lacking(need: dict[str, Any], image: str, value: HyperparameterValue) -> UserInputError:
+    message, fix = f"needs {need['lacks']}, which no job has", need["fix"]
+    if not need["lacks"]:
+        message = f"needs the package {need['modules'][0]}, which the image {image} does not have"
+        fix = f"{fix}; or add it to an image made from this one, under another name"
+    return UserInputError(message, field=f"{FIELD}.{need['key']}", value=value, fix=fix)
 
 
 def with_switches(document: dict[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from sm_launch.target.context import JobContext
 
 
 def data_section(config: JobConfig) -> DataConfig:
-    """The section to prepare data by; `tokens.tokenizer` is settled.
+    """The section to prepare data by; `tokens.tokenizer` and `presidio.model` are settled.
 
     Raises:
         UserInputError: there is no such section, or no tokenizer for `tokens`.
@@ -37,12 +37,16 @@ def data_section(config: JobConfig) -> DataConfig:
             field="data",
             fix="name the raw file in job.yaml; `sm-launch init` shows how",
         )
-    if config.data.tokens is None:
-        return config.data
-    named = config.data.tokens.tokenizer
-    location = str(config.path(named)) if named else _of_the_model(config)
-    tokens = config.data.tokens.model_copy(update={"tokenizer": location})
-    return config.data.model_copy(update={"tokens": tokens})
+    settled: dict[str, Any] = {}
+    if (tokens := config.data.tokens) is not None:
+        named = tokens.tokenizer
+        location = str(config.path(named)) if named else _of_the_model(config)
+        settled["tokens"] = tokens.model_copy(update={"tokenizer": location})
+    if (presidio := config.data.presidio) is not None and presidio.model:
+        folder = config.path(presidio.model)
+        model = str(folder) if folder.is_dir() else presidio.model
+        settled["presidio"] = presidio.model_copy(update={"model": model})
+    return config.data.model_copy(update=settled)
 
 
 def prepare(config: JobConfig) -> PreparationReport:

@@ -31,6 +31,7 @@ _NUMBER = r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)"
 _STEP = re.compile(rf"(?:^|\s)step={_NUMBER}")
 _LOSS = re.compile(rf"(?:^|\s)loss={_NUMBER}")
 _EVAL_LOSS = re.compile(rf"(?:^|\s)eval_loss={_NUMBER}")
+_RUN = re.compile(r"^(?:\[[^\]]+\] )?(mlflow run: .+)")
 
 
 class TrainingView:
@@ -47,6 +48,7 @@ class TrainingView:
         self.loss: list[Point] = []
         self.eval_loss: list[Point] = []
         self.log: deque[str] = deque(maxlen=LOG_LINES)
+        self.run = ""  # where MLflow shows it
         self.transitions: list[dict[str, Any]] = []
 
     def feed(self, seen: Observation) -> list[dict[str, Any]]:
@@ -65,6 +67,8 @@ class TrainingView:
         if match := _PROGRESS.match(line):
             self.step, self.eta = (int(match[1]), int(match[2])), match[3] or ""
             return
+        if match := _RUN.match(line):
+            self.run = match[1]
         at = _STEP.search(line)
         for pattern, points in ((_LOSS, self.loss), (_EVAL_LOSS, self.eval_loss)):
             if value := pattern.search(line):
@@ -151,6 +155,8 @@ def follow_view(name: str, stream: TextIO | None = None) -> Iterator[Callable[[O
             live.update(view.render(min(console.width, 110)))
 
         yield show
+    if view.run:
+        print(view.run, file=stream, flush=True)
 
 
 def wait(session: Session, name: str) -> dict[str, Any]:
@@ -182,8 +188,10 @@ class _Plain:
             self._print_step()
 
     def end(self) -> None:
-        """The last step, however soon it came after the one before."""
+        """The last step, however soon it came after the one before; where its run is."""
         self._print_step()
+        if self._view.run:
+            self._print(self._view.run)
 
     def _print_step(self) -> None:
         step = self._view.step

@@ -180,6 +180,12 @@ def write_code(config: JobConfig, directory: Path, base: str = BASE) -> None:
         UserInputError: a step needs a package that is not installed here.
     """
     section = _section(config)
+    if section.presidio is not None:
+        raise UserInputError(
+            "needs presidio, which the training image does not have",
+            field="data.presidio",
+            fix="prepare the data on this machine, or leave presidio out",
+        )
     directory.mkdir(exist_ok=True)
     for package in ("sm_launch", *_packages(section)):
         shutil.copytree(

@@ -7,10 +7,9 @@ URIs already (`s3://` or, for local targets, `file://`): `sm_launch.target.stagi
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 
-from sm_launch.job import limits, local_storage
+from sm_launch.job import limits, local_storage, tracking
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hyperparameter_names import PROGRAM
 from sm_launch.job.naming import LOCAL_ROLE, LOCAL_TRAINING_IMAGE, Request, tags, vpc_config
@@ -84,8 +83,8 @@ def create_training_job(config: JobConfig, name: str, inputs: TrainingInputs) ->
             _channel(channel, uri, training.input_mode)
             for channel, uri in sorted(inputs.channels.items())
         ]
-    if training.environment:
-        request["Environment"] = dict(training.environment)
+    if environment := tracking.environment(config, inputs.output):
+        request["Environment"] = environment
     if tensorboard := _tensorboard(config, inputs.output):
         request["TensorBoardOutputConfig"] = tensorboard
     if inputs.checkpoints:
@@ -108,8 +107,8 @@ def _tensorboard(config: JobConfig, output: str) -> Request | None:
 
     None where report_to does not name TensorBoard, or the job runs on this machine.
     """
-    named = json.dumps(config.training.hyperparameters.get("report_to"))
-    if not output.startswith("s3://") or not re.search(r"\b(tensorboard|all)\b", named):
+    named = tracking.trackers(config.training.hyperparameters)
+    if not output.startswith("s3://") or not named & {"tensorboard", "all"}:
         return None
     folder = config.training.environment.get("TENSORBOARD_LOGGING_DIR", TENSORBOARD_FOLDER)
     return {"S3OutputPath": output, "LocalPath": folder}

@@ -22,6 +22,7 @@ from sm_launch.job.hyperparameters import (
     check_image_has,
     metric_definitions,
 )
+from sm_launch.job.tracking import check_tracking
 from sm_launch.jobs import chaining, requests
 from sm_launch.sessions.protocol import Session
 from sm_launch.sessions.watching import watch
@@ -79,6 +80,7 @@ def build_request(
     """
     check_hyperparameters(config.training.method, config.training.hyperparameters)
     check_image_has(image, config.training.hyperparameters)
+    check_tracking(config, image)
     model = model or resolve_model(config)
     locations = dict(resolve_channels(config) if locations is None else locations)
     if model.location:

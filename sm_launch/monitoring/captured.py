@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import csv
-import io
 import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sm_launch import json_lines
-from sm_launch.aws.uris import split_s3
-from sm_launch.errors import UserInputError
+from sm_launch.hosting.captured import captured_lines, documents, places
 from sm_launch.monitoring.drift import Drift, compare_labels, compare_lengths, count_labels
 from sm_launch.target.context import JobContext
 from sm_launch.target.data_sets import channels_of
-from sm_launch.target.staging import local_path
 
 # So many rows of each side are enough for any bin.
 MOST_ROWS = 50_000
-# The newest files of captured data; an hour has one or a few of a writer.
-MOST_FILES = 500
 _TEXT_KEYS = ("text", "inputs", "prompt", "input", "question", "messages")
 _LABEL_KEYS = ("label", "labels")
 
@@ -54,24 +46,14 @@ def drifts(context: JobContext, endpoint: str) -> list[Drift]:
     """
     from sm_launch.evaluation import read_rows
 
-    config = context.config
-    described = context.session.describe_endpoint(EndpointName=endpoint)
-    settings = described.get("DataCaptureConfig")
-    if not settings:
-        raise UserInputError(
-            "the endpoint keeps no requests to compare",
-            field="endpoint.data_capture",
-            fix="add endpoint.data_capture: {percentage: 20} and deploy again",
-        )
+    config, locations = context.config, places(context, endpoint)
     named = config.training.channels
     channels = [config.path(named[name]) for name in channels_of(named, "train")]
     channels = channels or [config.prepared_path / "train"]
     each = [read_rows(channel, limit=MOST_ROWS // len(channels)) for channel in channels]
     training = read_training(itertools.chain.from_iterable(each))
     seen = Sample()
-    for variant in described["ProductionVariants"]:
-        root = settings["DestinationS3Uri"].rstrip("/")
-        location = f"{root}/{endpoint}/{variant['VariantName']}"
+    for location in locations:
         captured = read_captured(captured_lines(location, context.clients))
         seen.lengths += captured.lengths
         seen.labels.update(captured.labels)
@@ -103,42 +85,13 @@ def read_captured(lines: Iterable[str]) -> Sample:
     for line in itertools.islice(lines, MOST_ROWS):
         try:
             data = json.loads(line)["captureData"]
-            inputs = list(_inputs(_documents(data.get("endpointInput"))))
-            labels = list(_labels(_documents(data.get("endpointOutput"))))
+            inputs = list(_inputs(documents(data.get("endpointInput"))))
+            labels = list(_labels(documents(data.get("endpointOutput"))))
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
             continue
         # With top_k one input has several labels, best first.
         sample.add(inputs, labels[: max(len(inputs), 1)])
     return sample
-
-
-def _documents(side: dict[str, Any] | None) -> list[Any]:
-    """A captured body as JSON documents; text that is none stays text."""
-    if not side:
-        return []
-    text = str(side.get("data", ""))
-    if side.get("encoding") == "BASE64":
-        try:
-            text = base64.b64decode(text).decode("utf-8")
-        except ValueError:
-            return []
-    kind = str(side.get("observedContentType", "")).split(";")[0].strip().lower()
-    if kind == "text/csv" or side.get("encoding") == "CSV":
-        rows = [row[0] for row in csv.reader(io.StringIO(text)) if row]
-        return [row for row in rows if row not in {"text", "inputs", "label"}]
-    if "json" not in kind:
-        return [text]
-    try:
-        return [json.loads(text)]
-    except json.JSONDecodeError:
-        return [parsed for line in json_lines.split(text) for parsed in _json_or_nothing(line)]
-
-
-def _json_or_nothing(line: str) -> list[Any]:
-    try:
-        return [json.loads(line)]
-    except json.JSONDecodeError:
-        return []
 
 
 def _inputs(documents: Iterable[Any]) -> Iterator[Any]:
@@ -174,25 +127,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, list):
         return "\n".join(str(each.get("content", "")) for each in value if isinstance(each, dict))
     return ""
-
-
-def captured_lines(location: str, clients: Callable[[str], Any]) -> Iterator[str]:
-    """Lines of the newest captured files below a URI, newest file first.
-
-    Args:
-        location: `<DestinationS3Uri>/<endpoint>/<variant>`, s3:// or file://.
-        clients: makes a client of an AWS service.
-    """
-    if location.startswith("file://"):
-        root = local_path(location)
-        files = sorted(root.rglob("*.jsonl"), reverse=True)[:MOST_FILES]
-        for file in files:
-            yield from (line.text for line in json_lines.lines(file))
-        return
-    bucket, prefix = split_s3(location)
-    client = clients("s3")
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
-    keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
-    for key in sorted((key for key in keys if key.endswith(".jsonl")), reverse=True)[:MOST_FILES]:
-        body = client.get_object(Bucket=bucket, Key=key)["Body"]
-        yield from (line.decode("utf-8", "replace") for line in body.iter_lines())

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.client import BaseClient
 
+from sm_launch.account import access
+from sm_launch.account.policies import Grants
 from sm_launch.job.instances import Prices, bundled_prices
 from sm_launch.sessions import state_directory
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import simulator
 
 REGION = "eu-central-1"
 ACCOUNT = "123456789012"  # moto's
@@ -57,6 +65,45 @@ def price_list() -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(asdict(prices)))
     path.with_name(f"{REGION}-spot-{date.today()}.json").write_text('{"ml.m5.large": 0.4}')
+
+
+PROJECT = Path(__file__).resolve().parents[2]
+SET_UP = ("sm_launch/account/access.py", "sm_launch/account/stacks.py")
+# Data of others, which `setup --read` names.
+ELSEWHERE = ("data", "runs", "public-data", "far-bucket", "models", "theirs", "my-bucket/raw",
+             "my-bucket/cap")  # fmt: skip
+
+
+def asked_by() -> str:
+    """The file of ours or of the tests that a call comes from; empty in a thread of boto3's."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        path = Path(frame.f_code.co_filename)
+        if path.is_relative_to(PROJECT) and "site-packages" not in path.parts:
+            return path.relative_to(PROJECT).as_posix()
+        frame = frame.f_back
+    return ""
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[simulator.Call]]:
+    """Every call that the launcher makes, as service, operation and request.
+
+    Who launches may make them by the policy that `setup` makes, and the roles cover what they ask
+    for. `setup` itself needs an administrator.
+    """
+    make_call, made = BaseClient._make_api_call, []
+
+    def keep(self: Any, operation: str, request: dict[str, Any]) -> Any:
+        asked = asked_by()
+        if not asked.startswith(("tests/", *SET_UP)):
+            made.append((self.meta.service_model.service_name, operation, request))
+        return make_call(self, operation, request)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", keep)
+    yield made
+    grants = Grants(read=tuple(f"s3://{place}" for place in ELSEWHERE))
+    assert simulator.refused(access.template("my-bucket", grants), made) == []
 
 
 @pytest.fixture

@@ -5,12 +5,14 @@ Only what our policies use: Allow, wildcards in actions and resources, and four 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
 PSEUDO = {"AWS::Partition": "aws", "AWS::Region": "eu-central-1", "AWS::AccountId": "123456789012"}
+HERE = f"{PSEUDO['AWS::Region']}:{PSEUDO['AWS::AccountId']}"
 Need = tuple[str, str, dict[str, str]]
 
 
@@ -89,10 +91,9 @@ LOGS = {
 
 def container_needs(operation: str, request: dict[str, Any]) -> list[Need]:
     """What the role of a request's containers is used for, read off the request."""
-    here = f"{PSEUDO['AWS::Region']}:{PSEUDO['AWS::AccountId']}"
     needs: list[Need] = []
     if operation in LOGS:
-        group = f"arn:aws:logs:{here}:log-group:/aws/sagemaker/{LOGS[operation]}:log-stream:x"
+        group = f"arn:aws:logs:{HERE}:log-group:/aws/sagemaker/{LOGS[operation]}:log-stream:x"
         needs += [("logs:CreateLogStream", group, {}), ("logs:PutLogEvents", group, {})]
     for path, text in strings(request):
         output = OUTPUTS & set(path) or "ProcessingOutputConfig" in path
@@ -102,7 +103,7 @@ def container_needs(operation: str, request: dict[str, Any]) -> list[Need]:
             needs += [] if output else reads(text)
         elif ".dkr.ecr." in text:
             name = text.rpartition("/")[2].partition(":")[0]
-            image = f"arn:aws:ecr:{here}:repository/{name}"
+            image = f"arn:aws:ecr:{HERE}:repository/{name}"
             needs += [("ecr:BatchGetImage", image, {}), ("ecr:GetDownloadUrlForLayer", image, {})]
             needs.append(("ecr:GetAuthorizationToken", "*", {}))
         elif text.startswith("arn:aws:sns:"):
@@ -122,10 +123,12 @@ def strings(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 
 
 NAMED = {
+    "secretsmanager": lambda request: (
+        f"arn:aws:secretsmanager:{HERE}:secret:{request['SecretId']}-a1b2c3"),
+    "scheduler": lambda request: f"arn:aws:scheduler:{HERE}:schedule/default/{request['Name']}",
     "s3": lambda request: f"arn:aws:s3:::{request['Bucket']}" + (
         f"/{request['Key']}" if "Key" in request else ""),
-    "logs": lambda request: (
-        f"arn:aws:logs:eu-central-1:123456789012:log-group:{request['logGroupName']}:x"),
+    "logs": lambda request: f"arn:aws:logs:{HERE}:log-group:{request['logGroupName']}:x",
     "iam": lambda request: f"arn:aws:iam::123456789012:role/{request['RoleName']}",
 }  # fmt: skip
 # IAM's actions that have another name than the operation.
@@ -140,7 +143,8 @@ ACTIONS = {
 # Operations without a resource: the service authorization reference.
 UNNAMED = {
     *(f"List{kind}" for kind in ("TrainingJobs", "HyperParameterTuningJobs", "TransformJobs",
-      "Endpoints", "EndpointConfigs", "Models", "InferenceComponents", "Dashboards")),
+      "Endpoints", "EndpointConfigs", "Models", "InferenceComponents", "Dashboards", "Pipelines",
+      "ModelPackages", "ModelPackageGroups")),
     "GetMetricData", "DescribeScalableTargets", "GetAuthorizationToken",
 }  # fmt: skip
 
@@ -150,18 +154,104 @@ def caller_needs(service: str, operation: str, request: dict[str, Any]) -> list[
     prefix = {"sagemaker-runtime": "sagemaker", "service-quotas": "servicequotas",
               "monitoring": "cloudwatch"}.get(service, service)  # fmt: skip
     action = ACTIONS.get(f"{prefix}:{operation}", f"{prefix}:{operation}")
-    resource = f"arn:aws:{prefix}:eu-central-1:123456789012:thing/x"
-    if service in NAMED:
-        resource = NAMED[service](request)
-    elif operation in UNNAMED or prefix in {"sts", "pricing", "servicequotas", "ec2"}:
-        resource = "*"
-    elif prefix == "application-autoscaling":
-        resource = "arn:aws:application-autoscaling:eu-central-1:123456789012:scalable-target/x"
-    elif prefix == "cloudwatch":
-        resource = "arn:aws:cloudwatch:eu-central-1:123456789012:alarm:x"
-    needs: list[Need] = [(action, resource, {})]
+    needs: list[Need] = [(action, _resource(service, prefix, operation, request), {})]
+    if request.get("Tags") and prefix in TAGGING:
+        needs.append((TAGGING[prefix], needs[0][1], {}))
+    passed_to = "scheduler" if prefix == "scheduler" else "sagemaker"
     for path, text in strings(request):
         if path[-1] in {"RoleArn", "ExecutionRoleArn"}:
-            passed = {"iam:PassedToService": "sagemaker.amazonaws.com"}
+            passed = {"iam:PassedToService": f"{passed_to}.amazonaws.com"}
             needs.append(("iam:PassRole", text, passed))
     return needs
+
+
+# A request that brings tags needs the right to tag, too.
+TAGGING = {"sagemaker": "sagemaker:AddTags", "cloudwatch": "cloudwatch:TagResource"}
+
+
+def _resource(service: str, prefix: str, operation: str, request: dict[str, Any]) -> str:
+    if service in NAMED:
+        return NAMED[service](request)
+    if operation in UNNAMED or prefix in {"sts", "pricing", "servicequotas", "ec2"}:
+        return "*"
+    if prefix == "application-autoscaling":
+        return f"arn:aws:application-autoscaling:{HERE}:scalable-target/x"
+    if prefix == "cloudwatch":
+        account = PSEUDO["AWS::AccountId"]
+        board = f"arn:aws:cloudwatch::{account}:dashboard/x"
+        return board if "Dashboard" in operation else f"arn:aws:cloudwatch:{HERE}:alarm:x"
+    if prefix == "ecr":
+        return f"arn:aws:ecr:{HERE}:repository/{request['repositoryName']}"
+    if prefix == "kms":
+        return str(request["KeyId"])
+    return f"arn:aws:{prefix}:{HERE}:thing/x"
+
+
+def started(operation: str, request: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """What a schedule or a pipeline starts later: the role that does, operation and request."""
+    if operation in {"CreateSchedule", "UpdateSchedule"}:
+        yield "SchedulerRole", "CreateTrainingJob", json.loads(request["Target"]["Input"])
+    elif operation in {"CreatePipeline", "UpdatePipeline"}:
+        steps = json.loads(request["PipelineDefinition"])["Steps"]
+        for step in steps_of(steps):
+            if operation := STEPS.get(step["Type"], ""):
+                yield "PipelineRole", operation, step["Arguments"]
+
+
+STEPS = {"Processing": "CreateProcessingJob", "Training": "CreateTrainingJob",
+         "RegisterModel": "CreateModelPackage"}  # fmt: skip
+
+
+def steps_of(steps: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for step in steps:
+        yield step
+        yield from steps_of(step["Arguments"].get("IfSteps", []))
+        yield from steps_of(step["Arguments"].get("ElseSteps", []))
+
+
+KINDS = {"CreateProcessingJob": "processing-job", "CreateTrainingJob": "training-job",
+         "CreateModelPackage": "model-package"}  # fmt: skip
+
+
+def starter_needs(role: str, operation: str, request: dict[str, Any]) -> list[Need]:
+    """What a role needs that starts jobs for others; a pipeline follows and stops them as well."""
+    resource = f"arn:aws:sagemaker:{HERE}:{KINDS[operation]}/x"
+    needs: list[Need] = [(f"sagemaker:{operation}", resource, {})]
+    if request.get("Tags"):
+        needs.append(("sagemaker:AddTags", resource, {}))
+    if role == "PipelineRole":
+        kinds = ("Describe", "Stop") if operation.endswith("Job") else ("Describe",)
+        needs += [
+            (f"sagemaker:{operation.replace('Create', kind)}", resource, {}) for kind in kinds
+        ]
+    if "RoleArn" in request:
+        passed = {"iam:PassedToService": "sagemaker.amazonaws.com"}
+        needs.append(("iam:PassRole", request["RoleArn"], passed))
+    return needs
+
+
+Call = tuple[str, str, dict[str, Any]]
+POLICIES = ("LauncherPolicy", "TrainingRole", "HostingRole", "SchedulerRole", "PipelineRole")
+HOSTS = {"CreateModel", "CreateEndpointConfig", "CreateEndpoint", "CreateTransformJob"}
+
+
+def refused(template: dict[str, Any], calls: list[Call]) -> list[str]:
+    """What the policies of `setup` do not allow of calls, and of what AWS does for them later."""
+    policies = {name: policy(template, name) for name in POLICIES}
+    problems = []
+    for service, operation, request in calls:
+        wanted = {"LauncherPolicy": caller_needs(service, operation, request)}
+        if operation in {*LOGS, *HOSTS}:
+            role = "HostingRole" if operation in HOSTS else "TrainingRole"
+            wanted[role] = container_needs(operation, request)
+        for starter, later, inner in started(operation, request):
+            wanted.setdefault(starter, []).extend(starter_needs(starter, later, inner))
+            if later in LOGS:
+                wanted.setdefault("TrainingRole", []).extend(container_needs(later, inner))
+        problems += [
+            f"{operation}: {name}: {need}"
+            for name, needs in wanted.items()
+            for need in needs
+            if not allowed(policies[name], need)
+        ]
+    return list(dict.fromkeys(problems))

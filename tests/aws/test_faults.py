@@ -34,7 +34,7 @@ endpoint:
   instances: {type: ml.m5.large}
 aws:
   bucket: my-bucket
-  training_role: arn:aws:iam::123456789012:role/train
+  training_role: arn:aws:iam::123456789012:role/TrainingRole
 """
 DEPLOY = ["deploy", "--model-data", "s3://my-bucket/model.tar.gz"]
 

@@ -15,10 +15,10 @@ from sm_launch import cli
 from sm_launch.aws import clients as aws_clients
 from sm_launch.aws.clients import clients_for, make_client
 from sm_launch.hosting.asynchronous import Objects
+from sm_launch.hosting.captured import captured_lines
 from sm_launch.job.config import Aws
-from sm_launch.monitoring.captured import captured_lines
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("calls")]
 
 JOB = """
 name: mine
@@ -34,7 +34,7 @@ endpoint:
 data: {input: "s3://my-bucket/raw/", columns: {text: text, label: label}}
 aws:
   bucket: my-bucket
-  training_role: arn:aws:iam::123456789012:role/train
+  training_role: arn:aws:iam::123456789012:role/TrainingRole
 """
 ROLE = "arn:aws:iam::123456789012:role/theirs"
 DEPLOY = ["deploy", "--model-data", "s3://my-bucket/model.tar.gz"]
@@ -147,7 +147,7 @@ def test_every_endpoint_of_an_account_is_seen(job: Path) -> None:
     assert "shared-model" in names("Models", "ModelName")
 
 
-def test_calls_to_s3_name_the_owner(job: Path, unnamed_owners: list[str]) -> None:
+def test_calls_to_s3_name_the_owner(job: Path, unnamed_owners: list[str], calls: list[Any]) -> None:
     """The fixture looks at every call of every test here; these are those no other test makes."""
     s3 = make_client("s3")
     s3.put_object(Bucket="my-bucket", Key="raw/a.jsonl", Body=b'{"text": "a", "label": "b"}\n' * 40)
@@ -165,6 +165,7 @@ def test_calls_to_s3_name_the_owner(job: Path, unnamed_owners: list[str]) -> Non
     s3.download_file("my-bucket", "large.bin", str(job / "again.bin"))
     assert (job / "again.bin").stat().st_size == 9 << 20
     assert unnamed_owners == []
+    calls.clear()  # outside the prefix that the policy is for
 
 
 def test_a_bucket_of_another_account_has_its_own_owner(

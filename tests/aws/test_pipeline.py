@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,11 @@ from sm_launch.aws.clients import make_client
 from sm_launch.job.limits import TAG_KEY
 from sm_launch.sessions.validation import RequestValidator
 
-pytestmark = pytest.mark.slow
+sys.path.insert(0, str(Path(__file__).parent))
+
+import simulator
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("calls")]
 
 REGISTRY = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
 JOB = f"""
@@ -31,10 +35,11 @@ training:
 endpoint: {{image: "{REGISTRY}/sm-serve:1", instances: {{type: ml.m5.large}}}}
 evaluation: {{fail_under: {{accuracy: 0.8, f1_macro: 0.7}}}}
 registry: {{group: theirs}}
-aws: {{bucket: my-bucket, training_role: "arn:aws:iam::123456789012:role/train"}}
+aws:
+  bucket: my-bucket
+  training_role: arn:aws:iam::123456789012:role/TrainingRole
+  pipeline_role: arn:aws:iam::123456789012:role/PipelineRole
 """
-OPERATIONS = {"Processing": "CreateProcessingJob", "Training": "CreateTrainingJob",
-              "RegisterModel": "CreateModelPackage"}  # fmt: skip
 NAMED = {"Processing": "ProcessingJobName", "Training": "TrainingJobName"}
 LOADER = botocore.loaders.create_loader()
 
@@ -48,13 +53,6 @@ def job(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     where = {"LocationConstraint": "eu-central-1"}
     make_client("s3").create_bucket(Bucket="my-bucket", CreateBucketConfiguration=where)
     return tmp_path
-
-
-def steps_of(steps: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for step in steps:
-        yield step
-        yield from steps_of(step["Arguments"].get("IfSteps", []))
-        yield from steps_of(step["Arguments"].get("ElseSteps", []))
 
 
 def run(value: Any, asked: list[str]) -> Any:
@@ -78,14 +76,14 @@ def run(value: Any, asked: list[str]) -> Any:
 def check(definition: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Every step is a request that SageMaker takes, and asks only for steps before it."""
     validator, known = RequestValidator("sagemaker"), set()
-    steps = list(steps_of(definition["Steps"]))
+    steps = list(simulator.steps_of(definition["Steps"]))
     filled = {}
     for step in steps:
         asked: list[str] = []
         filled[step["Name"]] = request = run(step["Arguments"], asked)
-        if step["Type"] in OPERATIONS:
+        if step["Type"] in simulator.STEPS:
             named = {NAMED[step["Type"]]: "x"} if step["Type"] in NAMED else {}
-            validator.check(OPERATIONS[step["Type"]], request | named)
+            validator.check(simulator.STEPS[step["Type"]], request | named)
         if step["Type"] != "Condition":
             places = {match[1] for get in asked if (match := re.match(r"Steps\.(\w+)\.", get))}
             assert places <= known
@@ -141,7 +139,7 @@ def test_a_pipeline_is_made_and_updated(job: Path, capsys: pytest.CaptureFixture
     made = json.loads(sagemaker.describe_pipeline(PipelineName="mine")["PipelineDefinition"])
     assert "CheckpointConfig" not in check(made)["Train"]
     sagemaker.create_pipeline(
-        PipelineName="other", RoleArn="arn:aws:iam::123456789012:role/train",
+        PipelineName="other", RoleArn="arn:aws:iam::123456789012:role/TrainingRole",
         PipelineDefinition="{}", ClientRequestToken="0" * 32,
         Tags=[{"Key": TAG_KEY, "Value": "another"}],
     )  # fmt: skip

@@ -13,7 +13,7 @@ from sm_launch import cli
 from sm_launch.aws.clients import make_client
 from sm_launch.job.limits import TAG_KEY
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("calls")]
 
 IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/sm-serve"
 JOB = f"""
@@ -27,10 +27,10 @@ training:
 endpoint:
   image: {IMAGE}:1
   instances: {{type: ml.m5.large}}
-  environment: {{LEVEL: info, TOKEN: "secret:hub"}}
+  environment: {{LEVEL: info, TOKEN: "secret:sm-launch/hub"}}
 aws:
   bucket: my-bucket
-  training_role: arn:aws:iam::123456789012:role/train
+  training_role: arn:aws:iam::123456789012:role/TrainingRole
   tags: {{team: nlp}}
 """
 LOADER = botocore.loaders.create_loader()
@@ -70,7 +70,7 @@ def trained(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: A
     client = make_client("s3")
     where = {"LocationConstraint": "eu-central-1"}
     client.create_bucket(Bucket="my-bucket", CreateBucketConfiguration=where)
-    make_client("secretsmanager").create_secret(Name="hub", SecretString="s3cret")
+    make_client("secretsmanager").create_secret(Name="sm-launch/hub", SecretString="s3cret")
     assert cli.run(["train", "--json"]) == 0
     artefact: str = answer(capsys)["ModelArtifacts"]["S3ModelArtifacts"]
     return artefact
@@ -139,6 +139,39 @@ def test_a_model_is_registered_approved_and_deployed(
     assert served["Environment"]["TOKEN"] == "s3cret"
     assert cli.run(["list"]) == 0
     assert "Model package groups (1)" in capsys.readouterr().out
+
+
+def test_where_training_tracks_mlflow_has_the_version_too(
+    trained: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    measured(evaluation(trained))
+    uri = (tmp_path / "runs").as_uri()
+    client = MlflowClient(uri, uri)
+    job = trained.split("/")[-3]
+    run = client.create_run(client.create_experiment("mine"), tags={"training_job": job})
+    own = ["--set", "training.hyperparameters.report_to=mlflow",
+           "--set", f"training.environment.MLFLOW_TRACKING_URI={uri}"]  # fmt: skip
+    assert cli.run(["register", *own]) == 0
+    assert "registered in MLflow: mine version 1" in capsys.readouterr().err
+    assert cli.run(["register", *own]) == 0
+    first, second = sorted(client.search_model_versions("name='mine'"), key=lambda v: v.version)
+    assert (first.source, first.run_id) == (trained, run.info.run_id)
+    assert second.version == "2" or second.version == 2
+    assert first.tags["f1_macro"] == "0.89"
+    assert first.tags["gates"] == "passed"
+    assert ":model-package/mine/1" in first.tags["model-package"]
+    broken = [*own[:3], "training.environment.MLFLOW_TRACKING_URI=http://127.0.0.1:9",
+              "--set", "training.environment.MLFLOW_HTTP_REQUEST_MAX_RETRIES='0'"]  # fmt: skip
+    assert cli.run(["register", *broken]) == 1
+    told = capsys.readouterr().err
+    assert "registered in SageMaker, and not in MLflow" in told
+    assert "mlflow.register_model(" in told
 
 
 def test_what_is_not_of_this_model_or_not_good_enough_is_refused(

@@ -39,7 +39,7 @@ def job(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         AlgorithmSpecification={
             "TrainingImage": f"{REGISTRY}/sm-train:1", "TrainingInputMode": "File"
         },
-        RoleArn="arn:aws:iam::123456789012:role/train",
+        RoleArn="arn:aws:iam::123456789012:role/TrainingRole",
         InputDataConfig=[{"ChannelName": "train", "DataSource": {"S3DataSource": source}}],
         OutputDataConfig={"S3OutputPath": "s3://runs/jobs"},
         ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},

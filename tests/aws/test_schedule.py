@@ -15,7 +15,7 @@ from sm_launch.aws.service_model import service_model
 from sm_launch.errors import LaunchError
 from sm_launch.job import limits
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("calls")]
 
 JOB = """
 name: mine
@@ -28,8 +28,8 @@ training:
   instances: {type: ml.m5.large}
 aws:
   bucket: my-bucket
-  training_role: arn:aws:iam::123456789012:role/train
-  scheduler_role: arn:aws:iam::123456789012:role/clock
+  training_role: arn:aws:iam::123456789012:role/TrainingRole
+  scheduler_role: arn:aws:iam::123456789012:role/SchedulerRole
 """
 
 

@@ -63,6 +63,7 @@ ALL = Grants(
     vpc="vpc-0123456789abcdef0",
     read=("s3://data/raw", "s3://models"),
     topics=("arn:aws:sns:eu-central-1:123456789012:done",),
+    mlflow=("arn:aws:sagemaker:eu-central-1:123456789012:mlflow-tracking-server/runs",),
 )
 
 
@@ -81,7 +82,7 @@ def test_roles_have_least_privilege() -> None:
 def test_policies_are_of_iams_grammar(grants: Grants) -> None:
     parliament = pytest.importorskip("parliament", reason="pip install parliament")
     template = access.template("my-bucket", grants)
-    for name in ("TrainingRole", "HostingRole", "SchedulerRole", "LauncherPolicy"):
+    for name in simulator.POLICIES:
         document = {"Version": "2012-10-17", "Statement": simulator.policy(template, name)}
         findings = parliament.analyze_policy_string(json.dumps(document)).findings
         assert [(each.issue, each.detail) for each in findings] == []
@@ -123,6 +124,13 @@ VPC = {"ec2:Vpc": "arn:aws:ec2:eu-central-1:123456789012:vpc/"}
                           {"ec2:Vpc": f"{VPC['ec2:Vpc']}{ALL.vpc}"}), True),
         ("TrainingRole", ("ec2:DeleteNetworkInterface", ENI,
                           {"ec2:Vpc": f"{VPC['ec2:Vpc']}vpc-other"}), False),
+        ("TrainingRole", ("sagemaker-mlflow:LogBatch", ALL.mlflow[0], {}), True),
+        ("TrainingRole", ("sagemaker-mlflow:DeleteRun", ALL.mlflow[0], {}), False),
+        ("TrainingRole", ("sagemaker-mlflow:LogBatch", f"{ALL.mlflow[0]}-other", {}), False),
+        ("PipelineRole", ("iam:PassRole", "arn:aws:iam::123456789012:role/HostingRole",
+                          {"iam:PassedToService": "sagemaker.amazonaws.com"}), False),
+        ("PipelineRole", ("sagemaker:CreateEndpoint",
+                          "arn:aws:sagemaker:eu-central-1:123456789012:endpoint/x", {}), False),
         ("LauncherPolicy", ("iam:PassRole", "arn:aws:iam::123456789012:role/Admin",
                             {"iam:PassedToService": "sagemaker.amazonaws.com"}), False),
         ("LauncherPolicy", ("iam:PassRole", "arn:aws:iam::123456789012:role/TrainingRole",
@@ -295,7 +303,7 @@ def test_the_policy_of_those_who_launch_is_printed(capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize(
     "wrong", [["--read", "data"], ["--read", "s3://"], ["--topic", "done"], ["--vpc", "subnet-1"],
-              ["--kms-key", "alias/mine"]],
+              ["--kms-key", "alias/mine"], ["--mlflow", "http://here"]],
 )  # fmt: skip
 def test_what_would_allow_nothing_is_refused(
     wrong: list[str], capsys: pytest.CaptureFixture[str]

@@ -97,3 +97,36 @@ def test_the_monitor_sees_requests_and_drift(
     assert "invocations" in capsys.readouterr().out
     assert cli.run(["monitor", "--once", "--set", "monitoring.latency_p99_ms=0.01"]) == 0
     assert "model latency p99" in capsys.readouterr().out
+
+
+def test_captured_answers_are_measured_and_another_model_is_asked_the_same(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The endpoint's own model, asked again, answers the same."""
+    assert cli.run(["invoke", "mine", "--text", "awful", "--target", "process"]) == 0
+    capsys.readouterr()
+    lines = [
+        line
+        for file in (folder / "build").rglob("*.jsonl")
+        for line in file.read_text().splitlines()
+        if "captureData" in line
+    ]
+    events = [json.loads(line) for line in lines]
+    truth = [
+        {"eventId": each["eventMetadata"]["eventId"], "label": "nobody answers this"}
+        for each in events
+        if each["captureData"]["endpointInput"]["data"].count("awful")
+    ]
+    (folder / "truth.jsonl").write_text("\n".join(map(json.dumps, truth)))
+    out = ["--output", str(folder / "captured"), "--json"]
+    own = ["evaluate", "--captured", "mine", "--labels", "truth.jsonl", *out]
+    assert cli.run(own) == 2  # a label that the model does not know
+    assert "the model knows none of these labels" in capsys.readouterr().err
+
+    shadow = ["evaluate", "--captured", "mine", "--endpoint", "mine", *out]
+    assert cli.run([*shadow, "--fail-under", "accuracy=1"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["metrics"]["accuracy"] == 1
+    assert result["latency_ms"]["count"] > 0
+    assert any("what is right is what is equal" in each for each in result["warnings"])
+    assert cli.run([*shadow, "--fail-over", "accuracy=0.5"]) == 3

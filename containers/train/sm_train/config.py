@@ -26,7 +26,7 @@ from sm_train.settings.decoding import decode, unquote
 from sm_train.settings.keys import FORMER_NAMES, IGNORED
 from sm_train.settings.packages import check_packages
 from sm_train.settings.parallelism import check_parallelism
-from sm_train.settings.reporters import check_reporters
+from sm_train.settings.reporters import check_reporters, check_tracking
 from sm_train.settings.schema_files import load_schema
 from sm_train.settings.settings import Config, Method, Training
 from sm_train.settings.trl_script import (
@@ -48,6 +48,7 @@ def load_config(paths: Paths) -> Config:
         if not key.startswith(RESERVED_PREFIXES)
     }
     config = parse_config(raw, paths.channel("config"))
+    check_tracking(config, {**os.environ, **config.environment})
     check_chat_template(config, paths)
     config.method.check_files(config, paths)
     return fit_to_job(config, paths)

@@ -11,6 +11,7 @@ from sm_launch.errors import QualityGateError, UserInputError
 from sm_launch.evaluation import Comparison, Prediction
 from sm_launch.evaluation.comparison import SIGNIFICANT
 from sm_launch.evaluation.job import run as evaluation_run
+from sm_launch.evaluation.job.request import Request
 from sm_launch.evaluation.paired import holm
 from sm_launch.evaluation.report.comparison import write_comparison
 from sm_launch.report.numbers import decimal, equals
@@ -56,7 +57,7 @@ def _side(
 ) -> tuple[list[Prediction], str]:
     path = Path(name)
     if not path.exists():
-        request = evaluation_run.Request(endpoint=name, data=data, output=output / name)
+        request = Request(endpoint=name, data=data, output=output / name)
         done = evaluation_run.run(open_context(), request)
         return list(done.result.predictions), done.result.task
     file = path / PREDICTIONS if path.is_dir() else path

@@ -12,6 +12,7 @@ from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.evaluation import Comparison
 from sm_launch.evaluation.job import compare as comparing
 from sm_launch.evaluation.job import run as evaluation_run
+from sm_launch.evaluation.job.request import Request
 from sm_launch.hosting import endpoints
 from sm_launch.job import naming
 from sm_launch.job.config import JobConfig
@@ -183,7 +184,7 @@ def _compared(context: JobContext, made: Optimized) -> Optimized:
     folder = context.config.work_path / KEY
     (rows,) = optimization.held_out(context.config).values()
     for side, uri in (("before", made.former), ("after", made.model)):
-        request = evaluation_run.Request(model_data=uri, data=rows, output=folder / side)
+        request = Request(model_data=uri, data=rows, output=folder / side)
         evaluation_run.run(context, request)
     comparison, page = comparing.run(
         (str(folder / "before"), str(folder / "after")), lambda: context, output=folder

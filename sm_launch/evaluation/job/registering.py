@@ -13,6 +13,7 @@ from typing import Any
 from sm_launch.data.write import DATA_CARD, MANIFEST
 from sm_launch.errors import LaunchError, QualityGateError, UserInputError
 from sm_launch.evaluation import model_card, model_quality
+from sm_launch.evaluation.job import mlflow_registry
 from sm_launch.evaluation.result import SCHEMA_VERSION
 from sm_launch.hosting import endpoints, registry
 from sm_launch.images.checkout import git, is_dirty
@@ -56,10 +57,12 @@ class Registration:
     Attributes:
         group: CreateModelPackageGroup, sent where there is no such group yet.
         package: CreateModelPackage.
+        evaluation: evaluation.json of the model, if it was measured.
     """
 
     group: AwsRequest
     package: AwsRequest
+    evaluation: Mapping[str, Any] | None = None
 
     @property
     def group_name(self) -> str:
@@ -115,7 +118,9 @@ def prepare(context: JobContext, request: Request, *, upload: bool = True) -> Re
         ),
     )
     registration = Registration(
-        registry.group_request(config, group), registry.package_request(config, group, inputs)
+        registry.group_request(config, group),
+        registry.package_request(config, group, inputs),
+        document,
     )
     context.check(
         ("CreateModelPackageGroup", registration.group),
@@ -127,7 +132,7 @@ def prepare(context: JobContext, request: Request, *, upload: bool = True) -> Re
 def start(
     context: JobContext, registration: Registration, *, adopt: bool = False
 ) -> dict[str, Any]:
-    """Send what `prepare` made; DescribeModelPackage's answer.
+    """Send what `prepare` made, to MLflow too where the job tracks; DescribeModelPackage's answer.
 
     Raises:
         LaunchError: the group is another job's, and `adopt` does not take it over.
@@ -144,6 +149,9 @@ def start(
     described: dict[str, Any] = session.describe_model_package(
         ModelPackageName=made["ModelPackageArn"]
     )
+    if mlflow_registry.wanted(context):
+        version = mlflow_registry.register(context, group, described, registration.evaluation)
+        context.notify(f"registered in MLflow: {version}")
     return described
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import functools
 import platform
-import tarfile
-import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sm_launch import evaluation
 from sm_launch.aws.clients import raw_data_clients
 from sm_launch.errors import UserInputError
-from sm_launch.evaluation.job import artefacts, costs
+from sm_launch.evaluation.job import artefacts, captured, costs
+from sm_launch.evaluation.job.asking import artefact_of, task_of
+from sm_launch.evaluation.job.request import Request
 from sm_launch.evaluation.judge import Judge
 from sm_launch.evaluation.judgements import Judgements
 from sm_launch.evaluation.report import ReportPaths, write_evaluation
@@ -23,43 +23,11 @@ from sm_launch.hosting import endpoints
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hub_models import SCHEME
 from sm_launch.job.million import load_types
-from sm_launch.job.tasks import classifier_task
 from sm_launch.progress import progress
 from sm_launch.sessions import sending_once
 from sm_launch.sessions.protocol import Session
 from sm_launch.target.context import JobContext
 from sm_launch.version import launcher_version
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to evaluate; where nothing is named, the endpoint of job.yaml on its test channel."""
-
-    endpoint: str | None = None
-    """An endpoint that answers."""
-    model_data: str | None = None
-    """Or an artefact on this machine, served meanwhile."""
-    transform_output: str | None = None
-    """Or what a batch transform job wrote: a directory, a file or an s3:// prefix."""
-    data: str | None = None
-    """Held-out rows: a file, directory or s3:// URI."""
-    slices: Sequence[str] = ()
-    """Columns whose every value gets metrics of its own, besides those of job.yaml."""
-    output: Path | None = None
-    """Directory of the report; default: WORK_DIR/NAME/report."""
-    fail_under: Mapping[str, float] = field(default_factory=dict)
-    """Gates, besides those of job.yaml."""
-    fail_over: Mapping[str, float] = field(default_factory=dict)
-    benchmarks: Sequence[str] = ()
-    """Tasks of lm-evaluation-harness instead of rows; `job` stands for those of job.yaml."""
-    benchmark_files: Path | None = None
-    """Directory of task files."""
-    load: bool = False
-    """Also find the throughput at a limit of latency, as `evaluation.load` says."""
-    p99_ms: float | None = None
-    """The limit, in its place."""
-    command: str = ""
-    """How to do it again, for the report."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +55,15 @@ def run(context: JobContext, request: Request) -> Evaluated:
         return _benchmark(context, request)
     config = context.config
     with ExitStack() as stack:
-        held_out = _held_out(config, request.data)
         clients = raw_data_clients(config.aws)
         fetch = functools.partial(evaluation.fetch_any, stack=stack, clients=clients)
-        source = fetch(held_out)
-        rows = evaluation.read_rows(source)
-        sha256 = evaluation.files_sha256(evaluation.data_files(source))
-        job = _Job(context, request, rows, sha256)
+        if request.captured:
+            traffic = captured.traffic(context, request, fetch)
+            job = _Job(context, request, traffic.rows, "", traffic)
+        else:
+            source = fetch(_held_out(config, request.data))
+            sha256 = evaluation.files_sha256(evaluation.data_files(source))
+            job = _Job(context, request, evaluation.read_rows(source), sha256)
         try:
             result = job.measure(fetch, stack)
         except evaluation.EvaluationFailedError as failed:
@@ -131,6 +101,7 @@ def _benchmark(context: JobContext, request: Request) -> Evaluated:
 
 
 def _check(request: Request) -> None:
+    captured.check(request)
     named = [n for n in ("endpoint", "model_data", "transform_output") if getattr(request, n)]
     if len(named) > 1:
         raise UserInputError(
@@ -151,61 +122,6 @@ def _check(request: Request) -> None:
             value=request.p99_ms,
             fix="add --load, or leave it out",
         )
-
-
-def _task(
-    config: JobConfig,
-    rows: Sequence[Mapping[str, Any]],
-    artefact: evaluation.Artefact | None,
-) -> evaluation.Task:
-    """What is asked, and how: as job.yaml says, else as the artefact does, else as its training."""
-    wanted = config.evaluation
-    name = wanted.task or _task_of(config, artefact)
-    kind = evaluation.TASKS[name]
-    told = artefact.asked(kind.trained_by or name) if artefact else ({}, {})
-    parameters, columns = told if any(told) else ({}, _columns_of_training(config, kind))
-    known: set[str] = set().union(*rows)
-    text = columns.get("text", columns.get("question", columns.get("tokens")))
-    return evaluation.make_task(
-        name,
-        text_column=wanted.text_column or _if_in(text, known),
-        label_column=wanted.label_column or _if_in(columns.get("label"), known),
-        parameters={**parameters, **wanted.parameters},
-        columns=list(rows[0]),
-        pair_column=wanted.text_pair_column or columns.get("text_pair"),
-        known_labels=artefact.labels if artefact else (),
-        answer_pattern=wanted.answer_pattern,
-    )
-
-
-def _task_of(config: JobConfig, artefact: evaluation.Artefact | None) -> str:
-    """What the method trains for; a classifier's problem_type says whether classes are several."""
-    name = evaluation.task_of_method(config.training.method)
-    if not evaluation.TASKS[name].calibrated:
-        return name
-    said: Mapping[str, Any] = config.training.hyperparameters
-    if artefact is not None:
-        said = {"problem_type": artefact.config.get("problem_type")}
-    return evaluation.task_of_method(classifier_task(said))
-
-
-def _if_in(column: str | None, known: Collection[str]) -> str | None:
-    """The column where the data has it: prepared data may go by the task's own names."""
-    return column if column in known else None
-
-
-def _columns_of_training(config: JobConfig, kind: type[evaluation.Task]) -> dict[str, str]:
-    """The columns that job.yaml names for training, by the names of the pipeline's inputs."""
-    if config.training.method != (kind.trained_by or kind.name):
-        return {}
-    given = config.training.hyperparameters
-    names = {
-        "text": kind.text_key,
-        "text_pair": "text_pair_column",
-        "tokens": "tokens_column",
-        "label": kind.label_key,
-    }
-    return {ours: str(given[key]) for ours, key in names.items() if given.get(key)}
 
 
 def _held_out(config: JobConfig, data: str | None) -> str:
@@ -234,13 +150,15 @@ class _Job:
         request: Request,
         rows: list[dict[str, Any]],
         sha256: str,
+        traffic: captured.Traffic | None = None,
     ) -> None:
         self._context = context
         self._config = config = context.config
         self._request = request
         self._rows = rows
         self._sha256 = sha256
-        self._notes: list[str] = []
+        self._traffic = traffic
+        self._notes: list[str] = list(traffic.notes) if traffic else []
         self._directory = request.output or config.work_path / "report"
         self._training_log: Path | None = None
         self._slices = tuple(dict.fromkeys([*config.evaluation.slices, *request.slices]))
@@ -264,11 +182,25 @@ class _Job:
                 content = artefacts.content_sha256(evaluation.local_path(request.model_data))
             return self._endpoint(session, name, model, "local artefact", identity=content)
         context = self._context
+        if self._traffic and not request.endpoint:
+            return self._own_answers(self._traffic)
         session, name = context.session, endpoints.require_meant(context, request.endpoint)
         asked = artefacts.addressed(session, name)
         model = artefacts.model_uri(session, name)
         identity = artefacts.deployment(session, name)
         return self._endpoint(session, name, model, context.target, identity=identity, asked=asked)
+
+    def _own_answers(self, traffic: captured.Traffic) -> evaluation.EvaluationResult:
+        """What an endpoint has answered already."""
+        name = str(self._request.captured)
+        model = artefacts.model_uri(self._context.session, name)
+        job = artefacts.training_job_of(model)
+        info = self._info(
+            target=self._context.target, endpoint=name, training_job=job, artefact=model
+        )
+        plan = self._plan(self._read_artefact(model), info)
+        result = evaluation.evaluate_outputs(traffic.answers, traffic.rows, plan)
+        return replace(result, warnings=(*self._notes, *result.warnings))
 
     def _endpoint(
         self,
@@ -328,7 +260,7 @@ class _Job:
         self, artefact: evaluation.Artefact | None, info: evaluation.RunInfo
     ) -> evaluation.EvaluationPlan:
         wanted = self._config.evaluation
-        task = _task(self._config, self._rows, artefact)
+        task = task_of(self._config, self._rows, artefact)
         return evaluation.EvaluationPlan(
             task=task,
             slices=self._slices,
@@ -342,11 +274,7 @@ class _Job:
         )
 
     def _read_artefact(self, model: str) -> evaluation.Artefact | None:
-        try:
-            artefact = evaluation.read_artefact(model, self._context.clients)
-            problem = "" if artefact else "there is none"
-        except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-            artefact, problem = None, str(error)
+        artefact, problem = artefact_of(self._context, model)
         if problem:
             self._notes.append(
                 f"config.json of {model} was not read ({problem}): the model is asked as job.yaml "
@@ -377,7 +305,9 @@ class _Job:
             artefact=artefact,
             target=target,
             model=base or self._config.training.model or "",
-            data=_held_out(self._config, self._request.data),
+            data=f"captured by {self._request.captured}"
+            if self._traffic
+            else _held_out(self._config, self._request.data),
             command=self._request.command,
             versions={"sm-launch": launcher_version(), "python": platform.python_version()},
         )

@@ -87,6 +87,9 @@ class TextClassification(Task):
             slices=example.slices,
         )  # fmt: skip
 
+    def as_label(self, answer: Any) -> Any:
+        return read_scores(answer).label
+
     def check_first(self, answers: Sequence[Any], golds: Collection[str]) -> None:
         read = []
         for answer in answers:

@@ -87,6 +87,9 @@ class TextGeneration(Task):
             raise WireError(f"no generated_text in the answer: {str(answer)[:120]}")
         return Prediction(example.index, example.text, example.gold, text, slices=example.slices)
 
+    def as_label(self, answer: Any) -> Any:
+        return self.read(Example(0, "", ""), answer).predicted
+
     def score(self, prediction: Prediction) -> Prediction:
         text, gold = prediction.predicted, prediction.gold
         pattern = self._answer_pattern

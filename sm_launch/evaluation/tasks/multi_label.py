@@ -64,6 +64,9 @@ class MultiLabelClassification(TextClassification):
             slices=example.slices,
         )  # fmt: skip
 
+    def as_label(self, answer: Any) -> Any:
+        return json.loads(self.read(Example(0, "", ""), answer).predicted)
+
     def score(self, prediction: Prediction) -> Prediction:
         return replace(prediction, values={"subset_accuracy": float(prediction.correct)})
 

@@ -62,6 +62,9 @@ class QuestionAnswering(Task):
             slices=example.slices,
         )  # fmt: skip
 
+    def as_label(self, answer: Any) -> Any:
+        return [self.read(Example(0, "", ""), answer).predicted]
+
     def score(self, prediction: Prediction) -> Prediction:
         text = prediction.predicted
         # A question without answers is answered right by nothing, and so is one whose answers

@@ -55,6 +55,9 @@ class TextRegression(Task):
         number = repr(read_score(answer))
         return Prediction(example.index, example.text, example.gold, number, slices=example.slices)
 
+    def as_label(self, answer: Any) -> Any:
+        return read_score(answer)
+
     def score(self, prediction: Prediction) -> Prediction:
         error = float(prediction.predicted) - float(prediction.gold)
         values = {"squared_error": error * error, "absolute_error": abs(error)}

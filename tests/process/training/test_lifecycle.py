@@ -69,15 +69,49 @@ def test_metric_definitions_match_the_real_log(finished: tuple[Any, int, str]) -
         assert matches[name]
 
 
+def tracked_in(folder: Path) -> dict[str, str]:
+    return {
+        "MLFLOW_TRACKING_URI": folder.as_uri(),
+        "MLFLOW_EXPERIMENT_NAME": "mine",
+        "MLFLOW_TAGS": '{"team": "nlp"}',
+        "TRAINING_JOB_NAME": "mine-1",
+        "SM_TRAIN_MODEL_URI": "s3://b/jobs/{training_job}/output/model.tar.gz",
+    }
+
+
+def one_run_has_it_all(job: Any, output: str, variables: dict[str, str]) -> None:
+    """Both parts of the job are one run of MLflow, with what the log says."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(variables["MLFLOW_TRACKING_URI"])
+    experiment = client.get_experiment_by_name("mine")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "mine-1")
+    assert f"mlflow run: {run.info.run_id}" in output
+    losses = {p.step: p.value for p in client.get_metric_history(run.info.run_id, "loss")}
+    assert losses == pytest.approx(job.losses)
+    assert {"eval_f1", "samples_per_second"} < run.data.metrics.keys()
+    assert run.data.metrics["test_accuracy"] == pytest.approx(job.results["test_accuracy"])
+    assert float(run.data.params["learning_rate"]) == SETTINGS["learning_rate"]
+    place = "s3://b/jobs/mine-1/output/model.tar.gz"
+    expected = {"training_job": "mine-1", "method": "text-classification",
+                "model_artifacts": place, "team": "nlp"}  # fmt: skip
+    assert expected.items() <= run.data.tags.items()
+
+
 def test_sigterm_leaves_a_checkpoint_and_a_rerun_the_same_losses(
     new_job: NewJob,
     encoders: dict[str, Path],
     sentiment: Sentiment,
     finished: tuple[Any, int, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = finished[0]
-    job = new_job(SETTINGS, **splits(sentiment), model=encoders["bert"])
-    process = job.start()
+    settings = {**SETTINGS, "report_to": "mlflow"}
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    job = new_job(settings, **splits(sentiment), model=encoders["bert"])
+    variables = tracked_in(job.path.parent / "runs")
+    process = job.start(**variables)
     for line in process.stdout:
         if line.startswith("step=14 "):
             process.send_signal(signal.SIGTERM)
@@ -92,9 +126,10 @@ def test_sigterm_leaves_a_checkpoint_and_a_rerun_the_same_losses(
     partial = job.checkpoints / "checkpoint-79"
     partial.mkdir()
     (partial / "model.safetensors").write_bytes(b"\x10")
-    code, output = job.train()
+    code, output = job.train(**variables)
     assert code == 0, output
     assert "ignored partial checkpoints: checkpoint-79" in output
+    one_run_has_it_all(job, output, variables)
     assert f"resuming from checkpoint-{max(steps)}" in output
     assert job.losses.keys() == whole.losses.keys()
     for step, loss in job.losses.items():

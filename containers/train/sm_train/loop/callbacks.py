@@ -23,7 +23,10 @@ _LOSS_RISE = 1e4  # a loss this many times the best one so far has diverged
 
 
 class LogCallback(TrainerCallback):  # type: ignore[misc]
-    """Each log event as one `key=value` line on stdout and one JSON line in a file."""
+    """Each log event as one `key=value` line on stdout and one JSON line in a file.
+
+    It comes before the trackers, which get what it makes of an event: all use the same names.
+    """
 
     def __init__(self, path: Path, fresh: bool) -> None:
         self.path = path
@@ -63,8 +66,10 @@ class LogCallback(TrainerCallback):  # type: ignore[misc]
         if "loss" in values:
             values.update(self._speed(args, state, values))
         epoch = round(float(logs.get("epoch") or state.epoch or 0.0), 4)
-        row = {"step": state.global_step, "epoch": epoch, **values}
-        write_log_row(self.path, row)
+        write_log_row(self.path, {"step": state.global_step, "epoch": epoch, **values})
+        kept = {key: logs[key] for key in ("epoch",) if key in logs}
+        logs.clear()
+        logs.update({**kept, **values})
 
     def _speed(self, args: Any, state: Any, values: dict[str, Any]) -> dict[str, float]:
         now, tokens = time.perf_counter(), float(values.get("num_tokens", 0.0))
@@ -107,6 +112,12 @@ class PerplexityCallback(TrainerCallback):  # type: ignore[misc]
             perplexity = {f"{prefix}_perplexity": math.exp(loss) if loss < 700 else math.inf}
             logs.update(perplexity)
             state.log_history[-1].update(perplexity)
+
+
+def log_first(trainer: Any) -> None:
+    """Put the callbacks that name and add to what is logged before the trackers that send it."""
+    first = (PerplexityCallback, LogCallback)
+    trainer.callback_handler.callbacks.sort(key=lambda each: not isinstance(each, first))
 
 
 def _log_row(line: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from sm_train.loop.callbacks import (
     StopCallback,
     as_test_metrics,
     check_weights,
+    log_first,
 )
 from sm_train.loop.checkpoints import last_complete, seal
 from sm_train.loop.completions import show_completions
@@ -36,6 +37,7 @@ from sm_train.loop.online import restore_order
 from sm_train.loop.sampling import check_sampling, evaluate_in_order
 from sm_train.loop.shards import exact_shards, shards_settled
 from sm_train.loop.streams import stream_settings
+from sm_train.loop.tracking import tracked_run
 from sm_train.modelling.end_of_turn import show_bias
 from sm_train.modelling.model import mixed_precision, widen_trained
 from sm_train.settings.parallelism import parallel_settings
@@ -74,9 +76,10 @@ def training_arguments(job: Job, **method_settings: Any) -> Any:
         # Every parameter of a language model gets a gradient: no need to search for ones without.
         # But rows without images leave a vision tower without any, which TRL's trainers look after.
         **({"ddp_find_unused_parameters": False} if trl and not job.has_images else {}),
+        "run_name": os.environ.get("TRAINING_JOB_NAME"),  # as trackers call the run
         **method_settings,
         **{key: value for key, value in job.config.training.items() if value is not None},
-        "report_to": reporters(job.config.training.get("report_to")),
+        "report_to": reporters(job.config.training.get("report_to"), os.environ),
     }
     if settings.pop("auto_find_batch_size", False):
         batch, accumulation = smaller_batch(
@@ -185,6 +188,7 @@ def fit(job: Job, trainer: Any) -> None:
     show_completions(trainer, job.paths.output_data)
     show_bias(trainer.model)
     trainer.remove_callback(PrinterCallback)  # it would print every event a second time
+    log_first(trainer)
     checkpoint = agreed_checkpoint(job.paths.checkpoints, trainer.args.world_size)
     rows = job.paths.checkpoints / TOKENISED
     if trainer.args.local_process_index == 0 and rows.is_dir():
@@ -287,17 +291,18 @@ def train_and_export(job: Job, trainer: Any, tokenizer: Any, test: Any) -> None:
     if job.instead is not None:
         job.instead(trainer, tokenizer, test)
         return
-    rehearse_export(job, trainer, tokenizer)
-    fit(job, trainer)
-    try:
-        job.stop.check("after the last step")
-        results = evaluate_test(trainer, test, sets_apart(job, "test"))
-    except StoppedBySignalError:
-        save_before_leaving(trainer)
-        raise
-    export(job, trainer, tokenizer, results)
-    if job.is_main:
-        write_record(job, trainer, results)
+    with tracked_run(job, trainer):
+        rehearse_export(job, trainer, tokenizer)
+        fit(job, trainer)
+        try:
+            job.stop.check("after the last step")
+            results = evaluate_test(trainer, test, sets_apart(job, "test"))
+        except StoppedBySignalError:
+            save_before_leaving(trainer)
+            raise
+        export(job, trainer, tokenizer, results)
+        if job.is_main:
+            write_record(job, trainer, results)
 
 
 def tokenised_preferences(trainer: Any, rows: Any, tokenizer: Any) -> Any:

@@ -26,6 +26,7 @@ class Need:
         modules: of packages any of which will do, as they are imported.
         fix: what to do instead.
         in_images: whether a training image can have it. If not, the launcher refuses it, too.
+        lacks: what it needs, where that is no package: nothing here can have it.
     """
 
     key: str
@@ -33,6 +34,7 @@ class Need:
     modules: tuple[str, ...]
     fix: str
     in_images: bool = False
+    lacks: str = ""
 
 
 _OPTIMIZER = "choose another optimizer, such as adamw_torch_fused"
@@ -41,12 +43,14 @@ _DEEPSPEED = "set parallelism to fsdp"
 # 0.31, and with it the image would be twice as large.
 _VLLM = "leave it out; use_transformers_continuous_batching samples fast without it"
 _TRACKER = "remove it: TensorBoard's files are always written"
+MLFLOW = "mlflow"
 # What transformers calls each tracker, and the package that it imports.
 TRACKERS = {
     "azure_ml": "azureml", "clearml": "clearml", "codecarbon": "codecarbon", "comet_ml": "comet_ml",
-    "dagshub": "dagshub", "dvclive": "dvclive", "flyte": "flytekit", "mlflow": "mlflow",
+    "dagshub": "dagshub", "dvclive": "dvclive", "flyte": "flytekit", MLFLOW: "mlflow",
     "neptune": "neptune", "swanlab": "swanlab", "trackio": "trackio", "wandb": "wandb",
 }  # fmt: skip
+KUBEFLOW = "kubeflow"
 NEEDS = (
     Need("use_vllm", "true", ("vllm",), _VLLM),
     Need("deepspeed", r".+", ("deepspeed",), _DEEPSPEED),
@@ -70,8 +74,10 @@ NEEDS = (
          "leave it out: the best that is there is taken", in_images=True),
     Need("attn_implementation", "flash_attention_4", ("flash_attn.cute", "kernels"),
          "leave it out: the best that is there is taken", in_images=True),
-    *(Need("report_to", rf"(.*\W)?{name}(\W.*)?", (package,), _TRACKER)
+    *(Need("report_to", rf"(.*\W)?{name}(\W.*)?", (package,), _TRACKER, in_images=name == MLFLOW)
       for name, package in TRACKERS.items()),
+    Need("report_to", rf"(.*\W)?{KUBEFLOW}(\W.*)?", (), _TRACKER,
+         lacks="the server of a Kubeflow TrainJob"),
 )  # fmt: skip
 
 
@@ -84,12 +90,16 @@ def check_packages(config: Config) -> None:
     }
     for need in NEEDS:
         if wanted(need, settings) and not any(map(installed, need.modules)):
-            raise UserError(
-                f"needs the package {need.modules[0].partition('.')[0]}, which is not installed",
-                field=need.key,
-                value=settings[need.key],
-                fix=f"{need.fix}; or add it to an image made from this one",
-            )
+            raise _refused(need, settings[need.key])
+
+
+def _refused(need: Need, value: Any) -> UserError:
+    message, fix = f"needs {need.lacks}, which no job here has", need.fix
+    if not need.lacks:
+        package = need.modules[0].partition(".")[0]
+        message = f"needs the package {package}, which is not installed"
+        fix = f"{need.fix}; or add it to an image made from this one"
+    return UserError(message, field=need.key, value=value, fix=fix)
 
 
 def wanted(need: Need, settings: Mapping[str, Any]) -> bool:

@@ -6,13 +6,17 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from sm_train.errors import UserError
-from sm_train.settings.packages import TRACKERS
+from sm_train.settings.packages import KUBEFLOW, MLFLOW, TRACKERS, installed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sm_train.settings.settings import Config
 
-KNOWN = ("all", "none", "tensorboard", *TRACKERS, "kubeflow")
+KNOWN = ("all", "none", "tensorboard", *TRACKERS, KUBEFLOW)
 """What transformers takes; a test holds it against transformers."""
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
 def check_reporters(config: Config) -> None:
@@ -28,13 +32,53 @@ def check_reporters(config: Config) -> None:
             )
 
 
-def reporters(given: Any) -> list[str]:
-    """`report_to` as a list: TensorBoard is always among them, unless the user wants none."""
+def check_tracking(config: Config, variables: Mapping[str, str]) -> None:
+    """Refuse MLflow without a place that outlives the container, before torch is imported.
+
+    Args:
+        config: of the job.
+        variables: the environment.
+
+    Raises:
+        UserError: no place is named, or one that needs what the image lacks.
+    """
+    if MLFLOW not in _names(config.training.get("report_to")):
+        return
+    uri = variables.get(TRACKING_URI, "")
+    if not uri:
+        raise UserError(
+            "is not set, and MLflow would write into the container, which is gone after the job",
+            field=TRACKING_URI,
+            fix="set it to a server's URL, or to the ARN of SageMaker's tracking server",
+        )
+    scheme = uri.partition(":")[0].partition("+")[0]
+    if scheme in _DATABASES and not installed("sqlalchemy"):
+        raise UserError(
+            "needs the package sqlalchemy, which is not installed",
+            field=TRACKING_URI,
+            value=uri,
+            fix="start `mlflow server` in front of the database, and give its URL",
+        )
+
+
+def reporters(given: Any, variables: Mapping[str, str]) -> list[str]:
+    """`report_to` as a list: TensorBoard is always among them, unless the user wants none.
+
+    `all` are those that are installed; MLflow only where its place is named.
+    """
     names = _names(given)
     if names == ["none"]:
         return []
     if "all" in names:
-        return ["all"]  # transformers knows the word by itself alone; TensorBoard is among them
+        from transformers.integrations.integration_utils import (
+            get_available_reporting_integrations,
+        )
+
+        names = [
+            name
+            for name in get_available_reporting_integrations()
+            if name != MLFLOW or variables.get(TRACKING_URI)
+        ]
     return list(dict.fromkeys([*(name for name in names if name != "none"), "tensorboard"]))
 
 

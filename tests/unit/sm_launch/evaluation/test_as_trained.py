@@ -23,7 +23,7 @@ from sm_launch.evaluation import (
     read_artefact,
 )
 from sm_launch.evaluation.examples import collect_examples
-from sm_launch.evaluation.job.run import _task
+from sm_launch.evaluation.job.asking import task_of
 from sm_launch.job.config import JobConfig
 from sm_train.methods import class_labels
 from sm_train.results.regression import regression_scores
@@ -75,7 +75,7 @@ def test_an_artefact_is_read_without_its_weights(form: str, tmp_path: Path):
 def test_the_model_is_asked_as_its_config_says():
     config = JobConfig.model_validate({"name": "mine", "training": {"model": "x"}})
     seen: list[Any] = []
-    task = _task(config, ROWS, Artefact(CONFIG, RESULTS))
+    task = task_of(config, ROWS, Artefact(CONFIG, RESULTS))
     answer = [{"label": "same", "score": 0.9}, {"label": "other", "score": 0.1}]
     result = evaluate_endpoint(answering(answer, seen), ROWS, EvaluationPlan(task=task, **QUICK))
     assert seen[-1]["inputs"][0].keys() == {"text", "text_pair"}
@@ -84,7 +84,7 @@ def test_the_model_is_asked_as_its_config_says():
     assert result.metrics.summary["accuracy"] == 1
     alone = [{"one": "a", "gold": "same"}]
     with pytest.raises(UserInputError, match="two") as caught:
-        collect_examples(alone, _task(config, alone, Artefact(CONFIG)))
+        collect_examples(alone, task_of(config, alone, Artefact(CONFIG)))
     assert caught.value.field == "text_pair_column"
 
 
@@ -92,7 +92,7 @@ def test_without_an_artefact_it_is_asked_as_job_yaml_trains_it():
     given_ = {"text_pair_column": "two", "text_column": "one", "label_column": "gold"}
     training = {"model": "x", "hyperparameters": given_}
     config = JobConfig.model_validate({"name": "mine", "training": training})
-    examples, _ = collect_examples(ROWS, _task(config, ROWS, None))
+    examples, _ = collect_examples(ROWS, task_of(config, ROWS, None))
     assert examples[3].payload == {"text": "a3", "text_pair": "b3"}
 
 
@@ -204,7 +204,7 @@ def test_a_regression_is_known_by_its_config():
     artefact = Artefact({"problem_type": "regression", "id2label": {"0": "LABEL_0"}})
     rows = [{"text": f"t{n}", "label": n / 10} for n in range(20)]
     seen: list[Any] = []
-    task = _task(config, rows, artefact)
+    task = task_of(config, rows, artefact)
     result = evaluate_endpoint(
         answering({"label": "LABEL_0", "score": 1.5}, seen),
         rows,

@@ -18,6 +18,7 @@ from sm_launch.hosting import requests as hosting_requests
 from sm_launch.job import limits, naming
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hyperparameters import check_hyperparameters, check_image_has
+from sm_launch.job.tracking import check_tracking
 from sm_launch.jobs import requests
 from sm_launch.sessions.validation import RequestValidator
 
@@ -161,12 +162,72 @@ def test_tensorboard_s_files_are_copied_while_they_are_written(report_to: Any, l
 
 
 @pytest.mark.parametrize(
-    "report_to", ["wandb", ["tensorboard", "mlflow"], "comet_ml", '["neptune"]']
+    "report_to", ["wandb", ["tensorboard", "dagshub"], "comet_ml", '["neptune"]']
 )
 def test_a_tracker_that_the_image_lacks_is_refused_on_the_laptop(report_to: Any) -> None:
     image = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/sm-train:1"
     with pytest.raises(UserInputError, match=r"report_to.*needs the package"):
         check_image_has(image, {"report_to": report_to})
     check_image_has(image.replace("sm-train", "own-train"), {"report_to": report_to})
-    for known in ("none", "all", "tensorboard", ["tensorboard"]):
+    for known in ("none", "all", "tensorboard", ["tensorboard", "mlflow"]):
         check_image_has(image, {"report_to": known})
+
+
+SERVER = "arn:aws:sagemaker:eu-central-1:123456789012:mlflow-tracking-server/runs"
+IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/sm-train:1"
+
+
+def tracked(report_to: Any = "mlflow", *, isolation: bool = False, **variables: str) -> JobConfig:
+    training = {"method": "sft", "hyperparameters": {"report_to": report_to},
+                "environment": variables, "network": {"isolation": isolation}}  # fmt: skip
+    return JobConfig.model_validate({"name": "mine", "training": training})
+
+
+@pytest.mark.parametrize(
+    ("config", "image", "told"),
+    [
+        (tracked(), IMAGE, "is missing: MLflow would write into the container"),
+        (tracked(["tensorboard", "mlflow"]), naming.LOCAL_TRAINING_IMAGE, "is missing"),
+        (tracked(MLFLOW_TRACKING_URI="mlruns"), IMAGE, "a place in the container"),
+        (tracked(MLFLOW_TRACKING_URI="file:///runs"), "sm-train:abc-cpu", "in the container"),
+        (tracked(MLFLOW_TRACKING_URI="sqlite:///r.db"), IMAGE, "in the container"),
+        (tracked("all", MLFLOW_TRACKING_URI="mlruns"), IMAGE, "a place in the container"),
+        (tracked(MLFLOW_TRACKING_URI=SERVER.replace("tracking-", "")), IMAGE, "is no ARN"),
+        (tracked(MLFLOW_TRACKING_URI=SERVER, isolation=True), IMAGE, "isolation lets nothing out"),
+        (tracked(MLFLOW_TRACKING_URI=SERVER, MLFLOW_TAGS="team=nlp"), IMAGE, "a JSON object"),
+    ],
+)
+def test_runs_that_nobody_would_find_are_refused(config: JobConfig, image: str, told: str) -> None:
+    with pytest.raises(UserInputError, match=told):
+        check_tracking(config, image)
+
+
+@pytest.mark.parametrize(
+    ("config", "image"),
+    [
+        (tracked("none"), IMAGE),
+        (tracked("all"), IMAGE),  # all that have a place
+        (tracked(MLFLOW_TRACKING_URI=SERVER, MLFLOW_TAGS='{"team": "nlp"}'), IMAGE),
+        (tracked(MLFLOW_TRACKING_URI=SERVER.replace("tracking-server", "app")), IMAGE),
+        (tracked(MLFLOW_TRACKING_URI="https://runs.example:5000"), IMAGE),
+        (tracked(MLFLOW_TRACKING_URI="env:MLFLOW"), IMAGE),
+        (tracked(MLFLOW_TRACKING_URI="file:///runs"), naming.LOCAL_TRAINING_IMAGE),
+    ],
+)
+def test_runs_with_a_place_are_not_refused(config: JobConfig, image: str) -> None:
+    check_tracking(config, image)
+
+
+def test_mlflow_is_told_of_the_job() -> None:
+    config = tracked(MLFLOW_TRACKING_URI=SERVER)
+    request = requests.create_training_job(config, "mine-1", INPUTS)
+    assert request["Environment"] == {
+        "MLFLOW_EXPERIMENT_NAME": "mine",
+        "MLFLOW_TRACKING_URI": SERVER,
+        "SM_TRAIN_MODEL_URI": f"{INPUTS.output}/{{training_job}}/output/model.tar.gz",
+    }
+    RequestValidator("sagemaker").check("CreateTrainingJob", request)
+    named = tracked(MLFLOW_TRACKING_URI=SERVER, MLFLOW_EXPERIMENT_NAME="theirs")
+    request = requests.create_training_job(named, "mine-1", INPUTS)
+    assert request["Environment"]["MLFLOW_EXPERIMENT_NAME"] == "theirs"
+    assert "Environment" not in requests.create_training_job(tracked("all"), "mine-1", INPUTS)

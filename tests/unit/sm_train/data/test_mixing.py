@@ -153,7 +153,7 @@ def test_a_channel_that_a_setting_names_is_no_data_set(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow  # datasets takes a second to import
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     sets=st.dictionaries(
         st.sampled_from("abcd"),

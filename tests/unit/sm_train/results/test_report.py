@@ -14,7 +14,7 @@ from sm_train.entry import describe_crash
 from sm_train.errors import UserError
 from sm_train.loop.memory import smaller_batch
 from sm_train.results.report import curves, panels, write_report
-from sm_train.settings.reporters import KNOWN, reporters
+from sm_train.settings.reporters import KNOWN, check_tracking, reporters
 
 HISTORY: list[dict[str, Any]] = [
     {"step": 1, "epoch": 0.5, "loss": 2.0, "learning_rate": 0.1},
@@ -35,7 +35,45 @@ HISTORY: list[dict[str, Any]] = [
     ],
 )
 def test_tensorboard_is_always_written(given: Any, expected: list[str]) -> None:
-    assert reporters(given) == expected
+    assert reporters(given, {}) == expected
+
+
+@pytest.mark.slow  # imports transformers
+@pytest.mark.parametrize("variables", [{}, {"MLFLOW_TRACKING_URI": "http://here"}])
+def test_all_is_what_has_a_place_to_write_to(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.integrations import integration_utils
+
+    installed = ["mlflow", "tensorboard", "wandb"]
+    monkeypatch.setattr(
+        integration_utils, "get_available_reporting_integrations", lambda: installed
+    )
+    without = installed if variables else installed[1:]
+    assert sorted(reporters("all", variables)) == without
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [(None, "is not set, and MLflow would write into the container"),
+     ("sqlite:///runs.db", "needs the package sqlalchemy"),
+     ("postgresql+psycopg2://me:s3cret-word@db/runs", "needs the package sqlalchemy")],
+)  # fmt: skip
+def test_a_place_that_would_be_lost_is_refused_before_torch(
+    uri: str | None, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sm_train.settings import packages
+    from sm_train.settings import reporters as reporting
+
+    monkeypatch.setattr(packages, "installed", lambda module: True)
+    monkeypatch.setattr(reporting, "installed", lambda module: False)
+    variables = {} if uri is None else {"MLFLOW_TRACKING_URI": uri}
+    config = parse_config({"method": "sft", "report_to": "mlflow"})
+    with pytest.raises(UserError, match=told) as refused:
+        check_tracking(config, variables)
+    assert "s3cret" not in str(refused.value)
+    check_tracking(parse_config({"method": "sft"}), variables)
+    check_tracking(config, {"MLFLOW_TRACKING_URI": "file:///data/runs"})
 
 
 @pytest.mark.slow

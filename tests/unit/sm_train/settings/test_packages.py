@@ -13,6 +13,7 @@ from sm_launch.job.hyperparameters import check_image_has
 from sm_train.config import parse_config
 from sm_train.errors import UserError
 from sm_train.settings import packages
+from sm_train.settings.reporters import KNOWN
 
 LOCKS = Path(__file__).resolve().parents[4] / "containers" / "train" / "locks"
 SAMPLING = {"method": "grpo"}
@@ -61,6 +62,24 @@ def test_the_laptop_refuses_what_no_image_of_ours_has(
             check_image_has(image, settings)
     for other in ("sm-train:process", f"{registry}/mine:abc", f"{registry}/my-sm-train-vllm:abc"):
         check_image_has(other, settings)
+
+
+def test_what_is_no_package_no_image_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "installed", lambda module: True)
+    told = "needs the server of a Kubeflow TrainJob"
+    for given in ("kubeflow", ["tensorboard", "kubeflow"], '["kubeflow"]'):
+        with pytest.raises(UserError, match=told):
+            parse_config({"method": "sft", "report_to": given})
+        for image in ("sm-train:abc", "sm-train:process", "registry/mine:abc"):
+            with pytest.raises(UserInputError, match=told):
+                check_image_has(image, {"report_to": given})
+
+
+def test_every_tracker_is_one_that_the_images_have_or_refused_by_name() -> None:
+    refused = [need for need in packages.missing_in_images() if need["key"] == "report_to"]
+    for name in KNOWN:
+        lacking = [need for need in refused if re.fullmatch(need["values"], name)]
+        assert len(lacking) == (name not in {"all", "none", "tensorboard", "mlflow"}), name
 
 
 def test_the_locks_agree_with_what_images_are_said_to_have() -> None:

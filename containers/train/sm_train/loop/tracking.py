@@ -1,0 +1,154 @@
+"""MLflow: a job is one run, from its first step to the scores on its test rows, over interruptions.
+
+transformers' callback logs parameters and metrics into the run that is active. By itself it would
+end that run after the last step, and the scores on the test rows would begin a second one; so the
+run is begun and ended here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sm_train.contract import read_json
+from sm_train.errors import StoppedBySignalError, UserError
+from sm_train.job import Job
+from sm_train.log import print_line
+from sm_train.loop.checkpoints import last_complete
+from sm_train.redaction import redact
+from sm_train.settings.packages import MLFLOW
+from sm_train.settings.reporters import TRACKING_URI
+
+NAME = "mlflow_run.json"
+"""Beside the checkpoints: whoever goes on from them goes on with the run."""
+MODEL_URI = "SM_TRAIN_MODEL_URI"
+"""Variable: where the job's model will be, with {training_job} for its name."""
+_EXPERIMENT = "MLFLOW_EXPERIMENT_NAME"
+_GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # the latter where it was deleted
+
+
+@contextmanager
+def tracked_run(job: Job, trainer: Any) -> Iterator[None]:
+    """Within it the trainer's scores go into the job's run, where `report_to` names MLflow.
+
+    Raises:
+        UserError: the tracking server takes no run; nothing is trained yet.
+    """
+    if not job.is_main or MLFLOW not in trainer.args.report_to:
+        yield
+        return
+    _begin(job, trainer.args)
+    try:
+        yield
+    except StoppedBySignalError:
+        _end("KILLED")
+        raise
+    except BaseException:
+        _end("FAILED")
+        raise
+    _end("FINISHED", _artifacts())
+
+
+def _begin(job: Job, arguments: Any) -> None:
+    """Begin the job's run, or go on with it."""
+    import mlflow
+
+    note = job.paths.checkpoints / NAME
+    uri = os.environ[TRACKING_URI]
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # we print it
+    # By themselves seven tries of two minutes each: an instance would wait for a server that is no
+    # more.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    # The callback finds our run, and begins none of its own.
+    given, noted = os.environ.pop("MLFLOW_RUN_ID", None), _noted(note, uri)
+    os.environ.pop("MLFLOW_NESTED_RUN", None)  # nothing is around it
+    try:
+        mlflow.set_tracking_uri(uri)
+        run = _started(mlflow, given, noted, arguments.run_name)
+        mlflow.set_tags(_tags(job))
+    except Exception as error:  # MLflow's own, requests', boto3's: whatever the store is made of
+        raise UserError(
+            f"MLflow begins no run there: {type(error).__name__}: {error}",
+            field=TRACKING_URI,
+            value=uri,
+            fix="check the address, the credentials and the role's permissions, "
+            "or remove mlflow from report_to",
+        ) from error
+    if run.data.params:
+        # MLflow refuses a parameter that has another value by now, and all that come with it.
+        os.environ["MLFLOW_MAX_LOG_PARAMS"] = "0"
+        print_line("mlflow: the run goes on; its parameters stay as they were first logged")
+    draft = note.with_name(f".{NAME}-{os.getpid()}")
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    draft.write_text(json.dumps(_note(uri, run.info.run_id)), encoding="utf-8")
+    draft.replace(note)
+    print_line(redact(f"mlflow run: {_address(uri, run.info)}"))
+
+
+def _started(mlflow: Any, given: str | None, noted: str | None, name: str | None) -> Any:
+    """The run that was given or noted, else a new one in the experiment that variables name."""
+    if given:
+        return mlflow.start_run(run_id=given)
+    if noted:
+        try:
+            return mlflow.start_run(run_id=noted)
+        except mlflow.MlflowException as error:
+            if error.error_code not in _GONE:
+                raise
+            print_line(f"mlflow: the run {noted} is gone; a new one begins")
+    if experiment := os.environ.get(_EXPERIMENT):
+        mlflow.set_experiment(experiment)
+    return mlflow.start_run(run_name=name)
+
+
+def _noted(note: Path, uri: str) -> str | None:
+    """The run of the job that this one goes on with."""
+    former = read_json(note)
+    same_job = former.get("job") == os.environ.get("TRAINING_JOB_NAME")
+    if former.get("uri") != redact(uri) or not (same_job or last_complete(note.parent)):
+        return None
+    return former.get("run")
+
+
+def _note(uri: str, run: str) -> dict[str, str | None]:
+    # Checkpoints are copied to S3: no password of a URL goes there.
+    return {"uri": redact(uri), "run": run, "job": os.environ.get("TRAINING_JOB_NAME")}
+
+
+def _tags(job: Job) -> dict[str, str]:
+    name = os.environ.get("TRAINING_JOB_NAME")
+    own = {"training_job": name, "method": job.config.method.name, "base_model": job.model_origin}
+    return {key: value for key, value in own.items() if value}
+
+
+def _artifacts() -> dict[str, str]:
+    place, name = os.environ.get(MODEL_URI), os.environ.get("TRAINING_JOB_NAME", "")
+    return {"model_artifacts": place.replace("{training_job}", name)} if place else {}
+
+
+def _end(status: str, tags: dict[str, str] | None = None) -> None:
+    """Send what is still on its way. A model that is trained is not lost for a tracker's sake."""
+    import mlflow
+
+    try:
+        mlflow.flush_async_logging()
+        mlflow.set_tags(tags or {})
+        run = mlflow.active_run()
+        mlflow.end_run(status)
+        if run is not None:
+            uri = mlflow.get_tracking_uri()
+            print_line(redact(f"mlflow run: {_address(uri, run.info)}, {status}"))
+    except Exception as error:
+        print_line(redact(f"warning: MLflow did not take the end of the run: {error}"))
+
+
+def _address(uri: str, run: Any) -> str:
+    """Where people see the run; a server's page if there is one."""
+    if uri.startswith(("http://", "https://")):
+        return f"{uri.rstrip('/')}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+    return f"{run.run_id} ({run.run_name}) at {uri}"
