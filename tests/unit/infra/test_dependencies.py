@@ -17,6 +17,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 # Distributions that are named otherwise than what they install.
 NAMES = {
     "botocore": "boto3",
+    "mlflow": "mlflow-skinny",
     "mypy-boto3-s3": "boto3-stubs",
     "sagemaker": "sagemaker-core",
     "sklearn": "scikit-learn",

@@ -24,7 +24,7 @@ def read_variables(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "os.environ.get":
             name = node.args[0]
         elif isinstance(node, ast.Subscript) and ast.unparse(node.value) == "os.environ":
-            name = node.slice
+            name = node.slice if isinstance(node.ctx, ast.Load) else None
         if isinstance(name, ast.Constant) and isinstance(name.value, str):
             yield name.value
 

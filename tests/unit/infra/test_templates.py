@@ -75,7 +75,7 @@ WITHOUT_RESOURCE = {
 }
 
 
-@pytest.mark.parametrize(("name", "count"), [("access.yaml", 35), ("pipeline.yaml", 11)])
+@pytest.mark.parametrize(("name", "count"), [("access.yaml", 38), ("pipeline.yaml", 11)])
 def test_the_roles_have_least_privilege(name, count):
     allowed = list(statements(load(name)["Resources"]))
     assert len(allowed) == count
