@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 # Botocore's adaptive mode slows down when the service throttles; ten tries last about a minute.
 MAX_ATTEMPTS = 10
@@ -81,7 +81,7 @@ def make_client(
 
     if service == "s3" and s3_endpoint_url:
         return _other_store(region, attempts, s3_endpoint_url)
-    mode = "adaptive" if attempts > 1 else "standard"
+    mode: Literal["adaptive", "standard"] = "adaptive" if attempts > 1 else "standard"
     config = Config(
         retries={"mode": mode, "total_max_attempts": attempts},
         connect_timeout=CONNECT_TIMEOUT_SECONDS,

@@ -89,9 +89,12 @@ def _message(item: dict[str, Any], index: int, clean: Callable[[str], str]) -> d
     if isinstance(content, str) and content.strip():
         return {**item, key: clean(content)}
     calls = any(item.get(call) for call in _CALLS)
-    parts = isinstance(content, list) and content and all(isinstance(p, dict) for p in content)
+    listed = content if isinstance(content, list) else []
+    parts = bool(listed) and all(isinstance(part, dict) for part in listed)
     if not parts and not (calls and content in (None, "")):
         raise ValueError(f"message {index}: content {_short(content)}")
+    if parts and any(part.get("type") == "image" for part in listed):
+        raise ValueError(f"message {index}: an image, whose file would not be carried")
     return item
 
 

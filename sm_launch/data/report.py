@@ -38,6 +38,13 @@ class SplitReport:
     """Of a channel in parts the files in the order of the rows, each with its sha256; `path` is
     their directory then."""
 
+    def as_dict(self) -> dict[str, Any]:
+        """All fields; `parts` where there are some."""
+        plain = asdict(self)
+        if not self.parts:
+            del plain["parts"]
+        return plain
+
 
 @dataclass(frozen=True)
 class InputReport:
@@ -83,6 +90,7 @@ class PreparationReport:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         plain = asdict(self) | {"output": str(self.output)}
+        plain["splits"] = {name: split.as_dict() for name, split in self.splits.items()}
         for split in plain["splits"].values():
             split["path"] = str(split["path"])
         counts = {"read": self.rows_read, "kept": self.rows_kept, "rejected": self.rows_rejected}
@@ -137,11 +145,9 @@ class PreparationReport:
     def manifest(self, config: DataConfig) -> dict[str, Any]:
         """manifest.json: the same for the same input, configuration and seed."""
         counts = {"read": self.rows_read, "kept": self.rows_kept, "rejected": self.rows_rejected}
-        splits = {name: asdict(split) for name, split in self.splits.items()}
+        splits = {name: split.as_dict() for name, split in self.splits.items()}
         for split in splits.values():
             split["path"] = split["path"].relative_to(self.output).as_posix()
-            if not split["parts"]:
-                del split["parts"]
         return {
             "version": MANIFEST_VERSION,
             "created_by": CREATED_BY,

@@ -38,6 +38,7 @@ def lay_out(config: DataConfig, names: Sequence[str]) -> Layout:
     """
     shape = _choose(config, names)
     kinds: dict[str, Kind] = dict(shape.required)
+    _refuse_images(config, names, kinds)
     if "text" in kinds and "label" in kinds and config.columns.text_pair is not None:
         kinds = {"text": "text", "text_pair": "text", "label": kinds["label"]}
     required = tuple(kinds)
@@ -66,6 +67,20 @@ def lay_out(config: DataConfig, names: Sequence[str]) -> Layout:
         if column == pair or (shape.open and str(column).lower() not in ("id", "idx", "index")):
             key += (str(column),)
     return Layout(kinds, columns, key, required)
+
+
+def _refuse_images(config: DataConfig, names: Sequence[str], kinds: dict[str, Kind]) -> None:
+    """Conversations about images would lose them: their files are not cleaned, split or copied."""
+    column = next((n for n in names if n.partition(".")[0] in ("images", "image")), None)
+    if column is None or not {"turn", "messages"}.intersection(kinds.values()):
+        return
+    raise UserInputError(
+        "the rows have images, which are not prepared",
+        field="data",
+        value=column,
+        fix="write the channels yourself, each a folder with its images beside the rows, and give "
+        "them as training.channels instead of data; or take the column out",
+    )
 
 
 def check_columns(

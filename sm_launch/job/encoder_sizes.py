@@ -9,11 +9,11 @@ from sm_launch.job.matrices import Linear, Reader, layer_norms
 Parts = Iterator[Linear | int]
 
 
-def _layers(hidden: int, inner: int, copies: int, runs: int = 1) -> Parts:
+def _layers(hidden: int, inner: int, copies: int) -> Parts:
     """BERT's layer: four matrices that attend, two that think, two norms."""
-    yield Linear(hidden, hidden, 4 * copies, True, runs)
-    yield Linear(hidden, inner, copies, True, runs)
-    yield Linear(inner, hidden, copies, True, runs)
+    yield Linear(hidden, hidden, 4 * copies, True)
+    yield Linear(hidden, inner, copies, True)
+    yield Linear(inner, hidden, copies, True)
     yield layer_norms(hidden, 2 * copies)
 
 
@@ -54,13 +54,12 @@ def _distilbert(read: Reader) -> Parts:
 
 
 def _albert(read: Reader) -> Parts:
-    """All layers of a group share their weights: they are there once, and run many times."""
+    """All layers of a group share their weights: they are there once."""
     hidden, width = read("hidden_size"), read("embedding_size")
     copies = read("num_hidden_groups", 1) * read("inner_group_num", 1)
-    runs = max(1, read("num_hidden_layers") // read("num_hidden_groups", 1))
     yield _embeddings(read, width, read("type_vocab_size", 2))
     yield Linear(width, hidden, 1, True)
-    yield from _layers(hidden, read("intermediate_size"), copies, runs)
+    yield from _layers(hidden, read("intermediate_size"), copies)
     yield from _head(hidden)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sm_launch.job.activations import Shape, shape_of
+
 
 @dataclass(frozen=True)
 class Linear:
@@ -16,8 +18,6 @@ class Linear:
         outputs: width of what comes out.
         copies: how many there are.
         bias: whether each has one.
-        runs: how often a token passes each: more than once where layers share their weights, a
-            share where a router chooses among experts.
         rank: of its adapter, in times that of the others. PEFT gives gate and up two where they are
             one tensor of all experts (`peft.utils.transformers_weight_conversion`), and passes over
             the experts of some models: 0.
@@ -27,7 +27,6 @@ class Linear:
     outputs: int
     copies: int
     bias: bool = False
-    runs: float = 1
     rank: int = 1
 
     @property
@@ -42,14 +41,14 @@ class Size:
     Attributes:
         linears: its linear layers.
         others: parameters of everything else: embeddings and norms.
-        passed: parameters that a token is multiplied with, which is what leaves activations behind.
         dtype: of its files, as its config.json says.
+        shape: of its layers, as far as activations depend on them.
     """
 
     linears: tuple[Linear, ...]
     others: int
-    passed: float
     dtype: str = ""
+    shape: Shape | None = None
 
     @property
     def parameters(self) -> int:
@@ -97,7 +96,6 @@ def size_of(
     except (KeyError, ValueError, TypeError, ZeroDivisionError):
         return None
     linears = tuple(each for each in listed if isinstance(each, Linear))
-    passed = sum(each.parameters * each.runs for each in linears)
     others = sum(each for each in listed if isinstance(each, int))
     dtype = config.get("dtype") or config.get("torch_dtype") or ""
-    return Size(linears, others, passed, str(dtype))
+    return Size(linears, others, str(dtype), shape_of(config))

@@ -125,21 +125,18 @@ def _sparse_layers(read: Reader, layers: int) -> int:
 
 def _experts(read: Reader, kind: Decoder, hidden: int, layers: int) -> Parts:
     experts = read(kind.experts, read.values.get("num_local_experts"))
-    chosen = read("num_experts_per_tok", 2) / experts
-    yield from _routed(hidden, read(kind.expert_width), layers, experts, chosen, kind.adapted)
+    yield from _routed(hidden, read(kind.expert_width), layers, experts, kind.adapted)
     if shared := read("shared_expert_intermediate_size", 0):
         yield Linear(hidden, shared, 2 * layers)
         yield Linear(shared, hidden, layers)
         yield Linear(hidden, 1, layers)
 
 
-def _routed(
-    hidden: int, inner: int, layers: int, experts: int, share: float, adapted: bool
-) -> Parts:
-    """A router, and experts of which a token passes a share; gate and up are one tensor."""
+def _routed(hidden: int, inner: int, layers: int, experts: int, adapted: bool) -> Parts:
+    """A router and its experts; gate and up are one tensor."""
     yield Linear(hidden, experts, layers, rank=int(adapted))
-    yield Linear(hidden, 2 * inner, layers * experts, runs=share, rank=2 * adapted)
-    yield Linear(inner, hidden, layers * experts, runs=share, rank=int(adapted))
+    yield Linear(hidden, 2 * inner, layers * experts, rank=2 * adapted)
+    yield Linear(inner, hidden, layers * experts, rank=int(adapted))
 
 
 def _vocabulary(read: Reader, width: int, tied: bool) -> Parts:
@@ -159,9 +156,8 @@ def _gpt_oss(read: Reader) -> Parts:
     yield Linear(hidden, groups * head, 2 * layers, True)
     yield Linear(heads * head, hidden, layers, True)
     yield layers * (heads + 2 * hidden + (hidden + 1) * experts) + hidden
-    chosen = read("num_experts_per_tok", 4) / experts
-    yield Linear(hidden, 2 * inner, layers * experts, True, runs=chosen, rank=0)
-    yield Linear(inner, hidden, layers * experts, True, runs=chosen, rank=0)
+    yield Linear(hidden, 2 * inner, layers * experts, True, rank=0)
+    yield Linear(inner, hidden, layers * experts, True, rank=0)
     yield from _vocabulary(read, hidden, False)
 
 
@@ -196,8 +192,7 @@ def _deepseek(read: Reader) -> Parts:
     shared, sparse = small * read("n_shared_experts", 0), layers - dense
     yield Linear(hidden, shared, 2 * sparse)
     yield Linear(shared, hidden, sparse)
-    chosen = read("num_experts_per_tok", 8) / experts
-    yield from _routed(hidden, small, sparse, experts, chosen, True)
+    yield from _routed(hidden, small, sparse, experts, True)
     yield from _vocabulary(read, hidden, False)
 
 

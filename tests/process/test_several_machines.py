@@ -20,7 +20,7 @@ MACHINE = """
 import sys
 from pathlib import Path
 from sm_launch.data import DataConfig, cluster, spread
-from sm_launch.errors import LaunchError
+from sm_launch.errors import LaunchError, UserInputError
 current, first, second, port = sys.argv[1:]
 members, config = cluster.Members(current, (first, second)), DataConfig(input="raw")
 settings = {"port": int(port), "wait_seconds": 400}
@@ -28,6 +28,11 @@ try:
     if not members.leads:
         sys.exit(cluster.serve(members, **settings))
     with cluster.lead(members, config, Path("out"), **settings) as hosts:
+        try:
+            other = DataConfig(input="raw", columns={"label": "mood"})
+            spread.prepare(other, Path("out"), hosts, tell=print)
+        except UserInputError as error:
+            print(error, Path("out").exists())
         spread.prepare(config, Path("out"), hosts, tell=print)
 except LaunchError as error:
     sys.exit(str(error))
@@ -59,7 +64,7 @@ def lay(root: Path, name: str, text: str) -> None:
     (root / "raw" / name).write_text(text, encoding="utf-8")
 
 
-def test_two_machines_prepare_what_one_does_or_say_why_not(tmp_path: Path) -> None:
+def test_two_machines_prepare_what_one_does(tmp_path: Path) -> None:
     for at in range(4):
         lines = [f"row {n % 50} of any,{'good' if n % 2 else 'bad'}" for n in range(at * 25, 200)]
         text = "\n".join(["text,label", *lines, ",bad", "a,b,c"]) + "\n"
@@ -70,4 +75,7 @@ def test_two_machines_prepare_what_one_does_or_say_why_not(tmp_path: Path) -> No
     ended = run(tmp_path)
     assert [code for code, _ in ended] == [0, 0], ended
     assert "127.0.0.2 2 file(s)" in ended[0][1]
+    # What is wrong on another machine is told as on this one, and nothing is left of the try.
+    assert "data.columns.label: no such column in raw/0.csv" in ended[0][1]
+    assert "columns are: text, label" in ended[0][1] and "False" in ended[0][1]
     check_equal([tmp_path / name / "out" for name in NAMES], one / "out")

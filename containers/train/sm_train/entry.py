@@ -44,7 +44,7 @@ from sm_train.loop.memory import (
     start_again,
 )
 from sm_train.methods import train
-from sm_train.modelling.base_model import resolve_base_model
+from sm_train.modelling.base_model import check_takes_images, resolve_base_model
 from sm_train.modelling.stored_weights import stored_weights
 from sm_train.platform.devices import check_devices, check_torch_sees_gpus, gpu_count
 from sm_train.platform.failure import give_back, reserve, write_failure
@@ -108,6 +108,8 @@ def checked_job(paths: Paths, stop: StopRequest, started: float) -> Job:
     base = resolve_base_model(paths, config)
     data = load_data(paths, config.method.reads_as(config, base.origin))
     _say_what_was_read(data)
+    if data.has_images:
+        check_takes_images(base.source)
     source = whole_model(paths, base, config)
     return Job(paths, config, data, source, stop, started, model_origin=base.origin)
 

@@ -48,6 +48,11 @@ class Job:
         """Whether this process writes the logs and the artefact (rank 0)."""
         return int(os.environ.get("RANK", "0")) == 0
 
+    @property
+    def has_images(self) -> bool:
+        """Whether the rows are of texts and images."""
+        return self.data.has_images
+
     def dataset(self, split: str) -> Any:
         """The rows of a split as a `datasets.Dataset`, or None without that channel."""
         rows = self.data.split(split)

@@ -43,6 +43,11 @@ class Data:
     notes: tuple[str, ...] = ()  # what was not read, for the log
     stream: Stream | None = None
 
+    @property
+    def has_images(self) -> bool:
+        """Whether the rows are of texts and images."""
+        return bool(self.train) and self.train[0].get("images") is not None
+
     def split(self, name: str) -> Rows | None:
         """train, validation or test."""
         rows: Rows | None = getattr(self, name)

@@ -170,7 +170,7 @@ def _inputs(document: Any) -> list[Any]:
 
 def _row(given: Any, task: Task) -> dict[str, Any]:
     if not isinstance(given, dict):
-        return {task.text_column: given}
+        return {str(task.text_column): given}
     pair = task.pair_column or "text_pair"
     ours: dict[Any, Any] = {"text": task.text_column, "text_pair": pair}
     return {str(ours.get(key, key)): value for key, value in given.items()}

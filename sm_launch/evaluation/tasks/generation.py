@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from sm_launch.errors import UserInputError
 from sm_launch.evaluation.example import Example, Row, UnusableRow, missing, required_text
 from sm_launch.evaluation.final_answer import check_pattern, same_answer
 from sm_launch.evaluation.likelihood import LOG_LIKELIHOOD, TOKENS, likelihood_statistic
@@ -52,6 +53,7 @@ class TextGeneration(Task):
         return self.DEFAULT_COLUMNS
 
     def example(self, index: int, row: Row) -> Example:
+        _refuse_images(row)
         value = as_messages(row.get(self.text_column))
         if isinstance(value, list):
             return self._chat(index, value, row)
@@ -129,6 +131,20 @@ class TextGeneration(Task):
             return means(rows) | overlap(rows) | likelihood(rows)
 
         return of
+
+
+def _refuse_images(row: Row) -> None:
+    """An answer about an image that was not sent would count as wrong."""
+    column = next((name for name in ("images", "image") if row.get(name)), None)
+    if column is not None:
+        raise UserInputError(
+            "the rows have images, which an evaluation does not send",
+            field="data",
+            value=column,
+            fix="take test_loss and test_mean_token_accuracy of the training's test channel "
+            "(eval_results.json in the artefact); or send each image as a data: URL in an "
+            "image_url part of its message",
+        )
 
 
 def _without(values: Mapping[str, float], *names: str) -> dict[str, float]:

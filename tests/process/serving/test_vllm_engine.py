@@ -5,6 +5,7 @@ A start takes long, so that one server answers for all of it.
 
 from __future__ import annotations
 
+import base64
 import concurrent.futures
 import json
 import time
@@ -13,6 +14,7 @@ from importlib.util import find_spec
 import psutil
 import pytest
 import serving_models
+from seeing_models import as_png, drawn, save_seeing
 from serving_process import Server
 
 pytestmark = [
@@ -139,56 +141,15 @@ def test_engine_processes_that_die_are_started_again(server):
 
 
 def seeing_model(path):
-    """An Idefics3 of two layers over a tower of two, both random but fixed.
-
-    Few of vLLM's models do without torchvision, whose CPU build is on PyTorch's own index alone.
-    """
-    import torch
-    from transformers import (
-        Idefics3Config,
-        Idefics3ForConditionalGeneration,
-        Idefics3ImageProcessorPil,
-        Idefics3Processor,
-        LlamaConfig,
-    )
-
-    torch.manual_seed(7)
+    """Few of vLLM's models do without torchvision, whose CPU build is on PyTorch's own index."""
     tokenizer = serving_models.tokenizer(path, bert=False)
-    tokenizer.add_tokens(["<image>", "<fake_token_around_image>"], special_tokens=True)
-    tokenizer.add_tokens(["<global-img>", "<end_of_utterance>"], special_tokens=True)
     template = tokenizer.chat_template.replace(
         "{{ m['content'] }}",
         "{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for p in m['content'] %}"
         "{% if p['type'] == 'image' %}<image>{% else %}{{ p['text'] }}{% endif %}{% endfor %}"
         "{% endif %}",
     )
-    tokenizer.chat_template = template
-    longest = {"longest_edge": 28}
-    pictures = Idefics3ImageProcessorPil(
-        size=longest, max_image_size=longest, do_image_splitting=False
-    )
-    processor = Idefics3Processor(pictures, tokenizer, image_seq_len=4, chat_template=template)
-    processor.save_pretrained(path)
-    tokenizer.save_pretrained(path)
-    text = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=512,
-        initializer_range=0.5, bos_token_id=1, eos_token_id=2, pad_token_id=0,
-    )  # fmt: skip
-    vision = {
-        "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "image_size": 28, "patch_size": 7,
-    }  # fmt: skip
-    config = Idefics3Config(
-        vision_config=vision, text_config=text, scale_factor=2, pad_token_id=0,
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
-    )  # fmt: skip
-    model = Idefics3ForConditionalGeneration(config)
-    for name, weight in model.named_parameters():
-        if "text_model" not in name and weight.ndim > 1:
-            weight.data.normal_(std=0.5)  # or no picture would matter
-    model.save_pretrained(path)
-    return path
+    return save_seeing(path, tokenizer, template)
 
 
 @pytest.fixture(scope="module")
@@ -201,19 +162,8 @@ def seeing(tmp_path_factory):
         yield started
 
 
-def drawn(colour, size=(28, 28)):
-    from PIL import Image
-
-    return Image.new("RGB", size, colour)
-
-
 def written(picture):
-    import base64
-    import io
-
-    out = io.BytesIO()
-    picture.save(out, "PNG")
-    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+    return "data:image/png;base64," + base64.b64encode(as_png(picture)).decode()
 
 
 def asking(part):

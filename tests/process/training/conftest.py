@@ -144,6 +144,19 @@ def save_tokenizer(folder: Path, *, pad: bool = True, chat: bool = False) -> int
 
 
 @pytest.fixture(scope="session")
+def word_tokenizer() -> Callable[[Path], Any]:
+    """`save_tokenizer`, and what is read from there."""
+
+    def made(folder: Path) -> Any:
+        from transformers import AutoTokenizer
+
+        save_tokenizer(folder)
+        return AutoTokenizer.from_pretrained(folder)
+
+    return made
+
+
+@pytest.fixture(scope="session")
 def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Tiny BERT, RoBERTa and DistilBERT without a head."""
     import transformers as tf

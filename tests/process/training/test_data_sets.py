@@ -119,6 +119,7 @@ def test_a_stream_has_the_losses_of_the_rows_and_resumes_at_its_row(
     whole = session_job({**SETTINGS, "num_train_epochs": 2}, **channels)
     whole.train_here()
     streaming = {**SETTINGS, "num_train_epochs": 2, "streaming": True, "save_total_limit": 9}
+    del streaming["train_sampling_strategy"]
     in_order = session_job({**streaming, "shuffle_buffer_size": 0}, **channels)
     in_order.train_here()
     assert in_order.losses == pytest.approx(whole.losses)
@@ -138,3 +139,18 @@ def test_a_stream_has_the_losses_of_the_rows_and_resumes_at_its_row(
     job.train_here()
     assert "resuming from checkpoint-8" in capsys.readouterr().out
     assert job.losses == pytest.approx(untouched, rel=1e-6)
+
+
+def test_classes_are_scored_apart_from_the_same_predictions(
+    session_job: Callable[..., Any], encoders: dict[str, Path], sentiment: Callable[..., Any]
+) -> None:
+    settings = {"method": "text-classification", "max_steps": 1, "report_to": "none",
+                "metric_for_best_model": "eval_b_accuracy"}  # fmt: skip
+    channels = {"train-a": sentiment(8, 1), "train-b": sentiment(8, 2)}
+    held_out = {"validation-a": sentiment(4, 3), "validation-b": sentiment(12, 4)}
+    job = session_job(settings, **channels, **held_out, model=encoders["bert"])
+    job.train_here()
+    for name in ("loss", "accuracy"):
+        apart = [job.results[f"eval_{data_set}_{name}"] for data_set in "ab"]
+        together = (4 * apart[0] + 12 * apart[1]) / 16
+        assert job.results[f"eval_{name}"] == pytest.approx(together, rel=1e-5)

@@ -102,6 +102,8 @@ def test_a_model_comes_out(
         d["Name"] for d in METRIC_DEFINITIONS if any(re.search(d["Regex"], line) for line in lines)
     }
     assert {"train:loss", "eval:loss", "test:loss", *METRICS[method]} <= written
+    samples = job.path / "output/data/samples.jsonl"
+    assert samples.is_file() == (method in ("grpo", "rloo", "distillation"))
     reads = AutoModelForSequenceClassification if method == "reward" else AutoModelForCausalLM
     model, info = reads.from_pretrained(job.model, output_loading_info=True)
     assert not info["missing_keys"]

@@ -72,7 +72,10 @@ def test_a_quick_run_writes_nothing(quiet: Any, tmp_path: Path) -> None:
     assert json.loads(path.read_text())["a"] == 1
 
 
-@pytest.mark.parametrize("script", ["data", "serving", "startup", "training_classification"])
+@pytest.mark.parametrize(
+    "script",
+    ["data", "quantisation_libraries", "serving", "startup", "training_classification"],
+)
 def test_every_benchmark_has_the_same_options(
     script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from sm_serve.engines.adapters.missing_head import gaps_of
 from sm_serve.engines.devices import best_device, computed_type
 from sm_serve.engines.packing import pack_linears
 from sm_serve.engines.processors import available_cpus, use_processors
-from sm_serve.engines.quantised import dense_options, quiet_override
+from sm_serve.engines.quantised import ELSEWHERE, dense_options, quiet_override
 from sm_serve.errors import BadRequest, StartupError
 from sm_serve.tasks import declared
 
@@ -61,6 +62,8 @@ def load_with_gaps(
     name = declared()[artefact.task].model_class
     if artefact.encoder_decoder and name == "AutoModelForCausalLM":
         name = "AutoModelForSeq2SeqLM"
+    if name == "AutoModelForCausalLM":
+        check_reads_text_alone(artefact.config)
     if name == "AutoModel" and is_half_of_pair(artefact):
         name = "AutoModelForTextEncoding"
     device = best_device(settings)
@@ -94,6 +97,20 @@ def load_with_gaps(
         use_processors(model)
         pack_linears(model)
     return model, gaps
+
+
+def check_reads_text_alone(config: Mapping[str, Any]) -> None:
+    """StartupError for a model of texts and images that transformers has no class for texts of."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    kind = config.get("model_type")
+    if "vision_config" not in config or "auto_map" in config:
+        return
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise StartupError(
+            f"config.json: model_type {kind!r} takes images, which this engine does not serve:"
+            f" {ELSEWHERE}"
+        )
 
 
 def is_half_of_pair(artefact: Artefact) -> bool:

@@ -15,7 +15,8 @@ logger = logging.getLogger(__name__)
 
 METHOD = "compressed-tensors"
 """Of config.json's quantization_config: what llm-compressor writes, such as FP8, W8A8, W4A16."""
-_ELSEWHERE = "serve it by vLLM (the image's GPU flavour, SM_SERVE_ENGINE=vllm)"
+ELSEWHERE = "serve it by vLLM (the image's GPU flavour, SM_SERVE_ENGINE=vllm)"
+"""What to do with a model that the in-process engines do not take, or not as it is."""
 
 
 def dense_options(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,20 +30,20 @@ def dense_options(config: Mapping[str, Any]) -> dict[str, Any]:
     if importlib.util.find_spec("compressed_tensors") is None:
         raise StartupError(
             f"config.json: quantization_config is of {METHOD}, which is not installed here:"
-            f" {_ELSEWHERE}, or pip install compressed-tensors"
+            f" {ELSEWHERE}, or pip install compressed-tensors"
         )
     from transformers import CompressedTensorsConfig
 
     if "dequantize" not in inspect.signature(CompressedTensorsConfig).parameters:
         raise StartupError(
             f"config.json: quantization_config is of {METHOD}, which this transformers does not"
-            f" read into a plain model: {_ELSEWHERE}, or install transformers 5.23"
+            f" read into a plain model: {ELSEWHERE}, or install transformers 5.23"
         )
     logger.warning(
         "the checkpoint is in few bits (%s), and this engine computes in more: answers are those of"
         " the rounded weights, memory and speed those of a model that was not rounded; %s for both",
         described.get("format") or METHOD,
-        _ELSEWHERE,
+        ELSEWHERE,
     )
     return {"quantization_config": CompressedTensorsConfig(dequantize=True)}
 

@@ -113,6 +113,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
+        if value.keys() == {"bytes", "path"}:  # an image as `datasets` writes it
+            return value
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, decimal.Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
@@ -121,8 +123,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime.date | datetime.time):
         return str(value)
     if isinstance(value, bytes):
-        return value.decode("utf-8")
+        return _text_of_bytes(value)
     return value
+
+
+def _text_of_bytes(value: bytes) -> str | bytes:
+    """Text where it is some; an image or another file as it is."""
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value
 
 
 def text_of(value: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 from sm_train.contract import SPLIT_CHANNELS, Paths, data_set_of
 from sm_train.data.cleaning import Source, is_text, read_source, write_rejected
+from sm_train.data.images import Pictures, has_images, is_image_file, without_images
 from sm_train.data.mixing import check_names, config_of, mix
 from sm_train.data.readers import read_files, unread_files, whole_files
 from sm_train.data.splits import SplitFiles, setting_values, split_files, unread_channels
@@ -34,7 +35,8 @@ def load_data(paths: Paths, config: Config) -> Data:
     main = os.environ.get("RANK", "0") == "0"  # other ranks would undo what it adds later
     record = paths.output_data / REJECTED if main else Path(os.devnull)
     with record.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        for split, sources in _sources(paths, config, notes).items():
+        by_split = _sources(paths, config, notes)
+        for split, sources in by_split.items():
             if split == "train" and config.job.streaming:
                 streamed = open_streams(sources, config, file, notes)
                 splits[split], origins[split] = streamed.head, streamed.origins
@@ -50,6 +52,10 @@ def load_data(paths: Paths, config: Config) -> Data:
                 rejected[split] += bad
             if split == "train" and "" not in sizes:
                 splits[split], origins[split] = _mixed(splits, origins, sizes, config, notes)
+    for pictures in dict.fromkeys(each.pictures for of in by_split.values() for each in of):
+        notes += _files_not_read(pictures)
+    if any(has_images(row) for rows in splits.values() for row in rows):
+        splits = {split: [without_images(row) for row in rows] for split, rows in splits.items()}
     if "test" in splits and config.training.get("eval_strategy", "no") != "no":
         splits.setdefault("validation", splits["test"])
         origins.setdefault("validation", origins["test"])
@@ -80,8 +86,13 @@ def _sources(paths: Paths, config: Config, notes: list[str]) -> dict[str, list[S
     notes += unread_channels(paths, values)
     files = split_files(paths, values)
     check_names(config, {split: [held.name for held in of] for split, of in files.items()})
+    places = {
+        held.channel: Pictures(held.channel, paths.scratch) for of in files.values() for held in of
+    }
     sources = {
-        split: [_channel_source(held, split, config, notes) for held in of_split]
+        split: [
+            _channel_source(held, split, config, places[held.channel], notes) for held in of_split
+        ]
         for split, of_split in files.items()
     }
     if "train" not in sources and config.dataset.named:
@@ -89,7 +100,9 @@ def _sources(paths: Paths, config: Config, notes: list[str]) -> dict[str, list[S
 
         for split, rows in remote_splits(config.dataset).items():
             name = f"{split} split of {config.dataset.dataset_name or 'datasets'}"
-            sources.setdefault(split, [Source(name, partial(remote_rows, rows, name), config)])
+            read = partial(remote_rows, rows, name)
+            pictures = Pictures(None, paths.scratch)
+            sources.setdefault(split, [Source(name, read, config, pictures)])
     if "train" in sources or not config.method.trains:
         return sources
     present = [p.name for p in _subfolders(paths.channels)]
@@ -100,11 +113,26 @@ def _sources(paths: Paths, config: Config, notes: list[str]) -> dict[str, list[S
     )
 
 
-def _channel_source(held: SplitFiles, split: str, config: Config, notes: list[str]) -> Source:
-    """The rows of a channel's files; notes what of it is not read, or is of another split."""
+def _files_not_read(pictures: Pictures) -> list[str]:
+    """Notes on what lies in a channel and no row needs."""
+    if pictures.channel is None:
+        return []
+    channel, unread = pictures.channel, unread_files(pictures.channel)
+    if pictures.used:
+        spare = [n for n in unread if is_image_file(n) and channel / n not in pictures.used]
+        unread = [name for name in unread if not is_image_file(name)]
+        if spare:
+            unread.append(f"{len(spare)} images that no row names, such as {spare[0]}")
+    if not unread:
+        return []
+    return [f"channel {channel.name}: files not read: {shorten(', '.join(unread))}"]
+
+
+def _channel_source(
+    held: SplitFiles, split: str, config: Config, pictures: Pictures, notes: list[str]
+) -> Source:
+    """The rows of a channel's files; notes what of them is of another split."""
     channel = held.channel
-    if unread := unread_files(channel):
-        notes.append(f"channel {channel.name}: files not read: {shorten(', '.join(unread))}")
     if not _is_of(channel.name, split):
         names = ", ".join(str(path.relative_to(channel)) for path in held.files)
         notes.append(f"channel {channel.name}: {shorten(names)} is taken as {split} data")
@@ -116,7 +144,7 @@ def _channel_source(held: SplitFiles, split: str, config: Config, notes: list[st
             fix="write them as JSON Lines or Parquet, or remove streaming",
         )
     read = partial(read_files, channel, held.files, partial(is_text, own))
-    return Source(f"channel {channel.name}", read, own, held.name)
+    return Source(f"channel {channel.name}", read, own, pictures, held.name)
 
 
 def _is_of(channel: str, split: str) -> bool:

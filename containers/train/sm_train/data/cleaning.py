@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from sm_train.data.cells import INDEX_NAMES, text_of
 from sm_train.data.formats import renaming
+from sm_train.data.images import COLUMNS, Pictures, check_no_images, with_images
 from sm_train.data.prompts import filled, template_columns
 from sm_train.data.readers import RawRow
 from sm_train.errors import UserError, shorten
@@ -26,6 +27,7 @@ class Source:
     name: str
     read: Callable[[], Iterator[RawRow]]
     config: Config  # the settings by which they are read
+    pictures: Pictures  # where their images lie
     data_set: str = ""  # where the split has several
 
     @property
@@ -88,7 +90,7 @@ def clean_rows(source: Source, tally: Tally, record: IO[str]) -> Iterator[tuple[
             for row in config.method.expand(_parsed(raw)):
                 tally.parsed += 1
                 try:
-                    good = _clean(row, groups, config, tally.columns)
+                    good = _clean(replace(raw, value=row), groups, source, tally.columns)
                 except (ValueError, TypeError, KeyError, RecursionError) as error:
                     tally.reasons[str(error)] += 1
                     _record(record, origin, replace(raw, value=row), str(error))
@@ -135,18 +137,24 @@ def is_text(config: Config, name: str) -> bool:
 
 
 def _clean(
-    raw: dict[str, Any],
+    origin_row: RawRow,
     groups: Iterable[tuple[str, ...]],
-    config: Config,
+    source: Source,
     columns: Columns,
 ) -> Row:
     """The row to learn from. Raises ValueError, TypeError, KeyError, RecursionError."""
     read: set[str] = set()
+    config, raw = source.config, _parsed(origin_row)
     row = _named(raw, config)
     columns.seen.update(row)
     row = _with_prompt(row, raw, config, read)
     _check_columns(row, groups)
     cleaned = config.method.clean_row(RecordedRow(row, read), config)
+    if config.method.images and not config.job.streaming:
+        cleaned = with_images(cleaned, row, source.pictures, origin_row.file)
+        read.update(name for name in COLUMNS if name in row)
+    else:
+        check_no_images(cleaned, row, config)
     check_storable(cleaned)
     columns.read |= read | cleaned.keys()
     return cleaned

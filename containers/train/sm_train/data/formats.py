@@ -91,8 +91,13 @@ def prompted(prompt: Any, answers: dict[str, Any]) -> dict[str, Any]:
 
 def check_asks(messages: list[dict[str, Any]]) -> None:
     """Raise ValueError when the messages before an answer say nothing."""
-    if not any(m["role"] != "assistant" and m["content"].strip() for m in messages):
+    if not any(m["role"] != "assistant" and _says(m["content"]) for m in messages):
         raise ValueError("the prompt is empty")
+
+
+def _says(content: Any) -> bool:
+    """Whether a message holds an image or a text that is not blank."""
+    return isinstance(content, list) or bool(content.strip())
 
 
 def answered(row: dict[str, Any], config: Config) -> dict[str, Any]:
@@ -181,6 +186,21 @@ def check_formats_apart(_config: Config, data: Data) -> None:
         _refuse_several(counts, f"data set {name}" if name else "channels")
 
 
+def check_settings_with_images(config: Config, *switches: str) -> None:
+    """Raise UserError for settings that TRL's trainers refuse where rows have images."""
+    by_length = ("group_by_length", "batch_rebalance")
+    refused = {"truncation_mode": ("keep_end",), "train_sampling_strategy": by_length}
+    for name, values in {**dict.fromkeys(switches, (True,)), **refused}.items():
+        value = config.training.get(name)
+        if value in values:
+            raise UserError(
+                "cannot be done with rows that have images",
+                field=name,
+                value=value,
+                fix="remove the setting",
+            )
+
+
 def check_prompts(_config: Config, data: Data) -> None:
     """Prompts are all text or all messages; other columns are the rewards' business."""
     _refuse_several(_formats(data, ("prompt",)))
@@ -206,7 +226,7 @@ def _format(row: dict[str, Any], names: tuple[str, ...]) -> str:
         for name in names
         if name in row
     ]
-    return " + ".join(parts or sorted(row.keys() - {*_COMPANIONS, LEARN}))
+    return " + ".join(parts or sorted(row.keys() - {*_COMPANIONS, LEARN, "images"}))
 
 
 def is_conversational(row: dict[str, Any]) -> bool:

@@ -22,6 +22,9 @@ _ROLE_NAMES = {
     **dict.fromkeys(("function", "observation", "function_response", "ipython"), "tool"),
 }
 _TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
+IMAGE = "image"
+_IMAGE_PARTS = (IMAGE, "image_url", "input_image")  # transformers', OpenAI's for chat and responses
+_IMAGE_KEYS = ("image", "image_url", "url", "path", "bytes", "base64")
 # Keys by which a turn says whether it is learnt: OpenAI's, Axolotl's, ms-swift's, torchtune's.
 _MARKS = {"weight": False, "train": False, "loss": False, "masked": True}
 Message = dict[str, Any]
@@ -104,8 +107,8 @@ def _message(raw: Any, column: str) -> Message:
     return {"role": role, "content": text or message.pop("refusal", ""), **extra, **message}
 
 
-def _content(content: Any, column: str) -> str:
-    """Text; no content, as beside tool calls, is empty content."""
+def _content(content: Any, column: str) -> str | list[Message]:
+    """Text, or parts where one is an image; no content, as beside tool calls, is empty content."""
     if isinstance(content, list):
         return _joined_parts(content, column)
     if content is not None and not isinstance(content, str):
@@ -113,15 +116,59 @@ def _content(content: Any, column: str) -> str:
     return content or ""
 
 
-def _joined_parts(parts: list[Any], column: str) -> str:
-    """The text of OpenAI's list of parts; language models take no other kind."""
+def _joined_parts(parts: list[Any], column: str) -> str | list[Message]:
+    """The text of OpenAI's list of parts, or text and images as transformers' templates have it."""
     kinds = {str(part.get("type", "text")) if isinstance(part, dict) else "?" for part in parts}
+    if kinds.intersection(_IMAGE_PARTS):
+        return _parts_with_images(parts, column)
     if kinds - _TEXT_PARTS.keys():
         raise ValueError(f"{column} has a message with a part that is not text: {sorted(kinds)}")
     texts = [part.get(_TEXT_PARTS[str(part.get("type", "text"))]) for part in parts]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError(f"{column} has a message with a part that is not text: {sorted(kinds)}")
     return "".join(texts)
+
+
+def _parts_with_images(parts: list[Any], column: str) -> list[Message]:
+    """Each part by its type; an image that the part holds itself is kept under `image`."""
+    read: list[Message] = []
+    for part in parts:
+        if not isinstance(part, dict) or part.get("type") not in _IMAGE_PARTS:
+            read.append({"type": "text", "text": _joined_parts([part], column)})
+            continue
+        own = next((key for key in _IMAGE_KEYS if part.get(key) is not None), None)
+        held = {} if own is None else {IMAGE: {own: part[own]}}
+        place = sum(earlier["type"] == IMAGE for earlier in read)
+        if own is None and isinstance(part.get("index"), int) and part["index"] < place:
+            raise ValueError(f"{column} has image parts in another order than the images")
+        read.append({"type": IMAGE, **held})
+    return read
+
+
+def parts_of(message: Message) -> list[Message]:
+    """The content of a message as parts."""
+    content = message.get("content")
+    return list(content) if isinstance(content, list) else [{"type": "text", "text": content or ""}]
+
+
+def text_in(content: Any) -> str:
+    """The text of a message's content, without its images."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+    return str(content or "")
+
+
+def text_like(message: Message, text: str) -> str | list[Message]:
+    """A text as content of the form that a message has: as it is, or as parts."""
+    parts = isinstance(message.get("content"), list)
+    return [{"type": "text", "text": text}] if parts else text
+
+
+def common_prompt(chosen: list[Message], rejected: list[Message]) -> list[Message]:
+    """The messages that two conversations begin with."""
+    pairs = enumerate(zip(chosen, rejected, strict=False))
+    end = next((i for i, (one, other) in pairs if one != other), min(len(chosen), len(rejected)))
+    return chosen[:end]
 
 
 def tool_calls(value: Any, column: str) -> list[Message]:

@@ -216,7 +216,7 @@ def _in_all(config: Config, times: float) -> str:
     """How often in the whole job, where the settings alone tell how many epochs it has."""
     training: Mapping[str, Any] = config.training
     epochs = training.get("num_train_epochs")
-    if epochs is None or int(training.get("max_steps") or -1) > 0:
+    if epochs in (None, 1) or int(training.get("max_steps") or -1) > 0:
         return ""
     return f", {times * float(epochs):.3g} times in {float(epochs):g} epochs"
 

@@ -60,5 +60,17 @@ def _mixture(arguments: DatasetArguments) -> dict[str, Any]:
 
 def remote_rows(dataset: Any, name: str) -> Iterator[RawRow]:
     """The rows of a loaded data set."""
-    for number, row in enumerate(dataset, 1):
+    for number, row in enumerate(_undecoded(dataset), 1):
         yield RawRow(name, number, plain_row(row))
+
+
+def _undecoded(dataset: Any) -> Any:
+    """With images as their bytes or paths: they are decoded when a batch needs them."""
+    from datasets import Image, List
+
+    for column, kind in dataset.features.items():
+        if isinstance(kind, Image):
+            dataset = dataset.cast_column(column, Image(decode=False))
+        elif isinstance(kind, List) and isinstance(kind.feature, Image):
+            dataset = dataset.cast_column(column, List(Image(decode=False)))
+    return dataset

@@ -83,6 +83,10 @@ def check_streaming(config: Config) -> None:
             raise _refused("max_steps", training.get("max_steps"),
                            f"is wanted beside streaming and {key}: how many steps an epoch has is "
                            "not known", "set max_steps")  # fmt: skip
+    order = str(training.get("train_sampling_strategy") or "")
+    if order in ("group_by_length", "batch_rebalance"):
+        raise _refused("train_sampling_strategy", order, "orders all rows, of which a stream has "
+                       "but a few at a time", "remove it, or streaming")  # fmt: skip
     if job.stopping_strategy is not None:
         raise _refused("stopping_strategy", job.stopping_strategy,
                        "says when an epoch ends, and a stream begins each data set again",

@@ -80,7 +80,7 @@ def fit(job: Job, settings: Mapping[str, Any]) -> bool:
 
     options, held = job.config.model, job.config.method.in_memory
     limit = _longest(job)
-    if held is None or limit is None:
+    if held is None or limit is None or job.has_images:  # nobody counts a vision tower's
         return False
     config = loaded(
         AutoConfig.from_pretrained,

@@ -74,7 +74,8 @@ def training_arguments(job: Job, **method_settings: Any) -> Any:
         "restore_callback_states_from_checkpoint": job.config.job.early_stopping_patience
         is not None,
         # Every parameter of a language model gets a gradient: no need to search for ones without.
-        **({"ddp_find_unused_parameters": False} if trl else {}),
+        # But rows without images leave a vision tower without any, which TRL's trainers look after.
+        **({"ddp_find_unused_parameters": False} if trl and not job.has_images else {}),
         "run_name": os.environ.get("TRAINING_JOB_NAME"),  # as trackers call the run
         **method_settings,
         **{key: value for key, value in job.config.training.items() if value is not None},
@@ -88,6 +89,9 @@ def training_arguments(job: Job, **method_settings: Any) -> Any:
         )
         settings["per_device_train_batch_size"] = batch
         settings["gradient_accumulation_steps"] = accumulation
+    if job.has_images and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # The last batch of processes is filled up, and of a batch with images no row can be taken.
+        settings["per_device_eval_batch_size"] = 1
     if job.data.stream is not None:
         settings.update(stream_settings(job.data.stream, settings))
     settings.update(_recomputation(job, settings, on_gpu))

@@ -19,6 +19,8 @@ from sm_train.modelling.preview import print_preview
 from sm_train.modelling.sequences import check_row_tools, setting
 from sm_train.rows import SPLITS
 
+_IMAGE = 50  # rows of text that take as long as one with an image
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -79,6 +81,8 @@ def learnable(job: Job, tokenizer: Any, arguments: Any) -> tuple[Job, dict[str, 
             tokens[split] = _counted(job, split, tokenizer)
         if tokens[split] is not None:
             job, tokens[split] = _kept(job, split, tokens[split])
+        if job.has_images and tokens[split] is not None:
+            tokens[split] = job.dataset(split)  # whose tokens are made when a batch is
     if job.data.stream is not None:
         tokens["train"] = streamed(job, tokenizer)
     if evaluated:  # the test channel stands for the validation channel too
@@ -97,7 +101,7 @@ def _counted(job: Job, split: str, tokenizer: Any) -> Any:
         token_columns,
         fn_kwargs={"config": job.config, "tokenizer": tokenizer},
         remove_columns=dataset.column_names,
-        num_proc=map_processes(len(dataset)),
+        num_proc=map_processes(len(dataset) * (_IMAGE if job.has_images else 1)),
     )
 
 

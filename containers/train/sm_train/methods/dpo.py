@@ -5,17 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sm_train.data.formats import check_formats_apart, preference_columns, preference_row
-from sm_train.modelling.sequences import pair_columns, preference_tokens
+from sm_train.data.formats import (
+    check_formats_apart,
+    check_one_format,
+    check_settings_with_images,
+    preference_columns,
+    preference_row,
+)
+from sm_train.modelling.images import compared_columns, compared_tokens
 from sm_train.settings.settings import HeldOut, Method
 
 if TYPE_CHECKING:
     from sm_train.job import Job
+    from sm_train.rows import Data
+    from sm_train.settings.settings import Config
 
 
 @dataclass(frozen=True)
 class DpoArguments:
     """DPO has no hyperparameters beside TRL's own."""
+
+
+def check_data(config: Config[DpoArguments], data: Data) -> None:
+    """Refuse mixed formats, and settings that mean nothing beside images."""
+    check_formats_apart(config, data)
+    if data.has_images:
+        check_one_format(config, data)
+        check_settings_with_images(config, "precompute_ref_log_probs", "padding_free")
 
 
 def train(job: Job) -> None:
@@ -24,7 +40,8 @@ def train(job: Job) -> None:
 
     from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import learnable
-    from sm_train.modelling.model import load_model, load_tokenizer, peft_config
+    from sm_train.modelling.images import ImageBatches
+    from sm_train.modelling.model import generator, load_model, load_tokenizer, peft_config
 
     tokenizer, arguments = load_tokenizer(job), training_arguments(job)
     job, tokens = learnable(job, tokenizer, arguments)
@@ -35,7 +52,7 @@ def train(job: Job) -> None:
             return dataset
 
     trainer = Tokenised(
-        model=load_model(job, "AutoModelForCausalLM"),
+        model=load_model(job, generator(job)),
         args=arguments,
         train_dataset=tokens["train"],
         eval_dataset=tokens["validation"],
@@ -43,6 +60,8 @@ def train(job: Job) -> None:
         peft_config=peft_config(job),
         callbacks=callbacks(job),
     )
+    if job.has_images:
+        trainer.data_collator = ImageBatches(trainer.data_collator, tokenizer)
     train_and_export(job, trainer, tokenizer, tokens["test"])
 
 
@@ -51,10 +70,11 @@ METHOD = Method(
     training_config="trl:DPOConfig",
     arguments=DpoArguments,
     clean_row=preference_row,
-    tokens=preference_tokens,
-    columns=pair_columns,
+    tokens=compared_tokens,
+    columns=compared_columns,
+    images=True,
     required_columns=preference_columns,
-    check_data=check_formats_apart,
+    check_data=check_data,
     answers="compared",
     held_out=HeldOut(
         2,

@@ -12,6 +12,8 @@ from sm_train.data.formats import (
     answered,
     check_asks,
     check_formats_apart,
+    check_one_format,
+    check_settings_with_images,
     companions,
     is_conversational,
 )
@@ -19,7 +21,7 @@ from sm_train.data.messages import looks_like_messages, marked_conversation
 from sm_train.data.mixing import by_data_set
 from sm_train.data.public_formats import with_system
 from sm_train.errors import UserError
-from sm_train.modelling.sequences import labelled_columns, sft_tokens
+from sm_train.modelling.images import taught_columns, taught_tokens
 from sm_train.results.generated_text import TEXT_SCORES
 from sm_train.settings.settings import HeldOut, Method
 
@@ -120,6 +122,9 @@ def required_columns(config: Config[SftArguments]) -> list[tuple[str, ...]]:
 def check_data(config: Config[SftArguments], data: Data) -> None:
     """Refuse mixed formats, and a loss on answers alone where nothing tells which they are."""
     check_formats_apart(config, data)
+    if data.has_images:
+        check_one_format(config, data)
+        _check_with_images(config, data.train[0])
     wanted = {"assistant_only_loss": "messages", "completion_only_loss": "completion"}
     firsts = [(name, rows[0]) for name, rows in by_data_set(data).items() if rows]
     for (key, column), (name, row) in product(wanted.items(), firsts):
@@ -133,6 +138,26 @@ def check_data(config: Config[SftArguments], data: Data) -> None:
             )
 
 
+def _check_with_images(config: Config[SftArguments], row: dict[str, Any]) -> None:
+    """Refuse what TRL's trainer refuses, or would leave out, where rows have images."""
+    if config.training.get("assistant_only_loss") and "completion" in row:
+        raise UserError(
+            "is for messages where rows have images; of prompt and completion the completion alone "
+            "is learnt",
+            field="assistant_only_loss",
+            value=True,
+            fix="remove the setting",
+        )
+    check_settings_with_images(config, "packing", "padding_free")
+    if config.own.predict_with_generate:
+        raise UserError(
+            "asks for answers to texts alone, and the rows have images",
+            field="predict_with_generate",
+            value=True,
+            fix="remove it",
+        )
+
+
 def _is_chat(row: dict[str, Any]) -> bool:
     return is_conversational(row) and "completion" in row
 
@@ -144,6 +169,7 @@ def faster(job: Job) -> dict[str, Any]:
     from sm_train.data.cache import map_processes
 
     fused = torch.cuda.is_available() and bool(importlib.util.find_spec("liger_kernel"))
+    fused = fused and not job.has_images  # Liger has kernels for a few of such models
     return {"dataset_num_proc": map_processes(len(job.data.train)), "use_liger_kernel": fused}
 
 
@@ -156,28 +182,32 @@ def train(job: Job) -> None:
     from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import learnable
     from sm_train.loop.sampling import LengthGroupedSampling
-    from sm_train.modelling.model import load_model, load_tokenizer, peft_config
+    from sm_train.modelling.images import ImageBatches, inner_tokenizer
+    from sm_train.modelling.model import generator, load_model, load_tokenizer, peft_config
 
     class Grouped(LengthGroupedSampling, SFTTrainer):  # type: ignore[misc]
         """Where rows are not packed, rows of like length share a batch."""
 
     tokenizer, arguments = load_tokenizer(job), training_arguments(job, **faster(job))
     if arguments.eos_token:
-        tokenizer.eos_token = arguments.eos_token
+        inner_tokenizer(tokenizer).eos_token = arguments.eos_token
     job, tokens = learnable(job, tokenizer, arguments)
-    # The labels say it already, and TRL asks for columns that tokenised rows no longer have.
-    arguments.assistant_only_loss = arguments.completion_only_loss = False
+    if not job.has_images:
+        # The labels say it already, and TRL asks for columns that tokenised rows no longer have.
+        arguments.assistant_only_loss = arguments.completion_only_loss = False
     arguments.chat_template_path = None  # its template and tokens are in place
-    model = load_model(job, "AutoModelForCausalLM")
+    model = load_model(job, generator(job))
     trainer = Grouped(
         model=model,
-        args=batching(job, arguments, model),
+        args=arguments if job.has_images else batching(job, arguments, model),
         train_dataset=tokens["train"],
         eval_dataset=tokens["validation"],
         processing_class=tokenizer,
         peft_config=peft_config(job),
         callbacks=[PerplexityCallback(), *callbacks(job)],
     )
+    if job.has_images:
+        trainer.data_collator = ImageBatches(trainer.data_collator, tokenizer)
     own: SftArguments = job.config.own
     if own.predict_with_generate and job.instead is None:
         most, new_tokens = own.generation_rows, own.generation_max_new_tokens
@@ -206,7 +236,7 @@ def batching(job: Job, arguments: Any, model: Any) -> Any:
         arguments.padding_free = whole and has_flash_attention(model)
     if arguments.padding_free:
         arguments.max_length = None  # the rows are cut already, and TRL would refuse both
-    elif "train_sampling_strategy" not in given:
+    elif "train_sampling_strategy" not in given and job.data.stream is None:
         arguments.train_sampling_strategy = "group_by_length"
     return arguments
 
@@ -247,8 +277,9 @@ METHOD = Method(
     training_config="trl:SFTConfig",
     arguments=SftArguments,
     clean_row=clean_row,
-    tokens=sft_tokens,
-    columns=labelled_columns,
+    tokens=taught_tokens,
+    columns=taught_columns,
+    images=True,
     reads_text=lambda _, name: name not in _NUMBERS,
     required_columns=required_columns,
     check_arguments=check_arguments,

@@ -18,6 +18,12 @@ _ENCODERS = (
     *("modernbert", "mpnet", "roberta", "xlm-roberta"),
 )
 ADAPTER_CONFIG = "adapter_config.json"
+PROCESSOR_FILES = (
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+)
+"""How a model's images (and videos) are made ready for it; one of the first two is always there."""
 _WEIGHTS = ("*.safetensors", "*.bin")
 
 
@@ -220,6 +226,28 @@ def read_model_config(source: str) -> dict[str, Any]:
     except (ValueError, OSError) as error:
         raise UserError(f"is not valid JSON: {error}", field=str(path)) from error
     return value if isinstance(value, dict) else {}
+
+
+def check_takes_images(source: str) -> None:
+    """Raise UserError for a local model that rows with images cannot train.
+
+    One that takes images says in a file of its processor how they are made ready.
+    """
+    folder = Path(source)
+    if not folder.is_dir() or any((folder / name).is_file() for name in PROCESSOR_FILES[:2]):
+        return
+    raise text_model(source)
+
+
+def text_model(source: str) -> UserError:
+    """Why rows with images cannot train a base model."""
+    return UserError(
+        "takes text alone (it has no processor for images), and the rows have images",
+        field="model_name_or_path",
+        value=source,
+        fix="use a base model that takes images, with its preprocessor_config.json or "
+        "processor_config.json; or leave the images out of the rows",
+    )
 
 
 def is_encoder(source: str) -> bool:

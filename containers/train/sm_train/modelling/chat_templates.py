@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sm_train.contract import Paths, channel_file, read_text
 from sm_train.data.formats import is_conversational
+from sm_train.data.messages import text_in
 from sm_train.errors import UserError, shorten
 from sm_train.modelling.end_of_turn import base_stops, settle_end_of_turn
 from sm_train.settings.schema_files import load_schema
@@ -202,7 +203,7 @@ def _hides_thought(messages: list[dict[str, Any]], text: str) -> bool:
     """Whether the last answer comes with a thought, in it or beside it, that is not rendered."""
     last = messages[-1]
     beside = next((last[name] for name in _THOUGHTS if isinstance(last.get(name), str)), "")
-    before, closed, _ = str(last["content"]).rpartition("</think>")
+    before, closed, _ = text_in(last["content"]).rpartition("</think>")
     thought = (before.rpartition("<think>")[2] if closed else beside).strip()
     return last["role"] == "assistant" and bool(thought) and thought not in text
 

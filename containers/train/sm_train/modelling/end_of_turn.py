@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from sm_train.data.messages import text_like
 from sm_train.errors import UserError
 from sm_train.settings.schema_files import load_schema
 
@@ -67,7 +68,7 @@ def _training_template(job: Job, tokenizer: Any) -> str:
 def _with_answer(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The conversation with a known answer at its end."""
     before = messages[:-1] if messages[-1]["role"] == "assistant" else messages
-    return [*before, {"role": "assistant", "content": _ANSWER}]
+    return [*before, {"role": "assistant", "content": text_like(messages[-1], _ANSWER)}]
 
 
 def _after_answer(

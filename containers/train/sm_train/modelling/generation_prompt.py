@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from sm_train.data.messages import text_in, text_like
 from sm_train.modelling.chat_templates import conversations, template_options
 from sm_train.modelling.sequences import marked_template
 
@@ -109,8 +110,9 @@ def _opening(
     """Of one answer; None where a template hides it, or where it might as well have been a call."""
     from jinja2 import TemplateError
 
-    thought, closed, _ = messages[-1]["content"].rpartition(_CLOSED)
-    known = {**messages[-1], "content": f"{thought}{closed}{_ANSWER}"}
+    thought, closed, _ = text_in(messages[-1]["content"]).rpartition(_CLOSED)
+    answer = text_like(messages[-1], f"{thought}{closed}{_ANSWER}")
+    known = {**messages[-1], "content": answer}
     try:
         before, made, whole = (
             tokenizer.apply_chat_template(

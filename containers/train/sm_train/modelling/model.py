@@ -12,39 +12,56 @@ from sm_train.modelling.base_model import check_generates
 from sm_train.modelling.chat_templates import settle_chat_template
 from sm_train.modelling.end_of_turn import taught_by_lora, teach
 from sm_train.modelling.generation_prompt import as_made, learns_answers
+from sm_train.modelling.images import load_processor
 from sm_train.modelling.lora import check_lora_targets, check_mergeable, is_quantised, lora_targets
 from sm_train.settings.arguments import ModelArguments
 
 _SEED = 42  # transformers' own default
+_WRITING, _SEEING = "AutoModelForCausalLM", "AutoModelForImageTextToText"
 
 
 def load_tokenizer(job: Job) -> Any:
-    """The base model's tokenizer, with a padding token: decoders often lack it."""
+    """The base model's tokenizer, or its processor where rows have images, ready for the job."""
     from transformers import AutoTokenizer
 
-    options = job.config.model
-    tokenizer = loaded(
-        AutoTokenizer.from_pretrained,
-        job.model_source,
-        revision=options.model_revision,
-        trust_remote_code=options.trust_remote_code,
-    )
+    named = job.config.model
+    options: dict[str, Any] = {
+        "revision": named.model_revision,
+        "trust_remote_code": named.trust_remote_code,
+    }
+    if job.has_images:
+        processor = load_processor(job, loaded, **options)
+        _settle_tokenizer(job, processor.tokenizer)
+        processor.chat_template = processor.tokenizer.chat_template
+        return processor
+    tokenizer = loaded(AutoTokenizer.from_pretrained, job.model_source, **options)
+    _settle_tokenizer(job, tokenizer)
+    return tokenizer
+
+
+def _settle_tokenizer(job: Job, tokenizer: Any) -> None:
+    """Its padding token, and the job's chat template."""
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if learns_answers(job):
         tokenizer.chat_template = as_made(tokenizer.chat_template)
     settle_chat_template(job, tokenizer)
-    return tokenizer
+
+
+def generator(job: Job) -> str:
+    """The Auto class of a model that writes text, maybe about images."""
+    return _SEEING if job.has_images else _WRITING
 
 
 def load_model(job: Job, auto_class: str, **overrides: Any) -> Any:
     """The base model through a transformers Auto class, in the type that suits the hardware."""
     import transformers
 
-    if auto_class == "AutoModelForCausalLM":
+    if auto_class in (_WRITING, _SEEING):
         check_generates(job.model_source, "model_name_or_path")
-    seed_weights(job)
     options = job.config.model
+    auto_class = _that_loads(job, auto_class)
+    seed_weights(job)
     attention = choose_attention(options)
     settings: dict[str, Any] = {
         "revision": options.model_revision,
@@ -70,6 +87,22 @@ def load_model(job: Job, auto_class: str, **overrides: Any) -> Any:
     settle_generation_config(job, model)
     teach(job, model)
     return model
+
+
+def _that_loads(job: Job, auto_class: str) -> str:
+    """The Auto class, or that of models for images where a base model has no other one."""
+    import transformers
+
+    if auto_class != _WRITING:
+        return auto_class
+    config = loaded(
+        transformers.AutoConfig.from_pretrained,
+        job.model_source,
+        revision=job.config.model.model_revision,
+        trust_remote_code=job.config.model.trust_remote_code,
+    )
+    writes, sees = (getattr(transformers, name)._model_mapping for name in (_WRITING, _SEEING))
+    return _SEEING if type(config) not in writes and type(config) in sees else _WRITING
 
 
 def seed_weights(job: Job) -> None:

@@ -26,7 +26,7 @@ _OUTPUTS = {
     "ForQuestionAnswering": ("start_logits", "end_logits"),
 }
 _HIDDEN = ("last_hidden_state",)
-_WEIGHTS = ["MatMul", "Gemm", "Gather"]
+WEIGHTS = ["MatMul", "Gemm", "Gather"]
 """Operators whose weights are kept in int8: linear layers and embeddings."""
 _EXAMPLE_TOKENS = 8
 
@@ -38,10 +38,7 @@ def output_names(architecture: str) -> tuple[str, ...]:
 
 
 def export_int8(model: Any, tokenizer: Any, path: Path) -> None:
-    """Write the model's graph with weights in int8, a scale for each row of a matrix.
-
-    The weights take seven bits: processors without VNNI add two products in 16 bits, which eight
-    would overflow, and the answers are to be the same on all of them.
+    """Write the model's graph with weights in int8, as `quantise` does it.
 
     Args:
         model: an encoder of transformers, in float32.
@@ -51,20 +48,29 @@ def export_int8(model: Any, tokenizer: Any, path: Path) -> None:
     Raises:
         UserError: the model cannot be exported.
     """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch, _quiet():
         plain = Path(scratch) / "model.onnx"
-        _export(model, tokenizer, plain)
-        quantize_dynamic(
-            plain,
-            path,
-            op_types_to_quantize=_WEIGHTS,
-            per_channel=True,
-            reduce_range=True,
-            weight_type=QuantType.QInt8,
-        )
+        export(model, tokenizer, plain)
+        quantise(plain, path)
+
+
+def quantise(plain: Path, path: Path) -> None:
+    """A graph in float32 with weights in int8, a scale for each row of a matrix.
+
+    The weights take seven bits: processors without VNNI add two products in 16 bits, which eight
+    would overflow, and the answers are to be the same on all of them.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        plain,
+        path,
+        op_types_to_quantize=WEIGHTS,
+        per_channel=True,
+        reduce_range=True,
+        weight_type=QuantType.QInt8,
+    )
 
 
 @contextmanager
@@ -83,7 +89,8 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _export(model: Any, tokenizer: Any, path: Path) -> None:
+def export(model: Any, tokenizer: Any, path: Path) -> None:
+    """Write an encoder's graph as it is. Raises UserError where it cannot be exported."""
     import torch
 
     taken = inspect.signature(model.forward).parameters

@@ -9,6 +9,7 @@ from typing import Any
 
 from sm_train.data.mixing import rows_apart
 from sm_train.job import Job
+from sm_train.modelling.images import image_token_ids
 from sm_train.modelling.sequences import row_tokens
 from sm_train.rows import SPLITS, Data, Tokens
 
@@ -53,12 +54,26 @@ def marked_text(tokens: Tokens, tokenizer: Any) -> str:
     stretches = []
     pairs = zip(tokens.learnt, tokens.ids, strict=True)
     for learnt, group in groupby(pairs, key=lambda pair: pair[0]):
-        text = _shortened(_escaped(tokenizer.decode([token for _, token in group])))
+        text = _shortened(_escaped(_decoded([token for _, token in group], tokenizer)))
         stretches.append(f"{OPEN}{text}{CLOSE}" if learnt else text)
     if len(stretches) > _STRETCHES:
         half = _STRETCHES // 2
         stretches = [*stretches[:half], " … ", *stretches[-half:]]
     return "".join(stretches)
+
+
+def _decoded(ids: list[int], tokenizer: Any) -> str:
+    """The text of tokens; those of an image, which is the same one many times, stand once."""
+    if not hasattr(tokenizer, "image_processor"):
+        return str(tokenizer.decode(ids))
+    of_images, text = image_token_ids(tokenizer), ""
+    for token, group in groupby(ids, key=lambda number: number if number in of_images else None):
+        same = list(group)
+        if token is None or len(same) == 1:
+            text += tokenizer.decode(same)
+        else:
+            text += f"{tokenizer.decode([token])}(x{len(same)})"
+    return text
 
 
 def _escaped(text: str) -> str:

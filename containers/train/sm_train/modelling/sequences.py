@@ -60,13 +60,14 @@ def sft_tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> list[Toke
         whole = _completion(row, config, tokenizer)
     else:
         text = row[str(setting(config, "dataset_text_field"))]
-        ids = tokenizer(_ended(text, tokenizer))["input_ids"]
+        ids = tokenizer(ended(text, tokenizer))["input_ids"]
         whole = Tokens(ids, [True] * len(ids))
     split = config.training.get("packing") and setting(config, "packing_strategy") in _SPLITTING
-    return [whole if split else _shortened(whole, config)]
+    return [whole if split else shortened(whole, config)]
 
 
-def _shortened(tokens: Tokens, config: Config) -> Tokens:
+def shortened(tokens: Tokens, config: Config) -> Tokens:
+    """A sequence without what max_length takes off."""
     limit = setting(config, "max_length")
     if limit is None or len(tokens.ids) <= limit:
         return tokens
@@ -101,7 +102,7 @@ def _completion(row: dict[str, Any], config: Config, tokenizer: Any) -> Tokens:
     """Prompt and completion; by default the completion alone is learnt."""
     chat = isinstance(row["prompt"], list)
     by_assistant = chat and bool(setting(config, "assistant_only_loss"))
-    completion = row["completion"] if chat else _ended(row["completion"], tokenizer)
+    completion = row["completion"] if chat else ended(row["completion"], tokenizer)
     before = _token_ids(tokenizer, row["prompt"], row, training=by_assistant, prompt=True)
     whole = row["prompt"] + completion
     if by_assistant:
@@ -146,13 +147,13 @@ def preference_tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> li
     before = _token_ids(tokenizer, prompt, row, prompt=True)
     sequences = []
     for name in names:
-        answer = row[name] if isinstance(row[name], list) else _ended(row[name], tokenizer)
+        answer = row[name] if isinstance(row[name], list) else ended(row[name], tokenizer)
         ids = _token_ids(tokenizer, prompt + answer, row)
         start = common_length(before, ids)
         learnt = [place >= start for place in range(len(ids))]
         note = "" if "label" not in row else f"marked {'good' if row['label'] else 'bad'}"
         whole = Tokens(ids, learnt, name, note, answer=start, differs=start < len(before))
-        sequences.append(_shortened(whole, config))
+        sequences.append(shortened(whole, config))
     return sequences
 
 
@@ -194,7 +195,7 @@ def reward_tokens(row: dict[str, Any], config: Config, tokenizer: Any) -> list[T
     prompt = row.get("prompt")
     sequences = []
     for name, note in (("chosen", "is to score higher"), ("rejected", "is to score lower")):
-        answer = row[name] if isinstance(row[name], list) else _ended(row[name], tokenizer)
+        answer = row[name] if isinstance(row[name], list) else ended(row[name], tokenizer)
         ids = _token_ids(tokenizer, answer if prompt is None else prompt + answer, row)
         sequences.append(Tokens(ids, [True] * len(ids), name, note))
     limit = setting(config, "max_length")
@@ -312,7 +313,7 @@ def _text(
     return text
 
 
-def _ended(text: str, tokenizer: Any) -> str:
+def ended(text: str, tokenizer: Any) -> str:
     """Text that ends with the end-of-sequence token, as TRL completes it."""
     end = tokenizer.eos_token or ""
     return text if text.endswith(end) else text + end

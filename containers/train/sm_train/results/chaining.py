@@ -11,7 +11,7 @@ from typing import Any
 
 from sm_train.contract import Paths, read_json
 from sm_train.errors import UserError
-from sm_train.modelling.base_model import ADAPTER_CONFIG, BaseModel
+from sm_train.modelling.base_model import ADAPTER_CONFIG, PROCESSOR_FILES, BaseModel
 from sm_train.modelling.lora import LABELLED_TASKS
 from sm_train.modelling.stored_weights import named_type, stored_type
 from sm_train.results.reloading import Plan, run_plan
@@ -91,6 +91,10 @@ def _describe(base: BaseModel, adapter: Path, folder: Path, trust_remote_code: b
     named = any((adapter / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
     source = adapter if named else base.source
     AutoTokenizer.from_pretrained(source, **options).save_pretrained(folder)
+    for place in (base.source, adapter):  # the adapter's own go before the base model's
+        for name in PROCESSOR_FILES:
+            if (Path(place) / name).is_file():
+                shutil.copyfile(Path(place) / name, folder / name)
     told = (adapter / "generation_config.json").is_file()
     try:
         GenerationConfig.from_pretrained(
@@ -113,7 +117,9 @@ def _architecture(adapter: Path, config: Any) -> str:
             value=str(adapter),
             fix="put the config.json of the model that it was trained in beside it",
         )
-    auto = getattr(transformers, _AUTO_CLASSES.get(task, "AutoModelForCausalLM"))
+    seeing = any((adapter / name).is_file() for name in PROCESSOR_FILES)
+    language = "AutoModelForImageTextToText" if seeing else "AutoModelForCausalLM"
+    auto = getattr(transformers, _AUTO_CLASSES.get(task, language))
     if type(config) not in auto._model_mapping:  # a base model that brings its own code
         return str((config.architectures or [auto.__name__])[0])
     kinds = auto._model_mapping[type(config)]

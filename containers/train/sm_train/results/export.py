@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from sm_train.errors import UserError
 from sm_train.job import Job
 from sm_train.log import print_line
 from sm_train.modelling.generation_prompt import settle_generation_prompt
+from sm_train.modelling.images import keep_processor
 from sm_train.modelling.lora import LABELLED_TASKS, is_quantised, tied_names
 from sm_train.modelling.stored_weights import named_type, stored_type
 from sm_train.results.asking import identity_of_test
@@ -46,6 +47,7 @@ def export(job: Job, trainer: Any, tokenizer: Any, results: dict[str, float]) ->
     with staged(job.paths.model) as folder:
         _save_weights(job, model, tokenizer, folder, weights)
         tokenizer.save_pretrained(folder)
+        keep_processor(job, model, folder)
         identity = identity_of_test(job.paths, job.data)
         write_json(folder / EVAL_RESULTS, {**results, **identity})
         card = model_card(job, results, summary)
@@ -212,6 +214,8 @@ def model_card(job: Job, results: dict[str, float], summary: dict[str, Any]) -> 
         "",
     ]
     called = os.environ.get("TRAINING_JOB_NAME") or job.paths.model.name
+    if job.has_images:
+        method = replace(method, pipeline_tag="image-text-to-text")
     metadata = card_metadata(method, base, called, results)
     return "\n".join(["---", metadata, "---", "", *body])
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from sm_train.errors import UserError
+from sm_train.modelling.images import sample_with_image
 
 Keep = Callable[[Any], Any]
 
@@ -107,7 +108,10 @@ def check_merge(model: Any, tokenizer: Any, export: str) -> float:
 
     Raises UserError where it is too large.
     """
-    sample = tokenizer(_SAMPLE, return_tensors="pt")
+    seeing = hasattr(tokenizer, "image_processor")
+    sample = (
+        sample_with_image(tokenizer, _SAMPLE) if seeing else tokenizer(_SAMPLE, return_tensors="pt")
+    )
     sample = {key: value.to(model.device) for key, value in sample.items()}
     if model.config.is_encoder_decoder:
         sample["decoder_input_ids"] = sample["input_ids"]

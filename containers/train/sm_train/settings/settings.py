@@ -127,6 +127,8 @@ class Method(Generic[Own]):
     # Own arguments that the library's config has too and must still get.
     shared_keys: tuple[str, ...] = ()
     experimental: bool = False
+    # Whether its rows may have images.
+    images: bool = False
     # Whether it learns: from a train channel, in several processes, with checkpoints.
     trains: bool = True
     # Of the settings that methods share those that mean something to it; () stands for all.

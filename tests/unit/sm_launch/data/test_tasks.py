@@ -137,6 +137,26 @@ def test_texts_beside_messages_are_refused_as_training_refuses_them(
     assert run(input="rows.jsonl", task=method).report.rows_kept == len(rows)
 
 
+@pytest.mark.parametrize("method", ["sft", "dpo", "kto"])
+@pytest.mark.parametrize("image", ["a.png", {"bytes": "AAAA", "path": None}])
+def test_rows_with_images_are_refused_and_not_prepared_without_them(
+    run, tmp_path: Path, method: str, image: Any
+) -> None:
+    rows = [{**row, "image": image} for row in rows_of(method)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(UserInputError, match="the rows have images, which are not prepared"):
+        run(input="rows.jsonl", task=method)
+
+
+def test_an_image_in_a_message_is_no_row_without_its_file(run, tmp_path: Path) -> None:
+    place = [{"type": "image", "path": "a.png"}, {"type": "text", "text": "what?"}]
+    rows: list[dict[str, Any]] = [{"messages": [*TALK, *TALK]} for _ in range(9)]
+    rows.append({"messages": [{"role": "user", "content": place}, TALK[1]]})
+    write_rows(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(UserInputError, match="an image, whose file would not be carried"):
+        run(input="rows.jsonl", task="sft", max_rejected_share=0.0)
+
+
 def test_the_documents_of_a_query_stay_in_one_split(tmp_path: Path, run) -> None:
     data = {"input": "a.csv", "columns": {"query": "asked", "label": "relevance"}}
     job = {"name": "a", "data": data, "training": {"method": "reranking"}}

@@ -191,6 +191,16 @@ def test_rows_that_cannot_be_used(task, row, message):
         make_task(task).example(0, row)
 
 
+@pytest.mark.parametrize("column", [{"images": ["a.png"]}, {"image": {"bytes": "AAAA"}}])
+def test_images_that_would_not_be_sent_are_refused(column):
+    chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "a cat"}]
+    for row in ({"messages": chat}, {"prompt": "?", "completion": "a cat"}):
+        task = make_task("text-generation", columns=list(row))
+        with pytest.raises(UserInputError, match="an evaluation does not send"):
+            task.example(0, {**row, **column})
+        task.example(0, {**row, "images": []})
+
+
 @pytest.mark.parametrize(
     ("task", "answer"),
     [

@@ -147,7 +147,24 @@ def test_a_mixture_passes_only_some_of_its_experts() -> None:
     _, described = built("mixtral", "{}")
     size = model_size.count(described)
     assert size is not None
-    assert size.passed == pytest.approx(12.7e9, rel=0.03)  # without the embeddings
+    assert size.shape is not None
+    assert size.shape.inner == 2 * 14336
+
+
+def test_what_activations_depend_on_is_read_of_every_type() -> None:
+    for kind, config in CASES:
+        model, described = built(kind, json.dumps(config, sort_keys=True))
+        size = model_size.count(described)
+        assert size is not None
+        assert size.shape is not None, kind
+        text = model.config.get_text_config()
+        layers = {
+            "t5": ("num_layers", "num_decoder_layers"),
+            "bart": ("encoder_layers", "decoder_layers"),
+        }.get(kind.removeprefix("m"), ("num_hidden_layers",))
+        assert size.shape.hidden == text.hidden_size
+        assert size.shape.layers == sum(getattr(text, name) for name in layers)
+        assert size.shape.vocabulary == text.vocab_size
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_sft(row: dict[str, Any], wanted: dict[str, Any]) -> None:
         ({"messages": [user("hi")]}, "no assistant turn"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "without a role"),
         ({"messages": [user("x"), {"role": "assistant", "content": 3}]}, "content is not text"),
-        ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "not text"),
+        ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "not text"),
         ({"messages": CHAT, "tools": "none"}, "tools is not"),
         ({"prompt": "a"}, "no text in column completion"),
         ({"prompt": "a", "completion": [user("other"), assistant("b")]}, "begin with it"),
