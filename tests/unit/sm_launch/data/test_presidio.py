@@ -51,8 +51,8 @@ def test_names_follow_the_patterns(text: str, masked: str | None, pipeline: str)
 
 
 def test_without_a_model_there_are_no_names(pipeline: str) -> None:
-    mask = masker(Presidio(least_score=0.3, entities=["US_PASSPORT"]))
-    assert mask("Ada Lovelace: 912803456 passport") == "Ada Lovelace: [US_PASSPORT] passport"
+    mask = masker(Presidio())
+    assert mask("Ada Lovelace: 4111 1111 1111 1111") == "Ada Lovelace: [CARD]"
 
 
 def test_entities_can_be_chosen(pipeline: str) -> None:
@@ -70,7 +70,7 @@ def test_what_is_not_there_is_refused_with_the_fix(
         masker(Presidio(model="no_such_pipeline"))
     _analyzer.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "presidio_analyzer", None)
-    with pytest.raises(UserInputError, match=r"presidio_analyzer.*'sm-launch\[pii\]'"):
+    with pytest.raises(UserInputError, match=r"(?s)presidio_analyzer.*'sm-launch\[pii\]'"):
         masker(Presidio())
 
 
