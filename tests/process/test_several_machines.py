@@ -14,6 +14,7 @@ from sm_launch.data import DataConfig, prepare
 from sm_launch.progress import no_progress
 
 pytestmark = pytest.mark.slow
+pytest.importorskip("ray", reason="Ray is in the training image: tests/local_mode has it, too")
 
 # Each machine is a directory: the paths are the same on all.
 MACHINE = """

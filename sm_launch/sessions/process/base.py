@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,8 +22,14 @@ Request = dict[str, Any]
 Response = dict[str, Any]
 
 
-def _console_script(name: str) -> list[str]:
-    return [str(environment.scripts_directory() / name)]
+def _train_command() -> list[str]:
+    return [str(environment.scripts_directory() / "train")]
+
+
+def _serve_command() -> list[str]:
+    # Not the script `serve`: other packages have one of that name (Ray, BentoML), and the one that
+    # was installed last stays.
+    return [sys.executable, "-m", "sm_serve"]
 
 
 @dataclass(frozen=True)
@@ -39,8 +46,8 @@ class Settings:
         invocation_timeout: seconds in which a server must answer.
     """
 
-    train_command: list[str] = field(default_factory=lambda: _console_script("train"))
-    serve_command: list[str] = field(default_factory=lambda: _console_script("serve"))
+    train_command: list[str] = field(default_factory=_train_command)
+    serve_command: list[str] = field(default_factory=_serve_command)
     training_grace: float = limits.TRAINING_GRACE_SECONDS
     endpoint_grace: float = 30
     startup_timeout: float = 480

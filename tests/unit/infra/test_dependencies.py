@@ -23,8 +23,9 @@ NAMES = {
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
-# What is there wherever it is imported: a notebook's own.
-GIVEN = {"ipython"}
+# What is there wherever it is imported: a notebook's own, and in the training image Ray, whose
+# script `serve` would take the place of ours in a development environment.
+GIVEN = {"ipython", "ray"}
 
 
 def declared(requirements: list[str]) -> set[str]:
