@@ -25,7 +25,6 @@ from typing import Any
 import serving
 import serving_targets as servers
 from harness import begin, in_turn, parser, write
-from serving_models import make_int8
 
 
 def make_model(folder: Path, task: str) -> Path:
@@ -40,7 +39,7 @@ def targets(args: argparse.Namespace, work: Path) -> dict[str, servers.Target]:
     """One server for each precision. bfloat16 is computed in where the server is told to."""
     environ = {"OMP_NUM_THREADS": str(args.threads), "BENCH_TASK": args.task}
     plain = args.model or make_model(work / "model", args.task)
-    int8 = make_int8(plain, work / "int8", args.task)
+    int8 = servers.make_int8(plain, work / "int8", args.task)
     chosen = {}
     for name, model, own in (
         ("float32", plain, {}),

@@ -39,7 +39,6 @@ import psutil
 import serving_targets as servers
 from harness import begin, environment, in_turn, parser, ratio, spread, spreads, write
 from serving_load import run_load, try_once, write_post
-from serving_models import make_int8
 from serving_targets import Request, Target, make_requests
 
 CPUS = os.cpu_count() or 1
@@ -175,7 +174,7 @@ def targets(args: argparse.Namespace, work: Path) -> list[Target]:
         base = servers.base_dir(work / ONE_BATCH, args.model)
         chosen.append(servers.ours(base, {**environ, "SM_SERVE_REPLICAS": "1"}, ONE_BATCH))
     if INT8 in args.against:
-        model = make_int8(args.model, work / "in-int8", args.task)
+        model = servers.make_int8(args.model, work / "in-int8", args.task)
         chosen.append(servers.ours(servers.base_dir(work / INT8, model), environ, INT8))
     made = {
         "transformers": servers.transformers_serve,

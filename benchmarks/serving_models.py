@@ -18,7 +18,6 @@ from typing import Any
 
 SENTENCE = "good bad film plot we loved hated it never again the a was is very not"
 VOCABULARY = 8000
-WEIGHTS = ("*.safetensors", "*.bin")
 
 
 def make_tokenizer(path: Path) -> None:
@@ -98,19 +97,6 @@ def make_model(name: str) -> Any:
     ))  # fmt: skip
     model.generation_config.eos_token_id = 2
     return model
-
-
-def make_int8(model: Path, folder: Path, task: str) -> Path:
-    """The artefact in int8, by the training container's own function."""
-    import transformers
-
-    from sm_train.modelling.onnx import FILE, export_int8
-
-    kind = "AutoModel" if task == "embedding" else "AutoModelForSequenceClassification"
-    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-    shutil.copytree(model, folder, ignore=shutil.ignore_patterns(*WEIGHTS))
-    export_int8(getattr(transformers, kind).from_pretrained(model), tokenizer, folder / FILE)
-    return folder
 
 
 def main() -> None:

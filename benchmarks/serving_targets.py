@@ -65,6 +65,7 @@ SLOTS = 16
 COMPLETIONS = ("transformers", "vllm", "llama-cpp")
 """Servers that have OpenAI's completions."""
 VOCABULARY = ["good", "bad", "film", "plot", "we", "loved", "hated", "it", "never", "again"]
+WEIGHTS = ("*.safetensors", "*.bin")
 STOCK_START = "from sagemaker_inference import model_server; model_server.start_model_server()"
 
 
@@ -286,3 +287,16 @@ def llama_cpp(python: Path, model: Path, environ: dict[str, str]) -> Target:
     command = [str(server), "--model", str(file), "--port", "{port}", "--parallel", str(SLOTS),
                "--ctx-size", str(SLOTS * 512), "--threads", environ["OMP_NUM_THREADS"]]  # fmt: skip
     return Target("llama-cpp", command, {"BENCH_MODEL": str(model), **environ})
+
+
+def make_int8(model: Path, folder: Path, task: str) -> Path:
+    """The artefact in int8, by the training container's own function."""
+    import transformers
+
+    from sm_train.modelling.onnx import FILE, export_int8
+
+    kind = "AutoModel" if task == "embedding" else "AutoModelForSequenceClassification"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    shutil.copytree(model, folder, ignore=shutil.ignore_patterns(*WEIGHTS))
+    export_int8(getattr(transformers, kind).from_pretrained(model), tokenizer, folder / FILE)
+    return folder

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import pkgutil
 import sys
 from importlib.metadata import packages_distributions
@@ -20,6 +21,7 @@ def bring(name: str) -> None:
 
 
 sys.argv = ["train"]  # some packages read it when imported
+os.environ["GIT_PYTHON_REFRESH"] = "quiet"  # MLflow brings GitPython, and does without git
 names = (name for name in packages_distributions() if name.isidentifier() and name[0] != "_")
 top = sorted(names)
 for each in top:

@@ -300,8 +300,8 @@ def test_evaluate_measures_what_training_measured(
     assert cli.run(["train", "--target", "process"]) == 0
     (artefact,) = (tmp_path / "build").rglob("model.tar.gz")
     capsys.readouterr()
-    documents = [row["document"] for row in rows if row.get("query") == rows[0].get("query")]
     if case == "ranked":
+        documents = [row["document"] for row in rows if row["query"] == rows[0]["query"]]
         ranks = ask_for_ranks(monkeypatch, rows[0]["query"], documents)
     command = ["evaluate", "--model-data", str(artefact), "--data", str(tmp_path / "test")]
     assert cli.run([*command, "--json"]) == 0

@@ -138,8 +138,14 @@ def test_rows_share_a_sequence_only_where_attention_is_fast_over_it(
 
     from sm_train.config import parse_config
     from sm_train.methods.sft import batching
+    from sm_train.rows import Data
 
-    job: Any = SimpleNamespace(is_main=True, config=parse_config({"method": "sft", **given}))
+    job: Any = SimpleNamespace(
+        is_main=True,
+        config=parse_config({"method": "sft", **given}),
+        data=Data([], None, None),
+        has_images=False,
+    )
     model = SimpleNamespace(config=SimpleNamespace(_attn_implementation=attention))
     arguments = SFTConfig(str(tmp_path), use_cpu=True, bf16=False, max_length=64, **given)
     made = batching(job, arguments, model)
