@@ -9,16 +9,13 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from sm_launch import cli
-from sm_launch.evaluation.job import local
 
 sys.path.insert(0, str(Path(__file__).parent / "training"))
 
@@ -244,25 +241,6 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return folders
 
 
-def ask_for_ranks(
-    monkeypatch: pytest.MonkeyPatch, query: str, documents: list[str]
-) -> list[dict[str, Any]]:
-    """What `/rerank` of the server says that evaluate asks: it comes before the evaluation."""
-    ranks: list[dict[str, Any]] = []
-    served = local.served
-
-    @contextmanager
-    def asking(config: Any, model_data: str) -> Iterator[tuple[Any, str]]:
-        with served(config, model_data) as (session, name):
-            body = {"query": query, "texts": documents, "raw_scores": True, "truncate": True}
-            answer = httpx.post(f"{session.url(name)}/rerank", json=body)
-            ranks.extend(answer.raise_for_status().json())
-            yield session, name
-
-    monkeypatch.setattr(local, "served", asking)
-    return ranks
-
-
 @pytest.mark.parametrize("case", list(CASES))
 def test_evaluate_measures_what_training_measured(
     case: str,
@@ -300,9 +278,6 @@ def test_evaluate_measures_what_training_measured(
     assert cli.run(["train", "--target", "process"]) == 0
     (artefact,) = (tmp_path / "build").rglob("model.tar.gz")
     capsys.readouterr()
-    if case == "ranked":
-        documents = [row["document"] for row in rows if row["query"] == rows[0]["query"]]
-        ranks = ask_for_ranks(monkeypatch, rows[0]["query"], documents)
     command = ["evaluate", "--model-data", str(artefact), "--data", str(tmp_path / "test")]
     assert cli.run([*command, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
@@ -312,12 +287,3 @@ def test_evaluate_measures_what_training_measured(
         assert document["metrics"][metric] == pytest.approx(document["training"][metric], abs=1e-5)
         assert document["metrics"][metric] not in (0, 1) or case == "pairs"
     assert not [w for w in document["warnings"] if "beyond the interval" in w]
-    if case == "ranked":
-        lines = Path("build/mine/report/predictions.jsonl").read_text().splitlines()
-        seen = [json.loads(line) for line in lines]
-        scores = [each["values"]["score"] for each in seen if each["text"] == rows[0]["query"]]
-        assert len(scores) == len(documents) > 0
-        order = sorted(range(len(scores)), key=lambda at: -scores[at])
-        assert [each["score"] for each in ranks] == pytest.approx(
-            [scores[at] for at in order], abs=1e-4
-        )
