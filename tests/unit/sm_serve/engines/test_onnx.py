@@ -11,7 +11,7 @@ import pytest
 from sm_serve.artefact.artefact import Artefact
 from sm_serve.config import Settings
 from sm_serve.engines.encoders.classification import ClassificationEngine
-from sm_serve.engines.encoders.onnx import OnnxModel, load, share_out
+from sm_serve.engines.encoders.onnx import OnnxModel, load
 from sm_serve.errors import BadRequest, StartupError
 from sm_serve.protocol import Task
 
@@ -50,21 +50,3 @@ def test_an_adapter_for_such_a_model(tmp_path: Path) -> None:
     engine.model = OnnxModel.__new__(OnnxModel)
     with pytest.raises(BadRequest, match="takes no adapters"):
         engine._load("mine", tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("cpus", "settings", "expected"),
-    [
-        (1, {}, (1, 1)),
-        (2, {}, (2, 1)),
-        (16, {}, (16, 1)),
-        (64, {}, (16, 4)),
-        (4, {"replicas": 1}, (1, 4)),
-        (8, {"workers": 3}, (3, 3)),
-        (2, {"replicas": 4}, (4, 1)),
-    ],
-)
-def test_every_cpu_has_a_text_to_compute(
-    cpus: int, settings: dict[str, int], expected: tuple[int, int]
-) -> None:
-    assert share_out(cpus, Settings(base_dir=Path(), **settings)) == expected

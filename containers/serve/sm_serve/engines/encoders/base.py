@@ -47,13 +47,12 @@ class EncoderEngine(LoraHost):
         self.max_length = loading.max_length(model.config, tokenizer)
         self._columns = [n for n in tokenizer.model_input_names if n != "attention_mask"]
         self._pad = {"input_ids": self._pad_id(), "token_type_ids": 0}
-        alone = isinstance(model, OnnxModel)  # each text is computed by itself
         limits = BatchLimits(
-            items=min(settings.batch_size, model.threads) if alone else settings.batch_size,
+            items=settings.batch_size,
             tokens=settings.batch_tokens,
             delay=settings.batch_delay,
             stall=settings.stall_timeout,
-            padded=not (alone or remove_padding(model)),
+            padded=not (isinstance(model, OnnxModel) or remove_padding(model)),
         )
         self.lora = EncoderLoraAdapters(model, settings.max_adapters, self.task, self.read_profile)
         self.own_profile: Any = None
@@ -80,8 +79,9 @@ class EncoderEngine(LoraHost):
 
         tokenizer = loading.load_tokenizer(artefact, settings)
         if artefact.onnx is not None:
-            (model, batches), gaps = load_onnx(artefact, settings), frozenset[str]()
-            models = [model] * batches  # there is nothing in it that could be changed
+            model, gaps = load_onnx(artefact, settings), frozenset[str]()
+            # It has threads of its own, and nothing in it that could be changed.
+            models = [model] * (settings.replicas or settings.workers or 1)
         else:
             model, gaps = loading.load_with_gaps(artefact, settings)
             models = [model, *(twin(model) for _ in range(choose_replicas(model, settings) - 1))]

@@ -29,8 +29,6 @@ ANSWERS: Mapping[Task, tuple[str, ...]] = {
     Task.EMBEDDING: ("last_hidden_state",),
 }
 """What a file must answer with, by the names that optimum gives its outputs."""
-MOST_BATCHES = 16
-"""At a time, by default: what Python does for each of them, it does for one at a time."""
 
 
 class OnnxModel:
@@ -40,7 +38,7 @@ class OnnxModel:
         path: the ONNX file.
         config: the model's, of transformers.
         task: what it is served for.
-        threads: texts of a batch that are computed at a time.
+        threads: texts that are computed at a time.
 
     Raises:
         StartupError: ONNX Runtime cannot read the file, or it answers with something else.
@@ -50,7 +48,7 @@ class OnnxModel:
         import onnxruntime
         import torch
 
-        self.config, self.threads = config, threads
+        self.config = config
         self.device, self.dtype = torch.device("cpu"), torch.float32
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -85,8 +83,7 @@ class OnnxModel:
             feed = {name: columns[name][index, mask[index]][None] for name in self._inputs}
             return list(self._session.run(self._outputs, feed))
 
-        apply = self._pool.map if self.threads > 1 else map
-        rows = list(apply(answer, range(len(mask))))
+        rows = list(self._pool.map(answer, range(len(mask))))
         answered = {
             name: torch.from_numpy(_joined(name, [row[place][0] for row in rows], mask))
             for place, name in enumerate(self._outputs)
@@ -106,8 +103,8 @@ def _joined(name: str, rows: list[Any], mask: Any) -> Any:
     return wide
 
 
-def load(artefact: Artefact, settings: Settings) -> tuple[OnnxModel, int]:
-    """The model of an artefact whose weights are an ONNX file, and batches of it at a time.
+def load(artefact: Artefact, settings: Settings) -> OnnxModel:
+    """The model of an artefact whose weights are an ONNX file.
 
     Raises StartupError for what is not served so.
     """
@@ -136,16 +133,6 @@ def load(artefact: Artefact, settings: Settings) -> tuple[OnnxModel, int]:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(artefact.base, local_files_only=True)
-    batches, threads = share_out(available_cpus(), settings)
-    logger.info("loading %s by ONNX Runtime, %d texts at a time", path, batches * threads)
-    return OnnxModel(path, config, artefact.task, threads), batches
-
-
-def share_out(cpus: int, settings: Settings) -> tuple[int, int]:
-    """Batches at a time, and texts of each at a time, so that no CPU is idle.
-
-    By default each CPU has batches of its own, of one text: in a longer one a text that is ready
-    would wait for the others, and a CPU without work for the next batch.
-    """
-    batches = settings.replicas or settings.workers or min(cpus, MOST_BATCHES)
-    return batches, -(-cpus // batches)
+    threads = available_cpus()
+    logger.info("loading %s by ONNX Runtime, %d texts at a time", path, threads)
+    return OnnxModel(path, config, artefact.task, threads)
