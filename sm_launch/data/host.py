@@ -136,8 +136,7 @@ class Host:
 
     def finish(self, files: Mapping[str, str]) -> None:
         """Put the output in its place, with these files beside the channels."""
-        for name, text in files.items():
-            (self._directory / name).write_text(text, encoding="utf-8")
+        write.write_beside(self._directory, files)
         self._stack.close()
 
     def abandon(self) -> None:

@@ -156,8 +156,7 @@ class _RowsHere:
         return path
 
     def finish(self, files: Mapping[str, str]) -> None:
-        for name, text in files.items():
-            (self._directory / name).write_text(text, encoding="utf-8")
+        write.write_beside(self._directory, files)
 
 
 def columns(sources: Sequence[Source], config: DataConfig) -> list[str]:

@@ -214,6 +214,12 @@ def rejected_path(directory: Path, suffix: str = "") -> Path:
     )
 
 
+def write_beside(directory: Path, files: Mapping[str, str]) -> None:
+    """Write texts by the names of their files beside the channels."""
+    for name, text in files.items():
+        (directory / name).write_text(text, encoding="utf-8")
+
+
 def sha256(path: Path) -> str:
     """Hex digest of a file."""
     with path.open("rb") as file:
