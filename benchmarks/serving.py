@@ -97,7 +97,7 @@ def measure_row(
     target: Target, args: argparse.Namespace, clients: int, log: Path
 ) -> tuple[dict[str, Any], list[str]]:
     """One number of clients, after a short run to warm up."""
-    requests = make_requests(args.task, args.requests)
+    requests = make_requests(args.task, args.requests, args.longest)
     posts = [write_post(target.path, target.body(args.task, request)) for request in requests]
     run_load(target.port, posts[:WARM_UP], clients)
     before = servers.processor_seconds(log)
@@ -259,6 +259,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "model_mib": model_mib(args.model),
         "threads": args.threads,
         "requests": args.requests,
+        **({"longest": args.longest} if args.longest else {}),
         "servers": [summarise(name, runs, reference) for name, runs in outcomes.items()],
         **{
             f"{name}_against": compare(outcomes, name, figure, args.clients)
@@ -278,6 +279,7 @@ def main() -> None:
     made.add_argument("--environments", type=Path, help="folder for the other servers' packages")
     made.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 64])
     made.add_argument("--requests", type=int, default=200)
+    made.add_argument("--longest", type=int, help="words of the longest text (60, of prompts 20)")
     made.add_argument("--threads", type=int, default=CPUS)
     args = made.parse_args()
     if unfit := sorted(set(args.against) - set(FITTING[args.task])):

@@ -33,9 +33,9 @@ class NoopEngine:
         return []
 
     @classmethod
-    def load(cls, artefact: Artefact, settings: Settings) -> NoopEngine:
+    def load_replicas(cls, artefact: Artefact, settings: Settings) -> list[NoopEngine]:
         """Nothing to load."""
-        return cls()
+        return [cls()]
 
     async def predict(self, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
         """The same answer for each input."""

@@ -54,15 +54,25 @@ def write_post(path: str, body: dict[str, Any]) -> bytes:
 class Connection:
     """One client: a connection that asks one thing at a time."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._port = port
         self._reader = reader
         self._writer = writer
 
     async def ask(self, request: bytes) -> Reply:
-        """Sends a request and reads its answer to the end."""
+        """Sends a request and reads its answer to the end; on a new connection where the server
+        has closed this one after an answer, as llama.cpp's does after a stream."""
         began = time.perf_counter()
         self._writer.write(request)
-        head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
+        try:
+            head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
+        except (asyncio.IncompleteReadError, ConnectionResetError):
+            self._writer.close()
+            self._reader, self._writer = await open_streams(self._port)
+            self._writer.write(request)
+            head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
         status = int(head[9:12])
         at = head.find(b"content-length:")
         if at >= 0:
@@ -84,9 +94,14 @@ class Connection:
         self._writer.close()
 
 
+async def open_streams(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Both ends of a new connection to a server on this machine."""
+    return await asyncio.open_connection("127.0.0.1", port, limit=1 << 24)
+
+
 async def connect(port: int) -> Connection:
     """A connection to a server on this machine."""
-    return Connection(*await asyncio.open_connection("127.0.0.1", port, limit=1 << 24))
+    return Connection(port, *await open_streams(port))
 
 
 async def _run(port: int, requests: list[bytes], clients: int) -> Load:

@@ -77,10 +77,10 @@ class Request:
     tokens: int
 
 
-def make_requests(task: str, count: int) -> list[Request]:
-    """Texts of 5 to 60 words; answers skewed as chats are: many short, few long."""
+def make_requests(task: str, count: int, longest: int | None = None) -> list[Request]:
+    """Texts of 5 to 60 words (20 of prompts); answers skewed as chats are: many short, few long."""
     chance = random.Random(1)
-    longest = 20 if task == "generation" else 60
+    longest = longest or (20 if task == "generation" else 60)
     return [
         Request(
             " ".join(chance.choices(VOCABULARY, k=chance.randint(5, longest))),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
+from safetensors.numpy import save_file
 
 FOLDER = Path(__file__).parents[3] / "benchmarks"
 
@@ -90,3 +93,16 @@ def test_every_benchmark_has_the_same_options(
         module.main()
     shown = capsys.readouterr().out
     assert all(option in shown for option in ("--rounds", "--quick", "--force", "--output"))
+
+
+@pytest.mark.slow
+def test_the_front_can_be_measured(tmp_path: Path) -> None:
+    """Its engine without a model stands in for ours, so it must be what our server asks for."""
+    command = [sys.executable, str(FOLDER / "serving.py"), "--task", "front", "--quick"]
+    (tmp_path / "config.json").write_text('{"architectures": ["BertForSequenceClassification"]}')
+    save_file({"classifier.bias": numpy.zeros(2)}, tmp_path / "model.safetensors")
+    done = subprocess.run(
+        [*command, "--model", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert '"server": "noop"' in done.stdout

@@ -21,6 +21,7 @@ from sm_serve.config import Settings
 from sm_serve.engines.adapters import trial
 from sm_serve.engines.background import in_thread
 from sm_serve.engines.failures import engine_failure
+from sm_serve.engines.generators import paged_attention
 from sm_serve.engines.generators.defaults import build_processors
 from sm_serve.engines.generators.local import LocalGenerator
 from sm_serve.engines.generators.plain import PlainGenerator
@@ -126,6 +127,8 @@ class ContinuousGenerator(LocalGenerator):
         manager = self.model.init_continuous_batching(
             generation_config=base, continuous_batching_config=config
         )
+        if cpu and self.model.config._attn_implementation == paged_attention.USUAL:
+            paged_attention.attend_by_request(self.model)
         processors = manager.logit_processor
         processors.logits_processor = LogitsProcessorList([build_processor()])
         processors.tensors_required = 1
@@ -133,7 +136,10 @@ class ContinuousGenerator(LocalGenerator):
         processors._retrieve_processors_kwargs()
         manager.warmup()
         keep_prefixes_apart(manager.batch_processor.cache)
-        self._hook = self.model.register_forward_pre_hook(lambda *_: self._route(manager))
+        self._hooks = [
+            self.model.register_forward_pre_hook(lambda *_: self._route(manager)),
+            self.model.register_forward_pre_hook(paged_attention.leave_mask, with_kwargs=True),
+        ]
         manager.start()
         return manager
 
@@ -284,9 +290,8 @@ class ContinuousGenerator(LocalGenerator):
         await self._answer_own()
 
     def _renew(self) -> None:
-        self._hook.remove()
         # The old cache must be gone before there is memory for a new one.
-        self._manager.stop(block=True, timeout=STOP_SECONDS, hard_stop=True)
+        self._end()
         self._manager.batch_processor = None
         self._progress = (-1, time.monotonic())
         self._manager = self._start(self.settings)
@@ -304,8 +309,14 @@ class ContinuousGenerator(LocalGenerator):
         """See the protocol."""
         self._revival.close()
         self.grammars.close()
-        self._hook.remove()
+        self._end()
+
+    def _end(self) -> None:
+        """Ends the loop, and leaves the model as it was before."""
+        for hook in self._hooks:
+            hook.remove()
         self._manager.stop(block=True, timeout=STOP_SECONDS, hard_stop=True)
+        paged_attention.attend_as_before(self.model)
 
 
 def keep_prefixes_apart(cache: Any) -> None:
