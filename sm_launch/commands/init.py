@@ -92,7 +92,7 @@ def init(
         "METHOD": method,
         "MODEL": _quoted(model or TASKS[method].base),
         "COLUMNS": f"  columns: {_flow(columns)}",
-        "TABLE": _table(guess),
+        "TABLE": "\n".join(_table(guess)),
         "HYPERPARAMETERS": _hyperparameters(method, guess),
         "CLASSES": "",
     }
@@ -133,9 +133,10 @@ def _from_example(
     written = [output]
     if data_path is not None:
         own = task_example.method(task)
-        columns = _guess(own, data_path, given).columns or _default_columns(own)
+        guess = _guess(own, data_path, given)
         lines["  input"] = f"  input: {_quoted(_from(output, data_path))}"
-        lines["  columns"] = f"  columns: {_flow(columns)}"
+        lines["  columns"] = f"  columns: {_flow(guess.columns or _default_columns(own))}"
+        lines["  columns"] += "".join(f"\n{line}" for line in _table(guess) if "#" not in line)
     text = task_example.adapted(task, lines)
     if data_path is None:
         written += task_example.copy_files(task, output.parent, force=force)
@@ -184,12 +185,12 @@ def _default_columns(method: str) -> dict[str, Any]:
     return {name: name for name in TASKS[method].shapes[0].required}
 
 
-def _table(guess: Guess) -> str:
+def _table(guess: Guess) -> list[str]:
     """The lines about CSV files: set where the file needs it, else as comments."""
     header = "  # header: true" if guess.header else "  header: false"
     if guess.delimiter is not None:
-        return f"{header}\n  delimiter: {json.dumps(guess.delimiter)}"
-    return f'{header}\n  # delimiter: ","'
+        return [header, f"  delimiter: {json.dumps(guess.delimiter)}"]
+    return [header, '  # delimiter: ","']
 
 
 def _hyperparameters(method: str, guess: Guess) -> str:

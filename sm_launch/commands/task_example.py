@@ -13,7 +13,7 @@ from sm_launch.errors import UserInputError
 
 JOB = "job.yaml"
 _NOT_COPIED = frozenset({JOB, "README.md", "build", "model", "demo", "make_raw_data.py"})
-_LABELS = r"^  labels: .*\n"
+_OWN_LABELS = r"^  label(s|_map): .*\n"
 
 
 def names() -> list[str]:
@@ -57,11 +57,12 @@ def adapted(task: str, lines: dict[str, str]) -> str:
     Args:
         task: of the example.
         lines: key, with the blanks before it, to the line in its place; `  columns` behind `input`
-            where the example has none. With another `input` the example's own labels go.
+            where the example has none. With another `input` what the example says of its own
+            labels goes.
     """
     text = (example(task) / JOB).read_text(encoding="utf-8")
     if "  input" in lines:
-        text = re.sub(_LABELS, "", text, flags=re.MULTILINE)
+        text = re.sub(_OWN_LABELS, "", text, flags=re.MULTILINE)
     for key, line in lines.items():
         pattern = re.compile(rf"^{key}: .*$", re.MULTILINE)
         if key == "  columns" and not pattern.search(text):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 from sm_launch.data.chunks import ROWS_PER_CHUNK, Chunk
+from sm_launch.data.class_ids import Reader, features_in, readers
 from sm_launch.data.sources import Source
 from sm_launch.errors import UserInputError
+from sm_launch.job.data import DataConfig
 
 
-def read_parquet(source: Source) -> Iterator[Chunk]:
+def read_parquet(source: Source, config: DataConfig) -> Iterator[Chunk]:
     """The rows of a Parquet file.
 
     Raises:
@@ -26,14 +27,15 @@ def read_parquet(source: Source) -> Iterator[Chunk]:
         with pq.ParquetFile(source.path) as file:
             rows = max(file.metadata.num_rows, 1)
             batches = file.iter_batches(batch_size=ROWS_PER_CHUNK)
-            names = file.schema_arrow.names
-            yield Chunk(source.split, names)
-            yield from _chunks(source, batches, lambda number: size * number // rows)
+            schema = file.schema_arrow
+            ids = readers(features_in(schema.metadata), config)
+            yield Chunk(source.split, schema.names)
+            yield from _chunks(source, batches, lambda number: size * number // rows, ids)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged("a Parquet", source, error) from error
 
 
-def read_arrow(source: Source) -> Iterator[Chunk]:
+def read_arrow(source: Source, config: DataConfig) -> Iterator[Chunk]:
     """An Arrow file as `Dataset.save_to_disk` writes them: a stream; or Arrow's own file format.
 
     Raises:
@@ -41,15 +43,16 @@ def read_arrow(source: Source) -> Iterator[Chunk]:
     """
     import pyarrow as pa
 
-    labels = _class_labels(source)
     try:
         with pa.memory_map(str(source.path)) as mapped:
+            schema, whole = _opened(mapped)
+            ids = readers(_features_beside(source) or features_in(schema.metadata), config)
             batches = (
                 batch.slice(start, ROWS_PER_CHUNK)
-                for batch in _arrow_batches(mapped)
+                for batch in whole
                 for start in range(0, batch.num_rows, ROWS_PER_CHUNK)
             )
-            yield from _chunks(source, batches, lambda _: mapped.tell(), labels)
+            yield from _chunks(source, batches, lambda _: mapped.tell(), ids)
             yield Chunk(source.split, [], bytes_read=source.path.stat().st_size)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged("an Arrow", source, error) from error
@@ -59,7 +62,7 @@ def _chunks(
     source: Source,
     batches: Iterable[Any],
     bytes_read: Callable[[int], int],
-    labels: Mapping[str, list[str]] = MappingProxyType({}),
+    ids: Mapping[str, Reader],
 ) -> Iterator[Chunk]:
     """A chunk for each record batch.
 
@@ -67,13 +70,13 @@ def _chunks(
         source: where they are from.
         batches: none larger than a chunk may be.
         bytes_read: from the number of rows so far to the bytes of the file that they took.
-        labels: column to the names that its numbers stand for.
+        ids: how columns with class ids are read.
     """
     number = 0
     for batch in batches:
         names = batch.schema.names
         columns = [
-            _named(_values(column), labels.get(name))
+            _read(_values(column), ids.get(name))
             for name, column in zip(names, batch.columns, strict=True)
         ]
         rows: list[Sequence[Any]] = list(zip(*columns, strict=True))
@@ -113,7 +116,8 @@ def _damaged(kind: str, source: Source, error: Exception) -> UserInputError:
     )
 
 
-def _arrow_batches(mapped: Any) -> Iterator[Any]:
+def _opened(mapped: Any) -> tuple[Any, Iterable[Any]]:
+    """Schema and record batches of either format."""
     import pyarrow as pa
 
     try:
@@ -121,27 +125,19 @@ def _arrow_batches(mapped: Any) -> Iterator[Any]:
     except pa.ArrowInvalid:
         mapped.seek(0)
         file = pa.ipc.open_file(mapped)
-        yield from (file.get_batch(at) for at in range(file.num_record_batches))
-        return
-    yield from stream
+        return file.schema, (file.get_batch(at) for at in range(file.num_record_batches))
+    return stream.schema, stream
 
 
-def _class_labels(source: Source) -> dict[str, list[str]]:
-    """Column to label names, where dataset_info.json beside the file knows them."""
+def _features_beside(source: Source) -> dict[str, Any]:
+    """What dataset_info.json beside the file knows of its columns."""
     info = source.path.parent / "dataset_info.json"
     try:
         features = json.loads(info.read_text(encoding="utf-8")).get("features", {})
     except (OSError, ValueError, AttributeError):
         return {}
-    return {
-        name: feature["names"]
-        for name, feature in features.items()
-        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
-    }
+    return features if isinstance(features, dict) else {}
 
 
-def _named(values: list[Any], names: list[str] | None) -> list[Any]:
-    """Ids as the names they stand for; -1 is how `datasets` writes a missing label."""
-    if names is None:
-        return values
-    return [names[v] if isinstance(v, int) and 0 <= v < len(names) else None for v in values]
+def _read(values: list[Any], reader: Reader | None) -> list[Any]:
+    return values if reader is None else list(map(reader, values))

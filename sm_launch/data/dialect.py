@@ -75,8 +75,9 @@ def _rows(lines: Sequence[str], delimiter: str) -> list[list[str]]:
 
 def _by_header(tables: dict[str, list[list[str]]], config: DataConfig) -> str:
     """The delimiter that shows most of the columns that are looked for; the format's own first."""
-    wanted = {str(name) for name in config.columns.model_dump().values() if isinstance(name, str)}
-    wanted |= {name for name in config.columns.keep if isinstance(name, str)}
+    given = config.columns.model_dump().values()
+    named = [name for one in given for name in (one if isinstance(one, list) else [one])]
+    wanted = {name for name in named if isinstance(name, str)}
 
     def columns_shown(delimiter: str) -> tuple[int, bool]:
         header = tables[delimiter][0] if tables[delimiter] else []

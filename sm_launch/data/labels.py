@@ -16,6 +16,7 @@ from sm_launch.job.data import DataConfig
 _REMEMBERED = 10_000
 """Spellings whose label is remembered: few in any label column, many in one that is text."""
 _WHOLE_FLOAT = re.compile(r"-?\d+\.0+")
+_MARKS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 Label = str | tuple[str, ...]
 """Of a row: its class, or where a text may have several labels all of them, by name."""
@@ -55,6 +56,16 @@ class LabelReader:
             return self._read[raw] if raw in self._read else self._read_text(raw)
         return self._read_text(_plain(raw))
 
+    def renamed(self, raw: Any) -> Any:
+        """What the map makes of a cell that holds a number or its name; else the cell.
+
+        Raises:
+            UnicodeError: its bytes are neither UTF-8 nor cp1252.
+        """
+        if not self._known or is_list(raw) or isinstance(raw, bytes):
+            return raw
+        return self._known.get(self._key(_plain(raw)), raw)
+
     def _read_text(self, text: str) -> str | None:
         if not self._known and self.allowed is None:
             return tidy(text)
@@ -83,6 +94,11 @@ def names_in(label: Label | None) -> tuple[str, ...]:
     if label is None:
         return ()
     return (label,) if isinstance(label, str) else label
+
+
+def read_mark(raw: Any) -> bool | None:
+    """Whether a column of 0 and 1 says that its label applies; None for anything else."""
+    return _MARKS.get(fold(_plain(raw)))
 
 
 def is_list(raw: Any) -> bool:

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from sm_launch.data.chunks import Chunk
 from sm_launch.data.labels import Label, names_in
-from sm_launch.data.rows import Example, Rejected, RowCleaner, Taken, rejection
+from sm_launch.data.missing import Taken
+from sm_launch.data.rejected import Rejected, rejection
+from sm_launch.data.rows import Example, RowCleaner
 from sm_launch.data.write import arrow_schema, encode_rows, encode_text, json_line
 from sm_launch.job.data import OutputFormat
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from sm_launch.data.chunks import ROWS_PER_CHUNK, BadRow, Chunk, short_list
 from sm_launch.data.columnar import read_arrow, read_parquet
+from sm_launch.data.conll import read_conll
 from sm_launch.data.json_rows import read_json
 from sm_launch.data.sources import Source
 from sm_launch.data.tabular import Record, TabularReader
@@ -36,9 +37,11 @@ def read(source: Source, config: DataConfig) -> Iterator[Chunk]:
 def _chunks(source: Source, config: DataConfig) -> Iterator[Chunk]:
     try:
         if source.format == "parquet":
-            yield from read_parquet(source)
+            yield from read_parquet(source, config)
         elif source.format == "arrow":
-            yield from read_arrow(source)
+            yield from read_arrow(source, config)
+        elif source.format == "conll":
+            yield from read_conll(source, config.delimiter)
         elif source.format == "text":
             yield from _read_text(source)
         elif source.format in ("json", "jsonl"):

@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sm_launch.data import messages, shapes
 from sm_launch.data.chunks import Chunk, cell, find_column, is_null
 from sm_launch.data.filters import LanguageFilter, TokenFilter
-from sm_launch.data.labels import Label, LabelReader, as_list, is_list
+from sm_launch.data.label_cells import LabelCells, is_infinite
+from sm_launch.data.labels import Label
+from sm_launch.data.missing import ANSWERS, MissingWords, Taken, is_blank
 from sm_launch.data.near import signature
+from sm_launch.data.rejected import Rejected, short
 from sm_launch.data.shapes import Layout
 from sm_launch.data.steps import build, check_characters
 from sm_launch.data.times import seconds_since_epoch
+from sm_launch.data.unfold import folded
 from sm_launch.job.data import Column, DataConfig, OutputFormat
 from sm_launch.job.tasks import Kind
 
@@ -24,27 +27,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_SHOWN_CHARACTERS = 60
-_ANSWERS = frozenset({"completion", "chosen", "rejected", "target"})
-"""Columns in which `none` or `-` is an answer."""
 
 Place = tuple[int, tuple[str, ...]] | None
-Taken = Counter[tuple[str, str]]
-"""Column and word to the rows in which the word was taken for a missing value."""
-
-
-class Rejected(Exception):  # noqa: N818 - a verdict on a row, not a failure of the program
-    """The row cannot be used.
-
-    Args:
-        reason: one of few words, counted and shown.
-        detail: what exactly, with the value.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
 
 
 class Example(NamedTuple):
@@ -79,9 +63,8 @@ class RowCleaner:
         self._clean = build(
             config.effective_steps, config.stem_language, config.lemma_language, config.presidio
         )
-        self._missing = frozenset(config.missing.values)
-        self._longest_missing = max(map(len, self._missing), default=0)
-        self._labels = LabelReader(config)
+        self._missing = MissingWords(config)
+        self._labels = LabelCells(config, self._missing)
         self._language = LanguageFilter(config.language) if config.language else None
         self._tokens = TokenFilter(config.tokens) if config.tokens else None
         self.layout: Layout = shapes.lay_out(config, names)
@@ -95,8 +78,9 @@ class RowCleaner:
 
     @property
     def allowed_labels(self) -> list[str] | None:
-        """In the order of the configuration; None: whatever the data has."""
-        return self._labels.allowed
+        """In the order of the configuration; None: whatever the data has, or no classes."""
+        named = self.layout.kinds.get("label") in ("label", "labels")
+        return self._labels.reader.allowed if named else None
 
     @property
     def names_labels(self) -> bool:
@@ -117,6 +101,7 @@ class RowCleaner:
     def read_columns(self) -> set[Column]:
         """Columns that are read at all."""
         used = {column for several in self.layout.columns.values() for column in several}
+        used |= folded(self._names, self._config)
         return used | {column for column in (self._group, self._time) if column is not None}
 
     def check_columns(self, names: list[str], location: str, *, is_table: bool) -> None:
@@ -200,14 +185,16 @@ class RowCleaner:
 
     def is_doubtful(self, label: str) -> bool:
         """Whether a label is a word that may mean missing: the whole column decides."""
-        return self.allowed_labels is None and label.casefold() in self._missing
+        return self.allowed_labels is None and label.casefold() in self._missing.spellings
 
     def _value(self, name: str, kind: Kind, raw: list[Any], taken: Taken) -> Any:
-        value = raw[0] if len(raw) == 1 else _join([part for part in raw if not self._blank(part)])
+        if kind == "labels" and isinstance(self._config.columns.label, list):
+            return self._labels.marked(self.layout.columns["label"], raw, taken)
+        value = raw[0] if len(raw) == 1 else _join([part for part in raw if not is_blank(part)])
         if kind == "label":
-            return self._label(value, taken)
+            return self._labels.one(value, taken)
         if kind == "labels":
-            return self._label_list(value, taken)
+            return self._labels.several(value, taken)
         if kind == "text":
             return self._text(name, value, taken)
         if kind == "messages":
@@ -219,37 +206,21 @@ class RowCleaner:
                 return None
             return self._text(name, value, taken)
         if kind == "list":
-            return self._list(name, value)
-        if name in self.layout.required and self._is_missing(name, value, taken):
+            items = self._list(name, value)
+            return self._labels.tags(items) if name == "tags" else items
+        if name in self.layout.required and self._missing.is_missing(name, value, taken):
             raise Rejected(f"missing_{name}", f"the {name} is {value!r}")
         if kind == "number":
-            return _number(name, value)
+            return _number(name, self._labels.reader.renamed(value) if name == "label" else value)
         return _unchanged(name, value)
 
-    @staticmethod
-    def _blank(value: Any) -> bool:
-        return is_null(value) or (isinstance(value, str) and not value.strip())
-
-    def _is_missing(self, name: str, value: Any, taken: Taken) -> bool:
-        if not isinstance(value, str):
-            return is_null(value)
-        bare = value.strip()
-        if not bare:
-            return True
-        if name in _ANSWERS and "values" not in self._config.missing.model_fields_set:
-            return False
-        if len(bare) > self._longest_missing or bare.casefold() not in self._missing:
-            return False
-        taken[name, bare] += 1
-        return True
-
     def _text(self, name: str, value: Any, taken: Taken) -> str:
-        if self._is_missing(name, value, taken):
+        if self._missing.is_missing(name, value, taken):
             fill = self._config.missing.text
-            if fill is None or name in _ANSWERS:
+            if fill is None or name in ANSWERS:
                 raise Rejected(f"missing_{name}", f"the {name} is {value!r}")
             value = fill
-        if isinstance(value, list | dict | bytes | tuple) or _is_infinite(value):
+        if isinstance(value, list | dict | bytes | tuple) or is_infinite(value):
             raise Rejected(f"invalid_{name}", f"the {name} is a {type(value).__name__}")
         try:
             text = self._clean(check_characters(str(value)))
@@ -277,63 +248,8 @@ class RowCleaner:
             text = cut if cut != text else text
         return text
 
-    def _label(self, value: Any, taken: Taken) -> str:
-        if self._blank(value):
-            return self._filled_label(value)
-        if isinstance(value, bytes) or _is_infinite(value):
-            raise Rejected("invalid_label", f"the label is {_short(value)}")
-        try:
-            label = self._labels.read(value)
-        except UnicodeError as error:
-            raise Rejected("undecodable", "the label is neither UTF-8 nor cp1252") from error
-        if is_list(value) and (label is None or self._labels.allowed is None):
-            raise Rejected(
-                "invalid_label",
-                f"several labels in one cell, and a classifier learns one: {_short(value)}; "
-                "several a text need training.hyperparameters.problem_type: "
-                "multi_label_classification",
-            )
-        if label:
-            return label
-        if self._labels.allowed is not None and self._is_missing("label", value, taken):
-            return self._filled_label(value)
-        if not label and self._labels.allowed is None:
-            return self._filled_label(value)
-        raise Rejected("unknown_label", f"the label {_short(value)} is not among those allowed")
-
-    def _label_list(self, value: Any, taken: Taken) -> list[str]:
-        """The labels of a text that may have any number; an empty list is one without any."""
-        parts = as_list(value)
-        separator = self._config.label_separator
-        if parts is None and separator is not None and isinstance(value, str):
-            parts = [part for part in value.split(separator) if part.strip()]
-        if parts is None and self._blank(value):
-            return [self._filled_label(value)]
-        if parts is None:
-            raise Rejected(
-                "invalid_label",
-                f'no list of labels: {_short(value)}; write JSON such as ["a", "b"], or say what '
-                "separates them in data.label_separator",
-            )
-        if any(is_list(part) for part in parts):
-            raise Rejected("invalid_label", f"a list in the list of labels: {_short(value)}")
-        names = [self._label(part, taken) for part in parts]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise Rejected(
-                "invalid_label",
-                f"the label {twice!r} stands twice in {_short(value)}: a 0 or 1 for each label is "
-                "no list of labels; write the names, or the ids, of those that apply",
-            )
-        return names
-
-    def _filled_label(self, value: Any) -> str:
-        if self._config.missing.label is None:
-            raise Rejected("missing_label", f"the label is {value!r}")
-        return self._config.missing.label
-
     def _messages(self, name: str, value: Any, taken: Taken) -> list[dict[str, Any]]:
-        if self._is_missing(name, value, taken):
+        if self._missing.is_missing(name, value, taken):
             raise Rejected(f"missing_{name}", f"{name} is {value!r}")
         try:
             conversation = messages.read_messages(
@@ -353,10 +269,10 @@ class RowCleaner:
                 value = json.loads(value)
             except (ValueError, RecursionError) as error:
                 raise Rejected(f"invalid_{name}", f"not valid JSON: {error}") from error
-        if self._blank(value) or (isinstance(value, list) and not value):
+        if is_blank(value) or (isinstance(value, list) and not value):
             raise Rejected(f"missing_{name}", f"the {name} are {value!r}")
         if not isinstance(value, list):
-            raise Rejected(f"invalid_{name}", f"the {name} are no list: {_short(value)}")
+            raise Rejected(f"invalid_{name}", f"the {name} are no list: {short(value)}")
         return value
 
     def _seconds(self, cells: Any, places: dict[str, list[Place]]) -> float:
@@ -365,7 +281,7 @@ class RowCleaner:
         value = cell(cells, places["split.time"][0])
         seconds = seconds_since_epoch(value)
         if seconds is None:
-            raise Rejected("invalid_time", f"{_short(value)} is no number and no ISO 8601 time")
+            raise Rejected("invalid_time", f"{short(value)} is no number and no ISO 8601 time")
         return seconds
 
 
@@ -393,12 +309,8 @@ def _number(name: str, value: Any) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number) or isinstance(value, bool):
-        raise Rejected(f"invalid_{name}", f"{name} is no number: {_short(value)}")
+        raise Rejected(f"invalid_{name}", f"{name} is no number: {short(value)}")
     return number
-
-
-def _is_infinite(value: Any) -> bool:
-    return isinstance(value, float) and math.isinf(value)
 
 
 def _as_text(value: Any) -> str:
@@ -417,22 +329,3 @@ def hash64(text: str) -> int:
     """The same number for the same text in every process and Python version."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little")
-
-
-def _short(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= _SHOWN_CHARACTERS else shown[:_SHOWN_CHARACTERS] + "…"
-
-
-def rejection(
-    *, location: str, row: int, line: int | None, reason: str, detail: str, raw: Any
-) -> dict[str, Any]:
-    """One line of rejected.jsonl."""
-    return {
-        "file": location,
-        "row": row,
-        "line": line,
-        "reason": reason,
-        "detail": detail,
-        "raw": raw,
-    }

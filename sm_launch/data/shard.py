@@ -17,6 +17,7 @@ from sm_launch.data.read import read
 from sm_launch.data.rows import RowCleaner
 from sm_launch.data.sources import Source
 from sm_launch.data.split import SPLITS
+from sm_launch.data.unfold import unfolded
 from sm_launch.data.workers import Workers
 from sm_launch.job.data import DataConfig, OutputFormat
 from sm_launch.progress import ProgressBar
@@ -68,7 +69,8 @@ class Shard:
     def _jobs(self, sources: Sequence[Source], cleaner: RowCleaner) -> Iterator[Job]:
         for source in sources:
             checked = False
-            for chunk in read(source, self._config):
+            for raw in read(source, self._config):
+                chunk = unfolded(raw, self._config)
                 chunk.source = source.name
                 if chunk.names and not checked:
                     cleaner.check_columns(
@@ -125,7 +127,7 @@ def write_files(
 def column_names(source: Source, config: DataConfig) -> list[str]:
     """The columns of a file, from its beginning."""
     chunk = next((chunk for chunk in read(source, config) if chunk.names), None)
-    return list(chunk.names) if chunk is not None else []
+    return list(unfolded(chunk, config).names) if chunk is not None else []
 
 
 def first_of_each_split(sources: Sequence[Source]) -> list[Source]:

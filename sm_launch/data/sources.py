@@ -32,7 +32,15 @@ _SUFFIXES: dict[str, InputFormat] = {
     ".parquet": "parquet",
     ".pq": "parquet",
     ".arrow": "arrow",
+    ".conll": "conll",
+    ".bio": "conll",
+    ".iob": "conll",
+    ".iob2": "conll",
 }
+_PLAIN_TEXT: dict[Task, InputFormat] = {
+    "text": "text", "sft": "text", "token-classification": "conll"
+}  # fmt: skip
+"""What a .txt file is to a task; to others it must be a table by another name."""
 _BINARY = ("parquet", "arrow")
 SPLIT_NAMES = {
     "train": "train", "training": "train", "validation": "validation", "valid": "validation",
@@ -329,8 +337,7 @@ def _format_of(name: str, location: str, field: str, task: Task) -> InputFormat:
             value=location,
             fix=f"set data.format to one of {', '.join(get_args(InputFormat))}",
         )
-    # A column of labels cannot stand in plain text: then it must be a table by another name.
-    return "text" if suffix == ".txt" and task in ("text", "sft") else _SUFFIXES[suffix]
+    return _PLAIN_TEXT.get(task, "tsv") if suffix == ".txt" else _SUFFIXES[suffix]
 
 
 def _sniff_encoding(path: Path, *, field: str, location: str) -> str:

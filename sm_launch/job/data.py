@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from sm_launch.job.tasks import MULTI_LABEL, TASKS, NamedTask
 
-InputFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "text", "arrow"]
+InputFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "text", "arrow", "conll"]
 OutputFormat = Literal["jsonl", "parquet", "csv"]
 Step = Literal[
     "unicode",
@@ -33,6 +33,7 @@ LemmaLanguage = Literal[
     "slovene", "spanish", "swedish", "turkish", "ukrainian",
 ]  # fmt: skip
 Column = str | int
+Several = Annotated[list[Column], Field(min_length=1)]
 _PAIR_NAMES = frozenset({
     "text_pair", "text2", "text_2", "text_b", "sentence2", "sentence_2", "sentence_b", "hypothesis",
     "question2", "question_2", "passage", "response", "reply", "answer",
@@ -59,15 +60,17 @@ class _Section(BaseModel):
 class Columns(_Section):
     """Which column holds what: a name, or a 0-based index (needed where `header: false`)."""
 
-    text: Column = "text"
-    """The text (text-classification, text, sft)."""
-    text_pair: Column | None = None
+    text: Column | Several = "text"
+    """The text (text-classification, text, sft); of several columns, such as a title and a body,
+    the filled ones are joined by an empty line."""
+    text_pair: Column | Several | None = None
     """The second text of a pair (text-classification): rows are equal where both texts are."""
-    label: Column = "label"
-    """The label (text-classification, kto; embedding: 0 or 1)."""
-    prompt: Column | list[Column] = "prompt"
-    """The prompt (all generation tasks); of several columns the filled ones are joined by an
-    empty line, as Alpaca's `instruction` and `input`."""
+    label: Column | Several = "label"
+    """The label (text-classification, kto; embedding: 0 or 1). Of several labels a text it may be
+    a list of columns, one a label, each with 0 or 1."""
+    prompt: Column | Several = "prompt"
+    """The prompt (all generation tasks); of several columns the filled ones are joined, as
+    Alpaca's `instruction` and `input`."""
     completion: Column = "completion"
     """The completion (prompt-completion, sft, kto)."""
     messages: Column = "messages"
@@ -89,7 +92,7 @@ class Columns(_Section):
     anchor: Column = "anchor"
     """The text that others are compared with (embedding)."""
     positive: Column = "positive"
-    """A text that means the same."""
+    """A text that means the same (embedding); a document that answers (reranking)."""
     negative: Column = "negative"
     """A text that does not; may be missing."""
     sentence1: Column = "sentence1"
@@ -100,9 +103,10 @@ class Columns(_Section):
     """How alike the two are."""
     query: Column = "query"
     """What documents are ordered for (reranking)."""
-    document: Column = "document"
-    """One of them; `label` is its relevance, from 0 up."""
-    source: Column = "source"
+    document: Column | Several = "document"
+    """One of them; `label` is its relevance, from 0 up. Lists of both, of one length, are a row for
+    each document."""
+    source: Column | Several = "source"
     """The text to read (seq2seq): an article, a sentence to translate."""
     target: Column = "target"
     """The text to write: its summary, its translation."""
@@ -286,11 +290,12 @@ class DataConfig(_Section):
     task: NamedTask = "text-classification"
     """What a row is; default in job.yaml: training.method."""
     format: InputFormat | None = None
-    """Empty: from the file name."""
+    """Empty: from the file name. conll: a word and its tags on each line, an empty line between
+    sentences; the words are `tokens`, the last column is `tags`, others go by their number."""
     header: bool = True
     """CSV/TSV: whether the first row names the columns."""
     delimiter: Annotated[str | None, Field(min_length=1, max_length=1)] = None
-    """CSV/TSV; empty: ',' for csv, tab for tsv."""
+    """CSV/TSV; empty: ',' for csv, tab for tsv. CoNLL; empty: a tab, or blanks."""
     quoting: Literal["auto", "none"] = "auto"
     """none: quote characters of a CSV/TSV are ordinary text."""
     encoding: str | None = None
@@ -298,9 +303,10 @@ class DataConfig(_Section):
     columns: Columns = Columns()
     """Which column holds what."""
     label_map: dict[LabelText, LabelText] = {}
-    """Raw label to label, e.g. {pos: positive, 0: negative}."""
+    """Raw label to label, e.g. {pos: positive, 0: negative}; of tags likewise, e.g. {1: B-PER}; to
+    numbers where those are learnt, e.g. {4 stars: 4}, and what it does not name stays a number."""
     labels: list[LabelText] | None = None
-    """The labels allowed after the map; empty: those of the map, or of the data."""
+    """The labels, or tags, allowed after the map; empty: those of the map, or of the data."""
     label_separator: Annotated[str | None, Field(min_length=1)] = None
     """Multi-label: what stands between the labels of a cell that is text, e.g. ";"; an empty cell
     is then a text without labels. Empty: cells are lists, as JSON in a CSV file."""
@@ -359,10 +365,24 @@ class DataConfig(_Section):
     def _check_labels(self) -> Self:
         if self.labels is not None and len(set(self.labels)) < 2:
             raise ValueError(f"labels needs at least two different labels, got {self.labels}")
+        given = next((key for key in ("labels", "label_map") if getattr(self, key)), None)
+        if given is not None and not self._has_labels(numbers=given == "label_map"):
+            raise ValueError(f"{given} has no meaning for {self.task}, whose rows have no classes")
+        if isinstance(self.columns.label, list) and self.task != MULTI_LABEL:
+            raise ValueError(
+                "columns.label is a list of columns only where a text has several labels: name one,"
+                " or set training.hyperparameters.problem_type to multi_label_classification"
+            )
         stray = sorted(set(self.label_map.values()) - set(self.labels or self.label_map.values()))
         if stray:
             raise ValueError(f"label_map leads to {stray[0]!r}, which labels does not contain")
         return self
+
+    def _has_labels(self, *, numbers: bool) -> bool:
+        """Whether rows have classes or tags; with `numbers`, or a number that may have a name."""
+        kinds = TASKS[self.task].shapes[0].required
+        known = ("label", "labels", *(("number",) if numbers else ()))
+        return "tags" in kinds or kinds.get("label") in known
 
     @property
     def pair_column(self) -> Column | None:

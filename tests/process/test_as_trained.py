@@ -9,13 +9,17 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from sm_launch import cli
+from sm_launch.evaluation.job import local
 
 sys.path.insert(0, str(Path(__file__).parent / "training"))
 
@@ -241,6 +245,25 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return folders
 
 
+def ask_for_ranks(
+    monkeypatch: pytest.MonkeyPatch, query: str, documents: list[str]
+) -> list[dict[str, Any]]:
+    """What `/rerank` of the server says that evaluate asks: it comes before the evaluation."""
+    ranks: list[dict[str, Any]] = []
+    served = local.served
+
+    @contextmanager
+    def asking(config: Any, model_data: str) -> Iterator[tuple[Any, str]]:
+        with served(config, model_data) as (session, name):
+            body = {"query": query, "texts": documents, "raw_scores": True, "truncate": True}
+            answer = httpx.post(f"{session.endpoint_url(name)}/rerank", json=body)
+            ranks.extend(answer.raise_for_status().json())
+            yield session, name
+
+    monkeypatch.setattr(local, "served", asking)
+    return ranks
+
+
 @pytest.mark.parametrize("case", list(CASES))
 def test_evaluate_measures_what_training_measured(
     case: str,
@@ -260,6 +283,8 @@ def test_evaluate_measures_what_training_measured(
         "num_train_epochs": 3,
         "learning_rate": 0.002,
         "logging_steps": 100,
+        # As the server computes: a CPU that has bfloat16 trains in it, and moves close scores.
+        "bf16": False,
         **settings,
     }
     job = {
@@ -278,6 +303,11 @@ def test_evaluate_measures_what_training_measured(
     assert cli.run(["train", "--target", "process"]) == 0
     (artefact,) = (tmp_path / "build").rglob("model.tar.gz")
     capsys.readouterr()
+    if case == "ranked":
+        ((query, count),) = Counter(row["query"] for row in rows).most_common(1)
+        documents = [row["document"] for row in rows if row["query"] == query]
+        assert count > 2
+        ranks = ask_for_ranks(monkeypatch, query, documents)
     command = ["evaluate", "--model-data", str(artefact), "--data", str(tmp_path / "test")]
     assert cli.run([*command, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
@@ -287,3 +317,10 @@ def test_evaluate_measures_what_training_measured(
         assert document["metrics"][metric] == pytest.approx(document["training"][metric], abs=1e-5)
         assert document["metrics"][metric] not in (0, 1) or case == "pairs"
     assert not [w for w in document["warnings"] if "beyond the interval" in w]
+    if case == "ranked":
+        lines = Path("build/mine/report/predictions.jsonl").read_text().splitlines()
+        seen = [each for each in map(json.loads, lines) if each["text"] == query]
+        assert [each["references"] for each in seen] == [[document] for document in documents]
+        scores = [each["values"]["document_score"] for each in seen]
+        assert [each["score"] for each in ranks] == pytest.approx(sorted(scores)[::-1], abs=1e-6)
+        assert [scores[each["index"]] for each in ranks] == sorted(scores)[::-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +165,15 @@ def max_length(config: Any, tokenizer: Any) -> int:
     if 0 < tokenizer.model_max_length < UNSET_LENGTH:
         limits.append(int(tokenizer.model_max_length))
     return min(limits, default=512)
+
+
+def learnt_length(config: Any, methods: Sequence[str], limit: int) -> int:
+    """To how many tokens training cut inputs, where config.json says so (`task_specific_params` of
+    one of these methods); else, and at most, `limit`."""
+    told = getattr(config, "task_specific_params", None)
+    own = [told.get(method) for method in methods] if isinstance(told, dict) else []
+    lengths = [each.get("max_length") for each in own if isinstance(each, dict)]
+    return min([limit, *(n for n in lengths if isinstance(n, int) and n > 0)])
 
 
 def _offset_positions(config: Any) -> bool:

@@ -170,7 +170,6 @@ def train(job: Job) -> None:
     asked = settle_generation(job, model, tokenizer, arguments)
     own: Seq2SeqArguments = job.config.own
     columns: dict[str, str | None] = {"text": own.source_column, "label": own.target_column}
-    model.config.task_specific_params = {}  # the base model's own tasks are not this one
     model.config.prefix = own.source_prefix
     tell(model, job.config, asked, columns)
     datasets = {split: _tokenised(job, split, tokenizer) for split in SPLITS}

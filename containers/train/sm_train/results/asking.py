@@ -31,9 +31,8 @@ def tell(
     """
     raw = {new: old for old, new in config.job.columns.items()}
     named = {name: raw.get(column, column) for name, column in columns.items() if column}
-    told = dict(getattr(model.config, "task_specific_params", None) or {})
-    told[config.method.name] = {**parameters, "columns": named}
-    model.config.task_specific_params = told
+    # The base model's own tasks are not this one.
+    model.config.task_specific_params = {config.method.name: {**parameters, "columns": named}}
 
 
 def identity_of_test(paths: Paths, data: Data) -> dict[str, Any]:

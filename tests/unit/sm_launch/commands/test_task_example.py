@@ -57,6 +57,18 @@ def test_with_a_file_of_one_s_own_it_names_that_one(here: Path) -> None:
     assert sorted(path.name for path in here.iterdir()) == ["job.yaml", "mine.jsonl"]
 
 
+def test_a_table_of_one_s_own_is_read_as_it_is(here: Path) -> None:
+    """Without a header, in Europe's way, and with labels that the example does not know."""
+    rows = "".join(f"a long text of row {n};{n % 2}\n" for n in range(20))
+    (here / "mine.csv").write_text(rows)
+    assert cli.run(["init", "--task", "sentiment", "--data", "mine.csv"]) == 0
+    data = load_config(here / "job.yaml").data
+    assert data is not None
+    assert (data.header, data.delimiter) == (False, ";")
+    assert (data.labels, data.label_map) == (None, {})
+    assert cli.run(["data", "validate"]) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -38,6 +38,8 @@ class EncoderEngine(LoraHost):
     """An encoder behind a batcher. Subclasses say how inputs are tokenized and outputs read."""
 
     task: Task
+    learnt_as: tuple[str, ...] = ()
+    """Training methods whose models this engine serves, as config.json names them."""
     lora: EncoderLoraAdapters
     warm_up_input: Any = "warm up"
 
@@ -45,6 +47,7 @@ class EncoderEngine(LoraHost):
         self.model = model
         self.tokenizer = tokenizer
         self.max_length = loading.max_length(model.config, tokenizer)
+        self.usual_length = loading.learnt_length(model.config, self.learnt_as, self.max_length)
         self._columns = [n for n in tokenizer.model_input_names if n != "attention_mask"]
         self._pad = {"input_ids": self._pad_id(), "token_type_ids": 0}
         limits = BatchLimits(
@@ -193,14 +196,14 @@ class EncoderEngine(LoraHost):
     def encode(
         self, inputs: Sequence[Any], parameters: Mapping[str, Any]
     ) -> list[tuple[int, Tokens]]:
-        """Tokenizes texts, text pairs or conversations, cut to the model's length unless
-        truncation is off."""
+        """Tokenizes texts, text pairs or conversations, cut to the length that the model has learnt
+        (else to what it can read) unless truncation is off."""
         conversations = rendered(self.tokenizer, inputs)
         first, second = (conversations, None) if conversations else split_pairs(inputs)
         # A chat template writes special tokens itself.
         options = {"add_special_tokens": False} if conversations else {}
         truncation = read_truncation(parameters)
-        longest = read_max_length(parameters, self.max_length)
+        longest = read_max_length(parameters, self.usual_length, self.max_length)
         try:
             if second is None and truncation is True:
                 batch = tokenize_heads(self.tokenizer, first, longest, **options)
@@ -264,11 +267,11 @@ def _mark(tokens: Tokens, adapter: str) -> None:
     tokens[ADAPTER] = adapter or None
 
 
-def read_max_length(parameters: Mapping[str, Any], limit: int) -> int:
-    """To how many tokens an input is cut: at most what the model reads."""
+def read_max_length(parameters: Mapping[str, Any], usual: int, limit: int) -> int:
+    """To how many tokens an input is cut: `usual`, or as a request says, which `limit` bounds."""
     value = parameters.get("max_length")
     if value is None:
-        return limit
+        return usual
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise BadRequest(f"parameters.max_length={value!r}: give a whole number from 1")
     return min(value, limit)

@@ -25,6 +25,7 @@ class ClassificationEngine(LabelEngine):
     """
 
     task = Task.TEXT_CLASSIFICATION
+    learnt_as = ("text-classification", "reranking")
 
     async def answer(
         self, inputs: Sequence[Any], parameters: Mapping[str, Any], adapter: str | None

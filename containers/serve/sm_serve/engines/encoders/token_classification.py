@@ -39,11 +39,12 @@ class Piece:
 class TokenClassificationEngine(LabelEngine):
     """Entities an input. Parameters: see encoder_fields.py.
 
-    A longer text is cut to what the model reads, or to `max_length` tokens; with `stride` it is
-    read to its end, in windows that overlap by so many tokens.
+    A longer text is cut to the length that the model has learnt or can read, or to `max_length`
+    tokens; with `stride` it is read to its end, in windows that overlap by so many tokens.
     """
 
     task = Task.TOKEN_CLASSIFICATION
+    learnt_as = ("token-classification",)
 
     def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
         backend = getattr(getattr(tokenizer, "_tokenizer", None), "model", None)
@@ -68,7 +69,7 @@ class TokenClassificationEngine(LabelEngine):
         for index, text in enumerate(inputs):
             if not isinstance(text, str):
                 raise BadInput(index, f" is a {type(text).__name__}: give a text")
-        longest = read_max_length(parameters, self.max_length)
+        longest = read_max_length(parameters, self.usual_length, self.max_length)
         stride = self._stride(parameters, longest)
         labels = self.profile(adapter).labels
         windows = await self._read(inputs, stride, longest, adapter)
@@ -118,7 +119,7 @@ class TokenClassificationEngine(LabelEngine):
         """Tokenizes texts, unless they are windows of one already."""
         if parameters.get(WINDOWS):
             return [(len(window["input_ids"]), window) for window in inputs]
-        longest = read_max_length(parameters, self.max_length)
+        longest = read_max_length(parameters, self.usual_length, self.max_length)
         return self._tokenize(self.tokenizer, inputs, max_length=longest)
 
     def _windows(

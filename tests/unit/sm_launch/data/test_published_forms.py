@@ -1,0 +1,225 @@
+"""Rows in the forms in which public data sets are published, prepared by job.yaml alone."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from sm_launch.data import DataConfig
+from sm_launch.errors import UserInputError
+
+ALL = {"train": 1, "validation": 0, "test": 0}
+STARS = ["1 star", "2 stars", "3 stars"]
+TAGS = ["O", "B-PER", "I-PER"]
+
+
+def lines(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def hub_files(folder: Path, rows: list[dict[str, Any]], **features: Any) -> tuple[str, str]:
+    """The rows as the Hub has them, and as `save_to_disk` writes them."""
+    from datasets import Dataset, Features, Value
+
+    known = Features({"text": Value("string"), **features})
+    made = Dataset.from_list(rows, features=known)
+    made.to_parquet(str(folder / "hub.parquet"))
+    made.save_to_disk(str(folder / "disk"))
+    return "hub.parquet", "disk"
+
+
+@pytest.mark.slow  # imports datasets
+def test_class_ids_are_the_names_that_the_file_gives_them(tmp_path: Path, run) -> None:
+    from datasets import ClassLabel
+
+    rows = [{"text": f"t{n}", "label": n % 4 - 1} for n in range(40)]
+    for location in hub_files(tmp_path, rows, label=ClassLabel(names=STARS)):
+        done = run(input=location, split=ALL)
+        # -1 is how `datasets` writes that a row has no label, and no class.
+        assert done.report.rejected == {"missing_label": 10}
+        assert Counter(row["label"] for row in done.all_rows) == dict.fromkeys(STARS, 10)
+        by_id = run(input=location, split=ALL, label_map={0: "bad", 1: "fair", 2: "good"})
+        assert by_id.report.labels == ["bad", "fair", "good"]
+        numbers = run(input=location, split=ALL, task="regression")
+        assert {row["label"] for row in numbers.all_rows} == {0, 1, 2}
+        assert numbers.report.rejected == {"missing_label": 10}
+        grades = dict(zip(STARS, (1, 2, 3), strict=True))
+        mapped = run(input=location, split=ALL, task="regression", label_map=grades)
+        assert {row["label"] for row in mapped.all_rows} == {1, 2, 3}
+
+
+@pytest.mark.slow
+def test_lists_of_class_ids_are_names_too(tmp_path: Path, run) -> None:
+    from datasets import ClassLabel, Sequence, Value
+
+    ids = [[1, 2, 0], [0], [1, 0], [2, -1]]
+    rows = [
+        {"text": f"t{n}", "tags": ids[n % 4], "tokens": [f"w{n}"] * len(ids[n % 4])}
+        for n in range(40)
+    ]
+    features = {"tags": Sequence(ClassLabel(names=TAGS)), "tokens": Sequence(Value("string"))}
+    for location in hub_files(tmp_path, rows, **features):
+        done = run(input=location, split=ALL, task="token-classification")
+        assert done.report.rejected == {"invalid_tags": 10}
+        assert {tuple(row["tags"]) for row in done.all_rows} == {
+            ("B-PER", "I-PER", "O"), ("O",), ("B-PER", "O"),
+        }  # fmt: skip
+        several = run(
+            input=location, split=ALL, task="multi-label-classification", columns={"label": "tags"}
+        )
+        assert several.report.rejected == {"missing_label": 10}
+        assert set(several.report.labels) == set(TAGS)
+
+
+CONLL = """-DOCSTART- -X- -X- O
+
+# id 1
+Ann NNP I-NP B-PER
+sees VBZ I-VP O
+# NN I-NP O
+
+Bob{n} NNP I-NP B-PER
+
+off NNP O
+Eve NNP I-NP B-PER
+
+
+"""
+
+
+def test_conll_files(run, write) -> None:
+    text = CONLL.replace("Ann", "Ann{n}").replace("off", "off{n}")
+    parts = "".join(text.replace("{n}", str(n)) for n in range(20))
+    write("eng.train", parts)
+    write("eng.txt", parts)
+    for data in ({"input": "eng.train", "format": "conll"}, {"input": "eng.txt"}):
+        done = run(**data, split=ALL, task="token-classification")
+        assert done.report.rejected == {"malformed_row": 20}
+        assert done.rejected[0]["line"] == 10
+        assert done.rejected[0]["detail"] == "3 columns where other lines have 4"
+        assert done.rows("train")[0] == {
+            "tokens": ["Ann0", "sees", "#"],
+            "tags": ["B-PER", "O", "O"],
+        }
+        assert done.report.rows_kept == 40
+        assert "columns that are not read: 1, 2 " in done.report.notes[0]
+    chunks = run(input="eng.txt", task="token-classification", columns={"tags": 2}, split=ALL)
+    assert chunks.rows("train")[0]["tags"] == ["I-NP", "I-VP", "I-NP"]
+    write("tabs.conll", "".join(f"New York{n}\tLOC\nis\tO\n\n" for n in range(20)))
+    done = run(input="tabs.conll", task="token-classification", split=ALL)
+    assert done.rows("train")[0] == {"tokens": ["New York0", "is"], "tags": ["LOC", "O"]}
+    write("words.conll", "one\nword\n\na\nline\n")
+    with pytest.raises(UserInputError, match="no second column with a tag"):
+        run(input="words.conll", task="token-classification")
+
+
+def test_tags_by_number_get_names(run, write) -> None:
+    rows = [{"tokens": [f"w{n}", "x"], "tags": [n % 3, 0]} for n in range(30)]
+    write("a.jsonl", lines([*rows, {"tokens": ["a"], "tags": [7]}]))
+    names = {0: "O", 1: "B-PER", 2: "I-PER"}
+    done = run(input="a.jsonl", task="token-classification", label_map=names, split=ALL)
+    assert done.report.rejected == {"unknown_tag": 1}
+    assert {tag for row in done.all_rows for tag in row["tags"]} == set(names.values())
+
+
+def test_a_text_of_several_columns(run, write) -> None:
+    write("a.csv", "".join(f'{n % 2},Title {n},"Body, {n}"\n' for n in range(30)) + "1,,Alone\n")
+    columns = {"text": [1, 2], "label": 0}
+    done = run(input="a.csv", header=False, columns=columns, split=ALL)
+    texts = [row["text"] for row in done.all_rows]
+    assert texts[0] == "Title 0 Body, 0"
+    assert texts[-1] == "Alone"
+    named = [{"title": f"T{n}", "body": f"B{n}", "label": n % 2} for n in range(30)]
+    write("b.jsonl", lines(named))
+    with pytest.raises(UserInputError, match="no such column") as caught:
+        run(input="b.jsonl", columns={"text": ["title", "bodi"]})
+    assert "did you mean 'body'" in str(caught.value)
+
+
+def test_a_column_of_0_and_1_for_each_label(run, write) -> None:
+    header = "id;comment;toxic;threat\n"
+    body = "".join(f"{n};c{n};{n % 2};{n % 3 // 2}\n" for n in range(30))
+    write("a.csv", header + body + "30;c30;-1;-1\n31;c31;;\n32;c32;1.0;False\n")
+    columns = {"text": "comment", "label": ["toxic", "threat"]}
+    done = run(input="a.csv", task="multi-label-classification", columns=columns, split=ALL)
+    assert done.report.rejected == {"invalid_label": 1, "missing_label": 1}
+    assert "toxic is neither 0 nor 1: '-1'" in done.rejected[0]["detail"]
+    labels = {row["text"]: row["label"] for row in done.all_rows}
+    assert labels["c0"] == []
+    assert labels["c5"] == ["toxic", "threat"]
+    assert labels["c32"] == ["toxic"]
+    assert done.report.notes == [
+        "columns that are not read: id (data.columns.keep carries them)", "10 row(s) have no label",
+    ]  # fmt: skip
+
+
+def test_grades_that_have_names(run, write) -> None:
+    names = {"E": 3, "S": 1, "I": 0}
+    rows = [{"query": f"q{n // 3}", "document": f"d{n}", "label": "ESI"[n % 3]} for n in range(30)]
+    write("a.jsonl", lines([*rows, {"query": "q", "document": "d", "label": "?"},
+                            {"query": "q", "document": "e", "label": 2}]))  # fmt: skip
+    done = run(input="a.jsonl", task="reranking", label_map=names, split=ALL)
+    assert done.report.rejected == {"missing_label": 1}
+    assert Counter(row["label"] for row in done.all_rows) == {3.0: 10, 1.0: 10, 0.0: 10, 2.0: 1}
+
+
+PASSAGES = {"passage_text": ["a", "b", "a"], "is_selected": [0, 1, 0]}
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "expected"),
+    [
+        ({"query": "q", "documents": ["a", "b"], "labels": "[0, 1.5]"},
+         {"document": "documents", "label": "labels"}, [("a", 0), ("b", 1.5)]),
+        ({"query": "q", "passages": PASSAGES},
+         {"document": "passages.passage_text", "label": "passages.is_selected"},
+         [("a", 0), ("b", 1)]),
+        ({"query": "q", "positive": "a", "negative_1": "b", "negative_2": None}, {},
+         [("a", 1), ("b", 0)]),
+        ({"query": "q", "pos": ["a", "b"], "neg": ["c"]}, {"positive": "pos", "negative": "neg"},
+         [("a", 1), ("b", 1), ("c", 0)]),
+    ],
+)  # fmt: skip
+def test_a_query_with_all_of_its_documents(run, write, row, columns, expected) -> None:
+    write("a.jsonl", lines([row | {"query": f"q{n}"} for n in range(9)]))
+    done = run(input="a.jsonl", task="reranking", columns=columns, split={"group": "query"})
+    queries: dict[str, list[tuple[str, float]]] = {}
+    for each in done.all_rows:
+        assert each.keys() == {"query", "document", "label"}
+        queries.setdefault(each["query"], []).append((each["document"], each["label"]))
+    assert queries == {f"q{n}": expected for n in range(9)}
+    assert not [note for note in done.report.notes if "not read" in note]
+
+
+def test_documents_without_a_label_each_are_set_aside(run, write) -> None:
+    rows = [{"query": f"q{n}", "document": ["a", "b"], "label": [0, 1]} for n in range(9)]
+    write("a.jsonl", lines([*rows, {"query": "x", "document": ["a", "b"], "label": [1]}]))
+    done = run(input="a.jsonl", task="reranking", split=ALL)
+    assert done.report.rows_kept == 18
+    (rejected,) = done.rejected
+    assert (rejected["row"], rejected["reason"]) == (10, "invalid_document")
+    write("a.tsv", "".join(f"q{n}\tgood {n}\tbad {n}\n" for n in range(9)) + "q9\t\tbad\n")
+    columns = {"query": 0, "positive": 1, "negative": 2}
+    done = run(input="a.tsv", header=False, task="reranking", columns=columns, split=ALL)
+    assert done.report.rejected == {"missing_document": 1}
+    assert done.report.rows_kept == 19
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"task": "dpo", "labels": ["a", "b"]}, "labels has no meaning for dpo"),
+        ({"task": "embedding", "label_map": {"a": 1}}, "label_map has no meaning for embedding"),
+        ({"task": "regression", "labels": [1, 2]}, "labels has no meaning for regression"),
+        ({"columns": {"label": ["a", "b"]}}, "only where a text has several labels"),
+        ({"columns": {"text": []}}, "at least 1 item"),
+    ],
+)
+def test_what_a_task_has_no_use_for_is_refused(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        DataConfig.model_validate({"input": "a.csv", **data})
