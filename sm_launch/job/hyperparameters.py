@@ -224,7 +224,7 @@ def _schema_problems(schema: dict[str, Any], values: dict[str, HyperparameterVal
 
 def _never(schema: dict[str, Any], error: ValidationError) -> str | None:
     """Why a method cannot turn a switch on; None of other problems."""
-    if error.validator != "enum" or not set(error.validator_value) <= {False, None}:
+    about = schema["properties"][error.absolute_path[0]]
+    if error.validator != "enum" or not set(about["enum"]) <= {False, None}:
         return None
-    key = error.absolute_path[0]
-    return f"{error.instance!r}: {schema['properties'][key]['description']} Remove it"
+    return f"{error.instance!r}: {about['description']} Remove it"
