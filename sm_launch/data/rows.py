@@ -224,6 +224,8 @@ class RowCleaner:
             raise Rejected(f"missing_{name}", f"the {name} is {value!r}")
         if kind == "number":
             return _number(name, value)
+        if kind == "match":
+            return _match(name, value)
         return _unchanged(name, value)
 
     @staticmethod
@@ -395,6 +397,21 @@ def _number(name: str, value: Any) -> float:
     if not math.isfinite(number) or isinstance(value, bool):
         raise Rejected(f"invalid_{name}", f"{name} is no number: {_short(value)}")
     return number
+
+
+def _match(name: str, value: Any) -> int:
+    """Whether two texts belong together, as 0 or 1."""
+    if is_null(value) or not str(value).strip():
+        raise Rejected(f"missing_{name}", f"the {name} is {value!r}")
+    number = {"true": 1.0, "false": 0.0}.get(str(value).strip().lower())
+    number = _number(name, value) if number is None else number
+    if number not in (0, 1):
+        raise Rejected(
+            f"invalid_{name}",
+            f"the {name} {_short(value)} is neither 0 nor 1; grades are scores: set data.columns: "
+            f"{{score: {name}}}",
+        )
+    return int(number)
 
 
 def _is_infinite(value: Any) -> bool:
