@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, Self
 
 
@@ -34,8 +33,8 @@ class LaunchError(Exception):
 
     def with_fix(self, fix: str) -> Self:
         """The same error with another fix."""
-        changed = copy.copy(self)
-        changed.fix = fix
+        changed = type(self).__new__(type(self))  # its constructor may want more than its args
+        changed.__dict__.update(self.__dict__, fix=fix)
         changed.args = (changed._render(),)
         return changed
 

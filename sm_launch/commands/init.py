@@ -102,8 +102,7 @@ def init(
         return
     click.echo(f"wrote {output}")
     if data_path:
-        click.echo(f"  columns: {_flow(columns)}")
-        click.echo("  next: see whether they are right, then `sm-launch data prepare`")
+        _say_next(columns)
     else:
         click.echo("  next: name your data and columns in it, then `sm-launch data prepare`")
 
@@ -130,22 +129,48 @@ def _from_example(
     lines = {"name": f"name: {name}"} if name else {}
     if model:
         lines["  model"] = f"  model: {_quoted(model)}"
-    written = [output]
+    own, columns = task_example.method(task), dict[str, Any]()
     if data_path is not None:
-        own = task_example.method(task)
         guess = _guess(own, data_path, given)
-        lines["  input"] = f"  input: {_quoted(_from(output, data_path))}"
-        lines["  columns"] = f"  columns: {_flow(guess.columns or _default_columns(own))}"
-        lines["  columns"] += "".join(f"\n{line}" for line in _table(guess) if "#" not in line)
+        columns = guess.columns or _default_columns(own)
+        lines |= _lines_of(guess, columns, _from(output, data_path))
     text = task_example.adapted(task, lines)
-    if data_path is None:
-        written += task_example.copy_files(task, output.parent, force=force)
+    written = task_example.copy_files(task, output.parent, rows=data_path is None, force=force)
     output.write_text(text, encoding="utf-8")
+    written.insert(0, output)
     if as_json:
-        echo_json({"path": output, "method": task_example.method(task), "files": written})
+        said = {"columns": columns} if columns else {}
+        echo_json({"path": output, "method": own, "files": written, **said})
         return
     click.echo(f"wrote {', '.join(map(str, written))}")
-    click.echo("  next: `sm-launch data prepare`")
+    _say_next(columns)
+
+
+def _lines_of(guess: Guess, columns: dict[str, Any], location: str) -> dict[str, str]:
+    """The lines of an example that another file changes; an empty one goes."""
+    table = "" if guess.header else "\n  header: false"
+    table += f"\n  delimiter: {json.dumps(guess.delimiter)}" if guess.delimiter else ""
+    lines = {
+        "  input": f"  input: {_quoted(location)}",
+        "  columns": f"  columns: {_flow(columns)}{table}",
+    }
+    if "completion" in columns or "text" in columns:
+        lines["    assistant_only_loss"] = ""  # which is for conversations
+    for key, value in guess.hyperparameters.items():
+        lines[f"    {key}"] = f"    {key}: {_flow(value)}"
+        if key == "answer_column":
+            lines["  label_column"] = f"  label_column: {_flow(value)}"
+        if key == "reward_funcs":  # no column has the right answer
+            lines |= {"  label_column": "", "  answer_pattern": ""}
+    return lines
+
+
+def _say_next(columns: dict[str, Any]) -> None:
+    if not columns:
+        click.echo("  next: `sm-launch data prepare`")
+        return
+    click.echo(f"  columns: {_flow(columns)}")
+    click.echo("  next: see whether they are right, then `sm-launch data prepare`")
 
 
 def _guess(method: str, data_path: str | None, given: tuple[str, ...]) -> Guess:

@@ -13,7 +13,11 @@ from sm_launch.errors import UserInputError
 
 JOB = "job.yaml"
 _NOT_COPIED = frozenset({JOB, "README.md", "build", "model", "demo", "make_raw_data.py"})
-_OWN_LABELS = r"^  label(s|_map): .*\n"
+_OF_ITS_ROWS = (
+    r"^  labels: .*\n",
+    r"^  label_map: .*\n",
+    r"^evaluation:\n  fail_under: .*\[.*\n",  # a gate on one of its classes
+)
 
 
 def names() -> list[str]:
@@ -56,28 +60,32 @@ def adapted(task: str, lines: dict[str, str]) -> str:
 
     Args:
         task: of the example.
-        lines: key, with the blanks before it, to the line in its place; `  columns` behind `input`
-            where the example has none. With another `input` what the example says of its own
-            labels goes.
+        lines: key, with the blanks before it, to the line in its place, or to nothing where it is
+            to go. `  columns` stands behind `input`, and hyperparameters first among theirs, where
+            the example has none. With another `input` what names the example's own labels goes.
     """
     text = (example(task) / JOB).read_text(encoding="utf-8")
     if "  input" in lines:
-        text = re.sub(_OWN_LABELS, "", text, flags=re.MULTILINE)
+        for pattern in _OF_ITS_ROWS:
+            text = re.sub(pattern, "", text, flags=re.MULTILINE)
     for key, line in lines.items():
-        pattern = re.compile(rf"^{key}: .*$", re.MULTILINE)
-        if key == "  columns" and not pattern.search(text):
-            text = re.sub(r"^(  input: .*)$", r"\1\n  columns: {}", text, flags=re.MULTILINE)
-        text = pattern.sub(line.replace("\\", "\\\\"), text, count=1)
+        own = re.compile(rf"^{key}: .*\n", re.MULTILINE)
+        if not own.search(text):
+            before = "  input: " if key == "  columns" else "  hyperparameters:"
+            key_line = re.compile(rf"^({before}.*\n)", re.MULTILINE)
+            text = key_line.sub(rf"\1{key}: \n" if line else r"\1", text, count=1)
+        text = own.sub(f"{line}\n".replace("\\", "\\\\") if line else "", text, count=1)
     return text
 
 
-def copy_files(task: str, target: Path, *, force: bool) -> list[Path]:
-    """The example's raw file and code, beside job.yaml; returns what was written.
+def copy_files(task: str, target: Path, *, rows: bool = True, force: bool) -> list[Path]:
+    """The example's raw file (with `rows`) and code, beside job.yaml; returns what was written.
 
     Raises:
         UserInputError: something of that name is there already.
     """
     sources = [p for p in sorted(example(task).iterdir()) if p.name not in _NOT_COPIED]
+    sources = [p for p in sources if rows or (p.stem != "raw" and p.suffix != ".ipynb")]
     taken = [target / path.name for path in sources if (target / path.name).exists()]
     if taken and not force:
         raise UserInputError(

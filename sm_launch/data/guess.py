@@ -33,8 +33,10 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "completion": ("completion", "response", "answer", "output", "solution", "target"),
     "messages": ("messages", "conversations", "conversation", "dialogue", "dialog", "chat",
                  "turns"),
-    "chosen": ("chosen", "preferred", "accepted", "response_chosen", "chosen_response", "better"),
-    "rejected": ("rejected", "dispreferred", "response_rejected", "rejected_response", "worse"),
+    "chosen": ("chosen", "preferred", "accepted", "response_chosen", "chosen_response", "better",
+               "preferred_output"),
+    "rejected": ("rejected", "dispreferred", "response_rejected", "rejected_response", "worse",
+                 "non_preferred_output"),
     "question": ("question", "query"),
     "context": ("context", "passage", "paragraph", "document", "text"),
     "answers": ("answers", "answer", "answer_text"),
@@ -94,13 +96,14 @@ def guess(method: Task, location: str, base: Path, given: dict[str, str] | None 
         source = locate(config, base=base, fetch=fetch, scratch=scratch)[0]
         chunk = _sample(source, config)
         named: dict[str, Column | list[Column]] = dict(given or {})
-        columns = _columns(method, chunk, named)
+        places = _places(named, chunk.names)
+        columns = None if places else _columns(method, chunk, named)
         header = True
         if columns is None and source.format in ("csv", "tsv"):
             config = config.model_copy(update={"header": False})
             source = locate(config, base=base, fetch=fetch, scratch=scratch)[0]
             chunk, header = _sample(source, config), False
-            columns = _by_content(method, chunk)
+            columns = _placed(method, places) or _by_content(method, chunk)
     if columns is None:
         raise UserInputError(
             f"its columns are {short_list(chunk.names)}: not those of the method {method}",
@@ -116,6 +119,20 @@ def guess(method: Task, location: str, base: Path, given: dict[str, str] | None 
         delimiter=source.delimiter if source.delimiter != default else None,
         hyperparameters=_hyperparameters(method, chunk, columns),
     )
+
+
+def _places(named: dict[str, Column | list[Column]], names: Sequence[str]) -> dict[str, Column]:
+    """The given columns as numbers, where they are numbers that no column is called by."""
+    texts = {key: str(column) for key, column in named.items()}
+    if not all(text.isdigit() and text not in names for text in texts.values()):
+        return {}
+    return {key: int(text) for key, text in texts.items()}
+
+
+def _placed(method: Task, places: dict[str, Column]) -> dict[str, Column | list[Column]] | None:
+    """Those columns, where they are all that a row of the method needs."""
+    whole = any(shape.required.keys() <= places.keys() for shape in TASKS[method].shapes)
+    return dict(places) if places and whole else None
 
 
 def _sample(source: Source, config: DataConfig) -> Chunk:
@@ -134,6 +151,8 @@ def _columns(
         columns = _by_name(shape, chunk.names, given)
         if columns is not None:
             return _refined(method, columns, chunk)
+    if method == "seq2seq" and not given and (languages := _languages(chunk)):
+        return languages
     if method == "sft":
         talks = [n for at, n in enumerate(chunk.names) if looks_like_messages(chunk.rows[0][at])]
         if talks:
@@ -159,6 +178,17 @@ def _by_name(
     return columns
 
 
+def _languages(chunk: Chunk) -> dict[str, Column | list[Column]] | None:
+    """The two languages of WMT's and OPUS's `translation`, the first as the source."""
+    for at, name in enumerate(chunk.names):
+        value = chunk.rows[0][at]
+        texts = isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
+        if texts and len(value) == 2:
+            source, target = value
+            return {"source": f"{name}.{source}", "target": f"{name}.{target}"}
+    return None
+
+
 def _match(wanted: Sequence[str], names: Sequence[str]) -> str | None:
     """The column whose name is, or else contains, one of these words."""
     plain = {name: re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") for name in names}
@@ -176,30 +206,42 @@ def _match(wanted: Sequence[str], names: Sequence[str]) -> str | None:
 def _refined(
     method: Task, columns: dict[str, Column | list[Column]], chunk: Chunk
 ) -> dict[str, Column | list[Column]]:
-    """Second columns that belong to the first: Alpaca's input, a pair's other text, a negative."""
+    """Second columns that belong to the first: Alpaca's input, a pair's other text, a negative.
+
+    What the user named stays.
+    """
     names = chunk.names
     if "prompt" in columns and columns["prompt"] == "instruction" and "input" in names:
         columns["prompt"] = ["instruction", "input"]
+    wanted = []
     if method == "text-classification" and str(columns["text"]).lower() in _PAIR_FIRST:
-        second = _match(_NAMES["text_pair"], [n for n in names if n not in columns.values()])
-        if second is not None:
-            columns["text_pair"] = second
-    if "positive" in columns:
-        second = _match(_NAMES["negative"], [n for n in names if n not in columns.values()])
-        if second is not None and not second.startswith("negative"):
-            columns["negative"] = second
-    if "chosen" in columns:
-        prompt = _match(_NAMES["prompt"], [n for n in names if n not in columns.values()])
-        if prompt is not None:
-            columns["prompt"] = prompt
-    for key, candidates in (("answers", _NAMES["answers"]), ("score", _NAMES["score"])):
-        if (key == "answers" and "question" in columns) or (
-            key == "score" and "sentence1" in columns
-        ):
-            second = _match(candidates, [n for n in names if n not in columns.values()])
-            if second is not None:
-                columns[key] = second
+        wanted.append("text_pair")
+    of_first = {"positive": "negative", "chosen": "prompt", "question": "answers",
+                "sentence1": "score"}  # fmt: skip
+    wanted += [second for first, second in of_first.items() if first in columns]
+    for key in wanted:
+        second = _match(_NAMES[key], [n for n in names if n not in columns.values()])
+        its_own = key == "negative" and str(second).startswith("negative")  # read by its name
+        if second is not None and key not in columns and not its_own:
+            columns[key] = second
+    if columns.get("prompt") in names and _holds_objects(chunk, columns["prompt"]):
+        columns["prompt"] = f"{columns['prompt']}.messages"  # OpenAI's preference format
+    if "sentence1" in columns and not {"score", "label"} & columns.keys() and _grades(chunk):
+        columns["score"] = "label"
     return columns
+
+
+def _holds_objects(chunk: Chunk, column: Column | list[Column]) -> bool:
+    place = None if isinstance(column, list) else find_column(chunk.names, column)
+    values = [value for row in chunk.rows if not is_null(value := cell(row, place))]
+    return bool(values) and all(isinstance(value, dict) and "messages" in value for value in values)
+
+
+def _grades(chunk: Chunk) -> bool:
+    """Whether `label` holds numbers beside 0 and 1, as GLUE's STS-B calls its grades."""
+    values = {str(cell(row, find_column(chunk.names, "label"))) for row in chunk.rows}
+    numbers = {value.replace(".", "", 1) for value in values}
+    return all(number.isdigit() for number in numbers) and not values <= {"0", "1", "0.0", "1.0"}
 
 
 def _headerless(chunk: Chunk) -> bool:
@@ -232,6 +274,8 @@ def _by_content(
     if method == "sft" and width == 1:
         return {"text": name(0)}
     keys = list(TASKS[method].shapes[1 if method == "sft" else 0].required)
+    if method == "embedding" and width == 3:
+        keys.append("negative")  # MS MARCO's triples
     return {key: name(at) for at, key in enumerate(keys)} if width == len(keys) else None
 
 

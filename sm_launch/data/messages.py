@@ -7,9 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 ROLES = {
-    "system": "system", "developer": "system", "user": "user", "human": "user",
-    "assistant": "assistant", "gpt": "assistant", "tool": "tool", "function": "tool",
-    "observation": "tool", "function_call": "assistant",
+    "system": "system",
+    "developer": "system",
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bard", "bing", "claude", "model", "bot"),
+                    "assistant"),
+    "function_call": "assistant",
+    **dict.fromkeys(("tool", "function", "observation", "function_response", "ipython"), "tool"),
 }  # fmt: skip
 """OpenAI's and ShareGPT's names of the roles, and what they are."""
 _CALLS = ("tool_calls", "function_call")
@@ -48,7 +52,7 @@ def read_messages(value: Any, clean: Callable[[str], str]) -> list[dict[str, Any
 
 def role(message: dict[str, Any]) -> str | None:
     """system, user, assistant or tool; None: none of them."""
-    return ROLES.get(str(message.get("role") or message.get("from")).lower())
+    return ROLES.get(str(message.get("role") or message.get("from")).strip().lower())
 
 
 def check_answered(messages: list[dict[str, Any]]) -> None:

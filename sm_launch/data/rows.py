@@ -212,6 +212,8 @@ class RowCleaner:
             raise Rejected(f"missing_{name}", f"the {name} is {value!r}")
         if kind == "number":
             return _number(name, self._labels.reader.renamed(value) if name == "label" else value)
+        if kind == "match":
+            return _match(name, value)
         return _unchanged(name, value)
 
     def _text(self, name: str, value: Any, taken: Taken) -> str:
@@ -311,6 +313,21 @@ def _number(name: str, value: Any) -> float:
     if not math.isfinite(number) or isinstance(value, bool):
         raise Rejected(f"invalid_{name}", f"{name} is no number: {short(value)}")
     return number
+
+
+def _match(name: str, value: Any) -> int:
+    """Whether two texts belong together, as 0 or 1."""
+    if is_null(value) or not str(value).strip():
+        raise Rejected(f"missing_{name}", f"the {name} is {value!r}")
+    number = {"true": 1.0, "false": 0.0}.get(str(value).strip().lower())
+    number = _number(name, value) if number is None else number
+    if number not in (0, 1):
+        raise Rejected(
+            f"invalid_{name}",
+            f"the {name} {short(value)} is neither 0 nor 1; grades are scores: set data.columns: "
+            f"{{score: {name}}}",
+        )
+    return int(number)
 
 
 def _as_text(value: Any) -> str:

@@ -10,7 +10,7 @@ from sm_launch.errors import UserInputError
 from sm_launch.job.data import Column, DataConfig
 from sm_launch.job.tasks import TASKS, Kind, Shape
 
-_OPTIONAL_KINDS: dict[str, Kind] = {"prompt": "turn", "score": "number"}
+_OPTIONAL_KINDS: dict[str, Kind] = {"prompt": "turn", "score": "number", "label": "match"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ def lay_out(config: DataConfig, names: Sequence[str]) -> Layout:
     required = tuple(kinds)
     for name in shape.optional:
         if name not in kinds and find_column(names, _wanted(config, name)[0]) is not None:
-            kinds[name] = _OPTIONAL_KINDS.get(name, "value")
+            graded = name == "label" and "score" in kinds
+            kinds[name] = "value" if graded else _OPTIONAL_KINDS.get(name, "value")
     if "positive" in kinds:
         kinds |= {name: "text" for name in sorted(names) if name.startswith("negative")}
         if find_column(names, config.columns.negative) is not None:

@@ -18,6 +18,8 @@ from sm_launch.job import limits
 from sm_launch.job.hyperparameter_names import PROGRAM
 
 if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
+
     from sm_launch.job.training import HyperparameterValue
 
 FIELD = "training.hyperparameters"
@@ -216,5 +218,13 @@ def _schema_problems(schema: dict[str, Any], values: dict[str, HyperparameterVal
         if error.validator == "required":
             continue  # the launcher adds method and model itself
         where = ".".join(str(part) for part in error.absolute_path)
-        problems.append(f"{where}: {error.message}")
+        problems.append(f"{where}: {_never(schema, error) or error.message}")
     return problems
+
+
+def _never(schema: dict[str, Any], error: ValidationError) -> str | None:
+    """Why a method cannot turn a switch on; None of other problems."""
+    about = schema["properties"][error.absolute_path[0]]
+    if error.validator != "enum" or not set(about["enum"]) <= {False, None}:
+        return None
+    return f"{error.instance!r}: {about['description']} Remove it"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sm_launch.errors import UserInputError
-from sm_launch.evaluation.example import Example, Row, UnusableRow, missing, required_text
+from sm_launch.evaluation.conversations import asked_and_expected
+from sm_launch.evaluation.example import Example, Row
 from sm_launch.evaluation.final_answer import check_pattern, same_answer
 from sm_launch.evaluation.likelihood import LOG_LIKELIHOOD, TOKENS, likelihood_statistic
 from sm_launch.evaluation.overlap import Overlap, needs
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
 DEFAULT_NEW_TOKENS = 128
+_PROMPTS = ("prompt", "question", "input")
+_CONVERSATIONS = ("messages", "conversations")
 
 
 class TextGeneration(Task):
@@ -37,6 +39,7 @@ class TextGeneration(Task):
         super().__init__(**settings)
         check_pattern(answer_pattern)
         self._answer_pattern = answer_pattern
+        self._with_tools: set[int] = set()
         # Reading a text back with its prompt would count the prompt as right.
         self.parameters = {
             "max_new_tokens": DEFAULT_NEW_TOKENS,
@@ -45,38 +48,30 @@ class TextGeneration(Task):
         }
 
     def default_columns(self, data_columns: Sequence[str]) -> tuple[str, str]:
-        if "messages" in data_columns and "prompt" not in data_columns:
-            return "messages", "messages"
+        prompt = next((name for name in _PROMPTS if name in data_columns), None)
+        talk = next((name for name in _CONVERSATIONS if name in data_columns), None)
+        if talk is not None and "prompt" not in data_columns:
+            return talk, talk
         if "chosen" in data_columns and "completion" not in data_columns:
             # Preferences: the better answer is what is expected, behind its prompt or within it.
-            return "prompt" if "prompt" in data_columns else "chosen", "chosen"
+            return prompt or "chosen", "chosen"
         return self.DEFAULT_COLUMNS
 
     def example(self, index: int, row: Row) -> Example:
         _refuse_images(row)
-        value = as_messages(row.get(self.text_column))
-        if isinstance(value, list):
-            return self._chat(index, value, row)
-        prompt = required_text(row, self.text_column, "prompt")
-        return Example(index, prompt, self._reference(row))
-
-    def _chat(self, index: int, messages: list[Mapping[str, Any]], row: Row) -> Example:
-        if self.text_column != self.label_column:
-            asked, gold = messages, self._reference(row)
-        elif messages[-1].get("role") != "assistant" or missing(messages[-1].get("content")):
-            raise UnusableRow("the last message is not an answer of the assistant")
-        else:
-            asked, gold = messages[:-1], str(messages[-1]["content"])
-        if not asked:
-            raise UnusableRow("there is no message before the answer")
-        shown = "\n".join(f"{m.get('role')}: {m.get('content')}" for m in asked)
+        asked, gold = asked_and_expected(row, self.text_column, self.label_column)
+        if isinstance(asked, str):
+            return Example(index, asked, gold)
+        if row.get("tools"):
+            self._with_tools.add(index)
+        shown = "\n".join(f"{m['role']}: {m['content']}" for m in asked)
         return Example(index, shown, gold, asked)
 
-    def _reference(self, row: Row) -> str:
-        value = as_messages(row.get(self.label_column))
-        if isinstance(value, list):
-            return str(value[-1].get("content", ""))
-        return required_text(row, self.label_column, "completion")
+    def settle(self, examples: Sequence[Example]) -> list[str]:
+        count = sum(example.index in self._with_tools for example in examples)
+        if not count:
+            return []
+        return [f"{count} rows have tools, which are not sent: the model is asked without them"]
 
     def read(self, example: Example, answer: Any) -> Prediction:
         first = answer[0] if isinstance(answer, list) and answer else answer
@@ -158,18 +153,6 @@ class _WordTokenizer:
         import regex
 
         return list(regex.findall(r"[\p{L}\p{M}\p{N}]+", text.lower()))
-
-
-def as_messages(value: Any) -> Any:
-    """A list of chat messages, also out of JSON; anything else as it is."""
-    if isinstance(value, str) and value.lstrip().startswith("[{"):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return value
-    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-        return value
-    return value
 
 
 TASK = TextGeneration

@@ -7,13 +7,17 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from sm_launch.evaluation.conversations import (
+    SYSTEM_COLUMNS,
+    messages_of,
+    with_prompt,
+)
 from sm_launch.evaluation.example import Example, Row, UnusableRow, missing
 from sm_launch.evaluation.result import Prediction
 from sm_launch.evaluation.task import Statistic, Task, mean_of_values, read_list
 from sm_launch.evaluation.tasks.single_score import check_no_classes, read_score
 
 CHOSEN, REJECTED = "chosen", "rejected"
-_BEFORE_ANSWERS = ("system", "developer", "user")
 
 
 class Reward(Task):
@@ -56,15 +60,14 @@ class Reward(Task):
 
     def _input(self, prompt: Any, answer: Any, row: Row) -> Any:
         """One conversation or text as the server takes it."""
-        if not isinstance(prompt, list) and not isinstance(answer, list):
+        asked, said = messages_of(prompt), messages_of(answer)
+        framed = prompt is not None and any(name in row for name in SYSTEM_COLUMNS)
+        if asked is None and said is None and not framed:
             text = f"{'' if prompt is None else prompt}{answer}"
             return text if text.endswith(self._end) else text + self._end
-        turns = answer if isinstance(answer, list) else [{"role": "assistant", "content": answer}]
-        if not turns or not all(isinstance(turn, dict) and "role" in turn for turn in turns):
-            raise UnusableRow("an answer is a list of something else than messages")
-        if prompt is not None and turns[0]["role"] not in _BEFORE_ANSWERS:
-            asked = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
-            turns = [*asked, *turns]
+        turns = said or [{"role": "assistant", "content": answer}]
+        if prompt is not None:
+            turns = with_prompt(asked, turns, row, self.text_column)
         tools = {"tools": row["tools"]} if row.get("tools") else {}
         return {"messages": turns, **tools}
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["text", "label", "labels", "messages", "turn", "list", "number", "value"]
+Kind = Literal["text", "label", "labels", "messages", "turn", "list", "number", "match", "value"]
 """text: cleaned; label: of a class; labels: a list of them; messages: a conversation that ends by
-its answer; turn: a text or messages; list: maybe as JSON; number: maybe as text; value: whatever it
-is, unchanged."""
+its answer; turn: a text or messages; list: maybe as JSON; number: maybe as text; match: 0 or 1;
+value: whatever it is, unchanged."""
 
 ENCODER, DECODER = "distilbert-base-uncased", "Qwen/Qwen3-0.6B"
 SENTENCES = "sentence-transformers/all-MiniLM-L6-v2"
@@ -24,7 +24,7 @@ class Shape:
     required: dict[str, Kind]
     """Keys of `columns` without which there is no row; together they say whether rows are equal."""
     optional: tuple[str, ...] = ()
-    """Read where the file has them, unchanged but for `prompt`."""
+    """Read where the file has them, unchanged but for `prompt`, `score` and `label`."""
     open: bool = False
     """All other columns go along: reward functions read them by their names."""
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from sm_train.errors import UserError
+
 pytestmark = pytest.mark.slow
 
 SETTINGS = {"method": "sft", "per_device_train_batch_size": 4, "logging_steps": 1,
@@ -139,6 +141,34 @@ def test_a_stream_has_the_losses_of_the_rows_and_resumes_at_its_row(
     job.train_here()
     assert "resuming from checkpoint-8" in capsys.readouterr().out
     assert job.losses == pytest.approx(untouched, rel=1e-6)
+
+
+@pytest.mark.parametrize("method", ["dpo", "reward"])
+def test_a_stream_of_pairs_has_the_losses_of_the_rows(
+    method: str, session_job: Callable[..., Any], decoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt": f"w{i} w{i % 7}", "chosen": f" good w{i % 5}", "rejected": f" w{i % 3} bad"}
+        for i in range(12)
+    ]
+    if method == "reward":
+        rows = [{**row, "margin": i / 10} for i, row in enumerate(rows)]
+    settings = {**SETTINGS, "method": method}
+    channels = {"validation": rows[:4], "model": decoder}
+    whole = session_job(settings, train=rows, **channels)
+    whole.train_here()
+    streaming = {**settings, "streaming": True, "shuffle_buffer_size": 0}
+    del streaming["train_sampling_strategy"]
+    monkeypatch.setattr("sm_train.data.streaming.HEAD", 4)
+    streamed = session_job(streaming, train=rows, **channels)
+    streamed.train_here()
+    assert len(whole.losses) == 3
+    assert streamed.losses == pytest.approx(whole.losses)
+    assert streamed.results["eval_loss"] == pytest.approx(whole.results["eval_loss"])
+    if method == "reward":
+        del rows[9]["margin"]
+        with pytest.raises(UserError, match=r"row 10 has no margin.*to every row, or to none"):
+            session_job(streaming, train=rows, **channels).train_here()
 
 
 def test_classes_are_scored_apart_from_the_same_predictions(

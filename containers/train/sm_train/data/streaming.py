@@ -83,6 +83,10 @@ def check_streaming(config: Config) -> None:
             raise _refused("max_steps", training.get("max_steps"),
                            f"is wanted beside streaming and {key}: how many steps an epoch has is "
                            "not known", "set max_steps")  # fmt: skip
+    if training.get("precompute_ref_log_probs"):
+        raise _refused("precompute_ref_log_probs", True,
+                       "goes over all rows before the first step, and a stream reads them later",
+                       "remove it, or streaming")  # fmt: skip
     order = str(training.get("train_sampling_strategy") or "")
     if order in ("group_by_length", "batch_rebalance"):
         raise _refused("train_sampling_strategy", order, "orders all rows, of which a stream has "

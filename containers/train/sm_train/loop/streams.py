@@ -52,11 +52,14 @@ class _Tokens:
     def __call__(self) -> Iterator[tuple[int, Row]]:
         """With their numbers, as `datasets` wants examples. Raises UserError where none is left."""
         kept = useless = 0
+        first: frozenset[str] = frozenset()
         for number, row in enumerate(self._read()):
             columns = token_columns(row, self._config, self._tokenizer)
             reason = columns.pop("reason")
             if not reason:
                 kept += 1
+                first = first or frozenset(columns)
+                _check_columns(first, frozenset(columns), number)
                 yield number, {name: v for name, v in columns.items() if name not in COUNTED}
                 continue
             useless += 1
@@ -70,6 +73,19 @@ class _Tokens:
                 print_line(
                     f"channel train: {useless} of {number + 1} rows so far passed over: {reason}"
                 )
+
+
+def _check_columns(first: frozenset[str], columns: frozenset[str], number: int) -> None:
+    """A batch is made of what its first row has: another's margin would be lost, or be missing."""
+    if columns == first:
+        return
+    name = sorted(columns ^ first)[0]
+    has, had = ("has", "have none") if name in columns else ("has no", "have one")
+    raise UserError(
+        f"row {number + 1} {has} {name}, and the rows before it {had}",
+        field="channel train",
+        fix=f"give {name} to every row, or to none",
+    )
 
 
 def stream_settings(stream: Stream, settings: Mapping[str, Any]) -> dict[str, Any]:

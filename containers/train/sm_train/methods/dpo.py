@@ -75,6 +75,7 @@ METHOD = Method(
     images=True,
     required_columns=preference_columns,
     check_data=check_data,
+    streams=True,
     answers="compared",
     held_out=HeldOut(
         2,

@@ -27,7 +27,10 @@ def clean_row(row: dict[str, Any], _config: Config[EmbeddingArguments]) -> dict[
         return {**pair, "score": float(row["score"])}
     mark = _MARKS.get(str(row.get("label")).strip().lower())
     if mark is None:
-        raise ValueError("neither a number in score nor 0 or 1 in label")
+        raise ValueError(
+            "neither a number in score nor 0 or 1 in label (grades are scores: set columns to "
+            '{"label": "score"})'
+        )
     return {**pair, "label": mark}
 
 

@@ -93,6 +93,7 @@ METHOD = Method(
     reads_text=lambda _, name: name != MARGIN,
     required_columns=preference_columns,
     check_data=check_data,
+    streams=True,
     answers="scored",
     pipeline_tag="text-classification",
     held_out=HeldOut(2),

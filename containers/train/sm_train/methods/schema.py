@@ -75,7 +75,7 @@ _NO_STREAM = {
     "type": ["boolean", "null"],
     "enum": [False, None],
     "description": "Not possible with this method, which looks at all rows before its first step: "
-    "labels, lengths, groups, or what its trainer makes of pairs.",
+    "labels, lengths, groups, or what its trainer makes of pairs. sft, dpo and reward can.",
     "default": None,
 }
 

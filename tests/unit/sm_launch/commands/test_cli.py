@@ -248,3 +248,13 @@ def test_deleting_what_is_not_there_fails_and_says_where_it_looked(
     told = capsys.readouterr()
     assert json.loads(told.out) == {"deleted": [], "left": [], "missing": ["nothing"]}
     assert "there is no endpoint nothing (process)" in told.err
+
+
+def test_any_error_takes_another_fix() -> None:
+    """Also those whose constructor wants what they hold beside their text."""
+    from sm_launch.evaluation.runner import EvaluationFailedError
+
+    plain = EvaluationFailedError("14 of 14 rows failed", result=None, fix="mend them")
+    other = plain.with_fix("look at the list")
+    assert (type(other), other.fix, plain.fix) == (type(plain), "look at the list", "mend them")
+    assert str(other) == "max_failed_share: 14 of 14 rows failed\n  fix: look at the list"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sm_launch import cli
 from sm_launch.commands import task_example
 from sm_launch.job.config import load_config
+from sm_launch.job.hyperparameters import check_hyperparameters
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +69,72 @@ def test_a_table_of_one_s_own_is_read_as_it_is(here: Path) -> None:
     assert (data.header, data.delimiter) == (False, ";")
     assert (data.labels, data.label_map) == (None, {})
     assert cli.run(["data", "validate"]) == 0
+
+
+DATA = ["--data", "mine.jsonl"]
+TEXT, PAIR = "a text of one's own", {"chosen": "yes", "rejected": "no"}
+# Task, rows as a public data set of it has them, what is said of them, and what job.yaml then says.
+PUBLIC: dict[str, tuple[str, dict[str, Any], list[str], dict[str, Any]]] = {
+    "WMT": ("summarization", {"translation": {"de": "ein Wort", "en": "a word"}}, [],
+            {"data.columns.source": "translation.de", "data.columns.target": "translation.en"}),
+    "Alpaca": ("sft-chat", {"instruction": TEXT, "input": "", "output": TEXT}, [],
+               {"data.columns.prompt": ["instruction", "input"],
+                "training.hyperparameters.assistant_only_loss": None}),
+    "ShareGPT": ("sft-chat", {"conversations": [{"from": "human", "value": TEXT},
+                                                {"from": "gpt", "value": TEXT}]}, [],
+                 {"data.columns.messages": "conversations",
+                  "training.hyperparameters.assistant_only_loss": True}),
+    "OpenAI's preferences": (
+        "dpo", {"input": {"messages": []}, "preferred_output": [], "non_preferred_output": []}, [],
+        {"data.columns.prompt": "input.messages", "data.columns.chosen": "preferred_output",
+         "data.columns.rejected": "non_preferred_output"}),
+    "a prompt that the user names": (
+        "dpo", {"question": TEXT, "asked": TEXT, **PAIR}, ["--column", "prompt=asked"],
+        {"data.columns.prompt": "asked"}),
+    "GLUE's STS-B": ("embeddings", {"sentence1": TEXT, "sentence2": TEXT, "label": 3.8}, [],
+                     {"data.columns.score": "label"}),
+    "QQP": ("embeddings", {"sentence1": TEXT, "sentence2": TEXT, "label": 1}, [],
+            {"data.columns.score": "score"}),
+    "MATH": ("grpo", {"problem": TEXT, "solution": "1"}, [],
+             {"data.columns.prompt": "problem", "evaluation.label_column": "solution",
+              "training.hyperparameters.answer_column": "solution"}),
+    "prompts alone": ("grpo", {"prompt": TEXT}, [],
+                      {"training.hyperparameters.reward_funcs": ["length"],
+                       "evaluation.answer_pattern": None}),
+    "reviews": ("sentiment", {"review": TEXT, "sentiment": 1}, [],
+                {"data.label_map": {}, "data.labels": None}),
+    "tickets": ("inference-script", {"body": TEXT, "label": "P1"}, [],
+                {"evaluation.fail_under": {}, "data.columns.text": "body"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_it_fits_a_public_data_set(here: Path, name: str) -> None:
+    task, row, given, says = PUBLIC[name]
+    (here / "mine.jsonl").write_text(f"{json.dumps(row)}\n" * 4)
+    assert cli.run(["init", "--task", task, *DATA, *given]) == 0
+    config = load_config(here / "job.yaml")
+    for key, value in says.items():
+        told: Any = config
+        for part in key.split("."):
+            told = getattr(told, part, told.get(part) if isinstance(told, dict) else None)
+        assert told == value, key
+    check_hyperparameters(config.training.method, config.training.hyperparameters)
+    assert (here / "code").is_dir() == (task == "inference-script")
+
+
+def test_a_table_without_a_header_is_read_by_places(here: Path) -> None:
+    rows = [f"where is {n}\tit is here, {n}\tno {n}\n" for n in range(9)]
+    (here / "mine.tsv").write_text("".join(rows))
+    data = ["--data", "mine.tsv", "--force"]
+    for given in ([], ["--column", "anchor=0", "--column", "positive=1", "--column", "negative=2"]):
+        assert cli.run(["init", "--task", "embeddings", *data, *given]) == 0
+        config = load_config(here / "job.yaml").data
+        assert config is not None
+        assert config.header is False
+        columns = config.columns
+        assert (columns.anchor, columns.positive, columns.negative) == (0, 1, 2)
+        assert cli.run(["data", "validate"]) == 0
 
 
 @pytest.mark.parametrize(

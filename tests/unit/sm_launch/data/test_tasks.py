@@ -119,6 +119,22 @@ def test_numbers_to_predict(run, write) -> None:
     assert {row["label"] for row in done.all_rows} == {round(n / 7, 3) for n in range(60)}
 
 
+def test_pairs_match_or_not_and_grades_are_scores(run, write) -> None:
+    """What training would set aside as no 0 and no 1 is set aside here, with the fix."""
+    head = "sentence1,sentence2,label\n"
+    write("a.csv", head + "".join(f"a {n},b {n},{n % 2}\n" for n in range(60)) + "a,b,3\nc,d,\n")
+    done = run(input="a.csv", task="embedding")
+    assert done.report.rejected == {"invalid_label": 1, "missing_label": 1}
+    assert {row["label"] for row in done.all_rows} == {0, 1}
+    write("b.csv", head + "".join(f"a {n},b {n},{n % 6}\n" for n in range(60)))
+    with pytest.raises(
+        UserInputError, match=r"grades are scores: set data.columns: \{score: label"
+    ):
+        run(input="b.csv", task="embedding", max_rejected_share=0.1)
+    graded = run(input="b.csv", task="embedding", columns={"score": "label"})
+    assert {row["score"] for row in graded.all_rows} == {0, 1, 2, 3, 4, 5}
+
+
 @pytest.mark.parametrize(
     ("method", "columns"), [("dpo", ("chosen", "rejected")), ("sft", ("completion",))]
 )

@@ -38,11 +38,19 @@ def test_texts_are_sent_with_the_end_that_training_put_behind_them() -> None:
         {"prompt": ASK, "chosen": "2", "rejected": "3"},
         {"prompt": "two?", "chosen": ASK + YES, "rejected": ASK + NO},
         {"chosen": ASK + YES, "rejected": ASK + NO},
+        {"prompt": json.dumps(ASK), "chosen": [{"from": "gpt", "value": "2"}], "rejected": NO},
     ],
 )
 def test_messages_are_sent_as_conversations(row: dict[str, Any]) -> None:
     assert sent(row, eos_token="</s>") == [{"messages": ASK + YES}, {"messages": ASK + NO}]
     assert sent({**row, "tools": [{"name": "add"}]})[0]["tools"] == [{"name": "add"}]
+
+
+def test_a_system_message_in_a_column_of_its_own_is_sent() -> None:
+    row = {"system": "count", "prompt": "two?", "chosen": "2", "rejected": "3"}
+    rule = {"role": "system", "content": "count"}
+    assert sent(row)[0] == {"messages": [rule, *ASK, *YES]}
+    assert sent({**row, "system": ""})[0] == {"messages": [*ASK, *YES]}
 
 
 @pytest.mark.parametrize(

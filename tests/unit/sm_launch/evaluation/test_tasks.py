@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,6 +117,66 @@ def test_generation_with_prompts_and_with_chats():
     assert seen[-1]["inputs"] == [[{"role": "user", "content": "hi"}]]
     assert result.metrics.summary["exact_match"] == 1.0
     assert "not an answer of the assistant" in result.failures[0].reason
+
+
+ASK, YES = {"role": "user", "content": "two?"}, {"role": "assistant", "content": "2"}
+NO, RULE = {"role": "assistant", "content": "3"}, {"role": "system", "content": "count"}
+HUMAN = "\n\nHuman: two?\n\nAssistant:"
+PUBLIC: dict[str, tuple[dict[str, Any], Any, str]] = {
+    "ShareGPT": ({"conversations": [{"from": "system", "value": "count"},
+                                    {"from": "human", "value": "two?"},
+                                    {"from": "gpt", "value": "2"}]}, [RULE, ASK], "2"),
+    "ShareGPT, prepared": ({"messages": [{"from": "human", "value": "two?"},
+                                         {"from": "gpt", "value": "2"}]}, [ASK], "2"),
+    "as JSON, with a system column": (
+        {"messages": json.dumps([ASK, YES]), "system": "count"}, [RULE, ASK], "2"),
+    "UltraFeedback": ({"prompt": "two?", "chosen": [ASK, YES], "rejected": [ASK, NO]}, [ASK], "2"),
+    "Orca": ({"system": "count", "question": "two?", "chosen": "2", "rejected": "3"},
+             [RULE, ASK], "2"),
+    "Orca without a system message": (
+        {"system": "", "prompt": "two?", "chosen": "2", "rejected": "3"}, [ASK], "2"),
+    "TRL, prompts as messages": ({"prompt": [ASK], "completion": [YES]}, [ASK], "2"),
+    "TRL, texts": ({"prompt": "two? ", "completion": "2"}, "two? ", "2"),
+    "HH": ({"chosen": f"{HUMAN} 2", "rejected": f"{HUMAN} 3"}, HUMAN, " 2"),
+    "a common beginning": ({"chosen": "two? 2", "rejected": "two? 3"}, "two?", " 2"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_row_is_asked_as_training_reads_it(name):
+    """What is asked and expected is what the training container makes of the same row."""
+    from sm_train.config import parse_config
+
+    row, asked, expected = PUBLIC[name]
+    task = make_task("text-generation", columns=list(row))
+    example = task.example(0, row)
+    assert (example.text if example.payload is None else example.payload) == asked
+    assert example.gold == expected
+    config = parse_config({"method": "dpo" if "chosen" in row else "sft"})
+    cleaned = config.method.clean_row(row, config)
+    answer = cleaned.get("chosen", cleaned.get("completion"))
+    if isinstance(asked, list):
+        whole = cleaned.get("messages") or cleaned.get("prompt", []) + answer
+        assert whole == [*asked, {"role": "assistant", "content": expected}]
+    elif name == "a common beginning":  # which TRL takes off
+        assert answer == asked + expected
+    else:
+        assert (cleaned["prompt"], answer) == (asked, expected)
+
+
+def test_roles_are_those_of_training():
+    from sm_launch.data.messages import ROLES
+    from sm_train.data.messages import _ROLE_NAMES
+
+    assert {**ROLES, "developer": "developer"} == _ROLE_NAMES
+
+
+def test_tools_that_are_not_sent_are_told_with_their_count():
+    task = make_task("text-generation", columns=["messages", "tools"])
+    rows = [{"messages": [ASK, YES], "tools": [{"name": "add"}] * (n % 2)} for n in range(5)]
+    examples = [task.example(index, row) for index, row in enumerate(rows)]
+    assert "2 rows have tools, which are not sent" in task.settle(examples)[0]
+    assert task.settle(examples[:1]) == []
 
 
 def test_bleu_and_chrf_are_those_of_the_corpus():

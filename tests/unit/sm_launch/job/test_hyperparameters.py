@@ -38,6 +38,15 @@ def test_all_problems_are_told_with_suggestions() -> None:
     assert "num_train_epochs" in str(caught.value)
 
 
+def test_a_switch_that_a_method_cannot_turn_on_says_why() -> None:
+    for method in methods():
+        if "shuffle_buffer_size" in _schema(method)["properties"]:
+            check_hyperparameters(method, {"streaming": True})
+            continue
+        with pytest.raises(UserInputError, match=r"streaming: True: .*dpo and reward can\. R"):
+            check_hyperparameters(method, {"streaming": True})
+
+
 def test_unknown_method_gets_a_suggestion() -> None:
     with pytest.raises(UserInputError, match="did you mean 'text-classification'"):
         check_hyperparameters("text-clasification", {})

@@ -258,6 +258,7 @@ def test_a_stream_of_bad_rows_ends_the_job(tmp_path: Path) -> None:
         ({"method": "text-classification"}, "Not possible with this method"),
         ({"dataset_weights": {"code": 1, "chat": 2}}, "wanted beside streaming and dataset_we"),
         ({"packing": True}, "wanted beside streaming and packing"),
+        ({"method": "dpo", "precompute_ref_log_probs": True}, "goes over all rows before"),
         ({"eval_strategy": "epoch"}, "a stream has no epochs"),
         ({"train_sampling_strategy": "group_by_length"}, "orders all rows"),
         ({"streaming": False, "shuffle_buffer_size": 5}, "streaming is not set"),
