@@ -32,7 +32,8 @@ class Grants:
         vpc: id of the VPC in whose subnets the roles may run containers.
         read: s3:// URIs of other buckets, or folders of them, that the roles may read.
         topics: ARNs of SNS topics that asynchronous endpoints tell their results.
-        mlflow: ARNs of SageMaker's MLflow tracking servers that training logs to.
+        mlflow: ARNs of SageMaker's MLflow tracking servers that training logs to, and whoever
+            launches registers models in.
     """
 
     prefix: str = "sm-launch"
@@ -75,9 +76,13 @@ _SERVED = ("jobs", "input/endpoint-model", "input/transform", "endpoints", "tran
 _WRITTEN = ("jobs", "checkpoints", "prepared")
 
 
-# What a run takes from its beginning to its end; nothing is deleted, no model registered.
+# Service authorization reference, "Amazon SageMaker with MLflow". What a run takes from its
+# beginning to its end; nothing is deleted, no model registered.
 _TRACK = ("CreateExperiment", "GetExperiment", "GetExperimentByName", "CreateRun", "GetRun",
           "UpdateRun", "LogBatch", "LogMetric", "LogParam", "SetTag")  # fmt: skip
+# What `register` takes: the run is looked for, the version made and waited for.
+_REGISTER = ("SearchExperiments", "SearchRuns", "GetRegisteredModel", "CreateRegisteredModel",
+             "CreateModelVersion", "GetModelVersion")  # fmt: skip
 
 
 def training(bucket: str, grants: Grants) -> list[Document]:
@@ -306,20 +311,20 @@ def _pass(roles: list[Any], service: str) -> Document:
 
 
 def launching(
-    bucket: str, grants: Grants, roles: list[Any], scheduler: Any, repositories: list[str]
-) -> Document:
-    """The policy document of a person or a CI that launches jobs: all commands but `setup`.
+    bucket: str, prefix: str, roles: list[Any], scheduler: Any, repositories: list[str]
+) -> list[Document]:
+    """Of a person or a CI that launches jobs: all commands but `setup`.
 
     Args:
         bucket: where data and models are.
-        grants: what the roles may do besides.
+        prefix: of the keys in the bucket.
         roles: ARNs of the roles, which alone may be passed, and to SageMaker alone.
         scheduler: ARN of the role that may be passed to EventBridge Scheduler.
         repositories: of the images.
     """
     look = ("ListBucket", "GetBucketLocation", "GetEncryptionConfiguration",
             "GetBucketPublicAccessBlock")  # fmt: skip
-    statements = [
+    return [
         _pass(roles, "sagemaker.amazonaws.com"),
         _pass([scheduler], "scheduler.amazonaws.com"),
         _allow("scheduler", ("CreateSchedule", "UpdateSchedule", "GetSchedule", "DeleteSchedule"),
@@ -329,7 +334,7 @@ def launching(
         _allow("sagemaker", [f"List{kind}" for kind in _LISTS], "*"),
         _allow("s3", look, _sub(f"s3:::{bucket}")),
         _allow("s3", ("GetObject", "PutObject", "AbortMultipartUpload"),
-               _sub(f"s3:::{bucket}/{grants.prefix}/*")),
+               _sub(f"s3:::{bucket}/{prefix}/*")),
         _allow("logs", ("DescribeLogStreams", "GetLogEvents"),
                _sub(f"logs:{_HERE}:log-group:/aws/sagemaker/*")),
         _allow("application-autoscaling", _SCALE,
@@ -347,12 +352,18 @@ def launching(
                _sub("cloudwatch::${AWS::AccountId}:dashboard/*")),
         _allow("ecr", _PUSH, *(_sub(f"ecr:{_HERE}:repository/{name}") for name in repositories)),
         _allow("secretsmanager", ("GetSecretValue",),
-               _sub(f"secretsmanager:{_HERE}:secret:{grants.prefix}/*")),
+               _sub(f"secretsmanager:{_HERE}:secret:{prefix}/*")),
         {"Effect": "Allow", "Action": list(_ANYWHERE), "Resource": "*"},
+    ]  # fmt: skip
+
+
+def launching_besides(grants: Grants) -> list[Document]:
+    """What launching takes where more was granted; often nothing."""
+    return [
+        *([_allow("sagemaker-mlflow", _REGISTER, *grants.mlflow)] if grants.mlflow else []),
         *_read(grants.read),
         *(_kms(grants.kms_key) if grants.kms_key else []),
-    ]  # fmt: skip
-    return {"Version": "2012-10-17", "Statement": statements}
+    ]
 
 
 def _allow(service: str, actions: Sequence[str], *resources: Any) -> Document:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     "--mlflow",
     multiple=True,
     metavar="ARN",
-    help="Let training log to this MLflow tracking server of SageMaker.",
+    help="Let training log to this MLflow server of SageMaker, and `register` write there.",
 )
 @click.option("--fresh", is_flag=True, help="Take away what earlier calls granted besides.")
 @click.option("--print", "only_print", is_flag=True, help="Print the CloudFormation template.")
@@ -63,8 +63,7 @@ def setup(
     grants = Grants(prefix, kms_key, vpc, read, topic, mlflow)
     if only_print or print_policy:
         made = access.template(bucket or "sm-launch-bucket", grants)
-        policy = made["Resources"]["LauncherPolicy"]["Properties"]["PolicyDocument"]
-        echo_json(policy if print_policy else made)
+        echo_json(access.launching_policy(made) if print_policy else made)
         return
 
     def confirm(named: str, wanted: Grants) -> None:
@@ -93,6 +92,7 @@ def setup(
     click.echo(f"  hosting_role: {outputs['HostingRole']}")
     click.echo(f"  scheduler_role: {outputs['SchedulerRole']}")
     click.echo(f"  pipeline_role: {outputs['PipelineRole']}")
-    click.echo(
-        f"\nattach this to the user, group or role that launches:\n  {outputs['LauncherPolicy']}"
-    )
+    click.echo("\nattach to the user, group or role that launches:")
+    for name in access.LAUNCHING:
+        if name in outputs:
+            click.echo(f"  {outputs[name]}")

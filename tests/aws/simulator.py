@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
+from sm_launch.account.access import LAUNCHING
+
 PSEUDO = {"AWS::Partition": "aws", "AWS::Region": "eu-central-1", "AWS::AccountId": "123456789012"}
 HERE = f"{PSEUDO['AWS::Region']}:{PSEUDO['AWS::AccountId']}"
 Need = tuple[str, str, dict[str, str]]
@@ -32,7 +34,19 @@ def resolved(value: Any) -> Any:
 
 
 def policy(template: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """The statements of a role, or of a managed policy."""
+    """The statements of a role, or of a managed policy; of those who launch, of all they get."""
+    if name == LAUNCHING[0]:
+        return [
+            statement
+            for each in LAUNCHING
+            if each in template["Resources"]
+            for statement in managed(template, each)
+        ]
+    return managed(template, name)
+
+
+def managed(template: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """The statements of one policy."""
     properties = template["Resources"][name]["Properties"]
     document = properties.get("PolicyDocument") or properties["Policies"][0]["PolicyDocument"]
     return [resolved(statement) for statement in document["Statement"]]

@@ -87,15 +87,26 @@ def test_policies_are_of_iams_grammar(grants: Grants) -> None:
         findings = parliament.analyze_policy_string(json.dumps(document)).findings
         assert [(each.issue, each.detail) for each in findings] == []
     # IAM user guide, "IAM and AWS STS quotas": managed policies, white space not counted.
-    policy = json.dumps(resolved_launcher(template), separators=(",", ":"))
-    assert len(policy) <= 6144
+    for name in filter(template["Resources"].__contains__, access.LAUNCHING):
+        policy = json.dumps(resolved_managed(template, name), separators=(",", ":"))
+        assert len(policy) <= 6144
     wrong = {"Effect": "Allow", "Action": ["s3:GetObjekt"], "Resource": "arn:aws:s3:::b/*"}
     document = {"Version": "2012-10-17", "Statement": [wrong]}
     assert parliament.analyze_policy_string(json.dumps(document)).findings
 
 
-def resolved_launcher(template: dict[str, Any]) -> dict[str, Any]:
-    return {"Version": "2012-10-17", "Statement": simulator.policy(template, "LauncherPolicy")}
+def resolved_managed(template: dict[str, Any], name: str) -> dict[str, Any]:
+    """A managed policy, with the longest names that CloudFormation and AWS fill in."""
+    document = {"Version": "2012-10-17", "Statement": simulator.managed(template, name)}
+    text = json.dumps(document).replace("eu-central-1", "ap-southeast-1")
+    return json.loads(re.sub(r"role/([A-Z]\w+Role)", r"role/sm-launch-\1-0123456789AB", text))
+
+
+def test_grants_beyond_what_iam_takes_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    many = [part for i in range(40) for part in ("--read", f"s3://some-bucket-{i}/folder")]
+    assert cli.run(["setup", "--print", *many]) == 2
+    assert "IAM takes 6000" in capsys.readouterr().err
+    assert cli.run(["setup", "--print", *many[:20]]) == 0
 
 
 BUCKET = "arn:aws:s3:::my-bucket/sm-launch/mine"
@@ -127,6 +138,11 @@ VPC = {"ec2:Vpc": "arn:aws:ec2:eu-central-1:123456789012:vpc/"}
         ("TrainingRole", ("sagemaker-mlflow:LogBatch", ALL.mlflow[0], {}), True),
         ("TrainingRole", ("sagemaker-mlflow:DeleteRun", ALL.mlflow[0], {}), False),
         ("TrainingRole", ("sagemaker-mlflow:LogBatch", f"{ALL.mlflow[0]}-other", {}), False),
+        ("TrainingRole", ("sagemaker-mlflow:CreateModelVersion", ALL.mlflow[0], {}), False),
+        ("LauncherPolicy", ("sagemaker-mlflow:CreateModelVersion", ALL.mlflow[0], {}), True),
+        ("LauncherPolicy", ("sagemaker-mlflow:CreateModelVersion", f"{ALL.mlflow[0]}-other", {}),
+         False),
+        ("LauncherPolicy", ("sagemaker-mlflow:DeleteRegisteredModel", ALL.mlflow[0], {}), False),
         ("PipelineRole", ("iam:PassRole", "arn:aws:iam::123456789012:role/HostingRole",
                           {"iam:PassedToService": "sagemaker.amazonaws.com"}), False),
         ("PipelineRole", ("sagemaker:CreateEndpoint",
@@ -146,7 +162,7 @@ def test_who_launches_may_make_every_call_that_the_page_names() -> None:
     page = (ROOT / "docs" / "howto" / "permissions.md").read_text()
     rows = [row for row in page.splitlines() if row.startswith("|") and "`setup`, once" not in row]
     told = set(re.findall(r"`([a-z0-9-]+:[A-Za-z]+)`", "\n".join(rows)))
-    template = access.template("my-bucket", Grants(kms_key=KEY))
+    template = access.template("my-bucket", ALL)
     has = {
         action
         for statement in simulator.policy(template, "LauncherPolicy")
