@@ -9,4 +9,5 @@ TASK = Declaration(
     (Shape({"question": "text", "context": "value"}, ("answers", "is_impossible", "id")),),
     evaluation="question-answering",
     base=ENCODER,
+    group="context",
 )
