@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
 from sm_launch.commands.options import (
@@ -13,6 +15,8 @@ from sm_launch.commands.options import (
     json_option,
 )
 from sm_launch.hosting import deployment
+from sm_launch.job.config import JobConfig
+from sm_launch.job.tasks import trial
 
 
 @click.command()
@@ -64,9 +68,18 @@ def deploy(
     name = description["EndpointName"]
     click.echo(f"endpoint {name}: {description['EndpointStatus']} ({context.target})")
     for title, arguments in {
-        "try it": ["invoke", name, "--text", "I loved it."],
+        "try it": ["invoke", name, *_trial(context.config)],
         "measure it": ["evaluate", "--endpoint", name],
         "delete it": ["delete", name],
     }.items():
         command = options.next_command(*arguments, *context.options)
         click.echo(f"  {title + ':':<11} {command}")
+
+
+def _trial(config: JobConfig) -> list[str]:
+    """What the model can be asked, as `invoke` takes it."""
+    given = config.training.hyperparameters
+    inputs = trial(config.training.method, given)
+    asked = ["--text", inputs] if isinstance(inputs, str) else ["--inputs", json.dumps(inputs)]
+    several = given.get("problem_type") == "multi_label_classification"
+    return [*asked, "--parameters", '{"top_k": null}'] if several else asked

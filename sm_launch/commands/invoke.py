@@ -20,13 +20,21 @@ from sm_launch.hosting.invocation import CONTENT_TYPES, Invocation
 @click.argument("endpoint")
 @click.option("--text", help='Send {"inputs": TEXT}.')
 @click.option(
+    "--inputs",
+    metavar="JSON",
+    help='Send {"inputs": JSON}, of what is no single text: \'{"text": …, "text_pair": …}\', '
+    '\'{"question": …, "context": …}\', a list of them.',
+)
+@click.option(
     "--file",
     "file",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Send a file; its ending names the content type. `-` reads standard input.",
 )
 @click.option(
-    "--parameters", metavar="JSON", help="With --text, such as '{\"max_new_tokens\": 50}'."
+    "--parameters",
+    metavar="JSON",
+    help="With --text or --inputs, such as '{\"max_new_tokens\": 50}'.",
 )
 @click.option("--content-type", help="Content type of the body.")
 @click.option("--accept", default="application/json", show_default=True, help="Wanted answer type.")
@@ -43,6 +51,7 @@ from sm_launch.hosting.invocation import CONTENT_TYPES, Invocation
 def invoke(
     endpoint: str,
     text: str | None,
+    inputs: str | None,
     file: Path | None,
     parameters: str | None,
     content_type: str | None,
@@ -58,11 +67,11 @@ def invoke(
 ) -> None:
     """Send one request to an endpoint and print its answer.
 
-    Without --text or --file the body is read from standard input.
+    Without --text, --inputs or --file the body is read from standard input.
     """
     if stream and asynchronous:
         raise UserInputError("give --stream or --async, not both", field="--stream")
-    body, guessed = _body(text, file, parameters, stream=stream)
+    body, guessed = _body(text, inputs, file, parameters, stream=stream)
     content_type = content_type or guessed
     context = options.find()
     sent = Invocation(endpoint, body, content_type, variant, component)
@@ -101,16 +110,24 @@ def _stream(pieces: Iterator[bytes], endpoint: str, *, raw: bool, as_json: bool)
 
 
 def _body(
-    text: str | None, file: Path | None, parameters: str | None, *, stream: bool
+    text: str | None,
+    inputs: str | None,
+    file: Path | None,
+    parameters: str | None,
+    *,
+    stream: bool,
 ) -> tuple[bytes, str]:
-    if text is not None and file is not None:
-        raise UserInputError("give --text or --file, not both", field="--text")
-    if parameters is not None and text is None:
+    given = {"--text": text, "--inputs": inputs, "--file": file}
+    several = [name for name, value in given.items() if value is not None]
+    if len(several) > 1:
+        raise UserInputError(f"give {' or '.join(several)}, not both", field=several[0])
+    if parameters is not None and text is None and inputs is None:
         raise UserInputError("goes with --text", field="--parameters", value=parameters)
-    if text is not None:
-        document: dict[str, Any] = {"inputs": text}
+    if text is not None or inputs is not None:
+        asked = text if inputs is None else _parsed(inputs, "--inputs")
+        document: dict[str, Any] = {"inputs": asked}
         if parameters is not None:
-            document["parameters"] = _parsed(parameters)
+            document["parameters"] = _parsed_object(parameters, "--parameters")
         if stream:
             document["stream"] = True
         return json.dumps(document).encode(), "application/json"
@@ -124,13 +141,15 @@ def _body(
         ) from None
 
 
-def _parsed(parameters: str) -> dict[str, Any]:
+def _parsed(text: str, field: str) -> Any:
     try:
-        parsed = json.loads(parameters)
+        return json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserInputError(
-            f"is not JSON: {error}", field="--parameters", value=parameters
-        ) from None
+        raise UserInputError(f"is not JSON: {error}", field=field, value=text) from None
+
+
+def _parsed_object(text: str, field: str) -> dict[str, Any]:
+    parsed = _parsed(text, field)
     if not isinstance(parsed, dict):
-        raise UserInputError("must be a JSON object", field="--parameters", value=parameters)
+        raise UserInputError("must be a JSON object", field=field, value=text)
     return parsed

@@ -52,6 +52,8 @@ class Chunk:
     """Name of the source that the rows are of."""
     mended: int = 0
     """Lines with bytes that are no UTF-8, read as cp1252."""
+    unread: dict[str, int] = field(default_factory=dict)
+    """Parts of the file that are of no split, with their rows."""
 
     def __len__(self) -> int:
         return len(self.rows) + len(self.bad)

@@ -27,8 +27,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
              "sentence1", "question1", "text1", "text_a"),
     "text_pair": ("text_pair", "hypothesis", "sentence2", "question2", "text2", "text_b"),
     "label": ("label", "labels", "sentiment", "class", "category", "target", "intent", "topic",
-              "emotion", "label_text", "stars", "rating", "tag", "gold_label", "relevance",
-              "score"),
+              "emotion", "label_text", "stars", "rating", "overall", "tag", "gold_label",
+              "relevance", "rel", "score"),
     "prompt": ("prompt", "instruction", "question", "query", "input", "problem", "source"),
     "completion": ("completion", "response", "answer", "output", "solution", "target"),
     "messages": ("messages", "conversations", "conversation", "dialogue", "dialog", "chat",
@@ -61,6 +61,8 @@ _PAIR_FIRST = frozenset(
 )
 _KTO_LABELS = ("label", "thumbs_up", "desirable", "rating")
 _ANSWER_NAMES = ("answer", "solution", "ground_truth", "final_answer", "target", "label")
+_SIDES = Shape({"query": "text", "positive": "text"})
+"""Of a file for reranking without a label; documents that do not answer stand beside."""
 _SAMPLE_ROWS = 2000
 _MOST_LABELS = 50
 
@@ -97,16 +99,19 @@ def guess(method: Task, location: str, base: Path, given: dict[str, str] | None 
         chunk = _sample(source, config)
         named: dict[str, Column | list[Column]] = dict(given or {})
         places = _places(named, chunk.names)
-        columns = None if places else _columns(method, chunk, named)
+        is_table = source.format in ("csv", "tsv")
+        names = chunk.names
+        has_names = not (is_table and _headerless(chunk))
+        columns = None if places else _columns(method, chunk, named, has_names=has_names)
         header = True
-        if columns is None and source.format in ("csv", "tsv"):
+        if columns is None and is_table:
             config = config.model_copy(update={"header": False})
             source = locate(config, base=base, fetch=fetch, scratch=scratch)[0]
             chunk, header = _sample(source, config), False
             columns = _placed(method, places) or _by_content(method, chunk)
     if columns is None:
         raise UserInputError(
-            f"its columns are {short_list(chunk.names)}: not those of the method {method}",
+            f"its columns are {short_list(names)}: not those of the method {method}",
             field="--data",
             value=location,
             fix="say which is which: "
@@ -144,26 +149,35 @@ def _sample(source: Source, config: DataConfig) -> Chunk:
 
 
 def _columns(
-    method: Task, chunk: Chunk, given: dict[str, Column | list[Column]]
+    method: Task,
+    chunk: Chunk,
+    given: dict[str, Column | list[Column]],
+    *,
+    has_names: bool,
 ) -> dict[str, Column | list[Column]] | None:
-    """Output name to column, of the first shape whose columns all have a name that tells."""
+    """Output name to column, of the first shape whose columns all have a name that tells; without
+    `has_names` the first row is one of data, unless it has just these names."""
     for shape in TASKS[method].shapes:
-        columns = _by_name(shape, chunk.names, given)
+        columns = _by_name(shape, chunk.names, given, exact=not has_names)
         if columns is not None:
             return _refined(method, columns, chunk)
     if method == "seq2seq" and not given and (languages := _languages(chunk)):
         return languages
+    if TASKS[method].rows == "ranked" and has_names:
+        sides = _by_name(_SIDES, chunk.names, given, exact=False)
+        if sides is not None:
+            return _refined(method, sides, chunk)
     if method == "sft":
         talks = [n for at, n in enumerate(chunk.names) if looks_like_messages(chunk.rows[0][at])]
         if talks:
             return {"messages": talks[0]}
-    if method == "text-classification" and not _headerless(chunk):
+    if method == "text-classification" and has_names:
         return _by_content(method, chunk, by_name=True)
     return None
 
 
 def _by_name(
-    shape: Shape, names: Sequence[str], given: dict[str, Column | list[Column]]
+    shape: Shape, names: Sequence[str], given: dict[str, Column | list[Column]], *, exact: bool
 ) -> dict[str, Column | list[Column]] | None:
     columns: dict[str, Column | list[Column]] = dict(given)
     for key in shape.required:
@@ -171,7 +185,7 @@ def _by_name(
             continue
         wanted = _KTO_LABELS if key == "label" and "completion" in shape.required else _NAMES[key]
         taken = [column for column in columns.values() if isinstance(column, str)]
-        column = _match(wanted, [name for name in names if name not in taken])
+        column = _match(wanted, [name for name in names if name not in taken], exact=exact)
         if column is None:
             return None
         columns[key] = column
@@ -189,14 +203,14 @@ def _languages(chunk: Chunk) -> dict[str, Column | list[Column]] | None:
     return None
 
 
-def _match(wanted: Sequence[str], names: Sequence[str]) -> str | None:
-    """The column whose name is, or else contains, one of these words."""
+def _match(wanted: Sequence[str], names: Sequence[str], *, exact: bool = False) -> str | None:
+    """The column whose name is, or else contains (not where `exact`), one of these words."""
     plain = {name: re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") for name in names}
     for word in wanted:
-        exact = [name for name in names if plain[name] == word]
-        if exact:
-            return exact[0]
-    for word in wanted:
+        same = [name for name in names if plain[name] == word]
+        if same:
+            return same[0]
+    for word in () if exact else wanted:
         inside = [name for name in names if word in plain[name].split("_")]
         if inside:
             return inside[0]
@@ -276,7 +290,17 @@ def _by_content(
     keys = list(TASKS[method].shapes[1 if method == "sft" else 0].required)
     if method == "embedding" and width == 3:
         keys.append("negative")  # MS MARCO's triples
+    if TASKS[method].rows == "ranked" and not all(map(_is_number, columns[-1])):
+        keys = [*_SIDES.required, "negative"]
     return {key: name(at) for at, key in enumerate(keys)} if width == len(keys) else None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _most(rows: int) -> int:

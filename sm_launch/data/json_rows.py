@@ -8,7 +8,7 @@ from typing import Any
 
 from sm_launch.data.chunks import ROWS_PER_CHUNK, BadRow, Chunk
 from sm_launch.data.json_array import elements
-from sm_launch.data.sources import Source
+from sm_launch.data.sources import SPLIT_NAMES, Source
 from sm_launch.data.text_file import TextFile
 from sm_launch.errors import UserInputError
 
@@ -127,24 +127,57 @@ class _Bad:
 
 def _chunks(source: Source, rows: Any) -> Iterator[Chunk]:
     with TextFile(source) as file:
-        objects, number = _Objects(source.split), 0
+        objects, number = _Objects(source.split, records=False), 0
         for line, value in rows(file):
-            for row in _unwrapped(value):
+            objects.unread |= _unread(value)
+            for row in _unwrapped(value, source):
                 number += 1
+                if number == 1:
+                    objects.records = _is_record(row)
                 objects.add(row, number, line)
                 if len(objects) >= ROWS_PER_CHUNK:
                     yield objects.chunk(file.bytes_read, file)
-                    objects = _Objects(source.split)
+                    objects = _Objects(source.split, records=objects.records)
         yield objects.chunk(source.path.stat().st_size, file)
 
 
-def _unwrapped(value: Any) -> list[Any]:
+def _unwrapped(value: Any, source: Source) -> list[Any]:
     """The rows in an object that does nothing but hold them."""
+    if isinstance(value, dict) and (splits := _splits(value)):
+        return _of_split(splits, source)
     if isinstance(value, dict) and value.keys() <= _WRAPPING:
         rows = value.get("data")
         if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows):
             return [flat for row in rows for flat in _squad(row)]
     return _squad(value) if isinstance(value, dict) and "paragraphs" in value else [value]
+
+
+def _splits(value: dict[str, Any]) -> dict[str, list[Any]]:
+    """Split to rows, of an object that holds lists of rows under the names of several splits."""
+    if not all(isinstance(rows, list) for rows in value.values()):
+        return {}
+    splits = {SPLIT_NAMES[key]: rows for key, rows in value.items() if key in SPLIT_NAMES}
+    rows = [row for rows in splits.values() for row in rows[:1]]
+    return splits if len(splits) > 1 and all(isinstance(r, list | dict) for r in rows) else {}
+
+
+def _unread(value: Any) -> dict[str, int]:
+    """Rows that such an object holds under other names."""
+    if not isinstance(value, dict) or not _splits(value):
+        return {}
+    return {name: len(rows) for name, rows in value.items() if name not in SPLIT_NAMES}
+
+
+def _of_split(splits: dict[str, list[Any]], source: Source) -> list[Any]:
+    if source.split in splits:
+        return splits[source.split]
+    raise UserInputError(
+        f"this file holds splits that somebody made: {', '.join(splits)}",
+        field=f"data.{source.split}",
+        value=source.location,
+        fix="name it for each of them, and each reads its own rows: "
+        + ", ".join(f"data.{split}: {source.location}" for split in splits),
+    )
 
 
 def _squad(article: dict[str, Any]) -> list[dict[str, Any]]:
@@ -160,13 +193,21 @@ def _squad(article: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def _is_record(value: Any) -> bool:
+    """Whether a row is a list of its cells."""
+    return isinstance(value, list) and not any(isinstance(each, list | dict) for each in value)
+
+
 class _Objects:
     """JSON objects on their way to a chunk: their keys may differ from row to row."""
 
-    def __init__(self, split: str) -> None:
+    def __init__(self, split: str, *, records: bool) -> None:
         self._split = split
+        self.records = records
+        """Whether rows are lists of cells, which go by their places."""
         self._objects: list[tuple[dict[str, Any], int, int | None]] = []
         self._bad: list[BadRow] = []
+        self.unread: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._objects) + len(self._bad)
@@ -174,6 +215,8 @@ class _Objects:
     def add(self, value: Any, number: int, line: int | None) -> None:
         if isinstance(value, dict):
             self._objects.append((value, number, line))
+        elif self.records and isinstance(value, list):
+            self._objects.append(({str(at): v for at, v in enumerate(value)}, number, line))
         elif isinstance(value, _Bad):
             self._bad.append(BadRow(number, line, value.detail, value.raw))
         else:
@@ -192,4 +235,5 @@ class _Objects:
             bad=self._bad,
             bytes_read=bytes_read,
             mended=mended,
+            unread=self.unread,
         )

@@ -43,10 +43,11 @@ def notes(
         *(f"{spellings}; data.label_map makes them one" for spellings in near_spellings(labels)),
         *_classes(settled),
         *_unread(cleaner, summaries),
+        *_unread_parts(summaries),
         *_mended(summaries),
         *_small_test(splits),
         *(_label_sets(summaries, splits) if config.task == MULTI_LABEL else ()),
-        *(_numbers(summaries) if config.task == "regression" else ()),
+        *(() if cleaner.names_labels else _numbers(summaries)),
     ]
 
 
@@ -75,6 +76,12 @@ def _unread(cleaner: RowCleaner, summaries: Sequence[Summary]) -> list[str]:
     if not unread:
         return []
     return [f"columns that are not read: {short_list(unread)} (data.columns.keep carries them)"]
+
+
+def _unread_parts(summaries: Sequence[Summary]) -> list[str]:
+    rows = {name: n for summary in summaries for name, n in summary.unread.items()}
+    shown = ", ".join(f"{name} ({n} rows)" for name, n in rows.items())
+    return [f"parts of no split, which are not read: {shown}"] if rows else []
 
 
 def _mended(summaries: Sequence[Summary]) -> list[str]:

@@ -67,6 +67,8 @@ class Summary:
     schema: Any = None
     """pyarrow's, of the cleaned rows, where the channels are Parquet."""
     mended: int = 0
+    unread: dict[str, int] = field(default_factory=dict)
+    """Parts of the file that are of no split, with their rows."""
     forms: Counter[str] = field(default_factory=Counter)
     """Rows whose turns are texts, and rows with messages among them, where a task takes both."""
 
@@ -158,6 +160,7 @@ def _summary(job: Job, examples: list[Example], rejected: list[dict[str, Any]]) 
         examples=first,
         names=job.chunk.names,
         mended=job.chunk.mended,
+        unread=job.chunk.unread,
     )
 
 

@@ -274,7 +274,11 @@ class RowCleaner:
         if is_blank(value) or (isinstance(value, list) and not value):
             raise Rejected(f"missing_{name}", f"the {name} are {value!r}")
         if not isinstance(value, list):
-            raise Rejected(f"invalid_{name}", f"the {name} are no list: {short(value)}")
+            raise Rejected(
+                f"invalid_{name}",
+                f"the {name} are no list: {short(value)}; a row is a whole sentence (data.format: "
+                "conll reads files with a word on each line)",
+            )
         return value
 
     def _seconds(self, cells: Any, places: dict[str, list[Place]]) -> float:

@@ -128,8 +128,8 @@ class Split(_Section):
     stratify: bool = True
     """Keep the label shares equal in every split."""
     group: Column | None = None
-    """Rows with the same value here (user, document) stay in one split; of reranking, those of a
-    query, unless it says otherwise."""
+    """Rows with the same value here (user, document) stay in one split; of reranking those of a
+    query, of question answering those of a context, unless it says otherwise."""
     time: Column | None = None
     """Sort by this column: the oldest rows train, the newest are the test."""
 

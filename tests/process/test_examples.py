@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import tarfile
 from collections import Counter
@@ -236,8 +238,11 @@ def test_an_example_runs_from_raw_rows_to_a_report(
     prepared(name)
     own = [*settings(name, bases[name]), "--target", "process"]
     run("train", *own)
+    capsys.readouterr()
     run("deploy", *own, *_with_script(name, here))
     try:
+        (hint,) = re.findall(r"try it: +sm-launch (.*)", capsys.readouterr().out)
+        run(*shlex.split(hint))
         capsys.readouterr()
         run("evaluate", *own, "--json")
         result = json.loads(capsys.readouterr().out)

@@ -18,7 +18,7 @@ from sm_launch.job.tasks.declaration import Declaration, Kind, Shape
 
 __all__ = [
     "EVALUATED", "MULTI_LABEL", "TASKS", "Declaration", "EvaluationTask", "Kind", "NamedTask",
-    "Shape", "Task", "classifier_task", "follow_method", "misfit",
+    "Shape", "Task", "classifier_task", "follow_method", "misfit", "trial",
 ]  # fmt: skip
 
 Task = str
@@ -107,6 +107,13 @@ def _in_groups(data: dict[str, Any]) -> dict[str, Any]:
     if "group" in split or split.get("time") is not None:
         return data
     return data | {"split": {**split, "group": columns.get(group, group)}}
+
+
+def trial(method: str, hyperparameters: Mapping[str, Any]) -> str | Mapping[str, str]:
+    """What a model that was trained so can be asked, to see whether it answers."""
+    if method == "text-classification" and hyperparameters.get("text_pair_column"):
+        return {"text": "Ann wrote it in Rome.", "text_pair": "Ann was in Rome."}
+    return TASKS[method].trial if method in TASKS else Declaration.trial
 
 
 def misfit(task: Task, method: str, hyperparameters: Mapping[str, Any]) -> str | None:

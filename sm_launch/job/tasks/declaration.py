@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,6 +47,7 @@ class Declaration:
         evaluation: what a model that was trained for it is asked.
         base: a base model for a first try.
         one_text: rows are texts as they stand, which lose line breaks and length and stay true.
+        trial: inputs that a model of this task can be asked, to see whether it answers.
         group: rows that have the same there stay in one split.
         problem_type: of the method text-classification, by which it learns such rows.
     """
@@ -56,6 +58,7 @@ class Declaration:
     base: str = DECODER
     one_text: bool = False
     problem_type: str | None = None
+    trial: str | Mapping[str, str] = "I loved it."
     group: str | None = None
 
     @property

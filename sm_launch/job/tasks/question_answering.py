@@ -9,4 +9,6 @@ TASK = Declaration(
     (Shape({"question": "text", "context": "value"}, ("answers", "is_impossible", "id")),),
     evaluation="question-answering",
     base=ENCODER,
+    trial={"question": "Who wrote it?", "context": "Ann wrote it in Rome."},
+    group="context",
 )

@@ -9,5 +9,6 @@ TASK = Declaration(
     (Shape({"query": "text", "document": "text", "label": "number"}),),
     evaluation="reranking",
     base=ENCODER,
+    trial={"text": "who wrote it?", "text_pair": "Ann wrote it in Rome."},
     group="query",
 )

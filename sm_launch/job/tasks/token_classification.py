@@ -9,4 +9,5 @@ TASK = Declaration(
     (Shape({"tokens": "list", "tags": "list"}),),
     evaluation="token-classification",
     base=ENCODER,
+    trial="Ann Berg flew to Rome.",
 )

@@ -104,3 +104,31 @@ def test_a_job_in_another_directory_finds_its_data(
     Path("jobs").mkdir()
     run("init", "--data", "rows.csv", "--output", "jobs/one.yaml")
     run("data", "validate", "--config", "jobs/one.yaml")
+
+
+@pytest.mark.parametrize(
+    ("method", "content", "columns"),
+    [
+        # Sentiment140: no header, and a first row in which words of columns' names stand.
+        ("text-classification",
+         "".join(f'"{n % 2 * 4}","{n + 100}","NO_QUERY","@ann the score {n}"\n' for n in range(20)),
+         {"text": 3, "label": 0}),
+        # MS MARCO's triples have no label: the third column is a document, too.
+        ("reranking", "".join(f"q{n},an answer {n},no answer {n}\n" for n in range(20)),
+         {"query": 0, "positive": 1, "negative": 2}),
+        ("reranking", "".join(f"q{n},a document {n},{n % 2}\n" for n in range(20)),
+         {"query": 0, "document": 1, "label": 2}),
+        ("reranking", "Query,pos,neg\n" + "".join(f"q{n},yes {n},no {n}\n" for n in range(20)),
+         {"query": "Query", "positive": "pos", "negative": "neg"}),
+    ],
+)  # fmt: skip
+def test_a_first_row_of_data_gives_no_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, content: str, columns
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text(content)
+    run("init", "--method", method, "--data", "a.csv")
+    data = load_config(Path("job.yaml")).data
+    assert data is not None
+    assert {name: getattr(data.columns, name) for name in columns} == columns
+    run("data", "validate")

@@ -165,6 +165,8 @@ def test_grades_that_have_names(run, write) -> None:
                             {"query": "q", "document": "e", "label": 2}]))  # fmt: skip
     done = run(input="a.jsonl", task="reranking", label_map=names, split=ALL)
     assert done.report.rejected == {"missing_label": 1}
+    (note,) = [note for note in done.report.notes if "number from" in note]
+    assert note.endswith("0 (10 rows), 1 (10 rows), 2 (1 rows), 3 (10 rows)")
     assert Counter(row["label"] for row in done.all_rows) == {3.0: 10, 1.0: 10, 0.0: 10, 2.0: 1}
 
 
@@ -208,6 +210,22 @@ def test_documents_without_a_label_each_are_set_aside(run, write) -> None:
     done = run(input="a.tsv", header=False, task="reranking", columns=columns, split=ALL)
     assert done.report.rejected == {"missing_document": 1}
     assert done.report.rows_kept == 19
+
+
+def test_splits_of_rows_without_names_in_one_file(run, write) -> None:
+    """CLINC150's file: each split under its name, each row a list of text and intent."""
+    parts = {"train": range(30), "val": range(30, 40), "test": range(40, 50), "oos_train": [60]}
+    made = {name: [[f"t{n}", "ab"[n % 2]] for n in part] for name, part in parts.items()}
+    write("data_full.json", json.dumps(made))
+    columns = {"text": 0, "label": 1}
+    with pytest.raises(UserInputError, match="holds splits that somebody made") as caught:
+        run(input="data_full.json", columns=columns)
+    assert "data.validation: data_full.json" in str(caught.value)
+    splits = dict.fromkeys(("train", "validation", "test"), "data_full.json")
+    done = run(**splits, columns=columns)
+    assert [row["text"] for row in done.rows("test")] == [f"t{n}" for n in parts["test"]]
+    assert done.report.rows_kept == 50
+    assert "parts of no split, which are not read: oos_train (1 rows)" in done.report.notes
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,18 @@ def test_the_documents_of_a_query_stay_in_one_split(tmp_path: Path, run) -> None
     assert not splits["train"] & splits["test"]
 
 
+def test_the_questions_about_a_context_stay_in_one_split(tmp_path: Path, run) -> None:
+    """Else the model is tested on texts that it has learnt."""
+    training = {"method": "question-answering"}
+    rows = [{"question": f"q{n}", "passage": f"text {n // 4}"} for n in range(160)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    data = {"input": "rows.jsonl", "columns": {"context": "passage"}}
+    config = JobConfig.model_validate({"name": "a", "data": data, "training": training}).data
+    done = run(**config.model_dump(exclude_unset=True))
+    contexts = [{row["context"] for row in done.rows(name)} for name in done.report.splits]
+    assert sum(map(len, contexts)) == 40
+
+
 def test_a_pair_is_the_classifiers_too() -> None:
     columns = {"text": "premise", "text_pair": "hypothesis"}
     job = {"name": "a", "data": {"input": "a.csv", "columns": columns}}
