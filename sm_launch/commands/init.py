@@ -159,6 +159,9 @@ def _lines_of(guess: Guess, columns: dict[str, Any], location: str) -> dict[str,
         lines["    assistant_only_loss"] = ""  # which is for conversations
     if "text" in columns:
         lines["  conversational"] = ""
+    source, target = (str(columns.get(name)).rpartition(".")[0] for name in ("source", "target"))
+    if source and source == target:
+        lines["    source_prefix"] = ""  # two languages of a translation, which is no summary
     for key, value in guess.hyperparameters.items():
         lines[f"    {key}"] = f"    {key}: {_flow(value)}"
         if key == "answer_column":

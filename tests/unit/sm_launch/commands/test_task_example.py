@@ -64,7 +64,8 @@ TEXT, PAIR = "a text of one's own", {"chosen": "yes", "rejected": "no"}
 # Task, rows as a public data set of it has them, what is said of them, and what job.yaml then says.
 PUBLIC: dict[str, tuple[str, dict[str, Any], list[str], dict[str, Any]]] = {
     "WMT": ("summarization", {"translation": {"de": "ein Wort", "en": "a word"}}, [],
-            {"data.columns.source": "translation.de", "data.columns.target": "translation.en"}),
+            {"data.columns.source": "translation.de", "data.columns.target": "translation.en",
+             "training.hyperparameters.source_prefix": None}),
     "Alpaca": ("sft-chat", {"instruction": TEXT, "input": "", "output": TEXT}, [],
                {"data.columns.prompt": ["instruction", "input"],
                 "training.hyperparameters.assistant_only_loss": None}),

@@ -133,6 +133,7 @@ def test_pairs_match_or_not_and_grades_are_scores(run, write) -> None:
         run(input="b.csv", task="embedding", max_rejected_share=0.1)
     graded = run(input="b.csv", task="embedding", columns={"score": "label"})
     assert {row["score"] for row in graded.all_rows} == {0, 1, 2, 3, 4, 5}
+    assert graded.all_rows[0].keys() == {"sentence1", "sentence2", "score"}  # not `label` again
 
 
 @pytest.mark.parametrize(
