@@ -159,6 +159,8 @@ def _lines_of(guess: Guess, columns: dict[str, Any], location: str) -> dict[str,
         lines["    assistant_only_loss"] = ""  # which is for conversations
     if "text" in columns:
         lines["  conversational"] = ""
+    if {"sentence1", "negative"} & columns.keys():
+        lines["  fail_under"] = "  fail_under: {}"  # the example's is of a search among pairs
     source, target = (str(columns.get(name)).rpartition(".")[0] for name in ("source", "target"))
     if source and source == target:
         lines["    source_prefix"] = ""  # two languages of a translation, which is no summary

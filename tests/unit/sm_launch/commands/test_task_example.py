@@ -81,7 +81,7 @@ PUBLIC: dict[str, tuple[str, dict[str, Any], list[str], dict[str, Any]]] = {
         "dpo", {"question": TEXT, "asked": TEXT, **PAIR}, ["--column", "prompt=asked"],
         {"data.columns.prompt": "asked"}),
     "GLUE's STS-B": ("embeddings", {"sentence1": TEXT, "sentence2": TEXT, "label": 3.8}, [],
-                     {"data.columns.score": "label"}),
+                     {"data.columns.score": "label", "evaluation.fail_under": {}}),
     "QQP": ("embeddings", {"sentence1": TEXT, "sentence2": TEXT, "label": 1}, [],
             {"data.columns.score": "score"}),
     "MATH": ("grpo", {"problem": TEXT, "solution": "1"}, [],
@@ -118,9 +118,11 @@ def test_a_table_without_a_header_is_read_by_places(here: Path) -> None:
     data = ["--data", "mine.tsv", "--force"]
     for given in ([], ["--column", "anchor=0", "--column", "positive=1", "--column", "negative=2"]):
         assert cli.run(["init", "--task", "embeddings", *data, *given]) == 0
-        config = load_config(here / "job.yaml").data
+        written = load_config(here / "job.yaml")
+        config = written.data
         assert config is not None
         assert config.header is False
+        assert written.evaluation.fail_under == {}
         columns = config.columns
         assert (columns.anchor, columns.positive, columns.negative) == (0, 1, 2)
         assert cli.run(["data", "validate"]) == 0
