@@ -82,6 +82,8 @@ PUBLIC: dict[str, tuple[str, dict[str, Any], list[str], dict[str, Any]]] = {
         {"data.columns.prompt": "asked"}),
     "GLUE's STS-B": ("embeddings", {"sentence1": TEXT, "sentence2": TEXT, "label": 3.8}, [],
                      {"data.columns.score": "label", "evaluation.fail_under": {}}),
+    "AllNLI": ("embeddings", {"anchor": TEXT, "positive": TEXT, "negative": TEXT}, [],
+               {"data.columns.negative": "negative", "evaluation.fail_under": {}}),
     "QQP": ("embeddings", {"sentence1": TEXT, "sentence2": TEXT, "label": 1}, [],
             {"data.columns.score": "score"}),
     "MATH": ("grpo", {"problem": TEXT, "solution": "1"}, [],
