@@ -95,6 +95,7 @@ def init(
         "TABLE": "\n".join(_table(guess)),
         "HYPERPARAMETERS": _hyperparameters(method, guess),
         "CLASSES": "",
+        "TURNS": "",
     }
     output.write_text(_render(method, values), encoding="utf-8")
     if as_json:
@@ -156,6 +157,13 @@ def _lines_of(guess: Guess, columns: dict[str, Any], location: str) -> dict[str,
     }
     if "completion" in columns or "text" in columns:
         lines["    assistant_only_loss"] = ""  # which is for conversations
+    if "text" in columns:
+        lines["  conversational"] = ""
+    if {"sentence1", "negative"} & columns.keys():
+        lines["  fail_under"] = "  fail_under: {}"  # the example's is of a search among pairs
+    source, target = (str(columns.get(name)).rpartition(".")[0] for name in ("source", "target"))
+    if source and source == target:
+        lines["    source_prefix"] = ""  # two languages of a translation, which is no summary
     for key, value in guess.hyperparameters.items():
         lines[f"    {key}"] = f"    {key}: {_flow(value)}"
         if key == "answer_column":
@@ -229,8 +237,10 @@ def _hyperparameters(method: str, guess: Guess) -> str:
 def _render(method: str, values: dict[str, str]) -> str:
     template = files("sm_launch.commands") / "job_template.yaml"
     lines = template.read_text(encoding="utf-8").splitlines(keepends=True)
-    if method != "text-classification":
-        lines = [line for line in lines if not line.startswith("@CLASSES@")]
+    kinds = {kind for shape in TASKS[method].shapes for kind in shape.required.values()}
+    unfit = {"@CLASSES@": method != "text-classification",
+             "@TURNS@": "turn" not in kinds or "{text:" in values["COLUMNS"]}  # fmt: skip
+    lines = [line for line in lines if not unfit.get(line[: line.find("@", 1) + 1])]
     text = "".join(lines)
     for key, value in values.items():
         text = text.replace(f"@{key}@", value)

@@ -235,7 +235,8 @@ def _refined(
     wanted += [second for first, second in of_first.items() if first in columns]
     for key in wanted:
         second = _match(_NAMES[key], [n for n in names if n not in columns.values()])
-        its_own = key == "negative" and str(second).startswith("negative")  # read by its name
+        # negative_1, negative_2, … are read by their names
+        its_own = key == "negative" and str(second).startswith("negative_")
         if second is not None and key not in columns and not its_own:
             columns[key] = second
     if columns.get("prompt") in names and _holds_objects(chunk, columns["prompt"]):

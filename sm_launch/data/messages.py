@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +49,35 @@ def read_messages(value: Any, clean: Callable[[str], str]) -> list[dict[str, Any
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise ValueError("not a list of {role, content}")
     return [_message(item, index, clean) for index, item in enumerate(value)]
+
+
+def framed(name: str, text: str, *, has_prompt: bool) -> list[dict[str, Any]]:
+    """A text as the messages that it stands for.
+
+    Args:
+        name: prompt, or what kind of answer.
+        text: cleaned.
+        has_prompt: whether the prompt is in a column of its own.
+
+    Raises:
+        ValueError: an answer that holds its prompt in a form that nobody knows.
+    """
+    if name == "prompt":
+        return [{"role": "user", "content": text}]
+    if has_prompt:
+        return [{"role": "assistant", "content": text}]
+    speakers = {"Human": "user", "Assistant": "assistant"}
+    parts = re.split(r"(?:^|\n\n)(Human|Assistant):", text)
+    if parts[0].strip() or len(parts) < 5:
+        raise ValueError(
+            "holds prompt and answer in one text that is no dialogue of Human: and Assistant:, so "
+            "that no messages can be made of it; name the prompt's column in data.columns, or "
+            "remove data.conversational"
+        )
+    turns = list(zip(parts[1::2], parts[2::2], strict=True))
+    if any(not said.strip() for _, said in turns):
+        raise ValueError("a turn of the dialogue is empty")
+    return [{"role": speakers[who], "content": said.strip()} for who, said in turns]
 
 
 def role(message: dict[str, Any]) -> str | None:

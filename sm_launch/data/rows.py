@@ -202,9 +202,10 @@ class RowCleaner:
         if kind == "turn":
             if isinstance(value, list) or messages.looks_like_messages(value):
                 return self._messages(name, value, taken)
-            if name == "prompt" and name not in self.layout.required and is_null(value):
+            optional = name == "prompt" and name not in self.layout.required
+            if optional and is_null(value) and not self._config.conversational:
                 return None
-            return self._text(name, value, taken)
+            return self._turn(name, value, taken)
         if kind == "list":
             items = self._list(name, value)
             return self._labels.tags(items) if name == "tags" else items
@@ -231,6 +232,23 @@ class RowCleaner:
         if not text:
             raise Rejected(f"missing_{name}", f"nothing of the {name} is left after cleaning")
         return text
+
+    def _turn(self, name: str, value: Any, taken: Taken) -> Any:
+        """A prompt or an answer that is a text: as messages, or with its side of the seam.
+
+        Training joins prompt and answer as they stand, so that white space between them is theirs.
+        """
+        text = self._text(name, value, taken)
+        if self._config.conversational:
+            try:
+                return messages.framed(name, text, has_prompt="prompt" in self.layout.kinds)
+            except ValueError as error:
+                raise Rejected(f"invalid_{name}", str(error)) from error
+        if self._config.steps is not None or not isinstance(value, str):
+            return text
+        if name == "prompt":
+            return text + value[len(value.rstrip()) :]
+        return value[: len(value) - len(value.lstrip())] + text
 
     def _limited(self, text: str, *, may_truncate: bool) -> str:
         if len(text) < self._least:

@@ -43,7 +43,9 @@ def lay_out(config: DataConfig, names: Sequence[str]) -> Layout:
         kinds = {"text": "text", "text_pair": "text", "label": kinds["label"]}
     required = tuple(kinds)
     for name in shape.optional:
-        if name not in kinds and find_column(names, _wanted(config, name)[0]) is not None:
+        column = _wanted(config, name)[0]
+        taken = column in {each for kind in kinds for each in _wanted(config, kind)}
+        if name not in kinds and not taken and find_column(names, column) is not None:
             graded = name == "label" and "score" in kinds
             kinds[name] = "value" if graded else _OPTIONAL_KINDS.get(name, "value")
     if "positive" in kinds:

@@ -5,8 +5,9 @@ token that straddles the two. Where a prompt ends within a word the harness, whi
 number of the prompt's own tokens, may leave such a token out.
 
 Asks the endpoint for the log-probabilities of a text that is given (OpenAI's completions with
-`echo` and `logprobs`, as vLLM offers them). Servers that do not offer it say so, and the evaluation
-goes on without.
+`echo` and `logprobs`, as vLLM offers them), or of a conversation with and without its last answer
+(text-generation-inference's `decoder_input_details`). Servers that do not offer it say so, and the
+evaluation goes on without.
 """
 
 from __future__ import annotations
@@ -52,16 +53,13 @@ def score_answers(
     times and not for every row. A row that cannot be scored is left out, counted and named.
     """
     known = {example.index: example for example in examples}
-    wanted = [p for p in predictions if known[p.index].payload is None]
-    if not wanted:
-        return list(predictions), ["no loss or perplexity: they need prompts, not messages"]
-    shortest = sorted(wanted, key=lambda p: len(p.text) + len(p.gold))
-    if reason := _not_offered(sender, shortest[:_TRIED]):
+    shortest = sorted(predictions, key=lambda p: len(p.text) + len(p.gold))[:_TRIED]
+    if reason := _not_offered(sender, [(known[p.index], p) for p in shortest]):
         return list(predictions), [f"no loss or perplexity: {reason}"]
 
     def score(prediction: Prediction) -> Prediction | str:
         try:
-            total, tokens = _log_likelihood(sender, prediction)
+            total, tokens = _log_likelihood(sender, known[prediction.index], prediction)
         except NotOfferedError as reason:
             return f"row {prediction.index}: {reason}"
         values = {**prediction.values, LOG_LIKELIHOOD: total, TOKENS: float(tokens)}
@@ -69,24 +67,24 @@ def score_answers(
 
     scored, problems = {p.index: p for p in predictions}, []
     with ThreadPoolExecutor(concurrency, thread_name_prefix="likelihood") as pool:
-        for outcome in pool.map(score, wanted):
+        for outcome in pool.map(score, predictions):
             if isinstance(outcome, str):
                 problems.append(outcome)
             else:
                 scored[outcome.index] = outcome
             advance(1)
-    missed = len(predictions) - len(wanted) + len(problems)
-    first = f"; {problems[0]}" if problems else ""
-    warnings = [f"loss and perplexity are without {missed} rows{first}"] if missed else []
+    warnings = []
+    if problems:
+        warnings.append(f"loss and perplexity are without {len(problems)} rows; {problems[0]}")
     return [scored[p.index] for p in predictions], warnings
 
 
-def _not_offered(sender: Sender, tried: Sequence[Prediction]) -> str:
+def _not_offered(sender: Sender, tried: Sequence[tuple[Example, Prediction]]) -> str:
     """Why none of these could be scored; empty where one was."""
     reason = ""
-    for prediction in tried:
+    for example, prediction in tried:
         try:
-            _log_likelihood(sender, prediction)
+            _log_likelihood(sender, example, prediction)
         except NotOfferedError as error:
             reason = reason or str(error)
         else:
@@ -142,16 +140,22 @@ def _counts(prediction: Prediction) -> tuple[float, float, int, int]:
     return values[LOG_LIKELIHOOD], values[TOKENS], word_count, len(gold.encode())
 
 
-def _log_likelihood(sender: Sender, prediction: Prediction) -> tuple[float, int]:
+def _log_likelihood(sender: Sender, example: Example, prediction: Prediction) -> tuple[float, int]:
     """Of the expected answer after its prompt: the sum over its tokens, and how many there are."""
     whole = prediction.text + prediction.gold
     request = {"prompt": whole, "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0}
+    if example.payload is not None:
+        answered = [*example.payload, {"role": "assistant", "content": prediction.gold}]
+        asks = {"max_new_tokens": 1, "details": True, "decoder_input_details": True}
+        request = {"inputs": [answered, example.payload], "parameters": asks}
     sent = sender.send(json.dumps(request, ensure_ascii=False).encode())
     if sent.reply is None:
         raise NotOfferedError(sent.problem)
     if sent.reply.status != 200:
         reason = error_message(sent.reply)
         raise NotOfferedError(f"the endpoint does not score a given text ({reason})")
+    if example.payload is not None:
+        return sum_turn(sent.reply.body, prediction.gold)
     return sum_answer(sent.reply.body, len(prediction.text.rstrip()), len(whole))
 
 
@@ -183,3 +187,44 @@ def sum_answer(body: bytes, start: int, end: int) -> tuple[float, int]:
     if not told:
         raise NotOfferedError("the endpoint gave no log-probability of the expected answer")
     return math.fsum(told), len(told)
+
+
+def sum_turn(body: bytes, answer: str) -> tuple[float, int]:
+    """Sum and number of the log-probabilities of the tokens of a conversation's last answer.
+
+    The marks that the chat template puts around an answer do not count.
+
+    Args:
+        body: the details of the conversation, and of the same one without that answer.
+        answer: its text.
+
+    Raises:
+        NotOfferedError: the body has no such log-probabilities, or shows the answer otherwise.
+    """
+    try:
+        whole, asked = (each["details"]["prefill"] for each in json.loads(body))
+        same = [one["id"] == other["id"] for one, other in zip(whole, asked, strict=False)]
+        start = [*same, False].index(False)
+        letters = [
+            (letter, place)
+            for place in range(start, len(whole))
+            for letter in whole[place]["text"]
+            if not letter.isspace()
+        ]
+        shown = _as_tokens_show(answer).search("".join(letter for letter, _ in letters))
+        if shown is None:
+            raise NotOfferedError("the chat template shows the answer otherwise")
+        first, last = (letters[at][1] for at in (shown.start(), shown.end() - 1))
+        told = [float(token["logprob"]) for token in whole[first : last + 1]]
+    except NotOfferedError:
+        raise
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise NotOfferedError("the endpoint does not tell those of a conversation") from error
+    return math.fsum(told), len(told)
+
+
+def _as_tokens_show(text: str) -> re.Pattern[str]:
+    """A text without blanks, of whose other letters tokens may hold parts: a sign for each part."""
+    runs = re.findall(r"[\x00-\x7f]+|[^\x00-\x7f]+", "".join(text.split()))
+    shown = (re.escape(run) if run.isascii() else f"[{re.escape(run)}\ufffd]+" for run in runs)
+    return re.compile("".join(shown))

@@ -275,7 +275,7 @@ def send(session: Session, deployment: Deployment) -> None:
             models.append(model)
         session.create_endpoint_config(**deployment.endpoint_config)
         config = deployment.endpoint_config
-        if endpoints.exists(session, deployment.name):
+        if endpoints.exists_after_deletions(session, deployment.name):
             keys = ("EndpointName", "EndpointConfigName", "DeploymentConfig")
             request = deployment.endpoint
             session.update_endpoint(**{key: request[key] for key in keys if key in request})

@@ -16,10 +16,13 @@ from sm_launch.job import limits
 from sm_launch.job.config import JobConfig
 from sm_launch.jobs import training
 from sm_launch.jobs.chaining import artefact_uri
+from sm_launch.progress import progress
 from sm_launch.sessions.protocol import Session
 from sm_launch.sessions.watching import watch
 from sm_launch.target import ownership
 from sm_launch.target.context import JobContext
+
+_DELETING = "Deleting"
 
 
 def model_data_uri(location: str) -> str:
@@ -64,11 +67,25 @@ def artefact_of(
 
 def exists(session: Session, name: str) -> bool:
     """Whether there is an endpoint of this name that is not about to vanish."""
+    return _status(session, name) not in (None, _DELETING)
+
+
+def exists_after_deletions(session: Session, name: str) -> bool:
+    """The same, once one that is being deleted has vanished: till then its name is taken."""
+    with progress(f"Endpoint {name}: waiting until the former one is deleted"):
+        looks = watch(
+            lambda: _status(session, name),
+            lambda status: status != _DELETING,
+            session.seconds_between_looks,
+        )
+        *_, last = looks
+    return last is not None
+
+
+def _status(session: Session, name: str) -> str | None:
     summaries = every(session.list_endpoints, "Endpoints", NameContains=name)
-    return any(
-        summary["EndpointName"] == name and summary["EndpointStatus"] != "Deleting"
-        for summary in summaries
-    )
+    named = (str(s["EndpointStatus"]) for s in summaries if s["EndpointName"] == name)
+    return next(named, None)
 
 
 def require_own(context: JobContext, name: str, *, adopt: bool) -> None:

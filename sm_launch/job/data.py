@@ -302,6 +302,9 @@ class DataConfig(_Section):
     """Empty: UTF-8 or what a byte order mark says; broken bytes as cp1252."""
     columns: Columns = Columns()
     """Which column holds what."""
+    conversational: bool = False
+    """Make messages of prompts and answers that are texts, and of dialogues as HH has them, so that
+    the base model's chat template frames them; without it such texts are learnt as they stand."""
     label_map: dict[LabelText, LabelText] = {}
     """Raw label to label, e.g. {pos: positive, 0: negative}; of tags likewise, e.g. {1: B-PER}; to
     numbers where those are learnt, e.g. {4 stars: 4}, and what it does not name stays a number."""
@@ -341,8 +344,14 @@ class DataConfig(_Section):
             raise ValueError("give either input (one file to split) or train (ready splits)")
         if self.input is not None and (self.validation or self.test):
             raise ValueError("validation and test go with train, not with input")
-        if self.task == "messages" and self.output_format == "csv":
+        if self.output_format == "csv" and (self.task == "messages" or self.conversational):
             raise ValueError("output_format csv cannot hold messages: use jsonl or parquet")
+        turns = {kind for shape in TASKS[self.task].shapes for kind in shape.required.values()}
+        if self.conversational and "turn" not in turns:
+            raise ValueError(
+                f"conversational is for prompts and answers, and rows of {self.task} have none: "
+                "remove it"
+            )
         return self
 
     @model_validator(mode="after")

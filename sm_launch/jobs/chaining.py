@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import tarfile
+from pathlib import Path
 from typing import Any
 
 from sm_launch.aws.errors import LISTING, is_missing
@@ -13,6 +16,8 @@ from sm_launch.sessions.protocol import Session
 from sm_launch.target.staging import location_of
 
 FIELD = "training.model"
+_ADAPTER, _BASE = "adapter_config.json", "base"
+_LARGE = 50_000_000  # bytes
 
 
 def base_model(session: Session, config: JobConfig) -> BaseModelSource:
@@ -23,6 +28,8 @@ def base_model(session: Session, config: JobConfig) -> BaseModelSource:
     """
     source = resolve_model(config)
     if source.job is None:
+        if source.location and "://" not in source.location:
+            _check_adapter(config, Path(source.location))
         return source
     job = _describe(session, source.job)
     given = {key: str(value).strip('"') for key, value in job.get("HyperParameters", {}).items()}
@@ -35,6 +42,43 @@ def base_model(session: Session, config: JobConfig) -> BaseModelSource:
     _check_export(config, source.job)
     _check_isolation(config, source.job, base)
     return BaseModelSource(location=artefact, base=base)
+
+
+def _check_adapter(config: JobConfig, path: Path) -> None:
+    """An adapter alone needs its base model: beside it, as the channel `base`, or from the Hub."""
+    about, with_base = _adapter_in(path)
+    if about is None:
+        return
+    base = about.get("base_model_name_or_path")
+    at_hand = with_base or "base" in config.training.channels
+    if not at_hand and (not base or Path(base).is_absolute()):
+        raise UserInputError(
+            f"is an adapter alone, and its base model is not with it: {base or 'nobody knows it'}",
+            field=FIELD,
+            value=config.training.model,
+            fix="name the job that made it (training.model: job:NAME), whose base model goes "
+            "along, or give the base model as training.channels.base",
+        )
+    _check_export(config, path.name)
+
+
+def _adapter_in(path: Path) -> tuple[dict[str, Any] | None, bool]:
+    """The adapter_config.json of a directory or a model.tar.gz, and whether it has a base/."""
+    if path.is_dir():
+        about = path / _ADAPTER
+        held = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else None
+        return held, (path / _BASE).is_dir()
+    read: dict[str, Any] | None = None
+    with tarfile.open(path) as archive:
+        for member in archive:
+            name = Path(member.name)
+            if name == Path(_ADAPTER) and (content := archive.extractfile(member)):
+                read = json.loads(content.read())
+            if name.parts[:1] == (_BASE,):
+                return read, True
+            if read is None and member.size > _LARGE:
+                break  # the weights of a whole model: an adapter's settings come before
+    return read, False
 
 
 def artefact_uri(description: dict[str, Any]) -> str:

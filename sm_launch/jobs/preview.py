@@ -6,7 +6,7 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-from sm_launch.errors import UserInputError
+from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.job import naming
 from sm_launch.job.base_model import resolve_model
 from sm_launch.job.config import JobConfig
@@ -14,6 +14,7 @@ from sm_launch.jobs import training
 from sm_launch.target.staging import LocalStage
 
 _MODULE = "sm_train.preview"
+_REFUSED = "error: "
 
 
 def preview(config: JobConfig, rows: int) -> list[str]:
@@ -63,5 +64,17 @@ def preview(config: JobConfig, rows: int) -> list[str]:
             request.pop(key, None)
         session = ProcessSession(home / "sessions")
         session.create_training_job(**request)
-        training.wait(session, name, lambda seen: lines.extend(seen.lines))
+        status = ""
+        for seen in training.follow(session, name):
+            lines.extend(seen.lines)
+            status = seen.status
+    if status == "Failed":
+        raise _refusal(lines)
     return lines
+
+
+def _refusal(lines: list[str]) -> LaunchError:
+    """Why the container would refuse the job, in its own words: no training has failed."""
+    said = next((line for line in reversed(lines) if line.startswith(_REFUSED)), "\n".join(lines))
+    message, _, fix = said.removeprefix(_REFUSED).partition(" Fix: ")
+    return LaunchError(message, fix=fix or "mend the cause; the job would be refused for it, too")

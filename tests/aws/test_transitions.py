@@ -140,7 +140,10 @@ def test_an_endpoint_that_fails_to_start_is_explained_and_taken_away() -> None:
     account.look.add_response(
         "create_endpoint_config", {"EndpointConfigArn": f"{ARN}endpoint-config/mine-1"}
     )
-    account.look.add_response("list_endpoints", {"Endpoints": []})
+    former = {**endpoint, "EndpointStatus": "Deleting"}  # its name is taken while it is there
+    del former["EndpointConfigName"]
+    for left in ([former], [former], []):
+        account.look.add_response("list_endpoints", {"Endpoints": left})
     account.look.add_response("create_endpoint", {"EndpointArn": f"{ARN}endpoint/mine"})
     for status in ("Creating", "Creating", "Failed", "Failed"):
         reason = {"FailureReason": "did not pass the ping health check"}

@@ -90,4 +90,6 @@ def test_a_chat_model_from_conversations_to_its_perplexity(tmp_path: Path) -> No
     (streams,) = (outputs for source, outputs in shown.items() if "preview(" in source)
     assert "⟦" in "".join(output.text for output in streams)
     assert len(outputs_of(shown, "sm_launch.train(")) == 1, "the live view is one output"
-    assert any("perplexity" in page for page in outputs_of(shown, "evaluate("))
+    pages = outputs_of(shown, "evaluate(")
+    assert any("perplexity" in page for page in pages)
+    assert not any("no loss or perplexity" in page for page in pages)

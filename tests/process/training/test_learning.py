@@ -353,3 +353,19 @@ def test_pairs_are_tokenised_once_and_the_losses_are_those_of_trl(
     assert counter.calls == times * (len(rows) + 3)
     trainer.train()
     assert ours == [row["loss"] for row in trainer.state.log_history if "loss" in row]
+
+
+def test_texts_beside_a_chat_template_are_told(decoder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from sm_train.modelling.preview import preview
+    from sm_train.rows import Data
+
+    tokenizer = AutoTokenizer.from_pretrained(decoder)
+    texts = [{"prompt": p, "completion": " good"} for p in PROMPTS]
+    for rows, told in ((texts, True), (TURNS, False), ([{"text": "w1"}], False)):
+        first, *_ = preview(parse_config({"method": "sft"}), tokenizer, Data(rows, None, None))
+        assert first.startswith("warning: the prompts of 6 rows are texts") == told
+    tokenizer.chat_template = None
+    first, *_ = preview(parse_config({"method": "sft"}), tokenizer, Data(texts, None, None))
+    assert not first.startswith("warning")

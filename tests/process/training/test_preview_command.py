@@ -29,11 +29,14 @@ def test_rows_as_the_model_sees_them(
     splits = [line.split(" ")[0] for line in shown]
     assert splits == ["train"] * 2 + ["validation"] * 2 + ["test"] * 2
     assert all("⟦" in line and "city" in line.partition("⟦")[2] for line in shown)
-    assert all("capital" in line.partition("⟦")[0] for line in shown)
+    assert all("user > capital" in line.partition("⟦")[0] for line in shown)
+    assert "warning: the prompts" not in told
     assert sorted(tmp_path.rglob("*")) == before
 
     document = yaml.safe_load(Path("job.yaml").read_text())
     document["training"]["hyperparameters"]["chat_template"] = "none-such.jinja"
     Path("job.yaml").write_text(yaml.safe_dump(document))
     assert cli.run(["data", "preview"]) == 1
-    assert "chat_template" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("error: chat_template = 'none-such.jinja': ")
+    assert "training job" not in said

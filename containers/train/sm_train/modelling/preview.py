@@ -22,6 +22,8 @@ _STRETCHES = 24  # learnt and other stretches of one sequence
 
 def preview(config: Any, tokenizer: Any, data: Data, rows: int = ROWS) -> Iterator[str]:
     """Lines that show the first rows of each channel. `config` is the job's Config."""
+    if line := unframed(tokenizer, data):
+        yield line
     yield LEGEND
     for split in SPLITS:
         split_rows = data.split(split) or []
@@ -30,6 +32,19 @@ def preview(config: Any, tokenizer: Any, data: Data, rows: int = ROWS) -> Iterat
             for number, place in enumerate(places[:rows], 1):
                 for line in row_lines(config, tokenizer, split_rows[place]):
                     yield f"{channel} {number}{line}"
+
+
+def unframed(tokenizer: Any, data: Data) -> str:
+    """Says that prompts are texts beside a chat template; empty where that is not so."""
+    rows = data.train or data.validation or ()
+    texts = sum(isinstance(row.get("prompt"), str) for row in rows)
+    if not texts or not getattr(tokenizer, "chat_template", None):
+        return ""
+    return (
+        f"warning: the prompts of {texts} rows are texts, learnt without the base model's chat "
+        "template, by which a chat asks the model; as messages (data.conversational of job.yaml "
+        "makes them) they are learnt with it"
+    )
 
 
 def row_lines(config: Any, tokenizer: Any, row: dict[str, Any]) -> list[str]:

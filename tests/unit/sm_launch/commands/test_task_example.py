@@ -76,7 +76,8 @@ TEXT, PAIR = "a text of one's own", {"chosen": "yes", "rejected": "no"}
 # Task, rows as a public data set of it has them, what is said of them, and what job.yaml then says.
 PUBLIC: dict[str, tuple[str, dict[str, Any], list[str], dict[str, Any]]] = {
     "WMT": ("summarization", {"translation": {"de": "ein Wort", "en": "a word"}}, [],
-            {"data.columns.source": "translation.de", "data.columns.target": "translation.en"}),
+            {"data.columns.source": "translation.de", "data.columns.target": "translation.en",
+             "training.hyperparameters.source_prefix": None}),
     "Alpaca": ("sft-chat", {"instruction": TEXT, "input": "", "output": TEXT}, [],
                {"data.columns.prompt": ["instruction", "input"],
                 "training.hyperparameters.assistant_only_loss": None}),
@@ -92,7 +93,9 @@ PUBLIC: dict[str, tuple[str, dict[str, Any], list[str], dict[str, Any]]] = {
         "dpo", {"question": TEXT, "asked": TEXT, **PAIR}, ["--column", "prompt=asked"],
         {"data.columns.prompt": "asked"}),
     "GLUE's STS-B": ("embeddings", {"sentence1": TEXT, "sentence2": TEXT, "label": 3.8}, [],
-                     {"data.columns.score": "label"}),
+                     {"data.columns.score": "label", "evaluation.fail_under": {}}),
+    "AllNLI": ("embeddings", {"anchor": TEXT, "positive": TEXT, "negative": TEXT}, [],
+               {"data.columns.negative": "negative", "evaluation.fail_under": {}}),
     "QQP": ("embeddings", {"sentence1": TEXT, "sentence2": TEXT, "label": 1}, [],
             {"data.columns.score": "score"}),
     "MATH": ("grpo", {"problem": TEXT, "solution": "1"}, [],
@@ -129,9 +132,11 @@ def test_a_table_without_a_header_is_read_by_places(here: Path) -> None:
     data = ["--data", "mine.tsv", "--force"]
     for given in ([], ["--column", "anchor=0", "--column", "positive=1", "--column", "negative=2"]):
         assert cli.run(["init", "--task", "embeddings", *data, *given]) == 0
-        config = load_config(here / "job.yaml").data
+        written = load_config(here / "job.yaml")
+        config = written.data
         assert config is not None
         assert config.header is False
+        assert written.evaluation.fail_under == {}
         columns = config.columns
         assert (columns.anchor, columns.positive, columns.negative) == (0, 1, 2)
         assert cli.run(["data", "validate"]) == 0

@@ -133,6 +133,7 @@ def test_pairs_match_or_not_and_grades_are_scores(run, write) -> None:
         run(input="b.csv", task="embedding", max_rejected_share=0.1)
     graded = run(input="b.csv", task="embedding", columns={"score": "label"})
     assert {row["score"] for row in graded.all_rows} == {0, 1, 2, 3, 4, 5}
+    assert graded.all_rows[0].keys() == {"sentence1", "sentence2", "score"}  # not `label` again
 
 
 @pytest.mark.parametrize(
@@ -230,6 +231,62 @@ def test_sft_takes_the_shape_that_the_file_has(run, write, row, columns, expecte
     write("a.jsonl", json.dumps(row))
     split = {"train": 1, "validation": 0, "test": 0}
     assert run(input="a.jsonl", task="sft", columns=columns, split=split).all_rows == [expected]
+
+
+HH = "\n\nHuman: two?\n\nAssistant: "
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "text", "messages"),
+    [
+        ("sft", {"prompt": "The sky is", "completion": " blue.  "},
+         {"prompt": "The sky is", "completion": " blue."},
+         {"prompt": "The sky is", "completion": "blue."}),
+        ("sft", {"prompt": " Q: two?\nA: ", "completion": "2"},
+         {"prompt": "Q: two?\nA: ", "completion": "2"},
+         {"prompt": "Q: two?\nA:", "completion": "2"}),
+        ("dpo", {"prompt": "two?\n", "chosen": "2", "rejected": "\n3"},
+         {"prompt": "two?\n", "chosen": "2", "rejected": "\n3"},
+         {"prompt": "two?", "chosen": "2", "rejected": "3"}),
+        ("grpo", {"prompt": "two?\n", "answer": " 2"}, {"prompt": "two?\n", "answer": " 2"},
+         {"prompt": "two?", "answer": " 2"}),
+        ("reward", {"chosen": f"{HH}2", "rejected": f"{HH}3"},
+         {"chosen": f"{HH}2", "rejected": f"{HH}3"}, {"chosen": "2", "rejected": "3"}),
+    ],
+)  # fmt: skip
+def test_texts_are_joined_as_they_stand_or_become_messages(
+    run, write, task: str, row: dict, text: dict, messages: dict
+) -> None:
+    """White space between prompt and answer is TRL's own way to part them."""
+    write("a.jsonl", json.dumps(row))
+    given = {"input": "a.jsonl", "task": task, "split": {"train": 1, "validation": 0, "test": 0}}
+    assert run(**given).all_rows == [text]
+    assert run(**given, steps=["trim"]).all_rows == [{k: v.strip() if k != "answer" else v
+                                                      for k, v in text.items()}]  # fmt: skip
+    (framed,) = run(**given, conversational=True).all_rows
+    asked = {"role": "user", "content": "two?"}
+    for name, value in messages.items():
+        said = {"role": "user" if name == "prompt" else "assistant", "content": value}
+        whole = [asked, said] if task == "reward" else [said]
+        assert framed[name] == (value if name == "answer" else whole), name
+
+
+def test_what_no_messages_can_be_made_of_is_set_aside_or_refused(run, write) -> None:
+    rows = [{"chosen": f"{HH}2", "rejected": f"{HH}{n}"} for n in range(3, 30)]
+    rows += [{"chosen": "two? 2", "rejected": "two? 3"}, {"chosen": HH, "rejected": f"{HH}3"}]
+    write("a.jsonl", "\n".join(map(json.dumps, rows)))
+    done = run(input="a.jsonl", task="dpo", conversational=True)
+    assert done.report.rejected == {"invalid_chosen": 2}
+    assert "name the prompt's column" in done.rejected[0]["detail"]
+    prompts = [
+        {"prompt": (n % 9 and f"q{n}") or None, "chosen": "a", "rejected": "b"} for n in range(27)
+    ]
+    write("b.jsonl", "\n".join(map(json.dumps, prompts)))
+    done = run(input="b.jsonl", task="dpo", conversational=True)
+    assert done.report.rejected == {"missing_prompt": 3}
+    for data in ({"task": "embedding"}, {"task": "sft", "output_format": "csv"}):
+        with pytest.raises(ValueError, match=r"conversational is for|cannot hold messages"):
+            run(input="b.jsonl", conversational=True, **data)
 
 
 def test_sft_without_any_of_its_columns_says_what_to_write(run, write) -> None:

@@ -17,6 +17,7 @@ from sm_launch.evaluation import (
     task_of_method,
 )
 from sm_launch.evaluation.example import UnusableRow
+from sm_launch.evaluation.likelihood import NotOfferedError, sum_turn
 from sm_launch.evaluation.overlap import Overlap
 from sm_launch.evaluation.report import render_report
 from sm_launch.evaluation.report.quality import shown
@@ -324,3 +325,51 @@ def test_perplexity_weighs_tokens_and_counts_the_answer_alone():
     result = evaluate_endpoint(invoke, rows, EvaluationPlan(task=task, perplexity=True, **QUICK))
     assert "loss" not in result.metrics.summary
     assert "does not score a given text (HTTP 400: too long)" in result.warnings[0]
+
+
+def prefill(*texts: str) -> dict[str, Any]:
+    """Tokens of a conversation as the server tells them: the first has no probability."""
+    tokens = [
+        {"id": hash(text), "text": text, "logprob": -float(number) if number else None}
+        for number, text in enumerate(texts)
+    ]
+    return {"generated_text": "x", "details": {"prefill": tokens}}
+
+
+ASKED = ("<user>", "Was", "?", "<end>", "<bot>")
+
+
+@pytest.mark.parametrize(
+    ("answer", "tokens", "counted"),
+    [
+        ("Größe 2", (" Gr", "\ufffd", "\ufffd", "ße", "2", "<end>"), range(5, 10)),
+        ("Was?", ("<think>", "\n", "Was", "?", "<end>"), (7, 8)),
+        ("猫 a", ("\ufffd", "\ufffd\ufffd", " a", "<end>", "<bot>"), (5, 6, 7)),
+    ],
+)
+def test_perplexity_of_a_conversation_counts_the_tokens_of_its_last_answer(answer, tokens, counted):
+    """Blanks and halves of characters are shown otherwise by single tokens than by the text."""
+    body = json.dumps([prefill(*ASKED, *tokens), prefill(*ASKED)]).encode()
+    assert sum_turn(body, answer) == (-sum(counted), len(counted))
+    with pytest.raises(NotOfferedError, match="shows the answer otherwise"):
+        sum_turn(body, "another")
+    with pytest.raises(NotOfferedError, match="does not tell those of a conversation"):
+        sum_turn(b'[{"generated_text": "x"}]', answer)
+
+
+def test_perplexity_of_messages_is_asked_with_and_without_the_answer():
+    asked: list[Any] = []
+
+    def invoke(body, content_type, accept):
+        request = json.loads(body)
+        if "details" not in request["parameters"]:
+            return InvokeReply(200, b'[{"generated_text": "2"}]')
+        asked.append(request["inputs"])
+        return InvokeReply(200, json.dumps([prefill("<", "2", ">"), prefill("<")]).encode())
+
+    task = make_task("text-generation", columns=["messages"])
+    plan = EvaluationPlan(task=task, perplexity=True, **QUICK)
+    result = evaluate_endpoint(invoke, [{"messages": [ASK, YES]}], plan)
+    assert asked[-1] == [[ASK, YES], [ASK]]
+    assert result.metrics.summary["loss"] == 1
+    assert not [line for line in result.warnings if "perplexity" in line]
