@@ -43,7 +43,7 @@ test: setup-dev ## Everything that can run here (Docker and GPU tests skip where
 test-fast: setup-dev ## Only what needs no model, process or Docker (under a minute)
 	$(PYTEST) -m 'not slow and not docker and not gpu' $(PYTEST_ARGS)
 
-test-vllm: .venv-vllm/.installed ## The engine of vLLM for real, by its CPU build in .venv-vllm (2.7 GB, minutes)
+test-vllm: setup .venv-vllm/.installed ## The engine of vLLM for real, by its CPU build in .venv-vllm (2.7 GB, minutes)
 	HF_HUB_OFFLINE=1 .venv-vllm/bin/python -m pytest tests/unit/sm_serve/engines/test_vllm.py \
 		tests/process/serving/test_vllm_engine.py $(PYTEST_ARGS)
 

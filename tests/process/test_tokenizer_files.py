@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from training_jobs import lay_out
 
 pytestmark = pytest.mark.slow
 
@@ -103,7 +104,6 @@ def ranks(tmp_path: Path) -> Path:
 def test_a_classifier_with_sentencepiece_alone_is_trained_and_served(
     deberta: Path, tmp_path: Path
 ) -> None:
-    lay_out = beside("training", "conftest").lay_out
     rows = [{"text": text, "label": "good" if "good" in text else "bad"} for text in SENTENCES]
     settings = {"method": "text-classification", "max_steps": 2, "report_to": "none"}
     job = lay_out(tmp_path / "job", settings, train=rows, model=deberta)

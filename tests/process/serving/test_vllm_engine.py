@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import base64
 import concurrent.futures
+import contextlib
 import json
+import shutil
 import time
+from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import psutil
 import pytest
 import serving_models
 from seeing_models import as_png, drawn, save_seeing
 from serving_process import Server
+from training_jobs import lay_out
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not find_spec("vllm"), reason="vllm is not installed: `make test-vllm`"),
 ]
 
+TRAIN = Path(__file__).parents[3] / ".venv" / "bin" / "train"
 CACHE_BYTES = 32 * 2**20
 CONTEXT = 1_000_000
 STARTS = {
@@ -147,23 +153,9 @@ def seeing_model(path):
         "{{ m['content'] }}",
         "{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for p in m['content'] %}"
         "{% if p['type'] == 'image' %}<image>{% else %}{{ p['text'] }}{% endif %}{% endfor %}"
-        "{% endif %}",
+        "{% endif %}{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}",
     )
     return save_seeing(path, tokenizer, template)
-
-
-@pytest.fixture(scope="module")
-def seeing(tmp_path_factory):
-    base = tmp_path_factory.mktemp("seeing")
-    seeing_model(base / "model")
-    limits = {"SM_SERVE_VLLM_KV_CACHE_MEMORY_BYTES": str(CACHE_BYTES)}
-    with Server(base, wait=False, **STARTS, **limits) as started:
-        started.wait_ready(900)
-        yield started
-
-
-def written(picture):
-    return "data:image/png;base64," + base64.b64encode(as_png(picture)).decode()
 
 
 def asking(part):
@@ -172,19 +164,74 @@ def asking(part):
     return [{"role": "user", "content": [next(parts), part, next(parts)]}]
 
 
-def look(server, url):
+def answering(text):
+    return [{"role": "assistant", "content": [{"type": "text", "text": text}]}]
+
+
+PLACE = {"type": "image"}
+ROWS = [
+    {"prompt": asking(PLACE), "completion": answering(text), "images": [f"images/{colour}.png"]}
+    for colour, text in (("red", "good movie"), ("blue", "bad plot"), ("green", "not you"))
+]
+SETTINGS = {
+    "method": "sft", "max_steps": 4, "per_device_train_batch_size": 3, "learning_rate": 0.01,
+    "use_peft": True, "lora_r": 4, "lora_alpha": 32, "lora_dropout": 0.0, "export": "both",
+    "report_to": "none", "bf16": False, "save_strategy": "no", "eval_strategy": "no",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A base model, and what the training container made of it: merged, and as an adapter."""
+    folder = tmp_path_factory.mktemp("trained")
+    begun = seeing_model(folder / "begun")
+    job = replace(lay_out(folder / "job", SETTINGS, train=ROWS, model=begun), command=TRAIN)
+    images = job.path / "input" / "data" / "train" / "images"
+    images.mkdir()
+    for colour in ("red", "blue", "green"):
+        (images / f"{colour}.png").write_bytes(as_png(drawn(colour)))
+    code, log = job.train()
+    assert code == 0, log
+    return begun, job.model
+
+
+@contextlib.contextmanager
+def served(base):
+    limits = {"SM_SERVE_VLLM_KV_CACHE_MEMORY_BYTES": str(CACHE_BYTES)}
+    with Server(base, wait=False, **STARTS, **limits) as started:
+        started.wait_ready(900)
+        yield started
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory, trained):
+    """The merged model. Beside it the adapter, which then counts twice where it is asked for."""
+    base = tmp_path_factory.mktemp("seeing")
+    shutil.copytree(trained[1], base / "model")
+    shutil.copytree(trained[1] / "adapter", base / "model" / "adapters" / "twice")
+    with served(base) as started:
+        yield started
+
+
+def written(picture):
+    return "data:image/png;base64," + base64.b64encode(as_png(picture)).decode()
+
+
+def look(server, url, **more):
     messages = asking({"type": "image_url", "image_url": {"url": url}})
-    body = {"messages": messages, "max_tokens": 12, "temperature": 0}
+    body = {"messages": messages, "max_tokens": 12, "temperature": 0, **more}
     return server.client.post("/v1/chat/completions", json=body)
 
 
-def expected_of(folder, pictures):
-    """What transformers itself answers."""
+def expected_of(folder, pictures, adapter=None):
+    """What transformers itself answers, with PEFT's adapter if one is given."""
     import torch
+    from peft import PeftModel
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     processor = AutoProcessor.from_pretrained(folder)
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    model = model if adapter is None else PeftModel.from_pretrained(model, adapter)
     tokenizer = processor.tokenizer
     text = tokenizer.apply_chat_template(
         asking({"type": "image"}), tokenize=False, add_generation_prompt=True
@@ -195,17 +242,56 @@ def expected_of(folder, pictures):
         yield tokenizer.decode(out[0, read["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
-def test_an_image_reaches_a_model_that_takes_them(seeing):
-    pictures = [drawn(colour) for colour in ("red", "blue", "red")]
+def said(answer):
+    assert answer.status_code == 200, answer.text
+    return answer.json()["choices"][0]["message"]["content"]
+
+
+PICTURES = ("red", "blue", "red")
+
+
+def test_a_model_that_was_trained_on_images_is_asked_about_them(seeing, trained):
+    pictures = list(map(drawn, PICTURES))
     expected = list(expected_of(seeing.base / "model", pictures))
     assert expected[0] == expected[2] != expected[1]
-    answers = [look(seeing, written(picture)) for picture in pictures]
-    assert [answer.status_code for answer in answers] == [200] * 3, answers[0].text
-    said = [answer.json()["choices"][0]["message"]["content"] for answer in answers]
-    assert said == expected
+    assert expected != list(expected_of(trained[0], pictures))
+    assert [said(look(seeing, written(picture))) for picture in pictures] == expected
     huge = look(seeing, written(drawn("red", (8000, 6000))))
     assert huge.status_code == 400 and "pixels" in huge.text
     broken = look(seeing, "data:image/png;base64,AAAA")
     assert broken.status_code == 400 and "no picture" in broken.text
     plain = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
     assert seeing.client.post("/v1/chat/completions", json=plain).status_code == 200
+
+
+def test_an_adapter_changes_what_is_seen_and_what_is_said(seeing):
+    model = seeing.base / "model"
+    pictures = list(map(drawn, PICTURES))
+    expected = list(expected_of(model, pictures, model / "adapters" / "twice"))
+    assert expected != list(expected_of(model, pictures))
+    answers = [said(look(seeing, written(picture), model="twice")) for picture in pictures]
+    assert answers == expected
+
+
+def test_an_adapter_that_vllm_would_apply_in_part_is_refused(seeing):
+    from safetensors.torch import load_file, save_file
+
+    deeper = seeing.base / "deeper"
+    shutil.copytree(seeing.base / "model" / "adapters" / "twice", deeper)
+    weights = load_file(deeper / "adapter_model.safetensors")
+    more = {name.replace("layers.1.", "layers.7."): each.clone() for name, each in weights.items()}
+    save_file(weights | more, deeper / "adapter_model.safetensors")
+    answer = seeing.client.post("/adapters", json={"name": "deeper", "src": str(deeper)})
+    assert answer.status_code == 400
+    assert "would leave out" in answer.text and "layers.7" in answer.text
+    assert seeing.client.get("/adapters").json() == {"adapters": ["twice"]}
+
+
+def test_an_artefact_that_is_an_adapter_answers_as_one(tmp_path, trained):
+    begun, model = trained
+    shutil.copytree(model / "adapter", tmp_path / "model")
+    shutil.copytree(begun, tmp_path / "model" / "base")
+    pictures = list(map(drawn, PICTURES))
+    expected = list(expected_of(begun, pictures, model / "adapter"))
+    with served(tmp_path) as server:
+        assert [said(look(server, written(picture))) for picture in pictures] == expected

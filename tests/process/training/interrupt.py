@@ -29,7 +29,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from conftest import VOCABULARY, Base, lay_out, save_tokenizer
+sys.path.insert(0, str(Path(__file__).parents[2] / "helpers"))
+
+from conftest import VOCABULARY, save_tokenizer
+from training_jobs import Base, lay_out
 
 from sm_train.loop.checkpoints import last_complete, step_of
 

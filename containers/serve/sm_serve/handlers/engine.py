@@ -19,6 +19,7 @@ from sm_serve.errors import (
     BadRequest,
     NotAcceptable,
     ServeError,
+    StartupError,
     adapter_not_found,
     naming,
 )
@@ -256,8 +257,7 @@ class EngineHandler:
     async def warm_up(self) -> None:
         """See Handler."""
         if self._generator is not None:
-            async for _ in self._generator.generate(protocol.WARM_UP):
-                pass
+            await self._warm_generator(self._generator)
             return
         task = declared().get(self.engine.task)
         if task is None:
@@ -272,6 +272,16 @@ class EngineHandler:
                 raise
             results = await self.results(call, self.engine.adapters()[0])
         wire.dump(results)  # what is no JSON is no answer
+
+    async def _warm_generator(self, generator: Generator) -> None:
+        """The model, and each adapter that it begins with: what cannot answer fails the start."""
+        names = self.engine.adapters() if isinstance(self.engine, AdapterHost) else ()
+        for name in (None, *names):
+            try:
+                async for _ in generator.generate(replace(protocol.WARM_UP, adapter=name)):
+                    pass
+            except BadRequest as error:
+                raise StartupError(error.message) from error
 
     def health(self) -> str | None:
         """See Handler."""

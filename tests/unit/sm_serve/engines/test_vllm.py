@@ -95,6 +95,9 @@ def test_the_largest_adapter_decides_the_rank(tmp_path):
     arguments = engine.engine_arguments(artefact, Settings())
     assert (arguments["enable_lora"], arguments["max_lora_rank"]) == (True, 32)
     assert arguments["load_format"] == "safetensors"
+    assert not arguments["enable_tower_connector_lora"]
+    alone = dataclasses.replace(artefact, adapters={}, base=tmp_path / "base")
+    assert engine.engine_arguments(alone, Settings())["max_lora_rank"] == 32
     plain = dataclasses.replace(artefact, adapters={})
     assert "enable_lora" not in engine.engine_arguments(plain, Settings())
     (tmp_path / "adapter_config.json").write_text('{"r": 1024}')

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import importlib.util
 import itertools
-import json
 import logging
 import os
 import time
@@ -21,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sm_serve.artefact.artefact import ADAPTER_CONFIG, Artefact
+from sm_serve.artefact.artefact import Artefact
 from sm_serve.config import VLLM_PREFIX, Settings
 from sm_serve.engines import loading
 from sm_serve.engines.adapters.adapter_files import check_adapter
@@ -29,6 +28,7 @@ from sm_serve.engines.background import in_thread
 from sm_serve.engines.failures import engine_failure
 from sm_serve.engines.generators.base import TextGenerator
 from sm_serve.engines.generators.grammar import REMEMBERED, Grammars
+from sm_serve.engines.generators.vllm_adapters import load_whole, lora_arguments
 from sm_serve.engines.generators.vllm_arguments import FILE, given_arguments, parse_arguments
 from sm_serve.engines.generators.vllm_images import read_chat
 from sm_serve.engines.generators.vllm_sizes import PARALLEL, spread
@@ -55,9 +55,6 @@ from sm_serve.schemas.images import images_in
 
 logger = logging.getLogger(__name__)
 
-LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Values of max_lora_rank that vLLM takes."""
-LORAS_IN_A_BATCH = 8
 AUTO_LENGTH = -1
 DEAD = "vLLM's engine has died"
 STOP_SECONDS = 10.0
@@ -95,6 +92,8 @@ class VllmGenerator(TextGenerator):
         self._ids = itertools.count()
         self._lora_ids = itertools.count(1)
         self._loras: dict[str, Any] = {}
+        self._own_lora: Any = None
+        self._whole: set[int] = set()
 
     @classmethod
     def load(cls, artefact: Artefact, settings: Settings) -> VllmGenerator:
@@ -123,19 +122,39 @@ class VllmGenerator(TextGenerator):
         grammars = StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True)
         start = partial(start_engine, {**arguments, "structured_outputs_config": grammars}, given)
         generator = cls(start, config, generation, tokenizer, settings)
-        for name, path in artefact.adapters.items():
-            try:
-                check_adapter(path)
-            except BadRequest as error:
-                generator.close()
-                raise StartupError(f"{path}: {error.message}") from error
-            generator._loras[name] = generator._lora(name, path)
+        try:
+            generator._name_adapters(artefact, settings.served_name)
+        except StartupError:
+            generator.close()
+            raise
         return generator
+
+    def _name_adapters(self, artefact: Artefact, own_name: str) -> None:
+        """The artefact's adapters; one that is the artefact itself answers where none is named."""
+        for name, path in artefact.adapters.items():
+            self._loras[name] = self._checked(name, path)
+        if artefact.is_adapter:
+            self._own_lora = self._checked(own_name, artefact.path)
+
+    def _checked(self, name: str, path: Path) -> Any:
+        try:
+            check_adapter(path)
+        except BadRequest as error:
+            raise StartupError(f"{path}: {error.message}") from error
+        return self._lora(name, path)
 
     def _lora(self, name: str, path: Path) -> Any:
         from vllm.lora.request import LoRARequest
 
         return LoRARequest(name, next(self._lora_ids), str(path))
+
+    async def _lora_for(self, adapter: str | None) -> Any:
+        """What a request is answered with, in vLLM's processes; None for the model alone."""
+        lora = self._loras[adapter] if adapter else self._own_lora
+        if lora is not None and lora.lora_int_id not in self._whole:
+            await load_whole(self._engine, lora)
+            self._whole.add(lora.lora_int_id)
+        return lora
 
     async def answer(
         self, prompt: list[int], sampling: Sampling, request: GenerationRequest
@@ -155,7 +174,7 @@ class VllmGenerator(TextGenerator):
                 await self._with_pictures(prompt, request),
                 write_sampling(sampling, self.ends(sampling), incremental=incremental),
                 f"r{next(self._ids)}",
-                lora_request=self._loras[request.adapter] if request.adapter else None,
+                lora_request=await self._lora_for(request.adapter),
             )
             async for output in outputs:
                 chunk = read_output(output.outputs[0], sampling)
@@ -208,7 +227,7 @@ class VllmGenerator(TextGenerator):
             {"prompt_token_ids": prompt},
             write_sampling(sampling, self.ends(sampling), incremental=False),
             f"r{next(self._ids)}",
-            lora_request=self._loras[adapter] if adapter else None,
+            lora_request=await self._lora_for(adapter),
         )
         try:
             async for output in outputs:
@@ -232,15 +251,8 @@ class VllmGenerator(TextGenerator):
             raise OutOfMemory(f"{self.settings.max_adapters} adapters are loaded: unload one first")
         await asyncio.to_thread(check_adapter, path)
         request = self._lora(name, path)
-        try:
-            loaded = await self._engine.add_lora(request)
-        except Exception as error:  # it crossed a process: its type is not vLLM's promise
-            raise BadRequest(
-                f"vLLM cannot load adapter {name!r}: {str(error)[:300]}. SM_SERVE_MAX_LORA_RANK"
-                " must be at least its rank"
-            ) from error
-        if not loaded:
-            raise BadRequest(f"vLLM did not load adapter {name!r}")
+        await load_whole(self._engine, request)
+        self._whole.add(request.lora_int_id)
         self._loras[name] = request
 
     async def unload_adapter(self, name: str) -> None:
@@ -366,17 +378,7 @@ def engine_arguments(artefact: Artefact, settings: Settings) -> dict[str, Any]:
         # With them each step is told, also one that gives no token: see _watched.
         "disable_log_stats": False,
     }
-    rank = max([settings.max_lora_rank, *map(adapter_rank, artefact.adapters.values())])
-    if rank:
-        if rank > LORA_RANKS[-1]:
-            raise StartupError(f"an adapter of rank {rank}: vLLM takes up to {LORA_RANKS[-1]}")
-        arguments |= {
-            "enable_lora": True,
-            "max_lora_rank": next(size for size in LORA_RANKS if size >= rank),
-            "max_loras": min(LORAS_IN_A_BATCH, max(settings.max_adapters, 1)),
-            "max_cpu_loras": max(settings.max_adapters, LORAS_IN_A_BATCH),
-        }
-    return arguments
+    return arguments | lora_arguments(artefact, settings)
 
 
 def choose_dtype(settings: Settings) -> str:
@@ -385,9 +387,3 @@ def choose_dtype(settings: Settings) -> str:
 
     exact = settings.dtype == "auto" and not torch.cuda.is_available()
     return "float32" if exact else settings.dtype
-
-
-def adapter_rank(path: Path) -> int:
-    """The largest rank in an adapter."""
-    config = json.loads((path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    return int(max([config.get("r", 8), *(config.get("rank_pattern") or {}).values()]))

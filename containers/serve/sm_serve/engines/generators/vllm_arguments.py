@@ -41,6 +41,7 @@ OWN: Mapping[str, str] = {
     "max_lora_rank": "set SM_SERVE_MAX_LORA_RANK",
     "max_cpu_loras": "set SM_SERVE_MAX_ADAPTERS",
     "lora_modules": "adapters are loaded over /adapters",
+    "worker_extension_cls": "it tells this server what vLLM makes of an adapter",
     "enable_log_requests": "bodies are never logged",
     "disable_log_stats": "they are the signs of life by which a stuck engine is known",
     "allowed_local_media_path": "files of the container are not read for clients",
@@ -49,7 +50,7 @@ OWN: Mapping[str, str] = {
 """Arguments that are not the operator's to set here, and what is instead."""
 CODE = frozenset(
     {
-        *("logits_processors", "worker_cls", "worker_extension_cls", "scheduler_cls"),
+        *("logits_processors", "worker_cls", "scheduler_cls"),
         *("io_processor_plugin", "reasoning_parser_plugin", "hf_overrides"),
     }
 )
