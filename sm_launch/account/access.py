@@ -21,6 +21,8 @@ from sm_launch.target.context import JobContext
 
 STACK = "sm-launch"
 REPOSITORIES = ("sm-train", "sm-serve")
+LAUNCHERS = ("LauncherPolicy", "LauncherGrants")
+"""The policies of those who launch; the second one only where more is granted."""
 _NOTES = "sm-launch"
 """Key of the template's metadata that keeps what was granted, for the next time."""
 
@@ -45,6 +47,8 @@ def template(
         "PipelineRole": _role(policies.pipelines({"Fn::GetAtt": ["TrainingRole", "Arn"]})),
         "LauncherPolicy": _launcher(bucket, grants),
     }
+    if (more := policies.granted(grants)) is not None:
+        resources["LauncherGrants"] = _managed("Run sm-launch: what setup grants besides", more)
     if "bucket" not in outside:
         resources["Bucket"] = _bucket(bucket, grants.kms_key)
         resources["BucketPolicy"] = _tls_only(bucket)
@@ -63,7 +67,7 @@ def template(
             "HostingRole": {"Value": {"Fn::GetAtt": ["HostingRole", "Arn"]}},
             "SchedulerRole": {"Value": {"Fn::GetAtt": ["SchedulerRole", "Arn"]}},
             "PipelineRole": {"Value": {"Fn::GetAtt": ["PipelineRole", "Arn"]}},
-            "LauncherPolicy": {"Value": {"Ref": "LauncherPolicy"}},
+            **{name: {"Value": {"Ref": name}} for name in LAUNCHERS if name in resources},
         },
     }
 
@@ -74,7 +78,7 @@ class Stack:
 
     Attributes:
         region: where.
-        outputs: Bucket, the four roles by their names, and LauncherPolicy.
+        outputs: Bucket, the four roles by their names, and the policies (`LAUNCHERS`).
         grants: what the roles may do now.
     """
 
@@ -188,6 +192,10 @@ def _launcher(bucket: str, grants: Grants) -> Document:
         bucket, grants, roles, {"Fn::GetAtt": ["SchedulerRole", "Arn"]}, list(REPOSITORIES)
     )
     described = "Run sm-launch: jobs, endpoints, images, data; passes its roles to SageMaker"
+    return _managed(described, document)
+
+
+def _managed(described: str, document: Document) -> Document:
     return {
         "Type": "AWS::IAM::ManagedPolicy",
         "Properties": {"Description": described, "PolicyDocument": document},

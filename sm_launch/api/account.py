@@ -79,8 +79,8 @@ def setup(
         fresh: take away what earlier calls granted besides.
 
     Returns:
-        Bucket, TrainingRole, HostingRole, SchedulerRole, PipelineRole, and LauncherPolicy for
-        those who launch.
+        Bucket, TrainingRole, HostingRole, SchedulerRole, PipelineRole, and for those who launch
+        LauncherPolicy and, where more is granted, LauncherGrants.
     """
     from sm_launch.account import access
     from sm_launch.account.policies import Grants

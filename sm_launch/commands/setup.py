@@ -63,8 +63,10 @@ def setup(
     grants = Grants(prefix, kms_key, vpc, read, topic, mlflow)
     if only_print or print_policy:
         made = access.template(bucket or "sm-launch-bucket", grants)
-        policy = made["Resources"]["LauncherPolicy"]["Properties"]["PolicyDocument"]
-        echo_json(policy if print_policy else made)
+        policies = [made["Resources"][name] for name in access.LAUNCHERS if name in made["Outputs"]]
+        documents = [policy["Properties"]["PolicyDocument"] for policy in policies]
+        statements = [each for document in documents for each in document["Statement"]]
+        echo_json({**documents[0], "Statement": statements} if print_policy else made)
         return
 
     def confirm(named: str, wanted: Grants) -> None:
@@ -93,6 +95,7 @@ def setup(
     click.echo(f"  hosting_role: {outputs['HostingRole']}")
     click.echo(f"  scheduler_role: {outputs['SchedulerRole']}")
     click.echo(f"  pipeline_role: {outputs['PipelineRole']}")
-    click.echo(
-        f"\nattach this to the user, group or role that launches:\n  {outputs['LauncherPolicy']}"
-    )
+    click.echo("\nattach this to the user, group or role that launches:")
+    for name in access.LAUNCHERS:
+        if name in outputs:
+            click.echo(f"  {outputs[name]}")
