@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fault_proxy import Proxy, fault_proxy
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("calls")]
 
 JOB = """
 name: mine
@@ -36,7 +36,7 @@ aws:
   bucket: my-bucket
   training_role: arn:aws:iam::123456789012:role/TrainingRole
 """
-DEPLOY = ["deploy", "--model-data", "s3://my-bucket/model.tar.gz"]
+DEPLOY = ["deploy", "--model-data", "s3://my-bucket/sm-launch/mine/jobs/j/output/model.tar.gz"]
 
 
 @pytest.fixture
