@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sm_launch.aws.errors import SuppressMissing, explained
@@ -173,10 +174,15 @@ def build(
         model_bytes: size of the artefact, where it is known.
     """
     endpoint = name or config.endpoint_name
-    version = naming.unique_name(endpoint)
+    now = datetime.now(UTC)
+    version = naming.unique_name(endpoint, now)
     models = {version: model_data}
-    for variant in config.endpoint.variants:
-        models[naming.unique_name(f"{endpoint}-{variant.name}")] = variant.model_data
+    for index, variant in enumerate(config.endpoint.variants, start=1):
+        # A millisecond apart: of two long names the same may be left.
+        named = naming.unique_name(
+            f"{endpoint}-{variant.name}", now + timedelta(milliseconds=index)
+        )
+        models[named] = variant.model_data
     inputs = HostingInputs(output, model_bytes, tuple(models)[1:], role)
     return Deployment(
         models=tuple(

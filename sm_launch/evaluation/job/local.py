@@ -34,7 +34,7 @@ def served(context: JobContext, model_data: str) -> Iterator[tuple[Session, str]
     session = with_local_inputs(open_session("process"), store, context.notify)
     # What scaling, variants or networks the real endpoint has is of no use here.
     bare = config.model_copy(update={"endpoint": Endpoint(environment=config.endpoint.environment)})
-    name = naming.unique_name(f"{config.name}-evaluate"[:40].rstrip("-"))
+    name = naming.unique_name(config.name, suffix="evaluate")
     planned = deployment.build(
         bare,
         model_data=endpoints.model_data_uri(model_data),
