@@ -21,13 +21,10 @@ from sm_launch.target.context import JobContext
 
 STACK = "sm-launch"
 REPOSITORIES = ("sm-train", "sm-serve")
+LAUNCHERS = ("LauncherPolicy", "LauncherGrants")
+"""The policies of those who launch; the second one only where more is granted."""
 _NOTES = "sm-launch"
 """Key of the template's metadata that keeps what was granted, for the next time."""
-LAUNCHING = ("LauncherPolicy", "LauncherGrants")
-"""The managed policies of those who launch; the second only where there is something in it."""
-LONGEST_POLICY = 6000
-"""Characters: IAM user guide, "IAM and AWS STS quotas", says 6,144 of a managed policy without its
-white space; the rest is for what CloudFormation fills in."""
 
 
 def template(
@@ -48,8 +45,10 @@ def template(
             policies.scheduling({"Fn::GetAtt": ["TrainingRole", "Arn"]}), "scheduler"
         ),
         "PipelineRole": _role(policies.pipelines({"Fn::GetAtt": ["TrainingRole", "Arn"]})),
-        **_launcher(bucket, grants),
+        "LauncherPolicy": _launcher(bucket, grants),
     }
+    if (more := policies.granted(grants)) is not None:
+        resources["LauncherGrants"] = _managed("Run sm-launch: what setup grants besides", more)
     if "bucket" not in outside:
         resources["Bucket"] = _bucket(bucket, grants.kms_key)
         resources["BucketPolicy"] = _tls_only(bucket)
@@ -68,7 +67,7 @@ def template(
             "HostingRole": {"Value": {"Fn::GetAtt": ["HostingRole", "Arn"]}},
             "SchedulerRole": {"Value": {"Fn::GetAtt": ["SchedulerRole", "Arn"]}},
             "PipelineRole": {"Value": {"Fn::GetAtt": ["PipelineRole", "Arn"]}},
-            **{name: {"Value": {"Ref": name}} for name in LAUNCHING if name in resources},
+            **{name: {"Value": {"Ref": name}} for name in LAUNCHERS if name in resources},
         },
     }
 
@@ -79,8 +78,7 @@ class Stack:
 
     Attributes:
         region: where.
-        outputs: Bucket, the four roles by their names, LauncherPolicy, and LauncherGrants where
-            more was granted.
+        outputs: Bucket, the four roles by their names, and the policies (`LAUNCHERS`).
         grants: what the roles may do now.
     """
 
@@ -187,54 +185,21 @@ def _told(grants: Grants) -> Document:
 
 
 def _launcher(bucket: str, grants: Grants) -> Document:
-    """For the person or CI that launches: attach them to their user, group or role.
-
-    Two, as IAM bounds the length of one: what all jobs take, and what was granted besides.
-    """
+    """For the person or CI that launches: attach it to their user, group or role."""
     passed = ("TrainingRole", "HostingRole", "PipelineRole")
     roles = [{"Fn::GetAtt": [name, "Arn"]} for name in passed]
-    scheduler = {"Fn::GetAtt": ["SchedulerRole", "Arn"]}
-    policy, besides = LAUNCHING
-    made = {
-        policy: _managed(
-            "Run sm-launch: jobs, endpoints, images, data; passes its roles to SageMaker",
-            policies.launching(bucket, grants.prefix, roles, scheduler, list(REPOSITORIES)),
-        )
-    }
-    if statements := policies.launching_besides(grants):
-        _check_length(statements)
-        made[besides] = _managed("Run sm-launch: what setup was told to grant", statements)
-    return made
+    document = policies.launching(
+        bucket, grants, roles, {"Fn::GetAtt": ["SchedulerRole", "Arn"]}, list(REPOSITORIES)
+    )
+    described = "Run sm-launch: jobs, endpoints, images, data; passes its roles to SageMaker"
+    return _managed(described, document)
 
 
-def launching_policy(made: Document) -> Document:
-    """What those who launch may do, of a template: one document of both policies."""
-    resources = made["Resources"]
-    documents = [
-        resources[name]["Properties"]["PolicyDocument"] for name in LAUNCHING if name in resources
-    ]
-    statements = [statement for document in documents for statement in document["Statement"]]
-    return {"Version": documents[0]["Version"], "Statement": statements}
-
-
-def _managed(described: str, statements: list[Document]) -> Document:
-    document = {"Version": "2012-10-17", "Statement": statements}
+def _managed(described: str, document: Document) -> Document:
     return {
         "Type": "AWS::IAM::ManagedPolicy",
         "Properties": {"Description": described, "PolicyDocument": document},
     }
-
-
-def _check_length(statements: list[Document]) -> None:
-    """Raise UserInputError for more grants than IAM takes; it would say so after minutes."""
-    length = len(json.dumps(statements, separators=(",", ":")))
-    if length > LONGEST_POLICY:
-        raise UserInputError(
-            f"are too many: their policy would have {length} characters, and IAM takes "
-            f"{LONGEST_POLICY}",
-            field="--read, --mlflow",
-            fix="name folders that hold several of them, or --fresh to begin again",
-        )
 
 
 def _bucket(name: str, kms_key: str | None) -> Document:

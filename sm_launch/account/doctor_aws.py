@@ -11,13 +11,12 @@ from urllib.parse import unquote
 
 from sm_launch.account.checks import Check, Clients, State
 from sm_launch.aws.errors import explained
+from sm_launch.job import limits
 from sm_launch.job.config import JobConfig
 from sm_launch.job.training import Network
 
 SERVICE = "sagemaker.amazonaws.com"
 _SETUP = "run `sm-launch setup`"
-_ECR = re.compile(r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/"
-                  r"(?P<repository>[^:@]+)([:@](?P<tag>.+))?")  # fmt: skip
 _BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 
 
@@ -307,19 +306,17 @@ def _images(config: JobConfig, clients: Clients, missing: State) -> Iterator[Che
             fix = "run `make build push` and put the URI that it prints into job.yaml"
             yield Check(key, missing, "not set", fix)
             continue
-        match = _ECR.fullmatch(image)
+        match = limits.ECR_IMAGE.fullmatch(image)
         if not match:
             fix = "SageMaker pulls from ECR: `make push`, then name the ECR URI"
             yield Check(key, missing, f"{image} is not an ECR image", fix)
             continue
-        tag = match["tag"] or "latest"
-        kind = "imageDigest" if tag.startswith("sha256:") else "imageTag"
         client = clients("ecr", match["region"])
         try:
             client.describe_images(
                 registryId=match["account"],
-                repositoryName=match["repository"],
-                imageIds=[{kind: tag}],
+                repositoryName=match["name"],
+                imageIds=[_identity(match)],
             )
         except (
             client.exceptions.ImageNotFoundException,
@@ -328,6 +325,13 @@ def _images(config: JobConfig, clients: Clients, missing: State) -> Iterator[Che
             yield Check(key, missing, f"{image} does not exist", "run `make build push`")
             continue
         yield Check(key, "ok", image)
+
+
+def _identity(image: re.Match[str]) -> dict[str, str]:
+    """What DescribeImages is asked for: the digest says it alone where there is one."""
+    if image["digest"]:
+        return {"imageDigest": image["digest"]}
+    return {"imageTag": image["tag"] or "latest"}
 
 
 def _quota(config: JobConfig, clients: Clients, missing: State) -> Iterator[Check]:

@@ -6,6 +6,7 @@ them against its grammar, and walk the launcher's requests through them.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from sm_launch.errors import UserInputError
 
 Document = dict[str, Any]
 _HERE = "${AWS::Region}:${AWS::AccountId}"
+# IAM user guide, "IAM and AWS STS quotas": of a managed policy, white space not counted.
+_MOST_CHARACTERS = 6144
 # SageMaker's service model, TrackingServerArn.
 _TRACKING_SERVER = re.compile(
     r"arn:aws[a-z-]*:sagemaker:[a-z0-9-]+:\d{12}:mlflow-tracking-server/[A-Za-z0-9-]+"
@@ -32,8 +35,7 @@ class Grants:
         vpc: id of the VPC in whose subnets the roles may run containers.
         read: s3:// URIs of other buckets, or folders of them, that the roles may read.
         topics: ARNs of SNS topics that asynchronous endpoints tell their results.
-        mlflow: ARNs of SageMaker's MLflow tracking servers that training logs to, and whoever
-            launches registers models in.
+        mlflow: ARNs of SageMaker's MLflow tracking servers that training logs to.
     """
 
     prefix: str = "sm-launch"
@@ -76,8 +78,7 @@ _SERVED = ("jobs", "input/endpoint-model", "input/transform", "endpoints", "tran
 _WRITTEN = ("jobs", "checkpoints", "prepared")
 
 
-# Service authorization reference, "Amazon SageMaker with MLflow". What a run takes from its
-# beginning to its end; nothing is deleted, no model registered.
+# What a run takes from its beginning to its end; nothing is deleted, no model registered.
 _TRACK = ("CreateExperiment", "GetExperiment", "GetExperimentByName", "CreateRun", "GetRun",
           "UpdateRun", "LogBatch", "LogMetric", "LogParam", "SetTag")  # fmt: skip
 # What `register` takes: the run is looked for, the version made and waited for.
@@ -131,31 +132,37 @@ def _more(grants: Grants) -> list[Document]:
 
 
 def _read(uris: tuple[str, ...]) -> list[Document]:
-    statements: list[Document] = []
+    """As few statements as can be: a managed policy has room for 6144 characters."""
+    if not uris:
+        return []
+    folders: dict[str, list[str]] = {}
     for uri in uris:
         bucket, key = split_s3(uri)
-        folder = key.rstrip("/")
-        inside = f"{folder}/*" if folder else "*"
-        objects = _sub(f"s3:::{bucket}/{inside}")
-        statements += _list(bucket, folder)
-        statements.append({"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": objects})
-    return statements
+        folders.setdefault(bucket, []).append(key.rstrip("/"))
+    objects = [_sub(f"s3:::{bucket}/{folder}/*" if folder else f"s3:::{bucket}/*")
+               for bucket, named in folders.items() for folder in named]  # fmt: skip
+    return [
+        _allow("s3", ("GetBucketLocation",), *(_sub(f"s3:::{bucket}") for bucket in folders)),
+        *(_list_below(bucket, named) for bucket, named in folders.items()),
+        _allow("s3", ("GetObject",), *objects),
+    ]
 
 
 def _list(bucket: str, prefix: str) -> list[Document]:
-    resource = _sub(f"s3:::{bucket}")
-    condition = {"Condition": {"StringLike": {"s3:prefix": [f"{prefix}/*", prefix]}}}
-    condition = condition if prefix else {}
     # Two statements: a request for the location has no prefix, and one to list must have ours.
     return [
-        {"Effect": "Allow", "Action": ["s3:GetBucketLocation"], "Resource": resource},
-        {
-            "Effect": "Allow",
-            "Action": ["s3:ListBucket"],
-            "Resource": resource,
-            **condition,
-        },
+        _allow("s3", ("GetBucketLocation",), _sub(f"s3:::{bucket}")),
+        _list_below(bucket, [prefix]),
     ]
+
+
+def _list_below(bucket: str, folders: list[str]) -> Document:
+    """Listing of some folders; an empty name is the whole bucket."""
+    statement = _allow("s3", ("ListBucket",), _sub(f"s3:::{bucket}"))
+    if "" in folders:
+        return statement
+    prefixes = [prefix for folder in folders for prefix in (f"{folder}/*", folder)]
+    return {**statement, "Condition": {"StringLike": {"s3:prefix": prefixes}}}
 
 
 def _objects(bucket: str, prefix: str, *actions: str) -> Document:
@@ -249,6 +256,9 @@ _HOST = (
     "DeleteEndpointConfig", "CreateEndpoint", "DescribeEndpoint", "UpdateEndpoint",
     "UpdateEndpointWeightsAndCapacities", "DeleteEndpoint", "CreateInferenceComponent",
     "DescribeInferenceComponent", "UpdateInferenceComponent", "DeleteInferenceComponent",
+    # By this, and weights and capacities, Application Auto Scaling tells who may scale: its user
+    # guide, "Permissions validation for API calls on target resources".
+    "UpdateInferenceComponentRuntimeConfig",
     "InvokeEndpoint", "InvokeEndpointAsync", "InvokeEndpointWithResponseStream",
 )  # fmt: skip
 _LISTS = ("TrainingJobs", "HyperParameterTuningJobs", "TransformJobs", "Endpoints",
@@ -264,8 +274,8 @@ _ANYWHERE = (
     "ec2:DescribeSpotPriceHistory",
 )  # fmt: skip
 _SCALE = ("RegisterScalableTarget", "DeregisterScalableTarget", "PutScalingPolicy",
-          "PutScheduledAction")  # fmt: skip
-_ALARMS = ("DescribeAlarms", "PutMetricAlarm", "DeleteAlarms", "ListTagsForResource", "TagResource")
+          "PutScheduledAction", "TagResource")  # fmt: skip
+_ALARMS = ("DescribeAlarms", "PutMetricAlarm", "DeleteAlarms")
 _PUSH = (
     "BatchCheckLayerAvailability", "BatchGetImage", "CompleteLayerUpload", "CreateRepository",
     "DescribeImageScanFindings", "DescribeImages", "GetDownloadUrlForLayer", "InitiateLayerUpload",
@@ -311,30 +321,31 @@ def _pass(roles: list[Any], service: str) -> Document:
 
 
 def launching(
-    bucket: str, prefix: str, roles: list[Any], scheduler: Any, repositories: list[str]
-) -> list[Document]:
-    """Of a person or a CI that launches jobs: all commands but `setup`.
+    bucket: str, grants: Grants, roles: list[Any], scheduler: Any, repositories: list[str]
+) -> Document:
+    """The policy document of a person or a CI that launches jobs: all commands but `setup`.
 
     Args:
         bucket: where data and models are.
-        prefix: of the keys in the bucket.
+        grants: what the roles may do besides.
         roles: ARNs of the roles, which alone may be passed, and to SageMaker alone.
         scheduler: ARN of the role that may be passed to EventBridge Scheduler.
         repositories: of the images.
     """
     look = ("ListBucket", "GetBucketLocation", "GetEncryptionConfiguration",
             "GetBucketPublicAccessBlock")  # fmt: skip
-    return [
+    alarm = _sub(f"cloudwatch:{_HERE}:alarm:*")
+    dashboard = _sub("cloudwatch::${AWS::AccountId}:dashboard/*")
+    statements = [
         _pass(roles, "sagemaker.amazonaws.com"),
         _pass([scheduler], "scheduler.amazonaws.com"),
         _allow("scheduler", ("CreateSchedule", "UpdateSchedule", "GetSchedule", "DeleteSchedule"),
                _sub(f"scheduler:{_HERE}:schedule/default/*")),
         _allow("iam", ("GetRole",), *roles),
         _allow("sagemaker", (*_RUN, *_HOST), _sub(f"sagemaker:{_HERE}:*")),
-        _allow("sagemaker", [f"List{kind}" for kind in _LISTS], "*"),
         _allow("s3", look, _sub(f"s3:::{bucket}")),
         _allow("s3", ("GetObject", "PutObject", "AbortMultipartUpload"),
-               _sub(f"s3:::{bucket}/{prefix}/*")),
+               _sub(f"s3:::{bucket}/{grants.prefix}/*")),
         _allow("logs", ("DescribeLogStreams", "GetLogEvents"),
                _sub(f"logs:{_HERE}:log-group:/aws/sagemaker/*")),
         _allow("application-autoscaling", _SCALE,
@@ -347,23 +358,45 @@ def launching(
             "Condition": {"StringEquals": {
                 "iam:AWSServiceName": "sagemaker.application-autoscaling.amazonaws.com"}},
         },
-        _allow("cloudwatch", _ALARMS, _sub(f"cloudwatch:{_HERE}:alarm:*")),
-        _allow("cloudwatch", ("PutDashboard", "DeleteDashboards"),
-               _sub("cloudwatch::${AWS::AccountId}:dashboard/*")),
+        _allow("cloudwatch", _ALARMS, alarm),
+        _allow("cloudwatch", ("PutDashboard", "DeleteDashboards"), dashboard),
+        _allow("cloudwatch", ("ListTagsForResource", "TagResource"), alarm, dashboard),
         _allow("ecr", _PUSH, *(_sub(f"ecr:{_HERE}:repository/{name}") for name in repositories)),
         _allow("secretsmanager", ("GetSecretValue",),
-               _sub(f"secretsmanager:{_HERE}:secret:{prefix}/*")),
-        {"Effect": "Allow", "Action": list(_ANYWHERE), "Resource": "*"},
+               _sub(f"secretsmanager:{_HERE}:secret:{grants.prefix}/*")),
+        {"Effect": "Allow", "Action": [*(f"sagemaker:List{kind}" for kind in _LISTS), *_ANYWHERE],
+         "Resource": "*"},
     ]  # fmt: skip
+    return {"Version": "2012-10-17", "Statement": statements}
 
 
-def launching_besides(grants: Grants) -> list[Document]:
-    """What launching takes where more was granted; often nothing."""
-    return [
-        *([_allow("sagemaker-mlflow", _REGISTER, *grants.mlflow)] if grants.mlflow else []),
-        *_read(grants.read),
-        *(_kms(grants.kms_key) if grants.kms_key else []),
-    ]
+def granted(grants: Grants) -> Document | None:
+    """The document of what `setup` grants those who launch besides; None where that is nothing.
+
+    It is a policy of its own: one has not room for all.
+
+    Raises:
+        UserInputError: more than IAM takes.
+    """
+    key = _kms(grants.kms_key) if grants.kms_key else []
+    models = [_allow("sagemaker-mlflow", _REGISTER, *grants.mlflow)] if grants.mlflow else []
+    statements = [*models, *_read(grants.read), *key]
+    document: Document = {"Version": "2012-10-17", "Statement": statements}
+    if (size := _size(document)) > _MOST_CHARACTERS:
+        raise UserInputError(
+            f"make a policy of about {size} characters, and IAM takes {_MOST_CHARACTERS}",
+            field="--read",
+            value=f"{len(grants.read)} places",
+            fix="name fewer: a folder above several, or a whole bucket",
+        )
+    return document if document["Statement"] else None
+
+
+def _size(document: Document) -> int:
+    """Characters of a policy once CloudFormation has filled it in, in the longest of partitions."""
+    text = json.dumps(document, separators=(",", ":"))
+    text = re.sub(r'\{"Fn::Sub":("[^"]*")\}', r"\1", text)
+    return len(text.replace("${AWS::Partition}", "aws-us-gov"))
 
 
 def _allow(service: str, actions: Sequence[str], *resources: Any) -> Document:

@@ -75,13 +75,12 @@ def setup(
         vpc: id of the VPC in whose subnets the roles may run containers.
         read: s3:// URIs of other buckets, or folders of them, that the roles may read.
         topics: ARNs of SNS topics that asynchronous endpoints tell their results.
-        mlflow: ARNs of SageMaker's MLflow tracking servers that training logs to, and models are
-            registered in.
+        mlflow: ARNs of SageMaker's MLflow tracking servers that training logs to.
         fresh: take away what earlier calls granted besides.
 
     Returns:
         Bucket, TrainingRole, HostingRole, SchedulerRole, PipelineRole, and for those who launch
-        LauncherPolicy, and LauncherGrants where more was granted.
+        LauncherPolicy and, where more is granted, LauncherGrants.
     """
     from sm_launch.account import access
     from sm_launch.account.policies import Grants

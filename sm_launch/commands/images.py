@@ -202,5 +202,6 @@ def list_(
 
     region = _region(options)
     entries = library.list_images(registry=registry, region=region)
-    lines = (f"{e['repository']}:{e['tag']}  {e['digest'] or ''}".rstrip() for e in entries)
-    echo_result(entries, lines, as_json=as_json)
+    lines = [f"{e['repository']}:{e['tag']}  {e['digest'] or ''}".rstrip() for e in entries]
+    none = f"none in {registry or 'Docker here'}: `make build` makes them, `make push` sends them"
+    echo_result(entries, lines or [none], as_json=as_json)

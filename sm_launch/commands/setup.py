@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     "--mlflow",
     multiple=True,
     metavar="ARN",
-    help="Let training log to this MLflow server of SageMaker, and `register` write there.",
+    help="Let training log to this MLflow tracking server of SageMaker.",
 )
 @click.option("--fresh", is_flag=True, help="Take away what earlier calls granted besides.")
 @click.option("--print", "only_print", is_flag=True, help="Print the CloudFormation template.")
@@ -63,7 +63,10 @@ def setup(
     grants = Grants(prefix, kms_key, vpc, read, topic, mlflow)
     if only_print or print_policy:
         made = access.template(bucket or "sm-launch-bucket", grants)
-        echo_json(access.launching_policy(made) if print_policy else made)
+        policies = [made["Resources"][name] for name in access.LAUNCHERS if name in made["Outputs"]]
+        documents = [policy["Properties"]["PolicyDocument"] for policy in policies]
+        statements = [each for document in documents for each in document["Statement"]]
+        echo_json({**documents[0], "Statement": statements} if print_policy else made)
         return
 
     def confirm(named: str, wanted: Grants) -> None:
@@ -92,7 +95,7 @@ def setup(
     click.echo(f"  hosting_role: {outputs['HostingRole']}")
     click.echo(f"  scheduler_role: {outputs['SchedulerRole']}")
     click.echo(f"  pipeline_role: {outputs['PipelineRole']}")
-    click.echo("\nattach to the user, group or role that launches:")
-    for name in access.LAUNCHING:
+    click.echo("\nattach this to the user, group or role that launches:")
+    for name in access.LAUNCHERS:
         if name in outputs:
             click.echo(f"  {outputs[name]}")

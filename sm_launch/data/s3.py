@@ -83,7 +83,13 @@ def _prefix(client: S3Client, bucket: str, prefix: str, directory: Path, uri: st
         if not path.is_relative_to(root.resolve()):
             raise LaunchError("an object's key leads out of its prefix", field="data", value=key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        client.download_file(bucket, key, str(path))
+        if _object(client, bucket, key, directory) is None:
+            raise LaunchError(
+                "went away while its prefix was read",
+                field="data",
+                value=f"s3://{bucket}/{key}",
+                fix="run it again once nobody writes there any more",
+            )
     return root
 
 

@@ -13,6 +13,7 @@ from sm_launch.job.config import Endpoint, JobConfig
 from sm_launch.job.hosting import Components
 from sm_launch.job.instances import has_gpu
 from sm_launch.job.naming import tags
+from sm_launch.job.passthrough import members, merged
 
 Request = dict[str, Any]
 
@@ -25,7 +26,7 @@ def adapter_component(endpoint: str, adapter: str) -> str:
 def create_base(config: JobConfig, endpoint: str, model: str, model_bytes: int | None) -> Request:
     """CreateInferenceComponent of the model itself."""
     settings = _settings(config)
-    return {
+    request: Request = {
         "InferenceComponentName": endpoint,
         "EndpointName": endpoint,
         "VariantName": MAIN_VARIANT,
@@ -33,6 +34,7 @@ def create_base(config: JobConfig, endpoint: str, model: str, model_bytes: int |
         "RuntimeConfig": {"CopyCount": settings.copies},
         "Tags": tags(config),
     }
+    return merged(request, config.sagemaker.component)
 
 
 def update_base(config: JobConfig, endpoint: str, model: str, model_bytes: int | None) -> Request:
@@ -44,7 +46,9 @@ def update_base(config: JobConfig, endpoint: str, model: str, model_bytes: int |
     }
     if config.endpoint.update:
         request["DeploymentConfig"] = deployment(config.endpoint.update)
-    return request
+    given = config.sagemaker.component
+    known = members("UpdateInferenceComponentInput") if given else frozenset()
+    return merged(request, {name: value for name, value in given.items() if name in known})
 
 
 def adapters(config: JobConfig, endpoint: str) -> list[Request]:

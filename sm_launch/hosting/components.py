@@ -114,6 +114,11 @@ def specifications(client: Any, endpoint: str) -> dict[str, dict[str, Any]]:
     return specifications_by_name
 
 
+def runs(client: Any, endpoint: str, model: str) -> bool:
+    """Whether a component of an endpoint has this model."""
+    return any(each.get("ModelName") == model for each in specifications(client, endpoint).values())
+
+
 def remove(session: Any, endpoint: str) -> list[str]:
     """Delete every component, adapters first, and wait: an endpoint must have none to be deleted.
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from sm_launch.aws.errors import SuppressMissing, explained
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.hosting import (
     autoscaling,
@@ -91,12 +94,13 @@ def prepare(
     """
     config = context.config
     version = _registered(context, registered, job, model_data)
+    named = version.model_data if version else model_data
     image = version.image if version else context.serving_image
     role = context.hosting_role
     if context.on_aws:  # before a model is uploaded
         example = build(
             config,
-            model_data="s3://bucket/model.tar.gz",
+            model_data=served_models.example(context, job=job, model_data=named),
             image=image,
             role=role,
             name=name,
@@ -104,7 +108,6 @@ def prepare(
         )
         context.check(*example.operations())
     context.tell_passed_over("model", "endpoint_config", "endpoint")
-    named = version.model_data if version else model_data
     served = served_models.find(context, job=job, model_data=named, upload=upload)
     context.warn(*served.warnings)
     if config.endpoint.components and not context.on_aws:
@@ -113,7 +116,7 @@ def prepare(
             field="endpoint.components",
             fix="leave it out here; the serving image loads adapters over its /adapters route",
         )
-    return build(
+    planned = build(
         config,
         model_data=served.uri,
         image=image,
@@ -122,6 +125,8 @@ def prepare(
         output=context.stage(upload=False).output("endpoints"),
         model_bytes=served.size or (_size(config, served.uri) if context.on_aws else None),
     )
+    context.check(*planned.operations())  # whose model is known now
+    return planned
 
 
 def _registered(
@@ -169,10 +174,15 @@ def build(
         model_bytes: size of the artefact, where it is known.
     """
     endpoint = name or config.endpoint_name
-    version = naming.unique_name(endpoint)
+    now = datetime.now(UTC)
+    version = naming.unique_name(endpoint, now)
     models = {version: model_data}
-    for variant in config.endpoint.variants:
-        models[naming.unique_name(f"{endpoint}-{variant.name}")] = variant.model_data
+    for index, variant in enumerate(config.endpoint.variants, start=1):
+        # A millisecond apart: of two long names the same may be left.
+        named = naming.unique_name(
+            f"{endpoint}-{variant.name}", now + timedelta(milliseconds=index)
+        )
+        models[named] = variant.model_data
     inputs = HostingInputs(output, model_bytes, tuple(models)[1:], role)
     return Deployment(
         models=tuple(
@@ -224,16 +234,31 @@ def start(context: JobContext, deployment: Deployment, *, adopt: bool = False) -
     if endpoints.exists(session, deployment.name):
         endpoints.require_own(context, deployment.name, adopt=adopt)
     if context.on_aws:
-        _check(context, deployment)
+        _tell(context)
     context.announce_image(context.serving_image)
     if deployment.components:
         description = _deploy_components(session, config, deployment)
     else:
         description = deploy(session, deployment)
     if context.on_aws:
-        for line in autoscaling.apply(config, deployment.name):
+        for line in _scaled(config, deployment.name):
             context.notify(line)
     return description
+
+
+def _scaled(config: JobConfig, endpoint: str) -> list[str]:
+    """Set its scaling up; an endpoint that answers is not taken away where that is refused."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return autoscaling.apply(config, endpoint)
+    except ClientError as error:
+        known = explained(error)
+        raise LaunchError(
+            f"endpoint {endpoint} is in service, and scales not as endpoint.autoscaling says: "
+            f"{known.message}",
+            fix=f"{known.fix or 'mend the cause'}, and deploy again",
+        ) from error
 
 
 def deploy(session: Session, deployment: Deployment) -> dict[str, Any]:
@@ -245,19 +270,38 @@ def deploy(session: Session, deployment: Deployment) -> dict[str, Any]:
     name = deployment.name
     existed = endpoints.exists(session, name)
     send(session, deployment)
-    try:
-        with progress(f"Endpoint {name}") as bar:
-            return endpoints.wait(
-                session,
-                name,
-                lambda seen: bar.update(description=f"Endpoint {name}: {seen['EndpointStatus']}"),
-                expected=str(deployment.endpoint["EndpointConfigName"]),
-            )
-    except LaunchError:
+
+    def undo() -> None:
         if existed:
             _take_back(session, deployment.models, deployment.endpoint_config)
         else:
-            endpoints.delete(session, name)
+            _delete(session, deployment)
+
+    with _undone(undo, name), progress(f"Endpoint {name}") as bar:
+        return endpoints.wait(
+            session,
+            name,
+            lambda seen: bar.update(description=f"Endpoint {name}: {seen['EndpointStatus']}"),
+            expected=str(deployment.endpoint["EndpointConfigName"]),
+        )
+
+
+@contextmanager
+def _undone(undo: Callable[[], None], endpoint: str) -> Iterator[None]:
+    """A block after which, where it fails, nothing is left; what cannot be undone is told with
+    the failure and does not hide it."""
+    try:
+        yield
+    except Exception as failure:
+        try:
+            undo()
+        except Exception as error:
+            raise LaunchError(
+                f"{explained(failure).message}\n  what was made for it could not be deleted: "
+                f"{explained(error).message}",
+                fix=f"delete it, for it costs money: `sm-launch delete {endpoint}`, then "
+                "`sm-launch gc --unused`",
+            ) from failure
         raise
 
 
@@ -286,6 +330,14 @@ def send(session: Session, deployment: Deployment) -> None:
         raise
 
 
+def _delete(session: Session, deployment: Deployment) -> None:
+    """Delete a new endpoint with its parts, also the model that no component had come to run."""
+    endpoints.delete(session, deployment.name)
+    for model in deployment.models if deployment.components else ():
+        with SuppressMissing():
+            session.delete_model(ModelName=model["ModelName"])
+
+
 def _take_back(session: Session, models: Sequence[Request], config: Request | None) -> None:
     """Delete the configuration and the models of a deployment that did not come about."""
     if config is not None:
@@ -304,32 +356,31 @@ def _deploy_components(
         session.create_model(**model)
     else:
         deploy(session, deployment)
-    try:
-        with progress(f"Endpoint {name}") as bar:
-            components.apply(
-                session,
-                config,
-                name,
-                deployment.model,
-                deployment.model_bytes,
-                lambda part, status: bar.update(description=f"Component {part}: {status}"),
-            )
-    except LaunchError:
-        # What answers already is left alone: a failed update goes back to its old model.
-        if existed:
+
+    def undo() -> None:
+        # What answers is left alone: a failed update goes back to its old model.
+        if not existed:
+            _delete(session, deployment)
+        elif not components.runs(session, name, deployment.model):
             _take_back(session, [model], None)
-        else:
-            endpoints.delete(session, name)
-        raise
+
+    with _undone(undo, name), progress(f"Endpoint {name}") as bar:
+        components.apply(
+            session,
+            config,
+            name,
+            deployment.model,
+            deployment.model_bytes,
+            lambda part, status: bar.update(description=f"Component {part}: {status}"),
+        )
     return session.describe_endpoint(EndpointName=name)
 
 
-def _check(context: JobContext, deployment: Deployment) -> None:
-    """Tell the price; refuse what SageMaker would refuse before anything is made."""
+def _tell(context: JobContext) -> None:
+    """Tell the price, and what of job.yaml changes nothing."""
     from sm_launch.job.costs import hosting_cost
 
     config = context.config
-    context.check(*deployment.operations())
     if priced := hosting_cost(config, context.prices):
         context.notify(f"price: {priced.line}")
     if config.endpoint.serverless:

@@ -198,6 +198,7 @@ def _training(context: JobContext, prepared: bool, *, upload: bool) -> naming.Re
     config = context.config
     if config.matrix is not None:
         context.warn("matrix is passed over: a pipeline trains one model")
+    training.tell_single_try(context, "a pipeline's training runs")
     locations = processing.channels(config, _PREPARED) if prepared else None
     request = training.request_of(
         context, context.stage(upload=upload), "pipeline", locations=locations

@@ -118,14 +118,10 @@ def _inference(config: JobConfig, inputs: PackageInputs) -> naming.Request:
     model = requests.create_model(
         config, config.name, model_data=inputs.model_data, image=inputs.image
     )
-    container = model["PrimaryContainer"]
-    secret = unregistered(config)
-    told = {name: v for name, v in container["Environment"].items() if name not in secret}
-    container = {**container, "Environment": told}
-    if not told:
-        container.pop("Environment")
+    # Several only where job.yaml gives CreateModel's own field.
+    containers = model.get("Containers") or [model["PrimaryContainer"]]
     specification: naming.Request = {
-        "Containers": [container],
+        "Containers": [_without_secrets(config, container) for container in containers],
         "SupportedContentTypes": CONTENT_TYPES,
         "SupportedResponseMIMETypes": ANSWER_TYPES,
     }
@@ -133,6 +129,13 @@ def _inference(config: JobConfig, inputs: PackageInputs) -> naming.Request:
         kinds = [config.endpoint.instances.type]
         specification["SupportedRealtimeInferenceInstanceTypes"] = kinds
     return specification
+
+
+def _without_secrets(config: JobConfig, container: naming.Request) -> naming.Request:
+    secret = unregistered(config)
+    told = {k: v for k, v in container.get("Environment", {}).items() if k not in secret}
+    others = {key: value for key, value in container.items() if key != "Environment"}
+    return {**others, "Environment": told} if told else others
 
 
 def _properties(given: Mapping[str, str]) -> dict[str, str]:

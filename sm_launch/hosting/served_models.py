@@ -44,6 +44,15 @@ def model_of_container(container: Mapping[str, Any]) -> str:
     return model.uri if model else ""
 
 
+def example(context: JobContext, *, job: str | None, model_data: str | None) -> str:
+    """A URI of the form that the model's will have, as far as its name tells; nothing is asked."""
+    named = model_data or (None if job else context.config.endpoint.model) or ""
+    is_directory = bool(named) and context.config.path(named).is_dir()
+    if is_directory or (named.startswith("s3://") and not named.endswith(".tar.gz")):
+        return "s3://bucket/model/"
+    return "s3://bucket/model.tar.gz"
+
+
 def find(
     context: JobContext, *, job: str | None, model_data: str | None, upload: bool
 ) -> ServedModel:

@@ -68,7 +68,7 @@ def prepare(
         example = build(
             config,
             naming.unique_name(config.name),
-            model_data="s3://bucket/model.tar.gz",
+            model_data=served_models.example(context, job=job, model_data=model_data),
             image=image,
             role=role,
             inputs=places,
@@ -81,7 +81,7 @@ def prepare(
     context.warn(*served.warnings)
     name = naming.unique_name(config.name)
     inputs = _inputs(context, name, source, output, content_type, upload=upload)
-    return build(
+    planned = build(
         config,
         name,
         model_data=served.uri,
@@ -89,6 +89,8 @@ def prepare(
         role=role,
         inputs=inputs,
     )
+    context.check(("CreateModel", planned.model), ("CreateTransformJob", planned.job))
+    return planned
 
 
 def build(

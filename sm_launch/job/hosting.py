@@ -164,9 +164,10 @@ class Transform(Section):
     @model_validator(mode="after")
     def _buffer(self) -> Transform:
         size = (self.max_concurrent or 1) * self.max_payload_mb
-        if size > 100:
+        if size > limits.TRANSFORM_BUFFER_MB:
             raise ValueError(
-                f"max_concurrent times max_payload_mb is {size}; SageMaker takes 100 at most"
+                f"max_concurrent times max_payload_mb is {size}; SageMaker takes "
+                f"{limits.TRANSFORM_BUFFER_MB} at most"
             )
         if self.split == "none" and self.batch == "multi-record" and self.join_input:
             raise ValueError("join_input needs split: line")

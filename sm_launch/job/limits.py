@@ -40,11 +40,19 @@ KEEP_ALIVE_SECONDS = (0, 21_600)
 # Service model: TrafficRoutingConfig (LinearStepSize, CanarySize) and RollingUpdatePolicy.
 STEP_PERCENT = {"linear": (10, 50), "canary": (1, 50), "rolling": (5, 50)}
 
-# An image in Amazon ECR, with its region. Amazon ECR user guide, "Private registries".
+# CreateTransformJob, MaxPayloadInMB: times MaxConcurrentTransforms.
+TRANSFORM_BUFFER_MB = 100
+# CreateModel, Environment: names and values of all containers together.
+MODEL_ENVIRONMENT_BYTES = 32 * 1024
+
+# An image in Amazon ECR: its parts. Amazon ECR user guide, "Private registries": FIPS and
+# dual-stack hosts too; each partition has a domain of its own behind the region.
 ECR_IMAGE = re.compile(
-    r"(?P<account>\d{12})\.dkr[.-]ecr(-fips)?\.(?P<region>[a-z0-9-]+)\.(amazonaws\.com(\.cn)?|on\.aws)"
-    r"/(?P<name>[^:@]+)"
+    r"(?P<account>\d{12})\.dkr[.-]ecr(-fips)?\.(?P<region>[a-z0-9-]+)(\.[a-z0-9-]+)+"
+    r"/(?P<name>[^:@]+)(:(?P<tag>[^@]+))?(@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
+# Of an ARN: partition, service, region (empty where it has none). General reference, "ARNs".
+ARN = re.compile(r"arn:(?P<partition>aws[a-z-]*):(?P<service>[a-z0-9-]+):(?P<region>[a-z0-9-]*):.+")
 # IAM's ARN of a role. Service model: RoleArn.
 ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+")
 # An instance type as AWS forms them; EC2 user guide, "Instance type naming conventions".

@@ -16,11 +16,25 @@ LOCAL_SERVING_IMAGE = "sm-serve:process"
 LOCAL_ROLE = "arn:aws:iam::000000000000:role/sm-launch-local"
 
 
-def unique_name(base: str, now: datetime | None = None, *, length: int = limits.NAME_LENGTH) -> str:
-    """`base` with the time behind it, within the characters that SageMaker allows."""
+def unique_name(
+    base: str,
+    now: datetime | None = None,
+    *,
+    suffix: str = "",
+    length: int = limits.NAME_LENGTH,
+) -> str:
+    """`base` with the time behind it, within the characters that SageMaker allows.
+
+    Args:
+        base: cut where it is too long.
+        now: the time; two names of one base must be a millisecond apart.
+        suffix: what tells it from other names of that base, between both.
+        length: how many characters are allowed.
+    """
     now = now or datetime.now(UTC)
     stamp = now.strftime("%Y%m%d-%H%M%S-") + f"{now.microsecond // 1000:03d}"
-    return f"{base[: length - len(stamp) - 1].rstrip('-')}-{stamp}"
+    tail = f"-{suffix}-{stamp}" if suffix else f"-{stamp}"
+    return f"{base[: length - len(tail)].rstrip('-')}{tail}"
 
 
 def tags(config: JobConfig) -> list[dict[str, str]]:

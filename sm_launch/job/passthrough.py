@@ -24,12 +24,16 @@ class Passthrough(Section):
 
     training: Fields = {}
     """CreateTrainingJob, and the trainings of a sweep."""
+    tuning: Fields = {}
+    """CreateHyperParameterTuningJob."""
     model: Fields = {}
     """CreateModel."""
     endpoint_config: Fields = {}
     """CreateEndpointConfig."""
     endpoint: Fields = {}
     """CreateEndpoint."""
+    component: Fields = {}
+    """CreateInferenceComponent of the model; what of it UpdateInferenceComponent has, too."""
     transform: Fields = {}
     """CreateTransformJob."""
     processing: Fields = {}
@@ -39,9 +43,11 @@ class Passthrough(Section):
 
     OPERATIONS: ClassVar[Mapping[str, str]] = {
         "training": "CreateTrainingJob",
+        "tuning": "CreateHyperParameterTuningJob",
         "model": "CreateModel",
         "endpoint_config": "CreateEndpointConfig",
         "endpoint": "CreateEndpoint",
+        "component": "CreateInferenceComponent",
         "transform": "CreateTransformJob",
         "processing": "CreateProcessingJob",
         "model_package": "CreateModelPackage",
@@ -63,7 +69,8 @@ class Passthrough(Section):
 
 _OWNED = (
     "TrainingJobName", "ModelName", "EndpointConfigName", "EndpointName", "TransformJobName",
-    "ProcessingJobName", "ModelPackageName", "ModelPackageGroupName",
+    "ProcessingJobName", "ModelPackageName", "ModelPackageGroupName", "HyperParameterTuningJobName",
+    "InferenceComponentName",
 )  # fmt: skip
 """Names by which the launcher finds again what it has made."""
 _NAMES = ("ChannelName", "VariantName", "InputName", "OutputName", "InstanceGroupName", "Key",
@@ -75,6 +82,8 @@ def _problems(operation: str, fields: Fields) -> Iterator[str]:
     for name in _OWNED:
         if name in fields:
             yield f"the launcher gives {name}: set name, endpoint.name or registry.group"
+    if operation == "CreateHyperParameterTuningJob":
+        yield from _dearer(fields)
     tags = fields.get("Tags", [])
     ours = tags is None or any(
         isinstance(tag, dict) and tag.get("Key") == limits.TAG_KEY for tag in tags
@@ -83,6 +92,17 @@ def _problems(operation: str, fields: Fields) -> Iterator[str]:
         yield f"the launcher finds its own things by the tag {limits.TAG_KEY}: leave Tags its own"
     shape = service_model("sagemaker").operation_model(operation).input_shape
     yield from _unfit(shape, fields, "")
+
+
+def _dearer(fields: Fields) -> Iterator[str]:
+    """What a sweep's price follows from has its keys elsewhere, which the price is reckoned by."""
+    for name in ("TrainingJobDefinition", "TrainingJobDefinitions"):
+        if name in fields:
+            yield f"give what {name} is to have in sagemaker.training"
+    search = fields.get("HyperParameterTuningJobConfig")
+    bounds = search.get("ResourceLimits") if isinstance(search, dict) else None
+    if isinstance(bounds, dict) and "MaxNumberOfTrainingJobs" in bounds:
+        yield "set sweep.max_jobs in place of MaxNumberOfTrainingJobs"
 
 
 def members(structure: str) -> frozenset[str]:

@@ -111,16 +111,15 @@ def _written_since(
 
 def _pushed_since(context: JobContext, image: str, created: Any) -> Iterator[Difference]:
     """A tag may have moved since; a digest cannot."""
-    registry = limits.ECR_IMAGE.match(image)
-    if registry is None or "@sha256:" in image:
+    named = limits.ECR_IMAGE.fullmatch(image)
+    if named is None or named["digest"]:
         return
-    repository, _, tag = image.partition("/")[2].partition(":")
-    ecr = make_client("ecr", registry["region"])
+    ecr = make_client("ecr", named["region"])
     try:
         (detail,) = ecr.describe_images(
-            registryId=image.partition(".")[0],
-            repositoryName=repository,
-            imageIds=[{"imageTag": tag or "latest"}],
+            registryId=named["account"],
+            repositoryName=named["name"],
+            imageIds=[{"imageTag": named["tag"] or "latest"}],
         )["imageDetails"]
     except (ecr.exceptions.ImageNotFoundException, ecr.exceptions.RepositoryNotFoundException):
         yield Difference("image", image, "gone")

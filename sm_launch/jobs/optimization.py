@@ -43,7 +43,7 @@ def prepare(
     training.check_early(own)
     training.tell_price(own, max_cost)
     training.tell_single_try(context, "this job runs")
-    name = naming.unique_name(f"{context.config.name}-{OPTIMIZE}")
+    name = naming.unique_name(context.config.name, suffix=OPTIMIZE)
     return training.request_of(own, own.stage(upload=upload), name)
 
 

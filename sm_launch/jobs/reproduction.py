@@ -233,7 +233,7 @@ def again(description: Mapping[str, Any], tags: Mapping[str, str]) -> naming.Req
         if key in shape.members and value not in (None, [], {})
     }
     former = str(description["TrainingJobName"])
-    name = naming.unique_name(f"{_STAMP.sub('', former)}-{SUFFIX}")
+    name = naming.unique_name(_STAMP.sub("", former), suffix=SUFFIX)
     request["TrainingJobName"] = name
     request["HyperParameters"] = {
         key: value

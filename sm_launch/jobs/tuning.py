@@ -73,6 +73,7 @@ def prepare(
     """
     settings = tuning_requests.require_sweep(context.config)
     training.check_early(context)
+    context.tell_passed_over("tuning")
     training.tell_price(context, max_cost, settings.job_count)
     training.tell_single_try(context, "a sweep's trials run")
     name = tuning_requests.unique_name(context.config.name)

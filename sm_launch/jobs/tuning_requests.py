@@ -9,7 +9,7 @@ from sm_launch.errors import UserInputError
 from sm_launch.job import limits, naming
 from sm_launch.job.config import JobConfig
 from sm_launch.job.hyperparameters import check_hyperparameters, is_integer, metric_definitions
-from sm_launch.job.passthrough import members
+from sm_launch.job.passthrough import members, merged
 from sm_launch.job.sweep import Range, Sweep
 from sm_launch.job.training import HyperparameterValue
 from sm_launch.jobs import requests
@@ -73,12 +73,13 @@ def create_tuning_job(config: JobConfig, name: str, training: Request) -> Reques
         for key, value in training["HyperParameters"].items()
         if key not in sweep.parameters
     }
-    return {
+    request: Request = {
         "HyperParameterTuningJobName": name,
         "HyperParameterTuningJobConfig": _search(config, sweep),
         "TrainingJobDefinition": definition,
         "Tags": training["Tags"],
     }
+    return merged(request, config.sagemaker.tuning)
 
 
 def _require_fields_of_trials(config: JobConfig) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from sm_launch.aws.service_model import partition_of
 from sm_launch.errors import UserInputError
 from sm_launch.job.config import JobConfig
 from sm_launch.job.passthrough import Passthrough
@@ -67,11 +68,8 @@ def check(
     from sm_launch.sessions.validation import RequestValidator
 
     validator = RequestValidator("sagemaker", enums=False)
-    types = {
-        operation: frozenset(validator.values(structure, "InstanceType"))
-        for operation, structure in _STRUCTURES.items()
-    }
-    calls, facts = list(calls), Facts(region, types)
+    calls = list(calls)
+    facts = facts_of(calls, region)
     refusals = {
         _key(operation, refusal.path, given): refusal
         for operation, request in calls
@@ -82,6 +80,30 @@ def check(
     for operation, request in calls:
         validator.check(operation, dict(request))
     return list(dict.fromkeys(line for call in calls for line in _unknown(*call, facts)))
+
+
+def facts_of(calls: Iterable[tuple[str, Request]], region: str | None) -> Facts:
+    """What these requests, which belong together, are held against."""
+    from sm_launch.sessions.validation import RequestValidator
+
+    validator = RequestValidator("sagemaker", enums=False)
+    types = {
+        operation: frozenset(validator.values(structure, "InstanceType"))
+        for operation, structure in _STRUCTURES.items()
+    }
+    return Facts(
+        region=region,
+        types=types,
+        partition=partition_of(region) if region else None,
+        archive_for=next(filter(None, (_archive_for(*call) for call in calls)), ""),
+    )
+
+
+def _archive_for(operation: str, request: Request) -> str:
+    if operation == TRANSFORM:
+        return "batch transform"
+    serverless = any("ServerlessConfig" in each for each in request.get("ProductionVariants", []))
+    return "a serverless endpoint" if serverless else ""
 
 
 def _key(operation: str, path: str, given: Passthrough) -> str:

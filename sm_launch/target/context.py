@@ -278,7 +278,8 @@ def _image(config: JobConfig, target: Target, section: str) -> str:
         field=f"{section}.image",
         fix="run `make build`"
         if target == "docker"
-        else "run `make build push` and put the image URI it prints into job.yaml",
+        else "run `make build push` in the repository and put the image URI that it prints into "
+        "job.yaml; or stay on this machine with --target process",
     )
 
 
@@ -289,6 +290,7 @@ def _role(target: Target, role: str | None) -> str:
         raise UserInputError(
             "is needed for the target sagemaker",
             field="aws.training_role",
-            fix="put the ARN of a SageMaker execution role into job.yaml",
+            fix="put the ARN of a SageMaker execution role into job.yaml, which `sm-launch setup` "
+            "makes; or stay on this machine with --target process",
         )
     return naming.LOCAL_ROLE

@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -31,6 +32,11 @@ _STARTS = (
 )
 _INPUTS = ("InputDataConfig", "PrimaryContainer", "Containers", "TransformInput")
 _CHUNK = 1 << 20
+_AT_A_TIME = 8
+"""Objects that are fetched beside each other: small ones wait for the network, not for the disk."""
+_TRIES = 3
+"""How often a prefix is listed anew that changed while it was read."""
+_CHANGED = frozenset({"PreconditionFailed", "412", "NoSuchKey", "404"})
 
 
 def cache_directory() -> Path:
@@ -122,6 +128,20 @@ class S3Cache:
 
     def path(self, uri: str) -> Path:
         """The copy of an object, or a directory with copies of all below a prefix."""
+        for _ in range(_TRIES):
+            try:
+                return self._path(uri)
+            except _ChangedError as error:
+                changed = error
+                self._notify(f"{uri}: {error} changed or went away while it was read; once more")
+        raise LaunchError(
+            f"something writes there: {changed} changed or went away while it was read",
+            field="input",
+            value=uri,
+            fix="wait until it is written, or name a prefix that stays as it is",
+        )
+
+    def _path(self, uri: str) -> Path:
         bucket, key = split_s3(uri)
         client = self._store()
         single = self._single(client, bucket, key)
@@ -170,16 +190,19 @@ class S3Cache:
         self._directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=self._directory) as draft:
             root = Path(draft) / "copy"
-            with progress(f"Fetching {uri}", total=len(objects)) as bar:
-                for each in objects:
-                    path = root / each.name
-                    if not path.resolve().is_relative_to(root.resolve()):
-                        raise LaunchError(
-                            "an object's key leads out of its prefix", field="input", value=each.key
-                        )
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    self._copy(client, bucket, each, path)
-                    bar.advance()
+            places = _places(root, objects)
+            with (
+                progress(f"Fetching {uri}", total=len(objects)) as bar,
+                ThreadPoolExecutor(_AT_A_TIME) as pool,
+            ):
+                copies = [pool.submit(self._copy, client, bucket, *each) for each in places]
+                try:
+                    for copy in copies:
+                        copy.result()
+                        bar.advance()
+                except BaseException:
+                    pool.shutdown(cancel_futures=True)
+                    raise
             size = sum(each.size for each in objects)
             self._notify(f"{uri}: fetched {len(objects)} object(s), {size / 1e6:.1f} MB")
             try:
@@ -190,19 +213,64 @@ class S3Cache:
 
     def _copy(self, client: Any, bucket: str, each: _Object, path: Path) -> None:
         """The object of that very version: a link to the copy that is there, else fetched."""
+        path.parent.mkdir(parents=True, exist_ok=True)
         kept = self._directory / "objects" / _key_of(bucket, each)
         if not kept.is_file():
             kept.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as draft:
-                body = client.get_object(Bucket=bucket, Key=each.key, IfMatch=each.etag)["Body"]
-                for chunk in body.iter_chunks(_CHUNK):
-                    draft.write(chunk)
-            Path(draft.name).chmod(0o444)  # all jobs share it
-            Path(draft.name).replace(kept)
+            _download(client, bucket, each, kept)
         try:
             path.hardlink_to(kept)
         except OSError:  # a file system without links
             shutil.copyfile(kept, path)
+
+
+class _ChangedError(Exception):
+    """An object is no longer what was listed."""
+
+
+def _download(client: Any, bucket: str, each: _Object, target: Path) -> None:
+    """The whole object of that version, or nothing."""
+    from botocore.exceptions import ClientError
+
+    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as draft:
+        try:
+            body = client.get_object(Bucket=bucket, Key=each.key, IfMatch=each.etag)["Body"]
+            for chunk in body.iter_chunks(_CHUNK):
+                draft.write(chunk)
+        except BaseException as error:
+            Path(draft.name).unlink()
+            if isinstance(error, ClientError) and error.response["Error"]["Code"] in _CHANGED:
+                raise _ChangedError(each.key) from error
+            raise
+    Path(draft.name).chmod(0o444)  # all jobs share it
+    Path(draft.name).replace(target)
+
+
+def _places(root: Path, objects: list[_Object]) -> list[tuple[_Object, Path]]:
+    """Where each object lies in the copy.
+
+    Raises:
+        LaunchError: a key has no such place, or the place of another one.
+    """
+    seen: dict[Path, str] = {}
+    for each in objects:
+        path = root / each.name
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise LaunchError(
+                "an object's key leads out of its prefix", field="input", value=each.key
+            )
+        seen.setdefault(path, each.key)
+    for each in objects:
+        path = root / each.name
+        others = {seen[place] for place in (path, *path.parents) if place in seen} - {each.key}
+        if others:
+            raise LaunchError(
+                f"cannot lie beside {min(others)} in files and directories",
+                field="input",
+                value=each.key,
+                fix="delete one of both objects, or name a longer prefix",
+            )
+    return [(each, root / each.name) for each in objects]
 
 
 def _key_of(bucket: str, each: _Object) -> str:

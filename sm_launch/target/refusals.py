@@ -48,10 +48,14 @@ class Facts:
     Attributes:
         region: of the job; None where nobody has said one.
         types: operation to the instance types that the installed service model knows for it.
+        partition: that the region is in; None where the installed botocore does not know it.
+        archive_for: what else is asked for that takes models as archives alone; empty: nothing.
     """
 
     region: str | None
     types: Mapping[str, frozenset[str]]
+    partition: str | None = None
+    archive_for: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ def value_at(request: Any, path: str) -> Any:
     return request
 
 
+_ALGORITHM = "AlgorithmSpecification"
 _MACHINES = {
     TRAINING: "ResourceConfig",
     PROCESSING: "ProcessingResources.ClusterConfig",
@@ -89,14 +94,16 @@ _MACHINES = {
 def machines(operation: str, request: Request) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Where a request names instances: path and structure."""
     if operation == ENDPOINT_CONFIG:
-        for index, variant in enumerate(request.get("ProductionVariants", [])):
-            yield f"ProductionVariants.{index}", variant
-        return
-    path = _MACHINES[operation]
-    resources = value_at(request, path) or {}
-    yield path, resources
-    for index, group in enumerate(resources.get("InstanceGroups", [])):
-        yield f"{path}.InstanceGroups.{index}", group
+        variants = enumerate(request.get("ProductionVariants", []))
+        places = [(f"ProductionVariants.{index}", variant) for index, variant in variants]
+    else:
+        path = _MACHINES[operation]
+        places = [(path, value_at(request, path) or {})]
+    for path, resources in places:
+        yield path, resources
+        for several in ("InstanceGroups", "InstancePreferences", "InstancePools"):
+            for index, each in enumerate(resources.get(several, [])):
+                yield f"{path}.{several}.{index}", each
 
 
 def _types(operation: str, request: Request, facts: Facts) -> Refusals:
@@ -149,22 +156,29 @@ def _larger(kind: str, wanted: int) -> str:
     return least or "instances without local storage"
 
 
-_IMAGES = {
-    TRAINING: ("AlgorithmSpecification.TrainingImage",
-               "AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAccessMode"),
-    PROCESSING: ("AppSpecification.ImageUri", ""),
-    MODEL: ("PrimaryContainer.Image", "PrimaryContainer.ImageConfig.RepositoryAccessMode"),
-    PACKAGE: ("InferenceSpecification.Containers.0.Image", ""),
-}  # fmt: skip
-"""The image of a request, and what says that it is in a private registry of the VPC."""
-
-
 def _images(operation: str, request: Request, facts: Facts) -> Refusals:
-    path, access = _IMAGES[operation]
+    """The images of a request, each with what says that it is in a private registry of the VPC."""
+    if operation == TRAINING:
+        access = "TrainingImageConfig.TrainingRepositoryAccessMode"
+        places = {f"{_ALGORITHM}.TrainingImage": f"{_ALGORITHM}.{access}"}
+    elif operation == PROCESSING:
+        places = {"AppSpecification.ImageUri": ""}
+    elif operation == PACKAGE:
+        containers = value_at(request, "InferenceSpecification.Containers") or []
+        places = {f"InferenceSpecification.Containers.{index}.Image": ""
+                  for index in range(len(containers))}  # fmt: skip
+    else:
+        places = {f"{path}.Image": f"{path}.ImageConfig.RepositoryAccessMode"
+                  for path, _ in _containers(request)}  # fmt: skip
+    for path, access in places.items():
+        yield from _image(request, path, access, facts)
+
+
+def _image(request: Request, path: str, access: str, facts: Facts) -> Refusals:
     image = value_at(request, path)
     if not image or (access and value_at(request, access) == "Vpc"):
         return
-    registry = limits.ECR_IMAGE.match(image)
+    registry = limits.ECR_IMAGE.fullmatch(image)
     if registry is None:
         fix = "run `make push`, and name the URI that it prints"
         if access:
@@ -183,7 +197,7 @@ _ROLES = {TRAINING: "RoleArn", PROCESSING: "RoleArn", MODEL: "ExecutionRoleArn",
           ENDPOINT_CONFIG: "ExecutionRoleArn", PIPELINE: "RoleArn"}  # fmt: skip
 
 
-def _roles(operation: str, request: Request, _facts: Facts) -> Refusals:
+def _roles(operation: str, request: Request, facts: Facts) -> Refusals:
     role = request.get(_ROLES[operation])
     if role is not None and not limits.ROLE_ARN.fullmatch(role):
         name = role.rpartition("/")[2]
@@ -193,6 +207,39 @@ def _roles(operation: str, request: Request, _facts: Facts) -> Refusals:
             "is not the ARN of a role",
             f"give its ARN, which `aws iam get-role --role-name {name}` shows",
         )
+    elif role is not None and facts.partition and role.split(":")[1] != facts.partition:
+        yield Refusal(
+            _ROLES[operation],
+            role,
+            f"the role is of {role.split(':')[1]}, and {facts.region} is in {facts.partition}",
+            "name a role of the account that the job runs in, or set aws.region",
+        )
+
+
+_REGIONAL = ("KmsKeyId", "VolumeKmsKeyId", "SuccessTopic", "ErrorTopic")
+
+
+def _regions(_operation: str, request: Request, facts: Facts) -> Refusals:
+    for path, name in _members(request):
+        arn = limits.ARN.fullmatch(name) if path.rpartition(".")[2] in _REGIONAL else None
+        if arn and arn["region"] and facts.region and arn["region"] != facts.region:
+            what = "key" if arn["service"] == "kms" else "topic"
+            yield Refusal(
+                path, name, f"the {what} is in {arn['region']}, and the job in {facts.region}",
+                f"name a {what} of {facts.region}, or set aws.region",
+            )  # fmt: skip
+
+
+def _members(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every text of a request, with its path."""
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _members(each, f"{path}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _members(each, f"{path}.{index}")
+    elif isinstance(value, str):
+        yield path, value
 
 
 def _tags(_operation: str, request: Request, _facts: Facts) -> Refusals:
@@ -277,6 +324,89 @@ def _names(operation: str, request: Request, _facts: Facts) -> Refusals:
             yield Refusal(path, name, str(error), "choose another name")
 
 
+_RESOURCES, _CLUSTER = _MACHINES[TRAINING], _MACHINES[PROCESSING]
+_EXCLUSIVE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    TRAINING: {
+        f"{_RESOURCES}.InstancePreferences": (
+            f"{_RESOURCES}.InstanceType", f"{_RESOURCES}.InstanceGroups",
+            f"{_RESOURCES}.InstancePlacementConfig", "EnableManagedSpotTraining"),
+        f"{_ALGORITHM}.AlgorithmName": (f"{_ALGORITHM}.TrainingImage",),
+    },
+    PROCESSING: {f"{_CLUSTER}.InstancePreferences": (f"{_CLUSTER}.InstanceType",)},
+    ENDPOINT_CONFIG: {"CrossRegionTrafficConfig": (
+        "AsyncInferenceConfig", "ProductionVariants.0.ServerlessConfig")},
+}  # fmt: skip
+"""Fields of a request, and which others cannot be beside them."""
+
+
+def _exclusive(operation: str, request: Request, _facts: Facts) -> Refusals:
+    for path, others in _EXCLUSIVE[operation].items():
+        value = value_at(request, path)
+        beside = [each for each in others if value and value_at(request, each)]
+        if beside:
+            yield Refusal(
+                path, value, f"cannot be beside {' and '.join(beside)}",
+                f"leave it out, or take {beside[0]} out by setting it to null there",
+            )  # fmt: skip
+
+
+def _spot(_operation: str, request: Request, _facts: Facts) -> Refusals:
+    condition = request.get("StoppingCondition", {})
+    longest, wait = condition.get("MaxRuntimeInSeconds"), condition.get("MaxWaitTimeInSeconds")
+    if request.get("EnableManagedSpotTraining") and wait is None:
+        yield Refusal(
+            "EnableManagedSpotTraining", True, "needs StoppingCondition.MaxWaitTimeInSeconds",
+            "set training.spot: true, which gives both",
+        )  # fmt: skip
+    if wait is not None and longest is not None and wait < longest:
+        yield Refusal(
+            "StoppingCondition.MaxWaitTimeInSeconds", wait,
+            f"is less than MaxRuntimeInSeconds, {longest}", "set it to that, or to more",
+        )  # fmt: skip
+
+
+def _buffers(_operation: str, request: Request, _facts: Facts) -> Refusals:
+    size = request.get("MaxPayloadInMB", 0) * (request.get("MaxConcurrentTransforms") or 1)
+    if size > limits.TRANSFORM_BUFFER_MB:
+        yield Refusal(
+            "MaxPayloadInMB", request["MaxPayloadInMB"],
+            f"times MaxConcurrentTransforms is {size}, and {limits.TRANSFORM_BUFFER_MB} at most",
+            "lower one of both",
+        )  # fmt: skip
+
+
+def _containers(request: Request) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if "PrimaryContainer" in request:
+        yield "PrimaryContainer", request["PrimaryContainer"]
+    for index, container in enumerate(request.get("Containers", [])):
+        yield f"Containers.{index}", container
+
+
+def _environments(_operation: str, request: Request, _facts: Facts) -> Refusals:
+    sizes = {
+        path: sum(len(f"{key}{value}".encode()) for key, value in variables.items())
+        for path, container in _containers(request)
+        if (variables := container.get("Environment"))
+    }
+    if sum(sizes.values()) > limits.MODEL_ENVIRONMENT_BYTES:
+        path = max(sizes, key=sizes.__getitem__)
+        yield Refusal(
+            f"{path}.Environment", f"{sum(sizes.values())} bytes",
+            f"names and values are {limits.MODEL_ENVIRONMENT_BYTES} bytes at most, all together",
+            "put what is long into a file of the model",
+        )  # fmt: skip
+
+
+def _archives(_operation: str, request: Request, facts: Facts) -> Refusals:
+    for path, container in _containers(request):
+        uri = value_at(container, "ModelDataSource.S3DataSource.S3Uri")
+        if facts.archive_for and uri:
+            yield Refusal(
+                f"{path}.ModelDataSource", uri, f"{facts.archive_for} takes a model.tar.gz alone",
+                "pack its files into one; a training leaves one with training.compress_model: true",
+            )  # fmt: skip
+
+
 _OF_MACHINES = (TRAINING, PROCESSING, TRANSFORM)
 _ALL = (*_OF_MACHINES, MODEL, ENDPOINT_CONFIG, ENDPOINT, PACKAGE_GROUP, PIPELINE)
 
@@ -291,7 +421,21 @@ RULES = (
     Rule("Developer guide, \"Adapting your own training container\" and \"Use a private Docker "
          "registry\": the image is in Amazon ECR of the job's region, or in a registry of its VPC",
          (TRAINING, PROCESSING, MODEL, PACKAGE), _images),
-    Rule("Service model: RoleArn and ExecutionRoleArn, their pattern", tuple(_ROLES), _roles),
+    Rule("Service model: RoleArn and ExecutionRoleArn, their pattern; General reference, \"ARNs\": "
+         "a partition's resources are its own", tuple(_ROLES), _roles),
+    Rule("Developer guide of AWS KMS, \"Multi-Region keys\": a key is used in its region; of SNS, "
+         "\"Cross-Region delivery\": a topic likewise", (*_OF_MACHINES, ENDPOINT_CONFIG), _regions),
+    Rule("Service model: InstancePreferences, AlgorithmName and CrossRegionTrafficConfig, "
+         "\"mutually exclusive\"", tuple(_EXCLUSIVE), _exclusive),
+    Rule("Service model: MaxWaitTimeInSeconds, \"must be equal to or greater than "
+         "MaxRuntimeInSeconds\"; Developer guide, \"Managed Spot Training\"", (TRAINING,), _spot),
+    Rule("Service model: MaxPayloadInMB, \"(MaxConcurrentTransforms * MaxPayloadInMB) also cannot "
+         "exceed 100 MB\"", (TRANSFORM,), _buffers),
+    Rule("Service model: Environment of ContainerDefinition, \"all keys and values in the map, "
+         "combined, is 32 KB\"", (MODEL,), _environments),
+    Rule("Service model: ModelDataSource of ContainerDefinition, \"Currently you cannot use "
+         "ModelDataSource in conjunction with SageMaker batch transform, SageMaker serverless "
+         "endpoints\"", (MODEL,), _archives),
     Rule("General reference, \"Tag naming limits and requirements\": the prefix aws: is reserved",
          _ALL, _tags),
     Rule("Service model: Tags of CreateModelPackage, \"If you supply ModelPackageGroupName [...] "
@@ -320,6 +464,21 @@ KEYS = {
     f"{MODEL}.PrimaryContainer.Image": "endpoint.image",
     f"{MODEL}.ExecutionRoleArn": "aws.hosting_role",
     f"{MODEL}.EnableNetworkIsolation": "endpoint.network.isolation",
+    f"{MODEL}.PrimaryContainer.Environment": "endpoint.environment",
+    f"{MODEL}.PrimaryContainer.ModelDataSource": "endpoint.model",
+    f"{TRAINING}.OutputDataConfig.KmsKeyId": "aws.kms_key",
+    f"{TRAINING}.ResourceConfig.VolumeKmsKeyId": "aws.kms_key",
+    f"{PROCESSING}.ProcessingOutputConfig.KmsKeyId": "aws.kms_key",
+    f"{PROCESSING}.{_MACHINES[PROCESSING]}.VolumeKmsKeyId": "aws.kms_key",
+    f"{TRANSFORM}.TransformOutput.KmsKeyId": "aws.kms_key",
+    f"{TRANSFORM}.TransformResources.VolumeKmsKeyId": "aws.kms_key",
+    f"{ENDPOINT_CONFIG}.KmsKeyId": "aws.kms_key",
+    f"{ENDPOINT_CONFIG}.DataCaptureConfig.KmsKeyId": "aws.kms_key",
+    f"{ENDPOINT_CONFIG}.AsyncInferenceConfig.OutputConfig.KmsKeyId": "aws.kms_key",
+    f"{ENDPOINT_CONFIG}.AsyncInferenceConfig.OutputConfig.NotificationConfig.SuccessTopic":
+        "endpoint.asynchronous.success_topic",
+    f"{ENDPOINT_CONFIG}.AsyncInferenceConfig.OutputConfig.NotificationConfig.ErrorTopic":
+        "endpoint.asynchronous.error_topic",
     f"{PACKAGE}.InferenceSpecification.Containers.0.Image": "endpoint.image",
     f"{PACKAGE_GROUP}.ModelPackageGroupName": "registry.group",
     f"{PIPELINE}.RoleArn": "aws.pipeline_role",

@@ -102,7 +102,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[simulator.Call]]:
 
     monkeypatch.setattr(BaseClient, "_make_api_call", keep)
     yield made
-    grants = Grants(read=tuple(f"s3://{place}" for place in ELSEWHERE))
+    keys = [request["KeyId"] for service, _, request in made if service == "kms"]
+    read = tuple(f"s3://{place}" for place in ELSEWHERE)
+    grants = Grants(read=read, kms_key=next((key for key in keys if key.startswith("arn:")), None))
     assert simulator.refused(access.template("my-bucket", grants), made) == []
 
 

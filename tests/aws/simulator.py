@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
-from sm_launch.account.access import LAUNCHING
-
 PSEUDO = {"AWS::Partition": "aws", "AWS::Region": "eu-central-1", "AWS::AccountId": "123456789012"}
 HERE = f"{PSEUDO['AWS::Region']}:{PSEUDO['AWS::AccountId']}"
 Need = tuple[str, str, dict[str, str]]
@@ -34,22 +32,18 @@ def resolved(value: Any) -> Any:
 
 
 def policy(template: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """The statements of a role, or of a managed policy; of those who launch, of all they get."""
-    if name == LAUNCHING[0]:
-        return [
-            statement
-            for each in LAUNCHING
-            if each in template["Resources"]
-            for statement in managed(template, each)
-        ]
-    return managed(template, name)
-
-
-def managed(template: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """The statements of one policy."""
-    properties = template["Resources"][name]["Properties"]
-    document = properties.get("PolicyDocument") or properties["Policies"][0]["PolicyDocument"]
-    return [resolved(statement) for statement in document["Statement"]]
+    """The statements of a role, or of a managed policy with what is granted beside it."""
+    statements = []
+    for each in (name, "LauncherGrants") if name == "LauncherPolicy" else (name,):
+        if each in template["Resources"]:
+            properties = template["Resources"][each]["Properties"]
+            documents = properties.get("PolicyDocument"), *properties.get("Policies", ())
+            statements += [
+                statement
+                for document in filter(None, documents)
+                for statement in document.get("PolicyDocument", document)["Statement"]
+            ]
+    return [resolved(statement) for statement in statements]
 
 
 def allowed(statements: list[dict[str, Any]], need: Need) -> bool:
@@ -116,7 +110,7 @@ def container_needs(operation: str, request: dict[str, Any]) -> list[Need]:
             needs += writes(text) if output or checkpoint else []
             needs += [] if output else reads(text)
         elif ".dkr.ecr." in text:
-            name = text.rpartition("/")[2].partition(":")[0]
+            name = re.split("[:@]", text.rpartition("/")[2])[0]
             image = f"arn:aws:ecr:{HERE}:repository/{name}"
             needs += [("ecr:BatchGetImage", image, {}), ("ecr:GetDownloadUrlForLayer", image, {})]
             needs.append(("ecr:GetAuthorizationToken", "*", {}))
@@ -143,7 +137,9 @@ NAMED = {
     "s3": lambda request: f"arn:aws:s3:::{request['Bucket']}" + (
         f"/{request['Key']}" if "Key" in request else ""),
     "logs": lambda request: f"arn:aws:logs:{HERE}:log-group:{request['logGroupName']}:x",
-    "iam": lambda request: f"arn:aws:iam::123456789012:role/{request['RoleName']}",
+    # CloudFormation puts something behind the logical name.
+    "iam": lambda request: "arn:aws:iam::123456789012:role/" + re.sub(
+        r"^sm-launch-(\w+Role)-\w+$", r"\1", request["RoleName"]),
 }  # fmt: skip
 # IAM's actions that have another name than the operation.
 ACTIONS = {
@@ -171,6 +167,8 @@ def caller_needs(service: str, operation: str, request: dict[str, Any]) -> list[
     needs: list[Need] = [(action, _resource(service, prefix, operation, request), {})]
     if request.get("Tags") and prefix in TAGGING:
         needs.append((TAGGING[prefix], needs[0][1], {}))
+    if prefix == "application-autoscaling":
+        needs += _scaler_needs(operation, request)
     passed_to = "scheduler" if prefix == "scheduler" else "sagemaker"
     for path, text in strings(request):
         if path[-1] in {"RoleArn", "ExecutionRoleArn"}:
@@ -179,8 +177,25 @@ def caller_needs(service: str, operation: str, request: dict[str, Any]) -> list[
     return needs
 
 
+def _scaler_needs(operation: str, request: dict[str, Any]) -> Iterator[Need]:
+    """What Application Auto Scaling tries in the caller's name before it takes a request: its user
+    guide, "Permissions validation for API calls on target resources"."""
+    if operation == "RegisterScalableTarget":
+        of_component = request["ResourceId"].startswith("inference-component/")
+        changes = (
+            "InferenceComponentRuntimeConfig" if of_component else "EndpointWeightsAndCapacities"
+        )
+        looks = "InferenceComponent" if of_component else "Endpoint"
+        for action in (f"Update{changes}", f"Describe{looks}"):
+            yield f"sagemaker:{action}", f"arn:aws:sagemaker:{HERE}:thing/x", {}
+    elif operation == "PutScalingPolicy":
+        for action in ("PutMetricAlarm", "DescribeAlarms", "DeleteAlarms"):
+            yield f"cloudwatch:{action}", f"arn:aws:cloudwatch:{HERE}:alarm:x", {}
+
+
 # A request that brings tags needs the right to tag, too.
-TAGGING = {"sagemaker": "sagemaker:AddTags", "cloudwatch": "cloudwatch:TagResource"}
+TAGGING = {"sagemaker": "sagemaker:AddTags", "cloudwatch": "cloudwatch:TagResource",
+           "application-autoscaling": "application-autoscaling:TagResource"}  # fmt: skip
 
 
 def _resource(service: str, prefix: str, operation: str, request: dict[str, Any]) -> str:
@@ -193,11 +208,14 @@ def _resource(service: str, prefix: str, operation: str, request: dict[str, Any]
     if prefix == "cloudwatch":
         account = PSEUDO["AWS::AccountId"]
         board = f"arn:aws:cloudwatch::{account}:dashboard/x"
+        if "ResourceARN" in request:
+            return str(request["ResourceARN"])
         return board if "Dashboard" in operation else f"arn:aws:cloudwatch:{HERE}:alarm:x"
     if prefix == "ecr":
         return f"arn:aws:ecr:{HERE}:repository/{request['repositoryName']}"
     if prefix == "kms":
-        return str(request["KeyId"])
+        key = str(request["KeyId"])
+        return key if key.startswith("arn:") else "*"  # decided by the key that the name leads to
     return f"arn:aws:{prefix}:{HERE}:thing/x"
 
 

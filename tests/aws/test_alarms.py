@@ -20,6 +20,8 @@ from sm_launch.monitoring.endpoint_metrics import METRICS, component_queries
 from sm_launch.monitoring.sources import CloudWatchSource
 from sm_launch.sessions.validation import RequestValidator
 
+pytestmark = pytest.mark.usefixtures("calls")
+
 TOPIC = "arn:aws:sns:eu-central-1:123456789012:pager"
 ENDPOINTS: dict[str, dict[str, Any]] = {
     "cpu": {"instances": {"type": "ml.m5.large"}},

@@ -13,6 +13,8 @@ from sm_launch.aws.clients import make_client
 from sm_launch.hosting import autoscaling
 from sm_launch.job.config import JobConfig
 
+pytestmark = pytest.mark.usefixtures("calls")
+
 
 def check(service: str, operation: str, request: dict[str, Any]) -> None:
     """Botocore's own check against the service model."""

@@ -12,6 +12,8 @@ from sm_launch.job import limits
 from sm_launch.job.config import JobConfig
 from sm_launch.monitoring import alarms
 
+pytestmark = pytest.mark.usefixtures("calls")
+
 ROLE = "arn:aws:iam::123456789012:role/hosting"
 
 

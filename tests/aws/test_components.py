@@ -7,6 +7,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 from pydantic import ValidationError
 
@@ -14,10 +15,13 @@ from sm_launch.account import cleanup
 from sm_launch.errors import LaunchError
 from sm_launch.hosting import autoscaling, component_requests, components, endpoints
 from sm_launch.hosting import requests as hosting_requests
+from sm_launch.hosting.deployment import Deployment, _deploy_components
 from sm_launch.hosting.variants import HostingInputs
 from sm_launch.job.config import Endpoint, JobConfig
 from sm_launch.sessions.aws import AwsSession
 from sm_launch.sessions.validation import RequestValidator
+
+pytestmark = pytest.mark.usefixtures("calls")
 
 ROLE = "arn:aws:iam::123456789012:role/hosting"
 ADAPTERS = {"polite": "s3://b/polite.tar.gz"}
@@ -146,7 +150,9 @@ class Service:
         self.stub.add_response("list_inference_components", {"InferenceComponents": items}, asked)
 
     def made(self, method: str, name: str, **expected: Any) -> None:
-        answer = {"InferenceComponentArn": f"{ARN}inference-component/{name}"}
+        kind, word = ("Model", "model") if method == "create_model" else (
+            "InferenceComponent", "inference-component")  # fmt: skip
+        answer = {f"{kind}Arn": f"{ARN}{word}/{name}"}
         self.stub.add_response(method, answer, expected or None)
 
 
@@ -196,17 +202,87 @@ def test_a_failure_is_explained(service: Service, status: str) -> None:
     assert "inference-gpu-4-1" in str(caught.value)
 
 
+ENDPOINT = {
+    "EndpointName": "mine", "EndpointArn": f"{ARN}endpoint/mine", "CreationTime": NOW,
+    "EndpointConfigName": "c", "EndpointStatus": "InService", "LastModifiedTime": NOW,
+}  # fmt: skip
+CONFIGURATION = {
+    "EndpointConfigName": "c", "EndpointConfigArn": f"{ARN}endpoint-config/c",
+    "ProductionVariants": [{"VariantName": "AllTraffic"}], "CreationTime": NOW,
+}  # fmt: skip
+PLANNED = Deployment(
+    models=({"ModelName": "m-2"},), components=({},),
+    endpoint_config={"EndpointConfigName": "c", "ProductionVariants": [{"VariantName": "a"}]},
+    endpoint={"EndpointName": "mine", "EndpointConfigName": "c"},
+)  # fmt: skip
+SUMMARY = {key: value for key, value in ENDPOINT.items() if key != "EndpointConfigName"}
+NO_CAPACITY = ("ResourceLimitExceeded", "The account-level service limit is 0")
+
+
+def refused(service: Service) -> None:
+    with pytest.raises(ClientError, match="ResourceLimitExceeded"):
+        _deploy_components(service.session, job(), PLANNED)  # type: ignore[arg-type]
+    service.stub.assert_no_pending_responses()
+
+
+@pytest.mark.parametrize("base_was_updated", [False, True])
+def test_an_update_that_is_refused_leaves_what_runs(
+    service: Service, base_was_updated: bool
+) -> None:
+    old = {"Specification": {"ModelName": "m-1"}}
+    service.stub.add_response("list_endpoints", {"Endpoints": [SUMMARY]})
+    service.made("create_model", "m-2", ModelName="m-2")
+    service.describe("mine", "InService", **old)
+    if base_was_updated:
+        service.made("update_inference_component", "mine")
+        service.describe("mine", "InService", **RUNS)
+        service.missing("mine-polite")
+        service.stub.add_client_error("create_inference_component", *NO_CAPACITY)
+    else:
+        service.stub.add_client_error("update_inference_component", *NO_CAPACITY)
+    service.listed("mine")
+    service.describe("mine", "InService", **(RUNS if base_was_updated else old))
+    if not base_was_updated:
+        service.stub.add_response("delete_model", {}, {"ModelName": "m-2"})
+    refused(service)
+
+
+def test_a_new_endpoint_whose_component_is_refused_is_taken_away(service: Service) -> None:
+    for method in ("list_endpoints", "list_endpoints"):
+        service.stub.add_response(method, {"Endpoints": []})
+    service.made("create_model", "m-2", ModelName="m-2")
+    arn = {"EndpointConfigArn": f"{ARN}endpoint-config/c"}
+    service.stub.add_response("create_endpoint_config", arn)
+    service.stub.add_response("list_endpoints", {"Endpoints": []})
+    service.stub.add_response("create_endpoint", {"EndpointArn": f"{ARN}endpoint/mine"})
+    service.stub.add_response("describe_endpoint", ENDPOINT)
+    service.missing("mine")
+    service.stub.add_client_error("create_inference_component", *NO_CAPACITY)
+    service.stub.add_response("describe_endpoint", ENDPOINT)
+    service.stub.add_response("describe_endpoint_config", CONFIGURATION)
+    service.listed()
+    tags = {"Tags": [{"Key": "sm-launch:job", "Value": "mine"}]}
+    service.stub.add_response("list_tags", tags)
+    service.stub.add_response("delete_endpoint", {}, {"EndpointName": "mine"})
+    service.stub.add_response("delete_endpoint_config", {}, {"EndpointConfigName": "c"})
+    service.stub.add_response("delete_model", {}, {"ModelName": "m-2"})
+    refused(service)
+
+
+def test_what_cannot_be_taken_away_is_told_with_the_failure(service: Service) -> None:
+    service.stub.add_response("list_endpoints", {"Endpoints": [SUMMARY]})
+    service.made("create_model", "m-2", ModelName="m-2")
+    service.describe("mine", "InService", Specification={"ModelName": "m-1"})
+    service.stub.add_client_error("update_inference_component", *NO_CAPACITY)
+    service.stub.add_client_error("list_inference_components", "AccessDeniedException", "not you")
+    with pytest.raises(LaunchError, match=r"service limit is 0(?s:.*)not you") as caught:
+        _deploy_components(service.session, job(), PLANNED)  # type: ignore[arg-type]
+    assert "sm-launch delete mine" in str(caught.value.fix)
+
+
 def test_deleting_takes_adapters_first(service: Service) -> None:
-    endpoint = {
-        "EndpointName": "mine", "EndpointArn": f"{ARN}endpoint/mine", "CreationTime": NOW,
-        "EndpointConfigName": "c", "EndpointStatus": "InService", "LastModifiedTime": NOW,
-    }  # fmt: skip
-    described = {
-        "EndpointConfigName": "c", "EndpointConfigArn": f"{ARN}endpoint-config/c",
-        "ProductionVariants": [{"VariantName": "AllTraffic"}], "CreationTime": NOW,
-    }  # fmt: skip
-    service.stub.add_response("describe_endpoint", endpoint)
-    service.stub.add_response("describe_endpoint_config", described)
+    service.stub.add_response("describe_endpoint", ENDPOINT)
+    service.stub.add_response("describe_endpoint_config", CONFIGURATION)
     service.listed("mine", "mine-polite")
     service.describe("mine", "InService", **RUNS)
     on_base = {"Specification": {"BaseInferenceComponentName": "mine"}}
@@ -232,17 +308,9 @@ def test_deleting_takes_adapters_first(service: Service) -> None:
 
 
 def test_models_of_components_are_in_use(service: Service) -> None:
-    item = {
-        "EndpointName": "mine", "EndpointArn": f"{ARN}endpoint/mine", "CreationTime": NOW,
-        "EndpointStatus": "InService", "LastModifiedTime": NOW,
-    }  # fmt: skip
-    service.stub.add_response("list_endpoints", {"Endpoints": [item]})
-    service.stub.add_response("describe_endpoint", {**item, "EndpointConfigName": "c"})
-    described = {
-        "EndpointConfigName": "c", "EndpointConfigArn": f"{ARN}endpoint-config/c",
-        "ProductionVariants": [{"VariantName": "AllTraffic"}], "CreationTime": NOW,
-    }  # fmt: skip
-    service.stub.add_response("describe_endpoint_config", described)
+    service.stub.add_response("list_endpoints", {"Endpoints": [SUMMARY]})
+    service.stub.add_response("describe_endpoint", ENDPOINT)
+    service.stub.add_response("describe_endpoint_config", CONFIGURATION)
     service.listed("mine")
     service.describe("mine", "InService", **RUNS)
     assert ("model", "m-2") in cleanup._in_use(service.client)

@@ -18,6 +18,8 @@ from sm_launch.aws.clients import make_client
 from sm_launch.job.config import JobConfig
 from sm_launch.target.context import open_context
 
+pytestmark = pytest.mark.usefixtures("calls")
+
 JOB = """
 name: mine
 target: sagemaker
@@ -51,7 +53,7 @@ def test_an_account_without_anything(
     aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("job.yaml").write_text(JOB % ("nobody-has-this", "arn:aws:iam::123456789012:role/none"))
+    Path("job.yaml").write_text(JOB % ("models", "arn:aws:iam::123456789012:role/HostingRole"))
     assert cli.run(["doctor", "--json"]) == 1
     results = checks(capsys)
     assert results["credentials"]["state"] == "ok"
@@ -81,11 +83,11 @@ def test_a_careless_account(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     where = {"LocationConstraint": "eu-central-1"}
-    make_client("s3").create_bucket(Bucket="careless", CreateBucketConfiguration=where)
+    make_client("s3").create_bucket(Bucket="my-bucket", CreateBucketConfiguration=where)
     kms, ec2, iam = make_client("kms"), make_client("ec2"), make_client("iam")
     key = kms.create_key()["KeyMetadata"]["Arn"]
     trust = json.dumps({"Statement": [statement(principal={"Service": "lambda.amazonaws.com"})]})
-    role = iam.create_role(RoleName="other", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+    role = iam.create_role(RoleName="TrainingRole", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.0.0/24")["Subnet"]["SubnetId"]
     group = ec2.create_security_group(GroupName="g", Description="g", VpcId=vpc)["GroupId"]
@@ -98,11 +100,11 @@ def test_a_careless_account(
         assert cli.run(["doctor", "--json", *options]) == 1
         return checks(capsys)
 
-    Path("job.yaml").write_text(JOB % (f"careless, kms_key: '{key}'", role))
+    Path("job.yaml").write_text(JOB % (f"my-bucket, kms_key: '{key}'", role))
     results = run()
     assert results["bucket"]["state"] == results["aws.kms_key"]["state"] == "ok"
     assert results["training.network"]["detail"] == f"{vpc}, 251 free addresses"
-    assert "put-public-access-block --bucket careless" in results["bucket access"]["fix"]
+    assert "put-public-access-block --bucket my-bucket" in results["bucket access"]["fix"]
     assert "create-vpc-endpoint" in results["training.network S3"]["fix"]
     assert "does not let sagemaker.amazonaws.com assume" in results["aws.training_role"]["detail"]
     assert "training.network hosts" not in results
@@ -110,7 +112,7 @@ def test_a_careless_account(
     kms.disable_key(KeyId=key.rsplit("/", 1)[-1])
     blocked = dict.fromkeys(doctor_aws._BLOCKS, True)
     make_client("s3").put_public_access_block(
-        Bucket="careless", PublicAccessBlockConfiguration=blocked
+        Bucket="my-bucket", PublicAccessBlockConfiguration=blocked
     )
     ec2.create_vpc_endpoint(VpcId=vpc, ServiceName="com.amazonaws.eu-central-1.s3")
     results = run("training.instances.count=2")
@@ -121,8 +123,10 @@ def test_a_careless_account(
     assert results["aws.kms_key"]["detail"] == "alias/none does not exist"
     assert "subnet-12345678" in results["training.network"]["detail"]
     other = make_client("s3", "us-west-2")
-    other.create_bucket(Bucket="far", CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
-    assert "jobs run in eu-central-1" in run("aws.bucket=far")["bucket"]["detail"]
+    other.create_bucket(
+        Bucket="far-bucket", CreateBucketConfiguration={"LocationConstraint": "us-west-2"}
+    )
+    assert "jobs run in eu-central-1" in run("aws.bucket=far-bucket")["bucket"]["detail"]
 
 
 def statement(**changes: Any) -> dict[str, Any]:

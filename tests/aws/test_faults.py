@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fault_proxy import Proxy, fault_proxy
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("calls")]
 
 JOB = """
 name: mine
@@ -36,7 +36,7 @@ aws:
   bucket: my-bucket
   training_role: arn:aws:iam::123456789012:role/TrainingRole
 """
-DEPLOY = ["deploy", "--model-data", "s3://my-bucket/model.tar.gz"]
+DEPLOY = ["deploy", "--model-data", "s3://my-bucket/sm-launch/mine/jobs/j/output/model.tar.gz"]
 
 
 @pytest.fixture
@@ -150,6 +150,61 @@ def test_a_half_made_deployment_is_taken_back(
         assert "fix:" in err
         proxy.faults.clear()
         assert left() == NOTHING, operation
+
+
+def test_what_cannot_be_looked_at_or_scaled_is_not_left_unsaid(
+    proxy: Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proxy.inject("DescribeEndpoint", "AccessDeniedException", message="not to be looked at")
+    assert cli.run(DEPLOY) == 1
+    told = capsys.readouterr().err
+    assert told.count("not to be looked at") == 2
+    assert "`sm-launch delete mine`" in told  # it is there, and costs money
+    proxy.faults.clear()
+    assert cli.run(["delete", "--yes"]) == 0
+    proxy.inject("RegisterScalableTarget", "AccessDeniedException", message="no scaling for you")
+    assert cli.run([*DEPLOY, "--set", "endpoint.autoscaling={max: 3}"]) == 1
+    told = capsys.readouterr().err
+    assert "endpoint mine is in service, and scales not" in told
+    assert "deploy again" in told
+    assert left()["endpoints"] == ["mine"]
+
+
+def test_an_update_that_is_refused_leaves_the_old_model(
+    proxy: Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(DEPLOY) == 0
+    before = left()
+    proxy.inject("UpdateEndpoint", "ResourceLimitExceeded", message="not now")
+    assert cli.run(DEPLOY) == 1
+    assert "not now" in capsys.readouterr().err
+    assert left() == before
+
+
+def test_a_matrix_goes_on_where_one_job_is_refused(
+    proxy: Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proxy.inject("CreateTrainingJob", "ResourceLimitExceeded", message="limit is 1", times=1)
+    proxy.inject("DescribeTrainingJob", "ThrottlingException", times=3)
+    matrix = "matrix={parameters: {training.hyperparameters.seed: [1, 2]}, max_parallel_jobs: 1}"
+    assert cli.run(["train", "--json", "--set", matrix]) == 1
+    told = capsys.readouterr()
+    refused, done = json.loads(told.out)
+    assert (refused["TrainingJobStatus"], done["TrainingJobStatus"]) == ("Refused", "Completed")
+    assert "Service Quotas" in refused["Error"]
+    assert cli.run(["train", "--set", matrix, "--set", ELSEWHERE]) == 2
+    assert "matrix: its jobs have no training.fallback" in capsys.readouterr().err
+
+
+def test_a_sweep_says_at_once_that_its_trials_have_no_fallback(
+    proxy: Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    swept = "sweep={parameters: {learning_rate: [1e-5, 1e-4]}, strategy: grid}"
+    proxy.inject("CreateHyperParameterTuningJob", "ResourceLimitExceeded", message="limit is 0")
+    assert cli.run(["sweep", "--set", swept, "--set", ELSEWHERE]) == 1
+    told = capsys.readouterr().err
+    assert "training.fallback: for `train` alone" in told
+    assert "Service Quotas" in told
 
 
 def test_a_deletion_that_broke_off_can_be_repeated(

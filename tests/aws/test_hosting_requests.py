@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from sm_launch.hosting import deployment, transforms
 from sm_launch.hosting import requests as hosting_requests
-from sm_launch.hosting import transforms
 from sm_launch.hosting.variants import (
     CUDA_13_AMI,
     HostingInputs,
@@ -18,6 +18,7 @@ from sm_launch.hosting.variants import (
 )
 from sm_launch.job.config import Endpoint, JobConfig
 from sm_launch.job.hosting import Transform
+from sm_launch.job.naming import unique_name
 from sm_launch.sessions.validation import RequestValidator
 
 ROLE = "arn:aws:iam::123456789012:role/hosting"
@@ -59,6 +60,17 @@ def test_endpoint_configurations_are_valid(
             kind == "ml.g5.xlarge" and "serverless" not in extra
         )
         assert len(request["ProductionVariants"]) == (2 if "variants" in extra else 1)
+
+
+def test_models_of_long_names_are_told_apart(validator: RequestValidator) -> None:
+    variants = [{"name": f"{'v' * 60}{at}", "model_data": f"s3://b/{at}.tar.gz"} for at in range(3)]
+    config = job({"name": "e" * 63, "variants": variants})
+    planned = deployment.build(config, model_data="s3://b/m.tar.gz", image="i", role=ROLE)
+    assert len({model["ModelName"] for model in planned.models}) == 4
+    for operation, request in planned.operations():
+        validator.check(operation, request)
+    named = unique_name("n" * 42, suffix="optimize")
+    assert len(named) <= 63 and "-optimize-" in named
 
 
 @pytest.mark.parametrize("strategy", ["all-at-once", "canary", "linear", "rolling"])

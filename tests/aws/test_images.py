@@ -13,7 +13,7 @@ from sm_launch import cli, images
 from sm_launch.errors import LaunchError
 from sm_launch.images import ecr
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("calls")]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from botocore import xform_name
 from sm_launch import cli
 from sm_launch.account import access
 from sm_launch.aws.clients import make_client
+from sm_launch.sessions.aws import AwsSession
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -104,6 +105,60 @@ def test_from_train_to_delete(
         "RegisterScalableTarget",
         "DeleteEndpoint",
     } <= made
+
+
+def test_what_looks_at_all_of_it_may(
+    job: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    calls: list[simulator.Call],
+) -> None:
+    """The commands beside the way from `train` to `delete`, each with the launcher's policy."""
+    monkeypatch.setattr(AwsSession, "seconds_between_looks", 0.05)
+    Path("rows.jsonl").write_text('{"text": "fine", "label": "pos"}\n')
+    Path("job.yaml").write_text(LOOKED_AT)
+    assert cli.run(["train", "--json"]) == 0
+    trained = answer(capsys)["TrainingJobName"]
+    assert cli.run(["deploy", "--job", trained, "--json"]) == 0
+    capture(capsys, '[{"label": "pos", "score": 0.9}]')
+    for command in (
+        ["monitor", "--once"], ["logs", trained], ["optimize", "--job", trained, "--detach"],
+        ["evaluate", "--labels", "labels.jsonl", "--captured", "mine"], ["stop", trained],
+    ):  # fmt: skip
+        capsys.readouterr()
+        calls_before = len(calls)
+        code = cli.run(command)
+        told = capsys.readouterr()
+        assert code == 0 or command[0] == "stop", (command, told.err)
+        assert len(calls) > calls_before, command
+
+
+LOOKED_AT = f"""{JOB}
+evaluation: {{data: rows.jsonl}}
+""".replace("  autoscaling: {max: 3}", "  data_capture: {percentage: 100}")
+
+
+def capture(capsys: pytest.CaptureFixture[str], answered: str) -> None:
+    """What data capture would have written, and what was right."""
+    described = answer(capsys)
+    bucket, _, prefix = described["DataCaptureConfig"]["DestinationS3Uri"][5:].partition("/")
+    side = {"observedContentType": "application/json", "encoding": "JSON"}
+    events = [
+        {"captureData": {"endpointInput": {**side, "data": json.dumps({"inputs": [f"row {at}"]})},
+                         "endpointOutput": {**side, "data": answered}},
+         "eventMetadata": {"eventId": f"e{at}", "inferenceTime": "2030-01-01T00:00:00Z"}}
+        for at in range(4)
+    ]  # fmt: skip
+    make_client("s3").put_object(
+        Bucket=bucket, Key=f"{prefix}/mine/AllTraffic/2030/01/01/00/a.jsonl",
+        Body="\n".join(map(json.dumps, events)),
+    )  # fmt: skip
+    truth = [
+        {"groundTruthData": {"data": "pos", "encoding": "CSV"}, "eventVersion": "0",
+         "eventMetadata": {"eventId": f"e{at}"}}
+        for at in range(4)
+    ]  # fmt: skip
+    Path("labels.jsonl").write_text("\n".join(map(json.dumps, truth)))
 
 
 # What moto does not run is walked through as the request that would be sent.

@@ -24,6 +24,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fault_proxy import fault_proxy
 
+pytestmark = pytest.mark.usefixtures("calls")
+
 ROLE = "arn:aws:iam::123456789012:role/r"
 
 
@@ -54,7 +56,7 @@ def test_instances_are_counted_by_type_and_serverless_has_none(
 def create(variants: list[dict[str, Any]], **config: Any) -> None:
     """An endpoint e."""
     sagemaker: Any = boto3.client("sagemaker")
-    container = {"Image": "i", "ModelDataUrl": "s3://b/m.tar.gz"}
+    container = {"Image": "i", "ModelDataUrl": "s3://models/m.tar.gz"}
     sagemaker.create_model(ModelName="m", ExecutionRoleArn=ROLE, PrimaryContainer=container)
     sagemaker.create_endpoint_config(EndpointConfigName="c", ProductionVariants=variants, **config)
     sagemaker.create_endpoint(EndpointName="e", EndpointConfigName="c")

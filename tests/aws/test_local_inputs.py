@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from sm_launch import cli
 from sm_launch.aws.clients import make_client
-from sm_launch.errors import UserInputError
+from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.target import local_inputs
 from sm_launch.target.local_inputs import S3Cache, with_local_inputs
 
@@ -83,13 +85,74 @@ def test_a_version_is_fetched_once(store: Any, monkeypatch: pytest.MonkeyPatch) 
     cache = S3Cache(lambda: store, local_inputs.cache_directory(), told.append)
     first = cache.path("s3://data/held-out")
     assert cache.path("s3://data/held-out") == first
-    assert gets == ["held-out/a.jsonl", "held-out/b/c.jsonl"]
+    assert sorted(gets) == ["held-out/a.jsonl", "held-out/b/c.jsonl"]
     assert "as they were fetched before" in told[-1]
     store.put_object(Bucket="data", Key="held-out/a.jsonl", Body=b"new")
     second = cache.path("s3://data/held-out/")
     assert gets[2:] == ["held-out/a.jsonl"]  # the other one has not changed
     assert (second / "a.jsonl").read_bytes() == b"new"
     assert (first / "a.jsonl").read_bytes() == b"held-out/a.jsonl"  # a job may still read it
+
+
+class Writing:
+    """A store in which somebody writes before an object is read, so many times."""
+
+    def __init__(self, store: Any, key: str, write: Callable[[], None], times: int) -> None:
+        self._store, self._key, self._write, self._times = store, key, write, times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def get_object(self, **request: Any) -> Any:
+        if self._times and request["Key"] == self._key:
+            self._times -= 1
+            self._write()
+        return self._store.get_object(**request)
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_what_changes_while_it_is_read_is_read_once_more(store: Any, gone: bool) -> None:
+    def write() -> None:
+        if gone:
+            store.delete_object(Bucket="data", Key="held-out/b/c.jsonl")
+        else:
+            store.put_object(Bucket="data", Key="held-out/b/c.jsonl", Body=b"new")
+
+    told: list[str] = []
+    client = Writing(store, "held-out/b/c.jsonl", write, 1)
+    cache = S3Cache(lambda: client, local_inputs.cache_directory(), told.append)
+    copy = cache.path("s3://data/held-out/")
+    kept = {str(file.relative_to(copy)): file.read_bytes() for file in copy.rglob("*.jsonl")}
+    assert kept == {"a.jsonl": b"held-out/a.jsonl"} | ({} if gone else {"b/c.jsonl": b"new"})
+    assert "held-out/b/c.jsonl changed or went away" in told[0]
+    drafts = [file for file in local_inputs.cache_directory().rglob("*") if "tmp" in file.name]
+    assert drafts == []
+
+
+def test_a_prefix_that_is_written_to_all_the_time_is_refused(store: Any) -> None:
+    count = iter(range(1000))
+
+    def write() -> None:
+        store.put_object(Bucket="data", Key="held-out/a.jsonl", Body=f"{next(count)}".encode())
+
+    client = Writing(store, "held-out/a.jsonl", write, 1000)
+    cache = S3Cache(lambda: client, local_inputs.cache_directory(), print)
+    with pytest.raises(LaunchError, match=r"something writes there: held-out/a\.jsonl"):
+        cache.path("s3://data/held-out/")
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [(["a", "a/b"], "cannot lie beside"), (["a/b", "a//b"], "cannot lie beside"),
+     (["../a"], "leads out")],
+)  # fmt: skip
+def test_keys_that_are_no_files_are_refused(store: Any, keys: list[str], told: str) -> None:
+    listed = [{"Key": f"odd/{key}", "ETag": '"1"', "Size": 1} for key in keys]
+    pages = SimpleNamespace(paginate=lambda **_: [{"Contents": listed}])
+    client = SimpleNamespace(get_paginator=lambda _: pages)
+    cache = S3Cache(lambda: client, local_inputs.cache_directory(), print)
+    with pytest.raises(LaunchError, match=told):
+        cache.path("s3://data/odd/")
 
 
 @pytest.mark.parametrize("uri", ["s3://data/absent", "s3://data/train", "s3://data/absent/"])

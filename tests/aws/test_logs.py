@@ -14,13 +14,13 @@ from sm_launch.errors import LaunchError
 from sm_launch.jobs import training
 from sm_launch.sessions.aws import TRAINING_LOGS, AwsSession
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("calls")]
 
 TRAINING_JOB: dict[str, Any] = {
     "TrainingJobName": "mine-1",
     "AlgorithmSpecification": {"TrainingImage": "i", "TrainingInputMode": "File"},
-    "RoleArn": "arn:aws:iam::123456789012:role/train",
-    "OutputDataConfig": {"S3OutputPath": "s3://bucket/jobs"},
+    "RoleArn": "arn:aws:iam::123456789012:role/TrainingRole",
+    "OutputDataConfig": {"S3OutputPath": "s3://my-bucket/sm-launch/mine/jobs"},
     "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
     "StoppingCondition": {"MaxRuntimeInSeconds": 60},
 }

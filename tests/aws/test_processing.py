@@ -23,11 +23,11 @@ from sm_launch.job.config import load_config
 from sm_launch.jobs import processing
 from sm_launch.sessions.aws import AwsSession
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("calls")]
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/sm-train:1"
-ROLE = "arn:aws:iam::123456789012:role/sm-launch-training"
+ROLE = "arn:aws:iam::123456789012:role/TrainingRole"
 KEY = "arn:aws:kms:eu-central-1:123456789012:key/11111111-2222-3333-4444-555555555555"
 MODULES = {"scikit-learn": "sklearn", "pyyaml": "yaml"}
 
@@ -44,7 +44,7 @@ def job(tmp_path: Path) -> Path:
             "network": {"subnets": ["subnet-1"], "security_groups": ["sg-1"]},
         },
         "aws": {
-            "bucket": "far-bucket",
+            "bucket": "my-bucket",
             "training_role": ROLE,
             "kms_key": KEY,
         },
@@ -68,8 +68,8 @@ def test_the_request_and_the_journey(
 ) -> None:
     where = {"CreateBucketConfiguration": {"LocationConstraint": "eu-central-1"}}
     store = boto3.client("s3")
-    store.create_bucket(Bucket="far-bucket", **where)
-    far = {"Bucket": "far-bucket", "ExpectedBucketOwner": "123456789012"}
+    store.create_bucket(Bucket="my-bucket", **where)
+    far = {"Bucket": "my-bucket", "ExpectedBucketOwner": "123456789012"}
     command = ["data", "prepare", "-c", str(job), "--processing-job"]
     assert cli.run([*command, "--dry-run"]) == 0
     request = json.loads(capsys.readouterr().out)
@@ -120,7 +120,7 @@ def test_several_machines_share_the_raw_files(
     assert shared == {"code": "FullyReplicated", "input": "ShardedByS3Key"}
     command = request["AppSpecification"]["ContainerEntrypoint"]
     assert command[:3] == ["python3", "-m", "sm_launch.jobs.processing_host"]
-    assert asked(9, "data.input=s3://far-bucket/raw/") == 0
+    assert asked(9, "data.input=s3://my-bucket/raw/") == 0
     capsys.readouterr()
     assert asked(3, "data.input=raw") == 2
     assert "2 file(s), which 3 machines cannot share" in capsys.readouterr().err

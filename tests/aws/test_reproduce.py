@@ -16,7 +16,7 @@ from sm_launch import cli
 from sm_launch.aws.clients import make_client
 from sm_launch.jobs.records import RECORD
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("calls")]
 
 REGISTRY = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
 LOADER = botocore.loaders.create_loader()

@@ -75,12 +75,14 @@ def run(
         if wanted.model_data:
             from sm_launch.evaluation.job.local import served
 
-            session, name = stack.enter_context(served(context.config, wanted.model_data))
+            session, name = stack.enter_context(served(context, wanted.model_data))
             shown = wanted.model_data
         else:
             shown = name = endpoints.require_meant(context, wanted.endpoint)
             asked = artefacts.addressed(session, name)
         model = artefacts.model_uri(session, name)
+        given = wanted.model_data or ""
+        named = given if given.startswith("s3://") else model
         url = stack.enter_context(bridge(session, name, asked))
         with progress(f"Benchmark {', '.join(settings.tasks)}"):
             measured = run_harness(
@@ -88,8 +90,8 @@ def run(
             )
     result = _result(settings, measured, RunInfo(
         endpoint=shown,
-        training_job=artefacts.training_job_of(model),
-        artefact=model,
+        training_job=artefacts.training_job_of(named),
+        artefact=named,
         target="local artefact" if wanted.model_data else target,
         model=context.config.training.model or "",
         data=", ".join(settings.tasks),

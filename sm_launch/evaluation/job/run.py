@@ -166,7 +166,7 @@ class _Job:
     def measure(
         self, fetch: Callable[[str], Path], stack: ExitStack
     ) -> evaluation.EvaluationResult:
-        request = self._request
+        context, request = self._context, self._request
         if request.transform_output:
             outputs = evaluation.read_outputs(fetch(request.transform_output), len(self._rows))
             info = self._info(target="batch transform", endpoint=request.transform_output)
@@ -174,14 +174,16 @@ class _Job:
         if request.model_data:
             from sm_launch.evaluation.job.local import served
 
-            session, name = stack.enter_context(served(self._config, request.model_data))
+            session, name = stack.enter_context(served(context, request.model_data))
             model = artefacts.model_uri(session, name)
             if model.startswith(SCHEME):
                 content = artefacts.deployment(session, name)
             else:
-                content = artefacts.content_sha256(evaluation.local_path(request.model_data))
-            return self._endpoint(session, name, model, "local artefact", identity=content)
-        context = self._context
+                content = artefacts.content_sha256(evaluation.local_path(model))
+            named = request.model_data if request.model_data.startswith("s3://") else model
+            return self._endpoint(
+                session, name, model, "local artefact", identity=content, named=named
+            )
         if self._traffic and not request.endpoint:
             return self._own_answers(self._traffic)
         session, name = context.session, endpoints.require_meant(context, request.endpoint)
@@ -211,15 +213,16 @@ class _Job:
         *,
         identity: str,
         asked: Mapping[str, str] | None = None,
+        named: str = "",
     ) -> evaluation.EvaluationResult:
+        """Of what answers; `named` is where a model that is served for this alone comes from."""
         artefact = self._read_artefact(model)
         self._training_log = artefacts.extract_training_log(model, self._directory)
-        shown = model if target == "local artefact" else name
         info = self._info(
             target=target,
-            endpoint=shown,
-            training_job=artefacts.training_job_of(model),
-            artefact=model,
+            endpoint=named or name,
+            training_job=artefacts.training_job_of(named or model),
+            artefact=named or model,
             base=model if model.startswith(SCHEME) else "",
         )
         # An interrupted run is continued, but never with another deployment's answers.

@@ -31,9 +31,11 @@ ACTIONS = {
 # Names that several services have: what the launcher means.
 MEANT = {"describe_images": "ecr", "list_tags_for_resource": "cloudwatch"}
 OUR_OWN = {"list_images"}
-# What calls with roles or tags, boto3's transfers and Docker's push ask for besides.
+# What calls with roles or tags, Application Auto Scaling's trials, boto3's transfers and Docker's
+# push ask for besides.
 INDIRECT = {
     "iam:PassRole", "iam:CreateServiceLinkedRole", "cloudwatch:TagResource",
+    "application-autoscaling:TagResource", "sagemaker:UpdateInferenceComponentRuntimeConfig",
     "s3:AbortMultipartUpload", "ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage",
     "ecr:GetDownloadUrlForLayer", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart",
     "ecr:CompleteLayerUpload", "ecr:PutImage",

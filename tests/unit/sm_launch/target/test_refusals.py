@@ -22,7 +22,7 @@ from sm_launch.job.naming import LOCAL_ROLE
 from sm_launch.jobs import processing, training
 from sm_launch.sessions.validation import RequestValidator
 from sm_launch.target import refusals
-from sm_launch.target.checking import check
+from sm_launch.target.checking import check, facts_of
 from sm_launch.target.context import JobContext
 
 pytestmark = pytest.mark.slow  # botocore's service model is read
@@ -50,7 +50,7 @@ def calls(config: JobConfig) -> list[tuple[str, dict[str, Any]]]:
         {"code": "s3://b/c"}, "s3://b/o", config.training.image or "", role
     )
     places = TransformInputs("s3://b/in", "s3://b/out", "text/csv")
-    data = "s3://b/model.tar.gz"
+    data = config.endpoint.model or "s3://b/model.tar.gz"
     deployed = deployment.build(config, model_data=data, image=image, role=role, output="s3://b/e")
     batch = transforms.build(
         config, "mine-1", model_data=data, image=image, role=role, inputs=places
@@ -116,6 +116,37 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ({"sagemaker": {"endpoint_config": {"ProductionVariants": [{"VariantName": "other-",
                                                                 "ModelName": "m"}]}}},
      "sagemaker.endpoint_config.ProductionVariants.1.VariantName", "hyphen"),
+    ({"training": {"instances": {"type": "ml.r5d.large", "volume_size_gb": 76}}},
+     "training.instances.volume_size_gb", "choose ml.r5d.xlarge"),
+    ({"endpoint": {"image": f"111122223333.dkr-ecr.us-east-1.on.aws/a/sm@sha256:{'a' * 64}"}},
+     "endpoint.image", "us-east-1"),
+    ({"training": {"image": "111122223333.dkr.ecr.cn-north-1.amazonaws.com.cn/sm:1"}},
+     "training.image", "cn-north-1"),
+    ({"training": {"image": "111122223333.dkr.ecr.eusc-de-east-1.amazonaws.eu/sm:1"}},
+     "training.image", "eusc-de-east-1"),
+    ({"sagemaker": {"model": {"PrimaryContainer": None, "Containers": [
+        {"Image": IMAGE}, {"Image": ABROAD}]}}},
+     "sagemaker.model.Containers.1.Image", "us-east-1"),
+    ({"aws": {"training_role": "arn:aws-cn:iam::111122223333:role/a/b"}},
+     "aws.training_role", "eu-west-1 is in aws"),
+    ({"aws": {"kms_key": "arn:aws:kms:us-east-1:111122223333:key/1"}}, "aws.kms_key", "us-east-1"),
+    ({"endpoint": {"asynchronous": {"success_topic": "arn:aws:sns:eu-west-2:111122223333:a"}}},
+     "endpoint.asynchronous.success_topic", "eu-west-2"),
+    ({"sagemaker": {"training": {"ResourceConfig": {"InstancePreferences": [
+        {"InstanceType": "ml.g5.xlarge"}, {"InstanceType": "ml.g6.xlrge"}]}}}},
+     "sagemaker.training.ResourceConfig.InstancePreferences", "ResourceConfig.InstanceType"),
+    ({"sagemaker": {"training": {"ResourceConfig": {"InstancePreferences": [
+        {"InstanceType": "ml.g5.xlarge"}, {"InstanceType": "ml.g6.xlrge"}]}}}},
+     "sagemaker.training.ResourceConfig.InstancePreferences.1.InstanceType", "ml.g6.xlarge"),
+    ({"training": {"spot": True}, "sagemaker": {"training": {"StoppingCondition": {
+        "MaxWaitTimeInSeconds": 60}}}},
+     "sagemaker.training.StoppingCondition.MaxWaitTimeInSeconds", "less than"),
+    ({"sagemaker": {"training": {"EnableManagedSpotTraining": True}}},
+     "sagemaker.training.EnableManagedSpotTraining", "training.spot: true"),
+    ({"sagemaker": {"transform": {"MaxConcurrentTransforms": 20}}}, "MaxPayloadInMB", "120"),
+    ({"endpoint": {"environment": {f"V{i}": "x" * 1000 for i in range(33)}}},
+     "endpoint.environment", "32768"),
+    ({"endpoint": {"model": "s3://b/m/"}}, "endpoint.model", "compress_model: true"),
     ({"sagemaker": {"model_package": {"Tags": [{"Key": "team", "Value": "x"}]}}},
      "sagemaker.model_package.Tags", "tags of its group"),
 ]  # fmt: skip
@@ -130,9 +161,9 @@ def test_what_aws_refuses_is_refused_here(sections: dict[str, Any], key: str, to
 
 
 def test_every_rule_has_such_a_case_and_a_source() -> None:
-    facts = refusals.Facts(REGION, _types())
     broken = set()
     for sections, _, _ in CASES:
+        facts = facts_of(calls(job(**sections)), REGION)
         for operation, request in calls(job(**sections)):
             broken |= {
                 number
@@ -186,6 +217,9 @@ def test_what_aws_takes_passes() -> None:
         "TrainingImage": "registry.corp/sm:1",
         "TrainingImageConfig": {"TrainingRepositoryAccessMode": "Vpc"}}}  # fmt: skip
     assert checked(job(sagemaker={"training": private})) == []
+    assert checked(job(aws={"kms_key": "alias/mine"}, endpoint={"serverless": {}})) == []
+    pinned = f"111122223333.dkr-ecr.{REGION}.on.aws/team/sm:1@sha256:{'0' * 64}"
+    assert checked(job(training={"image": pinned}, endpoint={"image": pinned})) == []
     (warning,) = checked(job(training={"instances": {"type": "ml.g99.xlarge"}}))
     assert "training.instances.type: the installed botocore does not know ml.g99.xlarge" in warning
 
