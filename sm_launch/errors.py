@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, Self
 
 
@@ -34,7 +33,9 @@ class LaunchError(Exception):
 
     def with_fix(self, fix: str) -> Self:
         """The same error with another fix."""
-        changed = copy.copy(self)
+        # Not copy.copy: it calls the class as `args` say, which not every kind of error takes.
+        changed = type(self).__new__(type(self))
+        changed.__dict__.update(self.__dict__)
         changed.fix = fix
         changed.args = (changed._render(),)
         return changed
