@@ -78,8 +78,6 @@ def deploy(
 
 def _trial(config: JobConfig) -> list[str]:
     """What the model can be asked, as `invoke` takes it."""
-    given = config.training.hyperparameters
-    inputs = trial(config.training.method, given)
+    inputs, parameters = trial(config.training.method, config.training.hyperparameters)
     asked = ["--text", inputs] if isinstance(inputs, str) else ["--inputs", json.dumps(inputs)]
-    several = given.get("problem_type") == "multi_label_classification"
-    return [*asked, "--parameters", '{"top_k": null}'] if several else asked
+    return asked if parameters is None else [*asked, "--parameters", json.dumps(parameters)]

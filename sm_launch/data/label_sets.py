@@ -49,7 +49,7 @@ def by_labels(
     import numpy as np
 
     unique, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    check_rows(len(unique), None, shares)
+    check_rows(len(unique), shares)
     order = seeded_order(unique, seed)
     table = with_none(members)[labels[first]][order]
     dealt = _deal(table, shares)

@@ -6,9 +6,10 @@ borders of the fractions. The order is that of a hash of the text's key and the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from sm_launch.data.chunks import short_list
 from sm_launch.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -59,9 +60,13 @@ def by_label(
     strata = labels[first] if split.stratify else np.zeros(len(unique), dtype=np.int32)
     assigned = np.full(len(unique), TRAIN, dtype=np.int8)
     order = seeded_order(unique, split.seed)
+    if split.stratify:
+        texts = np.bincount(strata, minlength=len(names)).tolist()
+        _check_labels(dict(zip(names, texts, strict=False)), shares)
+    else:
+        check_rows(len(unique), shares)
     for code in np.unique(strata):
         rows = order[strata[order] == code]
-        check_rows(len(rows), names[code] if split.stratify else None, shares)
         test, validation = (part_size(len(rows), shares[part]) for part in (TEST, VALIDATION))
         assigned[rows[:test]] = TEST
         assigned[rows[test : test + validation]] = VALIDATION
@@ -73,23 +78,31 @@ def part_size(rows: int, share: float) -> int:
     return max(1, round(rows * share)) if share > 0 else 0
 
 
-def check_rows(rows: int, name: str | None, shares: Sequence[float]) -> None:
-    """Raise UserInputError where a label (None: the data) has too few rows for the splits."""
+def check_rows(rows: int, shares: Sequence[float]) -> None:
+    """Raise UserInputError where the data has too few rows for the splits."""
     wanted = sum(share > 0 for share in shares)
-    if rows >= wanted:
-        return
-    if name is None:
+    if rows < wanted:
         raise UserInputError(
             f"{rows} different rows cannot fill {wanted} splits",
             field="data.split",
             fix="give more rows, or set the fraction of a split to 0",
         )
+
+
+def _check_labels(texts: Mapping[str, int], shares: Sequence[float]) -> None:
+    """Refuse labels that cannot be in every split, all at once."""
+    wanted = sum(share > 0 for share in shares)
+    rare = {name: count for name, count in texts.items() if 0 < count < wanted}
+    if not rare:
+        return
+    shown = short_list([f"{name} ({count})" for name, count in rare.items()])
     raise UserInputError(
-        f"has {rows} different row(s), too few to be stratified over {wanted} splits",
+        f"{len(rare)} label(s) have too few different rows to be stratified over {wanted} splits: "
+        f"{shown}",
         field="data.columns.label",
-        value=name,
-        fix="merge it into another label with data.label_map, leave it out of data.labels, "
-        "add rows, or set data.split.stratify: false",
+        value=next(iter(rare)),
+        fix="merge them into other labels with data.label_map, leave them out of data.labels, add "
+        "rows, set the fraction of a split to 0, or set data.split.stratify: false",
     )
 
 

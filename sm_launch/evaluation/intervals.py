@@ -34,7 +34,8 @@ def confidence_intervals(
 ) -> dict[str, Interval]:
     """The 95 % interval of every metric that `task.statistic` gives.
 
-    The same rows give the same intervals: the draws are seeded. None below two rows.
+    The same rows give the same intervals: the draws are seeded. A metric that only some of the rows
+    have (of a query, of questions without an answer) rests on these alone; none below two rows.
     """
     import numpy as np
 
@@ -45,8 +46,11 @@ def confidence_intervals(
     drawn = resample(statistic, rows, resamples=resamples, seed=seed)
     least = _rows_behind_labels(task, predictions)
     intervals = {}
-    for name, value in statistic(np.arange(rows)).items():
+    for name, value in statistic(np.arange(len(predictions))).items():
         share = share_of_rows(name, predictions)
+        rows = _rows_with(name, predictions)
+        if rows < LEAST_ROWS:
+            continue
         if share is not None:
             known = share[~np.isnan(share)]
             intervals[name] = share_interval(float(known.mean()), len(known))
@@ -59,6 +63,12 @@ def confidence_intervals(
             most = least if name in _BY_LABEL else rows
             intervals[name] = _bounded(name, value, drawn.get(name, []), rows, most)
     return intervals
+
+
+def _rows_with(name: str, predictions: Sequence[Prediction]) -> int:
+    """Of how many rows a metric is: of those that have its value, else of all."""
+    some = sum(not math.isnan(p.values.get(name, math.nan)) for p in predictions)
+    return some or len(predictions)
 
 
 def resample(

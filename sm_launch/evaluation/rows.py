@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from sm_launch import json_lines
+from sm_launch.data import class_ids
 from sm_launch.errors import UserInputError
 
 Row = dict[str, Any]
@@ -150,8 +151,11 @@ def _read_csv(path: Path, delimiter: str = ",") -> Iterator[Row]:
 def _read_parquet(path: Path) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
-    for batch in pq.ParquetFile(path).iter_batches():
-        yield from batch.to_pylist()
+    with pq.ParquetFile(path) as file:
+        ids = class_ids.both(class_ids.features_in(file.schema_arrow.metadata))
+        for batch in file.iter_batches():
+            for row in batch.to_pylist():
+                yield row | {name: read(row[name]) for name, read in ids.items() if name in row}
 
 
 READERS: dict[str, Callable[[Path], Iterator[Row]]] = {

@@ -33,7 +33,7 @@ class EvaluationFailedError(LaunchError):
 
     def __init__(self, message: str, *, result: EvaluationResult, fix: str) -> None:
         self.result = result
-        super().__init__(message, field="max_failed_share", fix=fix)
+        super().__init__(message, field="evaluation.max_failed_share", fix=fix)
 
 
 def evaluate_endpoint(

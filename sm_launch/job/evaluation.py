@@ -71,7 +71,8 @@ class Evaluation(Section):
     task: EvaluationTask | None = None
     """What is asked; default: what the training method trains for."""
     data: str | None = None
-    """Held-out file, directory or s3:// URI; default: the test channel of `data prepare`."""
+    """Held-out file, directory or s3:// URI; default: the job's test channels, all data sets, or
+    that of `data prepare`."""
     text_column: str | None = None
     """Column with the input; default: text, question, prompt (or messages) or tokens, by task."""
     text_pair_column: str | None = None

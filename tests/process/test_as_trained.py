@@ -134,6 +134,7 @@ CASES: dict[str, tuple[str, Callable[[random.Random], dict[str, Any]], dict[str,
             "text_column": "one",
             "text_pair_column": "other",
             "labels": ["different", "same"],
+            "dataset_columns": {"german": {"eins": "one"}},
         },
     ),
     "measures": (
@@ -177,6 +178,8 @@ CASES: dict[str, tuple[str, Callable[[random.Random], dict[str, Any]], dict[str,
         },
     ),
 }
+SEVERAL = {"test-english": 50, "test-german": 30}
+"""Rows of data sets, one of them with columns of its own."""
 METRICS = {
     "pairs": ("accuracy", "f1_macro"),
     "measures": ("mse", "mae", "r2", "pearson", "spearman", "quadratic_weighted_kappa"),
@@ -274,10 +277,13 @@ def test_evaluate_measures_what_training_measured(
 ) -> None:
     method, make_row, settings = CASES[case]
     chance = random.Random(3)
-    for split, count in (("train", 300), ("test", 80)):
-        folder = tmp_path / split
+    channels = {"train": 300, "test": 80} if case != "pairs" else {"train": 300, **SEVERAL}
+    for channel, count in channels.items():
+        folder = tmp_path / channel
         folder.mkdir()
         rows = [make_row(chance) for _ in range(count)]
+        if channel == "test-german":
+            rows = [{"eins": row.pop("one"), **row} for row in rows]
         (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     hyperparameters = {
         "num_train_epochs": 3,
@@ -293,7 +299,7 @@ def test_evaluate_measures_what_training_measured(
             "method": method,
             "model": str(bases.get(method, bases["encoder"])),
             "hyperparameters": hyperparameters,
-            "channels": {split: str(tmp_path / split) for split in ("train", "test")},
+            "channels": {channel: str(tmp_path / channel) for channel in channels},
         },
     }
     monkeypatch.chdir(tmp_path)
@@ -308,8 +314,7 @@ def test_evaluate_measures_what_training_measured(
         documents = [row["document"] for row in rows if row["query"] == query]
         assert count > 2
         ranks = ask_for_ranks(monkeypatch, query, documents)
-    command = ["evaluate", "--model-data", str(artefact), "--data", str(tmp_path / "test")]
-    assert cli.run([*command, "--json"]) == 0
+    assert cli.run(["evaluate", "--model-data", str(artefact), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["rows"]["failed"] == 0
     assert set(METRICS[case]) <= set(document["training"])
@@ -317,6 +322,9 @@ def test_evaluate_measures_what_training_measured(
         assert document["metrics"][metric] == pytest.approx(document["training"][metric], abs=1e-5)
         assert document["metrics"][metric] not in (0, 1) or case == "pairs"
     assert not [w for w in document["warnings"] if "beyond the interval" in w]
+    if case == "pairs":
+        slices = {each["value"]: each["rows"] for each in document["slices"]}
+        assert slices == {"english": 50, "german": 30}
     if case == "ranked":
         lines = Path("build/mine/report/predictions.jsonl").read_text().splitlines()
         seen = [each for each in map(json.loads, lines) if each["text"] == query]

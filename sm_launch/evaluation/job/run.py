@@ -13,14 +13,13 @@ from typing import Any
 from sm_launch import evaluation
 from sm_launch.aws.clients import raw_data_clients
 from sm_launch.errors import UserInputError
-from sm_launch.evaluation.job import artefacts, captured, costs
+from sm_launch.evaluation.job import artefacts, captured, costs, held_out
 from sm_launch.evaluation.job.asking import artefact_of, task_of
 from sm_launch.evaluation.job.request import Request
 from sm_launch.evaluation.judge import Judge
 from sm_launch.evaluation.judgements import Judgements
 from sm_launch.evaluation.report import ReportPaths, write_evaluation
 from sm_launch.hosting import endpoints
-from sm_launch.job.config import JobConfig
 from sm_launch.job.hub_models import SCHEME
 from sm_launch.job.million import load_types
 from sm_launch.progress import progress
@@ -61,9 +60,8 @@ def run(context: JobContext, request: Request) -> Evaluated:
             traffic = captured.traffic(context, request, fetch)
             job = _Job(context, request, traffic.rows, "", traffic)
         else:
-            source = fetch(_held_out(config, request.data))
-            sha256 = evaluation.files_sha256(evaluation.data_files(source))
-            job = _Job(context, request, evaluation.read_rows(source), sha256)
+            rows = held_out.read(config, request.data, fetch)
+            job = _Job(context, request, rows.rows, rows.sha256, slices=rows.slices)
         try:
             result = job.measure(fetch, stack)
         except evaluation.EvaluationFailedError as failed:
@@ -124,23 +122,6 @@ def _check(request: Request) -> None:
         )
 
 
-def _held_out(config: JobConfig, data: str | None) -> str:
-    if data:
-        return data
-    if config.evaluation.data:
-        named = config.evaluation.data
-        return named if "://" in named else str(config.path(named))
-    prepared = config.prepared_path / "test"
-    if not prepared.is_dir():
-        raise UserInputError(
-            "there is no held-out data",
-            field="evaluation.data",
-            value=str(prepared),
-            fix="run `sm-launch data prepare` first, or name a file with --data",
-        )
-    return str(prepared)
-
-
 class _Job:
     """The parts that all sources share."""
 
@@ -151,6 +132,7 @@ class _Job:
         rows: list[dict[str, Any]],
         sha256: str,
         traffic: captured.Traffic | None = None,
+        slices: tuple[str, ...] = (),
     ) -> None:
         self._context = context
         self._config = config = context.config
@@ -161,7 +143,7 @@ class _Job:
         self._notes: list[str] = list(traffic.notes) if traffic else []
         self._directory = request.output or config.work_path / "report"
         self._training_log: Path | None = None
-        self._slices = tuple(dict.fromkeys([*config.evaluation.slices, *request.slices]))
+        self._slices = tuple(dict.fromkeys([*config.evaluation.slices, *request.slices, *slices]))
 
     def measure(
         self, fetch: Callable[[str], Path], stack: ExitStack
@@ -310,7 +292,7 @@ class _Job:
             model=base or self._config.training.model or "",
             data=f"captured by {self._request.captured}"
             if self._traffic
-            else _held_out(self._config, self._request.data),
+            else ", ".join(held_out.locations(self._config, self._request.data).values()),
             command=self._request.command,
             versions={"sm-launch": launcher_version(), "python": platform.python_version()},
         )

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from sm_launch.data.class_ids import ClassId
 from sm_launch.data.labels import is_list
 from sm_launch.errors import UserInputError
 from sm_launch.evaluation.example import Example, Row, UnusableRow, required_text
@@ -46,8 +47,13 @@ class TextClassification(Task):
     def name_of(self, value: Any) -> str:
         """The class's name; a number that is no name counts the model's classes, as in training.
 
-        CSV and Parquet readers make floats of numbers with gaps between them.
+        A number whose file gives it the name of one of them is that one. CSV and Parquet readers
+        make floats of numbers with gaps between them.
         """
+        if isinstance(value, ClassId) and (
+            not self.known_labels or value.name in self.known_labels
+        ):
+            return value.name
         whole = isinstance(value, float) and value.is_integer()
         name = str(int(value) if whole else value).strip()
         known = self.known_labels

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from sm_launch.data.class_ids import ClassId
 from sm_launch.evaluation.entities import OUTSIDE, Span, answered_spans, spans, within
 from sm_launch.evaluation.example import Example, Row, UnusableRow
 from sm_launch.evaluation.result import ClassMetrics, Metrics, Prediction, TextMetrics
@@ -43,6 +44,8 @@ class TokenClassification(Task):
         tokens, tags = _list(row, self.text_column), _list(row, self.label_column)
         if len(tokens) != len(tags):
             raise UnusableRow(f"{len(tokens)} words and {len(tags)} tags")
+        if None in tags:
+            raise UnusableRow(f"a word without a tag in column {self.label_column!r}")
         if not tokens:
             raise UnusableRow(f"no words in column {self.text_column!r}")
         tokens = [str(word) for word in tokens]
@@ -52,8 +55,11 @@ class TokenClassification(Task):
         )
 
     def _name(self, tag: Any) -> str:
-        """The tag's name; a number counts the model's tags, as in training."""
+        """The tag's name; a number counts the model's tags, as in training, or has the name of one
+        in its file."""
         known = self.known_labels
+        if isinstance(tag, ClassId) and (not known or tag.name in known):
+            return tag.name
         counts = isinstance(tag, int) and 0 <= tag < len(known)
         return known[tag] if counts and str(tag) not in known else str(tag)
 

@@ -109,11 +109,16 @@ def _in_groups(data: dict[str, Any]) -> dict[str, Any]:
     return data | {"split": {**split, "group": columns.get(group, group)}}
 
 
-def trial(method: str, hyperparameters: Mapping[str, Any]) -> str | Mapping[str, str]:
-    """What a model that was trained so can be asked, to see whether it answers."""
+def trial(
+    method: str, hyperparameters: Mapping[str, Any]
+) -> tuple[str | Mapping[str, str], Mapping[str, Any] | None]:
+    """What a model that was trained so can be asked, to see whether it answers, and parameters."""
+    learns = classifier_task(hyperparameters) if method == "text-classification" else method
+    task = TASKS.get(learns, TASKS["text-classification"])
     if method == "text-classification" and hyperparameters.get("text_pair_column"):
-        return {"text": "Ann wrote it in Rome.", "text_pair": "Ann was in Rome."}
-    return TASKS[method].trial if method in TASKS else Declaration.trial
+        pair = {"text": "Ann wrote it in Rome.", "text_pair": "Ann was in Rome."}
+        return pair, task.trial_parameters
+    return task.trial, task.trial_parameters
 
 
 def misfit(task: Task, method: str, hyperparameters: Mapping[str, Any]) -> str | None:

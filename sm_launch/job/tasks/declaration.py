@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Kind = Literal["text", "label", "labels", "messages", "turn", "list", "number", "match", "value"]
 """text: cleaned; label: of a class; labels: a list of them; messages: a conversation that ends by
@@ -48,6 +48,7 @@ class Declaration:
         base: a base model for a first try.
         one_text: rows are texts as they stand, which lose line breaks and length and stay true.
         trial: inputs that a model of this task can be asked, to see whether it answers.
+        trial_parameters: that make its answer a readable one.
         group: rows that have the same there stay in one split.
         problem_type: of the method text-classification, by which it learns such rows.
     """
@@ -59,6 +60,7 @@ class Declaration:
     one_text: bool = False
     problem_type: str | None = None
     trial: str | Mapping[str, str] = "I loved it."
+    trial_parameters: Mapping[str, Any] | None = None
     group: str | None = None
 
     @property

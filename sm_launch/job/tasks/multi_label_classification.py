@@ -9,6 +9,7 @@ TASK = Declaration(
     (Shape({"text": "text", "label": "labels"}),),
     evaluation="multi-label-classification",
     base=ENCODER,
+    trial_parameters={"top_k": None},
     one_text=True,
     problem_type="multi_label_classification",
 )

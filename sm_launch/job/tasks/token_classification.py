@@ -10,4 +10,5 @@ TASK = Declaration(
     evaluation="token-classification",
     base=ENCODER,
     trial="Ann Berg flew to Rome.",
+    trial_parameters={"aggregation_strategy": "first"},
 )

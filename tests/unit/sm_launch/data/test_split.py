@@ -38,11 +38,14 @@ def test_equal_texts_stay_together() -> None:
     assert all(len(set(splits[keys == key])) == 1 for key in KEYS[:100])
 
 
-def test_a_label_too_rare_is_named() -> None:
+def test_labels_too_rare_are_named_all_at_once() -> None:
     labels = np.zeros(1000, dtype=np.int32)
-    labels[:2] = 1
-    with pytest.raises(UserInputError, match=r"2 different row.*'rare'"):
-        by_label(KEYS, labels, NAMES, SHARES, Split())
+    labels[:2], labels[2] = 1, 2
+    names = [*NAMES, "rarest"]
+    with pytest.raises(UserInputError, match=r"2 label.*: rare \(2\), rarest \(1\)") as caught:
+        by_label(KEYS, labels, names, SHARES, Split())
+    assert caught.value.field == "data.columns.label"
+    labels[2] = 0
     by_label(KEYS, labels, NAMES, SHARES, Split(stratify=False))
 
 

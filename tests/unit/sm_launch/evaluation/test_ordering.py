@@ -6,8 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sm_launch.evaluation.intervals import confidence_intervals
 from sm_launch.evaluation.ordering import query_scores
+from sm_launch.evaluation.result import Prediction
 from sm_launch.evaluation.tasks import make_task
+from sm_launch.evaluation.tasks.reranking import RELEVANCE, SCORE
 from sm_train.results.ranking import query_scores as scores_of_training
 
 pytestmark = pytest.mark.slow  # scikit-learn
@@ -41,3 +44,17 @@ def test_each_query_counts_once_and_one_without_an_answer_counts_nothing() -> No
     assert metrics["mrr@10"] == pytest.approx((1 / 2 + 0 + 1) / 3)
     assert metrics["map"] == pytest.approx((1 / 2 + 0 + 1) / 3)
     assert task.remarks(complete) == ["1 of 3 queries have no relevant document, and count 0"]
+
+
+def test_the_interval_is_of_queries_and_not_of_their_documents() -> None:
+    """Six queries with all of their documents in order say little, however many these are."""
+    task = make_task("reranking")
+    rows = [
+        Prediction(5 * query + at, f"q{query}", "0", "0", values={SCORE: -at, RELEVANCE: at == 0})
+        for query in range(6)
+        for at in range(5)
+    ]
+    intervals = confidence_intervals(task, task.complete(rows))
+    for name in ("map", "mrr@10", "ndcg@10"):
+        assert intervals[name].low == pytest.approx(0.05 ** (1 / 6), abs=1e-3)
+        assert intervals[name].high == 1

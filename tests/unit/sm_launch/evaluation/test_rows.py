@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from sm_launch.errors import UserInputError
-from sm_launch.evaluation import read_rows
+from sm_launch.evaluation import make_task, read_rows
+from sm_launch.evaluation.example import UnusableRow
 
 ROW = {"text": "a, b", "label": "x"}
 
@@ -62,3 +63,37 @@ def test_squad_and_arrays_of_json(tmp_path: Path):
     assert read_rows(squad) == [{"context": "c", "question": "q", "answers": []}]
     assert read_rows(write(tmp_path / "rows.json", json.dumps([ROW]))) == [ROW]
     assert read_rows(write(tmp_path / "rows.tsv", "text\tlabel\na, b\tx\n")) == [ROW]
+
+
+def test_class_ids_of_the_hub_are_the_classes_that_their_file_names(tmp_path: Path):
+    """A model has its classes in an order of its own; only where a file names none do ids count."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    label = {"names": ["entailment", "neutral"], "_type": "ClassLabel"}
+    tags = {"feature": {"names": ["O", "B-PER"], "_type": "ClassLabel"}, "_type": "List"}
+    info = {"info": {"features": {"label": label, "tags": tags}}}
+    rows = [{"text": "a", "label": n, "tokens": ["x"], "tags": [n]} for n in (0, 1, -1)]
+    table = pa.Table.from_pylist(rows)
+    metadata = {"huggingface": json.dumps(info)}
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "hub.parquet")
+    pq.write_table(table, tmp_path / "plain.parquet")
+
+    def golds(name: str, task: str, *known: str) -> list[str]:
+        asked = make_task(task, known_labels=known)
+        return [asked.example(0, row).gold for row in read_rows(tmp_path / name)[:2]]
+
+    assert golds("hub.parquet", "text-classification", "neutral", "entailment") == [
+        "entailment", "neutral",
+    ]  # fmt: skip
+    assert golds("hub.parquet", "text-classification", "no", "yes") == ["no", "yes"]
+    assert golds("plain.parquet", "text-classification", "neutral", "entailment") == [
+        "neutral", "entailment",
+    ]  # fmt: skip
+    of_hub = golds("hub.parquet", "token-classification", "B-PER", "O")
+    of_plain = golds("plain.parquet", "token-classification", "O", "B-PER")
+    assert of_hub == of_plain
+    last = read_rows(tmp_path / "hub.parquet")[2]
+    for task in ("text-classification", "token-classification"):
+        with pytest.raises(UnusableRow):
+            make_task(task).example(0, last)

@@ -89,6 +89,9 @@ def test_too_many_failures_stop_the_evaluation_and_keep_what_was_found(endpoint)
     with pytest.raises(EvaluationFailedError, match="try again") as caught:
         evaluate_endpoint(endpoint, rows(400), EvaluationPlan(batch_size=4, concurrency=1, **QUICK))
     assert 4 <= len(caught.value.result.failures) < 40
+    again = caught.value.with_fix("other")  # as the command line does where a target is named
+    assert (again.fix, again.result) == ("other", caught.value.result)
+    assert str(again).endswith("fix: other")
     assert endpoint.requests < 100
 
 

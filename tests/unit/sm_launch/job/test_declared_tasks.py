@@ -46,7 +46,7 @@ def test_rows_of_one_kind_have_one_form_in_common() -> None:
     ("training", "pair", "parameters"),
     [
         ({"method": "sft"}, False, None),
-        ({"method": "token-classification"}, False, None),
+        ({"method": "token-classification"}, False, {"aggregation_strategy": "first"}),
         ({"hyperparameters": {"problem_type": "multi_label_classification"}}, False,
          {"top_k": None}),
         ({"hyperparameters": {"text_pair_column": "second"}}, True, None),
