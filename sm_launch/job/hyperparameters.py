@@ -26,7 +26,7 @@ FIELD = "training.hyperparameters"
 OPTIMIZE = "optimize"
 """The method of `sm-launch optimize`, which trains nothing: `optimization` has its settings."""
 _NO_METHODS = (
-    *("metric_definitions.json", "channels.json", "packages.json"),
+    *("metric_definitions.json", "channels.json", "packages.json", "processors.json"),
     f"{OPTIMIZE}.json",
 )
 _SWITCHES = {"yes": True, "on": True, "no": False, "off": False}

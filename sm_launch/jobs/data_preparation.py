@@ -139,6 +139,8 @@ def prepare_processing(context: JobContext, *, upload: bool = True) -> Processin
         path = Path(section.tokens.tokenizer)
         file = path / "tokenizer.json" if path.is_dir() else path
         uris[processing.TOKENIZER] = stage.channel(processing.TOKENIZER, str(file))
+    if (folder := processing.pipeline(config)) is not None:
+        uris[processing.PIPELINE] = stage.channel(processing.PIPELINE, str(folder))
     with tempfile.TemporaryDirectory(prefix="sm-launch-code-") as directory:
         # The directory's name is part of the key: a random one would be sent anew each time.
         code = Path(directory) / processing.CODE
@@ -163,6 +165,7 @@ def _check_processing(context: JobContext, section: DataConfig) -> None:
     )
     for location in section.sources.values():
         _absolute(config, location)
+    processing.check_masking(config, context.training_image)
     request = processing.build_request(config, naming.unique_name(config.name), places)
     processing.check_instances(config, request)
     context.check(("CreateProcessingJob", request))

@@ -21,11 +21,12 @@ from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.job import local_storage, naming
 from sm_launch.job.config import JobConfig
 from sm_launch.job.data import DataConfig
+from sm_launch.job.hyperparameters import OUR_IMAGE
 from sm_launch.job.passthrough import merged
 from sm_launch.sessions.watching import watch
 
 BASE = "/opt/ml/processing"
-CODE, TOKENIZER = "code", "tokenizer"
+CODE, TOKENIZER, PIPELINE = "code", "tokenizer", "presidio"
 JOB_FILE = "job.yaml"
 _FINAL = frozenset({"Completed", "Failed", "Stopped"})
 _ALWAYS = ("ftfy", "wcwidth")
@@ -173,6 +174,30 @@ def environment(base: str = BASE) -> dict[str, str]:
     return {"PYTHONPATH": f"{base}/input/{CODE}"}
 
 
+def pipeline(config: JobConfig) -> Path | None:
+    """The directory of spaCy's pipeline for `data.presidio`; a package's name is no directory."""
+    presidio = _section(config).presidio
+    folder = config.path(presidio.model) if presidio is not None and presidio.model else None
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def check_masking(config: JobConfig, image: str) -> None:
+    """Refuse presidio in an image that lacks it: compiled packages cannot travel with the code.
+
+    An image made from ours may have it: one whose repository has another name is taken to know.
+
+    Raises:
+        UserInputError: with what to do instead.
+    """
+    if _section(config).presidio is not None and OUR_IMAGE.search(image):
+        raise UserInputError(
+            f"needs presidio and spaCy, which the image {image} does not have",
+            field="data.presidio",
+            fix="prepare the data on this machine; or add `presidio-analyzer` and `spacy` to an "
+            "image made from this one, and name that as training.image, under another name",
+        )
+
+
 def write_code(config: JobConfig, directory: Path, base: str = BASE) -> None:
     """Write the input `code`: this package, what the image lacks, and the job.yaml of the job.
 
@@ -180,12 +205,6 @@ def write_code(config: JobConfig, directory: Path, base: str = BASE) -> None:
         UserInputError: a step needs a package that is not installed here.
     """
     section = _section(config)
-    if section.presidio is not None:
-        raise UserInputError(
-            "needs presidio, which the training image does not have",
-            field="data.presidio",
-            fix="prepare the data on this machine, or leave presidio out",
-        )
     directory.mkdir(exist_ok=True)
     for package in ("sm_launch", *_packages(section)):
         shutil.copytree(
@@ -196,6 +215,8 @@ def write_code(config: JobConfig, directory: Path, base: str = BASE) -> None:
         data[split] = local_path(config, split, location, base)
     if section.tokens is not None:
         data["tokens"]["tokenizer"] = f"{base}/input/{TOKENIZER}/tokenizer.json"
+    if pipeline(config) is not None:
+        data["presidio"]["model"] = f"{base}/input/{PIPELINE}"
     document = {
         "name": config.name,
         "target": "process",

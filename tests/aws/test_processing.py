@@ -132,6 +132,31 @@ def test_several_machines_share_the_raw_files(
     assert "not the Hub" in capsys.readouterr().err
 
 
+def test_presidio_wants_an_image_that_has_it(
+    aws: str, job: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "names").mkdir()
+    (tmp_path / "names" / "meta.json").write_text("{}")
+    masking = ["-s", "data.steps=[mask_pii]", "-s", "data.presidio.model=names"]
+    command = ["data", "prepare", "-c", str(job), "--processing-job", *masking]
+    assert cli.run(command) == 2  # there is no bucket: nothing was to be sent yet
+    told = capsys.readouterr().err
+    assert "data.presidio" in told
+    assert f"the image {IMAGE} does not have" in told
+    assert "training.image" in told
+    own = f"training.image={IMAGE.replace('sm-train', 'masking')}"
+    assert cli.run([*command, "-s", own, "--dry-run"]) == 0
+    request = json.loads(capsys.readouterr().out)
+    check(request)
+    assert {i["InputName"] for i in request["ProcessingInputs"]} == {"code", "input", "presidio"}
+    section = {"steps": ["mask_pii"], "presidio": {"model": "names"}}
+    document = yaml.safe_load(job.read_text())
+    job.write_text(yaml.safe_dump(document | {"data": document["data"] | section}))
+    processing.write_code(load_config(job), tmp_path / "code")
+    written = yaml.safe_load((tmp_path / "code" / processing.JOB_FILE).read_text())
+    assert written["data"]["presidio"]["model"] == "/opt/ml/processing/input/presidio"
+
+
 def absent_from_the_image() -> list[str]:
     """Modules of the launcher's dependencies that the training image does not have."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

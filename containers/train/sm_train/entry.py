@@ -56,6 +56,7 @@ from sm_train.results.staging import discard_half_written
 from sm_train.rows import Data
 from sm_train.settings.parallelism import check_hardware
 from sm_train.settings.settings import Config
+from sm_train.settings.tracking_server import check_server
 
 EXIT_FAILED = 1
 _NO_PROBABILITIES = "probability tensor contains either"  # torch, sampling from a broken model
@@ -118,9 +119,13 @@ def run(paths: Paths, stop: StopRequest, started: float) -> None:
     """Check everything, then train here or in worker processes."""
     cluster = read_cluster(paths)
     gpus = gpu_count()
-    check_devices(load_config(paths), cluster, gpus)
+    config = load_config(paths)
+    check_devices(config, cluster, gpus)
+    os.environ.update(config.environment)
+    if not is_worker():
+        check_server(config)
     job = checked_job(paths, stop, started)
-    config, source = job.config, job.model_source
+    source = job.model_source
     check_hardware(config, gpus)
     if not is_worker():
         _discard_what_is_damaged(paths)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,25 @@ def test_a_base_model_of_text_alone_is_refused(
     job = job_of(new_job, {"method": "sft"}, with_images(MESSAGES, pictures), model=decoder)
     with pytest.raises(UserError, match=r"takes text alone .* and the rows have images"):
         job.train_here()
+
+
+def test_a_processor_of_videos_is_refused_before_torch_is_imported(
+    new_job: Callable[..., Any], seeing: Path, pictures: list[str], tmp_path: Path
+) -> None:
+    if find_spec("torchvision"):
+        pytest.skip("torchvision is installed: such a model trains here")
+    base = tmp_path / "qwen"
+    base.mkdir()
+    for path in seeing.iterdir():
+        (base / path.name).symlink_to(path)
+    (base / "config.json").unlink()
+    config = json.loads((seeing / "config.json").read_text()) | {"model_type": "qwen2_vl"}
+    (base / "config.json").write_text(json.dumps(config))
+    job = job_of(new_job, {"method": "sft"}, with_images(MESSAGES, pictures), model=base)
+    code, output = job.train()
+    assert code == 1
+    assert "torchvision, as every qwen2_vl does" in job.failure
+    assert "versions: " not in output
 
 
 def test_an_adapter_of_sft_goes_on_to_dpo_and_the_artefact_sees(

@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from sm_train.contract import read_json
-from sm_train.errors import StoppedBySignalError, UserError
+from sm_train.errors import StoppedBySignalError
 from sm_train.job import Job
 from sm_train.log import print_line
 from sm_train.loop.checkpoints import last_complete
 from sm_train.redaction import redact
 from sm_train.settings.packages import MLFLOW
 from sm_train.settings.reporters import TRACKING_URI
+from sm_train.settings.tracking_server import EXPERIMENT, LOSSES, limit_waiting, quiet, refused
 
 NAME = "mlflow_run.json"
 """Beside the checkpoints: whoever goes on from them goes on with the run."""
 MODEL_URI = "SM_TRAIN_MODEL_URI"
 """Variable: where the job's model will be, with {training_job} for its name."""
-_EXPERIMENT = "MLFLOW_EXPERIMENT_NAME"
 _GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # the latter where it was deleted
 
 
@@ -60,10 +60,8 @@ def _begin(job: Job, arguments: Any) -> None:
     note = job.paths.checkpoints / NAME
     uri = os.environ[TRACKING_URI]
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # we print it
-    # By themselves seven tries of two minutes each: an instance would wait for a server that is no
-    # more.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    limit_waiting()
+    quiet(uri)
     # The callback finds our run, and begins none of its own.
     given, noted = os.environ.pop("MLFLOW_RUN_ID", None), _noted(note, uri)
     os.environ.pop("MLFLOW_NESTED_RUN", None)  # nothing is around it
@@ -72,13 +70,7 @@ def _begin(job: Job, arguments: Any) -> None:
         run = _started(mlflow, given, noted, arguments.run_name)
         mlflow.set_tags(_tags(job))
     except Exception as error:  # MLflow's own, requests', boto3's: whatever the store is made of
-        raise UserError(
-            f"MLflow begins no run there: {type(error).__name__}: {error}",
-            field=TRACKING_URI,
-            value=uri,
-            fix="check the address, the credentials and the role's permissions, "
-            "or remove mlflow from report_to",
-        ) from error
+        raise refused(uri, error) from error
     if run.data.params:
         # MLflow refuses a parameter that has another value by now, and all that come with it.
         os.environ["MLFLOW_MAX_LOG_PARAMS"] = "0"
@@ -101,7 +93,7 @@ def _started(mlflow: Any, given: str | None, noted: str | None, name: str | None
             if error.error_code not in _GONE:
                 raise
             print_line(f"mlflow: the run {noted} is gone; a new one begins")
-    if experiment := os.environ.get(_EXPERIMENT):
+    if experiment := os.environ.get(EXPERIMENT):
         mlflow.set_experiment(experiment)
     return mlflow.start_run(run_name=name)
 
@@ -145,6 +137,8 @@ def _end(status: str, tags: dict[str, str] | None = None) -> None:
             print_line(redact(f"mlflow run: {_address(uri, run.info)}, {status}"))
     except Exception as error:
         print_line(redact(f"warning: MLflow did not take the end of the run: {error}"))
+    finally:
+        LOSSES.tell()
 
 
 def _address(uri: str, run: Any) -> str:

@@ -20,7 +20,7 @@ from sm_train.methods import METHODS, load_method
 from sm_train.results.metrics import METRIC_DEFINITIONS
 from sm_train.settings.packages import missing_in_images
 from sm_train.settings.reporters import KNOWN
-from sm_train.settings.schema_files import FOLDER
+from sm_train.settings.schema_files import FOLDER, PROCESSORS
 from sm_train.settings.settings import load_training_config
 
 _JSON_TYPES = {
@@ -196,7 +196,16 @@ def rendered() -> dict[str, str]:
     texts["metric_definitions.json"] = _dump(METRIC_DEFINITIONS)
     texts["channels.json"] = _dump({"splits": SPLIT_CHANNELS, "data_set": DATA_SET_CHANNEL})
     texts["packages.json"] = _dump(missing_in_images())
+    texts[PROCESSORS] = _dump({"torchvision": _taking_videos()})
     return texts
+
+
+def _taking_videos() -> list[str]:
+    """The model types whose processor takes videos beside images and texts."""
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+    from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING_NAMES
+
+    return sorted(set(PROCESSOR_MAPPING_NAMES) & set(VIDEO_PROCESSOR_MAPPING_NAMES))
 
 
 def _dump(value: Any) -> str:

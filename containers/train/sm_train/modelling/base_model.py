@@ -11,6 +11,8 @@ from typing import Any
 from sm_train.contract import Paths, read_json
 from sm_train.errors import UserError
 from sm_train.modelling.unpacking import unpacked
+from sm_train.settings.packages import installed
+from sm_train.settings.schema_files import wants_torchvision
 from sm_train.settings.settings import Config
 
 _ENCODERS = (
@@ -234,9 +236,24 @@ def check_takes_images(source: str) -> None:
     One that takes images says in a file of its processor how they are made ready.
     """
     folder = Path(source)
-    if not folder.is_dir() or any((folder / name).is_file() for name in PROCESSOR_FILES[:2]):
+    if not folder.is_dir():
         return
-    raise text_model(source)
+    if not any((folder / name).is_file() for name in PROCESSOR_FILES[:2]):
+        raise text_model(source)
+    kind = str(read_model_config(source).get("model_type"))
+    if wants_torchvision(kind) and not installed("torchvision"):
+        raise lacking_for_images(source, f"torchvision, as every {kind} does")
+
+
+def lacking_for_images(source: str, needed: str) -> UserError:
+    """Why rows with images cannot train a base model here: its processor needs more."""
+    return UserError(
+        f"has a processor that wants a package which is not installed: {needed}",
+        field="model_name_or_path",
+        value=source,
+        fix="train on the image's GPU flavour, add the package to an image made from this one, or "
+        "use a base model whose processor takes images alone",
+    )
 
 
 def text_model(source: str) -> UserError:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sm_train.data.images import IMAGES
-from sm_train.errors import UserError, shorten
-from sm_train.modelling.base_model import PROCESSOR_FILES, text_model
+from sm_train.errors import shorten
+from sm_train.modelling.base_model import PROCESSOR_FILES, lacking_for_images, text_model
 from sm_train.modelling.sequences import (
     ended,
     labelled_columns,
@@ -193,13 +193,7 @@ def _read_processor(source: str, **options: Any) -> Any:
     try:
         return AutoProcessor.from_pretrained(source, **options)
     except ImportError as error:
-        raise UserError(
-            f"has a processor that wants a package which is not installed: {shorten(str(error))}",
-            field="model_name_or_path",
-            value=source,
-            fix="add the package to an image made from this one, or use a base model whose "
-            "processor takes images alone",
-        ) from error
+        raise lacking_for_images(source, shorten(str(error))) from error
 
 
 def keep_processor(job: Job, model: Any, folder: Path) -> None:

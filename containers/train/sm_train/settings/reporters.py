@@ -21,7 +21,7 @@ _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 def check_reporters(config: Config) -> None:
     """Raise UserError for a name that transformers would refuse once the model is loaded."""
-    for name in _names(config.training.get("report_to")):
+    for name in named_reporters(config):
         if name not in KNOWN:
             close = get_close_matches(name, KNOWN, n=1)
             raise UserError(
@@ -42,7 +42,7 @@ def check_tracking(config: Config, variables: Mapping[str, str]) -> None:
     Raises:
         UserError: no place is named, or one that needs what the image lacks.
     """
-    if MLFLOW not in _names(config.training.get("report_to")):
+    if MLFLOW not in named_reporters(config):
         return
     uri = variables.get(TRACKING_URI, "")
     if not uri:
@@ -80,6 +80,11 @@ def reporters(given: Any, variables: Mapping[str, str]) -> list[str]:
             if name != MLFLOW or variables.get(TRACKING_URI)
         ]
     return list(dict.fromkeys([*(name for name in names if name != "none"), "tensorboard"]))
+
+
+def named_reporters(config: Config) -> list[str]:
+    """What `report_to` names, whether it is one or a list."""
+    return _names(config.training.get("report_to"))
 
 
 def _names(given: Any) -> list[str]:
