@@ -26,7 +26,7 @@ from sm_launch.sessions.validation import RequestValidator
 pytestmark = pytest.mark.usefixtures("calls")
 
 ROLE = "arn:aws:iam::123456789012:role/hosting"
-ADAPTERS = {"polite": "s3://b/polite.tar.gz"}
+ADAPTERS = {"polite": "s3://models/polite.tar.gz"}
 SCALING = {"min": 0, "max": 3, "schedule": [{"at": "cron(0 8 * * ? *)", "min": 1, "max": 5}]}
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 ARN = "arn:aws:sagemaker:eu-central-1:123456789012:"
