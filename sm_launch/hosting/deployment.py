@@ -233,6 +233,8 @@ def start(context: JobContext, deployment: Deployment, *, adopt: bool = False) -
     session, config = context.session, context.config
     if endpoints.exists(session, deployment.name):
         endpoints.require_own(context, deployment.name, adopt=adopt)
+        if deployment.components:
+            _check_host(context, deployment)
     if context.on_aws:
         _tell(context)
     context.announce_image(context.serving_image)
@@ -374,6 +376,35 @@ def _deploy_components(
             lambda part, status: bar.update(description=f"Component {part}: {status}"),
         )
     return session.describe_endpoint(EndpointName=name)
+
+
+_OF_THE_HOST = ("InstanceType", "InferenceAmiVersion", "ManagedInstanceScaling")
+
+
+def _check_host(context: JobContext, deployment: Deployment) -> None:
+    """Components come to an endpoint as it is: say what of job.yaml it does not become.
+
+    Raises:
+        LaunchError: it has a model of its own, beside which there can be no components.
+    """
+    session, name = context.session, deployment.name
+    running = session.describe_endpoint(EndpointName=name)["EndpointConfigName"]
+    described = session.describe_endpoint_config(EndpointConfigName=running)
+    before, wanted = described["ProductionVariants"][0], deployment.endpoint_config
+    if "ModelName" in before:
+        raise LaunchError(
+            "the endpoint has a model of its own, and can have no components",
+            field="endpoint.name",
+            value=name,
+            fix=f"delete it first (`sm-launch delete {name}`), or choose another name",
+        )
+    now = wanted["ProductionVariants"][0]
+    for field in _OF_THE_HOST:
+        if before.get(field) != now.get(field):
+            context.warn(
+                f"{field} stays {before.get(field)} in place of {now.get(field)}: the endpoint of "
+                "components is left as it is, until it is deleted and deployed anew"
+            )
 
 
 def _tell(context: JobContext) -> None:

@@ -36,7 +36,9 @@ def create_model(
     if model_data.endswith(".tar.gz"):
         container["ModelDataUrl"] = model_data
     elif not fetched:
-        source = {"S3Uri": model_data, "S3DataType": "S3Prefix", "CompressionType": "None"}
+        # Service model, S3ModelDataSource: a valid prefix always ends with a slash.
+        prefix = model_data if model_data.endswith("/") else f"{model_data}/"
+        source = {"S3Uri": prefix, "S3DataType": "S3Prefix", "CompressionType": "None"}
         container["ModelDataSource"] = {"S3DataSource": source}
     request: Request = {
         "ModelName": name,

@@ -47,9 +47,10 @@ def model_of_container(container: Mapping[str, Any]) -> str:
 def example(context: JobContext, *, job: str | None, model_data: str | None) -> str:
     """A URI of the form that the model's will have, as far as its name tells; nothing is asked."""
     named = model_data or (None if job else context.config.endpoint.model) or ""
-    is_directory = bool(named) and context.config.path(named).is_dir()
-    if is_directory or (named.startswith("s3://") and not named.endswith(".tar.gz")):
-        return "s3://bucket/model/"
+    if named.startswith("s3://"):
+        return named
+    if named and context.config.path(named).is_dir():
+        return f"s3://bucket/{Path(named).name}/"
     return "s3://bucket/model.tar.gz"
 
 

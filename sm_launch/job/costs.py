@@ -26,6 +26,7 @@ class Billed:
 
     Attributes:
         machines: instance type and count; several where job.yaml has instance groups.
+        one_of: SageMaker takes one of the machines alone: job.yaml has instance preferences.
         seconds: its maximum runtime. Service model, StoppingCondition: of all of SageMaker's own
             retries together.
         idle_seconds: how long the instances are kept for a next job.
@@ -36,6 +37,13 @@ class Billed:
     seconds: int
     idle_seconds: int
     spot: bool
+    one_of: bool = False
+
+    @property
+    def count(self) -> int:
+        """How many instances, of the first machine where SageMaker takes one alone."""
+        counts = [count for _, count in self.machines]
+        return counts[0] if self.one_of else sum(counts)
 
     @property
     def hours(self) -> float:
@@ -57,13 +65,15 @@ def billed(config: JobConfig) -> Billed:
     changes = {key: value for key, value in config.sagemaker.training.items() if key in request}
     request = merged(request, changes)
     resources = request.get("ResourceConfig", {})
-    groups = resources.get("InstanceGroups") or [resources]
+    preferences = resources.get("InstancePreferences")
+    groups = preferences or resources.get("InstanceGroups") or [resources]
     condition = request.get("StoppingCondition", {})
     return Billed(
         tuple((str(g.get("InstanceType")), int(g.get("InstanceCount") or 1)) for g in groups),
         condition.get("MaxRuntimeInSeconds") or limits.DEFAULT_MAX_RUNTIME_SECONDS,
         resources.get("KeepAlivePeriodInSeconds") or 0,
         bool(request.get("EnableManagedSpotTraining")),
+        one_of=bool(preferences),
     )
 
 
@@ -79,20 +89,24 @@ def cost(config: JobConfig, prices: Prices, jobs: int = 1) -> Cost | None:
         jobs: how many such jobs.
     """
     charged = billed(config)
-    dollars, terms = 0.0, []
+    parts: list[tuple[float, str]] = []
     tries = 1 + config.training.restarts if jobs == 1 else 1  # a sweep's trials are not restarted
     for kind, count in charged.machines:
         rate = prices.training.get(kind)
         spot = prices.spot_rate(kind) if charged.spot else None
         if rate is None:
             return None
-        dollars += (rate if spot is None else spot) * count * charged.hours * jobs * tries
-        terms.append(f"${rate if spot is None else spot:.3f}/h{_kind(charged, spot)} x {count} "
-                     f"instance(s) x {charged.hours:.1f} h")  # fmt: skip
+        each = rate if spot is None else spot
+        term = f"${each:.3f}/h{_kind(charged, spot)} x {count} instance(s) x {charged.hours:.1f} h"
+        parts.append((each * count * charged.hours * jobs * tries, term))
+    if charged.one_of:
+        parts = [max(parts)]
+    dollars = sum(part for part, _ in parts)
     many = f" x {jobs} jobs" if jobs > 1 else ""
     if tries > 1:
         many += f" x {tries} tries"
-    line = f"{' + '.join(terms)}{many} = ${dollars:.2f} at most (list price of {prices})"
+    terms = " + ".join(term for _, term in parts)
+    line = f"{terms}{many} = ${dollars:.2f} at most (list price of {prices})"
     return Cost(dollars, line)
 
 

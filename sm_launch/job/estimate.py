@@ -141,7 +141,7 @@ def estimate(
     total, counted = _parameters(config.training.model, parameters, described, size)
     settings = {"method": config.training.method, **config.training.hyperparameters}
     needed = memory(total, settings, other_models(config), size)
-    count = sum(each for _, each in billed(config).machines)
+    count = billed(config).count
     suggestion, advice = _suggestion(total, settings, other_models(config), size, prices)
     own = judge(needed, prices.instance(billed(config).machines[0][0]), count)
     return Estimate(

@@ -154,7 +154,7 @@ class S3Cache:
                 fix="correct bucket and key, or aws.s3_endpoint_url",
             )
         listing = json.dumps([(each.name, each.etag, each.size) for each in objects])
-        version = hashlib.sha256(f"{bucket} {key} {listing}".encode()).hexdigest()[:32]
+        version = hashlib.sha256(f"{bucket} {key.rstrip('/')} {listing}".encode()).hexdigest()[:32]
         target = self._directory / version
         if target.is_dir():
             self._notify(f"{uri}: {len(objects)} object(s) as they were fetched before")

@@ -465,7 +465,7 @@ KEYS = {
     f"{MODEL}.ExecutionRoleArn": "aws.hosting_role",
     f"{MODEL}.EnableNetworkIsolation": "endpoint.network.isolation",
     f"{MODEL}.PrimaryContainer.Environment": "endpoint.environment",
-    f"{MODEL}.PrimaryContainer.ModelDataSource": "endpoint.model",
+    f"{MODEL}.PrimaryContainer.ModelDataSource": "endpoint.model or --model-data",
     f"{TRAINING}.OutputDataConfig.KmsKeyId": "aws.kms_key",
     f"{TRAINING}.ResourceConfig.VolumeKmsKeyId": "aws.kms_key",
     f"{PROCESSING}.ProcessingOutputConfig.KmsKeyId": "aws.kms_key",

@@ -93,7 +93,7 @@ OUTPUTS = {"S3OutputPath", "S3FailurePath", "DestinationS3Uri"}
 LOGS = {
     "CreateTrainingJob": "TrainingJobs", "CreateHyperParameterTuningJob": "TrainingJobs",
     "CreateProcessingJob": "ProcessingJobs", "CreateTransformJob": "TransformJobs",
-    "CreateEndpoint": "Endpoints/mine",
+    "CreateEndpoint": "Endpoints/mine", "CreateInferenceComponent": "InferenceComponents/mine",
 }  # fmt: skip
 
 
@@ -264,7 +264,8 @@ def starter_needs(role: str, operation: str, request: dict[str, Any]) -> list[Ne
 
 Call = tuple[str, str, dict[str, Any]]
 POLICIES = ("LauncherPolicy", "TrainingRole", "HostingRole", "SchedulerRole", "PipelineRole")
-HOSTS = {"CreateModel", "CreateEndpointConfig", "CreateEndpoint", "CreateTransformJob"}
+HOSTS = {"CreateModel", "CreateEndpointConfig", "CreateEndpoint", "CreateTransformJob",
+         "CreateInferenceComponent"}  # fmt: skip
 
 
 def refused(template: dict[str, Any], calls: list[Call]) -> list[str]:

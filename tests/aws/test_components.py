@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -15,7 +17,7 @@ from sm_launch.account import cleanup
 from sm_launch.errors import LaunchError
 from sm_launch.hosting import autoscaling, component_requests, components, endpoints
 from sm_launch.hosting import requests as hosting_requests
-from sm_launch.hosting.deployment import Deployment, _deploy_components
+from sm_launch.hosting.deployment import Deployment, _check_host, _deploy_components
 from sm_launch.hosting.variants import HostingInputs
 from sm_launch.job.config import Endpoint, JobConfig
 from sm_launch.sessions.aws import AwsSession
@@ -24,7 +26,7 @@ from sm_launch.sessions.validation import RequestValidator
 pytestmark = pytest.mark.usefixtures("calls")
 
 ROLE = "arn:aws:iam::123456789012:role/hosting"
-ADAPTERS = {"polite": "s3://b/polite.tar.gz"}
+ADAPTERS = {"polite": "s3://models/polite.tar.gz"}
 SCALING = {"min": 0, "max": 3, "schedule": [{"at": "cron(0 8 * * ? *)", "min": 1, "max": 5}]}
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 ARN = "arn:aws:sagemaker:eu-central-1:123456789012:"
@@ -267,6 +269,26 @@ def test_a_new_endpoint_whose_component_is_refused_is_taken_away(service: Servic
     service.stub.add_response("delete_endpoint_config", {}, {"EndpointConfigName": "c"})
     service.stub.add_response("delete_model", {}, {"ModelName": "m-2"})
     refused(service)
+
+
+@pytest.mark.parametrize("before", [{"InstanceType": "ml.m5.large"}, {"ModelName": "m"}])
+def test_what_an_endpoint_does_not_become_is_told(service: Service, before: dict[str, str]) -> None:
+    told: list[str] = []
+    variant = {"VariantName": "AllTraffic", **before}
+    service.stub.add_response("describe_endpoint", ENDPOINT)
+    described = {**CONFIGURATION, "ProductionVariants": [variant]}
+    service.stub.add_response("describe_endpoint_config", described)
+    context: Any = SimpleNamespace(session=service.session, warn=told.append)
+    wanted = {"EndpointConfigName": "c2", "ProductionVariants": [
+        {"VariantName": "AllTraffic", "InstanceType": "ml.g5.xlarge"}]}  # fmt: skip
+    planned = replace(PLANNED, endpoint_config=wanted)
+    if "ModelName" in before:
+        with pytest.raises(LaunchError, match="model of its own"):
+            _check_host(context, planned)
+        return
+    _check_host(context, planned)
+    (line,) = told
+    assert line.startswith("InstanceType stays ml.m5.large in place of ml.g5.xlarge")
 
 
 def test_what_cannot_be_taken_away_is_told_with_the_failure(service: Service) -> None:

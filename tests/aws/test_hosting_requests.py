@@ -62,6 +62,16 @@ def test_endpoint_configurations_are_valid(
         assert len(request["ProductionVariants"]) == (2 if "variants" in extra else 1)
 
 
+@pytest.mark.parametrize("uri", ["s3://b/m", "s3://b/m/"])
+def test_a_prefix_of_files_ends_with_a_slash(uri: str) -> None:
+    """Also of a variant: SageMaker takes no other, and without it `m-other/` would be read too."""
+    config = job({"variants": [{"name": "a", "model_data": uri}]})
+    planned = deployment.build(config, model_data=uri, image="i", role=ROLE)
+    for model in planned.models:
+        source = model["PrimaryContainer"]["ModelDataSource"]["S3DataSource"]
+        assert source["S3Uri"] == "s3://b/m/"
+
+
 def test_models_of_long_names_are_told_apart(validator: RequestValidator) -> None:
     variants = [{"name": f"{'v' * 60}{at}", "model_data": f"s3://b/{at}.tar.gz"} for at in range(3)]
     config = job({"name": "e" * 63, "variants": variants})

@@ -171,7 +171,9 @@ def test_a_dry_run_fetches_nothing(store: Any, capsys: pytest.CaptureFixture[str
     assert not local_inputs.cache_directory().exists()
 
 
+@pytest.mark.parametrize("target", ["process", "docker"])
 def test_another_store_is_read_by_its_url(
+    target: str,
     store: Any,
     aws: str,
     unnamed_owners: list[str],
@@ -183,8 +185,9 @@ def test_another_store_is_read_by_its_url(
     monkeypatch.setattr("sm_launch.target.context.open_session", lambda *_, **__: recorder)
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
-    asked = ["train", "--detach", "--set", f"aws.s3_endpoint_url={aws}"]
-    assert cli.run(asked) == 0, capsys.readouterr().err
+    asked = ["train", "--detach", "--set", f"aws.s3_endpoint_url={aws}",
+             "--set", "training.image=sm-train:cpu"]  # fmt: skip
+    assert cli.run([*asked, "--target", target]) == 0, capsys.readouterr().err
     for channel in recorder.asked["create_training_job"]["InputDataConfig"]:
         assert path(channel["DataSource"]["S3DataSource"]["S3Uri"]).exists()
     assert unnamed_owners  # it knows no accounts

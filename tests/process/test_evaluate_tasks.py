@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sm_launch import cli
+from sm_launch.aws.clients import make_client
 
 sys.path.insert(0, str(Path(__file__).parent / "serving"))
 
@@ -61,7 +63,50 @@ def own_loss(path: Path) -> float:
         return float(AutoModelForCausalLM.from_pretrained(path).float()(ids, labels=labels).loss)
 
 
-@pytest.mark.parametrize("task", list(ROWS))
+@pytest.fixture
+def other_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """URL of a store with S3's protocol that has a bucket `models`."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    url = "http://{}:{}".format(*server.get_host_and_port())
+    make_client("s3", s3_endpoint_url=url).create_bucket(Bucket="models")
+    yield url
+    server.stop()
+
+
+def test_an_artefact_in_another_store_is_measured_here(
+    other_store: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SM_LAUNCH_HOME", str(tmp_path / "state"))
+    make_model("question-answering", tmp_path / "made")
+    store = make_client("s3", s3_endpoint_url=other_store)
+    for file in (tmp_path / "made").iterdir():
+        store.upload_file(str(file), "models", f"job-1/output/model/{file.name}")
+    store.put_object(Bucket="models", Key="rows.jsonl", Body=json.dumps(ROWS["question-answering"]))
+    Path("job.yaml").write_text(
+        "name: mine\ntarget: process\nevaluation: {task: question-answering}\n"
+        f"aws: {{s3_endpoint_url: '{other_store}'}}\n"
+    )
+    uri, rows = "s3://models/job-1/output/model", "s3://models/rows.jsonl"
+    assert cli.run(["evaluate", "--model-data", uri, "--data", rows, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["rows"]["evaluated"] == 1
+    assert METRICS["question-answering"] <= set(document["metrics"])
+    assert document["run"]["artefact"] == document["run"]["endpoint"] == uri
+    assert document["run"]["training_job"] == "job-1"
+    (kept,) = [each for each in (tmp_path / "state" / "s3").iterdir() if each.name != "objects"]
+    assert (kept / "config.json").is_file()
+
+
+@pytest.mark.parametrize("task", ["text-generation", "token-classification"])
 def test_a_local_artefact_is_served_measured_and_stopped(
     task: str,
     tmp_path: Path,

@@ -192,6 +192,9 @@ HOUR = {"max_runtime_seconds": 3600, "instances": {"type": "ml.g5.xlarge"}}
             {"InstanceGroupName": "a", "InstanceType": "ml.m5.large", "InstanceCount": 2},
             {"InstanceGroupName": "b", "InstanceType": "ml.g5.xlarge", "InstanceCount": 1}]}},
          1.638),
+        ({"ResourceConfig": {"InstanceType": None, "InstanceCount": None, "InstancePreferences": [
+            {"InstanceType": "ml.m5.large", "InstanceCount": 2},
+            {"InstanceType": "ml.g5.xlarge", "InstanceCount": 2}]}}, 2.816),  # the dearest of them
     ],
 )  # fmt: skip
 def test_the_limit_holds_for_what_is_really_sent(fields: dict[str, Any], dollars: float) -> None:

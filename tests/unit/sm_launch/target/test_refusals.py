@@ -218,6 +218,9 @@ def test_what_aws_takes_passes() -> None:
         "TrainingImageConfig": {"TrainingRepositoryAccessMode": "Vpc"}}}  # fmt: skip
     assert checked(job(sagemaker={"training": private})) == []
     assert checked(job(aws={"kms_key": "alias/mine"}, endpoint={"serverless": {}})) == []
+    either = {"InstanceType": None, "InstanceCount": None, "InstancePreferences": [
+        {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1}]}  # fmt: skip
+    assert checked(job(sagemaker={"training": {"ResourceConfig": either}})) == []
     pinned = f"111122223333.dkr-ecr.{REGION}.on.aws/team/sm:1@sha256:{'0' * 64}"
     assert checked(job(training={"image": pinned}, endpoint={"image": pinned})) == []
     (warning,) = checked(job(training={"instances": {"type": "ml.g99.xlarge"}}))
