@@ -48,7 +48,10 @@ def test_losses_and_scores_are_those_of_sentence_transformers(
     tf.BertForSequenceClassification(config).save_pretrained(base)
     train, test = groups(8, 1), groups(6, 2)
     job = new_job(
-        {"method": "reranking", "loss": loss, **SETTINGS}, train=train, test=test, model=base
+        {"method": "reranking", "loss": loss, "bf16": False, **SETTINGS},
+        train=train,
+        test=test,
+        model=base,
     )
     job.train_here()
     theirs = ce.CrossEncoder(str(base), num_labels=1, device="cpu")

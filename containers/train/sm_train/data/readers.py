@@ -14,6 +14,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Any
 
+from sm_train.data import class_ids
 from sm_train.data.cells import plain_row, typed_rows
 from sm_train.errors import UserError, shorten
 
@@ -211,10 +212,14 @@ def _parquet(path: Path, name: str, _: Callable[[str], bool]) -> Iterator[RawRow
 
     number = 0
     with pq.ParquetFile(path) as file:
+        ids = class_ids.readers(class_ids.features_in(file.schema_arrow.metadata))
         for batch in file.iter_batches():
             for row in batch.to_pylist():
                 number += 1
-                yield RawRow(name, number, plain_row(row))
+                classes = {
+                    column: read(row[column]) for column, read in ids.items() if column in row
+                }
+                yield RawRow(name, number, plain_row(row | classes))
 
 
 def _plain_text(path: Path, name: str, _: Callable[[str], bool]) -> Iterator[RawRow]:

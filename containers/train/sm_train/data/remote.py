@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from sm_train.data import class_ids
 from sm_train.data.cells import plain_row
 from sm_train.data.readers import RawRow
 from sm_train.errors import UserError, shorten
@@ -60,8 +61,10 @@ def _mixture(arguments: DatasetArguments) -> dict[str, Any]:
 
 def remote_rows(dataset: Any, name: str) -> Iterator[RawRow]:
     """The rows of a loaded data set."""
+    ids = class_ids.readers(dataset.features.to_dict())
     for number, row in enumerate(_undecoded(dataset), 1):
-        yield RawRow(name, number, plain_row(row))
+        classes = {column: read(row[column]) for column, read in ids.items()}
+        yield RawRow(name, number, plain_row(row | classes))
 
 
 def _undecoded(dataset: Any) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sm_train.data.cells import nested, text_of
+from sm_train.data.class_ids import ClassId
 
 _WHOLE_FLOAT = re.compile(r"-?\d+\.0+")
 _SHOWN = 60
@@ -82,6 +83,8 @@ def _name(value: Any, column: str, labels: Sequence[str] | None) -> str:
         raise ValueError(f"column {column} holds a list in a list of labels")
     if value is None or not str(value).strip():
         raise ValueError(f"no label in column {column}")
+    if isinstance(value, ClassId) and (not labels or value.name in labels):
+        return value.name
     name = str(text_of(value)).strip()
     if labels and name in labels:
         return name

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sm_train.data.cells import nested, text_of
+from sm_train.data.class_ids import ClassId
 from sm_train.errors import UserError
 from sm_train.loop.class_weights import HELP as WEIGHTS_HELP
 from sm_train.loop.class_weights import check_class_weights, check_weighted_classes
@@ -66,6 +67,10 @@ def _list(row: dict[str, Any], column: str) -> list[Any]:
 
 
 def _name(tag: Any, labels: list[str] | None) -> str:
+    if tag is None:
+        raise ValueError("a word has no tag")
+    if isinstance(tag, ClassId) and (not labels or tag.name in labels):
+        return tag.name
     if labels and isinstance(tag, int) and 0 <= tag < len(labels):
         return labels[tag]
     if labels and str(tag) not in labels:

@@ -115,6 +115,36 @@ def test_a_class_that_training_never_sees(paths: Paths, channel: Channel) -> Non
         load(paths)
 
 
+def test_class_ids_of_the_hub_have_the_names_that_their_file_gives_them(
+    paths: Paths, channel: Channel
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    label = {"names": ["odd", "even"], "_type": "ClassLabel"}
+    features = {"label": label, "tags": {"feature": label, "_type": "Sequence"}}
+    rows = [
+        {"text": f"t{n}", "label": n % 2, "tokens": ["a", "b"], "tags": [n % 2, 1]}
+        for n in range(20)
+    ]
+    rows.append({"text": "x", "label": -1, "tokens": ["a"], "tags": [-1]})
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    folder = paths.channels / "train"
+    folder.mkdir()
+    table = pa.Table.from_pylist(rows).replace_schema_metadata(metadata)
+    pq.write_table(table, folder / "a.parquet")
+    data = load(paths)
+    assert [row["label"] for row in data.train] == ["odd", "even"] * 10
+    assert data.rejected["train"] == 1  # -1 says that there is no label
+    renamed = load(paths, labels='["bad", "good"]').train
+    assert [row["label"] for row in renamed] == ["bad", "good"] * 10
+    numbers = load(paths, problem_type="regression").train
+    assert [row["label"] for row in numbers] == [0, 1] * 10
+    tagged = load_data(paths, parse_config({"method": "token-classification"}))
+    assert tagged.train[0]["tags"] == ["odd", "even"]
+    assert tagged.rejected["train"] == 1
+
+
 def test_columns_are_renamed(paths: Paths, channel: Channel) -> None:
     channel("train", [{"review": r["text"], "stars": r["label"]} for r in GOOD])
     assert load(paths, columns='{"review": "text", "stars": "label"}').train == GOOD
