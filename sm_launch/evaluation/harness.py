@@ -14,6 +14,7 @@ from typing import Any
 
 from sm_launch import json_lines
 from sm_launch.errors import LaunchError, UserInputError
+from sm_launch.evaluation.intervals import share_interval
 from sm_launch.evaluation.result import Interval, Prediction
 from sm_launch.job.evaluation import Benchmark
 
@@ -83,7 +84,7 @@ def run_harness(
             arguments, stdout=stream, stderr=stream, check=False, env={**os.environ, **quiet}
         )
     if finished.returncode:
-        lines = log.read_text(errors="replace").strip().splitlines()[-_LINES_SHOWN:]
+        lines = _last_words(log.read_text(errors="replace").strip().splitlines())
         raise LaunchError(
             "lm-evaluation-harness failed:\n  " + "\n  ".join(lines),
             field="--benchmark",
@@ -92,6 +93,15 @@ def run_harness(
             "compare likelihoods need evaluation.benchmark.tokenizer",
         )
     return read_results(directory)
+
+
+def _last_words(lines: list[str]) -> list[str]:
+    """Of a log that ends in a traceback what was raised, else its last lines."""
+    places = [at for at, line in enumerate(lines) if line.startswith("Traceback (")]
+    raised = (
+        [at for at in range(places[-1] + 1, len(lines)) if lines[at][:1].strip()] if places else []
+    )
+    return lines[raised[0] :][:_LINES_SHOWN] if raised else lines[-_LINES_SHOWN:]
 
 
 def command(
@@ -138,20 +148,24 @@ def read_results(directory: Path) -> Measurements:
     document = json.loads(files[-1].read_text(encoding="utf-8"))
     metrics: dict[str, float] = {}
     intervals: dict[str, Interval] = {}
+    counts = {task: int(each["effective"]) for task, each in document.get("n-samples", {}).items()}
     for task, values in document["results"].items():
         for name, value, error in _of_task(values):
             metrics[f"{task}.{name}"] = value
             if error is not None:
-                intervals[f"{task}.{name}"] = _interval(name, value, error)
-    counts = document.get("n-samples", {}).values()
-    rows = sum(int(each["effective"]) for each in counts)
+                intervals[f"{task}.{name}"] = _interval(name, value, error, counts.get(task, 0))
+    rows = sum(counts.values())
     predictions = tuple(_predictions(sorted(directory.rglob("samples_*.jsonl"))))
     return Measurements(metrics, intervals, rows, predictions)
 
 
-def _interval(name: str, value: float, error: float) -> Interval:
+def _interval(name: str, value: float, error: float, questions: int) -> Interval:
+    """By the standard error; where all answers are right, or wrong, it is 0 and says nothing."""
+    share = name.partition(".")[0] in _SHARES
+    if share and not error and questions:
+        return share_interval(value, questions)
     low, high = value - _DEVIATIONS * error, value + _DEVIATIONS * error
-    if name.partition(".")[0] in _SHARES:
+    if share:
         return Interval(max(low, 0.0), min(high, 1.0))
     return Interval(low, high)
 

@@ -55,6 +55,9 @@ def test_results_have_names_intervals_and_answers(tmp_path: Path) -> None:
     interval = measured.intervals["sums.exact_match.strict-match"]
     assert (interval.low, interval.high) == (pytest.approx(0.26, abs=0.001), 1.0)
     assert "poem.perplexity" not in measured.intervals
+    none_right = measured.intervals["sums.exact_match"]  # of three questions: no certainty at all
+    assert none_right.low == 0
+    assert none_right.high > 0.5
     assert measured.rows == 5
     (prediction,) = measured.predictions
     assert (prediction.text, prediction.gold, prediction.predicted) == ("1 + 1 =", "2", "3")
@@ -127,3 +130,19 @@ def test_what_cannot_be_asked_is_refused_before_a_server_starts(
     Path("job.yaml").write_text("name: mine\ntarget: process\n")
     assert cli.run(["evaluate", "--model-data", ".", *options]) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_the_harness_raised_is_said_without_its_way_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The harness itself, where it is installed, or Python's own word that it is not."""
+    settings = Benchmark(tasks=["no-such-task"])
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(LaunchError) as failed:
+        harness.run_harness(
+            settings, base_url="http://127.0.0.1:9", model="m", files=None, directory=tmp_path
+        )
+    said = str(failed.value)
+    assert "no-such-task" in said or "No module named" in said
+    assert "File " not in said
