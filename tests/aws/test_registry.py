@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -166,12 +167,18 @@ def test_where_training_tracks_mlflow_has_the_version_too(
     assert first.tags["f1_macro"] == "0.89"
     assert first.tags["gates"] == "passed"
     assert ":model-package/mine/1" in first.tags["model-package"]
+    logged: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("mlflow").addHandler(handler)
     broken = [*own[:3], "training.environment.MLFLOW_TRACKING_URI=http://127.0.0.1:9",
               "--set", "training.environment.MLFLOW_HTTP_REQUEST_MAX_RETRIES='0'"]  # fmt: skip
     assert cli.run(["register", *broken]) == 1
     told = capsys.readouterr().err
     assert "registered in SageMaker, and not in MLflow" in told
     assert "mlflow.register_model(" in told
+    logging.getLogger("mlflow").removeHandler(handler)
+    assert logged == []  # SageMaker's plugin has nothing to say of another server
 
 
 def test_what_is_not_of_this_model_or_not_good_enough_is_refused(

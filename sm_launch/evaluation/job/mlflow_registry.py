@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ from sm_launch.sessions.references import resolve
 from sm_launch.target.context import JobContext
 
 _MISSING = "RESOURCE_DOES_NOT_EXIST"
+# By itself MLflow tries a server that does not answer seven times, two minutes each.
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+_HEADERS = "mlflow.tracking.request_header.registry"
 
 
 def wanted(context: JobContext) -> bool:
@@ -49,6 +53,8 @@ def register(
     from mlflow.tracking import MlflowClient
 
     given = resolve(context.config.training.environment)
+    if not given[tracking.URI].startswith("arn:"):
+        logging.getLogger(_HEADERS).addFilter(_is_of_another_plugin)
     with _variables(given):
         try:
             client = MlflowClient(given[tracking.URI], given[tracking.URI])
@@ -107,10 +113,16 @@ def _source(described: Mapping[str, Any]) -> str:
     return str(source or container["ModelDataUrl"])
 
 
+def _is_of_another_plugin(record: logging.LogRecord) -> bool:
+    """SageMaker's plugin takes each tracking URI for an ARN, and warns of all others."""
+    return "list index out of range" not in record.getMessage()
+
+
 @contextmanager
 def _variables(given: Mapping[str, str]) -> Iterator[None]:
-    """MLflow takes its log-in from the environment."""
-    ours = {key: value for key, value in given.items() if key.startswith("MLFLOW_")}
+    """MLflow takes its log-in from the environment, and how long it waits."""
+    ours = {key: value for key, value in _PATIENCE.items() if key not in os.environ}
+    ours |= {key: value for key, value in given.items() if key.startswith("MLFLOW_")}
     before = {key: os.environ.get(key) for key in ours}
     os.environ.update(ours)
     try:

@@ -59,6 +59,18 @@ def test_a_job_leaves_a_model_that_has_learnt(finished: tuple[Any, int, str]) ->
     assert "test_accuracy" in (job.model / "README.md").read_text()
 
 
+def test_the_last_weights_are_kept_where_what_is_saved_is_not_evaluated(
+    new_job: NewJob,
+    encoders: dict[str, Path],
+    sentiment: Sentiment,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    own = {"num_train_epochs": 1, "eval_strategy": "no", "save_strategy": "steps", "save_steps": 8}
+    job = new_job(SETTINGS | own, **splits(sentiment), model=encoders["bert"])
+    job.train_here()
+    assert "the last ones, not the best: save_strategy is steps" in capfd.readouterr().out
+
+
 def test_metric_definitions_match_the_real_log(finished: tuple[Any, int, str]) -> None:
     job, _, output = finished
     matches = {d["Name"]: re.findall(d["Regex"], output, re.MULTILINE) for d in METRIC_DEFINITIONS}

@@ -96,7 +96,7 @@ def training_arguments(job: Job, **method_settings: Any) -> Any:
         settings.update(stream_settings(job.data.stream, settings))
     settings.update(_recomputation(job, settings, on_gpu))
     settings["save_strategy"] = _save_strategy(job, settings)
-    if settings["save_strategy"] == "no":
+    if settings["save_strategy"] == "no" or _cannot_find_the_best(job, settings):
         settings["load_best_model_at_end"] = False
     if not settings["load_best_model_at_end"]:
         settings.pop("metric_for_best_model", None)
@@ -137,6 +137,22 @@ def _save_strategy(job: Job, settings: dict[str, Any]) -> Any:
     if settings["eval_strategy"] == "steps" and "save_steps" not in settings:
         settings["save_steps"] = settings.get("eval_steps") or settings["logging_steps"]
     return settings["eval_strategy"]
+
+
+def _cannot_find_the_best(job: Job, settings: dict[str, Any]) -> bool:
+    """Whether checkpoints are not those that are evaluated, and nobody has asked for the best."""
+    save, evaluate = settings["save_strategy"], settings["eval_strategy"]
+    if "load_best_model_at_end" in job.config.given or not settings["load_best_model_at_end"]:
+        return False
+    stops_early = job.config.job.early_stopping_patience is not None  # by the best, which is missed
+    if save in (evaluate, "best") or stops_early:
+        return False
+    if job.is_main:
+        print_line(
+            f"the weights will be the last ones, not the best: save_strategy is {save}, "
+            f"eval_strategy {evaluate}"
+        )
+    return True
 
 
 def _built(name: str, settings: dict[str, Any]) -> Any:

@@ -78,7 +78,7 @@ class Losses(logging.Filter):
     def tell(self) -> None:
         """How many there were, if any."""
         if self.count:
-            print_line(f"warning: MLflow took {self.count} batches of metrics or settings not")
+            print_line(f"warning: MLflow did not take {self.count} batches of metrics or settings")
 
 
 LOSSES = Losses()

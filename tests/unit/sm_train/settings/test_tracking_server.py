@@ -89,4 +89,4 @@ def test_what_is_lost_is_said_once_and_counted(capfd: pytest.CaptureFixture[str]
     told = capfd.readouterr().out
     assert told.count("no 0") == 1
     assert "no 1" not in told
-    assert "took 3 batches" in told
+    assert "did not take 3 batches" in told
