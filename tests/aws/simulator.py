@@ -164,6 +164,8 @@ def caller_needs(service: str, operation: str, request: dict[str, Any]) -> list[
     prefix = {"sagemaker-runtime": "sagemaker", "service-quotas": "servicequotas",
               "monitoring": "cloudwatch"}.get(service, service)  # fmt: skip
     action = ACTIONS.get(f"{prefix}:{operation}", f"{prefix}:{operation}")
+    if prefix == "kms" and not str(request["KeyId"]).startswith("arn:"):
+        return []  # decided by the key that the name leads to
     needs: list[Need] = [(action, _resource(service, prefix, operation, request), {})]
     if request.get("Tags") and prefix in TAGGING:
         needs.append((TAGGING[prefix], needs[0][1], {}))
@@ -214,8 +216,7 @@ def _resource(service: str, prefix: str, operation: str, request: dict[str, Any]
     if prefix == "ecr":
         return f"arn:aws:ecr:{HERE}:repository/{request['repositoryName']}"
     if prefix == "kms":
-        key = str(request["KeyId"])
-        return key if key.startswith("arn:") else "*"  # decided by the key that the name leads to
+        return str(request["KeyId"])
     return f"arn:aws:{prefix}:{HERE}:thing/x"
 
 
