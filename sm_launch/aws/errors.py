@@ -27,6 +27,8 @@ FIXES = {
     "ServiceUnavailableException": AWS_FAILED,
     "ResourceLimitExceeded": "raise the quota in Service Quotas, or name another instance type",
     "ResourceInUse": "choose another name, or delete the old one first",
+    "LimitExceeded": "that is a quota of the account, which Service Quotas raises; or ask for less",
+    "AlreadyExistsException": "run the same command again: it goes on from what is there",
     "ResourceNotFound": "check the name with `sm-launch list`",
     "NoSuchBucket": "create the bucket, or correct aws.bucket in job.yaml",
 }
@@ -48,6 +50,7 @@ _FIXES_BY_WORDS = {
     "could not find": LISTING,
     "is not in service": "wait until it is, or read why not with `sm-launch logs NAME`",
     "cannot update in-progress": "wait until `sm-launch list` shows InService",
+    "in_progress state and can not": "wait a few minutes and run the same command again",
     "already existing": "choose another name, or delete the old one first",
 }
 

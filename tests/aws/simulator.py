@@ -164,6 +164,8 @@ def caller_needs(service: str, operation: str, request: dict[str, Any]) -> list[
     prefix = {"sagemaker-runtime": "sagemaker", "service-quotas": "servicequotas",
               "monitoring": "cloudwatch"}.get(service, service)  # fmt: skip
     action = ACTIONS.get(f"{prefix}:{operation}", f"{prefix}:{operation}")
+    if prefix == "kms" and not str(request["KeyId"]).startswith("arn:"):
+        return []  # decided by the key that the name leads to
     needs: list[Need] = [(action, _resource(service, prefix, operation, request), {})]
     if request.get("Tags") and prefix in TAGGING:
         needs.append((TAGGING[prefix], needs[0][1], {}))

@@ -172,10 +172,12 @@ def test_channels_of_ones_own_need_no_preparation(
 ) -> None:
     channels = "training.channels={train: 's3://my-bucket/a/', test: 's3://my-bucket/b/'}"
     options = ["--set", channels, "--set", "evaluation.fail_under={}",
-               "--set", "training.compress_model=false"]  # fmt: skip
+               "--set", "training.compress_model=false",
+               "--set", "training.restarts=2"]  # fmt: skip
     assert cli.run(["pipeline", "--dry-run", *options]) == 0
     told = capsys.readouterr()
     assert "each trained model is registered" in told.err
+    assert told.err.count("training.restarts: for `train` alone; a pipeline's training") == 1
     filled = check(json.loads(json.loads(told.out)["PipelineDefinition"]))
     assert list(filled) == ["Train", "Register"]
     (container,) = filled["Register"]["InferenceSpecification"]["Containers"]

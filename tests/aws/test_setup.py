@@ -22,6 +22,7 @@ from sm_launch.errors import LaunchError
 sys.path.insert(0, str(Path(__file__).parent))
 
 import simulator
+from fault_proxy import fault_proxy
 
 ROOT = Path(__file__).resolve().parents[2]
 # Actions that IAM's service authorization reference lists without a resource type.
@@ -293,6 +294,27 @@ def test_a_stack_that_fails_says_why() -> None:
     stack = stacks.StackClient(client, "sm-launch", print, lambda seconds: None)
     with pytest.raises(LaunchError, match="ROLLBACK_COMPLETE: Bucket: exists"):
         stack.apply({})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("code", "message", "fix"),
+    [
+        ("AlreadyExistsException", "Stack [sm-launch] already exists", "run the same command"),
+        ("LimitExceeded", "Cannot exceed quota for RolesPerAccount: 1000", "Service Quotas"),
+        ("ValidationError", "Stack:arn is in UPDATE_IN_PROGRESS state and can not be updated.",
+         "wait a few minutes"),
+    ],
+)  # fmt: skip
+def test_what_cloudformation_refuses_has_a_fix(
+    aws: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: str,
+    message: str, fix: str,
+) -> None:  # fmt: skip
+    with fault_proxy(aws) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        proxy.inject("CreateStack", code, message=message)
+        assert cli.run(["setup", "--yes"]) == 1
+    assert fix in capsys.readouterr().err
 
 
 def test_nobody_else_reads_the_bucket() -> None:

@@ -64,6 +64,21 @@ def test_a_prefix_is_a_directory(client, tmp_path: Path) -> None:
         assert sorted(p.name for p in copy.rglob("*.jsonl")) == ["a.jsonl", "b.jsonl"]
 
 
+def test_an_object_that_goes_away_meanwhile_is_named(client, tmp_path: Path, monkeypatch) -> None:
+    for key in ("set/a.jsonl", "set/b.jsonl"):
+        client.put_object(Bucket="data", Key=key, Body=b"{}\n")
+    download = client.download_file
+
+    def deleting(bucket: str, key: str, path: str) -> None:
+        client.delete_object(Bucket="data", Key="set/b.jsonl")
+        download(bucket, key, path)
+
+    monkeypatch.setattr(client, "download_file", deleting)
+    with pytest.raises(LaunchError, match="went away") as caught:
+        fetcher(client, tmp_path)("s3://data/set/")
+    assert "s3://data/set/b.jsonl" in str(caught.value)
+
+
 def test_upload_and_evaluate_on_s3(client, run, tmp_path: Path, monkeypatch, capsys) -> None:
     """Channels go up once; an evaluation reads rows and a transform job's answers from there."""
     import json
