@@ -257,4 +257,5 @@ def test_any_error_takes_another_fix() -> None:
     plain = EvaluationFailedError("14 of 14 rows failed", result=None, fix="mend them")
     other = plain.with_fix("look at the list")
     assert (type(other), other.fix, plain.fix) == (type(plain), "look at the list", "mend them")
-    assert str(other) == "evaluation.max_failed_share: 14 of 14 rows failed\n  fix: look at the list"
+    text = "evaluation.max_failed_share: 14 of 14 rows failed\n  fix: look at the list"
+    assert str(other) == text
