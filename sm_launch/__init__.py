@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sm_launch.api.account import doctor, gc, list_, logs, setup
+    from sm_launch.api.account import doctor, gc, list_, logs, setup, status
     from sm_launch.api.data import inspect, prepare, prepare_on_sagemaker, preview, upload, validate
     from sm_launch.api.endpoints import (
         alarms,
@@ -66,6 +66,7 @@ __all__ = [
     "reproduce",
     "schedule",
     "setup",
+    "status",
     "stop",
     "sweep",
     "train",

@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "monitor": ("monitor", "monitor", "Watch traffic, latency, errors, machines and drift."),
     "alarms": ("alarms", "alarms", "Make an endpoint's CloudWatch alarms."),
     "dashboard": ("dashboard", "dashboard", "Make an endpoint's CloudWatch dashboard."),
+    "status": ("status", "status", "All of a project, and what it has cost so far."),
     "list": ("list", "list_", "List jobs, sweeps and endpoints."),
     "logs": ("logs", "logs", "Print the log of a job or an endpoint."),
     "stop": ("stop", "stop", "Stop a training job, a sweep or a transform."),

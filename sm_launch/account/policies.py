@@ -263,11 +263,11 @@ _HOST = (
 )  # fmt: skip
 _LISTS = ("TrainingJobs", "HyperParameterTuningJobs", "TransformJobs", "Endpoints",
           "EndpointConfigs", "Models", "InferenceComponents", "ModelPackageGroups",
-          "ModelPackages", "Pipelines")  # fmt: skip
+          "ModelPackages", "Pipelines", "ProcessingJobs")  # fmt: skip
 # Of these IAM knows no resources, or their names are only known when they are asked.
 _ANYWHERE = (
     "ecr:GetAuthorizationToken", "pricing:GetProducts", "sts:GetCallerIdentity",
-    "cloudwatch:GetMetricData", "cloudwatch:ListDashboards",
+    "cloudwatch:GetMetricData", "cloudwatch:ListDashboards", "scheduler:ListSchedules",
     "application-autoscaling:DescribeScalableTargets",
     "servicequotas:ListServiceQuotas", "servicequotas:ListAWSDefaultServiceQuotas",
     "ec2:DescribeSubnets", "ec2:DescribeSecurityGroups", "ec2:DescribeVpcEndpoints",

@@ -11,6 +11,7 @@ from sm_launch.job.config import Target
 
 if TYPE_CHECKING:
     from sm_launch.account.checks import Check
+    from sm_launch.account.overview import Item
 
 
 def list_(
@@ -28,6 +29,23 @@ def list_(
     from sm_launch.account import listing
 
     return listing.summaries(find_place(job, target, region), name)
+
+
+def status(
+    name: str | None = None,
+    *,
+    job: Job | None = None,
+    target: Target | None = None,
+    region: str | None = None,
+) -> list[Item]:
+    """All of a project, with what its instances have cost so far: `sm-launch status`.
+
+    Args:
+        name: of the project; default: job.yaml's.
+    """
+    from sm_launch.account.overview import overview
+
+    return overview(find_place(job, target, region), name)
 
 
 def logs(

@@ -154,7 +154,7 @@ ACTIONS = {
 UNNAMED = {
     *(f"List{kind}" for kind in ("TrainingJobs", "HyperParameterTuningJobs", "TransformJobs",
       "Endpoints", "EndpointConfigs", "Models", "InferenceComponents", "Dashboards", "Pipelines",
-      "ModelPackages", "ModelPackageGroups")),
+      "ModelPackages", "ModelPackageGroups", "ProcessingJobs", "Schedules")),
     "GetMetricData", "DescribeScalableTargets", "GetAuthorizationToken",
 }  # fmt: skip
 
@@ -201,7 +201,7 @@ TAGGING = {"sagemaker": "sagemaker:AddTags", "cloudwatch": "cloudwatch:TagResour
 
 
 def _resource(service: str, prefix: str, operation: str, request: dict[str, Any]) -> str:
-    if service in NAMED:
+    if service in NAMED and operation not in UNNAMED:
         return NAMED[service](request)
     if operation in UNNAMED or prefix in {"sts", "pricing", "servicequotas", "ec2"}:
         return "*"

@@ -13,6 +13,7 @@ from botocore import xform_name
 from sm_launch import cli
 from sm_launch.account import access
 from sm_launch.aws.clients import make_client
+from sm_launch.job.instances import bundled_prices
 from sm_launch.sessions.aws import AwsSession
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -79,6 +80,7 @@ def test_from_train_to_delete(
     assert cli.run(["list", "--target", "sagemaker", "--json"]) == 0
     listed = answer(capsys)
     assert [endpoint["EndpointName"] for endpoint in listed["Endpoints"]] == ["mine"]
+    look_at_cost(capsys)
 
     assert cli.run(["transform", "train.jsonl", "--json"]) == 0
     done = answer(capsys)
@@ -105,6 +107,27 @@ def test_from_train_to_delete(
         "RegisterScalableTarget",
         "DeleteEndpoint",
     } <= made
+
+
+def look_at_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    """All of the project, and what its endpoint costs an hour; moto's jobs take no time."""
+    client = make_client("sagemaker")
+    assert cli.run(["status", "--json"]) == 0
+    items = {item["kind"]: item for item in answer(capsys)}
+    assert {kind: item["status"] for kind, item in items.items()} == {
+        "training job": "Completed",
+        "endpoint": "InService",
+    }
+    rate = bundled_prices().training["ml.m5.large"]
+    assert items["training job"]["dollars_an_hour"] == 0
+    count = client.describe_endpoint(EndpointName="mine")["ProductionVariants"][0]
+    assert items["endpoint"]["dollars_an_hour"] == pytest.approx(
+        rate * count["CurrentInstanceCount"]
+    )
+    assert cli.run(["status", "other", "--target", "sagemaker"]) == 0
+    out = capsys.readouterr().out
+    assert "nothing of this name" in out
+    assert "so far: $0.00" in out
 
 
 def test_what_looks_at_all_of_it_may(

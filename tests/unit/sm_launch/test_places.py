@@ -47,7 +47,7 @@ COMMANDS: dict[str, list[str] | None] = {
     "compare": ["one", "two", "--data", "rows.jsonl"], "monitor": ["--once"], "alarms": [],
     "dashboard": [], "list": [], "logs": ["m"], "stop": ["m"], "delete": ["m", "--yes"],
     "setup": ["--yes"], "doctor": NO_IMAGES, "gc": ["--dry-run"], "images push": [],
-    "optimize": ["--job", "m"],
+    "optimize": ["--job", "m"], "status": [],
     "register": ["--without-evaluation"], "reproduce": ["m"], "pipeline": [], "schedule": [],
     "images list": ["--registry", "ecr"], "images scan": [],
 }  # fmt: skip
@@ -182,6 +182,7 @@ FUNCTIONS: dict[str, Callable[..., Any] | None] = {
     "alarms": lambda **o: sm_launch.alarms(**o),
     "dashboard": lambda **o: sm_launch.dashboard(**o),
     "list_": lambda **o: sm_launch.list_(**o),
+    "status": lambda **o: sm_launch.status(**o),
     "logs": lambda **o: sm_launch.logs("m", **o),
     "setup": lambda **o: sm_launch.setup(**o),
     "doctor": lambda **o: require_ok(sm_launch.doctor(without_images(), **o)),

@@ -182,6 +182,7 @@ VERBS: dict[str, Verb] = {
         lambda: sm_launch.register(model_data=MODEL[1], without_evaluation=True), dry_run=True,
     ),
     "pipeline": Verb([], sm_launch.pipeline, dry_run=True),
+    "status": Verb([], sm_launch.status),
     "schedule": Verb(
         ["rate(7 days)", "--set", "aws.scheduler_role=arn:aws:iam::111122223333:role/s"],
         lambda: sm_launch.schedule(

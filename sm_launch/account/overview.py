@@ -1,0 +1,176 @@
+"""All of a project at a target, running or over, with what it has cost so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sm_launch.account import listing
+from sm_launch.aws.paging import every
+from sm_launch.job.instances import Prices
+from sm_launch.target.context import JobContext
+
+
+@dataclass(frozen=True)
+class Item:
+    """A thing of the project.
+
+    Attributes:
+        kind: training job, sweep, transform job, processing job, endpoint, model package group,
+            pipeline or schedule.
+        name: its name.
+        status: as the service calls it; empty where there is none.
+        created: when it was made.
+        dollars: what its instances have cost so far, by list prices; None where that is not known,
+            0 for what has no instances of its own.
+        dollars_an_hour: what they cost from now on; 0 where it is over.
+    """
+
+    kind: str
+    name: str
+    status: str
+    created: datetime
+    dollars: float | None = 0.0
+    dollars_an_hour: float | None = 0.0
+
+
+Machines = list[tuple[str, int]]
+_HERE = {"TrainingJob": "training job", "HyperParameterTuningJob": "sweep",
+         "TransformJob": "transform job", "Endpoint": "endpoint",
+         "ModelPackageGroup": "model package group"}  # fmt: skip
+
+
+def overview(context: JobContext, project: str | None = None) -> list[Item]:
+    """What bears the project's name, or begins with it and a hyphen; newest first in each kind.
+
+    Args:
+        context: where to look.
+        project: default: the name of job.yaml.
+    """
+    name = project or context.config.name
+    items = [
+        Item(_HERE[kind], row[f"{kind}Name"], row[f"{kind}Status"], row["CreationTime"])
+        for kind, rows in (
+            (plural.removesuffix("s"), rows)
+            for plural, rows in listing.summaries(context, name).items()
+        )
+        for row in rows
+    ]
+    if context.on_aws:
+        items += _only_on_aws(context, name)
+    own = [item for item in items if item.name == name or item.name.startswith(f"{name}-")]
+    return [_priced(context, item) for item in own] if context.on_aws else own
+
+
+def _only_on_aws(context: JobContext, name: str) -> Iterator[Item]:
+    session: Any = context.session
+    newest = {"SortBy": "CreationTime", "SortOrder": "Descending"}
+    for row in every(
+        session.list_processing_jobs, "ProcessingJobSummaries", NameContains=name, **newest
+    ):
+        yield Item(
+            "processing job",
+            row["ProcessingJobName"],
+            row["ProcessingJobStatus"],
+            row["CreationTime"],
+        )
+    for row in every(
+        session.list_pipelines, "PipelineSummaries", PipelineNamePrefix=name, **newest
+    ):
+        yield Item("pipeline", row["PipelineName"], "", row["CreationTime"])
+    schedules = context.clients("scheduler").list_schedules
+    for row in every(schedules, "Schedules", NamePrefix=name):
+        yield Item("schedule", row["Name"], row["State"], row["CreationDate"])
+
+
+def _priced(context: JobContext, item: Item) -> Item:
+    """The same with its dollars, where instances of its own ran."""
+    describe: dict[str, Callable[[Any, str], tuple[Machines, float, bool]]] = {
+        "training job": _training,
+        "processing job": _processing,
+        "transform job": _transform,
+        "endpoint": _endpoint,
+    }
+    if item.kind not in describe:
+        return item  # a sweep's instances are those of its training jobs
+    machines, seconds, runs = describe[item.kind](context.session, item.name)
+    rate = _rate(machines, item.kind, context.prices)
+    if rate is None:
+        return Item(item.kind, item.name, item.status, item.created, None, None if runs else 0.0)
+    dollars = rate * seconds / 3600
+    return Item(item.kind, item.name, item.status, item.created, dollars, rate if runs else 0.0)
+
+
+def _rate(machines: Machines, kind: str, prices: Prices) -> float | None:
+    """US dollars an hour. SageMaker's pages list one price of a type for training and processing,
+    and one for endpoints and batch transform."""
+    known = prices.hosting if kind in ("endpoint", "transform job") else prices.training
+    if any(each not in known for each, _ in machines):
+        return None
+    return sum(known[each] * count for each, count in machines)
+
+
+def _training(session: Any, name: str) -> tuple[Machines, float, bool]:
+    """Service model, BillableTimeInSeconds: times the number of instances it is what is billed,
+    of spot instances too."""
+    job = session.describe_training_job(TrainingJobName=name)
+    resources = job["ResourceConfig"]
+    groups = resources.get("InstanceGroups") or [resources]
+    machines = [(group["InstanceType"], group["InstanceCount"]) for group in groups
+                if group.get("InstanceType")]  # fmt: skip
+    lasted, runs = _lasted(job, "TrainingStartTime", "TrainingEndTime")
+    return machines, job.get("BillableTimeInSeconds") or lasted, runs
+
+
+def _processing(session: Any, name: str) -> tuple[Machines, float, bool]:
+    job = session.describe_processing_job(ProcessingJobName=name)
+    cluster = job["ProcessingResources"]["ClusterConfig"]
+    machines = [(cluster["InstanceType"], cluster["InstanceCount"])]
+    return machines, *_lasted(job, "ProcessingStartTime", "ProcessingEndTime")
+
+
+def _transform(session: Any, name: str) -> tuple[Machines, float, bool]:
+    job = session.describe_transform_job(TransformJobName=name)
+    resources = job["TransformResources"]
+    machines = [(resources["InstanceType"], resources["InstanceCount"])]
+    return machines, *_lasted(job, "TransformStartTime", "TransformEndTime")
+
+
+def _endpoint(session: Any, name: str) -> tuple[Machines, float, bool]:
+    """As if it always had the instances that it has now; serverless ones have none."""
+    endpoint = session.describe_endpoint(EndpointName=name)
+    config = session.describe_endpoint_config(EndpointConfigName=endpoint["EndpointConfigName"])
+    now = {
+        variant["VariantName"]: variant["CurrentInstanceCount"]
+        for variant in endpoint.get("ProductionVariants", [])
+        if "CurrentInstanceCount" in variant
+    }
+    machines = [
+        (variant["InstanceType"],
+         now.get(variant["VariantName"], variant.get("InitialInstanceCount", 0)))
+        for variant in config["ProductionVariants"]
+        if variant.get("InstanceType")
+    ]  # fmt: skip
+    return machines, _since(endpoint["CreationTime"]), endpoint["EndpointStatus"] != "Failed"
+
+
+def _lasted(job: dict[str, Any], start: str, end: str) -> tuple[float, bool]:
+    """Seconds from start to end, or until now, and whether it still goes on."""
+    if job.get(start) is None:
+        return 0.0, False
+    if job.get(end) is None:
+        return _since(job[start]), True
+    return (job[end] - job[start]).total_seconds(), False
+
+
+def _since(moment: datetime) -> float:
+    return max(0.0, (datetime.now(UTC) - moment).total_seconds())
+
+
+def total(items: list[Item]) -> tuple[float, float, int]:
+    """Dollars so far, dollars an hour from now on, and of how many things nobody knows."""
+    so_far = sum(item.dollars or 0.0 for item in items)
+    an_hour = sum(item.dollars_an_hour or 0.0 for item in items)
+    return so_far, an_hour, sum(item.dollars is None for item in items)
