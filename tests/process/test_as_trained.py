@@ -289,8 +289,6 @@ def test_evaluate_measures_what_training_measured(
         "num_train_epochs": 3,
         "learning_rate": 0.002,
         "logging_steps": 100,
-        # As the server computes: a CPU that has bfloat16 trains in it, and moves close scores.
-        "bf16": False,
         **settings,
     }
     job = {

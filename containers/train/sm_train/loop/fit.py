@@ -24,6 +24,7 @@ from sm_train.loop.callbacks import (
 from sm_train.loop.checkpoints import last_complete, seal
 from sm_train.loop.completions import show_completions
 from sm_train.loop.data_sets import PatienceCallback, evaluate_apart, scores_of, sets_apart
+from sm_train.loop.full_precision import in_full_precision
 from sm_train.loop.held_out_kinds import score_by_rows
 from sm_train.loop.memory import (
     RECOMPUTE,
@@ -312,7 +313,8 @@ def train_and_export(job: Job, trainer: Any, tokenizer: Any, test: Any) -> None:
         fit(job, trainer)
         try:
             job.stop.check("after the last step")
-            results = evaluate_test(trainer, test, sets_apart(job, "test"))
+            with in_full_precision(trainer):
+                results = evaluate_test(trainer, test, sets_apart(job, "test"))
         except StoppedBySignalError:
             save_before_leaving(trainer)
             raise
