@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import socket
@@ -71,8 +72,9 @@ def test_prepare_train_deploy_invoke(launch, tmp_path):
 
 
 def test_a_model_of_the_hub_is_deployed_as_it_is(tmp_path, built, classifier_dir):
-    bridge = ["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]
-    host = docker(*bridge).strip()  # this machine, as containers see it
+    # This machine, as containers see it: the first address; an engine's first start tells no gateway.
+    subnet = docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}")
+    host = str(ipaddress.ip_network(subnet.strip())[1])
     token = "hf_a_secret_of_mine"
     with running(LocalHub({"me/tiny": files_of(classifier_dir)}, token, host=host)) as hub:
         own = hub.environment(tmp_path / "hf") | {"HF_TOKEN": token}

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 _PATH = Path(__file__).parents[2] / "process" / "training" / "conftest.py"
-_SPEC = importlib.util.spec_from_file_location("training_jobs", _PATH)
+_SPEC = importlib.util.spec_from_file_location("training_fixtures", _PATH)
 assert _SPEC is not None
 assert _SPEC.loader is not None
 _jobs = importlib.util.module_from_spec(_SPEC)
-sys.modules["training_jobs"] = _jobs
+sys.modules["training_fixtures"] = _jobs
 _SPEC.loader.exec_module(_jobs)
 
 decoder = _jobs.decoder

@@ -47,7 +47,7 @@ class EncoderEngine(LoraHost):
         self.model = model
         self.tokenizer = tokenizer
         self.max_length = loading.max_length(model.config, tokenizer)
-        self.usual_length = loading.learnt_length(model.config, self.learnt_as, self.max_length)
+        self._learnt_length = loading.learnt_length(model.config, self.learnt_as, self.max_length)
         self._columns = [n for n in tokenizer.model_input_names if n != "attention_mask"]
         self._pad = {"input_ids": self._pad_id(), "token_type_ids": 0}
         limits = BatchLimits(
@@ -65,6 +65,11 @@ class EncoderEngine(LoraHost):
         self._batcher: Batcher[Tokens] = Batcher(
             self._encode_alone, self._run, limits, name=f"sm-serve-{self.task}", mark=_mark
         )
+
+    @property
+    def usual_length(self) -> int:
+        """To how many tokens an input is cut where the request says nothing."""
+        return min(self._learnt_length, self.max_length)
 
     @classmethod
     def load(cls, artefact: Artefact, settings: Settings) -> Self:
