@@ -72,7 +72,7 @@ def test_prepare_train_deploy_invoke(launch, tmp_path):
 
 
 def test_a_model_of_the_hub_is_deployed_as_it_is(tmp_path, built, classifier_dir):
-    # This machine, as containers see it: the first address; an engine's first start tells no gateway.
+    # This machine, as containers see it. An engine tells no gateway at its first start.
     subnet = docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}")
     host = str(ipaddress.ip_network(subnet.strip())[1])
     token = "hf_a_secret_of_mine"
