@@ -71,7 +71,7 @@ def test_weights_mix_as_datasets_and_losses_are_those_of_trl(
 ) -> None:
     columns = {"code": {"question": "prompt", "reply": "completion"}}
     settings = {**SETTINGS, "dataset_weights": WEIGHTS, "dataset_columns": columns, "data_seed": 7,
-                "predict_with_generate": True, "generation_rows": 2,
+                "bf16": False, "predict_with_generate": True, "generation_rows": 2,
                 "generation_max_new_tokens": 3}  # fmt: skip
     channels = {"train-chat": chat(20), "train-code": code(12), "validation-chat": chat(5),
                 "validation-code": code(3), "test-chat": chat(4), "test-code": code(4)}  # fmt: skip

@@ -20,7 +20,7 @@ CHANCE = random.Random(5)
 TOKENS = [f"w{i}" for i in range(12)]
 SETTINGS = {"num_train_epochs": 2, "learning_rate": 0.01, "per_device_train_batch_size": 8,
             "logging_steps": 1, "lr_scheduler_type": "constant", "warmup_steps": 0,
-            "report_to": "none", "weight_decay": 0.0}  # fmt: skip
+            "report_to": "none", "weight_decay": 0.0, "bf16": False}  # fmt: skip
 
 
 def rows(count: int) -> list[dict[str, Any]]:

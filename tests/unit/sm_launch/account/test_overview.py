@@ -15,6 +15,12 @@ NOW = datetime.now(UTC)
 PRICES = Prices({"ml.m5.large": 0.1, "ml.g5.xlarge": 1.4}, {"ml.m5.large": 0.2}, "x", "2026-01-01")
 
 
+@pytest.fixture(autouse=True)
+def now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of what goes on stands still."""
+    monkeypatch.setattr(overview, "_since", lambda moment: (NOW - moment).total_seconds())
+
+
 def hours(count: float) -> datetime:
     return NOW - timedelta(hours=count)
 
