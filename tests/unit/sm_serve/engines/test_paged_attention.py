@@ -106,6 +106,7 @@ def test_a_batch_answers_as_each_request_by_itself(model: Any) -> None:
     assert [own_answer(model, prompt) for prompt in prompts] == wanted
 
 
+@pytest.mark.parametrize("model", ["windows in some layers"], indirect=True)
 def test_no_mask_is_made_for_the_batch(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers.generation.continuous_batching import input_outputs
 
