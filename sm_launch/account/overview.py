@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,13 +50,11 @@ def overview(context: JobContext, project: str | None = None) -> list[Item]:
         project: default: the name of job.yaml.
     """
     name = project or context.config.name
+    listed = listing.summaries(context, name)
     items = [
-        Item(_HERE[kind], row[f"{kind}Name"], row[f"{kind}Status"], row["CreationTime"])
-        for kind, rows in (
-            (plural.removesuffix("s"), rows)
-            for plural, rows in listing.summaries(context, name).items()
-        )
-        for row in rows
+        Item(word, row[f"{kind}Name"], row[f"{kind}Status"], row["CreationTime"])
+        for kind, word in _HERE.items()
+        for row in listed.get(f"{kind}s", ())
     ]
     if context.on_aws:
         items += _only_on_aws(context, name)
@@ -97,10 +95,8 @@ def _priced(context: JobContext, item: Item) -> Item:
         return item  # a sweep's instances are those of its training jobs
     machines, seconds, runs = describe[item.kind](context.session, item.name)
     rate = _rate(machines, item.kind, context.prices)
-    if rate is None:
-        return Item(item.kind, item.name, item.status, item.created, None, None if runs else 0.0)
-    dollars = rate * seconds / 3600
-    return Item(item.kind, item.name, item.status, item.created, dollars, rate if runs else 0.0)
+    so_far = None if rate is None else rate * seconds / 3600
+    return replace(item, dollars=so_far, dollars_an_hour=rate if runs else 0.0)
 
 
 def _rate(machines: Machines, kind: str, prices: Prices) -> float | None:

@@ -37,13 +37,9 @@ def read_conll(source: Source, delimiter: str | None) -> Iterator[Chunk]:
         for number, sentence in enumerate(_sentences(file, delimiter, width), start=1):
             _add(chunk, number, sentence, width)
             if len(chunk) >= ROWS_PER_CHUNK:
-                chunk.bytes_read = file.bytes_read
-                chunk.mended, file.mended = file.mended, 0
-                yield chunk
+                yield file.told(chunk, file.bytes_read)
                 chunk = Chunk(source.split, names)
-        chunk.bytes_read = source.path.stat().st_size
-        chunk.mended = file.mended
-        yield chunk
+        yield file.told(chunk, source.path.stat().st_size)
 
 
 def _width(source: Source, delimiter: str | None) -> int:

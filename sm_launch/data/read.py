@@ -96,13 +96,9 @@ def _read_tabular(source: Source, config: DataConfig) -> Iterator[Chunk]:
             if record.cells == names and len(names) > 1:  # tables that were joined as files
                 _set_aside_last(chunk, "the header stands here again")
             if len(chunk) >= ROWS_PER_CHUNK:
-                chunk.bytes_read = file.bytes_read
-                chunk.mended, file.mended = file.mended, 0
-                yield chunk
+                yield file.told(chunk, file.bytes_read)
                 chunk = Chunk(source.split, names)
-        chunk.bytes_read = source.path.stat().st_size
-        chunk.mended = file.mended
-        yield chunk
+        yield file.told(chunk, source.path.stat().st_size)
 
 
 def _set_aside_last(chunk: Chunk, problem: str) -> None:
@@ -143,10 +139,6 @@ def _read_text(source: Source) -> Iterator[Chunk]:
             chunk.numbers.append(number)
             chunk.lines.append(line)
             if len(chunk) >= ROWS_PER_CHUNK:
-                chunk.bytes_read = file.bytes_read
-                chunk.mended, file.mended = file.mended, 0
-                yield chunk
+                yield file.told(chunk, file.bytes_read)
                 chunk = Chunk(source.split, ["text"])
-        chunk.bytes_read = source.path.stat().st_size
-        chunk.mended = file.mended
-        yield chunk
+        yield file.told(chunk, source.path.stat().st_size)

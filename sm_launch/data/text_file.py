@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Self, TextIO
 
+from sm_launch.data.chunks import Chunk
 from sm_launch.data.sources import Source
 from sm_launch.errors import UserInputError
 
@@ -46,6 +47,12 @@ class TextFile:
 
     def __enter__(self) -> Self:
         return self
+
+    def told(self, chunk: Chunk, bytes_read: int) -> Chunk:
+        """The chunk with how far the file is read, and the lines mended since the last one."""
+        chunk.bytes_read = bytes_read
+        chunk.mended, self.mended = self.mended, 0
+        return chunk
 
     def __exit__(self, *exception: object) -> None:
         self._file.close()
