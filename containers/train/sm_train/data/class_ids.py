@@ -1,4 +1,7 @@
-"""Class ids in the files of `datasets`, with the names that the file says they stand for."""
+"""Class ids in the files of `datasets`, with the names that the file says they stand for.
+
+The launcher reads them by itself (`sm_launch.data.class_ids`): it shares no code with the images.
+"""
 
 from __future__ import annotations
 
