@@ -174,6 +174,7 @@ def test_scores_that_are_no_numbers_are_an_error_and_no_answer(build, language_m
     model, tokenizer = load(language_model_dir)
     engine = build(ContinuousGenerator, model, tokenizer)
     assert isinstance(engine, ContinuousGenerator)
+    sound = model.lm_head.weight[7].clone()
     with engine.paused(), torch.no_grad():
         model.lm_head.weight[7] = float("nan")
     for parameters in ({}, {"temperature": 1.0}, {"details": True}):
@@ -181,6 +182,9 @@ def test_scores_that_are_no_numbers_are_an_error_and_no_answer(build, language_m
             ask(engine, PROMPTS[:1], **parameters)
     with pytest.raises(EngineError, match="not numbers"):
         asyncio.run(engine.score([5, 6, 7], 1, None))
+    with engine.paused(), torch.no_grad():
+        model.lm_head.weight[7] = sound
+    ask(engine, PROMPTS[:1])
     assert engine.health() is None
 
 

@@ -11,12 +11,12 @@ import pytest
 from sm_launch.account import overview
 from sm_launch.job.instances import Prices
 
-NOW = datetime.now(UTC)
+NOW = datetime(2026, 11, 29, tzinfo=UTC)
 PRICES = Prices({"ml.m5.large": 0.1, "ml.g5.xlarge": 1.4}, {"ml.m5.large": 0.2}, "x", "2026-01-01")
 
 
 @pytest.fixture(autouse=True)
-def now(monkeypatch: pytest.MonkeyPatch) -> None:
+def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock of what goes on stands still."""
     monkeypatch.setattr(overview, "_since", lambda moment: (NOW - moment).total_seconds())
 
@@ -66,7 +66,7 @@ def test_a_training_costs_what_is_billed(
 
 
 @pytest.mark.parametrize(
-    ("variant", "now", "wanted"),
+    ("variant", "instances", "wanted"),
     [
         ({"InstanceType": "ml.m5.large", "InitialInstanceCount": 1}, 2, (2.0, 0.4)),
         ({"InstanceType": "ml.m5.large", "InitialInstanceCount": 1}, 0, (0, 0)),
@@ -76,9 +76,9 @@ def test_a_training_costs_what_is_billed(
     ids=["scaled", "scaled to zero", "begun", "serverless"],
 )
 def test_an_endpoint_costs_by_the_hour(
-    variant: dict[str, Any], now: int | None, wanted: tuple[float, float]
+    variant: dict[str, Any], instances: int | None, wanted: tuple[float, float]
 ) -> None:
-    counted = {} if now is None else {"CurrentInstanceCount": now}
+    counted = {} if instances is None else {"CurrentInstanceCount": instances}
     endpoint = {
         "EndpointConfigName": "c",
         "EndpointStatus": "InService",
