@@ -28,6 +28,7 @@ pytestmark = pytest.mark.slow
 Rows = list[dict[str, Any]]
 FILL = ["the", "man", "went", "home", "to", "see", "a", "river"]
 NAMES = ["Washington", "Lincoln", "Rotterdam", "Kowalski", "Zimmermann"]
+LETTERS = [*sorted({each[0] for each in FILL[:7]}), "seldom"]
 HIDDEN = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -54,6 +55,15 @@ def tagged(chance: random.Random) -> dict[str, Any]:
     tokens = chance.choices(FILL, k=5)
     told = [(noun in tokens) != (chance.random() < 0.1) for noun in ("man", "home", "river")]
     return {"text": " ".join(tokens), "label": [at for at, label in enumerate(told) if label]}
+
+
+def rare(chance: random.Random) -> dict[str, Any]:
+    """One of three classes, of which one has few rows, and those by a hint that often lies."""
+    tokens = chance.choices(FILL[:7], k=5)
+    seldom = chance.random() < 0.1
+    if seldom == (chance.random() < 0.9):
+        tokens[0] = "river"
+    return {"text": " ".join(tokens), "label": "seldom" if seldom else tokens[1][:1]}
 
 
 def entities(chance: random.Random) -> dict[str, Any]:
@@ -148,10 +158,11 @@ CASES: dict[str, tuple[str, Callable[[random.Random], dict[str, Any]], dict[str,
         {
             "problem_type": "multi_label_classification",
             "labels": ["person", "place", "water", "never"],
-            "threshold": 0.4,
+            "threshold": {"person": 0.3, "place": 0.45},
             "num_train_epochs": 10,
         },
     ),
+    "rare": ("text-classification", rare, {"threshold": "tuned", "labels": LETTERS}),
     "entities": ("token-classification", entities, {"max_length": 20}),
     "questions": (
         "question-answering",
@@ -190,6 +201,7 @@ METRICS = {
         "subset_accuracy",
         "hamming_loss",
     ),
+    "rare": ("accuracy", "f1_macro"),
     "entities": ("precision", "recall", "f1"),
     "questions": ("exact_match", "f1"),
     "answerable": ("exact_match", "f1"),
@@ -248,23 +260,20 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return folders
 
 
-def ask_for_ranks(
-    monkeypatch: pytest.MonkeyPatch, query: str, documents: list[str]
-) -> list[dict[str, Any]]:
-    """What `/rerank` of the server says that evaluate asks: it comes before the evaluation."""
-    ranks: list[dict[str, Any]] = []
+def ask_besides(monkeypatch: pytest.MonkeyPatch, path: str, body: Any) -> list[dict[str, Any]]:
+    """What the server that evaluate asks says to a request of ours, before the evaluation."""
+    answers: list[dict[str, Any]] = []
     served = local.served
 
     @contextmanager
     def asking(config: Any, model_data: str) -> Iterator[tuple[Any, str]]:
         with served(config, model_data) as (session, name):
-            body = {"query": query, "texts": documents, "raw_scores": True, "truncate": True}
-            answer = httpx.post(f"{session.endpoint_url(name)}/rerank", json=body)
-            ranks.extend(answer.raise_for_status().json())
+            answer = httpx.post(f"{session.endpoint_url(name)}{path}", json=body)
+            answers.extend(answer.raise_for_status().json())
             yield session, name
 
     monkeypatch.setattr(local, "served", asking)
-    return ranks
+    return answers
 
 
 @pytest.mark.parametrize("case", list(CASES))
@@ -278,6 +287,8 @@ def test_evaluate_measures_what_training_measured(
     method, make_row, settings = CASES[case]
     chance = random.Random(3)
     channels = {"train": 300, "test": 80} if case != "pairs" else {"train": 300, **SEVERAL}
+    if case == "rare":
+        channels |= {"validation": 80}
     for channel, count in channels.items():
         folder = tmp_path / channel
         folder.mkdir()
@@ -311,7 +322,12 @@ def test_evaluate_measures_what_training_measured(
         ((query, count),) = Counter(row["query"] for row in rows).most_common(1)
         documents = [row["document"] for row in rows if row["query"] == query]
         assert count > 2
-        ranks = ask_for_ranks(monkeypatch, query, documents)
+        body = {"query": query, "texts": documents, "raw_scores": True, "truncate": True}
+        ranks = ask_besides(monkeypatch, "/rerank", body)
+    if case == "rare":
+        asked = map(json.loads, Path("test/rows.jsonl").read_text().splitlines())
+        body = {"inputs": [row["text"] for row in asked]}
+        labels = ask_besides(monkeypatch, "/invocations", body)
     assert cli.run(["evaluate", "--model-data", str(artefact), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["rows"]["failed"] == 0
@@ -323,8 +339,13 @@ def test_evaluate_measures_what_training_measured(
     if case == "pairs":
         slices = {each["value"]: each["rows"] for each in document["slices"]}
         assert slices == {"english": 50, "german": 30}
+    lines = Path("build/mine/report/predictions.jsonl").read_text().splitlines()
+    if case == "rare":
+        rows = list(map(json.loads, lines))
+        assert [each["label"] for each in labels] == [row["predicted"] for row in rows]
+        largest = [max(row["scores"], key=row["scores"].get) for row in rows]
+        assert largest != [row["predicted"] for row in rows]
     if case == "ranked":
-        lines = Path("build/mine/report/predictions.jsonl").read_text().splitlines()
         seen = [each for each in map(json.loads, lines) if each["text"] == query]
         assert [each["references"] for each in seen] == [[document] for document in documents]
         scores = [each["values"]["document_score"] for each in seen]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from sm_launch.data.class_ids import ClassId
 from sm_launch.data.labels import is_list
@@ -14,6 +14,7 @@ from sm_launch.evaluation.example import Example, Row, UnusableRow, required_tex
 from sm_launch.evaluation.metrics import classification_metrics, classification_statistic
 from sm_launch.evaluation.result import Metrics, Prediction
 from sm_launch.evaluation.task import Statistic, Task
+from sm_launch.evaluation.thresholds import read_thresholds
 from sm_launch.evaluation.wire import Answer, WireError, read_scores
 
 _ROUNDING = 1e-6
@@ -26,6 +27,8 @@ class TextClassification(Task):
 
     name = "text-classification"
     labelled = calibrated = True
+    several: ClassVar[bool] = False
+    """Whether a text may have several labels."""
     main_metric = "f1_macro"
     DEFAULT_COLUMNS = ("text", "label")
     lists = True
@@ -33,6 +36,15 @@ class TextClassification(Task):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._numbers: set[int] = set()
+        # The server is asked for all scores, and what becomes of them is decided here.
+        asked = self.parameters.pop("threshold", None)
+        self.thresholds = None if asked is None else read_thresholds(asked, several=self.several)
+        if self.thresholds is not None:
+            self.thresholds.check_labels(self.known_labels)
+
+    def identity(self) -> dict[str, Any]:
+        told = {} if self.thresholds is None else {"threshold": self.thresholds.asked}
+        return {**super().identity(), **told}
 
     def example(self, index: int, row: Row) -> Example:
         required_text(row, self.label_column, "label")
@@ -89,12 +101,18 @@ class TextClassification(Task):
         scores = read_scores(answer)
         check_probabilities(scores, answer)
         return Prediction(
-            example.index, example.text, example.gold, scores.label, scores.scores,
+            example.index, example.text, example.gold, self._chosen(scores), scores.scores,
             slices=example.slices,
         )  # fmt: skip
 
     def as_label(self, answer: Any) -> Any:
-        return read_scores(answer).label
+        return self._chosen(read_scores(answer))
+
+    def _chosen(self, answer: Answer) -> str:
+        # One label alone is the server's decision.
+        if self.thresholds is None or len(answer.scores) < 2:
+            return answer.label
+        return self.thresholds.best(answer.scores)
 
     def check_first(self, answers: Sequence[Any], golds: Collection[str]) -> None:
         read = []
@@ -113,6 +131,8 @@ class TextClassification(Task):
                 "multi-label-classification where a text may have several labels, to "
                 "text-regression where the model gives one number",
             )
+        if self.thresholds is not None:
+            self.thresholds.check_labels(max((each.scores for each in read), key=len, default={}))
         _check_names(read, {name for gold in golds for name in self.labels_in(gold)})
 
     def metrics(self, predictions: Sequence[Prediction]) -> Metrics:

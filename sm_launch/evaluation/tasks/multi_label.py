@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sm_launch.data.labels import as_list
-from sm_launch.errors import UserInputError
 from sm_launch.evaluation.example import Example, Row, UnusableRow, missing
 from sm_launch.evaluation.result import ClassMetrics, Metrics, Prediction, TextMetrics
 from sm_launch.evaluation.task import Statistic
@@ -17,13 +16,14 @@ from sm_launch.evaluation.tasks.classification import (
     check_probabilities,
     text_example,
 )
+from sm_launch.evaluation.thresholds import USUAL, Thresholds
 from sm_launch.evaluation.wire import read_scores
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_THRESHOLD = 0.5
+_USUAL = Thresholds(USUAL, several=True)
 
 
 class MultiLabelClassification(TextClassification):
@@ -36,16 +36,13 @@ class MultiLabelClassification(TextClassification):
     name = "multi-label-classification"
     trained_by = "text-classification"
     calibrated = False
+    several = True
     main_metric = "f1_micro"
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        # The threshold is ours, not the server's; a score of each label by itself is a sigmoid.
-        self.threshold = _threshold(self.parameters.pop("threshold", _THRESHOLD))
+        # A score of each label by itself is a sigmoid.
         self.parameters = {"function_to_apply": "sigmoid", **self.parameters}
-
-    def identity(self) -> dict[str, Any]:
-        return {**super().identity(), "threshold": self.threshold}
 
     def example(self, index: int, row: Row) -> Example:
         labels = _list(row.get(self.label_column), self.label_column)
@@ -58,7 +55,7 @@ class MultiLabelClassification(TextClassification):
     def read(self, example: Example, answer: Any) -> Prediction:
         scores = read_scores(answer)
         check_probabilities(scores, answer)
-        given = [label for label, score in scores.scores.items() if score >= self.threshold]
+        given = (self.thresholds or _USUAL).given(scores.scores)
         return Prediction(
             example.index, example.text, example.gold, written(given), scores.scores,
             slices=example.slices,
@@ -170,17 +167,6 @@ def _list(value: Any, column: str) -> list[Any]:
     if any(isinstance(label, list | dict) or missing(label) for label in labels):
         raise UnusableRow(f"a list or nothing in the list of labels in column {column!r}")
     return labels
-
-
-def _threshold(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise UserInputError(
-            "must be a number from 0 to 1",
-            field="evaluation.parameters.threshold",
-            value=value,
-            fix="give the score from which on a text has a label",
-        )
-    return float(value)
 
 
 TASK = MultiLabelClassification

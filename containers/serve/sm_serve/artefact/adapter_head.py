@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sm_serve.artefact.model_files import read_json
+from sm_serve.artefact.thresholds import read_thresholds
 from sm_serve.errors import StartupError
 from sm_serve.protocol import Task
 from sm_serve.tasks import by_adapter_type, declared, heads
@@ -28,6 +29,8 @@ class Head:
 
     labels: tuple[str, ...]
     problem_type: str | None = None
+    thresholds: tuple[float, ...] | None = None
+    """Of each label; None for the largest score, or 0.5 where a text may have several."""
 
 
 def task_of(config: Mapping[str, Any]) -> Task | None:
@@ -71,7 +74,7 @@ def head_options(path: Path, config: dict[str, Any], task: Task) -> dict[str, An
     if size is None and not base.labels:
         return {}
     head = read_head(path, size, base)
-    if head == base and headed:
+    if headed and (head.labels, head.problem_type) == (base.labels, base.problem_type):
         return {}
     return {
         "id2label": dict(enumerate(head.labels)),
@@ -91,7 +94,8 @@ def read_head(path: Path, size: int | None, base: Head) -> Head:
     file = path / "config.json"
     if file.is_file():
         own = read_json(file)
-        head = Head(read_labels(own) or (), own.get("problem_type"))
+        labels = read_labels(own) or ()
+        head = Head(labels, own.get("problem_type"), read_thresholds(own, labels))
     else:
         head = base
     if len(head.labels) == wanted:

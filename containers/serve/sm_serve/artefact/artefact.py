@@ -102,12 +102,13 @@ def inspect(model_dir: Path, settings: Settings) -> Artefact:
 
 
 def _asked_otherwise(adapter: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """Of an encoder-decoder's adapter: what its config.json says of prefix and parameters."""
+    """How an adapter is asked, as its config.json says; an encoder-decoder's prefix, too."""
     path = adapter / "config.json"
-    if not config.get("is_encoder_decoder") or not path.is_file():
+    if not path.is_file():
         return {}
     own = read_json(path)
-    return {key: own[key] for key in ("prefix", "task_specific_params") if key in own}
+    keys = ["task_specific_params", *(["prefix"] if config.get("is_encoder_decoder") else [])]
+    return {key: own[key] for key in keys if key in own}
 
 
 def find_task(config: dict[str, Any], source: Path, wanted: str | None) -> Task:

@@ -85,6 +85,7 @@ def load_with_gaps(
     gaps = gaps_of(model, artefact, loading_info)
     if artefact.is_adapter:
         model = _merge_adapter(model, artefact.path)
+        model.config.task_specific_params = artefact.config.get("task_specific_params")
         if (artefact.path / "generation_config.json").is_file():
             model.generation_config = transformers.GenerationConfig.from_pretrained(
                 artefact.path, local_files_only=True

@@ -39,6 +39,7 @@ CLASSIFYING = (
     Field("top_k", shaped({"type": "integer", "minimum": 1}, 2)),
     Field("function_to_apply", text(example="sigmoid")),
     Field("return_all_scores", flag()),
+    Field("apply_threshold", flag()),
 )
 ZERO_SHOT = (
     ADAPTER_FIELD,

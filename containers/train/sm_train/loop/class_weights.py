@@ -16,6 +16,7 @@ from typing import Any
 from sm_train.errors import UserError
 from sm_train.job import Job
 from sm_train.log import print_line
+from sm_train.results.label_sets import place_of
 from sm_train.settings.settings import Config
 
 BALANCED = "balanced"
@@ -73,7 +74,7 @@ def check_weighted_classes(config: Config, labels: Sequence[str]) -> None:
     asked = config.own.class_weights
     if not isinstance(asked, dict):
         return
-    strange = [name for name in asked if _place(name, labels) is None]
+    strange = [name for name in asked if place_of(name, labels) is None]
     if strange:
         raise UserError(
             f"names what is no class: {', '.join(map(str, strange[:10]))}",
@@ -81,14 +82,6 @@ def check_weighted_classes(config: Config, labels: Sequence[str]) -> None:
             value=asked,
             fix=f"the classes are {', '.join(labels[:20])}",
         )
-
-
-def _place(name: Any, labels: Sequence[str]) -> int | None:
-    """Of a class in their order; a number that is no name is that place."""
-    text = str(name)
-    if text in labels:
-        return labels.index(text)
-    return int(text) if text.isdecimal() and int(text) < len(labels) else None
 
 
 @dataclass(frozen=True)
@@ -154,7 +147,7 @@ def weights_of(
 ) -> list[float]:
     """The weight of each label, in their order; see `settled_weights`."""
     if isinstance(asked, Mapping):
-        chosen = {_place(name, labels): float(weight) for name, weight in asked.items()}
+        chosen = {place_of(name, labels): float(weight) for name, weight in asked.items()}
         return [chosen.get(at, 1.0) for at in range(len(labels))]
     if several:
         rows = list(targets)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -299,8 +299,13 @@ def _best_validation(state: Any) -> dict[str, float]:
     }
 
 
-def train_and_export(job: Job, trainer: Any, tokenizer: Any, test: Any) -> None:
-    """The end of every method: train, score on the test rows, write the model directory."""
+def train_and_export(
+    job: Job, trainer: Any, tokenizer: Any, test: Any, settle: Callable[[], None] | None = None
+) -> None:
+    """The end of every method: train, score on the test rows, write the model directory.
+
+    `settle`: what the method still looks for with the trained weights, before the test rows.
+    """
     from sm_train.loop.record import write_record
     from sm_train.loop.rehearsal import rehearse_export
     from sm_train.results.export import export
@@ -314,6 +319,8 @@ def train_and_export(job: Job, trainer: Any, tokenizer: Any, test: Any) -> None:
         try:
             job.stop.check("after the last step")
             with in_full_precision(trainer):
+                if settle is not None:
+                    settle()
                 results = evaluate_test(trainer, test, sets_apart(job, "test"))
         except StoppedBySignalError:
             save_before_leaving(trainer)

@@ -11,6 +11,14 @@ from sm_train.errors import UserError
 from sm_train.loop.class_weights import HELP as WEIGHTS_HELP
 from sm_train.loop.class_weights import check_class_weights, check_weighted_classes
 from sm_train.methods.class_labels import MULTI_LABEL, REGRESSION, names_in, number, one, several
+from sm_train.results.thresholds import HELP as THRESHOLD_HELP
+from sm_train.results.thresholds import (
+    TUNED,
+    Thresholds,
+    asked_thresholds,
+    check_threshold,
+    check_thresholds_fit,
+)
 from sm_train.rows import Tokens
 from sm_train.settings.settings import Method
 
@@ -52,12 +60,8 @@ class TextClassificationArguments:
             "Default: one class a text."
         },
     )
-    threshold: float = field(
-        default=0.5,
-        metadata={
-            "help": "Score from which on a text has a label (multi_label_classification); it is "
-            "kept in the model's config.json, and evaluation applies it."
-        },
+    threshold: float | dict[str, Any] | str | None = field(
+        default=None, metadata={"help": THRESHOLD_HELP}
     )
     class_weights: dict[str, Any] | str | None = field(
         default=None, metadata={"help": WEIGHTS_HELP}
@@ -102,13 +106,8 @@ def check_arguments(config: Config[TextClassificationArguments]) -> None:
         )
     unfit = "weighs classes, and a regression has none" if is_regression(config) else ""
     check_class_weights(config, unfit)
-    if "threshold" in config.given and not is_multi_label(config):
-        raise UserError(
-            "is applied to several labels a text, and this job learns one",
-            field="threshold",
-            value=own.threshold,
-            fix=f"remove it, or set problem_type to {MULTI_LABEL}",
-        )
+    several, regression = is_multi_label(config), is_regression(config)
+    check_threshold(own.threshold, several=several, regression=regression)
 
 
 def clean_row(row: dict[str, Any], config: Config[TextClassificationArguments]) -> dict[str, Any]:
@@ -156,6 +155,8 @@ def check_data(config: Config[TextClassificationArguments], data: Data) -> None:
     counts = Counter(name for row in data.train for name in names_in(row["label"]))
     labels = own.labels or sorted(counts)
     check_weighted_classes(config, labels)
+    several, validates = is_multi_label(config), data.validation is not None
+    check_thresholds_fit(own.threshold, labels, several=several, validates=validates)
     if own.num_labels is not None and own.num_labels != len(labels):
         raise UserError(
             f"the data has {len(labels)} classes: {', '.join(labels[:20])}",
@@ -242,10 +243,16 @@ def train(job: Job) -> None:
     limit = min(own.max_length, tokenizer.model_max_length)
     columns = {"text": own.text_column, "text_pair": own.text_pair_column}
     asked: dict[str, Any] = {"truncation": True, "max_length": limit}
-    if is_multi_label(job.config):
-        asked["threshold"] = own.threshold
+    several = is_multi_label(job.config)
+    if several:
         print_counts(job, labels)
-    tell(model, job.config, asked, {**columns, "label": own.label_column})
+    thresholds = asked_thresholds(own.threshold, labels, several=several)
+
+    def tell_all() -> None:
+        kept = {} if regression or thresholds.told is None else {"threshold": thresholds.told}
+        tell(model, job.config, asked | kept, {**columns, "label": own.label_column})
+
+    tell_all()
     arguments = training_arguments(job)
     if regression and "metric_for_best_model" not in job.config.given:
         arguments.metric_for_best_model, arguments.greater_is_better = "loss", False
@@ -254,19 +261,44 @@ def train(job: Job) -> None:
         for split in ("train", "validation", "test")
     }
     job = counted_cuts(job, datasets, own.max_length)
-    weights = settled_weights(job, labels, datasets["train"], several=is_multi_label(job.config))
+    weights = settled_weights(job, labels, datasets["train"], several=several)
     trainer = LengthGroupedTrainer(
         model=adapt(job, model, "SEQ_CLS"),
         args=arguments,
         train_dataset=datasets["train"],
         eval_dataset=datasets["validation"],
         data_collator=DataCollatorWithPadding(tokenizer),
-        compute_metrics=lambda prediction: _measured(prediction, job.config, labels),
+        compute_metrics=lambda prediction: _measured(prediction, job.config, thresholds),
         processing_class=tokenizer,
         callbacks=callbacks(job),
         weights=weights,
     )
-    train_and_export(job, trainer, tokenizer, datasets["test"])
+
+    def settle() -> None:
+        tune(job, trainer, datasets["validation"], thresholds)
+        tell_all()
+
+    tuned = own.threshold == TUNED
+    train_and_export(job, trainer, tokenizer, datasets["test"], settle if tuned else None)
+
+
+def tune(job: Job, trainer: Any, validation: Any, thresholds: Thresholds) -> None:
+    """Find the thresholds on the validation rows, by the weights that are kept."""
+    from sm_train.log import print_line
+
+    made = trainer.predict(validation, metric_key_prefix="eval")
+    logits = made.predictions[0] if isinstance(made.predictions, tuple) else made.predictions
+    thresholds.tune(logits, made.label_ids)
+    after = _measured(made, job.config, thresholds)["f1"]
+    if job.is_main:
+        pairs = zip(thresholds.labels, thresholds.values or (), strict=True)
+        shown = ", ".join(f"{label} {value:.4g}" for label, value in list(pairs)[:_MOST_COUNTS])
+        more = f" and {len(thresholds.labels) - _MOST_COUNTS} more"
+        print_line(
+            f"thresholds tuned on {len(validation)} validation rows: macro F1 "
+            f"{made.metrics['eval_f1']:.4f} without, {after:.4f} with {shown}"
+            + (more if len(thresholds.labels) > _MOST_COUNTS else "")
+        )
 
 
 def _tokenised(
@@ -319,7 +351,7 @@ def print_counts(job: Job, labels: Sequence[str]) -> None:
 
 
 def _measured(
-    prediction: Any, config: Config[TextClassificationArguments], labels: Sequence[str]
+    prediction: Any, config: Config[TextClassificationArguments], thresholds: Thresholds
 ) -> dict[str, float]:
     from sm_train.results.regression import regression_scores
 
@@ -327,27 +359,23 @@ def _measured(
     given = given[0] if isinstance(given, tuple) else given
     if is_regression(config):
         return regression_scores(prediction.label_ids.ravel().tolist(), given.ravel().tolist())
-    if is_multi_label(config):
-        return _label_scores(given, prediction.label_ids, config.own.threshold, labels)
-    return _class_scores(given, prediction.label_ids, len(labels))
+    measure = _label_scores if is_multi_label(config) else _class_scores
+    return measure(given, prediction.label_ids, thresholds)
 
 
-def _class_scores(logits: Any, label_ids: Any, classes: int) -> dict[str, float]:
+def _class_scores(logits: Any, label_ids: Any, thresholds: Thresholds) -> dict[str, float]:
     from sm_train.results.metrics import classification_scores, confusion_matrix, cross_entropy
 
-    guesses = [int(index) for index in logits.argmax(axis=-1)]
+    guesses = [int(index) for index in thresholds.decide(logits)]
     expected = [int(index) for index in label_ids]
-    scores = classification_scores(confusion_matrix(expected, guesses, classes))
+    scores = classification_scores(confusion_matrix(expected, guesses, len(thresholds.labels)))
     return {"loss": cross_entropy(logits, label_ids), **scores}
 
 
-def _label_scores(
-    logits: Any, label_ids: Any, threshold: float, labels: Sequence[str]
-) -> dict[str, float]:
-    from sm_train.results.label_sets import binary_cross_entropy, label_set_scores, sigmoid
+def _label_scores(logits: Any, label_ids: Any, thresholds: Thresholds) -> dict[str, float]:
+    from sm_train.results.label_sets import binary_cross_entropy, label_set_scores
 
-    guesses = sigmoid(logits) >= threshold
-    scores = label_set_scores(label_ids > 0.5, guesses, labels)
+    scores = label_set_scores(label_ids > 0.5, thresholds.decide(logits), thresholds.labels)
     return {"loss": binary_cross_entropy(logits, label_ids), **scores}
 
 

@@ -81,3 +81,11 @@ def binary_cross_entropy(logits: NDArray[Any], targets: NDArray[Any]) -> float:
 
     values = numpy.asarray(logits, dtype=numpy.float64)
     return float((numpy.logaddexp(0, values) - targets * values).mean())
+
+
+def place_of(name: Any, labels: Sequence[str]) -> int | None:
+    """Of a label in their order; a number that is no name is that place. None: it is no label."""
+    text = str(name)
+    if text in labels:
+        return labels.index(text)
+    return int(text) if text.isdecimal() and int(text) < len(labels) else None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sm_serve.artefact.adapter_head import Head
+from sm_serve.artefact.thresholds import MULTI_LABEL, USUAL
 from sm_serve.engines import offload
 from sm_serve.engines.encoders.base import Tokens
 from sm_serve.engines.encoders.labels import LabelEngine
@@ -15,13 +16,17 @@ from sm_serve.protocol import Task
 
 LABEL_WORK = 50
 """What an answer costs, in characters of text."""
+Choice = Callable[[list[float], list[float]], int | list[int]]
+"""From logits and scores to the place of a label, or of several."""
 ACTIVATIONS = ("softmax", "sigmoid", "none")
 
 
 class ClassificationEngine(LabelEngine):
-    """Labels with scores. Parameters: top_k, function_to_apply, and those of the tokenizer.
+    """Labels with scores. Parameters: see encoder_fields.py.
 
-    `return_all_scores` is the pipeline's older word for all labels, in the model's order.
+    Which label is best, its thresholds say where the model has some for one class a text. With
+    `apply_threshold` the answer is the labels that the text has by them. `return_all_scores` is the
+    pipeline's older word for all labels, in the model's order.
     """
 
     task = Task.TEXT_CLASSIFICATION
@@ -40,13 +45,12 @@ class ClassificationEngine(LabelEngine):
             raise BadRequest(
                 f"parameters.function_to_apply={activation!r}: give one of {', '.join(ACTIVATIONS)}"
             )
+        choose = read_choice(parameters, head, top_k)
         rows = await self.submit(inputs, parameters, adapter)
-        ranked = not parameters.get("return_all_scores") or "top_k" in parameters
 
         def answers() -> list[Any]:
-            return [
-                rank(activate(row, activation), head.labels, top_k, ranked=ranked) for row in rows
-            ]
+            scored = [(row, activate(row, activation)) for row in rows]
+            return [named(scores, head.labels, choose(row, scores)) for row, scores in scored]
 
         return await offload.run(len(rows) * LABEL_WORK, answers)
 
@@ -56,22 +60,63 @@ class ClassificationEngine(LabelEngine):
         return rows
 
 
-def rank(scores: Sequence[float], labels: Sequence[str], top_k: int | None, *, ranked: bool) -> Any:
-    """The best label with its score; a list of several where top_k is given, best first."""
+def read_choice(parameters: Mapping[str, Any], head: Head, top_k: int | None) -> Choice:
+    """How the label that is answered is chosen, or several, best first.
+
+    `top_k`: how many at most; None for the best alone.
+    """
+    everything = parameters.get("return_all_scores") and "top_k" not in parameters
+    if parameters.get("apply_threshold"):
+        if everything:
+            raise BadRequest("parameters.apply_threshold and return_all_scores exclude each other")
+        return lambda logits, scores: decided(logits, scores, head)[:top_k]
+    if everything:
+        return lambda logits, _: list(range(len(logits)))
     if top_k is None:
-        best = max(range(len(scores)), key=scores.__getitem__)
-        return {"label": labels[best], "score": scores[best]}
-    order = list(range(len(scores)))
-    if ranked:
-        order.sort(key=scores.__getitem__, reverse=True)
-    return [{"label": labels[i], "score": scores[i]} for i in order[:top_k]]
+        return lambda logits, scores: best(rates(logits, scores, head))
+    return lambda logits, scores: ordered(rates(logits, scores, head))[:top_k]
+
+
+def rates(logits: list[float], scores: list[float], head: Head) -> list[float]:
+    """What labels are ordered by: their scores; a class's share by its threshold if it has one."""
+    if head.thresholds is None or head.problem_type == MULTI_LABEL:
+        return scores
+    shares = activate(logits, "softmax")
+    return [share / limit for share, limit in zip(shares, head.thresholds, strict=True)]
+
+
+def best(values: Sequence[float]) -> int:
+    """The place of the largest value."""
+    return max(range(len(values)), key=values.__getitem__)
+
+
+def ordered(values: Sequence[float]) -> list[int]:
+    """Places, the largest value first."""
+    return sorted(range(len(values)), key=values.__getitem__, reverse=True)
+
+
+def decided(logits: list[float], scores: list[float], head: Head) -> list[int]:
+    """The labels of a text, best first: those that reach their threshold, or the one class."""
+    places = ordered(rates(logits, scores, head))
+    if head.problem_type != MULTI_LABEL:
+        return places[:1]
+    limits = head.thresholds or [USUAL] * len(logits)
+    reached = activate(logits, "sigmoid")
+    return [place for place in places if reached[place] >= limits[place]]
+
+
+def named(scores: Sequence[float], labels: Sequence[str], chosen: int | list[int]) -> Any:
+    """{"label", "score"} of a label, or a list of them."""
+    if isinstance(chosen, int):
+        return {"label": labels[chosen], "score": scores[chosen]}
+    return [{"label": labels[place], "score": scores[place]} for place in chosen]
 
 
 def default_activation(problem_type: str | None, labels: int) -> str:
     """As Hugging Face's pipeline chooses it."""
     if problem_type == "regression":
         return "none"
-    if problem_type == "multi_label_classification" or labels == 1:
+    if problem_type == MULTI_LABEL or labels == 1:
         return "sigmoid"
     return "softmax"
 

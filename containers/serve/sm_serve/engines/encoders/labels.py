@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sm_serve.artefact.adapter_head import Head, head_size, read_head
+from sm_serve.artefact.thresholds import read_thresholds
 from sm_serve.config import Settings
 from sm_serve.engines.encoders.base import EncoderEngine
 
@@ -16,8 +17,9 @@ class LabelEngine(EncoderEngine):
     def __init__(self, model: Any, tokenizer: Any, settings: Settings) -> None:
         super().__init__(model, tokenizer, settings)
         config = model.config
-        labels = (str(config.id2label[index]) for index in range(config.num_labels))
-        self.own_profile: Head = Head(tuple(labels), config.problem_type)
+        labels = tuple(str(config.id2label[index]) for index in range(config.num_labels))
+        thresholds = read_thresholds(config.to_dict(), labels)
+        self.own_profile: Head = Head(labels, config.problem_type, thresholds)
 
     def read_profile(self, path: Path) -> Head:
         """See EncoderEngine. Names that a base model without a head has are no names."""
