@@ -155,7 +155,8 @@ def check_data(config: Config[TextClassificationArguments], data: Data) -> None:
     counts = Counter(name for row in data.train for name in names_in(row["label"]))
     labels = own.labels or sorted(counts)
     check_weighted_classes(config, labels)
-    several, validates = is_multi_label(config), data.validation is not None
+    # Where eval_strategy has the test rows evaluated while training, they are both.
+    several, validates = is_multi_label(config), data.validation not in (None, data.test)
     check_thresholds_fit(own.threshold, labels, several=several, validates=validates)
     if own.num_labels is not None and own.num_labels != len(labels):
         raise UserError(

@@ -96,6 +96,8 @@ def test_parquet(paths: Paths, channel: Channel) -> None:
         (GOOD, {"labels": "pos,bad"}, "unknown label 'neg'"),
         (GOOD, {"eval_strategy": "epoch"}, "needs a validation channel"),
         (GOOD, {"early_stopping_patience": "2"}, "needs a validation channel"),
+        (GOOD, {"threshold": "tuned"}, "no validation channel"),
+        (GOOD, {"threshold": '{"odd": 0.2}'}, "no class: odd"),
     ],
 )
 def test_data_that_cannot_be_trained_on(
@@ -104,6 +106,13 @@ def test_data_that_cannot_be_trained_on(
     channel("train", rows)
     with pytest.raises(UserError, match=message):
         load(paths, **settings)
+
+
+def test_thresholds_are_not_tuned_on_the_test_rows(paths: Paths, channel: Channel) -> None:
+    for name in ("train", "test"):
+        channel(name, GOOD)
+    with pytest.raises(UserError, match="no validation channel"):
+        load(paths, threshold="tuned", eval_strategy="epoch")
 
 
 def test_a_class_that_training_never_sees(paths: Paths, channel: Channel) -> None:

@@ -26,6 +26,7 @@ BERT = {
     "task_specific_params": {
         "text-classification": {
             "max_length": 99,
+            "threshold": {"good": 0.2, "bad": 0.8},
             "columns": {"text": "review", "text_pair": "title", "label": "verdict"},
         }
     },
@@ -59,6 +60,7 @@ def test_rows_are_read_as_the_artefact_says_that_it_was_trained(job: Job) -> Non
     assert inner.method.name == "text-classification"
     own = inner.own
     assert (own.labels, own.max_length) == (["bad", "good"], 99)
+    assert own.threshold == {"good": 0.2, "bad": 0.8}
     assert (own.text_column, own.text_pair_column, own.label_column) == (
         "review", "title", "verdict",
     )  # fmt: skip
