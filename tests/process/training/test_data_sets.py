@@ -171,6 +171,67 @@ def test_a_stream_of_pairs_has_the_losses_of_the_rows(
             session_job(streaming, train=rows, **channels).train_here()
 
 
+CLASSES: dict[str, tuple[dict[str, Any], Callable[[int], dict[str, Any]]]] = {
+    "one": ({"labels": ["neg", "pos"], "class_weights": {"pos": 3}},
+            lambda i: {"text": f"w{i} w{i % 7} good", "label": ("neg", "pos")[i % 3 == 0]}),
+    "pairs": ({"labels": ["neg", "pos"], "text_pair_column": "other"},
+              lambda i: {"text": f"w{i}", "other": f"w{i % 7}", "label": ("neg", "pos")[i % 2]}),
+    "several": ({"labels": ["a", "b"], "problem_type": "multi_label_classification"},
+                lambda i: {"text": f"w{i} w{i % 7}", "label": ["a", "b"][: i % 3]}),
+    "measure": ({"problem_type": "regression"},
+                lambda i: {"text": f"w{i} w{i % 7}", "label": i % 5 / 2}),
+    "tags": ({"method": "token-classification", "labels": ["O", "B-X"], "class_weights": {"O": 2}},
+             lambda i: {"tokens": [f"w{i}", "good"], "tags": [("O", "B-X")[i % 2], "O"]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", list(CLASSES))
+def test_a_stream_of_classes_has_the_losses_of_the_rows(
+    kind: str,
+    session_job: Callable[..., Any],
+    encoders: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given, make = CLASSES[kind]
+    # A stream draws from the generator in the second pass, too: dropout would be another one.
+    still = {"hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0}
+    settings = {**SETTINGS, "method": "text-classification", "num_train_epochs": 2,
+                "model_init_kwargs": still, "bf16": False, **given}  # fmt: skip
+    rows = [make(i) for i in range(12)]
+    channels = {"train": rows, "validation": rows[:5], "model": encoders["bert"]}
+    whole = session_job(settings, **channels)
+    whole.train_here()
+    streaming = {**settings, "streaming": True, "shuffle_buffer_size": 0}
+    del streaming["train_sampling_strategy"]
+    monkeypatch.setattr("sm_train.data.streaming.HEAD", 1)
+    capsys.readouterr()
+    streamed = session_job(streaming, **channels)
+    streamed.train_here()
+    assert len(whole.losses) == 6
+    assert streamed.losses == pytest.approx(whole.losses)
+    assert streamed.results["eval_loss"] == pytest.approx(whole.results["eval_loss"])
+    log = capsys.readouterr().out
+    assert "a stream of 12 rows a pass" in log
+    if kind == "several":
+        assert "channel train (its first rows): rows by label: " in log
+
+
+def test_a_stream_that_begins_with_many_rows_of_one_class_says_so(
+    session_job: Callable[..., Any],
+    encoders: dict[str, Path],
+    sentiment: Callable[..., Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = sorted(sentiment(40, 1), key=lambda row: row["label"])
+    settings = {"method": "text-classification", "max_steps": 1, "report_to": "none",
+                "labels": ["neg", "pos"], "streaming": True}  # fmt: skip
+    session_job(settings, train=rows, model=encoders["bert"]).train_here()
+    assert "are all of" not in capsys.readouterr().out  # 40 rows have both
+    session_job(settings, train=rows[:20], model=encoders["bert"]).train_here()
+    assert "the first 20 rows of the stream are all of 'neg'" in capsys.readouterr().out
+
+
 def test_classes_are_scored_apart_from_the_same_predictions(
     session_job: Callable[..., Any], encoders: dict[str, Path], sentiment: Callable[..., Any]
 ) -> None:

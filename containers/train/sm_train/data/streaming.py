@@ -88,7 +88,8 @@ def check_streaming(config: Config) -> None:
                        "goes over all rows before the first step, and a stream reads them later",
                        "remove it, or streaming")  # fmt: skip
     order = str(training.get("train_sampling_strategy") or "")
-    if order in ("group_by_length", "batch_rebalance"):
+    asked = "train_sampling_strategy" in config.given
+    if asked and order in ("group_by_length", "batch_rebalance"):
         raise _refused("train_sampling_strategy", order, "orders all rows, of which a stream has "
                        "but a few at a time", "remove it, or streaming")  # fmt: skip
     if job.stopping_strategy is not None:

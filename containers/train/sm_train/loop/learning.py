@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from sm_train.data.cache import map_processes
@@ -84,7 +85,8 @@ def learnable(job: Job, tokenizer: Any, arguments: Any) -> tuple[Job, dict[str, 
         if job.has_images and tokens[split] is not None:
             tokens[split] = job.dataset(split)  # whose tokens are made when a batch is
     if job.data.stream is not None:
-        tokens["train"] = streamed(job, tokenizer)
+        columns = partial(token_columns, config=job.config, tokenizer=tokenizer)
+        tokens["train"] = streamed(job, columns)
     if evaluated:  # the test channel stands for the validation channel too
         tokens["test"] = tokens["validation"]
         job = replace(job, data=replace(job.data, test=job.data.validation))
@@ -145,8 +147,7 @@ def _kept(job: Job, split: str, tokens: Any) -> tuple[Job, Any]:
         differ=sum(tokens["differs"]),
     )
     if job.is_main:
-        first = " (its first rows)" if split == "train" and job.data.stream else ""
-        print_line(counts.line(f"{split}{first}", setting(job.config, "max_length")))
+        print_line(counts.line(shown_name(job, split), setting(job.config, "max_length")))
     job = replace(job, learning={**job.learning, split: counts})
     return job, tokens.remove_columns([*COUNTED, "reason"])
 
@@ -159,8 +160,14 @@ def counted_cuts(job: Job, datasets: dict[str, Any], limit: int | None) -> Job:
         cut = Cut(len(dataset), sum(dataset["cut"]))
         job = replace(job, learning={**job.learning, split: cut})
         if cut.cut and job.is_main:
-            print_line(f"channel {split}: {cut.cut} of {cut.rows} rows cut at max_length {limit}")
+            name = shown_name(job, split)
+            print_line(f"channel {name}: {cut.cut} of {cut.rows} rows cut at max_length {limit}")
     return job
+
+
+def shown_name(job: Job, split: str) -> str:
+    """Of a channel, where its rows are counted: of a stream, only the first ones are."""
+    return f"{split} (its first rows)" if split == "train" and job.data.stream else split
 
 
 def _refuse(job: Job, split: str, reasons: Sequence[str]) -> None:

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from sm_train.data.mixing import data_seed
 from sm_train.errors import UserError
 from sm_train.job import Job
 from sm_train.log import print_line
-from sm_train.loop.token_columns import COUNTED, token_columns
+from sm_train.loop.token_columns import COUNTED
 from sm_train.rows import Row, Stream
 
 SHUFFLE_BUFFER = 1000  # datasets.IterableDataset.shuffle's own default
 _LOOKED_AT = 100_000  # rows, of which some should teach something
+_LEFT_OUT = (*COUNTED, "length")  # columns that no model takes
 _EVALUATIONS = 10  # where the length of a pass is not known
 
 
-def streamed(job: Job, tokenizer: Any) -> Any:
+def streamed(job: Job, columns: Callable[[Row], dict[str, Any]]) -> Any:
     """The train rows as a `datasets.IterableDataset` of tokens, without an end.
 
     The trainer takes max_steps of its batches; a resumed job passes over those that it has had.
+
+    Args:
+        job: with a stream.
+        columns: a row as the trainer takes it; `reason` says why one teaches nothing.
     """
     from datasets import IterableDataset, interleave_datasets
     from datasets.iterable_dataset import ExamplesIterable
@@ -30,7 +35,7 @@ def streamed(job: Job, tokenizer: Any) -> Any:
     stream = job.data.stream
     assert stream is not None
     parts = [
-        IterableDataset(ExamplesIterable(_Tokens(job, tokenizer, read), {}))
+        IterableDataset(ExamplesIterable(_Tokens(job, columns, read), {}))
         for read, _ in stream.sources
     ]
     seed = data_seed(job.config)
@@ -45,8 +50,13 @@ def streamed(job: Job, tokenizer: Any) -> Any:
 class _Tokens:
     """The rows of a source as tokens, without those that teach nothing."""
 
-    def __init__(self, job: Job, tokenizer: Any, read: Callable[[], Iterator[Row]]) -> None:
-        self._config, self._tokenizer, self._read = job.config, tokenizer, read
+    def __init__(
+        self,
+        job: Job,
+        columns: Callable[[Row], dict[str, Any]],
+        read: Callable[[], Iterator[Row]],
+    ) -> None:
+        self._columns, self._read = columns, read
         self._says = job.is_main
 
     def __call__(self) -> Iterator[tuple[int, Row]]:
@@ -54,13 +64,13 @@ class _Tokens:
         kept = useless = 0
         first: frozenset[str] = frozenset()
         for number, row in enumerate(self._read()):
-            columns = token_columns(row, self._config, self._tokenizer)
-            reason = columns.pop("reason")
+            columns = self._columns(row)
+            reason = columns.pop("reason", "")
             if not reason:
                 kept += 1
                 first = first or frozenset(columns)
                 _check_columns(first, frozenset(columns), number)
-                yield number, {name: v for name, v in columns.items() if name not in COUNTED}
+                yield number, {name: v for name, v in columns.items() if name not in _LEFT_OUT}
                 continue
             useless += 1
             if not kept and useless >= _LOOKED_AT:
@@ -86,6 +96,17 @@ def _check_columns(first: frozenset[str], columns: frozenset[str], number: int) 
         field="channel train",
         fix=f"give {name} to every row, or to none",
     )
+
+
+def warn_of_order(job: Job, labels: Collection[str]) -> None:
+    """Say where the first rows of a stream are all of one class: the files may be sorted by it."""
+    rows = len(job.data.train)
+    if len(labels) == 1 and rows > 1 and job.is_main:
+        print_line(
+            f"the first {rows} rows of the stream are all of {next(iter(labels))!r}: files in the "
+            "order of their classes teach one after the other, beyond shuffle_buffer_size rows; "
+            "shuffle them"
+        )
 
 
 def stream_settings(stream: Stream, settings: Mapping[str, Any]) -> dict[str, Any]:

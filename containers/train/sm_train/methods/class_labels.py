@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sm_train.data.cells import nested, text_of
 from sm_train.data.class_ids import ClassId
+from sm_train.errors import UserError
+
+if TYPE_CHECKING:
+    from sm_train.settings.settings import Config
 
 _WHOLE_FLOAT = re.compile(r"-?\d+\.0+")
 _SHOWN = 60
@@ -105,3 +109,30 @@ def _name(value: Any, column: str, labels: Sequence[str] | None) -> str:
 def names_in(label: Any) -> list[str]:
     """The names of a cleaned row's label: one, or those of a list."""
     return label if isinstance(label, list) else [label]
+
+
+def check_streamed_classes(config: Config[Any], classes: bool = True) -> None:
+    """Refuse a stream where the classes, or how many rows they have, are not known without it.
+
+    Args:
+        config: its `own` arguments have labels and class_weights.
+        classes: whether the job learns any.
+    """
+    own = config.own
+    if not config.job.streaming or not classes:
+        return
+    if not own.labels:
+        raise UserError(
+            "is wanted beside streaming: rows that are read while training cannot be looked "
+            "through for their classes before it",
+            field="labels",
+            value=own.labels,
+            fix="name all classes, or remove streaming",
+        )
+    if isinstance(own.class_weights, str):
+        raise UserError(
+            "counts the rows of each class before the first step, and a stream reads them later",
+            field="class_weights",
+            value=own.class_weights,
+            fix="give {class: weight}, or remove streaming",
+        )

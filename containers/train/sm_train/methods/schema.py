@@ -75,7 +75,8 @@ _NO_STREAM = {
     "type": ["boolean", "null"],
     "enum": [False, None],
     "description": "Not possible with this method, which looks at all rows before its first step: "
-    "labels, lengths, groups, or what its trainer makes of pairs. sft, dpo and reward can.",
+    "groups, windows, or what its trainer makes of pairs. sft, dpo, reward, text-classification "
+    "and token-classification can.",
     "default": None,
 }
 

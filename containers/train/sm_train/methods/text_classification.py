@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from sm_train.errors import UserError
 from sm_train.loop.class_weights import HELP as WEIGHTS_HELP
 from sm_train.loop.class_weights import check_class_weights, check_weighted_classes
-from sm_train.methods.class_labels import MULTI_LABEL, REGRESSION, names_in, number, one, several
+from sm_train.methods.class_labels import (
+    MULTI_LABEL,
+    REGRESSION,
+    check_streamed_classes,
+    names_in,
+    number,
+    one,
+    several,
+)
 from sm_train.results.thresholds import HELP as THRESHOLD_HELP
 from sm_train.results.thresholds import (
     TUNED,
@@ -106,6 +114,7 @@ def check_arguments(config: Config[TextClassificationArguments]) -> None:
         )
     unfit = "weighs classes, and a regression has none" if is_regression(config) else ""
     check_class_weights(config, unfit)
+    check_streamed_classes(config, classes=not is_regression(config))
     several, regression = is_multi_label(config), is_regression(config)
     check_threshold(own.threshold, several=several, regression=regression)
 
@@ -142,7 +151,8 @@ def required_columns(config: Config[TextClassificationArguments]) -> list[tuple[
 def check_data(config: Config[TextClassificationArguments], data: Data) -> None:
     """Refuse data that no classifier can be trained on, naming the classes concerned."""
     own: TextClassificationArguments = config.own
-    if len({str(row["label"]) for row in data.train}) < 2:
+    # Files in the order of their classes begin with many rows of one.
+    if data.stream is None and len({str(row["label"]) for row in data.train}) < 2:
         raise UserError(
             f"training needs rows that differ; the label of every row of the train channel is "
             f"{data.train[0]['label']!r}",
@@ -221,6 +231,7 @@ def train(job: Job) -> None:
     from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import counted_cuts
     from sm_train.loop.sampling import LengthGroupedTrainer
+    from sm_train.loop.streams import streamed, warn_of_order
     from sm_train.modelling.base_model import read_model_config
     from sm_train.modelling.model import adapt, load_model, load_tokenizer
     from sm_train.modelling.preview import print_preview
@@ -262,7 +273,11 @@ def train(job: Job) -> None:
         for split in ("train", "validation", "test")
     }
     job = counted_cuts(job, datasets, own.max_length)
+    if job.data.stream is not None:
+        warn_of_order(job, {str(row["label"]) for row in job.data.train})
     weights = settled_weights(job, labels, datasets["train"], several=several)
+    if job.data.stream is not None:
+        datasets["train"] = streamed(job, lambda row: _row_columns(row, tokenizer, labels, own))
     trainer = LengthGroupedTrainer(
         model=adapt(job, model, "SEQ_CLS"),
         args=arguments,
@@ -305,11 +320,25 @@ def tune(job: Job, trainer: Any, validation: Any, thresholds: Thresholds) -> Non
 def _tokenised(
     rows: Sequence[dict[str, Any]] | None, tokenizer: Any, labels: Sequence[str], max_length: int
 ) -> Any:
-    """Token ids, label ids and lengths (to batch texts of like length); None without rows."""
+    """The columns of rows as a `datasets.Dataset`; None without rows."""
     if rows is None:
         return None
     from datasets import Dataset
 
+    return Dataset.from_dict(_columns(rows, tokenizer, labels, max_length))
+
+
+def _row_columns(
+    row: dict[str, Any], tokenizer: Any, labels: Sequence[str], own: TextClassificationArguments
+) -> dict[str, Any]:
+    columns = _columns([row], tokenizer, labels, own.max_length)
+    return {name: values[0] for name, values in columns.items()}
+
+
+def _columns(
+    rows: Sequence[dict[str, Any]], tokenizer: Any, labels: Sequence[str], max_length: int
+) -> dict[str, list[Any]]:
+    """Token ids, label ids and lengths (to batch texts of like length)."""
     ids = {label: index for index, label in enumerate(labels)}
     limit = min(max_length, tokenizer.model_max_length)
     pairs = [row["text_pair"] for row in rows] if "text_pair" in rows[0] else None
@@ -318,7 +347,7 @@ def _tokenised(
     columns["labels"] = [_target(row["label"], ids) for row in rows]
     columns["cut"] = [bool(encoding.overflowing) for encoding in encoded.encodings]
     columns["length"] = [len(tokens) for tokens in encoded["input_ids"]]
-    return Dataset.from_dict(columns)
+    return columns
 
 
 def _target(label: Any, ids: dict[str, int]) -> Any:
@@ -338,6 +367,7 @@ def _problem_type(config: Config[TextClassificationArguments]) -> str | None:
 def print_counts(job: Job, labels: Sequence[str]) -> None:
     """How many rows of each channel have each label, the most frequent first, into the log."""
     from sm_train.log import print_line
+    from sm_train.loop.learning import shown_name
 
     for split in ("train", "validation", "test"):
         rows = job.data.split(split)
@@ -348,7 +378,8 @@ def print_counts(job: Job, labels: Sequence[str]) -> None:
         shown = ", ".join(f"{name} {n}" for name, n in counts.most_common(_MOST_COUNTS))
         more = f" and {len(counts) - _MOST_COUNTS} more" if len(counts) > _MOST_COUNTS else ""
         bare = sum(not row["label"] for row in rows)
-        print_line(f"channel {split}: rows by label: {shown}{more}; without a label {bare}")
+        name = shown_name(job, split)
+        print_line(f"channel {name}: rows by label: {shown}{more}; without a label {bare}")
 
 
 def _measured(
@@ -392,6 +423,7 @@ METHOD = Method(
     check_data=check_data,
     pipeline_tag="text-classification",
     measures_rows=True,
+    streams=True,
     judged_by=("accuracy", "f1", "pearson"),
     defaults={
         # Small encoders want a brisk rate; early stopping and the best checkpoint guard the rest.

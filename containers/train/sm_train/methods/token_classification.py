@@ -11,6 +11,7 @@ from sm_train.data.class_ids import ClassId
 from sm_train.errors import UserError
 from sm_train.loop.class_weights import HELP as WEIGHTS_HELP
 from sm_train.loop.class_weights import check_class_weights, check_weighted_classes
+from sm_train.methods.class_labels import check_streamed_classes
 from sm_train.rows import Tokens
 from sm_train.settings.settings import Method
 
@@ -83,6 +84,12 @@ def required_columns(config: Config[TokenClassificationArguments]) -> list[tuple
     return [(config.own.tokens_column,), (config.own.tags_column,)]
 
 
+def check_arguments(config: Config[TokenClassificationArguments]) -> None:
+    """Refuse weights that are none, and a stream of which the tags are not known."""
+    check_class_weights(config)
+    check_streamed_classes(config)
+
+
 def check_data(config: Config[TokenClassificationArguments], data: Data) -> None:
     """Evaluation data may hold no tag that training does not know."""
     names = tag_names(config, data)
@@ -129,6 +136,7 @@ def train(job: Job) -> None:
     from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import counted_cuts
     from sm_train.loop.sampling import LengthGroupedTrainer
+    from sm_train.loop.streams import streamed
     from sm_train.modelling.model import adapt, load_model, load_tokenizer
     from sm_train.modelling.preview import print_preview
     from sm_train.results.asking import tell
@@ -156,6 +164,8 @@ def train(job: Job) -> None:
     }
     job = counted_cuts(job, datasets, job.config.own.max_length)
     weights = settled_weights(job, names, datasets["train"])
+    if job.data.stream is not None:
+        datasets["train"] = streamed(job, lambda row: _row_columns(row, tokenizer, names, own))
     trainer = LengthGroupedTrainer(
         model=adapt(job, model, "TOKEN_CLS"),
         args=training_arguments(job),
@@ -173,11 +183,25 @@ def train(job: Job) -> None:
 def _tokenised(
     rows: Sequence[dict[str, Any]] | None, tokenizer: Any, names: Sequence[str], limit: int
 ) -> Any:
-    """The first piece of each word bears its tag."""
+    """The columns of rows as a `datasets.Dataset`; None without rows."""
     if rows is None:
         return None
     from datasets import Dataset
 
+    return Dataset.from_dict(_columns(rows, tokenizer, names, limit))
+
+
+def _row_columns(
+    row: dict[str, Any], tokenizer: Any, names: Sequence[str], own: TokenClassificationArguments
+) -> dict[str, Any]:
+    columns = _columns([row], tokenizer, names, own.max_length)
+    return {name: values[0] for name, values in columns.items()}
+
+
+def _columns(
+    rows: Sequence[dict[str, Any]], tokenizer: Any, names: Sequence[str], limit: int
+) -> dict[str, list[Any]]:
+    """The first piece of each word bears its tag."""
     ids = {name: index for index, name in enumerate(names)}
     limit = min(limit, tokenizer.model_max_length)
     encoded = tokenizer(
@@ -193,7 +217,7 @@ def _tokenised(
     ]
     columns["cut"] = [bool(encoding.overflowing) for encoding in encoded.encodings]
     columns["length"] = [len(tokens) for tokens in encoded["input_ids"]]
-    return Dataset.from_dict(columns)
+    return columns
 
 
 def _aligned(word_ids: Sequence[int | None], tags: Sequence[int]) -> list[int]:
@@ -224,10 +248,11 @@ METHOD = Method(
     clean_row=clean_row,
     tokens=tokens,
     required_columns=required_columns,
-    check_arguments=check_class_weights,
+    check_arguments=check_arguments,
     check_data=check_data,
     pipeline_tag="token-classification",
     measures_rows=True,
+    streams=True,
     judged_by=("f1",),
     defaults={
         "learning_rate": 5e-5,

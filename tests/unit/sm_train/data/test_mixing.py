@@ -255,7 +255,11 @@ def test_a_stream_of_bad_rows_ends_the_job(tmp_path: Path) -> None:
     ("given", "message"),
     [
         ({"method": "kto"}, "streaming = .*Not possible with this method"),
-        ({"method": "text-classification"}, "Not possible with this method"),
+        ({"method": "seq2seq"}, "Not possible with this method"),
+        ({"method": "text-classification"}, "labels: is wanted beside streaming"),
+        ({"method": "token-classification"}, "labels: is wanted beside streaming"),
+        ({"method": "text-classification", "labels": "a,b", "class_weights": "balanced"},
+         "class_weights = .*counts the rows of each class"),
         ({"dataset_weights": {"code": 1, "chat": 2}}, "wanted beside streaming and dataset_we"),
         ({"packing": True}, "wanted beside streaming and packing"),
         ({"method": "dpo", "precompute_ref_log_probs": True}, "goes over all rows before"),
