@@ -305,15 +305,15 @@ def tune(job: Job, trainer: Any, validation: Any, thresholds: Thresholds) -> Non
     made = trainer.predict(validation, metric_key_prefix="eval")
     logits = made.predictions[0] if isinstance(made.predictions, tuple) else made.predictions
     thresholds.tune(logits, made.label_ids)
-    after = _measured(made, job.config, thresholds)["f1"]
+    before, after = made.metrics["eval_f1"], _measured(made, job.config, thresholds)["f1"]
+    told = thresholds.told
+    limits = told if isinstance(told, dict) else {"all": told}
+    shown = [f"{name} {value:.4g}" for name, value in limits.items() if value is not None]
+    more = f" and {len(shown) - _MOST_COUNTS} more" if len(shown) > _MOST_COUNTS else ""
     if job.is_main:
-        pairs = zip(thresholds.labels, thresholds.values or (), strict=True)
-        shown = ", ".join(f"{label} {value:.4g}" for label, value in list(pairs)[:_MOST_COUNTS])
-        more = f" and {len(thresholds.labels) - _MOST_COUNTS} more"
         print_line(
-            f"thresholds tuned on {len(validation)} validation rows: macro F1 "
-            f"{made.metrics['eval_f1']:.4f} without, {after:.4f} with {shown}"
-            + (more if len(thresholds.labels) > _MOST_COUNTS else "")
+            f"thresholds tuned on {len(validation)} validation rows: macro F1 {before:.4f} without,"
+            f" {after:.4f} with {', '.join(shown[:_MOST_COUNTS]) or 'the largest score'}{more}"
         )
 
 

@@ -69,13 +69,18 @@ class Thresholds:
         return numpy.asarray((self.scores(logits) / self.values).argmax(axis=-1))
 
     def tune(self, logits: NDArray[Any], label_ids: NDArray[Any]) -> None:
-        """Take those by which these rows have the best macro F1."""
+        """Take those by which these rows have the best macro F1; the usual where none is better."""
         scores = self.scores(logits)
         if self.several:
             columns = zip(scores.T.tolist(), (label_ids > USUAL).T.tolist(), strict=True)
             self.values = [best_threshold(*column) for column in columns]
-        else:
-            self.values = _best_together(scores, [int(index) for index in label_ids])
+            return
+        expected = [int(index) for index in label_ids]
+        self.values = None
+        usual = _Counts(expected, self.decide(logits).tolist()).f1
+        self.values = _best_together(scores, expected)
+        if _Counts(expected, self.decide(logits).tolist()).f1 <= usual:
+            self.values = None
 
 
 def asked_thresholds(asked: Any, labels: Sequence[str], *, several: bool) -> Thresholds:

@@ -99,9 +99,11 @@ def test_tuned_classes_are_never_worse_than_the_largest_score(rows: list[Any]) -
     plain = Thresholds(LABELS, several=False)
     tuned = Thresholds(LABELS, several=False)
     tuned.tune(values, expected)
-    assert tuned.values is not None
+    if tuned.values is None:
+        assert tuned.told is None
+        return
     assert sum(tuned.values) == pytest.approx(1)
-    assert f1(tuned) >= f1(plain) - 1e-9
+    assert f1(tuned) > f1(plain)
 
 
 def test_a_rare_class_is_found_by_tuning() -> None:
