@@ -247,7 +247,9 @@ _RUN = (
     "CreateTrainingJob", "DescribeTrainingJob", "StopTrainingJob", "CreateHyperParameterTuningJob",
     "DescribeHyperParameterTuningJob", "StopHyperParameterTuningJob",
     "ListTrainingJobsForHyperParameterTuningJob", "CreateProcessingJob", "DescribeProcessingJob",
-    "CreateTransformJob", "DescribeTransformJob", "StopTransformJob", "AddTags", "ListTags",
+    "StopProcessingJob", "CreateTransformJob", "DescribeTransformJob", "StopTransformJob",
+    "ListPipelineExecutions", "DescribePipelineExecution", "StopPipelineExecution",
+    "DescribePipeline", "AddTags", "ListTags",
     "CreateModelPackage", "DescribeModelPackage", "CreateModelPackageGroup",
     "DescribeModelPackageGroup", "CreatePipeline", "UpdatePipeline",
 )  # fmt: skip

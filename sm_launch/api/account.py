@@ -21,7 +21,7 @@ def list_(
     target: Target | None = None,
     region: str | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Jobs, sweeps and endpoints by kind, newest first: `sm-launch list`.
+    """What there is of all projects by kind, newest first: `sm-launch list`.
 
     Args:
         name: only names that contain this.

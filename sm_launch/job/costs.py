@@ -9,6 +9,7 @@ from sm_launch.errors import UserInputError
 from sm_launch.job import limits
 from sm_launch.job.config import JobConfig
 from sm_launch.job.instances import Prices
+from sm_launch.job.naming import Request
 from sm_launch.job.passthrough import merged
 
 
@@ -107,6 +108,21 @@ def cost(config: JobConfig, prices: Prices, jobs: int = 1) -> Cost | None:
         many += f" x {tries} tries"
     terms = " + ".join(term for _, term in parts)
     line = f"{terms}{many} = ${dollars:.2f} at most (list price of {prices})"
+    return Cost(dollars, line)
+
+
+def processing_cost(request: Request, prices: Prices) -> Cost | None:
+    """What a CreateProcessingJob request can cost at most; None where a price is unknown."""
+    cluster = request["ProcessingResources"]["ClusterConfig"]
+    one_of = cluster.get("InstancePreferences") or [cluster]
+    rates = [prices.training.get(str(each.get("InstanceType"))) for each in one_of]
+    if None in rates:
+        return None
+    rate, count = max(filter(None, rates)), cluster.get("InstanceCount", 1)
+    hours = request["StoppingCondition"]["MaxRuntimeInSeconds"] / 3600
+    dollars = rate * count * hours
+    line = (f"${rate:.3f}/h x {count} instance(s) x {hours:.1f} h = ${dollars:.2f} at most "
+            f"(list price of {prices})")  # fmt: skip
     return Cost(dollars, line)
 
 

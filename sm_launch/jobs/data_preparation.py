@@ -19,6 +19,7 @@ from sm_launch.data.sources import Fetch
 from sm_launch.errors import UserInputError
 from sm_launch.job import local_storage, naming
 from sm_launch.job.config import JobConfig
+from sm_launch.job.costs import processing_cost
 from sm_launch.job.data import DataConfig
 from sm_launch.jobs import processing
 from sm_launch.progress import progress
@@ -171,6 +172,8 @@ def _check_processing(context: JobContext, section: DataConfig) -> None:
     context.check(("CreateProcessingJob", request))
     kind, key = settings.instance_type, config.aws.kms_key
     context.warn(*local_storage.notes(kind, key, settings, "data.processing"))
+    if (priced := processing_cost(request, context.prices)) is not None:
+        context.notify(f"price: {priced.line}")
 
 
 def _absolute(config: JobConfig, location: str) -> str:
@@ -197,6 +200,7 @@ def run_processing(context: JobContext, job: Processing) -> dict[str, str]:
     """
     session: Any = context.session
     session.create_processing_job(**job.request)
+    context.notify(f"processing job {job.name} started ({context.target})")
     title = f"Processing job {job.name}"
     with progress(title) as bar:
         processing.wait(

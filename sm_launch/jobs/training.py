@@ -362,15 +362,6 @@ def _named_after(session: Session, base_name: str, status: str) -> Iterator[dict
     return (summary for summary in summaries if ours.fullmatch(summary["TrainingJobName"]))
 
 
-def own_jobs(session: Session, config: JobConfig, status: str) -> list[str]:
-    """Their names, without those of another job of that name."""
-    return [
-        summary["TrainingJobName"]
-        for summary in _named_after(session, config.name, status)
-        if _stranger(session, summary, config) is None
-    ]
-
-
 def _stranger(session: Session, summary: dict[str, Any], config: JobConfig) -> str | None:
     return ownership.stranger(ownership.tags_of(session, summary["TrainingJobArn"]), config)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,55 +12,14 @@ import pytest
 
 from sm_launch import cli
 from sm_launch.aws.clients import make_client
-from sm_launch.sessions.aws import AwsSession
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fault_proxy import Proxy, fault_proxy
+from fault_proxy import Proxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("calls")]
 
-JOB = """
-name: mine
-target: sagemaker
-training:
-  model: org/tiny
-  image: 123456789012.dkr.ecr.eu-central-1.amazonaws.com/sm-train:1
-  channels: {train: data}
-  instances: {type: ml.m5.large}
-endpoint:
-  image: 123456789012.dkr.ecr.eu-central-1.amazonaws.com/sm-serve:1
-  instances: {type: ml.m5.large}
-aws:
-  bucket: my-bucket
-  training_role: arn:aws:iam::123456789012:role/TrainingRole
-"""
 DEPLOY = ["deploy", "--model-data", "s3://my-bucket/sm-launch/mine/jobs/j/output/model.tar.gz"]
-
-
-@pytest.fixture
-def proxy(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    monkeypatch.chdir(tmp_path)
-    Path("job.yaml").write_text(JOB)
-    Path("data").mkdir()
-    for part in range(4):
-        Path(f"data/{part}.jsonl").write_text(f'{{"text": "good {part}", "label": "pos"}}\n')
-    where = {"LocationConstraint": "eu-central-1"}
-    make_client("s3").create_bucket(Bucket="my-bucket", CreateBucketConfiguration=where)
-    # Waiting is what production is for.
-    monkeypatch.setattr("sm_launch.aws.clients.MAX_ATTEMPTS", 2)
-
-    def make_client_of_two(service: str, region: str | None = None, **options: Any) -> Any:
-        return make_client(service, region, **{**options, "attempts": 2})
-
-    for module in ("aws.clients", "hosting.autoscaling", "monitoring.alarms", "sessions.aws"):
-        monkeypatch.setattr(f"sm_launch.{module}.make_client", make_client_of_two)
-    monkeypatch.setattr(AwsSession.__init__, "__kwdefaults__",
-                        {"clients": make_client_of_two, "sleep": lambda seconds: None})  # fmt: skip
-    monkeypatch.setattr(AwsSession, "seconds_between_looks", 0.05)
-    with fault_proxy(aws) as running:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)
-        yield running
 
 
 def left() -> dict[str, list[str]]:
