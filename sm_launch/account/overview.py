@@ -146,18 +146,25 @@ def _endpoint(session: Any, name: str) -> tuple[Machines, float, bool]:
     """As if it always had the instances that it has now; serverless ones have none."""
     endpoint = session.describe_endpoint(EndpointName=name)
     config = session.describe_endpoint_config(EndpointConfigName=endpoint["EndpointConfigName"])
-    now = {
-        variant["VariantName"]: variant["CurrentInstanceCount"]
-        for variant in endpoint.get("ProductionVariants", [])
-        if "CurrentInstanceCount" in variant
-    }
+    now = {each["VariantName"]: each for each in endpoint.get("ProductionVariants", [])}
     machines = [
-        (variant["InstanceType"],
-         now.get(variant["VariantName"], variant.get("InitialInstanceCount", 0)))
+        machine
         for variant in config["ProductionVariants"]
-        if variant.get("InstanceType")
-    ]  # fmt: skip
+        for machine in _of_variant(variant, now.get(variant["VariantName"], {}))
+    ]
     return machines, _since(endpoint["CreationTime"]), endpoint["EndpointStatus"] != "Failed"
+
+
+def _of_variant(variant: dict[str, Any], now: dict[str, Any]) -> Machines:
+    """What a variant runs on; of several instance types each with its own count."""
+    count = now.get("CurrentInstanceCount", variant.get("InitialInstanceCount", 0))
+    if "InstancePools" not in variant:
+        return [(variant["InstanceType"], count)] if variant.get("InstanceType") else []
+    pools = now.get("InstancePools", [])
+    if not pools:  # not begun: nobody knows yet which
+        return [("", count)] if count else []
+    return [(pool["InstanceType"], pool["CurrentInstanceCount"]) for pool in pools
+            if pool["CurrentInstanceCount"]]  # fmt: skip
 
 
 def _lasted(job: dict[str, Any], start: str, end: str) -> tuple[float, bool]:

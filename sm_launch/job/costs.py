@@ -137,16 +137,19 @@ def hosting_cost(config: JobConfig, prices: Prices) -> Cost | None:
     endpoint = config.endpoint
     if endpoint.serverless:
         return None
-    wanted = [(endpoint.instances.type, endpoint.instances.count)]
+    own = endpoint.instance_types
+    wanted = [(own, endpoint.instances.count)]
     wanted += [
-        (variant.instance_type or endpoint.instances.type, variant.instance_count)
+        ([variant.instance_type] if variant.instance_type else own, variant.instance_count)
         for variant in endpoint.variants
     ]
-    if any(kind not in prices.hosting for kind, _ in wanted):
+    if any(kind not in prices.hosting for kinds, _ in wanted for kind in kinds):
         return None
-    dollars = sum(prices.hosting[kind] * count for kind, count in wanted)
-    terms = " + ".join(f"{count} x {kind}" for kind, count in wanted)
-    line = f"{terms} = ${dollars:.2f} an hour until deleted (list price of {prices})"
+    taken = [(max(kinds, key=prices.hosting.__getitem__), count) for kinds, count in wanted]
+    dollars = sum(prices.hosting[kind] * count for kind, count in taken)
+    terms = " + ".join(f"{count} x {kind}" for kind, count in taken)
+    most = ", the dearest of endpoint.fallback" if endpoint.fallback else ""
+    line = f"{terms} = ${dollars:.2f} an hour until deleted{most} (list price of {prices})"
     return Cost(dollars, line)
 
 

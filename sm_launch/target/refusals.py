@@ -333,8 +333,13 @@ _EXCLUSIVE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         f"{_ALGORITHM}.AlgorithmName": (f"{_ALGORITHM}.TrainingImage",),
     },
     PROCESSING: {f"{_CLUSTER}.InstancePreferences": (f"{_CLUSTER}.InstanceType",)},
-    ENDPOINT_CONFIG: {"CrossRegionTrafficConfig": (
-        "AsyncInferenceConfig", "ProductionVariants.0.ServerlessConfig")},
+    ENDPOINT_CONFIG: {
+        "CrossRegionTrafficConfig": (
+            "AsyncInferenceConfig", "ProductionVariants.0.ServerlessConfig"),
+        **{f"ProductionVariants.{index}.InstancePools": (
+            f"ProductionVariants.{index}.InstanceType",
+            f"ProductionVariants.{index}.ServerlessConfig") for index in range(10)},
+    },
 }  # fmt: skip
 """Fields of a request, and which others cannot be beside them."""
 
@@ -426,7 +431,9 @@ RULES = (
     Rule("Developer guide of AWS KMS, \"Multi-Region keys\": a key is used in its region; of SNS, "
          "\"Cross-Region delivery\": a topic likewise", (*_OF_MACHINES, ENDPOINT_CONFIG), _regions),
     Rule("Service model: InstancePreferences, AlgorithmName and CrossRegionTrafficConfig, "
-         "\"mutually exclusive\"", tuple(_EXCLUSIVE), _exclusive),
+         "\"mutually exclusive\"; Developer guide, \"Deploy to multiple instance types with "
+         "instance pools\", \"you replace the InstanceType parameter\"",
+         tuple(_EXCLUSIVE), _exclusive),
     Rule("Service model: MaxWaitTimeInSeconds, \"must be equal to or greater than "
          "MaxRuntimeInSeconds\"; Developer guide, \"Managed Spot Training\"", (TRAINING,), _spot),
     Rule("Service model: MaxPayloadInMB, \"(MaxConcurrentTransforms * MaxPayloadInMB) also cannot "
@@ -483,6 +490,11 @@ KEYS = {
     f"{PACKAGE_GROUP}.ModelPackageGroupName": "registry.group",
     f"{PIPELINE}.RoleArn": "aws.pipeline_role",
     f"{ENDPOINT_CONFIG}.ProductionVariants.0.InstanceType": "endpoint.instances.type",
+    f"{ENDPOINT_CONFIG}.ProductionVariants.0.InstancePools": "endpoint.fallback",
+    f"{ENDPOINT_CONFIG}.ProductionVariants.0.InstancePools.0.InstanceType":
+        "endpoint.instances.type",
+    **{f"{ENDPOINT_CONFIG}.ProductionVariants.0.InstancePools.{index}.InstanceType":
+       f"endpoint.fallback.{index - 1}.type" for index in range(1, 5)},
     f"{ENDPOINT_CONFIG}.ExecutionRoleArn": "aws.hosting_role",
     f"{ENDPOINT}.EndpointName": "endpoint.name",
     **{f"{ENDPOINT}.DeploymentConfig.{step}.Value": "endpoint.update.step_percent"

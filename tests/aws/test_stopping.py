@@ -1,4 +1,4 @@
-"""`stop` and what it finds: one command for whatever of a project runs, the right answer to each."""
+"""`stop` and what it meets: one command for whatever of a project runs."""
 
 from __future__ import annotations
 
