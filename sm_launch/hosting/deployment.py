@@ -104,7 +104,7 @@ def prepare(
             image=image,
             role=role,
             name=name,
-            output="s3://bucket/endpoints",
+            output=context.place("endpoints"),
         )
         context.check(*example.operations())
     context.tell_passed_over("model", "endpoint_config", "endpoint")

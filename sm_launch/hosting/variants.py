@@ -148,7 +148,8 @@ def _serverless(endpoint: Endpoint) -> Request:
 def asynchronous(settings: Asynchronous, output: str, kms_key: str | None) -> Request:
     """AsyncInferenceConfig."""
     target: Request = {"S3OutputPath": settings.output or f"{output}/answers"}
-    target["S3FailurePath"] = target["S3OutputPath"].rstrip("/") + "-failed"
+    # Inside, so that whoever may write the one may write the other.
+    target["S3FailurePath"] = target["S3OutputPath"].rstrip("/") + "/failed"
     topics = {"SuccessTopic": settings.success_topic, "ErrorTopic": settings.error_topic}
     named = {key: topic for key, topic in topics.items() if topic}
     if named:

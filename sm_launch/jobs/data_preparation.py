@@ -24,6 +24,7 @@ from sm_launch.job.data import DataConfig
 from sm_launch.jobs import processing
 from sm_launch.progress import progress
 from sm_launch.target.context import JobContext
+from sm_launch.target.reach import NOWHERE
 
 
 def data_section(config: JobConfig) -> DataConfig:
@@ -159,8 +160,13 @@ def _check_processing(context: JobContext, section: DataConfig) -> None:
     """Refuse what SageMaker would refuse, before anything is uploaded."""
     config, settings = context.config, section.processing
     places = processing.ProcessingInputs(
-        uris={processing.CODE: "s3://bucket/code"},
-        output="s3://bucket/prepared",
+        uris={processing.CODE: f"{NOWHERE}/code"}
+        | {
+            split: location
+            for split, location in section.sources.items()
+            if location.startswith("s3://")
+        },
+        output=context.place("prepared"),
         image=context.training_image,
         role=context.training_role,
     )

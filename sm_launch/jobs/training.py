@@ -30,6 +30,7 @@ from sm_launch.target import ownership
 from sm_launch.target.channels import resolve_channels
 from sm_launch.target.context import JobContext
 from sm_launch.target.data_sets import channels_of
+from sm_launch.target.reach import NOWHERE
 from sm_launch.target.refusals import TRAINING
 from sm_launch.target.staging import Stage
 
@@ -206,11 +207,14 @@ def tell_single_try(context: JobContext, what: str) -> None:
 
 def example_request(context: JobContext) -> naming.Request:
     """The job's request with places on S3 that nothing has been sent to."""
+    model, kept = resolve_model(context.config), context.config.training.checkpoints or ""
+    named = {**context.config.training.channels, "model": model.location or ""}
+    far = {name: uri for name, uri in named.items() if uri.startswith("s3://")}
     inputs = requests.TrainingInputs(
-        channels={"train": "s3://bucket/train/"},
-        output="s3://bucket/jobs",
-        checkpoints="s3://bucket/checkpoints",
-        model=resolve_model(context.config).hub_id,
+        channels={"train": f"{NOWHERE}/train/", **far},
+        output=context.place("jobs"),
+        checkpoints=kept if kept.startswith("s3://") else context.place("checkpoints"),
+        model=model.hub_id,
         metric_definitions=metric_definitions(
             context.config.training.method, context.config.training.hyperparameters
         ),

@@ -220,7 +220,7 @@ _REGIONAL = ("KmsKeyId", "VolumeKmsKeyId", "SuccessTopic", "ErrorTopic")
 
 
 def _regions(_operation: str, request: Request, facts: Facts) -> Refusals:
-    for path, name in _members(request):
+    for path, name in members(request):
         arn = limits.ARN.fullmatch(name) if path.rpartition(".")[2] in _REGIONAL else None
         if arn and arn["region"] and facts.region and arn["region"] != facts.region:
             what = "key" if arn["service"] == "kms" else "topic"
@@ -230,14 +230,14 @@ def _regions(_operation: str, request: Request, facts: Facts) -> Refusals:
             )  # fmt: skip
 
 
-def _members(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+def members(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Every text of a request, with its path."""
     if isinstance(value, Mapping):
         for key, each in value.items():
-            yield from _members(each, f"{path}.{key}".lstrip("."))
+            yield from members(each, f"{path}.{key}".lstrip("."))
     elif isinstance(value, list):
         for index, each in enumerate(value):
-            yield from _members(each, f"{path}.{index}")
+            yield from members(each, f"{path}.{index}")
     elif isinstance(value, str):
         yield path, value
 
@@ -486,6 +486,18 @@ KEYS = {
         "endpoint.asynchronous.success_topic",
     f"{ENDPOINT_CONFIG}.AsyncInferenceConfig.OutputConfig.NotificationConfig.ErrorTopic":
         "endpoint.asynchronous.error_topic",
+    f"{TRAINING}.CheckpointConfig.S3Uri": "training.checkpoints",
+    f"{TRAINING}.OutputDataConfig.S3OutputPath": "aws.bucket",
+    f"{MODEL}.PrimaryContainer.ModelDataUrl": "endpoint.model or --model-data",
+    f"{MODEL}.PrimaryContainer.ModelDataSource.S3DataSource.S3Uri": "endpoint.model or "
+        "--model-data",
+    f"{TRANSFORM}.TransformInput.DataSource.S3DataSource.S3Uri": "INPUT",
+    f"{TRANSFORM}.TransformOutput.S3OutputPath": "--output",
+    f"{ENDPOINT_CONFIG}.DataCaptureConfig.DestinationS3Uri": "endpoint.data_capture.location",
+    f"{ENDPOINT_CONFIG}.AsyncInferenceConfig.OutputConfig.S3OutputPath":
+        "endpoint.asynchronous.output",
+    f"{ENDPOINT_CONFIG}.AsyncInferenceConfig.OutputConfig.S3FailurePath":
+        "endpoint.asynchronous.output",
     f"{PACKAGE}.InferenceSpecification.Containers.0.Image": "endpoint.image",
     f"{PACKAGE_GROUP}.ModelPackageGroupName": "registry.group",
     f"{PIPELINE}.RoleArn": "aws.pipeline_role",
