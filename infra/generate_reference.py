@@ -297,7 +297,9 @@ def permissions_page() -> str:
     parts = []
     for name, statements in plain.items():
         parts += [f"## {name}", _statements(statements)]
-    for option, roles in (("--kms-key", kms), ("--vpc", vpc), ("--read", read)):
+    write = _roles(access.template("BUCKET", Grants("PREFIX", write=("s3://OTHER/FOLDER",))))
+    added = {"--kms-key": kms, "--vpc": vpc, "--read": read, "--write": write}
+    for option, roles in added.items():
         name, statements = next(iter(roles.items()))
         more = [each for each in statements if each not in plain[name]]
         parts += [f"## Both container roles, with {option}", _statements(more)]

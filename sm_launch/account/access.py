@@ -133,7 +133,7 @@ def _with_earlier(wanted: Grants, before: Document, context: JobContext) -> Gran
         for name in ("prefix", "kms_key", "vpc")
         if before.get(name) and getattr(wanted, name) == getattr(default, name) != before[name]
     }
-    for name in ("read", "topics", "mlflow"):
+    for name in ("read", "write", "topics", "mlflow"):
         earlier = [each for each in before.get(name, ()) if each not in getattr(wanted, name)]
         if earlier:
             kept[name] = (*earlier, *getattr(wanted, name))

@@ -341,7 +341,8 @@ def _quota(config: JobConfig, clients: Clients, missing: State) -> Iterator[Chec
     if training.instances.keep_alive_seconds:
         wanted[f"{training.instances.type} for training warm pool usage"] = training.instances.count
     if not endpoint.serverless:
-        wanted[f"{endpoint.instances.type} for endpoint usage"] = endpoint.instances.count
+        for each in endpoint.instance_types:
+            wanted[f"{each} for endpoint usage"] = endpoint.instances.count
     client = clients("service-quotas", config.aws.region)
     quotas = _quotas(client, "list_service_quotas")
     if not wanted.keys() <= quotas.keys():

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from sm_launch.account import listing
 from sm_launch.aws.paging import every
+from sm_launch.job import limits, naming
 from sm_launch.job.instances import Prices
+from sm_launch.target import ownership
 from sm_launch.target.context import JobContext
 
 
@@ -37,50 +39,55 @@ class Item:
 
 
 Machines = list[tuple[str, int]]
-_HERE = {"TrainingJob": "training job", "HyperParameterTuningJob": "sweep",
-         "TransformJob": "transform job", "Endpoint": "endpoint",
-         "ModelPackageGroup": "model package group"}  # fmt: skip
+# Kind of `listing.summaries` to what people call it, and the fields of its name, status and time.
+_KINDS = {
+    **{f"{kind}s": (word, f"{kind}Name", f"{kind}Status", "CreationTime") for kind, word in {
+        "TrainingJob": "training job", "HyperParameterTuningJob": "sweep",
+        "TransformJob": "transform job", "ProcessingJob": "processing job",
+        "Endpoint": "endpoint", "ModelPackageGroup": "model package group"}.items()},
+    "Pipelines": ("pipeline", "PipelineName", "", "CreationTime"),
+    "Schedules": ("schedule", "Name", "State", "CreationDate"),
+}  # fmt: skip
 
 
 def overview(context: JobContext, project: str | None = None) -> list[Item]:
-    """What bears the project's name, or begins with it and a hyphen; newest first in each kind.
+    """What has a name made of the project's, newest first in each kind.
 
     Args:
         context: where to look.
         project: default: the name of job.yaml.
     """
     name = project or context.config.name
-    listed = listing.summaries(context, name)
     items = [
-        Item(word, row[f"{kind}Name"], row[f"{kind}Status"], row["CreationTime"])
-        for kind, word in _HERE.items()
-        for row in listed.get(f"{kind}s", ())
+        item
+        for kind, rows in listing.summaries(context, naming.cut(name)).items()
+        for row in rows
+        if _is_of(context, item := item_of(kind, row), row, name)
     ]
-    if context.on_aws:
-        items += _only_on_aws(context, name)
-    own = [item for item in items if item.name == name or item.name.startswith(f"{name}-")]
-    return [_priced(context, item) for item in own] if context.on_aws else own
+    endpoint = context.config.endpoint_name
+    if not project and endpoint not in {item.name for item in items if item.kind == "endpoint"}:
+        rows = every(context.session.list_endpoints, "Endpoints", NameContains=endpoint)
+        named = (item_of("Endpoints", row) for row in rows)
+        items += [item for item in named if item.name == endpoint]
+    return [_priced(context, item) for item in items] if context.on_aws else items
 
 
-def _only_on_aws(context: JobContext, name: str) -> Iterator[Item]:
-    session: Any = context.session
-    newest = {"SortBy": "CreationTime", "SortOrder": "Descending"}
-    for row in every(
-        session.list_processing_jobs, "ProcessingJobSummaries", NameContains=name, **newest
-    ):
-        yield Item(
-            "processing job",
-            row["ProcessingJobName"],
-            row["ProcessingJobStatus"],
-            row["CreationTime"],
-        )
-    for row in every(
-        session.list_pipelines, "PipelineSummaries", PipelineNamePrefix=name, **newest
-    ):
-        yield Item("pipeline", row["PipelineName"], "", row["CreationTime"])
-    schedules = context.clients("scheduler").list_schedules
-    for row in every(schedules, "Schedules", NamePrefix=name):
-        yield Item("schedule", row["Name"], row["State"], row["CreationDate"])
+def item_of(kind: str, row: dict[str, Any]) -> Item:
+    """One of the summaries of `listing.summaries`."""
+    word, name, status, created = _KINDS[kind]
+    return Item(word, row[name], row.get(status, ""), row[created])
+
+
+def _is_of(context: JobContext, item: Item, row: dict[str, Any], project: str) -> bool:
+    """Whether it is the project's; where its name was cut, its tag says so."""
+    if item.name == project or item.name.startswith(f"{project}-"):
+        return True
+    arn = next((str(row[key]) for key in row if key.endswith("Arn")), "")
+    return (
+        bool(arn)
+        and naming.is_made_of(item.name, project)
+        and ownership.tags_of(context.session, arn).get(limits.TAG_KEY) == project
+    )
 
 
 def _priced(context: JobContext, item: Item) -> Item:
@@ -108,48 +115,56 @@ def _rate(machines: Machines, kind: str, prices: Prices) -> float | None:
     return sum(known[each] * count for each, count in machines)
 
 
+def _machines(resources: dict[str, Any]) -> Machines:
+    """Of a job; a type without a name, as where SageMaker chose among several, has no price."""
+    groups = resources.get("InstanceGroups") or [resources]
+    return [(group.get("InstanceType") or "", group.get("InstanceCount") or 1) for group in groups]
+
+
 def _training(session: Any, name: str) -> tuple[Machines, float, bool]:
     """Service model, BillableTimeInSeconds: times the number of instances it is what is billed,
     of spot instances too."""
     job = session.describe_training_job(TrainingJobName=name)
-    resources = job["ResourceConfig"]
-    groups = resources.get("InstanceGroups") or [resources]
-    machines = [(group["InstanceType"], group["InstanceCount"]) for group in groups
-                if group.get("InstanceType")]  # fmt: skip
     lasted, runs = _lasted(job, "TrainingStartTime", "TrainingEndTime")
-    return machines, job.get("BillableTimeInSeconds") or lasted, runs
+    return _machines(job["ResourceConfig"]), job.get("BillableTimeInSeconds") or lasted, runs
 
 
 def _processing(session: Any, name: str) -> tuple[Machines, float, bool]:
     job = session.describe_processing_job(ProcessingJobName=name)
-    cluster = job["ProcessingResources"]["ClusterConfig"]
-    machines = [(cluster["InstanceType"], cluster["InstanceCount"])]
+    machines = _machines(job.get("ProcessingResources", {}).get("ClusterConfig", {}))
     return machines, *_lasted(job, "ProcessingStartTime", "ProcessingEndTime")
 
 
 def _transform(session: Any, name: str) -> tuple[Machines, float, bool]:
     job = session.describe_transform_job(TransformJobName=name)
-    resources = job["TransformResources"]
-    machines = [(resources["InstanceType"], resources["InstanceCount"])]
-    return machines, *_lasted(job, "TransformStartTime", "TransformEndTime")
+    return _machines(job["TransformResources"]), *_lasted(
+        job, "TransformStartTime", "TransformEndTime"
+    )
 
 
 def _endpoint(session: Any, name: str) -> tuple[Machines, float, bool]:
     """As if it always had the instances that it has now; serverless ones have none."""
     endpoint = session.describe_endpoint(EndpointName=name)
     config = session.describe_endpoint_config(EndpointConfigName=endpoint["EndpointConfigName"])
-    now = {
-        variant["VariantName"]: variant["CurrentInstanceCount"]
-        for variant in endpoint.get("ProductionVariants", [])
-        if "CurrentInstanceCount" in variant
-    }
+    now = {each["VariantName"]: each for each in endpoint.get("ProductionVariants", [])}
     machines = [
-        (variant["InstanceType"],
-         now.get(variant["VariantName"], variant.get("InitialInstanceCount", 0)))
+        machine
         for variant in config["ProductionVariants"]
-        if variant.get("InstanceType")
-    ]  # fmt: skip
+        for machine in _of_variant(variant, now.get(variant["VariantName"], {}))
+    ]
     return machines, _since(endpoint["CreationTime"]), endpoint["EndpointStatus"] != "Failed"
+
+
+def _of_variant(variant: dict[str, Any], now: dict[str, Any]) -> Machines:
+    """What a variant runs on; of several instance types each with its own count."""
+    count = now.get("CurrentInstanceCount", variant.get("InitialInstanceCount", 0))
+    if "InstancePools" not in variant:
+        return [(variant["InstanceType"], count)] if variant.get("InstanceType") else []
+    pools = now.get("InstancePools", [])
+    if not pools:  # not begun: nobody knows yet which
+        return [("", count)] if count else []
+    return [(pool["InstanceType"], pool["CurrentInstanceCount"]) for pool in pools
+            if pool["CurrentInstanceCount"]]  # fmt: skip
 
 
 def _lasted(job: dict[str, Any], start: str, end: str) -> tuple[float, bool]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sm_launch.aws.uris import split_s3
+from sm_launch.aws.uris import ACCESS_POINT_ALIAS, DIRECTORY_BUCKET, split_s3
 from sm_launch.errors import UserInputError
 
 Document = dict[str, Any]
@@ -34,6 +34,7 @@ class Grants:
         kms_key: ARN of the key of bucket and volumes; None leaves it to S3's own.
         vpc: id of the VPC in whose subnets the roles may run containers.
         read: s3:// URIs of other buckets, or folders of them, that the roles may read.
+        write: likewise those that they may write to, and read.
         topics: ARNs of SNS topics that asynchronous endpoints tell their results.
         mlflow: ARNs of SageMaker's MLflow tracking servers that training logs to.
     """
@@ -42,6 +43,7 @@ class Grants:
     kms_key: str | None = None
     vpc: str | None = None
     read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
     topics: tuple[str, ...] = ()
     mlflow: tuple[str, ...] = ()
 
@@ -49,14 +51,9 @@ class Grants:
         """Raise UserInputError for what a policy would take and quietly allow nothing by."""
         if self.kms_key and not self.kms_key.startswith("arn:"):
             raise UserInputError("must be the key's ARN", field="--kms-key", value=self.kms_key)
-        for uri in self.read:
-            if not uri.startswith("s3://") or not split_s3(uri)[0] or "*" in uri or "?" in uri:
-                raise UserInputError(
-                    "is no bucket or folder on S3",
-                    field="--read",
-                    value=uri,
-                    fix="write s3://BUCKET or s3://BUCKET/FOLDER",
-                )
+        for field, uris in (("--read", self.read), ("--write", self.write)):
+            for uri in uris:
+                _require_place(field, uri)
         for topic in self.topics:
             if not topic.startswith("arn:") or ":sns:" not in topic:
                 raise UserInputError("must be a topic's ARN", field="--topic", value=topic)
@@ -71,6 +68,24 @@ class Grants:
         if self.vpc and not self.vpc.startswith(("vpc-", "${")):
             raise UserInputError("must be a VPC's id", field="--vpc", value=self.vpc,
                                  fix="such as vpc-0123456789abcdef0")  # fmt: skip
+
+
+def _require_place(field: str, uri: str) -> None:
+    bucket = split_s3(uri)[0] if uri.startswith("s3://") else ""
+    if not bucket or set("*?") & set(uri):
+        raise UserInputError("is no bucket or folder on S3", field=field, value=uri,
+                             fix="write s3://BUCKET or s3://BUCKET/FOLDER")  # fmt: skip
+    if bucket.startswith("arn:") or bucket.endswith(ACCESS_POINT_ALIAS):
+        # IAM user guide: a policy names an access point by its ARN, and its bucket's name is none.
+        raise UserInputError("is an access point", field=field, value=uri,
+                             fix="name the bucket behind it")  # fmt: skip
+    if bucket.endswith(DIRECTORY_BUCKET):
+        raise UserInputError(
+            "is a directory bucket, which other actions are for",
+            field=field,
+            value=uri,
+            fix="attach a policy with s3express:CreateSession on it to the roles that setup made",
+        )
 
 
 # What an endpoint or a transform reads below a job's prefix; not its data and checkpoints.
@@ -125,7 +140,12 @@ def hosting(bucket: str, grants: Grants) -> list[Document]:
 
 def _more(grants: Grants) -> list[Document]:
     return [
-        *_read(grants.read),
+        *_read((*grants.read, *grants.write)),
+        *(
+            [_allow("s3", ("PutObject", "AbortMultipartUpload"), *_objects_below(grants.write))]
+            if grants.write
+            else []
+        ),
         *(_kms(grants.kms_key) if grants.kms_key else []),
         *(_network(grants.vpc) if grants.vpc else []),
     ]
@@ -139,13 +159,16 @@ def _read(uris: tuple[str, ...]) -> list[Document]:
     for uri in uris:
         bucket, key = split_s3(uri)
         folders.setdefault(bucket, []).append(key.rstrip("/"))
-    objects = [_sub(f"s3:::{bucket}/{folder}/*" if folder else f"s3:::{bucket}/*")
-               for bucket, named in folders.items() for folder in named]  # fmt: skip
     return [
         _allow("s3", ("GetBucketLocation",), *(_sub(f"s3:::{bucket}") for bucket in folders)),
         *(_list_below(bucket, named) for bucket, named in folders.items()),
-        _allow("s3", ("GetObject",), *objects),
+        _allow("s3", ("GetObject",), *_objects_below(uris)),
     ]
+
+
+def _objects_below(uris: tuple[str, ...]) -> list[Document]:
+    places = ("/".join(filter(None, split_s3(uri))).rstrip("/") for uri in uris)
+    return [_sub(f"s3:::{place}/*") for place in places]
 
 
 def _list(bucket: str, prefix: str) -> list[Document]:
@@ -247,7 +270,9 @@ _RUN = (
     "CreateTrainingJob", "DescribeTrainingJob", "StopTrainingJob", "CreateHyperParameterTuningJob",
     "DescribeHyperParameterTuningJob", "StopHyperParameterTuningJob",
     "ListTrainingJobsForHyperParameterTuningJob", "CreateProcessingJob", "DescribeProcessingJob",
-    "CreateTransformJob", "DescribeTransformJob", "StopTransformJob", "AddTags", "ListTags",
+    "StopProcessingJob", "CreateTransformJob", "DescribeTransformJob", "StopTransformJob",
+    "ListPipelineExecutions", "DescribePipelineExecution", "StopPipelineExecution",
+    "DescribePipeline", "AddTags", "ListTags",
     "CreateModelPackage", "DescribeModelPackage", "CreateModelPackageGroup",
     "DescribeModelPackageGroup", "CreatePipeline", "UpdatePipeline",
 )  # fmt: skip
@@ -341,7 +366,7 @@ def launching(
         _pass([scheduler], "scheduler.amazonaws.com"),
         _allow("scheduler", ("CreateSchedule", "UpdateSchedule", "GetSchedule", "DeleteSchedule"),
                _sub(f"scheduler:{_HERE}:schedule/default/*")),
-        _allow("iam", ("GetRole",), *roles),
+        _allow("iam", ("GetRole", "GetRolePolicy", "ListAttachedRolePolicies"), *roles),
         _allow("sagemaker", (*_RUN, *_HOST), _sub(f"sagemaker:{_HERE}:*")),
         _allow("s3", look, _sub(f"s3:::{bucket}")),
         _allow("s3", ("GetObject", "PutObject", "AbortMultipartUpload"),
@@ -380,13 +405,13 @@ def granted(grants: Grants) -> Document | None:
     """
     key = _kms(grants.kms_key) if grants.kms_key else []
     models = [_allow("sagemaker-mlflow", _REGISTER, *grants.mlflow)] if grants.mlflow else []
-    statements = [*models, *_read(grants.read), *key]
+    statements = [*models, *_read((*grants.read, *grants.write)), *key]
     document: Document = {"Version": "2012-10-17", "Statement": statements}
     if (size := _size(document)) > _MOST_CHARACTERS:
         raise UserInputError(
             f"make a policy of about {size} characters, and IAM takes {_MOST_CHARACTERS}",
-            field="--read",
-            value=f"{len(grants.read)} places",
+            field="--read, --write",
+            value=f"{len(grants.read) + len(grants.write)} places",
             fix="name fewer: a folder above several, or a whole bucket",
         )
     return document if document["Statement"] else None

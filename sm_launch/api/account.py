@@ -21,7 +21,7 @@ def list_(
     target: Target | None = None,
     region: str | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Jobs, sweeps and endpoints by kind, newest first: `sm-launch list`.
+    """What there is of all projects by kind, newest first: `sm-launch list`.
 
     Args:
         name: only names that contain this.
@@ -80,6 +80,7 @@ def setup(
     kms_key: str | None = None,
     vpc: str | None = None,
     read: Sequence[str] = (),
+    write: Sequence[str] = (),
     topics: Sequence[str] = (),
     mlflow: Sequence[str] = (),
     fresh: bool = False,
@@ -92,6 +93,7 @@ def setup(
         kms_key: ARN of the key that encrypts bucket and volumes.
         vpc: id of the VPC in whose subnets the roles may run containers.
         read: s3:// URIs of other buckets, or folders of them, that the roles may read.
+        write: likewise those that they may write to.
         topics: ARNs of SNS topics that asynchronous endpoints tell their results.
         mlflow: ARNs of SageMaker's MLflow tracking servers that training logs to.
         fresh: take away what earlier calls granted besides.
@@ -104,7 +106,7 @@ def setup(
     from sm_launch.account.policies import Grants
 
     context = find_place(job, "sagemaker", region)
-    grants = Grants(prefix, kms_key, vpc, tuple(read), tuple(topics), tuple(mlflow))
+    grants = Grants(prefix, kms_key, vpc, tuple(read), tuple(write), tuple(topics), tuple(mlflow))
     return access.set_up(context, bucket=bucket, grants=grants, fresh=fresh).outputs
 
 

@@ -197,10 +197,10 @@ def stop(
     region: str | None = None,
     wait: bool = False,
 ) -> list[dict[str, str]]:
-    """Ask training jobs, sweeps or transform jobs to stop: `sm-launch stop --no-wait`.
+    """Ask jobs of any kind, sweeps and pipelines to stop: `sm-launch stop --no-wait`.
 
     Args:
-        jobs: their names; default: every training job of job.yaml that still runs.
+        jobs: their names; default: all of job.yaml that still runs.
 
     Returns:
         `kind`, `name` and `status` of each.

@@ -40,8 +40,8 @@ _KNOWN = (
     (
         r"capacityerror|insufficient ?(instance)?capacity|unable to provision requested ml compute",
         "AWS has no such instance free just now",
-        "try again later, or name another instance type or region (training.fallback does that by "
-        "itself; a spot training finds more with training.spot: false)",
+        "try again later, or name other instance types (training.fallback and endpoint.fallback: "
+        "they are then tried by themselves; a spot training finds more with training.spot: false)",
     ),
     (
         r"resourcelimitexceeded|service limit|account-level service limit",

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import click
 
-from sm_launch.commands.options import JobOptions, echo_json, echo_result, job_options, json_option
+from sm_launch.commands.options import (
+    JobOptions,
+    echo_json,
+    echo_result,
+    job_options,
+    json_option,
+    stop_command,
+)
 from sm_launch.errors import LaunchError, UserInputError
 
 
@@ -123,14 +130,21 @@ def upload(
 
 
 def _prepare_on_sagemaker(options: JobOptions, *, dry_run: bool, as_json: bool) -> None:
-    from sm_launch.jobs import data_preparation
+    from sm_launch.jobs import data_preparation, processing
 
     context = options.open("sagemaker")
     job = data_preparation.prepare_processing(context, upload=not dry_run)
     if dry_run:
         echo_json(job.request)
         return
-    channels = data_preparation.run_processing(context, job)
+    try:
+        channels = data_preparation.run_processing(context, job)
+    except KeyboardInterrupt:
+        later = processing.channels(context.config, job.output)
+        click.echo(f"\ndetached: {job.name} goes on\n  stop it:    "
+                   f"{stop_command(context, job.name)}\n  when it is over:", err=True)  # fmt: skip
+        click.echo("\n".join(f"    {line}" for line in _section(later)), err=True)
+        raise
     made = {"processing_job": job.name, "channels": channels}
     echo_result(made, _section(channels), as_json=as_json)
 

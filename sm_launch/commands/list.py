@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from sm_launch.account import listing
+from sm_launch.account.overview import item_of
 from sm_launch.commands.options import JobOptions, echo_json, job_options, json_option
 
 
@@ -13,22 +16,30 @@ from sm_launch.commands.options import JobOptions, echo_json, job_options, json_
 @job_options
 @json_option
 def list_(name: str, options: JobOptions, as_json: bool) -> None:
-    """List training jobs, sweeps, transform jobs and endpoints, newest first."""
+    """List what there is of all projects, newest first; `status` shows one, with its cost.
+
+    Training jobs, sweeps, transform jobs, endpoints; on SageMaker also processing jobs, model
+    package groups, pipelines and schedules that start trainings.
+    """
     summaries = listing.summaries(options.find(), name)
     if as_json:
         echo_json(summaries)
         return
-    _table("Training jobs", summaries["TrainingJobs"], "TrainingJob")
-    for title, kind in (("Sweeps", "HyperParameterTuningJob"), ("Transform jobs", "TransformJob")):
-        if summaries[f"{kind}s"]:
-            _table(title, summaries[f"{kind}s"], kind)
-    _table("Endpoints", summaries["Endpoints"], "Endpoint")
-    if summaries.get("ModelPackageGroups"):
-        _table("Model package groups", summaries["ModelPackageGroups"], "ModelPackageGroup")
+    for kind, rows in summaries.items():
+        if rows or kind in _ALWAYS:
+            click.secho(f"{_TITLES[kind]} ({len(rows)})", bold=True)
+        for row in rows:
+            click.echo(_line(kind, row))
 
 
-def _table(title: str, rows: listing.Summaries, kind: str) -> None:
-    click.secho(f"{title} ({len(rows)})", bold=True)
-    for row in rows:
-        created = row["CreationTime"].strftime("%Y-%m-%d %H:%M:%S")
-        click.echo(f"  {row[f'{kind}Name']:<64} {row[f'{kind}Status']:<11} {created}")
+_TITLES = {"TrainingJobs": "Training jobs", "HyperParameterTuningJobs": "Sweeps",
+           "TransformJobs": "Transform jobs", "ProcessingJobs": "Processing jobs",
+           "Endpoints": "Endpoints", "ModelPackageGroups": "Model package groups",
+           "Pipelines": "Pipelines", "Schedules": "Schedules"}  # fmt: skip
+_ALWAYS = ("TrainingJobs", "Endpoints")
+
+
+def _line(kind: str, row: dict[str, Any]) -> str:
+    item = item_of(kind, row)
+    created = item.created.strftime("%Y-%m-%d %H:%M:%S")
+    return f"  {item.name:<64} {item.status:<11} {created}"

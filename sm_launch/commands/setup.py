@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     "--read", multiple=True, metavar="S3", help="Let the roles read s3://BUCKET[/FOLDER] as well."
 )
 @click.option(
+    "--write", multiple=True, metavar="S3", help="Let the roles write s3://BUCKET[/FOLDER], too."
+)
+@click.option(
     "--topic", multiple=True, metavar="ARN", help="Let asynchronous endpoints tell this SNS topic."
 )
 @click.option(
@@ -43,6 +46,7 @@ def setup(
     kms_key: str | None,
     vpc: str | None,
     read: tuple[str, ...],
+    write: tuple[str, ...],
     topic: tuple[str, ...],
     mlflow: tuple[str, ...],
     fresh: bool,
@@ -60,7 +64,7 @@ def setup(
     from sm_launch.account import access
     from sm_launch.account.policies import Grants
 
-    grants = Grants(prefix, kms_key, vpc, read, topic, mlflow)
+    grants = Grants(prefix, kms_key, vpc, read, write, topic, mlflow)
     if only_print or print_policy:
         made = access.template(bucket or "sm-launch-bucket", grants)
         policies = [made["Resources"][name] for name in access.LAUNCHERS if name in made["Outputs"]]
@@ -71,7 +75,9 @@ def setup(
 
     def confirm(named: str, wanted: Grants) -> None:
         if not yes:
-            besides = f", which read {', '.join(wanted.read)}" if wanted.read else ""
+            places = {"read": wanted.read, "write": wanted.write}
+            besides = "".join(f", which {verb} {', '.join(named)}"
+                              for verb, named in places.items() if named)  # fmt: skip
             click.confirm(
                 f"Make the stack {access.STACK} with bucket {named}, repositories "
                 f"{', '.join(access.REPOSITORIES)}, four roles{besides}, and a policy for those "

@@ -14,9 +14,11 @@ from sm_launch.jobs import stopping
 @job_options
 @json_option
 def stop(jobs: tuple[str, ...], no_wait: bool, options: JobOptions, as_json: bool) -> None:
-    """Stop training jobs, sweeps or transform jobs: SIGTERM, a checkpoint, then the end.
+    """Stop jobs of any kind, sweeps and pipelines; a training gets SIGTERM and keeps a checkpoint.
 
-    Without names: every training job of job.yaml that still runs.
+    JOBS are names: of training, processing and transform jobs, sweeps, or of a pipeline, whose
+    running executions are meant. Without names: all of job.yaml that still runs. An endpoint goes
+    on until `delete`, a schedule until `schedule --off`.
     """
 
     def tell(job: stopping.Stopped) -> None:

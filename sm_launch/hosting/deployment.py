@@ -104,10 +104,12 @@ def prepare(
             image=image,
             role=role,
             name=name,
-            output="s3://bucket/endpoints",
+            output=context.place("endpoints"),
         )
         context.check(*example.operations())
     context.tell_passed_over("model", "endpoint_config", "endpoint")
+    if config.endpoint.fallback and not context.on_aws:
+        context.warn("endpoint.fallback: SageMaker has that alone, not this machine")
     served = served_models.find(context, job=job, model_data=named, upload=upload)
     context.warn(*served.warnings)
     if config.endpoint.components and not context.on_aws:
@@ -243,9 +245,19 @@ def start(context: JobContext, deployment: Deployment, *, adopt: bool = False) -
     else:
         description = deploy(session, deployment)
     if context.on_aws:
+        _tell_pools(context, description)
         for line in _scaled(config, deployment.name):
             context.notify(line)
     return description
+
+
+def _tell_pools(context: JobContext, description: dict[str, Any]) -> None:
+    """Say which of several instance types SageMaker has found."""
+    for variant in description.get("ProductionVariants", []):
+        pools = [pool for pool in variant.get("InstancePools", []) if pool["CurrentInstanceCount"]]
+        if pools:
+            got = ", ".join(f"{p['CurrentInstanceCount']} x {p['InstanceType']}" for p in pools)
+            context.notify(f"variant {variant['VariantName']} runs on {got}")
 
 
 def _scaled(config: JobConfig, endpoint: str) -> list[str]:
@@ -275,11 +287,11 @@ def deploy(session: Session, deployment: Deployment) -> dict[str, Any]:
 
     def undo() -> None:
         if existed:
-            _take_back(session, deployment.models, deployment.endpoint_config)
+            _take_back_update(session, deployment)
         else:
             _delete(session, deployment)
 
-    with _undone(undo, name), progress(f"Endpoint {name}") as bar:
+    with _undone(undo, name, existed=existed), progress(f"Endpoint {name}") as bar:
         return endpoints.wait(
             session,
             name,
@@ -288,8 +300,23 @@ def deploy(session: Session, deployment: Deployment) -> dict[str, Any]:
         )
 
 
+def _take_back_update(session: Session, deployment: Deployment) -> None:
+    """Delete the new model, once the endpoint is back at the old one.
+
+    Raises:
+        LaunchError: it is not, and may come to need what is new. UpdateRollbackFailed, says the
+            service model, is a mix of both.
+    """
+    seen = session.describe_endpoint(EndpointName=deployment.name)
+    config = deployment.endpoint_config
+    back = seen["EndpointConfigName"] != config["EndpointConfigName"]
+    if seen["EndpointStatus"] not in {"InService", "OutOfService", "Failed"} or not back:
+        raise LaunchError(f"the endpoint is {seen['EndpointStatus']}, and may run the new model")
+    _take_back(session, deployment.models, config)
+
+
 @contextmanager
-def _undone(undo: Callable[[], None], endpoint: str) -> Iterator[None]:
+def _undone(undo: Callable[[], None], endpoint: str, *, existed: bool = False) -> Iterator[None]:
     """A block after which, where it fails, nothing is left; what cannot be undone is told with
     the failure and does not hide it."""
     try:
@@ -298,11 +325,17 @@ def _undone(undo: Callable[[], None], endpoint: str) -> Iterator[None]:
         try:
             undo()
         except Exception as error:
+            fix = (
+                f"look at the endpoint {endpoint} with `sm-launch list` until it has come to rest; "
+                "`sm-launch gc --unused` deletes what it does not run then"
+                if existed
+                else f"delete it, for it costs money: `sm-launch delete {endpoint}`, then "
+                "`sm-launch gc --unused`"
+            )
             raise LaunchError(
                 f"{explained(failure).message}\n  what was made for it could not be deleted: "
                 f"{explained(error).message}",
-                fix=f"delete it, for it costs money: `sm-launch delete {endpoint}`, then "
-                "`sm-launch gc --unused`",
+                fix=fix,
             ) from failure
         raise
 
@@ -366,7 +399,7 @@ def _deploy_components(
         elif not components.runs(session, name, deployment.model):
             _take_back(session, [model], None)
 
-    with _undone(undo, name), progress(f"Endpoint {name}") as bar:
+    with _undone(undo, name, existed=existed), progress(f"Endpoint {name}") as bar:
         components.apply(
             session,
             config,
@@ -378,7 +411,7 @@ def _deploy_components(
     return session.describe_endpoint(EndpointName=name)
 
 
-_OF_THE_HOST = ("InstanceType", "InferenceAmiVersion", "ManagedInstanceScaling")
+_OF_THE_HOST = ("InstanceType", "InstancePools", "InferenceAmiVersion", "ManagedInstanceScaling")
 
 
 def _check_host(context: JobContext, deployment: Deployment) -> None:

@@ -157,8 +157,11 @@ def wait(
 
 
 def _failure(session: Session, name: str, description: dict[str, Any]) -> LaunchError:
-    updating = description["EndpointStatus"] == "InService"
+    updating = description["EndpointStatus"] in ("InService", "UpdateRollbackFailed")
     outcome = "was not updated and answers with its old model" if updating else "failed"
+    if description["EndpointStatus"] == "UpdateRollbackFailed":
+        # Service model, EndpointStatus: "in service with a mix of the old and new".
+        outcome = "was updated in part, could not go back, and answers with a mix of both models"
     message, step = explain_failure(
         f"endpoint {name} {outcome}",
         description.get("FailureReason"),

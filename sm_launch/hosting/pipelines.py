@@ -26,6 +26,7 @@ from sm_launch.target import ownership
 from sm_launch.target.checking import refuse_secrets
 from sm_launch.target.context import JobContext
 from sm_launch.target.data_sets import channels_of
+from sm_launch.target.reach import NOWHERE
 
 VERSION = "2020-12-01"
 PREPARE, TRAIN, GATE, REGISTER, REFUSE = "Prepare", "Train", "Gate", "Register", "BelowTheGate"
@@ -33,11 +34,11 @@ PREPARE, TRAIN, GATE, REGISTER, REFUSE = "Prepare", "Train", "Gate", "Register",
 MEASURED = ("accuracy", "exact_match", "f1", "mae", "precision", "recall")
 
 _EXECUTION = {"Get": "Execution.PipelineExecutionId"}
-_PREPARED = "s3://pipeline/prepared"
-_CHECKPOINTS = "s3://pipeline/checkpoints"
+_PREPARED = f"{NOWHERE}/prepared"
+_CHECKPOINTS = f"{NOWHERE}/checkpoints"
 _JOB = "arn:aws:sagemaker:us-east-1:000000000000:training-job/pipeline"
 # Of an archive and of a prefix, which CreateModel takes in different fields.
-_MODEL = {True: "s3://pipeline/model.tar.gz", False: "s3://pipeline/model/"}
+_MODEL = {True: f"{NOWHERE}/model.tar.gz", False: f"{NOWHERE}/model/"}
 Gates = Mapping[tuple[str, bool], float]
 """Training's metric, and whether the limit is one from above, to the limit."""
 

@@ -126,7 +126,7 @@ def _inference(config: JobConfig, inputs: PackageInputs) -> naming.Request:
         "SupportedResponseMIMETypes": ANSWER_TYPES,
     }
     if config.endpoint.serverless is None:
-        kinds = [config.endpoint.instances.type]
+        kinds = config.endpoint.instance_types
         specification["SupportedRealtimeInferenceInstanceTypes"] = kinds
     return specification
 

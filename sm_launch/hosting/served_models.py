@@ -12,6 +12,7 @@ from sm_launch.hosting import endpoints
 from sm_launch.job.base_model import find_model
 from sm_launch.job.hub_models import SCHEME, HubModel, look_up, of_environment
 from sm_launch.target.context import JobContext
+from sm_launch.target.reach import NOWHERE
 
 FIELD = "endpoint.model"
 # Time enough for most models, where nobody has told the size.
@@ -50,8 +51,8 @@ def example(context: JobContext, *, job: str | None, model_data: str | None) -> 
     if named.startswith("s3://"):
         return named
     if named and context.config.path(named).is_dir():
-        return f"s3://bucket/{Path(named).name}/"
-    return "s3://bucket/model.tar.gz"
+        return f"{NOWHERE}/{Path(named).name}/"
+    return f"{NOWHERE}/model.tar.gz"
 
 
 def find(

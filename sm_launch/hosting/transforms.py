@@ -19,6 +19,7 @@ from sm_launch.job.instances import has_gpu
 from sm_launch.sessions.protocol import Session
 from sm_launch.sessions.watching import watch
 from sm_launch.target.context import JobContext
+from sm_launch.target.reach import NOWHERE
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,9 @@ def prepare(
     """
     config, image, role = context.config, context.serving_image, context.hosting_role
     if context.on_aws:  # before anything is uploaded
-        places = TransformInputs("s3://bucket/in", "s3://bucket/out", "text/csv")
+        far = output if output and "://" in output else context.place("transforms")
+        near = source if source.startswith("s3://") else f"{NOWHERE}/in"
+        places = TransformInputs(near, far, "text/csv")
         example = build(
             config,
             naming.unique_name(config.name),

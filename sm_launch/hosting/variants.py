@@ -113,7 +113,7 @@ def _on_instances(endpoint: Endpoint, variant: Variant | None, model_bytes: int 
     timeout = endpoint.startup_timeout_seconds or startup_timeout(model_bytes)
     request: Request = {
         "InitialInstanceCount": variant.instance_count if variant else instances.count,
-        "InstanceType": kind,
+        **_machine(endpoint, kind),
         "ContainerStartupHealthCheckTimeoutInSeconds": timeout,
         "ModelDataDownloadTimeoutInSeconds": timeout,
     }
@@ -121,6 +121,16 @@ def _on_instances(endpoint: Endpoint, variant: Variant | None, model_bytes: int 
     if ami:
         request["InferenceAmiVersion"] = ami
     return request
+
+
+def _machine(endpoint: Endpoint, kind: str) -> Request:
+    """Developer guide, "Deploy to multiple instance types with instance pools": in place of
+    InstanceType; priority 1 is tried first."""
+    if not endpoint.fallback or kind != endpoint.instances.type:
+        return {"InstanceType": kind}
+    pools = [{"InstanceType": each, "Priority": priority}
+             for priority, each in enumerate(endpoint.instance_types, start=1)]  # fmt: skip
+    return {"InstancePools": pools}
 
 
 def _serverless(endpoint: Endpoint) -> Request:
@@ -138,7 +148,8 @@ def _serverless(endpoint: Endpoint) -> Request:
 def asynchronous(settings: Asynchronous, output: str, kms_key: str | None) -> Request:
     """AsyncInferenceConfig."""
     target: Request = {"S3OutputPath": settings.output or f"{output}/answers"}
-    target["S3FailurePath"] = target["S3OutputPath"].rstrip("/") + "-failed"
+    # Inside, so that whoever may write the one may write the other.
+    target["S3FailurePath"] = target["S3OutputPath"].rstrip("/") + "/failed"
     topics = {"SuccessTopic": settings.success_topic, "ErrorTopic": settings.error_topic}
     named = {key: topic for key, topic in topics.items() if topic}
     if named:

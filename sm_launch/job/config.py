@@ -30,12 +30,14 @@ from sm_launch.job.hosting import (
     Autoscaling,
     Components,
     DataCapture,
+    HostFallback,
     Serverless,
     Transform,
     Update,
     Variant,
 )
 from sm_launch.job.hyperparameters import with_switches
+from sm_launch.job.instances import has_gpu
 from sm_launch.job.monitoring import Monitoring
 from sm_launch.job.optimization import Optimization
 from sm_launch.job.passthrough import Passthrough
@@ -60,6 +62,9 @@ class Endpoint(Section):
     """URI of the serving image; needed for the target sagemaker. Default with docker: what `make
     build` built on this machine."""
     instances: Instances = Instances()
+    fallback: Annotated[list[HostFallback], Field(max_length=4)] = []
+    """Other instance types, in their order, for when AWS has none of instances.type: SageMaker
+    itself takes the first that it has, when the endpoint starts and when it scales."""
     environment: dict[str, str] = {}
     """Environment variables of the serving container; env: and secret: as in training."""
     startup_timeout_seconds: Annotated[int, Field(ge=60, le=3600)] | None = None
@@ -91,10 +96,27 @@ class Endpoint(Section):
     def _endpoint_name(cls, name: str | None) -> str | None:
         return name if name is None else limits.require_name(name)
 
+    @property
+    def instance_types(self) -> list[str]:
+        """Every instance type that the main model may run on, the wanted one first."""
+        return [self.instances.type, *(each.type for each in self.fallback)]
+
+    @model_validator(mode="after")
+    def _fallback_fits(self) -> Endpoint:
+        if len(set(self.instance_types)) < len(self.instance_types):
+            raise ValueError("fallback: names a type twice, or that of instances")
+        if self.fallback and len({has_gpu(kind) for kind in self.instance_types}) > 1:
+            raise ValueError(
+                f"fallback: of {', '.join(self.instance_types)} some have GPUs and some not: image "
+                "and host image are made for one of both"
+            )
+        return self
+
     @model_validator(mode="after")
     def _possible(self) -> Endpoint:
         if self.serverless:
-            others = ("asynchronous", "data_capture", "variants", "inference_ami_version", "update")
+            others = ("asynchronous", "data_capture", "variants", "inference_ami_version", "update",
+                      "fallback")  # fmt: skip
             clashing = [name for name in others if getattr(self, name)]
             clashing += ["network"] if self.network != Network() else []
             if clashing:

@@ -9,6 +9,7 @@ from sm_launch.errors import UserInputError
 from sm_launch.job import limits
 from sm_launch.job.config import JobConfig
 from sm_launch.job.instances import Prices
+from sm_launch.job.naming import Request
 from sm_launch.job.passthrough import merged
 
 
@@ -110,6 +111,21 @@ def cost(config: JobConfig, prices: Prices, jobs: int = 1) -> Cost | None:
     return Cost(dollars, line)
 
 
+def processing_cost(request: Request, prices: Prices) -> Cost | None:
+    """What a CreateProcessingJob request can cost at most; None where a price is unknown."""
+    cluster = request["ProcessingResources"]["ClusterConfig"]
+    one_of = cluster.get("InstancePreferences") or [cluster]
+    rates = [prices.training.get(str(each.get("InstanceType"))) for each in one_of]
+    if None in rates:
+        return None
+    rate, count = max(filter(None, rates)), cluster.get("InstanceCount", 1)
+    hours = request["StoppingCondition"]["MaxRuntimeInSeconds"] / 3600
+    dollars = rate * count * hours
+    line = (f"${rate:.3f}/h x {count} instance(s) x {hours:.1f} h = ${dollars:.2f} at most "
+            f"(list price of {prices})")  # fmt: skip
+    return Cost(dollars, line)
+
+
 def _kind(charged: Billed, spot: float | None) -> str:
     if not charged.spot:
         return ""
@@ -121,16 +137,19 @@ def hosting_cost(config: JobConfig, prices: Prices) -> Cost | None:
     endpoint = config.endpoint
     if endpoint.serverless:
         return None
-    wanted = [(endpoint.instances.type, endpoint.instances.count)]
+    own = endpoint.instance_types
+    wanted = [(own, endpoint.instances.count)]
     wanted += [
-        (variant.instance_type or endpoint.instances.type, variant.instance_count)
+        ([variant.instance_type] if variant.instance_type else own, variant.instance_count)
         for variant in endpoint.variants
     ]
-    if any(kind not in prices.hosting for kind, _ in wanted):
+    if any(kind not in prices.hosting for kinds, _ in wanted for kind in kinds):
         return None
-    dollars = sum(prices.hosting[kind] * count for kind, count in wanted)
-    terms = " + ".join(f"{count} x {kind}" for kind, count in wanted)
-    line = f"{terms} = ${dollars:.2f} an hour until deleted (list price of {prices})"
+    taken = [(max(kinds, key=prices.hosting.__getitem__), count) for kinds, count in wanted]
+    dollars = sum(prices.hosting[kind] * count for kind, count in taken)
+    terms = " + ".join(f"{count} x {kind}" for kind, count in taken)
+    most = ", the dearest of endpoint.fallback" if endpoint.fallback else ""
+    line = f"{terms} = ${dollars:.2f} an hour until deleted{most} (list price of {prices})"
     return Cost(dollars, line)
 
 

@@ -174,6 +174,13 @@ class Transform(Section):
         return self
 
 
+class HostFallback(Section):
+    """Another instance type."""
+
+    type: str
+    """SageMaker instance type."""
+
+
 class Variant(Section):
     """One more model behind the same endpoint."""
 

@@ -64,7 +64,8 @@ RESERVED_TAG_PREFIX = "aws:"
 
 TRAINING_FINAL_STATUSES = frozenset({"Completed", "Failed", "Stopped"})
 TRANSFORM_FINAL_STATUSES = TUNING_FINAL_STATUSES = TRAINING_FINAL_STATUSES
-ENDPOINT_FINAL_STATUSES = frozenset({"InService", "Failed", "OutOfService"})
+# EndpointStatus, of DescribeEndpoint's answer: what it does not leave by itself.
+ENDPOINT_FINAL_STATUSES = frozenset({"InService", "Failed", "OutOfService", "UpdateRollbackFailed"})
 
 # Every resource that the launcher creates bears this tag; `list`, `gc` and `delete` go by it.
 TAG_KEY = "sm-launch:job"

@@ -34,7 +34,7 @@ def measured_rate(config: JobConfig) -> Rate | None:
 
 def load_types(config: JobConfig) -> list[str]:
     """The instance types that job.yaml asks a million requests' price of."""
-    return config.evaluation.load.instance_types or [config.endpoint.instances.type]
+    return config.evaluation.load.instance_types or config.endpoint.instance_types
 
 
 def million_dollars(requests_per_s: float, dollars_an_hour: float) -> float:

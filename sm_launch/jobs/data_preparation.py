@@ -19,10 +19,12 @@ from sm_launch.data.sources import Fetch
 from sm_launch.errors import UserInputError
 from sm_launch.job import local_storage, naming
 from sm_launch.job.config import JobConfig
+from sm_launch.job.costs import processing_cost
 from sm_launch.job.data import DataConfig
 from sm_launch.jobs import processing
 from sm_launch.progress import progress
 from sm_launch.target.context import JobContext
+from sm_launch.target.reach import NOWHERE
 
 
 def data_section(config: JobConfig) -> DataConfig:
@@ -158,8 +160,13 @@ def _check_processing(context: JobContext, section: DataConfig) -> None:
     """Refuse what SageMaker would refuse, before anything is uploaded."""
     config, settings = context.config, section.processing
     places = processing.ProcessingInputs(
-        uris={processing.CODE: "s3://bucket/code"},
-        output="s3://bucket/prepared",
+        uris={processing.CODE: f"{NOWHERE}/code"}
+        | {
+            split: location
+            for split, location in section.sources.items()
+            if location.startswith("s3://")
+        },
+        output=context.place("prepared"),
         image=context.training_image,
         role=context.training_role,
     )
@@ -171,6 +178,8 @@ def _check_processing(context: JobContext, section: DataConfig) -> None:
     context.check(("CreateProcessingJob", request))
     kind, key = settings.instance_type, config.aws.kms_key
     context.warn(*local_storage.notes(kind, key, settings, "data.processing"))
+    if (priced := processing_cost(request, context.prices)) is not None:
+        context.notify(f"price: {priced.line}")
 
 
 def _absolute(config: JobConfig, location: str) -> str:
@@ -197,6 +206,7 @@ def run_processing(context: JobContext, job: Processing) -> dict[str, str]:
     """
     session: Any = context.session
     session.create_processing_job(**job.request)
+    context.notify(f"processing job {job.name} started ({context.target})")
     title = f"Processing job {job.name}"
     with progress(title) as bar:
         processing.wait(

@@ -30,6 +30,7 @@ from sm_launch.target import ownership
 from sm_launch.target.channels import resolve_channels
 from sm_launch.target.context import JobContext
 from sm_launch.target.data_sets import channels_of
+from sm_launch.target.reach import NOWHERE
 from sm_launch.target.refusals import TRAINING
 from sm_launch.target.staging import Stage
 
@@ -206,11 +207,14 @@ def tell_single_try(context: JobContext, what: str) -> None:
 
 def example_request(context: JobContext) -> naming.Request:
     """The job's request with places on S3 that nothing has been sent to."""
+    model, kept = resolve_model(context.config), context.config.training.checkpoints or ""
+    named = {**context.config.training.channels, "model": model.location or ""}
+    far = {name: uri for name, uri in named.items() if uri.startswith("s3://")}
     inputs = requests.TrainingInputs(
-        channels={"train": "s3://bucket/train/"},
-        output="s3://bucket/jobs",
-        checkpoints="s3://bucket/checkpoints",
-        model=resolve_model(context.config).hub_id,
+        channels={"train": f"{NOWHERE}/train/", **far},
+        output=context.place("jobs"),
+        checkpoints=kept if kept.startswith("s3://") else context.place("checkpoints"),
+        model=model.hub_id,
         metric_definitions=metric_definitions(
             context.config.training.method, context.config.training.hyperparameters
         ),
@@ -360,15 +364,6 @@ def _named_after(session: Session, base_name: str, status: str) -> Iterator[dict
     # Of this machine's launchers, and of EventBridge (`schedules`).
     ours = re.compile(re.escape(base_name) + r"(-\d{8}-\d{6}-\d{3}|-s-[0-9A-Za-z]+)")
     return (summary for summary in summaries if ours.fullmatch(summary["TrainingJobName"]))
-
-
-def own_jobs(session: Session, config: JobConfig, status: str) -> list[str]:
-    """Their names, without those of another job of that name."""
-    return [
-        summary["TrainingJobName"]
-        for summary in _named_after(session, config.name, status)
-        if _stranger(session, summary, config) is None
-    ]
 
 
 def _stranger(session: Session, summary: dict[str, Any], config: JobConfig) -> str | None:

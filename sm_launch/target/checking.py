@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from sm_launch.aws.errors import DENIED, explained
 from sm_launch.aws.service_model import partition_of
+from sm_launch.aws.uris import DIRECTORY_BUCKET, split_s3
 from sm_launch.errors import UserInputError
 from sm_launch.job.config import JobConfig
 from sm_launch.job.passthrough import Passthrough
 from sm_launch.sessions.references import is_reference
+from sm_launch.target.reach import Need, Roles, needs
 from sm_launch.target.refusals import (
     ENDPOINT_CONFIG,
     KEYS,
+    MODEL,
     PROCESSING,
     TRAINING,
     TRANSFORM,
@@ -49,7 +53,10 @@ def refuse_secrets(config: JobConfig, holder: str) -> None:
 
 
 def check(
-    calls: Iterable[tuple[str, Request]], region: str | None, given: Passthrough
+    calls: Iterable[tuple[str, Request]],
+    region: str | None,
+    given: Passthrough,
+    roles: Roles | None = None,
 ) -> list[str]:
     """Hold requests against the rules, and against the service model's own limits.
 
@@ -57,9 +64,11 @@ def check(
         calls: operation and request of each.
         region: of the job, where it is known.
         given: the fields of the requests that job.yaml gives by SageMaker's names.
+        roles: reads the policies of the requests' roles.
 
     Returns:
-        Warnings: instance types that the installed botocore does not know, though AWS may.
+        Warnings: instance types that the installed botocore does not know, though AWS may, and
+        roles that cannot be looked at.
 
     Raises:
         UserInputError: AWS would refuse; each value is named with why, and what to do.
@@ -79,7 +88,10 @@ def check(
         raise _refused(refusals)
     for operation, request in calls:
         validator.check(operation, dict(request))
-    return list(dict.fromkeys(line for call in calls for line in _unknown(*call, facts)))
+    unreached = _out_of_reach(calls, given, roles) if roles else []
+    return unreached + list(
+        dict.fromkeys(line for call in calls for line in _unknown(*call, facts))
+    )
 
 
 def facts_of(calls: Iterable[tuple[str, Request]], region: str | None) -> Facts:
@@ -104,6 +116,56 @@ def _archive_for(operation: str, request: Request) -> str:
         return "batch transform"
     serverless = any("ServerlessConfig" in each for each in request.get("ProductionVariants", []))
     return "a serverless endpoint" if serverless else ""
+
+
+def _out_of_reach(calls: list[tuple[str, Request]], given: Passthrough, roles: Roles) -> list[str]:
+    """Refuse places on S3 that a role of `setup` may not reach; a warning where nobody can tell.
+
+    Raises:
+        UserInputError: naming each place, and the grant.
+    """
+    from botocore.exceptions import ClientError
+
+    wanted = list(needs(calls))
+    try:
+        forbidden = [need for need in wanted if roles.forbids(need)]
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in DENIED:
+            raise
+        told = explained(error).message
+        return [f"whether the role may reach each place on S3 cannot be told: {told}; "
+                "`sm-launch setup` brings the launcher's policy up to date"]  # fmt: skip
+    if forbidden:
+        raise _refused({
+            _key_of_place(need, given): Refusal(
+                need.path, need.uri, f"{need.role} may not {_VERBS[need.action]} there",
+                _grant(need),
+            )
+            for need in reversed(forbidden)  # of reading and writing the latter, which has both
+        })  # fmt: skip
+    return []
+
+
+def _key_of_place(need: Need, given: Passthrough) -> str:
+    if need.operation == MODEL and need.call:
+        return f"endpoint.variants.{need.call - 1}.model_data"
+    return _key(need.operation, need.path, given)
+
+
+_VERBS = {"s3:GetObject": "read", "s3:PutObject": "write"}
+
+
+def _grant(need: Need) -> str:
+    bucket, key = split_s3(need.uri)
+    if bucket.endswith(DIRECTORY_BUCKET):
+        return "attach a policy with s3express:CreateSession on that bucket to the role"
+    folder = key.rstrip("/")
+    if "." in folder.rpartition("/")[2]:  # a file
+        folder = folder.rpartition("/")[0]
+    option = "--read" if need.action == "s3:GetObject" else "--write"
+    where = f"s3://{bucket}/{folder}".rstrip("/")
+    return (f"run `sm-launch setup {option} {where}`, or attach a policy of your own to the role; "
+            "or name a place below aws.bucket and aws.prefix")  # fmt: skip
 
 
 def _key(operation: str, path: str, given: Passthrough) -> str:

@@ -22,6 +22,7 @@ from sm_launch.sessions.protocol import Session
 from sm_launch.target import ownership
 from sm_launch.target.choose import explain_default, resolve_target
 from sm_launch.target.local_inputs import with_local_inputs
+from sm_launch.target.reach import NOWHERE, Roles
 from sm_launch.target.staging import LocalStage, Stage
 
 DEFAULT_JOB = Path("job.yaml")
@@ -182,7 +183,17 @@ class JobContext:
             return
         from sm_launch.target.checking import check
 
-        self.warn(*check(calls, self.known_region, self.config.sagemaker))
+        self.warn(*check(calls, self.known_region, self.config.sagemaker, self._roles))
+
+    @cached_property
+    def _roles(self) -> Roles:
+        return Roles(self.clients("iam"))
+
+    def place(self, area: str) -> str:
+        """Where on S3 an area of the job will be, as far as that is known without asking AWS."""
+        aws, name = self.config.aws, self.config.name
+        root = f"s3://{aws.bucket}/{aws.prefix.strip('/')}/{name}" if aws.bucket else NOWHERE
+        return f"{root}/{area}"
 
     @property
     def known_region(self) -> str | None:

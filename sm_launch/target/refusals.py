@@ -220,7 +220,7 @@ _REGIONAL = ("KmsKeyId", "VolumeKmsKeyId", "SuccessTopic", "ErrorTopic")
 
 
 def _regions(_operation: str, request: Request, facts: Facts) -> Refusals:
-    for path, name in _members(request):
+    for path, name in members(request):
         arn = limits.ARN.fullmatch(name) if path.rpartition(".")[2] in _REGIONAL else None
         if arn and arn["region"] and facts.region and arn["region"] != facts.region:
             what = "key" if arn["service"] == "kms" else "topic"
@@ -230,14 +230,14 @@ def _regions(_operation: str, request: Request, facts: Facts) -> Refusals:
             )  # fmt: skip
 
 
-def _members(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+def members(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Every text of a request, with its path."""
     if isinstance(value, Mapping):
         for key, each in value.items():
-            yield from _members(each, f"{path}.{key}".lstrip("."))
+            yield from members(each, f"{path}.{key}".lstrip("."))
     elif isinstance(value, list):
         for index, each in enumerate(value):
-            yield from _members(each, f"{path}.{index}")
+            yield from members(each, f"{path}.{index}")
     elif isinstance(value, str):
         yield path, value
 
@@ -333,8 +333,13 @@ _EXCLUSIVE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         f"{_ALGORITHM}.AlgorithmName": (f"{_ALGORITHM}.TrainingImage",),
     },
     PROCESSING: {f"{_CLUSTER}.InstancePreferences": (f"{_CLUSTER}.InstanceType",)},
-    ENDPOINT_CONFIG: {"CrossRegionTrafficConfig": (
-        "AsyncInferenceConfig", "ProductionVariants.0.ServerlessConfig")},
+    ENDPOINT_CONFIG: {
+        "CrossRegionTrafficConfig": (
+            "AsyncInferenceConfig", "ProductionVariants.0.ServerlessConfig"),
+        **{f"ProductionVariants.{index}.InstancePools": (
+            f"ProductionVariants.{index}.InstanceType",
+            f"ProductionVariants.{index}.ServerlessConfig") for index in range(10)},
+    },
 }  # fmt: skip
 """Fields of a request, and which others cannot be beside them."""
 
@@ -426,7 +431,9 @@ RULES = (
     Rule("Developer guide of AWS KMS, \"Multi-Region keys\": a key is used in its region; of SNS, "
          "\"Cross-Region delivery\": a topic likewise", (*_OF_MACHINES, ENDPOINT_CONFIG), _regions),
     Rule("Service model: InstancePreferences, AlgorithmName and CrossRegionTrafficConfig, "
-         "\"mutually exclusive\"", tuple(_EXCLUSIVE), _exclusive),
+         "\"mutually exclusive\"; Developer guide, \"Deploy to multiple instance types with "
+         "instance pools\", \"you replace the InstanceType parameter\"",
+         tuple(_EXCLUSIVE), _exclusive),
     Rule("Service model: MaxWaitTimeInSeconds, \"must be equal to or greater than "
          "MaxRuntimeInSeconds\"; Developer guide, \"Managed Spot Training\"", (TRAINING,), _spot),
     Rule("Service model: MaxPayloadInMB, \"(MaxConcurrentTransforms * MaxPayloadInMB) also cannot "
@@ -479,10 +486,27 @@ KEYS = {
         "endpoint.asynchronous.success_topic",
     f"{ENDPOINT_CONFIG}.AsyncInferenceConfig.OutputConfig.NotificationConfig.ErrorTopic":
         "endpoint.asynchronous.error_topic",
+    f"{TRAINING}.CheckpointConfig.S3Uri": "training.checkpoints",
+    f"{TRAINING}.OutputDataConfig.S3OutputPath": "aws.bucket",
+    f"{MODEL}.PrimaryContainer.ModelDataUrl": "endpoint.model or --model-data",
+    f"{MODEL}.PrimaryContainer.ModelDataSource.S3DataSource.S3Uri": "endpoint.model or "
+        "--model-data",
+    f"{TRANSFORM}.TransformInput.DataSource.S3DataSource.S3Uri": "INPUT",
+    f"{TRANSFORM}.TransformOutput.S3OutputPath": "--output",
+    f"{ENDPOINT_CONFIG}.DataCaptureConfig.DestinationS3Uri": "endpoint.data_capture.location",
+    f"{ENDPOINT_CONFIG}.AsyncInferenceConfig.OutputConfig.S3OutputPath":
+        "endpoint.asynchronous.output",
+    f"{ENDPOINT_CONFIG}.AsyncInferenceConfig.OutputConfig.S3FailurePath":
+        "endpoint.asynchronous.output",
     f"{PACKAGE}.InferenceSpecification.Containers.0.Image": "endpoint.image",
     f"{PACKAGE_GROUP}.ModelPackageGroupName": "registry.group",
     f"{PIPELINE}.RoleArn": "aws.pipeline_role",
     f"{ENDPOINT_CONFIG}.ProductionVariants.0.InstanceType": "endpoint.instances.type",
+    f"{ENDPOINT_CONFIG}.ProductionVariants.0.InstancePools": "endpoint.fallback",
+    f"{ENDPOINT_CONFIG}.ProductionVariants.0.InstancePools.0.InstanceType":
+        "endpoint.instances.type",
+    **{f"{ENDPOINT_CONFIG}.ProductionVariants.0.InstancePools.{index}.InstanceType":
+       f"endpoint.fallback.{index - 1}.type" for index in range(1, 5)},
     f"{ENDPOINT_CONFIG}.ExecutionRoleArn": "aws.hosting_role",
     f"{ENDPOINT}.EndpointName": "endpoint.name",
     **{f"{ENDPOINT}.DeploymentConfig.{step}.Value": "endpoint.update.step_percent"

@@ -16,12 +16,15 @@ from botocore.client import BaseClient
 
 from sm_launch.account import access
 from sm_launch.account.policies import Grants
+from sm_launch.aws.clients import make_client
 from sm_launch.job.instances import Prices, bundled_prices
 from sm_launch.sessions import state_directory
+from sm_launch.sessions.aws import AwsSession
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import simulator
+from fault_proxy import Proxy, fault_proxy
 
 REGION = "eu-central-1"
 ACCOUNT = "123456789012"  # moto's
@@ -128,3 +131,45 @@ def aws(
     )
     yield moto_url
     assert unnamed_owners == []
+
+
+JOB = """
+name: mine
+target: sagemaker
+training:
+  model: org/tiny
+  image: 123456789012.dkr.ecr.eu-central-1.amazonaws.com/sm-train:1
+  channels: {train: data}
+  instances: {type: ml.m5.large}
+endpoint:
+  image: 123456789012.dkr.ecr.eu-central-1.amazonaws.com/sm-serve:1
+  instances: {type: ml.m5.large}
+aws:
+  bucket: my-bucket
+  training_role: arn:aws:iam::123456789012:role/TrainingRole
+"""
+
+
+@pytest.fixture
+def proxy(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    monkeypatch.chdir(tmp_path)
+    Path("job.yaml").write_text(JOB)
+    Path("data").mkdir()
+    for part in range(4):
+        Path(f"data/{part}.jsonl").write_text(f'{{"text": "good {part}", "label": "pos"}}\n')
+    where = {"LocationConstraint": "eu-central-1"}
+    make_client("s3").create_bucket(Bucket="my-bucket", CreateBucketConfiguration=where)
+    # Waiting is what production is for.
+    monkeypatch.setattr("sm_launch.aws.clients.MAX_ATTEMPTS", 2)
+
+    def make_client_of_two(service: str, region: str | None = None, **options: Any) -> Any:
+        return make_client(service, region, **{**options, "attempts": 2})
+
+    for module in ("aws.clients", "hosting.autoscaling", "monitoring.alarms", "sessions.aws"):
+        monkeypatch.setattr(f"sm_launch.{module}.make_client", make_client_of_two)
+    monkeypatch.setattr(AwsSession.__init__, "__kwdefaults__",
+                        {"clients": make_client_of_two, "sleep": lambda seconds: None})  # fmt: skip
+    monkeypatch.setattr(AwsSession, "seconds_between_looks", 0.05)
+    with fault_proxy(aws) as running:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)
+        yield running

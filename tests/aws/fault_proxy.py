@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 HOP_HEADERS = {"connection", "transfer-encoding", "content-length", "date", "server"}
@@ -28,6 +29,7 @@ class Fault:
         status: of the answer.
         times: so many requests are hit, then all is well again.
         after: so many requests pass first.
+        answer: the service's answer in place of an error; JSON.
         hits: how many were hit.
     """
 
@@ -37,6 +39,7 @@ class Fault:
     status: int = 400
     times: int = 10_000
     after: int = 0
+    answer: dict[str, Any] | None = None
     hits: int = 0
 
 
@@ -81,6 +84,8 @@ class Handler(BaseHTTPRequestHandler):
         fault = self.proxy.fault_for(self.operation(body))
         if fault is None:
             self.forward(body)
+        elif fault.answer is not None:
+            self.answer("application/x-amz-json-1.1", json.dumps(fault.answer), 200)
         elif fault.code:
             self.refuse(fault)
         else:
@@ -118,7 +123,10 @@ class Handler(BaseHTTPRequestHandler):
             text = f"<Error><Code>{fault.code}</Code><Message>{fault.message}</Message></Error>"
             if self.headers.get("Content-Type", "").startswith("application/x-www-form"):
                 text = f"<ErrorResponse>{text}</ErrorResponse>"
-        self.send_response(fault.status)
+        self.answer(kind, text, fault.status)
+
+    def answer(self, kind: str, text: str, status: int) -> None:
+        self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from moto.sagemaker.models import FakeEndpointConfig
 
 from sm_launch import cli
 from sm_launch.aws.clients import make_client
@@ -17,51 +17,11 @@ from sm_launch.sessions.aws import AwsSession
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fault_proxy import Proxy, fault_proxy
+from fault_proxy import Proxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("calls")]
 
-JOB = """
-name: mine
-target: sagemaker
-training:
-  model: org/tiny
-  image: 123456789012.dkr.ecr.eu-central-1.amazonaws.com/sm-train:1
-  channels: {train: data}
-  instances: {type: ml.m5.large}
-endpoint:
-  image: 123456789012.dkr.ecr.eu-central-1.amazonaws.com/sm-serve:1
-  instances: {type: ml.m5.large}
-aws:
-  bucket: my-bucket
-  training_role: arn:aws:iam::123456789012:role/TrainingRole
-"""
 DEPLOY = ["deploy", "--model-data", "s3://my-bucket/sm-launch/mine/jobs/j/output/model.tar.gz"]
-
-
-@pytest.fixture
-def proxy(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    monkeypatch.chdir(tmp_path)
-    Path("job.yaml").write_text(JOB)
-    Path("data").mkdir()
-    for part in range(4):
-        Path(f"data/{part}.jsonl").write_text(f'{{"text": "good {part}", "label": "pos"}}\n')
-    where = {"LocationConstraint": "eu-central-1"}
-    make_client("s3").create_bucket(Bucket="my-bucket", CreateBucketConfiguration=where)
-    # Waiting is what production is for.
-    monkeypatch.setattr("sm_launch.aws.clients.MAX_ATTEMPTS", 2)
-
-    def make_client_of_two(service: str, region: str | None = None, **options: Any) -> Any:
-        return make_client(service, region, **{**options, "attempts": 2})
-
-    for module in ("aws.clients", "hosting.autoscaling", "monitoring.alarms", "sessions.aws"):
-        monkeypatch.setattr(f"sm_launch.{module}.make_client", make_client_of_two)
-    monkeypatch.setattr(AwsSession.__init__, "__kwdefaults__",
-                        {"clients": make_client_of_two, "sleep": lambda seconds: None})  # fmt: skip
-    monkeypatch.setattr(AwsSession, "seconds_between_looks", 0.05)
-    with fault_proxy(aws) as running:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)
-        yield running
 
 
 def left() -> dict[str, list[str]]:
@@ -335,3 +295,109 @@ def test_a_fallback_that_could_not_run_is_refused_at_once(
     assert message in capsys.readouterr().err
     assert proxy.count("CreateTrainingJob") == 0
     assert proxy.count("PUT /my-bucket/") == 0
+
+
+POOLS = "endpoint.fallback=[{type: ml.m5.xlarge}, {type: ml.c5.xlarge}]"
+NO_CAPACITY = ("Unable to provision requested ML compute capacity due to "
+               "InsufficientInstanceCapacity error.")  # fmt: skip
+
+
+def described(status: str, config: str, **more: Any) -> dict[str, Any]:
+    arn = "arn:aws:sagemaker:eu-central-1:123456789012:endpoint/mine"
+    return {"EndpointName": "mine", "EndpointArn": arn, "EndpointConfigName": config,
+            "EndpointStatus": status, "CreationTime": 1, "LastModifiedTime": 1, **more}  # fmt: skip
+
+
+def test_an_endpoint_names_other_types_and_says_which_it_got(
+    proxy: Proxy, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Moto knows InstanceType alone.
+    monkeypatch.setattr(FakeEndpointConfig, "validate_production_variants", lambda *_: None)
+    assert cli.run([*DEPLOY, "--dry-run", "--set", POOLS]) == 0
+    variant = json.loads(capsys.readouterr().out)["create_endpoint_config"]["ProductionVariants"][0]
+    assert "InstanceType" not in variant
+    assert [(each["InstanceType"], each["Priority"]) for each in variant["InstancePools"]] == [
+        ("ml.m5.large", 1), ("ml.m5.xlarge", 2), ("ml.c5.xlarge", 3)]  # fmt: skip
+    pools = [{"InstanceType": "ml.m5.large", "CurrentInstanceCount": 0},
+             {"InstanceType": "ml.m5.xlarge", "CurrentInstanceCount": 1}]  # fmt: skip
+    running = [{"VariantName": "AllTraffic", "CurrentInstanceCount": 1, "InstancePools": pools}]
+    # SageMaker's own words for what it got.
+    real = make_client("sagemaker").describe_endpoint
+    monkeypatch.setattr(
+        AwsSession, "describe_endpoint",
+        lambda self, **asked: {**real(**asked), "ProductionVariants": running}, raising=False,
+    )  # fmt: skip
+    assert cli.run([*DEPLOY, "--set", POOLS]) == 0
+    told = capsys.readouterr().err
+    assert "runs on 1 x ml.m5.xlarge" in told
+    assert (
+        "1 x ml.m5.xlarge = $0.23 an hour until deleted, the dearest of endpoint.fallback" in told
+    )
+    assert cli.run(["status", "--json"]) == 0
+    (endpoint,) = json.loads(capsys.readouterr().out)
+    assert endpoint["dollars_an_hour"] == pytest.approx(0.23)
+
+
+def test_an_endpoint_without_capacity_is_gone_again_and_says_what_helps(
+    proxy: Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = described("Failed", "new", FailureReason=NO_CAPACITY)
+    fault = proxy.inject("DescribeEndpoint", answer=failed, times=1)
+    assert cli.run(DEPLOY) == 1
+    told = capsys.readouterr().err
+    assert fault.hits == 1
+    assert "AWS has no such instance free just now" in told
+    assert "endpoint.fallback" in told
+    assert left() == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("status", "config", "kept", "message"),
+    [
+        ("InService", "old", False, "answers with its old model"),
+        ("UpdateRollbackFailed", "mixed", True, "a mix of both models"),
+        ("Updating", "old", True, "`sm-launch gc --unused`"),
+    ],
+)
+def test_an_update_without_capacity_leaves_what_answers(
+    proxy: Proxy, capsys: pytest.CaptureFixture[str], status: str, config: str, kept: bool,
+    message: str,
+) -> None:  # fmt: skip
+    assert cli.run(DEPLOY) == 0
+    before = left()
+    proxy.inject("UpdateEndpoint", answer={})
+    own = make_client("sagemaker").describe_endpoint(EndpointName="mine")
+    own.pop("ResponseMetadata")
+    more = {"FailureReason": NO_CAPACITY}
+    if status == "Updating":  # and then nobody may look
+        proxy.inject("DescribeEndpoint", answer=described("InService", "old"), times=1)
+        proxy.inject("DescribeEndpoint", "AccessDeniedException", times=1)
+    proxy.inject("DescribeEndpoint", answer=described(status, config, **more))
+    assert cli.run([*DEPLOY, "--adopt"]) == 1
+    told = capsys.readouterr().err
+    assert message in told
+    assert "sm-launch delete mine" not in told  # it serves
+    proxy.faults.clear()
+    after = left()
+    assert after["endpoints"] == before["endpoints"]
+    assert (len(after["models"]), len(after["configs"])) == ((2, 2) if kept else (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("endpoint.fallback=[{type: ml.m5.large}]", "names a type twice"),
+        ("endpoint.fallback=[{type: ml.g5.xlarge}]", "some have GPUs and some not"),
+        ("endpoint.fallback=[{type: ml.m5.gigantic}]", "endpoint.fallback.0.type"),
+        ("endpoint.fallback=[{type: ml.m5.xlarge, region: us-east-1}]", "unknown key"),
+        ("endpoint={serverless: {}, fallback: [{type: ml.g6.xlarge}]}", "cannot have: fallback"),
+    ],
+)
+def test_other_types_that_could_not_serve_are_refused(
+    proxy: Proxy, capsys: pytest.CaptureFixture[str], changed: str, message: str
+) -> None:
+    assert cli.run([*DEPLOY, "--set", changed]) == 2
+    assert message in capsys.readouterr().err
+    beside = "sagemaker.endpoint_config.ProductionVariants=[{InstanceType: ml.m5.large}]"
+    assert cli.run([*DEPLOY, "--set", POOLS, "--set", beside]) == 2
+    assert "cannot be beside" in capsys.readouterr().err

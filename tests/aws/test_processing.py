@@ -93,6 +93,25 @@ def test_the_request_and_the_journey(
     assert cli.run(["data", "prepare", "-c", str(job), "--dry-run"]) == 2
 
 
+def test_ctrl_c_leaves_the_job_and_says_how_to_stop_it(
+    aws: str, job: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = {"CreateBucketConfiguration": {"LocationConstraint": "eu-central-1"}}
+    boto3.client("s3").create_bucket(Bucket="my-bucket", **where)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(processing, "wait", interrupted)
+    assert cli.run(["data", "prepare", "-c", str(job), "--processing-job"]) == 130
+    told = capsys.readouterr().err
+    made = boto3.client("sagemaker").list_processing_jobs()["ProcessingJobSummaries"]
+    name = made[0]["ProcessingJobName"]
+    assert f"sm-launch stop {name} --target sagemaker" in told
+    assert f"prepared/{name}/far/data/train/" in told
+    assert "price: $0.115/h x 1 instance(s) x 1.0 h = $0.12 at most" in told
+
+
 def test_several_machines_share_the_raw_files(
     aws: str, job: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,6 +39,9 @@ INDIRECT = {
     "s3:AbortMultipartUpload", "ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage",
     "ecr:GetDownloadUrlForLayer", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart",
     "ecr:CompleteLayerUpload", "ecr:PutImage",
+    # What `stop` calls by the name of a kind.
+    "sagemaker:StopProcessingJob", "sagemaker:DescribePipelineExecution",
+    "sagemaker:StopPipelineExecution",
 }  # fmt: skip
 
 

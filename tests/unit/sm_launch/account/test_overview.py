@@ -56,8 +56,9 @@ GROUPS = [
         (training(TrainingStartTime=None), (0, 0)),
         (training(ResourceConfig={"InstanceGroups": GROUPS}), (11.6, 2.9)),
         (training(ResourceConfig={"InstanceType": "ml.new", "InstanceCount": 1}), (None, None)),
+        (training(ResourceConfig={"InstancePreferences": GROUPS}), (None, None)),
     ],
-    ids=["spot", "over", "running", "not begun", "groups", "unknown"],
+    ids=["spot", "over", "running", "not begun", "groups", "unknown", "one of several"],
 )
 def test_a_training_costs_what_is_billed(
     job: dict[str, Any], wanted: tuple[float | None, float | None]
