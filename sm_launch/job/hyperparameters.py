@@ -26,7 +26,7 @@ FIELD = "training.hyperparameters"
 OPTIMIZE = "optimize"
 """The method of `sm-launch optimize`, which trains nothing: `optimization` has its settings."""
 _NO_METHODS = (
-    *("metric_definitions.json", "channels.json", "packages.json", "processors.json"),
+    *("metric_definitions.json", "channels.json", "rows.json", "packages.json", "processors.json"),
     f"{OPTIMIZE}.json",
 )
 _SWITCHES = {"yes": True, "on": True, "no": False, "off": False}
@@ -72,6 +72,12 @@ def data_set_pattern() -> str:
     """What the name of a channel is that holds one of several data sets of a split."""
     pattern: str = _generated("channels.json")["data_set"]
     return pattern
+
+
+def row_rules() -> dict[str, Any]:
+    """What kinds of files the training container reads, and which columns a method needs."""
+    rules: dict[str, Any] = _generated("rows.json")
+    return rules
 
 
 def check_hyperparameters(method: str, values: dict[str, HyperparameterValue]) -> None:

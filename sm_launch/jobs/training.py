@@ -31,6 +31,7 @@ from sm_launch.target.channels import resolve_channels
 from sm_launch.target.context import JobContext
 from sm_launch.target.data_sets import channels_of
 from sm_launch.target.refusals import TRAINING
+from sm_launch.target.row_rules import check_first_rows
 from sm_launch.target.staging import Stage
 
 
@@ -83,6 +84,7 @@ def build_request(
     check_tracking(config, image)
     model = model or resolve_model(config)
     locations = dict(resolve_channels(config) if locations is None else locations)
+    check_first_rows(config, locations)
     if model.location:
         locations["model"] = model.location
     if model.base:
