@@ -118,6 +118,31 @@ def check_image_has(image: str, values: dict[str, HyperparameterValue]) -> None:
             raise _lacking(need, image, value)
 
 
+def check_image_reads(image: str, model: str | None, named: str) -> None:
+    """Refuse a base model whose processor wants torchvision, which only the GPU flavour has.
+
+    Args:
+        image: that trains on rows with images; one whose tag tells no flavour is taken to know.
+        model: its kind, as config.json's model_type has it; None where nobody knows.
+        named: what job.yaml calls it.
+
+    Raises:
+        UserInputError: naming both.
+    """
+    if not (OUR_IMAGE.search(image) and image.endswith("cpu")):
+        return
+    if model in _generated("processors.json")["torchvision"]:
+        raise UserInputError(
+            f"has a processor for images that wants torchvision, as every {model} does, and the "
+            f"image {image} does not have it",
+            field="training.model",
+            value=named,
+            fix="set training.image to the GPU flavour (`make build FLAVOR=gpu`), add the package "
+            "to an image made from this one, under another name, or use a base model whose "
+            "processor takes images alone",
+        )
+
+
 def _lacking(need: dict[str, Any], image: str, value: HyperparameterValue) -> UserInputError:
     message, fix = f"needs {need['lacks']}, which no job has", need["fix"]
     if not need["lacks"]:

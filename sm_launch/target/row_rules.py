@@ -29,6 +29,16 @@ _LOSSES = {"assistant_only_loss": "messages", "completion_only_loss": "completio
 _NEED_HELD_OUT = ("eval_strategy", "load_best_model_at_end", "early_stopping_patience")
 _TRANSLATION = "translation"
 _IMAGES = ("images", "image")
+_IMAGE_PARTS = ("image", "image_url", "input_image")
+SEEING = ("sft", "dpo")
+"""The methods that train on rows with images."""
+_NOT_WITH_IMAGES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("streaming", "packing", "padding_free", "predict_with_generate"), ()),
+    "precompute_ref_log_probs": (),
+    "truncation_mode": ("keep_end",),
+    "train_sampling_strategy": ("group_by_length", "batch_rebalance"),
+}
+"""Settings with the values that are refused; () stands for a switch that is on."""
 
 
 @dataclass(frozen=True)
@@ -205,24 +215,52 @@ def _check_template(template: str, seen: _Seen) -> None:
 
 
 def _check_images(method: str, values: Mapping[str, Any], seen: _Seen) -> None:
-    columns = [name for name in _IMAGES if any(row.get(name) is not None for row in seen.rows)]
-    if not columns:
-        return
-    if method in row_rules()["without_images"]:
+    """Images where nothing looks at them, and settings that do not go with them."""
+    if method in row_rules()["without_images"] and _have_images(seen.rows):
         raise UserInputError(
-            "the rows have images, which only sft and dpo train on",
+            f"the rows of the channel {seen.channel} have images, which only sft and dpo train on",
             field="training.method",
             value=method,
             fix="use sft or dpo with a base model that takes images; or take the images out of "
-            f"the rows ({columns[0]})",
+            "the rows",
         )
-    if _is_on(values.get("streaming")):
-        raise UserInputError(
-            "reads rows of text alone, and these have images",
-            field=f"{FIELD}.streaming",
-            value=True,
-            fix="remove the setting: of images only the paths are in memory",
-        )
+    if method not in SEEING or not _have_images(seen.rows):
+        return
+    for key, refused in _NOT_WITH_IMAGES.items():
+        value = values.get(key)
+        if _is_on(value) if refused == () else value in refused:
+            raise UserInputError(
+                f"cannot be done with rows that have images, as the channel {seen.channel} has",
+                field=f"{FIELD}.{key}",
+                value=value,
+                fix="remove the setting",
+            )
+
+
+def _have_images(rows: Iterable[Mapping[str, Any]]) -> bool:
+    return any(
+        any(row.get(name) is not None for name in _IMAGES) or any(map(_shows, row.values()))
+        for row in rows
+    )
+
+
+def _shows(cell: Any) -> bool:
+    """Whether messages have a part that is an image."""
+    contents = [message.get("content") for message in _objects(cell)]
+    return any(part.get("type") in _IMAGE_PARTS for each in contents for part in _objects(each))
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def have_images(locations: Mapping[str, str]) -> bool:
+    """Whether the first rows of a local train channel have images."""
+    return any(
+        _have_images(first_rows(channel, data_files(channel, Path(locations[channel]))))
+        for channel in channels_of(locations, "train")
+        if "://" not in locations[channel]
+    )
 
 
 def _check_answers(method: str, values: Mapping[str, Any], seen: _Seen) -> None:

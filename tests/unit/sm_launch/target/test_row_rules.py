@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pytest
 
 from sm_launch.errors import UserInputError
 from sm_launch.job.config import load_config
+from sm_launch.jobs import training
 from sm_launch.target.channels import resolve_channels
 from sm_launch.target.row_rules import check_first_rows
 from sm_train.config import parse_config
@@ -31,6 +33,16 @@ CLASSES = {"train/a.csv": "text,label\none,a\ntwo,b"}
 SCORED = {"train/a.jsonl": '{"sentence1": "a", "sentence2": "b", "score": 0.5}'}
 ASKED = {"train/a.jsonl": '{"prompt": "a", "solution": "b"}'}
 TRANSLATED = {"train/a.jsonl": '{"translation": {"en": "a", "de": "b"}}'}
+SEEN = {
+    "train/a.jsonl": json.dumps({"messages": [
+        {"role": "user", "content": [{"type": "image", "image": "x.png"}]},
+        {"role": "assistant", "content": "b"},
+    ]}), "train/x.png": "x",
+}  # fmt: skip
+PREFERRED = {
+    "train/a.jsonl": '{"prompt": "a", "chosen": "b", "rejected": "c", "images": ["x.png"]}',
+    "train/x.png": "x",
+}
 
 REFUSED: list[tuple[str, Files, dict[str, Any], str]] = [
     ("sft", TEXTS, {"assistant_only_loss": True}, "assistant_only_loss"),
@@ -55,9 +67,12 @@ REFUSED: list[tuple[str, Files, dict[str, Any], str]] = [
     ("grpo", ASKED, {}, "the reward exact_answer needs the column answer"),
     ("grpo", PAIRS, {"reward_funcs": ["accuracy_reward"]}, "needs the column solution"),
     ("kto", {"train/a.jsonl": '{"completion": "b", "label": true, "image": "x.png"}'}, {},
-     "training.method: the rows have images"),
+     "training.method: the rows of"),
     ("sft", {"train/a.jsonl": '{"prompt": "a", "completion": "b", "images": ["x.png"]}'},
-     {"streaming": True}, "streaming: reads rows of text alone"),
+     {"streaming": True}, "streaming: cannot be done with rows that have images"),
+    ("sft", SEEN, {"packing": True}, "packing: cannot be done with rows that have images"),
+    ("dpo", PREFERRED, {"truncation_mode": "keep_end"}, "truncation_mode: cannot be done"),
+    ("orpo", PREFERRED, {}, "training.method: the rows of the channel train have images"),
 ]  # fmt: skip
 
 TAKEN: list[tuple[str, Files, dict[str, Any]]] = [
@@ -152,3 +167,32 @@ def test_what_cannot_be_looked_into_is_left_to_the_container(tmp_path: Path) -> 
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "b.parquet").write_bytes(b"no parquet")
     look(tmp_path, "sft", {"train/a.jsonl": '{"body": "one"}'}, {})
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "message"),
+    [
+        ("123.dkr.ecr.eu-west-1.amazonaws.com/sm-train:abc-cpu", "qwen2_vl", "wants torchvision"),
+        ("sm-train:abc-cpu", "qwen2_vl", "wants torchvision, as every qwen2_vl does"),
+        ("sm-train:abc-gpu", "qwen2_vl", ""),
+        ("sm-train:abc-cpu", "idefics3", ""),
+        ("my-train:abc-cpu", "qwen2_vl", ""),
+        ("sm-train:abc-gpu", "llama", "takes text alone"),
+    ],
+)
+def test_a_base_model_that_cannot_see_in_that_image(
+    tmp_path: Path, image: str, kind: str, message: str
+) -> None:
+    look(tmp_path, "sft", SEEN, {})
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text(json.dumps({"model_type": kind}))
+    if kind != "llama":
+        (base / "preprocessor_config.json").write_text("{}")
+    config = load_config(tmp_path / "job.yaml")
+    context: Any = SimpleNamespace(config=config, training_image=image)
+    if not message:
+        training._check_reads_images(context, config, resolve_channels(config))
+        return
+    with pytest.raises(UserInputError, match=message):
+        training._check_reads_images(context, config, resolve_channels(config))
