@@ -24,7 +24,7 @@ from sm_launch.job.hyperparameters import (
     metric_definitions,
 )
 from sm_launch.job.tracking import check_tracking
-from sm_launch.jobs import chaining, requests
+from sm_launch.jobs import chaining, checkpoints, requests
 from sm_launch.sessions.protocol import Session
 from sm_launch.sessions.watching import watch
 from sm_launch.target import ownership
@@ -310,22 +310,23 @@ def checkpoints_of(session: Session, name: str) -> str:
             value=name,
             fix="train anew with the trial's values: --set training.hyperparameters.KEY=VALUE",
         )
-    uri = described.get("CheckpointConfig", {}).get("S3Uri")
-    if uri is None:
+    if checkpoints.kept(session, described) is False:
         raise LaunchError(
             "the training job kept no checkpoints",
             field="--resume",
             value=name,
             fix="train anew, with training.checkpoints or training.spot in job.yaml",
         )
-    return str(uri)
+    return str(described["CheckpointConfig"]["S3Uri"])
 
 
-def resume_hint(description: dict[str, Any]) -> str:
+def resume_hint(session: Session, description: dict[str, Any]) -> str:
     """How to go on with a job that has ended early; empty where it kept no checkpoints."""
-    if "CheckpointConfig" not in description:
+    kept = checkpoints.kept(session, description)
+    if kept is False:
         return ""
-    return f"`sm-launch train --resume {description['TrainingJobName']}` goes on from its last one"
+    told = "goes on from its last one" if kept else "goes on from its last one, if it kept any"
+    return f"`sm-launch train --resume {description['TrainingJobName']}` {told}"
 
 
 def follow(session: Session, name: str) -> Iterator[Observation]:
@@ -367,17 +368,19 @@ def wait(
         tail = [*tail, *observation.lines][-LAST_LOG_LINES:]
         description = observation.description
     if description["TrainingJobStatus"] == "Failed":
-        raise failure(name, description, tail)
+        raise failure(session, name, description, tail)
     return description
 
 
-def failure(name: str, description: dict[str, Any], tail: list[str]) -> LaunchError:
+def failure(
+    session: Session, name: str, description: dict[str, Any], tail: list[str]
+) -> LaunchError:
     """The error that says why a job failed: its own reason, the last log lines, the next step."""
     message, step = explain_failure(
         f"training job {name} failed", description.get("FailureReason"), lambda: tail
     )
-    hint = resume_hint(description)
-    again = f"it kept checkpoints: {hint}" if hint else "earlier artefacts are untouched"
+    hint = resume_hint(session, description)
+    again = f"checkpoints: {hint}" if hint else "it left no checkpoint to go on from"
     return LaunchError(message, fix=f"{step} and run it again; {again}")
 
 
