@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sm_launch.api.opening import DEFAULT_JOB, Job, config_of, load, open_job
+from sm_launch.api.opening import DEFAULT_JOB, Job, config_of, open_job
+from sm_launch.job.config import Target
 
 if TYPE_CHECKING:
     from sm_launch.data.inspection import FileReport
@@ -53,11 +54,18 @@ def inspect(
     return data_preparation.inspect(config_of(job, overrides, region))
 
 
-def preview(job: Job = DEFAULT_JOB, *, overrides: Sequence[str] = (), rows: int = 3) -> list[str]:
+def preview(
+    job: Job = DEFAULT_JOB,
+    *,
+    target: Target | None = None,
+    region: str | None = None,
+    overrides: Sequence[str] = (),
+    rows: int = 3,
+) -> list[str]:
     """Rows of each channel as the model sees them, as lines: `sm-launch data preview`."""
     from sm_launch.jobs.preview import preview as run
 
-    return run(load(job, overrides), rows)
+    return run(open_job(job, overrides, target, region), rows)
 
 
 def upload(

@@ -20,6 +20,7 @@ from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.jobs import attempts, matrix, training
 from sm_launch.redaction import redact
 from sm_launch.report.numbers import decimal
+from sm_launch.sessions.protocol import Session
 from sm_launch.target.context import JobContext
 
 
@@ -66,14 +67,15 @@ def train(
             return
         if not detach:
             seen = partial(_followed, options, raw=raw)
-            _report(attempts.run(plan, seen), as_json=as_json)
+            ended = attempts.run(plan, seen)
+            _report(plan.context.session, ended, as_json=as_json)
             return
         attempts.warn_detached(context)
         name = attempts.start(plan)
     if detach:
         echo_name("TrainingJobName", name, as_json=as_json)
         return
-    _report(_followed(options, context, name, raw=raw), as_json=as_json)
+    _report(context.session, _followed(options, context, name, raw=raw), as_json=as_json)
 
 
 def _followed(options: JobOptions, context: JobContext, name: str, *, raw: bool) -> dict[str, Any]:
@@ -125,7 +127,7 @@ def _print_lines(seen: training.Observation) -> None:
         click.echo(redact(line))
 
 
-def _report(description: dict[str, Any], *, as_json: bool) -> None:
+def _report(session: Session, description: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         echo_json(description)
         return
@@ -134,6 +136,6 @@ def _report(description: dict[str, Any], *, as_json: bool) -> None:
     for metric in description.get("FinalMetricDataList", []):
         click.echo(f"  {metric['MetricName']:<28} {decimal(metric['Value'])}")
     if status == "Stopped":
-        hint = training.resume_hint(description)
+        hint = training.resume_hint(session, description)
         raise LaunchError(f"training job {name} was stopped before its end", fix=hint or None)
     click.echo(f"  model: {description['ModelArtifacts']['S3ModelArtifacts']}")

@@ -26,7 +26,7 @@ FIELD = "training.hyperparameters"
 OPTIMIZE = "optimize"
 """The method of `sm-launch optimize`, which trains nothing: `optimization` has its settings."""
 _NO_METHODS = (
-    *("metric_definitions.json", "channels.json", "packages.json", "processors.json"),
+    *("metric_definitions.json", "channels.json", "rows.json", "packages.json", "processors.json"),
     f"{OPTIMIZE}.json",
 )
 _SWITCHES = {"yes": True, "on": True, "no": False, "off": False}
@@ -74,6 +74,12 @@ def data_set_pattern() -> str:
     return pattern
 
 
+def row_rules() -> dict[str, Any]:
+    """What kinds of files the training container reads, and which columns a method needs."""
+    rules: dict[str, Any] = _generated("rows.json")
+    return rules
+
+
 def check_hyperparameters(method: str, values: dict[str, HyperparameterValue]) -> None:
     """Refuse unknown keys and wrong values.
 
@@ -110,6 +116,31 @@ def check_image_has(image: str, values: dict[str, HyperparameterValue]) -> None:
         off = value is None or value is False
         if known and not off and re.fullmatch(need["values"], shown, re.DOTALL | re.IGNORECASE):
             raise _lacking(need, image, value)
+
+
+def check_image_reads(image: str, model: str | None, named: str) -> None:
+    """Refuse a base model whose processor wants torchvision, which only the GPU flavour has.
+
+    Args:
+        image: that trains on rows with images; one whose tag tells no flavour is taken to know.
+        model: its kind, as config.json's model_type has it; None where nobody knows.
+        named: what job.yaml calls it.
+
+    Raises:
+        UserInputError: naming both.
+    """
+    if not (OUR_IMAGE.search(image) and image.endswith("cpu")):
+        return
+    if model in _generated("processors.json")["torchvision"]:
+        raise UserInputError(
+            f"has a processor for images that wants torchvision, as every {model} does, and the "
+            f"image {image} does not have it",
+            field="training.model",
+            value=named,
+            fix="set training.image to the GPU flavour (`make build FLAVOR=gpu`), add the package "
+            "to an image made from this one, under another name, or use a base model whose "
+            "processor takes images alone",
+        )
 
 
 def _lacking(need: dict[str, Any], image: str, value: HyperparameterValue) -> UserInputError:

@@ -18,7 +18,7 @@ from sm_launch.job import naming
 from sm_launch.job.base_model import resolve_model
 from sm_launch.job.config import JobConfig
 from sm_launch.job.fallback import alternatives
-from sm_launch.jobs import training
+from sm_launch.jobs import checkpoints, training
 from sm_launch.target.channels import resolve_channels
 from sm_launch.target.context import JobContext
 
@@ -157,11 +157,12 @@ def _again(plan: Plan, description: dict[str, Any]) -> bool:
         context.notify(f"{name} is not started again: the cause would stay")
         return False
     plan.restarts -= 1
-    kept = "CheckpointConfig" in description
-    plan.resume = name if kept else None
-    if kind == "capacity" and not kept:
+    kept = checkpoints.kept(context.session, description)
+    plan.resume = name if kept is not False else None  # what nobody may look up may be there
+    if kind == "capacity" and kept is False:
         plan.place = 0
-    told = "from its checkpoints" if kept else "from the beginning"
+    told = "from the beginning" if kept is False else "from its checkpoints"
+    told += ", if it kept any" if kept is None else ""
     context.warn(f"{name}: {reason[:200]}; started again {told}, {plan.restarts} restart(s) left")
     plan.sleep(SECONDS_BEFORE_RESTART)
     return True

@@ -183,7 +183,7 @@ def _look(session: Session, job: Job) -> bool:
     job.tail = [*job.tail, *lines][-LAST_LOG_LINES:]
     job.status = job.description["TrainingJobStatus"]
     if job.status == "Failed":
-        job.error = str(training.failure(job.name, job.description, job.tail))
+        job.error = str(training.failure(session, job.name, job.description, job.tail))
     return job.status != before
 
 

@@ -9,22 +9,22 @@ from pathlib import Path
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.job import naming
 from sm_launch.job.base_model import resolve_model
-from sm_launch.job.config import JobConfig
-from sm_launch.jobs import training
+from sm_launch.jobs import chaining, training
+from sm_launch.target.context import JobContext
 from sm_launch.target.staging import LocalStage
 
 _MODULE = "sm_train.preview"
 _REFUSED = "error: "
 
 
-def preview(config: JobConfig, rows: int) -> list[str]:
+def preview(context: JobContext, rows: int) -> list[str]:
     """The first rows of each channel with template and special tokens, learnt tokens marked.
 
     The job is staged as the target `process` stages it, in a directory of its own that vanishes;
-    nothing is trained and no weights are loaded.
+    nothing is trained and no weights are loaded. Another job's model is looked up at the target.
 
     Args:
-        config: the job.
+        context: the job, and where a job that it goes on with has run.
         rows: of each channel.
 
     Raises:
@@ -37,15 +37,11 @@ def preview(config: JobConfig, rows: int) -> list[str]:
             field="data preview",
             fix="run `make setup-dev` in the checkout; the start of each job's log shows the same",
         )
-    if resolve_model(config).job is not None:
-        raise UserInputError(
-            "shows rows without looking for another job's model",
-            field="training.model",
-            value=config.training.model,
-            fix="name its model.tar.gz: --set training.model=PATH",
-        )
     from sm_launch.sessions.process.session import ProcessSession
 
+    config = context.config
+    by_job = resolve_model(config).job is not None
+    model = chaining.base_model(context.session, config) if by_job else None
     lines: list[str] = []
     with tempfile.TemporaryDirectory(prefix="sm-launch-preview-") as directory:
         home = Path(directory)
@@ -56,13 +52,14 @@ def preview(config: JobConfig, rows: int) -> list[str]:
             name=name,
             image=naming.LOCAL_TRAINING_IMAGE,
             role=naming.LOCAL_ROLE,
+            model=model,
         )
         request["AlgorithmSpecification"]["ContainerEntrypoint"] = [
             *("python", "-m", _MODULE, "--rows", str(rows)),
         ]
         for key in ("CheckpointConfig", "EnableManagedSpotTraining"):
             request.pop(key, None)
-        session = ProcessSession(home / "sessions")
+        session = context.reading_s3(ProcessSession(home / "sessions"))
         session.create_training_job(**request)
         status = ""
         for seen in training.follow(session, name):

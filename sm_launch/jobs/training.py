@@ -12,7 +12,7 @@ from typing import Any
 from sm_launch.aws.causes import LAST_LOG_LINES, explain_failure
 from sm_launch.aws.errors import LISTING, is_missing
 from sm_launch.aws.paging import every
-from sm_launch.errors import LaunchError
+from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.job import limits, local_storage, naming
 from sm_launch.job.base_model import BaseModelSource, resolve_model
 from sm_launch.job.config import JobConfig
@@ -20,18 +20,21 @@ from sm_launch.job.hyperparameter_names import PROGRAM
 from sm_launch.job.hyperparameters import (
     check_hyperparameters,
     check_image_has,
+    check_image_reads,
     metric_definitions,
 )
 from sm_launch.job.tracking import check_tracking
-from sm_launch.jobs import chaining, requests
+from sm_launch.jobs import chaining, checkpoints, requests
 from sm_launch.sessions.protocol import Session
 from sm_launch.sessions.watching import watch
 from sm_launch.target import ownership
+from sm_launch.target.base_config import describe as describe_model
 from sm_launch.target.channels import resolve_channels
 from sm_launch.target.context import JobContext
 from sm_launch.target.data_sets import channels_of
 from sm_launch.target.reach import NOWHERE
 from sm_launch.target.refusals import TRAINING
+from sm_launch.target.row_rules import SEEING, check_first_rows, have_images
 from sm_launch.target.staging import Stage
 
 
@@ -84,6 +87,7 @@ def build_request(
     check_tracking(config, image)
     model = model or resolve_model(config)
     locations = dict(resolve_channels(config) if locations is None else locations)
+    check_first_rows(config, locations)
     if model.location:
         locations["model"] = model.location
     if model.base:
@@ -114,6 +118,8 @@ def request_of(
 ) -> naming.Request:
     """The CreateTrainingJob request of a job, or of another `config` for the same target."""
     config = config or context.config
+    locations = dict(resolve_channels(config) if locations is None else locations)
+    _check_reads_images(context, config, locations)
     return build_request(
         config,
         stage,
@@ -124,6 +130,34 @@ def request_of(
         model=chaining.base_model(context.session, config),
         locations=locations,
     )
+
+
+def _check_reads_images(context: JobContext, config: JobConfig, locations: dict[str, str]) -> None:
+    """Refuse a base model that rows with images cannot train, by its files and the image.
+
+    Raises:
+        UserInputError: naming the model.
+    """
+    training = config.training
+    if training.method not in SEEING or PROGRAM in training.hyperparameters or not training.model:
+        return
+    if not have_images(locations):
+        return
+    model = describe_model(context, config)
+    if model.config is None:  # the container says whether it is one
+        return
+    check_image_reads(context.training_image, model.config.get("model_type"), training.model)
+    if model.directory and not any((model.directory / name).is_file() for name in _PROCESSORS):
+        raise UserInputError(
+            "takes text alone (it has no processor for images), and the rows have images",
+            field="training.model",
+            value=training.model,
+            fix="use a base model that takes images, with its preprocessor_config.json or "
+            "processor_config.json; or leave the images out of the rows",
+        )
+
+
+_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
 def prepare(
@@ -280,22 +314,23 @@ def checkpoints_of(session: Session, name: str) -> str:
             value=name,
             fix="train anew with the trial's values: --set training.hyperparameters.KEY=VALUE",
         )
-    uri = described.get("CheckpointConfig", {}).get("S3Uri")
-    if uri is None:
+    if checkpoints.kept(session, described) is False:
         raise LaunchError(
             "the training job kept no checkpoints",
             field="--resume",
             value=name,
             fix="train anew, with training.checkpoints or training.spot in job.yaml",
         )
-    return str(uri)
+    return str(described["CheckpointConfig"]["S3Uri"])
 
 
-def resume_hint(description: dict[str, Any]) -> str:
+def resume_hint(session: Session, description: dict[str, Any]) -> str:
     """How to go on with a job that has ended early; empty where it kept no checkpoints."""
-    if "CheckpointConfig" not in description:
+    kept = checkpoints.kept(session, description)
+    if kept is False:
         return ""
-    return f"`sm-launch train --resume {description['TrainingJobName']}` goes on from its last one"
+    told = "goes on from its last one" if kept else "goes on from its last one, if it kept any"
+    return f"`sm-launch train --resume {description['TrainingJobName']}` {told}"
 
 
 def follow(session: Session, name: str) -> Iterator[Observation]:
@@ -337,17 +372,19 @@ def wait(
         tail = [*tail, *observation.lines][-LAST_LOG_LINES:]
         description = observation.description
     if description["TrainingJobStatus"] == "Failed":
-        raise failure(name, description, tail)
+        raise failure(session, name, description, tail)
     return description
 
 
-def failure(name: str, description: dict[str, Any], tail: list[str]) -> LaunchError:
+def failure(
+    session: Session, name: str, description: dict[str, Any], tail: list[str]
+) -> LaunchError:
     """The error that says why a job failed: its own reason, the last log lines, the next step."""
     message, step = explain_failure(
         f"training job {name} failed", description.get("FailureReason"), lambda: tail
     )
-    hint = resume_hint(description)
-    again = f"it kept checkpoints: {hint}" if hint else "earlier artefacts are untouched"
+    hint = resume_hint(session, description)
+    again = f"checkpoints: {hint}" if hint else "it left no checkpoint to go on from"
     return LaunchError(message, fix=f"{step} and run it again; {again}")
 
 

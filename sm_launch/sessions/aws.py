@@ -13,6 +13,7 @@ from typing import Any
 
 from sm_launch.aws.clients import make_client
 from sm_launch.aws.errors import is_missing, is_passing
+from sm_launch.aws.uris import split_s3
 from sm_launch.errors import LaunchError
 from sm_launch.sessions.aws_logs import read_group
 from sm_launch.sessions.references import resolve_request
@@ -123,6 +124,19 @@ class AwsSession:
     def component_log_lines(self, name: str, cursor: Any = None) -> tuple[list[str], Any]:
         """New lines of an inference component's log, and where to go on."""
         return self._read(f"{COMPONENT_LOGS}/{name}", "", cursor)
+
+    def has_objects(self, uri: str) -> bool | None:
+        """Whether anything in S3 begins with that URI; None where nobody may look."""
+        from botocore.exceptions import ClientError
+
+        bucket, key = split_s3(uri)
+        try:
+            listed = self._make("s3", self._region).list_objects_v2(
+                Bucket=bucket, Prefix=key, MaxKeys=1
+            )
+        except ClientError:
+            return None
+        return bool(listed.get("KeyCount"))
 
     def _read(self, group: str, prefix: str, cursor: Any) -> tuple[list[str], Any]:
         if cursor is not None:

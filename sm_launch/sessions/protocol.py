@@ -128,6 +128,9 @@ class Session(Protocol):
     def training_log_lines(self, name: str, cursor: Any = None) -> tuple[list[str], Any]:
         """The log lines of a job that are new since `cursor`, and the next cursor."""
 
+    def has_objects(self, uri: str) -> bool | None:
+        """Whether anything in S3 begins with that URI; None where nobody may look."""
+
     def endpoint_log_lines(self, name: str, cursor: Any = None) -> tuple[list[str], Any]:
         """The same for an endpoint."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from sm_launch.aws.uris import split_s3
 from sm_launch.job.base_model import resolve_model
+from sm_launch.job.config import JobConfig
 from sm_launch.job.estimate import Described, read_config
 from sm_launch.target.context import JobContext
 
@@ -18,20 +19,25 @@ _HUB = "https://huggingface.co"
 _SECONDS = 5.0
 
 
-def describe(context: JobContext) -> Described:
+def describe(context: JobContext, config: JobConfig | None = None) -> Described:
     """What can be found out of the base model without loading it; never an error but for a path.
+
+    Args:
+        context: where the job runs.
+        config: default: the context's.
 
     Raises:
         UserInputError: job.yaml names a path or a package that does not exist.
     """
-    source = resolve_model(context.config)
+    config = config or context.config
+    source = resolve_model(config)
     try:
         if source.location and source.location.startswith("s3://"):
             return _on_s3(context, source.location)
         if source.location:
             return _in_files(Path(source.location))
         if source.hub_id:
-            revision = context.config.training.hyperparameters.get("model_revision")
+            revision = config.training.hyperparameters.get("model_revision")
             return _on_hub(source.hub_id, str(revision or "main"))
     except Exception as error:  # credentials, networks, archives: a size may be given instead
         return Described(problem=f"{type(error).__name__}: {str(error)[:200]}")

@@ -72,8 +72,10 @@ class JobContext:
     def session(self) -> Session:
         """The target's session; nothing is contacted before it is used."""
         session = open_session(self.target, region=self.config.aws.region)
-        if self.on_aws:
-            return session
+        return session if self.on_aws else self.reading_s3(session)
+
+    def reading_s3(self, session: Session) -> Session:
+        """A local session whose requests may name inputs on S3."""
         from sm_launch.aws.clients import raw_data_clients
 
         store = partial(raw_data_clients(self.config.aws), "s3")

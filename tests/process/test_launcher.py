@@ -151,6 +151,16 @@ def test_training_job_is_described_as_sagemaker_does(trained: dict[str, object])
     assert any("accuracy" in name for name in metrics)
 
 
+def test_the_preview_takes_another_jobs_model(shell: Shell, trained: dict[str, object]) -> None:
+    other = ("-s", f"training.model={trained['TrainingJobName']}", "--target", "process")
+    shown = shell.run("data", "preview", "--rows", "1", *other).stdout
+    assert "[CLS]" in shown and "the film" in shown
+    missing = ("-s", "training.model=job:none-of-this-name", "--target", "process")
+    assert (
+        "there is no such training job" in shell.run("data", "preview", *missing, expect=2).stderr
+    )
+
+
 def test_deploy_invoke_evaluate_delete_from_separate_commands(
     shell: Shell, trained: dict[str, object]
 ) -> None:

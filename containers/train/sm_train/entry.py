@@ -43,6 +43,7 @@ from sm_train.loop.memory import (
     set_mark,
     start_again,
 )
+from sm_train.loop.tracking import end_left_open
 from sm_train.methods import train
 from sm_train.modelling.base_model import check_takes_images, resolve_base_model
 from sm_train.modelling.stored_weights import stored_weights
@@ -247,6 +248,8 @@ def _leave(paths: Paths, code: int, reason: str, details: str = "") -> NoReturn:
         write_failure(paths, reason)
     elif not is_worker():
         give_back(paths)
+    if not is_worker():
+        end_left_open(paths, "KILLED" if code == EXIT_STOPPED else "FAILED")
     leave(code, f"{'stopped' if code == EXIT_STOPPED else 'error'}: {reason}")
 
 

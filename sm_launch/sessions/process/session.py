@@ -96,3 +96,7 @@ class ProcessSession:
         self.collect_garbage = GarbageCollection(
             machine, endpoints, tuning, training, transforms
         ).collect
+
+    def has_objects(self, uri: str) -> bool | None:
+        """What a local job leaves is in files; nobody looks elsewhere."""
+        return None

@@ -225,3 +225,43 @@ def test_tokens_are_read_up_to_the_length_that_is_asked_for(tmp_path):
     (entities,) = asyncio.run(engine.predict([text], strided))
     assert entities[-1]["end"] > len(text) - 20
     engine.close()
+
+
+def test_entities_come_whole_where_training_says_how(tmp_path):
+    path = make_base(tmp_path, "bert", "AutoModelForTokenClassification", ["O", "B-PER", "I-PER"])
+    text = "the movie was good, we loved unbelievable plots of it"
+
+    def answer(**parameters):
+        settings = Settings()
+        engine = load_engine(inspect(path, settings), settings)
+        try:
+            return asyncio.run(engine.predict([text], parameters))[0]
+        finally:
+            engine.close()
+
+    assert all("entity" in each for each in answer())  # as Hugging Face's pipeline
+    config = json.loads((path / "config.json").read_text())
+    told = {"aggregation_strategy": "first", "max_length": 64}
+    config["task_specific_params"] = {"token-classification": told}
+    (path / "config.json").write_text(json.dumps(config))
+    assert answer() == answer(aggregation_strategy="first") != []
+    assert all("entity_group" in each for each in answer())
+    assert all("entity" in each for each in answer(aggregation_strategy="none"))
+
+
+@pytest.mark.parametrize(
+    ("tags", "groups"),
+    [
+        ("B-A I-A E-A S-A S-A O B-C", [(3, "A"), (1, "A"), (1, "A"), (1, "O"), (1, "C")]),
+        ("B-A L-A L-A U-C I-C", [(2, "A"), (1, "A"), (1, "C"), (1, "C")]),
+        ("B-A I-A B-A I-C", [(2, "A"), (1, "A"), (1, "C")]),
+        ("E-X E-X", [(2, "X")]),  # nothing begins such an entity: E- is part of a name
+    ],
+)
+def test_groups_of_tags_that_say_where_an_entity_ends(tags, groups):
+    from sm_serve.engines.encoders.token_classification import group_entities, parts_of
+
+    labels = ["O", "B-A", "I-A", "E-A", "S-A", "L-A", "B-C", "I-C", "U-C", "E-X"]
+    entities = [{"entity": tag} for tag in tags.split()]
+    made = group_entities(entities, parts_of(labels))
+    assert [(len(group), group[0]["entity"].split("-")[-1]) for group in made] == groups

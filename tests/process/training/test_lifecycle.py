@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from sm_train.loop.checkpoints import is_complete, last_complete
+from sm_train.platform.stopping import children
 from sm_train.results.metrics import METRIC_DEFINITIONS
 
 pytestmark = pytest.mark.slow
@@ -312,6 +314,44 @@ def test_sigterm_ends_two_processes_with_the_same_step(
     rest, _ = process.communicate(timeout=60)
     assert process.returncode == 143, rest
     assert last_complete(job.checkpoints) is not None
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_rank_fails_the_run_of_mlflow(
+    new_job: NewJob,
+    encoders: dict[str, Path],
+    sentiment: Sentiment,
+    monkeypatch: pytest.MonkeyPatch,
+    killed: int,
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    settings = {**SETTINGS, "num_processes": 2, "num_train_epochs": 200, "report_to": "mlflow"}
+    job = new_job(settings, train=sentiment(160, 1), model=encoders["bert"])
+    variables = tracked_in(job.path.parent / "runs")
+    process = job.start(**variables)
+    for line in process.stdout:
+        if line.startswith("step=14 "):
+            os.kill(ranks(process.pid)[killed], signal.SIGKILL)  # as the kernel does for memory
+            break
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, rest
+    client = MlflowClient(variables["MLFLOW_TRACKING_URI"])
+    (run,) = client.search_runs([client.get_experiment_by_name("mine").experiment_id])
+    assert run.info.status == "FAILED"
+
+
+def ranks(launcher: int) -> list[int]:
+    """The worker processes of torchrun, in the order of their ranks."""
+    below = list(children(launcher))
+    for process in below:
+        below += children(process)
+    told = {
+        process: Path(f"/proc/{process}/environ").read_bytes().split(b"\0") for process in below
+    }
+    of_rank = {v: process for process, held in told.items() for v in held if v.startswith(b"RANK=")}
+    return [of_rank[f"RANK={number}".encode()] for number in range(2)]
 
 
 def test_a_failing_rank_ends_all_with_its_own_cause(

@@ -15,7 +15,7 @@ def render(tokenizer: Any, messages: Any, tools: Any, options: Mapping[str, Any]
 
     Raises BadRequest where there is no template, BadPrompt for what it refuses.
     """
-    if not tokenizer.chat_template:
+    if not (tokenizer.chat_template or options.get("chat_template")):
         raise BadRequest(
             "the model has no chat template: send plain texts, or save one with the tokenizer",
             code="no_chat_template",

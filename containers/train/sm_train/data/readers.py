@@ -32,7 +32,7 @@ _BROKEN = (
 _LONGEST_FIELD = 2**31 - 1  # csv stops at 128 KiB, less than a long conversation
 
 # Files that `sm-launch data prepare` leaves beside the data.
-_NOT_DATA = frozenset({"manifest.json", "rejected.jsonl", "dataset_info.json", "state.json"})
+NOT_DATA = frozenset({"manifest.json", "rejected.jsonl", "dataset_info.json", "state.json"})
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def _present(channel: Path) -> list[Path]:
     return sorted(
         path
         for path in channel.rglob("*")
-        if path.is_file() and not path.name.startswith((".", "_")) and path.name not in _NOT_DATA
+        if path.is_file() and not path.name.startswith((".", "_")) and path.name not in NOT_DATA
     )
 
 
@@ -65,7 +65,7 @@ def unread_files(channel: Path) -> list[str]:
 
 def whole_files(files: Iterable[Path]) -> list[Path]:
     """Those that are read as a whole: CSV tells the kind of a cell by its column, JSON is one."""
-    return [path for path in files if _reader(path) in (_csv, _tsv, _json)]
+    return [path for path in files if _plain_suffix(path).lower() in WHOLE]
 
 
 def channel_files(channel: Path) -> list[Path]:
@@ -78,7 +78,7 @@ def channel_files(channel: Path) -> list[Path]:
     raise UserError(
         f"has no data file; found {names}",
         field=f"channel {channel.name}",
-        fix=f"give it files of one of these kinds: {', '.join(_READERS)} (or .gz of them)",
+        fix=f"give it files of one of these kinds: {', '.join(READERS)} (or .gz of them)",
     )
 
 
@@ -111,7 +111,7 @@ def _plain_suffix(path: Path) -> str:
 
 
 def _reader(path: Path) -> Reader | None:
-    return _READERS.get(_plain_suffix(path).lower())
+    return READERS.get(_plain_suffix(path).lower())
 
 
 def _text(path: Path) -> IO[str]:
@@ -230,7 +230,7 @@ def _plain_text(path: Path, name: str, _: Callable[[str], bool]) -> Iterator[Raw
                 yield RawRow(name, number, {"text": line.rstrip("\r\n")})
 
 
-_READERS: dict[str, Reader] = {
+READERS: dict[str, Reader] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
     ".json": _json,
@@ -239,3 +239,5 @@ _READERS: dict[str, Reader] = {
     ".parquet": _parquet,
     ".txt": _plain_text,
 }
+
+WHOLE = tuple(kind for kind, reader in READERS.items() if reader in (_csv, _tsv, _json))

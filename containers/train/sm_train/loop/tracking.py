@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sm_train.contract import read_json
+from sm_train.contract import Paths, read_json
 from sm_train.errors import StoppedBySignalError
 from sm_train.job import Job
 from sm_train.log import print_line
@@ -30,6 +34,10 @@ MODEL_URI = "SM_TRAIN_MODEL_URI"
 """Variable: where the job's model will be, with {training_job} for its name."""
 _GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # the latter where it was deleted
 
+_TRIES, _PAUSE_SECONDS = 3, 5.0
+_FAREWELL_SECONDS = 4.0
+"""SIGKILL comes 5 s after a step that would not end."""
+
 
 @contextmanager
 def tracked_run(job: Job, trainer: Any) -> Iterator[None]:
@@ -39,11 +47,15 @@ def tracked_run(job: Job, trainer: Any) -> Iterator[None]:
         UserError: the tracking server takes no run; nothing is trained yet.
     """
     if not job.is_main or MLFLOW not in trainer.args.report_to:
-        yield
+        with _wandb_told():
+            yield
         return
     _begin(job, trainer.args)
+    # Where the process has to end within a step, nothing that is below is reached.
+    job.stop.farewell = partial(end_left_open, job.paths, "KILLED")
     try:
-        yield
+        with _wandb_told():
+            yield
     except StoppedBySignalError:
         _end("KILLED")
         raise
@@ -51,6 +63,20 @@ def tracked_run(job: Job, trainer: Any) -> Iterator[None]:
         _end("FAILED")
         raise
     _end("FINISHED", _artifacts())
+
+
+@contextmanager
+def _wandb_told() -> Iterator[None]:
+    """A run of Weights & Biases that fails has to end before the process does: what sends its last
+    lines is a process that ends with this one, and the run would be one that crashed."""
+    try:
+        yield
+    except BaseException:
+        wandb = sys.modules.get("wandb")
+        if wandb is not None and wandb.run is not None:
+            with suppress(Exception):
+                wandb.finish(exit_code=1)
+        raise
 
 
 def _begin(job: Job, arguments: Any) -> None:
@@ -127,18 +153,66 @@ def _end(status: str, tags: dict[str, str] | None = None) -> None:
     """Send what is still on its way. A model that is trained is not lost for a tracker's sake."""
     import mlflow
 
+    run = mlflow.active_run()
+    # Each by itself: a run whose metrics were not all taken has ended all the same.
+    for send in (mlflow.flush_async_logging, partial(mlflow.set_tags, tags or {})):
+        with suppress(Exception):
+            send()
     try:
-        mlflow.flush_async_logging()
-        mlflow.set_tags(tags or {})
-        run = mlflow.active_run()
-        mlflow.end_run(status)
         if run is not None:
             uri = mlflow.get_tracking_uri()
+            _terminate(uri, run.info.run_id, status)
             print_line(redact(f"mlflow run: {_address(uri, run.info)}, {status}"))
     except Exception as error:
-        print_line(redact(f"warning: MLflow did not take the end of the run: {error}"))
+        print_line(
+            redact(f"warning: MLflow did not take the end of the run, which stays open: {error}")
+        )
     finally:
+        with suppress(Exception):
+            mlflow.end_run(status)
         LOSSES.tell()
+
+
+def _terminate(uri: str, run: str, status: str) -> None:
+    """Tell the server; once more where it is just starting anew. Raises what MLflow raises."""
+    from mlflow.tracking import MlflowClient
+
+    for left in reversed(range(_TRIES)):
+        try:
+            MlflowClient(uri).set_terminated(run, status)
+            return
+        except Exception:
+            if not left:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+
+
+def end_left_open(paths: Paths, status: str) -> None:
+    """End the job's run where the process that had begun it could not: killed, or cut short.
+
+    Waits for the server a few seconds at most, and never raises.
+    """
+    uri, note = os.environ.get(TRACKING_URI), paths.checkpoints / NAME
+    if not uri or not note.is_file():
+        return
+    asking = threading.Thread(target=_end_where_open, args=(uri, note, status), daemon=True)
+    asking.start()
+    asking.join(_FAREWELL_SECONDS)
+
+
+def _end_where_open(uri: str, note: Path, status: str) -> None:
+    with suppress(Exception):
+        held = read_json(note)
+        if held.get("uri") != redact(uri) or held.get("job") != os.environ.get("TRAINING_JOB_NAME"):
+            return
+        limit_waiting()
+        quiet(uri)
+        from mlflow.tracking import MlflowClient
+
+        client, run = MlflowClient(uri), held["run"]
+        if client.get_run(run).info.status == "RUNNING":
+            client.set_terminated(run, status)
+            print_line(f"mlflow run {run}: {status}")
 
 
 def _address(uri: str, run: Any) -> str:

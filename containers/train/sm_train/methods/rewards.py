@@ -201,12 +201,18 @@ def _reward_model(arguments: RewardArguments, paths: Paths) -> str | None:
     return resolve_model(paths, name, "reward_model_name_or_path") if name else None
 
 
+ANSWER_COLUMNS = {
+    "exact_answer": "{answer_column}",
+    **dict.fromkeys(("accuracy_reward", "reasoning_accuracy_reward"), "solution"),
+}
+"""Of the rewards that compare: the column with the right answer, or in braces what names it."""
+
+
 def check_answers(config: Any, data: Any) -> None:
     """The rewards that compare need the right answer in every row."""
     check_prompts(config, data)
     arguments: RewardArguments = config.own
-    solution = dict.fromkeys(("accuracy_reward", "reasoning_accuracy_reward"), "solution")
-    columns = {"exact_answer": arguments.answer_column, **solution}
+    columns = {**ANSWER_COLUMNS, "exact_answer": arguments.answer_column}
     for name in _names(config):
         for split in ("train", "validation", "test") if name in columns else ():
             rows = data.split(split) or ()

@@ -13,15 +13,19 @@ import json
 import sys
 import types
 import typing
+from types import SimpleNamespace
 from typing import Any
 
 from sm_train.contract import DATA_SET_CHANNEL, RESERVED_PREFIXES, SPLIT_CHANNELS
+from sm_train.data.readers import NOT_DATA, READERS, WHOLE
 from sm_train.methods import METHODS, load_method
+from sm_train.methods.rewards import ANSWER_COLUMNS
+from sm_train.modelling.embedding_losses import LOSSES
 from sm_train.results.metrics import METRIC_DEFINITIONS
 from sm_train.settings.packages import missing_in_images
 from sm_train.settings.reporters import KNOWN
 from sm_train.settings.schema_files import FOLDER, PROCESSORS
-from sm_train.settings.settings import load_training_config
+from sm_train.settings.settings import as_it_is, load_training_config
 
 _JSON_TYPES = {
     bool: "boolean",
@@ -196,9 +200,44 @@ def rendered() -> dict[str, str]:
     texts = {name: _dump(value) for name, value in files.items()}
     texts["metric_definitions.json"] = _dump(METRIC_DEFINITIONS)
     texts["channels.json"] = _dump({"splits": SPLIT_CHANNELS, "data_set": DATA_SET_CHANNEL})
+    texts["rows.json"] = _dump(_row_rules())
     texts["packages.json"] = _dump(missing_in_images())
     texts[PROCESSORS] = _dump({"torchvision": _taking_videos()})
     return texts
+
+
+class _SettingNames:
+    """Settings whose values are their own names, in braces."""
+
+    def __getattr__(self, name: str) -> str:
+        return f"{{{name}}}"
+
+    def get(self, name: str, _default: object = None) -> str:
+        """As a dict's."""
+        return f"{{{name}}}"
+
+
+def _row_rules() -> dict[str, Any]:
+    """What files and columns a job needs, for the launcher to look into the first rows by."""
+    trained = {name: method for name in METHODS if (method := load_method(name)).trains}
+    named: Any = SimpleNamespace(own=_SettingNames(), training=_SettingNames())
+    return {
+        "kinds": list(READERS),
+        "whole": list(WHOLE),
+        "not_data": sorted(NOT_DATA),
+        "columns": {
+            name: [list(group) for group in method.required_columns(named)]
+            for name, method in trained.items()
+        },
+        "expanded": [name for name, method in trained.items() if method.expand is not as_it_is],
+        "without_images": [
+            name
+            for name, method in trained.items()
+            if method.training_config.startswith("trl") and not method.images
+        ],
+        "answers": ANSWER_COLUMNS,
+        "losses": {kind: list(losses) for kind, losses in LOSSES.items()},
+    }
 
 
 def _taking_videos() -> list[str]:

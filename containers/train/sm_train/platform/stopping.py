@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,6 +30,8 @@ class StopRequest:
     def __init__(self) -> None:
         self.requested = False
         self.deferred = False
+        self.farewell: Callable[[], None] = lambda: None
+        """Done before this process ends at once."""
 
     def install(self) -> None:
         """Handle SIGTERM from now on; the main thread only.
@@ -65,8 +68,10 @@ class StopRequest:
             pass
         self.requested = True
         if not self.deferred:
+            self.farewell()
             leave(EXIT_STOPPED, f"stopped: {_AT_ONCE}")
         time.sleep(_GRACE_SECONDS)
+        self.farewell()
         leave(EXIT_STOPPED, f"stopped: {_TOO_LONG}")
 
 

@@ -3,7 +3,8 @@
 It stands in config.json, in `task_specific_params` (transformers' place for defaults by task): the
 parameters by the names of Hugging Face's pipelines, and under `columns` the data's own column for
 each input and for the expected answer. An evaluation sends what stands there; where a request says
-nothing, the server takes the length from there, and for questions everything.
+nothing, the server takes the length from there, how tokens are joined to entities, and for
+questions everything.
 """
 
 from __future__ import annotations

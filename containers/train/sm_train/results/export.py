@@ -134,15 +134,14 @@ def _shards(model: Any) -> dict[str, str]:
 
 
 def _name_labels(model: Any, adapter: Path) -> None:
-    """A config.json beside an adapter: PEFT writes neither labels nor how the task is asked.
-
-    Of an encoder-decoder its generation settings, too.
+    """Beside an adapter what PEFT does not write: in config.json labels and how the task is asked;
+    of what generates its settings, such as the end of turn that was taught.
     """
     base = model.get_base_model()
     task = model.active_peft_config.task_type
-    if task == "SEQ_2_SEQ_LM":
+    if task in ("SEQ_2_SEQ_LM", "CAUSAL_LM"):
         base.generation_config.save_pretrained(adapter)
-    elif task not in LABELLED_TASKS:
+    if task not in (*LABELLED_TASKS, "SEQ_2_SEQ_LM"):
         return
     config = copy.deepcopy(base.config)
     # FSDP2 makes a class of its own from the model's.

@@ -82,6 +82,11 @@ class HeldOut:
     """Means over tokens: to which of a row's sequences their tokens belong."""
 
 
+def as_it_is(row: Row) -> Iterable[Row]:
+    """A row that is not nested."""
+    return [row]
+
+
 @dataclass(frozen=True)
 class Method(Generic[Own]):
     """What a method's file declares beside its `train`: all of it runs before torch is imported."""
@@ -103,7 +108,7 @@ class Method(Generic[Own]):
     # Whether a column is read as text, be its cells numbers or not.
     reads_text: Callable[[Config[Own], str], bool] = lambda _config, _name: True
     # The rows that one raw row of nested data holds.
-    expand: Callable[[Row], Iterable[Row]] = lambda row: [row]
+    expand: Callable[[Row], Iterable[Row]] = as_it_is
     answers: Answers = "none"
     # What the Hub calls the task of a model that it made.
     pipeline_tag: str = "text-generation"

@@ -41,7 +41,7 @@ def test_interrupted_jobs_are_told_from_stopped_ones() -> None:
 class Scripted:
     """Jobs that end as they are told to."""
 
-    def __init__(self, *reasons: str, checkpoints: bool = False) -> None:
+    def __init__(self, *reasons: str, checkpoints: Path | None = None) -> None:
         self.reasons, self.checkpoints = list(reasons), checkpoints
         self.asked: list[dict[str, Any]] = []
 
@@ -50,7 +50,8 @@ class Scripted:
 
     def describe_training_job(self, TrainingJobName: str) -> dict[str, Any]:
         reason = self.reasons[min(len(self.asked), len(self.reasons)) - 1]
-        kept = {"CheckpointConfig": {"S3Uri": "file:///c"}} if self.checkpoints else {}
+        place = self.checkpoints and {"S3Uri": self.checkpoints.as_uri()}
+        kept = {"CheckpointConfig": place} if place else {}
         status = {"TrainingJobStatus": "Failed", "FailureReason": reason} if reason else {
             "TrainingJobStatus": "Completed"}  # fmt: skip
         return {"TrainingJobName": TrainingJobName, **status, **kept}
@@ -103,11 +104,22 @@ def test_what_would_fail_again_is_not_restarted(
 def test_a_restart_goes_on_from_checkpoints(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    session = Scripted(INTERNAL, "", checkpoints=True)
+    session = Scripted(INTERNAL, "", checkpoints=tmp_path / "c")
+    (tmp_path / "c" / "checkpoint-5").mkdir(parents=True)
     plan = planned(session, monkeypatch, tmp_path, restarts=1, checkpoints="kept")
     attempts.run(plan, session.follow)
     first, second = (each["CheckpointConfig"]["S3Uri"] for each in session.asked)
-    assert second == "file:///c" != first
+    assert second == (tmp_path / "c").as_uri() != first
+
+
+def test_a_restart_before_the_first_checkpoint_begins_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "c").mkdir()
+    session = Scripted(INTERNAL, "", checkpoints=tmp_path / "c")
+    plan = planned(session, monkeypatch, tmp_path, restarts=1, checkpoints="kept")
+    attempts.run(plan, session.follow)
+    assert (tmp_path / "c").as_uri() != session.asked[1]["CheckpointConfig"]["S3Uri"]
 
 
 def test_every_try_counts_against_the_limit(tmp_path: Path) -> None:

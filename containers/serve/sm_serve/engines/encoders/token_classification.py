@@ -37,7 +37,8 @@ class Piece:
 
 
 class TokenClassificationEngine(LabelEngine):
-    """Entities an input. Parameters: see encoder_fields.py.
+    """Entities an input. Parameters: see encoder_fields.py. How tokens are joined where a request
+    does not say it stands in config.json, where training has told it; else they are not.
 
     A longer text is cut to the length that the model has learnt or can read, or to `max_length`
     tokens; with `stride` it is read to its end, in windows that overlap by so many tokens.
@@ -51,12 +52,13 @@ class TokenClassificationEngine(LabelEngine):
         self._prefixed = bool(getattr(backend, "continuing_subword_prefix", None))
         self._spare = offload.SpareTokenizer(tokenizer)
         super().__init__(model, tokenizer, settings)
+        self._usual_strategy = learnt_strategy(model.config)
 
     async def answer(
         self, inputs: Sequence[Any], parameters: Mapping[str, Any], adapter: str | None
     ) -> list[Any]:
         """A list of entities an input, each with its place in the text."""
-        strategy = parameters.get("aggregation_strategy") or "none"
+        strategy = parameters.get("aggregation_strategy") or self._usual_strategy
         strategy = strategy.lower() if isinstance(strategy, str) else strategy
         ignored = parameters.get("ignore_labels", ["O"])
         if strategy not in STRATEGIES:
@@ -70,7 +72,7 @@ class TokenClassificationEngine(LabelEngine):
             if not isinstance(text, str):
                 raise BadInput(index, f" is a {type(text).__name__}: give a text")
         longest = read_max_length(parameters, self.usual_length, self.max_length)
-        stride = self._stride(parameters, longest)
+        stride = self._stride(parameters, strategy, longest)
         labels = self.profile(adapter).labels
         windows = await self._read(inputs, stride, longest, adapter)
         size = sum(map(len, inputs))
@@ -88,14 +90,14 @@ class TokenClassificationEngine(LabelEngine):
             for windows in entities
         ]
 
-    def _stride(self, parameters: Mapping[str, Any], longest: int) -> int | None:
+    def _stride(self, parameters: Mapping[str, Any], strategy: str, longest: int) -> int | None:
         stride = parameters.get("stride")
         if stride is None:
             return None
         most = longest - self.tokenizer.num_special_tokens_to_add() - 1
         if isinstance(stride, bool) or not isinstance(stride, int) or not 0 <= stride <= most:
             raise BadRequest(f"parameters.stride={stride!r}: give a whole number from 0 to {most}")
-        if str(parameters.get("aggregation_strategy")).lower() == "none":
+        if strategy == "none":
             raise BadRequest("parameters.stride needs an aggregation_strategy other than none")
         return stride
 
@@ -192,7 +194,8 @@ class TokenClassificationEngine(LabelEngine):
         entities = [self._entity(piece, labels) for piece in pieces]
         if strategy == "none":
             return [entity for entity in entities if entity["entity"] not in ignored]
-        groups = [self._group(group) for group in group_entities(entities)]
+        parts = parts_of(labels)
+        groups = [self._group(group, parts) for group in group_entities(entities, parts)]
         return [group for group in groups if group["entity_group"] not in ignored]
 
     def _piece(self, text: str, index: int, token: int, start: int, end: int, scores: Any) -> Piece:
@@ -216,9 +219,12 @@ class TokenClassificationEngine(LabelEngine):
     def _join(self, texts: list[str]) -> str:
         return str(self.tokenizer.convert_tokens_to_string(texts))
 
-    def _group(self, group: list[dict[str, Any]]) -> dict[str, Any]:
+    def _group(
+        self, group: list[dict[str, Any]], parts: Mapping[str, tuple[str, str]]
+    ) -> dict[str, Any]:
+        prefix, kind = parts[group[0]["entity"]]
         return {
-            "entity_group": group[0]["entity"].split("-", 1)[-1],
+            "entity_group": kind if prefix in _ENDS else group[0]["entity"].split("-", 1)[-1],
             "score": math.fsum(entity["score"] for entity in group) / len(group),
             "word": self._join([entity["word"] for entity in group]),
             "start": group[0]["start"],
@@ -250,13 +256,16 @@ def join_word(word: list[Piece], strategy: str) -> Piece:
     return Piece(scores, word[0].start, word[-1].end, [w for piece in word for w in piece.texts])
 
 
-def group_entities(entities: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+def group_entities(
+    entities: list[dict[str, Any]], parts: Mapping[str, tuple[str, str]]
+) -> list[list[dict[str, Any]]]:
     """Joins neighbours of one kind: a B- label, or another kind, begins a new group."""
     groups: list[list[dict[str, Any]]] = []
     for entity in entities:
-        prefix, kind = split_label(entity["entity"])
-        same = groups and split_label(groups[-1][-1]["entity"])[1] == kind
-        if same and prefix != "B":
+        prefix, kind = parts[entity["entity"]]
+        before, its_kind = parts[groups[-1][-1]["entity"]] if groups else ("", "")
+        ended = before in _ENDS or prefix in _BEGINS
+        if groups and its_kind == kind and not ended:
             groups[-1].append(entity)
         else:
             groups.append([entity])
@@ -280,6 +289,29 @@ def largest_of_overlapping(entities: Iterable[dict[str, Any]]) -> list[dict[str,
 
 def _size(entity: dict[str, Any]) -> tuple[int, float]:
     return entity["end"] - entity["start"], entity["score"]
+
+
+def learnt_strategy(config: Any) -> str:
+    """How training told to join tokens; `none`, as Hugging Face's pipeline, where it did not."""
+    told = getattr(config, "task_specific_params", None)
+    own = told.get("token-classification") if isinstance(told, dict) else None
+    strategy = own.get("aggregation_strategy") if isinstance(own, dict) else None
+    return strategy if strategy in STRATEGIES else "none"
+
+
+_BEGINS, _ENDS = ("B", "S", "U"), ("E", "L", "S", "U")
+"""Of BIOES and BILOU: labels that begin a group, and that end one."""
+
+
+def parts_of(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Each label as its prefix and its kind; E-, S-, L- and U- are prefixes where the same kind
+    has a B- label too."""
+    return {
+        label: (label[0], label[2:])
+        if label[:2] in ("E-", "S-", "L-", "U-") and f"B-{label[2:]}" in labels
+        else split_label(label)
+        for label in labels
+    }
 
 
 def split_label(label: str) -> tuple[str, str]:

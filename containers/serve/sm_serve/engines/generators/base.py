@@ -16,6 +16,7 @@ from typing import Any
 
 from sm_serve.config import Settings
 from sm_serve.engines.failures import Checkup
+from sm_serve.engines.generators.adapter_settings import NOTHING, AdapterSettings
 from sm_serve.engines.generators.answer_form import AnswerForm, choose_form, stopping
 from sm_serve.engines.generators.defaults import read_defaults
 from sm_serve.engines.generators.prompts import PromptReader
@@ -52,6 +53,7 @@ class TextGenerator(PromptReader, ABC):
     ) -> None:
         super().__init__(config, tokenizer)
         self.settings = settings
+        self.adapter_settings: dict[str | None, AdapterSettings] = {}
         self.eos = end_tokens(generation_config, config)
         self.defaults = read_defaults(generation_config, searches=self.searches)
         self._closing = self.eos or end_tokens(tokenizer)
@@ -76,10 +78,16 @@ class TextGenerator(PromptReader, ABC):
         self._tokens_total = 0
         self._open_thoughts = 0
 
-    def ends(self, sampling: Sampling) -> frozenset[int]:
+    def settings_of(self, adapter: str | None) -> AdapterSettings:
+        """What an adapter does otherwise than the base model."""
+        return self.adapter_settings.get(adapter, NOTHING)
+
+    def ends(self, sampling: Sampling, adapter: str | None = None) -> frozenset[int]:
         """Tokens that end an answer; one held to a constraint always has such an end."""
         if sampling.ignore_eos:
             return frozenset()
+        if own := self.settings_of(adapter).ends:
+            return own | self._form.ends if self._form is not None else own
         return self._closing if sampling.constraint is not None else self.eos
 
     @abstractmethod
@@ -132,7 +140,8 @@ class TextGenerator(PromptReader, ABC):
         request = self.check_beams(request)
         self.check_images(request)
         prompt = await self._tokenize(request)
-        sampling = self._limit(bounded(request, self.prefix_length(len(prompt))), len(prompt))
+        asked = bounded(request, self.prefix_length(len(prompt)))
+        sampling = self._limit(asked, len(prompt), request.adapter)
         self._check(sampling)
         self._active += 1
         answered = self._search if request.beams.get(BEAMS, 1) > 1 else self._write
@@ -195,6 +204,10 @@ class TextGenerator(PromptReader, ABC):
             return request.answer_prefix
         return self._form.prefix(prompt, request)
 
+    def template_of(self, request: GenerationRequest) -> str | None:
+        """See PromptReader."""
+        return self.settings_of(request.adapter).chat_template
+
     def template_messages(self, request: GenerationRequest) -> Any:
         """See PromptReader."""
         return request.prompt if self._form is None else self._form.messages(request.prompt)
@@ -203,7 +216,7 @@ class TextGenerator(PromptReader, ABC):
         self, prompt: list[int], sampling: Sampling, request: GenerationRequest
     ) -> AsyncGenerator[Delta]:
         """The best answers of a search, whole."""
-        ends = self.ends(sampling)
+        ends = self.ends(sampling, request.adapter)
         cost = (len(prompt) + (sampling.max_new_tokens or 0)) * request.beams[BEAMS]
         async with self._room.turn(cost):
             outcome = await self.search(prompt, sampling, request)
@@ -287,14 +300,15 @@ class TextGenerator(PromptReader, ABC):
         """Most tokens of an answer to a prompt of so many."""
         return self.context - prompt
 
-    def _limit(self, sampling: Sampling, prompt: int) -> Sampling:
+    def _limit(self, sampling: Sampling, prompt: int, adapter: str | None) -> Sampling:
         """Resolves max_new_tokens and refuses what does not fit into the context."""
         room = self.room(prompt)
         if room < (0 if sampling.max_new_tokens == 0 else 1):
             raise self._too_long(str(prompt))
         wanted = sampling.max_new_tokens
         if wanted is None:
-            return replace(sampling, max_new_tokens=min(self.answer_tokens, room))
+            most = self.settings_of(adapter).answer_tokens or self.answer_tokens
+            return replace(sampling, max_new_tokens=min(most, room))
         if wanted > room:
             raise BadPrompt(
                 f"max_new_tokens={wanted} and a prompt of {prompt} tokens exceed the context of"

@@ -227,7 +227,7 @@ class ContinuousGenerator(LocalGenerator):
                 request_id=name,
                 max_new_tokens=sampling.max_new_tokens,
                 streaming=incremental,
-                eos_token_id=sorted(self.ends(sampling)) or -1,
+                eos_token_id=sorted(self.ends(sampling, adapter)) or -1,
                 **{REQUEST_CHOICE: choice},
             )
             if added is None:

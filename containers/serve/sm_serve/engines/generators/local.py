@@ -7,6 +7,7 @@ import contextlib
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from sm_serve.artefact.artefact import Artefact
@@ -15,6 +16,7 @@ from sm_serve.engines import loading
 from sm_serve.engines.adapters.host import LoraHost
 from sm_serve.engines.adapters.lora import SPOILT, LoraAdapters
 from sm_serve.engines.encoders.long_text import tokenize_heads
+from sm_serve.engines.generators.adapter_settings import read_settings
 from sm_serve.engines.generators.base import TextGenerator
 from sm_serve.engines.generators.defaults import answer_tokens, decoder_start, greedy_config
 from sm_serve.engines.generators.grammar import TOO_COMPLEX, Grammars, refused
@@ -64,6 +66,17 @@ class LocalGenerator(LoraHost, TextGenerator):
         """The engine of a loaded model."""
         return cls(model, tokenizer, settings)
 
+    def _load(self, name: str, path: Path) -> None:
+        start = None if self._decoder_start is None else len(self._decoder_start)
+        told = (name, path, self.model.generation_config, self.chat_template, start)
+        settings = read_settings(*told)
+        super()._load(name, path)
+        self.adapter_settings[name] = settings
+
+    def _remove(self, name: str) -> None:
+        super()._remove(name)
+        self.adapter_settings.pop(name, None)
+
     @abstractmethod
     def run_tokens(
         self, prompt: list[int], choice: Choice, *, incremental: bool, adapter: str | None
@@ -80,7 +93,8 @@ class LocalGenerator(LoraHost, TextGenerator):
             return super().check_beams(request)
         beams = self.pipe.choose_languages(request.beams, as_pipeline=request.as_pipeline)
         own = request.as_pipeline and not request.stream
-        beams.setdefault(BEAMS, self._own_beams if own else 1)
+        usual = self.settings_of(request.adapter).beams or self._own_beams
+        beams.setdefault(BEAMS, usual if own else 1)
         request = replace(request, beams=beams)
         check_search(request)
         return request
@@ -99,7 +113,8 @@ class LocalGenerator(LoraHost, TextGenerator):
         """See TextGenerator: as the pipeline of the task reads it, where that is asked for."""
         if request.as_pipeline:
             text = self.pipe.prefix + text
-        longest = min(self.context, self.tokenizer.model_max_length)
+        learnt = self.settings_of(request.adapter).prompt_tokens
+        longest: Any = min(self.context, learnt or self.tokenizer.model_max_length)
         if SOURCE in request.beams:
             cut = {"truncation": True, "max_length": longest} if request.cut else {}
             languages = request.beams[SOURCE], request.beams[TARGET]
@@ -109,9 +124,10 @@ class LocalGenerator(LoraHost, TextGenerator):
             return ids
         return super().encode_text(text, request)
 
-    def own_options(self, beams: Mapping[str, Any]) -> dict[str, Any]:
-        """What a request says otherwise than the checkpoint, as keywords of `generate`."""
-        options: dict[str, Any] = {}
+    def own_options(self, beams: Mapping[str, Any], adapter: str | None) -> dict[str, Any]:
+        """What a request and its adapter say otherwise than the checkpoint, as keywords of
+        `generate`."""
+        options = dict(self.settings_of(adapter).options)
         if "no_repeat_ngram_size" in beams:
             options["no_repeat_ngram_size"] = beams["no_repeat_ngram_size"]
         if "min_length" in beams:  # said by Sampling
@@ -135,11 +151,11 @@ class LocalGenerator(LoraHost, TextGenerator):
             if sampling.constraint is not None:
                 matcher = await self.grammars.matcher(sampling.constraint)
                 kept.callback(matcher.close)
-            options = self.own_options(request.beams)
+            options = self.own_options(request.beams, request.adapter)
             choice = Choice(
                 sampling,
                 prompt if self._decoder_start is None else self._decoder_start,
-                self.ends(sampling),
+                self.ends(sampling, request.adapter),
                 matcher,
                 self.processors(prompt, sampling, options),
             )
@@ -170,10 +186,11 @@ class LocalGenerator(LoraHost, TextGenerator):
         beams = request.beams
         options = {
             **choosing_options(sampling),
-            **self.own_options(beams),
+            **self.own_options(beams, request.adapter),
+            **self.settings_of(request.adapter).search,
             **{name: beams[name] for name in (BEAMS, *ALONE) if name in beams},
             "num_return_sequences": request.sequences,
-            "eos_token_id": sorted(self.ends(sampling)) or -1,
+            "eos_token_id": sorted(self.ends(sampling, request.adapter)) or -1,
             "pad_token_id": self.padding,
         }
         search = Search(prompt, options, request.adapter)

@@ -80,7 +80,7 @@ class PlainGenerator(LocalGenerator):
         reason = self.trouble()
         if reason is not None:
             raise NotReady(f"the model does not answer: {reason}")
-        job = _Job(prompt, choice, adapter, self.ends(choice.sampling))
+        job = _Job(prompt, choice, adapter, self.ends(choice.sampling, adapter))
         told = 0
         self._queue(job)
         try:

@@ -95,6 +95,8 @@ class PromptReader:
             "add_generation_prompt": not request.continue_final_message,
             "continue_final_message": request.continue_final_message,
         }
+        if template := self.template_of(request):
+            options["chat_template"] = template
         messages = self.template_messages(request)
         text = render(self.tokenizer, messages, request.tools, options)
         # As apply_chat_template itself would go on: the template writes special tokens.
@@ -102,6 +104,10 @@ class PromptReader:
         if prefix := self.answer_prefix(text, request):
             return [*ids, *self.tokenizer(prefix, add_special_tokens=False)["input_ids"]]
         return ids
+
+    def template_of(self, request: GenerationRequest) -> str | None:
+        """The chat template, where it is not the tokenizer's."""
+        return None
 
     def answer_prefix(self, prompt: str, request: GenerationRequest) -> str:
         """What an answer to messages begins with already, behind their `prompt`."""

@@ -26,6 +26,7 @@ from sm_serve.engines import loading
 from sm_serve.engines.adapters.adapter_files import check_adapter
 from sm_serve.engines.background import in_thread
 from sm_serve.engines.failures import engine_failure
+from sm_serve.engines.generators.adapter_settings import read_settings
 from sm_serve.engines.generators.base import TextGenerator
 from sm_serve.engines.generators.grammar import REMEMBERED, Grammars
 from sm_serve.engines.generators.vllm_adapters import load_whole, lora_arguments
@@ -82,6 +83,7 @@ class VllmGenerator(TextGenerator):
         settings: Settings,
     ) -> None:
         super().__init__(config, generation_config, tokenizer, settings)
+        self._generation = generation_config
         self._start = start
         self._heard, self._asked = time.monotonic(), 0
         self._engine = engine = self._watched(start())
@@ -133,8 +135,14 @@ class VllmGenerator(TextGenerator):
         """The artefact's adapters; one that is the artefact itself answers where none is named."""
         for name, path in artefact.adapters.items():
             self._loras[name] = self._checked(name, path)
+            self._read_settings(name, path)
         if artefact.is_adapter:
             self._own_lora = self._checked(own_name, artefact.path)
+            self._read_settings(None, artefact.path)
+
+    def _read_settings(self, name: str | None, path: Path) -> None:
+        told = (name or path.name, path, self._generation, self.chat_template, None)
+        self.adapter_settings[name] = read_settings(*told)
 
     def _checked(self, name: str, path: Path) -> Any:
         try:
@@ -172,7 +180,9 @@ class VllmGenerator(TextGenerator):
         try:
             outputs = self._engine.generate(
                 await self._with_pictures(prompt, request),
-                write_sampling(sampling, self.ends(sampling), incremental=incremental),
+                write_sampling(
+                    sampling, self.ends(sampling, request.adapter), incremental=incremental
+                ),
                 f"r{next(self._ids)}",
                 lora_request=await self._lora_for(request.adapter),
             )
@@ -253,11 +263,13 @@ class VllmGenerator(TextGenerator):
         request = self._lora(name, path)
         await load_whole(self._engine, request)
         self._whole.add(request.lora_int_id)
+        self._read_settings(name, path)
         self._loras[name] = request
 
     async def unload_adapter(self, name: str) -> None:
         """See AdapterHost. vLLM itself keeps it until its last request has been answered."""
         request = self._loras.pop(name, None)
+        self.adapter_settings.pop(name, None)
         if request is None:
             raise adapter_not_found(name, self.adapters())
         await self._engine.remove_lora(request.lora_int_id)

@@ -31,7 +31,7 @@ class Vocabulary(Protocol):
     thought_tags: Mapping[int, str]
     thought_pair: tuple[str, str]
 
-    def ends(self, sampling: Sampling) -> frozenset[int]:
+    def ends(self, sampling: Sampling, adapter: str | None = None) -> frozenset[int]:
         """Tokens that end an answer."""
         ...
 
@@ -58,7 +58,7 @@ class AnswerWriter:
         self._decoder = IncrementalDecoder(engine.tokenizer, kept)
         self._stop = StopMatcher(sampling.stop)
         self._limit = sampling.max_new_tokens or 0
-        self._eos = engine.ends(sampling)
+        self._eos = engine.ends(sampling, request.adapter)
         self._prompt = prompt
         self._echo = echo
         self._opened = opened
