@@ -128,7 +128,7 @@ def evaluate(
         benchmark_files=benchmark_files,
         load=load,
         p99_ms=p99_ms,
-        command=options.next_command("evaluate"),
+        command=options.as_given(),
     )
     done = run(options.open(), request)
     if as_json:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
+from click.core import ParameterSource
 
 from sm_launch.job.config import JobConfig, Target, load_config
 from sm_launch.redaction import redact, redact_value
@@ -57,6 +58,22 @@ class JobOptions:
         """A command line that a user can paste; with `context` it looks where this one did."""
         config = ["-c", str(self.path)] if self.path != DEFAULT_JOB else []
         return shlex.join(["sm-launch", *arguments, *config, *(context.options if context else [])])
+
+    @staticmethod
+    def as_given() -> str:
+        """The command line of the running command, to run it again."""
+        context = click.get_current_context()
+        parts = ["sm-launch", *context.command_path.split()[1:]]
+        for parameter in context.command.params:
+            name = parameter.name or ""
+            if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+                continue
+            value = context.params[name]
+            for each in value if parameter.multiple or parameter.nargs != 1 else [value]:
+                flag = isinstance(parameter, click.Option) and parameter.is_flag
+                option = [max(parameter.opts, key=len)] * isinstance(parameter, click.Option)
+                parts += [*option, *([] if flag else [str(each)])]
+        return shlex.join(parts)
 
     @contextmanager
     def detachable(self, context: JobContext, command: str, name: str) -> Iterator[None]:

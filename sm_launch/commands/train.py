@@ -137,5 +137,6 @@ def _report(session: Session, description: dict[str, Any], *, as_json: bool) -> 
         click.echo(f"  {metric['MetricName']:<28} {decimal(metric['Value'])}")
     if status == "Stopped":
         hint = training.resume_hint(session, description)
-        raise LaunchError(f"training job {name} was stopped before its end", fix=hint or None)
+        anew = "train anew; with training.checkpoints in job.yaml a stopped job can be resumed"
+        raise LaunchError(f"training job {name} was stopped before its end", fix=hint or anew)
     click.echo(f"  model: {description['ModelArtifacts']['S3ModelArtifacts']}")

@@ -9,7 +9,7 @@ from typing import Any
 from sm_launch.data.write import REJECTED, REJECTED_PARTS
 from sm_launch.report.charts import bar_chart
 from sm_launch.report.html import Markup, el, figure, join, page, section, table
-from sm_launch.report.stacks import Stack, share_chart
+from sm_launch.report.stacks import TOLD_APART, Stack, share_chart
 
 LABELS_SHOWN = 25
 SHA_SHOWN = 16
@@ -45,7 +45,7 @@ def _tiles(manifest: Mapping[str, Any], counts: Mapping[str, int]) -> Markup:
         ("Rows read", f"{counts['read']:,}", f"{len(manifest['inputs'])} file(s)"),
         ("Rows kept", f"{counts['kept']:,}", "in all splits"),
         (
-            "Rows set aside",
+            "Rejected rows",
             f"{counts['rejected']:,}",
             f"{share:.1%}, in {_rejected_rows(manifest)}",
         ),
@@ -84,23 +84,36 @@ def _balance(manifest: Mapping[str, Any]) -> Markup | None:
         return None
     splits: Mapping[str, Any] = manifest["splits"]
     shown = labels[:LABELS_SHOWN]
-    stacks = [
-        Stack(name, [split["labels"].get(label, 0) for label in shown])
-        for name, split in splits.items()
-    ]
     rows = [[label, *(_share(split, label) for split in splits.values())] for label in shown]
     more = len(labels) - len(shown)
     return section(
         "Classes",
         el(
             "div",
-            figure("Shares of the classes", share_chart(shown, stacks)),
+            figure("Shares of the classes", _shares(labels, splits)),
             el("div", table(["Class", *splits], rows, numeric=range(1, len(splits) + 1))),
             class_="charts",
         ),
         el("p", f"and {more:,} more, all of them in manifest.json") if more > 0 else None,
         note="Rows of each class in each split, and their share of it.",
     )
+
+
+def _shares(labels: Sequence[str], splits: Mapping[str, Any]) -> Markup:
+    """As many of the largest classes as there are hues to tell apart, and the others together."""
+    sizes = {n: sum(split["labels"].get(n, 0) for split in splits.values()) for n in labels}
+    drawn = list(labels)
+    if len(labels) > TOLD_APART:
+        largest = set(sorted(labels, key=lambda n: -sizes[n])[:TOLD_APART])
+        drawn = [label for label in labels if label in largest]
+    others = len(labels) - len(drawn)
+    stacks = []
+    for name, split in splits.items():
+        counts = [split["labels"].get(label, 0) for label in drawn]
+        rest = sum(split["labels"].values()) - sum(counts)
+        stacks.append(Stack(name, [*counts, rest] if others else counts))
+    names = [*drawn, f"{others:,} other classes"] if others else drawn
+    return share_chart(names, stacks)
 
 
 def _share(split: Mapping[str, Any], label: str) -> str:
@@ -140,7 +153,7 @@ def _rejected(manifest: Mapping[str, Any], counts: Mapping[str, int]) -> Markup 
     ]
     chart = bar_chart({name: float(count) for name, count in reasons.items()}, unit="rows")
     return section(
-        "Rows set aside",
+        "Rejected rows",
         el(
             "div",
             figure("By reason", chart),

@@ -90,9 +90,9 @@ class Comparison:
             rows = f"{self.only_one_answered:,} rows were answered by one model only"
             lines.append(f"{rows}, and count for neither")
         for name, rows_of_one in self.only_one_has.items():
-            rest = "" if rows_of_one < self.rows else ": it is not compared"
-            of = f"{rows_of_one:,} of {self.rows:,} rows"
-            lines.append(f"{name}: {of} have it of one model only{rest}")
+            of = f"{rows_of_one:,} of {self.rows:,} rows have it of one model only"
+            none = "one of the two has none, so it is not compared"
+            lines.append(f"{name}: {of if rows_of_one < self.rows else none}")
         return lines
 
     def to_dict(self) -> dict[str, Any]:

@@ -66,6 +66,13 @@ class ClassMetrics:
     predicted: int
     roc_auc: float | None = None
 
+    @property
+    def rates(self) -> tuple[float | None, float | None, float | None]:
+        """Precision, recall and F1; None where there is no row that they could be of."""
+        if self.support:
+            return self.precision, self.recall, self.f1
+        return (self.precision, None, self.f1) if self.predicted else (None, None, None)
+
 
 @dataclass(frozen=True)
 class ClassificationMetrics:

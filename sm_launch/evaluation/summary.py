@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
+_HEAD = 9
+"""Characters that a model's name may have above its column."""
+
 HEADLINES = {
     "accuracy": "accuracy",
     "precision_macro": "precision (macro)",
@@ -185,23 +188,24 @@ def _classes(result: EvaluationResult) -> Table:
     for title in ("precision", "recall", "F1", "rows"):
         table.add_column(title, justify="right")
     for entry in result.metrics.per_class if result.metrics is not None else ():
-        values = (decimal(value) for value in (entry.precision, entry.recall, entry.f1))
+        values = ("–" if value is None else decimal(value) for value in entry.rates)
         table.add_row(escape(entry.label), *values, str(entry.support))
     return table
 
 
 def render_comparison(comparison: Comparison) -> Group:
-    """A rich renderable: a line a metric, and who was right alone."""
+    """A rich renderable of 80 columns: a line a metric, and who was right alone."""
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 1))
-    table.add_column("metric")
-    for title in (comparison.first, comparison.second):
-        table.add_column(escape(title), justify="right", overflow="fold")
-    for title in ("difference", "95 % interval", "p", "p (Holm)"):
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("metric", no_wrap=True)
+    named = max(len(comparison.first), len(comparison.second)) <= _HEAD
+    for title in (comparison.first, comparison.second) if named else ("first", "second"):
+        table.add_column(escape(title), justify="right", no_wrap=True)
+    for title in ("difference", "95 % interval", "p (Holm)"):
         table.add_column(title, justify="right", no_wrap=True)
     for m in comparison.metrics:
         colour = "dim" if not m.significant else "green" if m.improved else "red"
@@ -211,7 +215,6 @@ def render_comparison(comparison: Comparison) -> Group:
             decimal(m.second),
             f"[{colour}]{m.difference:+.4f}[/{colour}]",
             f"{m.interval.low:+.4f} to {m.interval.high:+.4f}",
-            p_value(m.p_value),
             p_value(m.p_adjusted),
         )
     test = comparison.mcnemar
@@ -219,6 +222,10 @@ def render_comparison(comparison: Comparison) -> Group:
         f"{comparison.rows} rows; right in {comparison.first} alone: {test.only_first}, "
         f"in {comparison.second} alone: {test.only_second}; McNemar p {equals(test.p_value)}"
     )
+    which = f"first: {comparison.first}\nsecond: {comparison.second}"
     return Group(
-        table, Text(account), *(Text(line, style="yellow") for line in comparison.left_out())
+        *([] if named else [Text(which)]),
+        table,
+        Text(account),
+        *(Text(line, style="yellow") for line in comparison.left_out()),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,8 +38,8 @@ class Sample:
         self.labels.update(count_labels(labels))
 
 
-def drifts(context: JobContext, endpoint: str) -> list[Drift]:
-    """What an endpoint captured, held against the training set of the job.
+def comparison(context: JobContext, endpoint: str) -> Callable[[], list[Drift]]:
+    """Holds what an endpoint has captured, when it is called, against the training set of the job.
 
     Raises:
         UserInputError: the endpoint captures nothing.
@@ -52,12 +52,16 @@ def drifts(context: JobContext, endpoint: str) -> list[Drift]:
     channels = channels or [config.prepared_path / "train"]
     each = [read_rows(channel, limit=MOST_ROWS // len(channels)) for channel in channels]
     training = read_training(itertools.chain.from_iterable(each))
-    seen = Sample()
-    for location in locations:
-        captured = read_captured(captured_lines(location, context.clients))
-        seen.lengths += captured.lengths
-        seen.labels.update(captured.labels)
-    return compare(training, seen, config.monitoring.drift_threshold)
+
+    def drifts() -> list[Drift]:
+        seen = Sample()
+        for location in locations:
+            captured = read_captured(captured_lines(location, context.clients))
+            seen.lengths += captured.lengths
+            seen.labels.update(captured.labels)
+        return compare(training, seen, config.monitoring.drift_threshold)
+
+    return drifts
 
 
 def compare(training: Sample, captured: Sample, threshold: float) -> list[Drift]:

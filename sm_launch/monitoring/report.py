@@ -12,7 +12,7 @@ from sm_launch.monitoring.endpoint_metrics import BY_KEY, Metric
 from sm_launch.monitoring.series import Points, VariantSeries
 from sm_launch.report import charts
 from sm_launch.report.html import Markup, el, figure, page, section, table
-from sm_launch.report.numbers import number
+from sm_launch.report.numbers import short
 from sm_launch.report.pairs import pair_chart
 
 # Which metrics share a chart: its title, then the keys of its lines.
@@ -28,6 +28,8 @@ _CHARTS = (
 
 
 _MOST_BARS = 15
+_SCALES = (("days", 86_400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
+_LEAST_OF_A_SCALE = 3
 
 
 def write_monitoring(
@@ -55,11 +57,13 @@ def write_monitoring(
     drifted = [drift for drift in drifts if drift.state == "drift"]
     pills = [el("li", problem, class_="fail") for problem in problems]
     pills += [el("li", f"drift of the {drift.what}", class_="fail") for drift in drifted]
+    if not pills and any(each.rows() for each in series):
+        pills = [el("li", "within all limits", class_="pass")]
     header = el(
         "header",
         el("h1", f"Endpoint {endpoint}"),
         el("p", f"Metrics of {source}, {now}", class_="sub"),
-        el("ul", pills or [el("li", "within all limits", class_="pass")], class_="pills"),
+        el("ul", pills, class_="pills") if pills else None,
     )
     body = [_variant(each, limits) for each in series]
     text = page(f"{endpoint}: monitoring", header, body, _drift(drifts))
@@ -94,31 +98,29 @@ def _rows(series: VariantSeries) -> list[list[str]]:
     for metric, _ in series.rows():
         values = series.summary()[metric.key]
         numbers = [values[name] for name in ("last", "mean", "max")]
-        total = _shown(values["sum"]) if "sum" in values else ""
-        unit = f" ({metric.unit})" if metric.unit else ""
-        rows.append([metric.label + unit, *(_shown(n) for n in numbers), total])
+        total = short(values["sum"]) if "sum" in values else ""
+        unit = f", {metric.unit}" if metric.unit else ""
+        rows.append([metric.label + unit, *(short(n) for n in numbers), total])
     return rows
-
-
-def _shown(value: float) -> str:
-    """Three decimals are enough, but for what they would make 0."""
-    return number(round(value, 3)) if abs(value) >= 1e-3 else number(value)
 
 
 def _chart(rows: Sequence[tuple[Metric, Points]], limits: Monitoring) -> Markup:
     start = min(points[0][0] for _, points in rows)
+    whole = max((points[-1][0] - start).total_seconds() for _, points in rows)
+    # A report is of a minute as well as of a week.
+    scale, seconds = next((n, s) for n, s in _SCALES if whole >= _LEAST_OF_A_SCALE * s or s == 1)
     lines = [
         charts.Series(
             metric.label,
-            [((when - start).total_seconds() / 60, value) for when, value in points],
+            [((when - start).total_seconds() / seconds, value) for when, value in points],
         )
         for metric, points in rows
     ]
     top = max(value for line in lines for _, value in line.points)
-    unit = rows[0][0].unit or "count"
+    unit = rows[0][0].unit or "requests"
     return charts.line_chart(
         lines,
-        x_label=f"minutes since {start:%Y-%m-%d %H:%M} UTC",
+        x_label=f"{scale} since {start:%Y-%m-%d %H:%M} UTC",
         y_label=unit,
         y_range=(0, top or 1),
         limits=_limits([metric.key for metric, _ in rows], limits),
@@ -172,4 +174,6 @@ def _distributions(drift: Drift) -> Markup:
     rows = [[name, f"{share:.1%}", f"{captured[name]:.1%}"] for name, share in training.items()]
     listing = table([drift.what, "training set", "requests"], rows, numeric=(1, 2))
     title = f"{drift.what.capitalize()}: requests against the training set"
-    return el("div", figure(title, chart), el("div", listing), class_="charts")
+    more = len(training) - len(drawn)
+    said = [el("p", f"Not drawn: the {more:,} least frequent.", class_="note")] if more else []
+    return el("div", figure(title, chart, *said), el("div", listing), class_="charts")

@@ -73,12 +73,14 @@ def problems(series: VariantSeries, limits: Monitoring) -> list[str]:
             f"{100 * failed / calls:.1f} % of the requests were answered with 5xx "
             f"(limit {limits.error_percent:g} %)"
         )
-    p99 = totals.get("model_p99", {}).get("last", 0.0)
-    if p99 > limits.latency_p99_ms:
-        messages.append(f"model latency p99 is {p99:.0f} ms (limit {limits.latency_p99_ms:g} ms)")
-    for key in ("memory", "gpu_memory", "disk"):
-        last = totals.get(key, {}).get("last", 0.0)
-        if last > limits.memory_percent:
-            label = BY_KEY[key].label
-            messages.append(f"{label} is at {last:.0f} % (limit {limits.memory_percent:g} %)")
+    most = dict.fromkeys(("memory", "gpu_memory", "disk"), limits.memory_percent)
+    for key, limit in {"model_p99": limits.latency_p99_ms, **most}.items():
+        values = [value for _, value in series.points.get(key, [])]
+        above = sum(value > limit for value in values)
+        if above:
+            metric = BY_KEY[key]
+            messages.append(
+                f"{metric.label} was above {limit:g} {metric.unit} at {above} of {len(values)} "
+                f"points: {max(values):.0f} {metric.unit} at most, {values[-1]:.0f} at the end"
+            )
     return messages

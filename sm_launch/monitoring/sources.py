@@ -161,6 +161,8 @@ def monitor(
         UserInputError: the endpoint captures no data to compare.
     """
     name = endpoints.require_meant(context, endpoint)
+    # What is missing for it is missed now, and not after all the looking.
+    drifts = captured.comparison(context, name) if drift else list[Drift]
     source = open_source(context, name, since)
     if once:
         interval = duration = 0.0 if context.on_aws else 1.0
@@ -169,7 +171,7 @@ def monitor(
     return Monitored(
         endpoint=name,
         series=series,
-        drifts=captured.drifts(context, name) if drift else [],
+        drifts=drifts(),
         problems=[w for each in series for w in problems(each, context.config.monitoring)],
         source="CloudWatch" if context.on_aws else "the servers on this machine",
         limits=context.config.monitoring,

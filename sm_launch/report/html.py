@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 
 from sm_launch.redaction import redact
+from sm_launch.report.names import width
 
-_WIDE = 4
-"""So many columns are too wide for a narrow screen."""
+_PHONE = 330.0
+"""Pixels that a table has on a phone."""
+_COLUMN, _CHARACTER, _WRAPPED = 12.0, 7.5, 16
+"""Pixels between columns, of a character; and the characters of a line where text is wrapped."""
+_RIGHT_TO_LEFT = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc"
+_RIGHT_TO_LEFT_RUN = re.compile(f"[{_RIGHT_TO_LEFT}](?:[{_RIGHT_TO_LEFT}\\s]*[{_RIGHT_TO_LEFT}])?")
 VOID = frozenset({"meta", "br", "line", "rect", "circle", "path", "polyline"})
 
 
@@ -54,10 +60,11 @@ def table(
 ) -> Markup:
     """A table; `numeric` columns are set right.
 
-    On a narrow screen the rows of one with many columns become lists, each cell behind the name of
+    On a narrow screen the rows of one that is too wide become lists, each cell below the name of
     its column: nothing is cut off.
     """
     right = set(numeric)
+    rows = list(rows)
 
     def cell(tag: str, column: int, text: str, **attributes: str) -> Markup:
         return el(tag, text, class_="num" if column in right else None, **attributes)
@@ -74,11 +81,28 @@ def table(
             el("caption", caption) if caption else None,
             el("thead", header),
             el("tbody", body),
-            class_="wide" if len(head) >= _WIDE else None,
+            class_=None if _fits_phone(head, rows, right) else "wide",
         ),
         class_="scroll",
         tabindex="0",
     )
+
+
+def _fits_phone(head: Sequence[str], rows: Sequence[Sequence[str]], numeric: set[int]) -> bool:
+    def needed(column: int) -> int:
+        cells = [row[column] for row in rows]
+        parts = [head[column], *(cells if column not in numeric else ())]
+        longest = max((width(part) for text in parts for part in text.split()), default=0)
+        whole = max(map(width, cells), default=0)
+        return max(longest, whole if column in numeric else min(whole, _WRAPPED))
+
+    characters = sum(map(needed, range(len(head))))
+    return characters * _CHARACTER + len(head) * _COLUMN <= _PHONE
+
+
+def sentence(text: str) -> str:
+    """A sentence of ours that quotes text of any script: what runs right to left stays a unit."""
+    return _RIGHT_TO_LEFT_RUN.sub("\u2068\\g<0>\u2069", text)
 
 
 def section(title: str, *children: str | Iterable[str] | None, note: str | None = None) -> Markup:

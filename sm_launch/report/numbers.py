@@ -13,8 +13,11 @@ _MOST_DECIMAL = 1e6
 _CLOSE = 1e-3
 
 
-def nice_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
-    """About `wanted` round numbers (1, 2, 2.5 or 5 times a power of ten) that span low to high."""
+def nice_ticks(low: float, high: float, wanted: int = 5, *, whole: bool = False) -> list[float]:
+    """About `wanted` round numbers (1, 2, 2.5 or 5 times a power of ten) that span low to high.
+
+    With `whole` none of them is a fraction.
+    """
     least = max(abs(low), abs(high)) * 1e-12
     if not high - low > least:
         spread = abs(low) * 0.1 or 1.0
@@ -22,6 +25,8 @@ def nice_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     raw = (high - low) / max(wanted - 1, 1)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * (1 - 1e-9))
+    if whole:
+        step = math.ceil(step)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [float(f"{i * step:.15g}") for i in range(first, last + 1)]
 
@@ -70,6 +75,12 @@ def number(value: float) -> str:
     if value and (abs(value) >= _MOST_DECIMAL or abs(value) < _LEAST_DECIMAL):
         return _short_exponent(f"{value:.2e}")
     return f"{value:,.4f}".rstrip("0").rstrip(".")
+
+
+def short(value: float) -> str:
+    """One number with three digits and whole ones, as many as a chart has room for."""
+    digits = 2 - math.floor(math.log10(abs(value))) if value else 0
+    return number(round(value, min(max(digits, 0), 12)))
 
 
 def decimal(value: float, *, sign: bool = False) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from sm_launch.report.charts import WIDTH
 from sm_launch.report.html import Markup, el, join
+from sm_launch.report.names import fitting
 
-_ROW, _LEFT, _RIGHT, _BAR = 30.0, 112.0, 52.0, 11.0
-_NAME_CHARACTERS = 16
+_ROW, _LEFT, _RIGHT, _BAR = 36.0, 112.0, 52.0, 14.0
+_NAME_COLUMNS = 16
 
 
 def pair_chart(
@@ -23,17 +24,17 @@ def pair_chart(
     """
     top = max([*first.values(), *second.values(), 1e-12])
     parts: list[Markup] = []
-    for row, name in enumerate(first):
+    labels = fitting(list(first), _NAME_COLUMNS)
+    for row, (name, label) in enumerate(zip(first, labels, strict=True)):
         y = row * _ROW + 3
-        label = name if len(name) <= _NAME_CHARACTERS else f"{name[: _NAME_CHARACTERS - 1]}…"
-        parts.append(el("text", label, x=_LEFT - 8, y=y + 15, text_anchor="end", class_="strong"))
+        parts.append(el("text", label, x=_LEFT - 8, y=y + 19, text_anchor="end", class_="strong"))
         for side, shares in enumerate((first, second)):
             share = shares.get(name, 0.0)
             length = max((WIDTH - _LEFT - _RIGHT) * share / top, 1.0)
             at = y + side * (_BAR + 1)
             parts += [
                 el("rect", x=_LEFT, y=at, width=length, height=_BAR, class_=f"bar c{side + 1}"),
-                el("text", f"{share:.1%}", x=_LEFT + length + 5, y=at + 9.5),
+                el("text", f"{share:.1%}", x=_LEFT + length + 5, y=at + 11),
             ]
     height = len(first) * _ROW + 4
     told = "; ".join(f"{name} {first[name]:.1%}, {second.get(name, 0.0):.1%}" for name in first)

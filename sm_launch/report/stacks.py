@@ -9,6 +9,8 @@ from sm_launch.report.charts import WIDTH
 from sm_launch.report.html import Markup, el, join
 
 COLOURS = 4
+TOLD_APART = 8
+"""So many parts look different; one more is drawn in grey, for the rest."""
 _ROW, _LEFT = 34.0, 92.0
 
 
@@ -23,7 +25,7 @@ class Stack:
 def share_chart(names: Sequence[str], stacks: Sequence[Stack]) -> Markup:
     """Bars of equal length whose parts are the shares; the largest parts bear their share.
 
-    Four hues repeat, each time paler: beyond eight parts the table beside it must help.
+    At most eight parts and a ninth, which stands for all others.
     """
     parts: list[Markup] = []
     for row, stack in enumerate(stacks):
@@ -61,6 +63,6 @@ def _legend(names: Sequence[str]) -> Markup:
 
 
 def _part(at: int, x: float, y: float, width: float, height: float) -> Markup:
-    opacity = max(1.0 - 0.35 * (at // COLOURS), 0.3)
-    look = f"bar c{at % COLOURS + 1}"
+    opacity = 1.0 - 0.35 * (at // COLOURS) if at < TOLD_APART else 1.0
+    look = f"bar c{at % COLOURS + 1}" if at < TOLD_APART else "bar rest"
     return el("rect", x=x, y=y, width=width, height=height, class_=look, opacity=opacity)

@@ -18,6 +18,8 @@ from sm_launch.report.numbers import decimal, equals
 from sm_launch.target.context import JobContext
 
 PREDICTIONS, EVALUATION = "predictions.jsonl", "evaluation.json"
+REPORT = "report"
+"""What every job's report directory is called."""
 
 
 def run(
@@ -48,8 +50,21 @@ def run(
             fix="compare two models of the same task",
         )
     made = evaluation.make_task(task)
-    comparison = evaluation.compare(first, second, made, names=names, min_shared=min_shared)
-    return comparison, write_comparison(comparison, output)
+    comparison = evaluation.compare(first, second, made, names=_short(names), min_shared=min_shared)
+    return comparison, write_comparison(comparison, output, sources=names)
+
+
+def _short(names: tuple[str, str]) -> tuple[str, str]:
+    """Of paths the end that tells them apart, for titles and heads of columns."""
+    first, second = (
+        Path(name).resolve().parts if Path(name).exists() else (name,) for name in names
+    )
+    least = 2 if REPORT in (first[-1], second[-1]) else 1  # it says nothing
+    for taken in range(least, max(len(first), len(second)) + 1):
+        ends = "/".join(first[-taken:]), "/".join(second[-taken:])
+        if ends[0] != ends[1]:
+            return ends
+    return names
 
 
 def _side(

@@ -93,7 +93,7 @@ def _benchmark(context: JobContext, request: Request) -> Evaluated:
         output=request.output,
         fail_under=request.fail_under,
         fail_over=request.fail_over,
-        command=" ".join([request.command, *(f"--benchmark {t}" for t in request.benchmarks)]),
+        command=request.command,
     )
     return Evaluated(*benchmarking.run(context, wanted))
 

@@ -18,17 +18,22 @@ from sm_launch.report.numbers import decimal, equals, p_value
 ROWS_SHOWN = 20
 
 
-def write_comparison(comparison: Comparison, directory: Path) -> Path:
-    """Writes comparison.json and comparison.html; returns the page's path."""
+def write_comparison(comparison: Comparison, directory: Path, *, sources: tuple[str, str]) -> Path:
+    """Writes comparison.json and comparison.html; returns the page's path.
+
+    `sources` are the reports or endpoints that were compared.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(redact_value(comparison.to_dict()), indent=2, ensure_ascii=False)
+    text = json.dumps(
+        redact_value(comparison.to_dict() | {"sources": sources}), indent=2, ensure_ascii=False
+    )
     (directory / "comparison.json").write_text(text + "\n", encoding="utf-8")
     path = directory / "comparison.html"
-    path.write_text(render_comparison(comparison), encoding="utf-8")
+    path.write_text(render_comparison(comparison, sources), encoding="utf-8")
     return path
 
 
-def render_comparison(comparison: Comparison) -> str:
+def render_comparison(comparison: Comparison, sources: tuple[str, str]) -> str:
     """The comparison as an HTML document."""
     title = f"{comparison.first} against {comparison.second}"
     answered = f"{comparison.rows:,} rows that both answered"
@@ -45,6 +50,10 @@ def render_comparison(comparison: Comparison) -> str:
         _mcnemar(comparison),
         _rows(f"Lost: right in {comparison.first} alone", comparison.lost),
         _rows(f"Won: right in {comparison.second} alone", comparison.won),
+        section(
+            "Where this comes from",
+            el("dl", el("dt", "First"), el("dd", sources[0]), el("dt", "Second"), el("dd", sources[1])),
+        ),
     )  # fmt: skip
 
 

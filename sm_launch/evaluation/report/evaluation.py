@@ -30,8 +30,9 @@ from sm_launch.evaluation.store import write_predictions
 from sm_launch.evaluation.tasks import kind_of
 from sm_launch.redaction import redact_value
 from sm_launch.report import charts
-from sm_launch.report.html import Markup, el, figure, join, page, section, table
+from sm_launch.report.html import Markup, el, figure, join, page, section, sentence, table
 
+LABELS_SHOWN = 25
 ERRORS_SHOWN = 20
 FAILURES_SHOWN = 20
 
@@ -84,7 +85,7 @@ def render_report(
     manifest: Mapping[str, Any] | None = None,
 ) -> str:
     """The report as an HTML document."""
-    subject = result.info.endpoint or result.info.model or "model"
+    subject = _subject(result)
     return page(
         f"Evaluation of {subject}",
         _header(result, subject, gates),
@@ -100,20 +101,34 @@ def render_report(
     )
 
 
+def _subject(result: EvaluationResult) -> str:
+    """What was measured, as a title: of a path or URI the job's name, or what it ends with."""
+    info = result.info
+    if "/" not in info.endpoint:
+        return info.endpoint or info.model or "model"
+    return info.training_job or info.endpoint.rstrip("/").rpartition("/")[2]
+
+
 def _header(result: EvaluationResult, subject: str, gates: Sequence[GateResult]) -> Markup:
-    pills = [el("li", str(gate), class_="pass" if gate.passed else "fail") for gate in gates]
+    pills = [
+        el("li", sentence(str(gate)), class_="pass" if gate.passed else "fail") for gate in gates
+    ]
     return el(
         "header",
         el("h1", f"Evaluation of {subject}"),
         el(
             "p",
-            f"{_moment(result.started_at)} · {result.rows_total:,} held-out rows"
+            f"{_moment(result.started_at)} · {_rows(result.rows_total)}"
             f" · took {result.duration_s:.1f} s",
             class_="sub",
         ),
         el("ul", pills, class_="pills") if pills else None,
-        [el("p", f"Note: {warning}.", class_="warning") for warning in result.warnings],
+        [el("p", sentence(f"Note: {warning}."), class_="warning") for warning in result.warnings],
     )
+
+
+def _rows(count: int) -> str:
+    return "1 held-out row" if count == 1 else f"{count:,} held-out rows"
 
 
 def _tiles(result: EvaluationResult) -> Markup:
@@ -213,21 +228,18 @@ def _data(manifest: Mapping[str, Any]) -> Markup | None:
     splits = manifest.get("splits")
     if not isinstance(splits, Mapping) or not splits:
         return None
-    labels = [str(label) for label in manifest.get("labels", [])][:12]
     rows = []
     for name, split in splits.items():
-        counts = split.get("labels") or {}
         characters = split.get("characters") or {}
         rows.append(
             [
                 str(name),
                 f"{split.get('rows', 0):,}",
-                *(f"{counts.get(label, 0):,}" for label in labels),
                 *(f"{characters[k]:,.0f}" if k in characters else "–" for k in ("p50", "p99")),
                 str(split.get("sha256", ""))[:12],
             ]
         )
-    head = ["Split", "Rows", *labels, "Characters p50", "p99", "sha256"]
+    head = ["Split", "Rows", "Characters p50", "p99", "sha256"]
     total = manifest.get("counts") or {}
     rejected = manifest.get("rejected") or {}
     reasons = [[str(reason), f"{count:,}"] for reason, count in rejected.items()]
@@ -236,9 +248,24 @@ def _data(manifest: Mapping[str, Any]) -> Markup | None:
         "Data",
         el("p", f"{read:,} raw rows, {kept:,} kept, {total.get('rejected', 0):,} rejected."),
         table(head, rows, numeric=range(1, len(head) - 1)),
+        _labels(manifest.get("labels") or [], splits),
         join(el("h3", "Rejected rows"), table(["Reason", "Rows"], reasons, numeric=(1,)))
         if reasons
         else None,
+    )
+
+
+def _labels(labels: Sequence[Any], splits: Mapping[str, Mapping[str, Any]]) -> Markup | None:
+    if not labels:
+        return None
+    counts = [split.get("labels") or {} for split in splits.values()]
+    shown = [str(label) for label in labels[:LABELS_SHOWN]]
+    rows = [[label, *(f"{of.get(label, 0):,}" for of in counts)] for label in shown]
+    more = len(labels) - len(shown)
+    return join(
+        el("h3", "Labels"),
+        table(["Label", *splits], rows, numeric=range(1, len(splits) + 1)),
+        el("p", f"and {more:,} more, all of them in manifest.json") if more else None,
     )
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from sm_launch.report.charts import WIDTH, Scale
 from sm_launch.report.html import Markup, el
+from sm_launch.report.names import fitting
 from sm_launch.report.numbers import axis_labels, nice_ticks, number
 
 _ROW, _LEFT, _RIGHT, _BASE = 26.0, 150.0, 16.0, 22.0
-_NAME_CHARACTERS = 22
+_NAME_COLUMNS = 22
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,11 @@ def interval_chart(bars: Sequence[Bar], *, zero: bool = False) -> Markup:
         ]
     if zero:
         parts.append(el("line", x1=x(0), x2=x(0), y1=0, y2=base, class_="mark"))
-    for at, bar in enumerate(known):
+    names = fitting([bar.name for bar in known], _NAME_COLUMNS)
+    for at, (name, bar) in enumerate(zip(names, known, strict=True)):
         y = at * _ROW + _ROW / 2 + 2
         parts += [
-            el("text", _cut(bar.name), x=_LEFT - 10, y=y + 4, text_anchor="end", class_="strong"),
+            el("text", name, x=_LEFT - 10, y=y + 4, text_anchor="end", class_="strong"),
             el("line", x1=x(bar.low), x2=x(bar.high), y1=y, y2=y, class_="c1", stroke_width=2.5),
             el("circle", cx=x(bar.value), cy=y, r=4.5, class_="c1"),
         ]
@@ -63,7 +65,3 @@ def interval_chart(bars: Sequence[Bar], *, zero: bool = False) -> Markup:
     )
     box = f"0 0 {WIDTH:.0f} {base + _BASE:.0f}"
     return el("svg", parts, viewBox=box, role="img", aria_label=f"Intervals: {summary}")
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _NAME_CHARACTERS else text[: _NAME_CHARACTERS - 1] + "…"

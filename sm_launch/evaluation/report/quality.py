@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sm_launch.evaluation.report.intervals import Bar, interval_chart, scaled
 from sm_launch.evaluation.result import (
@@ -20,6 +20,7 @@ from sm_launch.report.html import Markup, el, figure, join, section, table
 from sm_launch.report.numbers import decimal
 
 ANSWERS_SHOWN = 20
+SLICES_DRAWN = 25
 TEXT_SHOWN = 240
 """Characters of a text that are shown; enough to judge an answer by."""
 
@@ -75,14 +76,14 @@ def tiles(result: EvaluationResult) -> list[tuple[str, str, str]]:
 
 
 def with_interval(result: EvaluationResult, name: str) -> str:
-    """A metric's value, and half the width of its interval where it is known."""
+    """A metric's value, and from where to where it may be where that is known."""
     value = result.metrics.summary[name] if result.metrics is not None else 0.0
-    shown = f"{value:.1f}" if name in ("bleu", "chrf") else f"{value:.3f}"
+    digits = 1 if name in ("bleu", "chrf") else 3
     interval = result.intervals.get(name)
+    shown = f"{value:.{digits}f}"
     if interval is None:
         return shown
-    half = (interval.high - interval.low) / 2
-    return f"{shown} ±{half:.1f}" if name in ("bleu", "chrf") else f"{shown} ±{half:.3f}"
+    return f"{shown} {interval.low:.{digits}f} to {interval.high:.{digits}f}"
 
 
 def quality_sections(result: EvaluationResult) -> Markup:
@@ -116,7 +117,7 @@ def _class_table(metrics: Metrics) -> Markup:
     rows = [
         [
             entry.label,
-            *(f"{value:.3f}" for value in (entry.precision, entry.recall, entry.f1)),
+            *(optional(value) for value in entry.rates),
             *([optional(entry.roc_auc)] if scored else []),
             f"{entry.support:,}",
             f"{entry.predicted:,}",
@@ -142,11 +143,19 @@ def _confusions(metrics: ClassificationMetrics) -> Markup:
         el("h3", "Confusion matrix"),
         el(
             "div",
-            figure("Rows by true and predicted class", chart),
+            figure("Rows by true and predicted class", chart, *_order(len(metrics.labels))),
             el("div", _confusions_table(metrics)),
             class_="charts",
         ),
     )
+
+
+def _order(labels: int) -> list[Markup]:
+    """What tells rows and columns where there is no room for their names."""
+    if labels <= charts.COLUMNS_NAMED:
+        return []
+    left_out = "Columns" if labels <= charts.ROWS_NAMED else "Rows and columns"
+    return [el("p", f"{left_out}: the classes in the order of the table above.", class_="note")]
 
 
 def _confusions_table(metrics: ClassificationMetrics) -> Markup:
@@ -256,10 +265,18 @@ def _slices(result: EvaluationResult) -> Markup | None:
             for part in inside
         ]
         head = [column, "Rows", title, *(TITLES[name][0] for name in known)]
-        chart = figure(f"{title} by {column}", interval_chart(bars[:25])) if bars else None
+        chart = _slice_chart(f"{title} by {column}", bars)
         listing = el("div", table(head, rows, numeric=range(1, len(head))))
         parts.append(join(el("h3", column), el("div", chart, listing, class_="charts")))
     return section("Slices", *parts, note="The same metrics on parts of the data.")
+
+
+def _slice_chart(title: str, bars: Sequence[Bar]) -> Markup | None:
+    if not bars:
+        return None
+    more = len(bars) - SLICES_DRAWN
+    said = [el("p", f"Not drawn: {more:,} more.", class_="note")] if more > 0 else []
+    return figure(title, interval_chart(bars[:SLICES_DRAWN]), *said)
 
 
 def worst_answers(result: EvaluationResult) -> Markup:
