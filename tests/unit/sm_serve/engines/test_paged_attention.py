@@ -71,7 +71,7 @@ def batch_answers(model: Any, prompts: list[list[int]]) -> list[list[int]]:
     )  # fmt: skip
     paged_attention.attend_by_request(model)
     manager.warmup()
-    hook = model.register_forward_pre_hook(paged_attention.leave_mask, with_kwargs=True)
+    hook = model.register_forward_pre_hook(paged_attention.before_pass, with_kwargs=True)
     manager.start()
     try:
         for number, prompt in enumerate(prompts):

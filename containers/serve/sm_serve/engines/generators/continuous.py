@@ -138,7 +138,7 @@ class ContinuousGenerator(LocalGenerator):
         keep_prefixes_apart(manager.batch_processor.cache)
         self._hooks = [
             self.model.register_forward_pre_hook(lambda *_: self._route(manager)),
-            self.model.register_forward_pre_hook(paged_attention.leave_mask, with_kwargs=True),
+            self.model.register_forward_pre_hook(paged_attention.before_pass, with_kwargs=True),
         ]
         manager.start()
         return manager

@@ -2,12 +2,15 @@
 
 transformers lays the keys of all requests side by side and lets each new token attend to them all,
 under a mask that hides those of others. So the work of a step grows with the square of the number
-of requests. Here each request is computed by itself, and no mask is kept for the whole cache.
+of requests. Here each request is computed by itself, or with those that are about as long, and no
+mask is kept for the whole cache.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from sm_serve.engines.generators.attention_plan import Group, plan_step
 
 ATTENTION = "sm_serve_by_request"
 """Our attention among those of transformers."""
@@ -15,6 +18,10 @@ USUAL = "sdpa"
 """What it takes the place of."""
 UNKNOWN = ("softcap", "position_bias", "s_aux")
 """What some models add to the products of queries and keys."""
+PLANS = "sm_serve_plans"
+"""Under this name a pass tells its layers how they are to attend."""
+Pair = tuple[Any, Any]
+"""Keys and values."""
 
 
 def attend_by_request(model: Any) -> None:
@@ -33,13 +40,22 @@ def attend_as_before(model: Any) -> None:
         model.set_attn_implementation(USUAL)
 
 
-def leave_mask(model: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """Before a pass of the batch: no mask is made where one of four dimensions is given."""
+def before_pass(model: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Before a pass of the batch: it is planned once for all layers, and no mask is made, as none
+    is where one of four dimensions is given."""
     if options.get("cache") is None or model.config._attn_implementation != ATTENTION:
         return None
     import torch
 
-    return arguments, {**options, "attention_mask": torch.empty(1, 1, 1, 1)}
+    new = options["cu_seq_lens_q"].diff().tolist()
+    plans = {}
+    for kind in options["cache"].cache_allocators.values():
+        index = options["read_index"][kind.index]
+        known = options["cu_seq_lens_k"][kind.layer_type].diff().tolist()
+        # Without keys in the cache there are the new ones alone; a window's are told by itself.
+        grouped = len(index) > 0 and kind.supports_block_table
+        plans[kind.index] = plan_step(new, known, index, grouped=grouped)
+    return arguments, {**options, "attention_mask": torch.empty(1, 1, 1, 1), PLANS: plans}
 
 
 def attend(
@@ -66,15 +82,57 @@ def attend(
         return answer[0], None
     if unknown := [name for name in UNKNOWN if options.get(name) is not None]:
         raise ValueError(f"attention by request has no {unknown[0]}")
-    key, value = cache.update(key, value, module.layer_idx, options)
-    window = getattr(cache.layer_to_allocator[module.layer_idx], "sliding_window", None)
-    lengths = [options[f"cu_seq_lens_{side}"].diff().tolist() for side in ("q", "k")]
-    requests = zip(
-        query.split(lengths[0], 2), key.split(lengths[1], 2), value.split(lengths[1], 2),
-        strict=True,
-    )  # fmt: skip
-    answers = [attend_to_own(*request, scaling, window) for request in requests]
-    return torch.cat(answers, 2).transpose(1, 2), None
+    kind = cache.layer_to_allocator[module.layer_idx]
+    plan = options[PLANS][kind.index]
+    tokens = query[0].transpose(0, 1)
+    answer = torch.empty_like(tokens, memory_format=torch.contiguous_format)
+    if plan.groups:
+        write = options["write_index"][kind.index]
+        stored = write_keys(kind.get_cache_for_block_table(module.layer_idx), (key, value), write)
+        for group in plan.groups:
+            made = attend_group(group, tokens, stored, scaling)
+            if group.rows is None:
+                return made[None], None
+            answer[group.rows] = made
+        parts = ((piece, *read_keys(stored, piece.index, 1)) for piece in plan.pieces)
+    else:
+        key, value = cache.update(key, value, module.layer_idx, options)
+        parts = ((piece, key[:, :, piece.known], value[:, :, piece.known]) for piece in plan.pieces)
+    window = getattr(kind, "sliding_window", None)
+    for piece, *own in parts:
+        answer[piece.new] = attend_to_own(query[:, :, piece.new], *own, scaling, window)[0].transpose(0, 1)
+    return answer[None], None
+
+
+def write_keys(pages: Pair, new: Pair, index: Any) -> Pair:
+    """A layer's cached keys and values, [tokens, heads, size], with those of the new tokens."""
+    keys, values = (each.flatten(0, 1) for each in pages)
+    keys.index_copy_(0, index, new[0][0].transpose(0, 1))
+    values.index_copy_(0, index, new[1][0].transpose(0, 1))
+    return keys, values
+
+
+def read_keys(stored: Pair, index: Any, requests: int) -> Pair:
+    """Keys and values of as many requests of one length, [requests, heads, tokens, size]."""
+    keys, values = (
+        each.index_select(0, index).view(requests, -1, *each.shape[1:]).transpose(1, 2)
+        for each in stored
+    )
+    return keys, values
+
+
+def attend_group(group: Group, tokens: Any, stored: Pair, scaling: float | None) -> Any:
+    """The answers of requests with one new token each, [requests, heads, size] like the tokens."""
+    import torch
+
+    keys, values = read_keys(stored, group.index, group.requests)
+    own = tokens if group.rows is None else tokens[group.rows]
+    # The heads that share keys side by side, in the place of tokens.
+    shared = own.reshape(group.requests, keys.shape[1], -1, own.shape[-1])
+    answer = torch.nn.functional.scaled_dot_product_attention(
+        shared, keys, values, attn_mask=group.mask, scale=scaling
+    )
+    return answer.reshape(own.shape)
 
 
 def attend_to_own(
