@@ -99,8 +99,9 @@ def attend(
         key, value = cache.update(key, value, module.layer_idx, options)
         parts = ((piece, key[:, :, piece.known], value[:, :, piece.known]) for piece in plan.pieces)
     window = getattr(kind, "sliding_window", None)
-    for piece, *own in parts:
-        answer[piece.new] = attend_to_own(query[:, :, piece.new], *own, scaling, window)[0].transpose(0, 1)
+    for piece, known, valued in parts:
+        attended = attend_to_own(query[:, :, piece.new], known, valued, scaling, window)
+        answer[piece.new] = attended[0].transpose(0, 1)
     return answer[None], None
 
 
