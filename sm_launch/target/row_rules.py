@@ -27,6 +27,8 @@ _BESIDE_CHATS = {"system", "system_prompt", "history"}
 """Columns that make messages of a prompt that is text."""
 _LOSSES = {"assistant_only_loss": "messages", "completion_only_loss": "completion"}
 _NEED_HELD_OUT = ("eval_strategy", "load_best_model_at_end", "early_stopping_patience")
+_TUNED = "tuned"
+_CLASSIFIERS = ("text-classification", "token-classification")
 _TRANSLATION = "translation"
 _IMAGES = ("images", "image")
 _IMAGE_PARTS = ("image", "image_url", "input_image")
@@ -71,6 +73,7 @@ def check_first_rows(config: JobConfig, locations: Mapping[str, str]) -> None:
     if config.training.method not in row_rules()["columns"]:
         return
     _check_held_out(values, locations)
+    _check_classes_known(config)
     for split in split_channels():
         for channel in channels_of(locations, split):
             if "://" in locations[channel]:
@@ -100,11 +103,13 @@ def _check_held_out(values: Mapping[str, Any], locations: Mapping[str, str]) -> 
     """Settings that need held-out rows, where no channel and no file is called so."""
     if not channels_of(locations, "train"):
         return
-    held_out = [name for split in ("validation", "test") for name in channels_of(locations, split)]
     remote = any("://" in where for where in locations.values())
-    if held_out or remote or any(map(_may_hold_out, locations.values())):
+    if remote or _holds_out("validation", locations):
         return
-    for key in _NEED_HELD_OUT:
+    asked = [key for key in _NEED_HELD_OUT if not _holds_out("test", locations)]
+    # What is chosen by the test rows would be measured by them, too.
+    asked += ["threshold"] if values.get("threshold") == _TUNED else []
+    for key in asked:
         value = values.get(key)
         if value not in (None, False, "no", "false", "False"):
             raise UserInputError(
@@ -115,9 +120,38 @@ def _check_held_out(values: Mapping[str, Any], locations: Mapping[str, str]) -> 
             )
 
 
-def _may_hold_out(location: str) -> bool:
-    """Whether the names of a channel's files or folders tell of another split than train."""
-    names = {name for split in ("validation", "test") for name in split_channels()[split]}
+def _check_classes_known(config: JobConfig) -> None:
+    """A stream of a classifier's rows, which are not looked through for their classes."""
+    values, method = config.training.hyperparameters, config.training.method
+    measures = values.get("problem_type") == "regression" or str(values.get("num_labels")) == "1"
+    if method not in _CLASSIFIERS or not _is_on(values.get("streaming")) or measures:
+        return
+    if not values.get("labels"):
+        raise UserInputError(
+            "is wanted beside streaming: rows that are read while training cannot be looked "
+            "through for their classes before it",
+            field=f"{FIELD}.labels",
+            fix="name all classes, or remove streaming",
+        )
+    if values.get("class_weights") == "balanced":
+        raise UserInputError(
+            "counts the rows of each class before the first step, and a stream reads them later",
+            field=f"{FIELD}.class_weights",
+            value="balanced",
+            fix="give {class: weight}, or remove streaming",
+        )
+
+
+def _holds_out(split: str, locations: Mapping[str, str]) -> bool:
+    """Whether a channel is of the split, or may have files that are, by their names."""
+    if channels_of(locations, split):
+        return True
+    return any(_may_hold_out(split, location) for location in locations.values())
+
+
+def _may_hold_out(split: str, location: str) -> bool:
+    """Whether the names of a channel's files or folders tell of a split."""
+    names = set(split_channels()[split])
     place = Path(location)
     inside = place.rglob("*") if place.is_dir() else ()
     return any(

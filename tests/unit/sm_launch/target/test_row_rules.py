@@ -30,6 +30,9 @@ CHATS = {
     '{"role": "assistant", "content": "b"}]}'
 }
 CLASSES = {"train/a.csv": "text,label\none,a\ntwo,b"}
+LABELLED = {"train/a.jsonl": '{"text": "one", "label": "a"}\n{"text": "two", "label": "b"}'}
+TAGGED = {"train/a.jsonl": '{"tokens": ["a", "b"], "tags": ["O", "B-X"]}'}
+MEASURED = {"train/a.jsonl": '{"text": "one", "label": 1}\n{"text": "two", "label": 2}'}
 SCORED = {"train/a.jsonl": '{"sentence1": "a", "sentence2": "b", "score": 0.5}'}
 ASKED = {"train/a.jsonl": '{"prompt": "a", "solution": "b"}'}
 TRANSLATED = {"train/a.jsonl": '{"translation": {"en": "a", "de": "b"}}'}
@@ -60,6 +63,15 @@ REFUSED: list[tuple[str, Files, dict[str, Any], str]] = [
     ("text-classification", CLASSES, {"text_pair_column": "second"}, "no column 'second'"),
     ("text-classification", CLASSES, {"columns": {"label": "class"}}, "no column 'label'"),
     ("text-classification", CLASSES, {"eval_strategy": "epoch"}, "eval_strategy: needs a valid"),
+    ("text-classification", CLASSES, {"threshold": "tuned"}, "threshold: needs a validation"),
+    ("text-classification",
+     {"train/a.csv": "text,label\none,a\ntwo,b", "test/a.csv": "text,label\none,a"},
+     {"threshold": "tuned", "eval_strategy": "epoch"}, "threshold: needs a validation"),
+    ("text-classification", LABELLED, {"streaming": True}, "labels: is wanted beside streaming"),
+    ("token-classification", TAGGED, {"streaming": True}, "labels: is wanted beside streaming"),
+    ("text-classification", LABELLED,
+     {"streaming": True, "labels": ["a", "b"], "class_weights": "balanced"},
+     "class_weights: counts the rows"),
     ("seq2seq", PAIRS, {"source_column": "prompt"}, "no column 'target' or 'translation'"),
     ("seq2seq", TRANSLATED, {}, "the column translation has de, en"),
     ("seq2seq", TRANSLATED, {"source_lang": "en", "target_lang": "fr"}, "target_lang: the column"),
@@ -95,6 +107,11 @@ TAKEN: list[tuple[str, Files, dict[str, Any]]] = [
     ("text-classification", CLASSES, {"text_pair_column": None}),
     ("text-classification", {"train/a.tsv": "review\ty\nône\ta\ntwo\tb"},
      {"text_column": "review", "label_column": "y"}),
+    ("text-classification", CLASSES | {"validation/a.csv": "text,label\none,a"},
+     {"threshold": "tuned"}),
+    ("text-classification", LABELLED, {"streaming": True, "labels": ["a", "b"]}),
+    ("text-classification", MEASURED, {"streaming": True, "num_labels": 1}),
+    ("text-classification", MEASURED, {"streaming": True, "problem_type": "regression"}),
     ("question-answering", {"train/a.json": json.dumps({"data": [{"title": "t", "paragraphs": [
         {"context": "a b", "qas": [{"question": "q", "answers": [
             {"text": "a", "answer_start": 0}]}]}]}]})}, {}),
