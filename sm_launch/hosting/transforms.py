@@ -9,6 +9,7 @@ from typing import Any
 
 from sm_launch.aws.causes import explain_failure
 from sm_launch.aws.errors import SuppressMissing
+from sm_launch.aws.uris import meant
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.hosting import requests, served_models
 from sm_launch.hosting.invocation import CONTENT_TYPES
@@ -117,7 +118,9 @@ def _inputs(
     if not source.startswith("s3://"):
         path = Path(source).expanduser().resolve()
         if not path.exists():
-            raise UserInputError("no such file or directory", field="INPUT", value=source)
+            uri = meant(source)
+            raise UserInputError("no such file or directory", field="INPUT", value=source,
+                                 fix=f"write {uri}" if uri else None)  # fmt: skip
         source = str(path)
     kind = content_type or _guess(source)
     if output is None:

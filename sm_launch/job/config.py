@@ -144,7 +144,7 @@ class Endpoint(Section):
 class Aws(Section):
     """Where on AWS; used by the target sagemaker only."""
 
-    region: str | None = None
+    region: Annotated[str, Field(pattern=limits.REGION)] | None = None
     """Region; default: what the AWS configuration says."""
     training_role: str | None = None
     """ARN of the execution role of training jobs."""
@@ -155,7 +155,7 @@ class Aws(Section):
     pipeline_role: str | None = None
     """ARN of the role that a pipeline starts its jobs with; `setup` makes one. Default:
     training_role, which then must be allowed to start them."""
-    bucket: str | None = None
+    bucket: Annotated[str, Field(pattern=limits.BUCKET)] | None = None
     """S3 bucket for data, models and checkpoints."""
     prefix: str = "sm-launch"
     """Key prefix inside the bucket."""
@@ -176,7 +176,17 @@ class Aws(Section):
         reserved = [key for key in tags if key.lower().startswith(limits.RESERVED_TAG_PREFIX)]
         if reserved:
             raise ValueError(f"{reserved[0]!r}: tags that begin with aws: are AWS's own")
+        if limits.TAG_KEY in tags:
+            raise ValueError(f"{limits.TAG_KEY!r}: the launcher finds its own things by this tag")
         return tags
+
+    @field_validator("prefix")
+    @classmethod
+    def _some_prefix(cls, prefix: str) -> str:
+        folders = prefix.strip("/")
+        if not folders or "//" in folders:
+            raise ValueError("needs the name of a folder: the roles reach what is below it alone")
+        return folders
 
 
 class JobConfig(Section):
@@ -340,6 +350,7 @@ def _explain_one(detail: dict[str, Any]) -> str:
     if detail["type"] == "missing":
         return f"  {key}: is required"
     message = str(detail["msg"]).removeprefix("Value error, ")
+    message = limits.FORMS.get(detail.get("ctx", {}).get("pattern", ""), message)
     value = detail.get("input")
     shown = f" (got {value!r})" if not isinstance(value, dict | list) else ""
     return f"  {key}: {message[:1].lower()}{message[1:]}{shown}"

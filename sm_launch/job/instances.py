@@ -70,7 +70,7 @@ p6e-gb200 GB200 189471: 36xlarge 4 960
 """
 # The GPU image's CUDA 13 has no code for Volta and older. Source: CUDA 13.0 release notes,
 # "Deprecated architectures".
-_TOO_OLD = ("K80", "V100")
+TOO_OLD = ("K80", "V100")
 
 _PRICES = """
 m5.large 0.115 m5.xlarge 0.23 m5.2xlarge 0.461 m5.4xlarge 0.922 m5.12xlarge 2.765
@@ -135,7 +135,7 @@ class Prices:
         return [
             self.instance(kind)
             for kind, known in gpu_instances().items()
-            if kind in self.training and known.gpu not in _TOO_OLD
+            if kind in self.training and known.gpu not in TOO_OLD
         ]
 
     def instance(self, kind: str) -> Instance:

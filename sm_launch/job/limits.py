@@ -59,6 +59,19 @@ ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+"
 INSTANCE_TYPE = re.compile(
     r"ml\.[a-z]+\d[a-z0-9-]*\.(nano|micro|small|medium|large|\d*xlarge|metal.*)"
 )
+# General reference, "AWS service endpoints": what regions are called; one letter more is a zone.
+REGION = r"^[a-z]{2,}(-[a-z]+)+-\d+$"
+# S3 user guide, "General purpose bucket naming rules": the name alone, no URI.
+BUCKET = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
+# EC2 user guide, "Resource IDs".
+SUBNET_ID, SECURITY_GROUP_ID = r"^subnet-[0-9a-z]+$", r"^sg-[0-9a-z]+$"
+FORMS = {
+    REGION: "is no region, such as eu-central-1 (one letter more is a zone of it)",
+    BUCKET: "is no bucket's name: lower case, and the name alone, without s3:// and folders",
+    SUBNET_ID: "is no subnet's id, such as subnet-0123456789abcdef0",
+    SECURITY_GROUP_ID: "is no security group's id, such as sg-0123456789abcdef0",
+}
+"""What is said of a value that has not the form."""
 # General reference, "Tag naming limits and requirements": AWS's own tags begin so.
 RESERVED_TAG_PREFIX = "aws:"
 

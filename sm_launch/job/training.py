@@ -29,9 +29,9 @@ class Instances(Section):
 class Network(Section):
     """Where the containers run and what they may reach."""
 
-    subnets: list[str] = []
+    subnets: list[Annotated[str, Field(pattern=limits.SUBNET_ID)]] = []
     """VPC subnets; empty: SageMaker's own network."""
-    security_groups: list[str] = []
+    security_groups: list[Annotated[str, Field(pattern=limits.SECURITY_GROUP_ID)]] = []
     """VPC security groups; needed with subnets."""
     isolation: bool = False
     """No outbound network at all: the base model must then come from a channel."""

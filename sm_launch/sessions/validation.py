@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape
@@ -21,6 +22,30 @@ from sm_launch.sessions.errors import RequestError, ServiceError
 _LOCATION_PATTERNS = ("(https|s3)://", "(s3|https)://", "s3://")
 # The instance types of SageMaker's own local mode.
 _LOCAL_INSTANCE_TYPES = frozenset({"local", "local_gpu"})
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A value that a service does not take, with its dotted path and why."""
+
+    path: str
+    value: Any
+    problem: str
+
+    @property
+    def limit(self) -> str:
+        """`at most 50`, or `at least 1`; empty where it is no number."""
+        match = re.search(r"(less|greater) than or equal to (\S+)$", self.problem)
+        return f"give at {'most' if match[1] == 'less' else 'least'} {match[2]}" if match else ""
+
+    def as_service_says(self) -> str:
+        """In the service's own words, in which the first entry of a list is number 1."""
+        parts = [
+            f"{int(part) + 1}.member" if part.isdigit() else part[0].lower() + part[1:]
+            for part in self.path.split(".")
+        ]
+        where = ".".join(parts)
+        return f"Value {self.value!r} at {where!r} failed to satisfy constraint: {self.problem}"
 
 
 class RequestValidator:
@@ -42,19 +67,27 @@ class RequestValidator:
             RequestError: a wrong type, an unknown or a missing member.
             ServiceError: a value outside the service's limits.
         """
-        shape = self._model.operation_model(operation).input_shape
-        assert shape is not None, "every operation used here takes members"
-        report = ParamValidator().validate(request, shape)
-        if report.has_errors():
-            raise RequestError(report.generate_report())
-        broken = [
-            text
-            for text in _broken_constraints(shape, request, "")
-            if self._enums or "enum value set" not in text
-        ]
+        self.check_shape(operation, request)
+        broken = [each.as_service_says() for each in self.broken(operation, request)]
         if broken:
             count = f"{len(broken)} validation error{'s' if len(broken) > 1 else ''} detected: "
             raise ServiceError(count + "; ".join(broken), operation)
+
+    def check_shape(self, operation: str, request: dict[str, Any]) -> None:
+        """Raise RequestError for a wrong type, an unknown, missing or empty member."""
+        report = ParamValidator().validate(request, self._input(operation))
+        if report.has_errors():
+            raise RequestError(report.generate_report())
+
+    def _input(self, operation: str) -> Shape:
+        shape = self._model.operation_model(operation).input_shape
+        assert shape is not None, "every operation used here takes members"
+        return shape
+
+    def broken(self, operation: str, request: dict[str, Any]) -> list[Broken]:
+        """The values of a request of the right shape that are outside the service's limits."""
+        all_of_them = _broken_constraints(self._input(operation), request, "")
+        return [each for each in all_of_them if self._enums or "enum value set" not in each.problem]
 
     def values(self, structure: str, member: str) -> list[str]:
         """The values that a member of a structure may have, as the installed model knows them."""
@@ -76,25 +109,24 @@ def _headers(shape: Any) -> dict[str, str]:
     }
 
 
-def _broken_constraints(shape: Shape, value: Any, where: str) -> Iterator[str]:
+def _broken_constraints(shape: Shape, value: Any, where: str) -> Iterator[Broken]:
     if isinstance(shape, StructureShape):
         for name, member in value.items():
             yield from _broken_constraints(shape.members[name], member, _below(where, name))
         return
     if isinstance(shape, ListShape):
-        for index, member in enumerate(value, start=1):
-            yield from _broken_constraints(shape.member, member, f"{where}.{index}.member")
+        for index, member in enumerate(value):
+            yield from _broken_constraints(shape.member, member, f"{where}.{index}")
     elif isinstance(shape, MapShape):
         for key, member in value.items():
             yield from _broken_constraints(shape.key, key, f"{where} key")
             yield from _broken_constraints(shape.value, member, f"{where}.{key}")
     problem = _problem(shape, value)
     if problem:
-        yield f"Value {value!r} at {where!r} failed to satisfy constraint: {problem}"
+        yield Broken(where, value, problem)
 
 
 def _below(where: str, name: str) -> str:
-    name = name[0].lower() + name[1:]
     return f"{where}.{name}" if where else name
 
 
@@ -121,7 +153,9 @@ def _problem(shape: Shape, value: Any) -> str | None:
 def _matches(pattern: str, value: str) -> bool:
     if pattern.removeprefix("^").startswith(_LOCATION_PATTERNS) and value.startswith("file://"):
         return True
+    # Java's Unicode classes, which the tag patterns use: letters and digits, and kinds of space.
+    pattern = re.sub(r"\\p\{[LN]\}", r"\\w", pattern).replace(r"\p{Z}", " \u00a0")
     try:
         return re.fullmatch(pattern, value) is not None
-    except re.error:  # Java's Unicode classes, which the tag patterns use
+    except re.error:
         return True

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
+from sm_launch.aws.uris import meant
 from sm_launch.errors import UserInputError
 from sm_launch.job import user_script
 from sm_launch.job.config import JobConfig
@@ -55,10 +56,16 @@ def _data_channels(config: JobConfig) -> dict[str, str]:
                 "no such file or directory",
                 field=f"training.channels.{name}",
                 value=str(path),
-                fix="correct the path; relative paths start at the directory of job.yaml",
+                fix=_instead(location),
             )
         resolved[name] = str(path)
     return resolved
+
+
+def _instead(location: str) -> str:
+    if uri := meant(location):
+        return f"write {uri}"
+    return "correct the path; relative paths start at the directory of job.yaml"
 
 
 def check_channel_names(names: list[str], settings: Sequence[object] = ()) -> None:

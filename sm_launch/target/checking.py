@@ -12,11 +12,13 @@ from sm_launch.errors import UserInputError
 from sm_launch.job.config import JobConfig
 from sm_launch.job.passthrough import Passthrough
 from sm_launch.sessions.references import is_reference
+from sm_launch.sessions.validation import Broken
 from sm_launch.target.reach import Need, Roles, needs
 from sm_launch.target.refusals import (
     ENDPOINT_CONFIG,
     KEYS,
     MODEL,
+    OUR_IMAGES,
     PROCESSING,
     TRAINING,
     TRANSFORM,
@@ -25,6 +27,7 @@ from sm_launch.target.refusals import (
     Request,
     broken,
     machines,
+    members,
     value_at,
 )
 
@@ -72,7 +75,7 @@ def check(
 
     Raises:
         UserInputError: AWS would refuse; each value is named with why, and what to do.
-        RequestError, ServiceError: the service model does not allow it.
+        RequestError: it has not the shape that the service model demands.
     """
     from sm_launch.sessions.validation import RequestValidator
 
@@ -80,14 +83,21 @@ def check(
     calls = list(calls)
     facts = facts_of(calls, region)
     refusals = {
-        _key(operation, refusal.path, given): refusal
+        _key(operation, refusal.path, given, request): refusal
         for operation, request in calls
         for refusal in broken(operation, request, facts)
     }
     if refusals:
         raise _refused(refusals)
     for operation, request in calls:
-        validator.check(operation, dict(request))
+        validator.check_shape(operation, dict(request))
+    refusals = {
+        _key(operation, each.path, given, request): _outside(each)
+        for operation, request in calls
+        for each in validator.broken(operation, dict(request))
+    }
+    if refusals:
+        raise _refused(refusals)
     unreached = _out_of_reach(calls, given, roles) if roles else []
     return unreached + list(
         dict.fromkeys(line for call in calls for line in _unknown(*call, facts))
@@ -98,6 +108,7 @@ def facts_of(calls: Iterable[tuple[str, Request]], region: str | None) -> Facts:
     """What these requests, which belong together, are held against."""
     from sm_launch.sessions.validation import RequestValidator
 
+    calls = list(calls)
     validator = RequestValidator("sagemaker", enums=False)
     types = {
         operation: frozenset(validator.values(structure, "InstanceType"))
@@ -107,6 +118,12 @@ def facts_of(calls: Iterable[tuple[str, Request]], region: str | None) -> Facts:
         region=region,
         types=types,
         partition=partition_of(region) if region else None,
+        ours=any(
+            OUR_IMAGES.search(text)
+            for _, request in calls
+            for path, text in members(request)
+            if path.rpartition(".")[2] in ("TrainingImage", "ImageUri", "Image")
+        ),
         archive_for=next(filter(None, (_archive_for(*call) for call in calls)), ""),
     )
 
@@ -168,18 +185,51 @@ def _grant(need: Need) -> str:
             "or name a place below aws.bucket and aws.prefix")  # fmt: skip
 
 
-def _key(operation: str, path: str, given: Passthrough) -> str:
+def _outside(broken: Broken) -> Refusal:
+    """A value outside the service model's limits; a long one by its size."""
+    value, size = broken.value, len(broken.value) if hasattr(broken.value, "__len__") else 0
+    if isinstance(value, dict | list):
+        value = f"{size} entries"
+    elif size > _SHOWN:
+        value = f"{value[:_SHOWN]}… ({size} characters)"
+    limit, of = broken.limit, "" if isinstance(broken.value, int | float) else "entries"
+    if isinstance(broken.value, str):
+        of = "characters"
+    problem = f"{broken.problem[:1].lower()}{broken.problem[1:]}".removeprefix("member ")
+    fix = f"{limit} {of}".strip() if limit else "correct it by that pattern"
+    return Refusal(broken.path, value, f"{problem}, says SageMaker's service model", fix)
+
+
+_SHOWN = 60
+
+
+def _key(operation: str, path: str, given: Passthrough, request: Request | None = None) -> str:
     """Where job.yaml says what a request says at a path."""
+    entry = re.match(r"(InputDataConfig|Tags)\.\d+", path)
+    if request and entry and not any(entry[1] in getattr(given, name) for name in given.OPERATIONS):
+        if entry[1] == "Tags":
+            return f"aws.tags.{value_at(request, f'{entry[0]}.Key')}"
+        return f"training.channels.{value_at(request, f'{entry[0]}.ChannelName')}"
     section = next((name for name, known in given.OPERATIONS.items() if known == operation), None)
     if section is None:
-        return KEYS.get(f"{operation}.{path}", f"{operation}.{path}")
+        return _own_key(operation, path)
     # Entries of a list have other places there than in the request.
     head, *rest = re.split(r"\.\d+\.", path)
     value = value_at(getattr(given, section), head)
     entries = value if isinstance(value, list) else [value]
     if any(value_at(each, ".".join(rest)) if rest else each is not None for each in entries):
         return f"sagemaker.{section}.{path}"
-    return KEYS.get(f"{operation}.{path}", f"{operation}.{path}")
+    return _own_key(operation, path)
+
+
+def _own_key(operation: str, path: str) -> str:
+    """By the longest part of the path that has a key."""
+    path, _, of_map = path.partition(" ")  # `Environment key`
+    parts = path.split(".")
+    for end in range(len(parts), 0, -1):
+        if key := KEYS.get(".".join([operation, *parts[:end]])):
+            return " ".join(filter(None, (".".join([key, *parts[end:]]), of_map)))
+    return f"{operation}.{path}"
 
 
 def _refused(refusals: Mapping[str, Refusal]) -> UserInputError:

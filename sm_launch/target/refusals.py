@@ -6,6 +6,7 @@ job that fails when its image is pulled. `RULES` names for each where it is writ
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,7 +14,10 @@ from typing import Any
 
 from sm_launch.job import limits, local_storage
 from sm_launch.job.hub_models import IDENTITY
+from sm_launch.job.instances import TOO_OLD, gpu_instances
 
+OUR_IMAGES = re.compile(r"/sm-(train|serve)([:@]|$)")
+"""Their names in a registry; one that is made from ours bears another name."""
 Request = Mapping[str, Any]
 Refusals = Iterator["Refusal"]
 
@@ -49,6 +53,7 @@ class Facts:
         region: of the job; None where nobody has said one.
         types: operation to the instance types that the installed service model knows for it.
         partition: that the region is in; None where the installed botocore does not know it.
+        ours: whether the image is one of ours, as `make push` names it.
         archive_for: what else is asked for that takes models as archives alone; empty: nothing.
     """
 
@@ -56,6 +61,7 @@ class Facts:
     types: Mapping[str, frozenset[str]]
     partition: str | None = None
     archive_for: str = ""
+    ours: bool = False
 
 
 @dataclass(frozen=True)
@@ -330,6 +336,8 @@ _EXCLUSIVE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         f"{_RESOURCES}.InstancePreferences": (
             f"{_RESOURCES}.InstanceType", f"{_RESOURCES}.InstanceGroups",
             f"{_RESOURCES}.InstancePlacementConfig", "EnableManagedSpotTraining"),
+        f"{_RESOURCES}.InstanceGroups": (
+            f"{_RESOURCES}.InstanceType", f"{_RESOURCES}.InstanceCount"),
         f"{_ALGORITHM}.AlgorithmName": (f"{_ALGORITHM}.TrainingImage",),
     },
     PROCESSING: {f"{_CLUSTER}.InstancePreferences": (f"{_CLUSTER}.InstanceType",)},
@@ -412,6 +420,52 @@ def _archives(_operation: str, request: Request, facts: Facts) -> Refusals:
             )  # fmt: skip
 
 
+def _versions(_operation: str, request: Request, _facts: Facts) -> Refusals:
+    for path, text in members(request):
+        if text.startswith("s3://") and "?versionid=" in text.lower():
+            yield Refusal(
+                path, text, "a version is no part of a key, and SageMaker reads the newest",
+                "copy that version to a key of its own, and name that",
+            )  # fmt: skip
+
+
+_ACCELERATED = re.compile(r"ml\.(?P<family>trn|inf|dl)\d")
+_ARM = re.compile(r"ml\.([a-z]+\d+g[a-z]*\.|p6e-gb)")
+
+
+def _machines_of_ours(operation: str, request: Request, facts: Facts) -> Refusals:
+    """Instances that our images do not run on, or on whose processors alone."""
+    if not facts.ours:
+        return
+    for path, machine in machines(operation, request):
+        kind = str(machine.get("InstanceType"))
+        gpu = gpu_instances().get(kind)
+        why = (
+            "has no NVIDIA GPUs, and what it has is left idle" if _ACCELERATED.match(kind)
+            else "has Arm processors, which the image is not built for" if _ARM.match(kind)
+            else f"has {gpu.gpu} GPUs, too old for CUDA 13" if gpu and gpu.gpu in TOO_OLD
+            else ""
+        )  # fmt: skip
+        if why:
+            yield Refusal(
+                f"{path}.InstanceType", kind, why,
+                "choose GPU instances of g4dn or newer, or CPU instances of Intel or AMD; or name "
+                "an image of your own",
+            )  # fmt: skip
+
+
+def _groups_of_channels(_operation: str, request: Request, _facts: Facts) -> Refusals:
+    place = "DataSource.S3DataSource.InstanceGroupNames"
+    channels = request.get("InputDataConfig", [])
+    without = [index for index, each in enumerate(channels) if not value_at(each, place)]
+    if 0 < len(without) < len(channels):
+        path = f"InputDataConfig.{without[0]}.{place}"
+        yield Refusal(
+            path, None, f"channel {channels[without[0]]['ChannelName']} names no instance groups, "
+            "and others do", "name them for each channel, or for none",
+        )  # fmt: skip
+
+
 _OF_MACHINES = (TRAINING, PROCESSING, TRANSFORM)
 _ALL = (*_OF_MACHINES, MODEL, ENDPOINT_CONFIG, ENDPOINT, PACKAGE_GROUP, PIPELINE)
 
@@ -432,7 +486,8 @@ RULES = (
          "\"Cross-Region delivery\": a topic likewise", (*_OF_MACHINES, ENDPOINT_CONFIG), _regions),
     Rule("Service model: InstancePreferences, AlgorithmName and CrossRegionTrafficConfig, "
          "\"mutually exclusive\"; Developer guide, \"Deploy to multiple instance types with "
-         "instance pools\", \"you replace the InstanceType parameter\"",
+         "instance pools\", \"you replace the InstanceType parameter\"; AWS's own answer, "
+         "\"InstanceType or InstanceCount cannot be specified with InstanceGroups\" (sagemaker-python-sdk 5555)",
          tuple(_EXCLUSIVE), _exclusive),
     Rule("Service model: MaxWaitTimeInSeconds, \"must be equal to or greater than "
          "MaxRuntimeInSeconds\"; Developer guide, \"Managed Spot Training\"", (TRAINING,), _spot),
@@ -443,6 +498,14 @@ RULES = (
     Rule("Service model: ModelDataSource of ContainerDefinition, \"Currently you cannot use "
          "ModelDataSource in conjunction with SageMaker batch transform, SageMaker serverless "
          "endpoints\"", (MODEL,), _archives),
+    Rule("Service model: S3Uri of S3DataSource, \"identifies either a key name prefix or a "
+         "manifest\"", (TRAINING, PROCESSING, TRANSFORM, MODEL), _versions),
+    Rule("Service model: InstanceGroupNames of S3DataSource; AWS's own answer, \"Some channels "
+         "have assigned instance groups [...] while others not\" (sagemaker-python-sdk 5225)",
+         (TRAINING,), _groups_of_channels),
+    Rule("EC2 user guide, \"Instance type naming conventions\" (g: Graviton; trn, inf: Neuron, "
+         "dl: Gaudi); CUDA 13.0 release notes, \"Deprecated architectures\"; docs/images.md: what "
+         "our images are built for", (*_OF_MACHINES, ENDPOINT_CONFIG), _machines_of_ours),
     Rule("General reference, \"Tag naming limits and requirements\": the prefix aws: is reserved",
          _ALL, _tags),
     Rule("Service model: Tags of CreateModelPackage, \"If you supply ModelPackageGroupName [...] "
@@ -486,6 +549,16 @@ KEYS = {
         "endpoint.asynchronous.success_topic",
     f"{ENDPOINT_CONFIG}.AsyncInferenceConfig.OutputConfig.NotificationConfig.ErrorTopic":
         "endpoint.asynchronous.error_topic",
+    f"{TRAINING}.Environment": "training.environment",
+    f"{TRAINING}.HyperParameters": "training.hyperparameters",
+    f"{TRAINING}.VpcConfig.Subnets": "training.network.subnets",
+    f"{TRAINING}.VpcConfig.SecurityGroupIds": "training.network.security_groups",
+    f"{MODEL}.VpcConfig.Subnets": "endpoint.network.subnets",
+    f"{MODEL}.VpcConfig.SecurityGroupIds": "endpoint.network.security_groups",
+    f"{PROCESSING}.NetworkConfig.VpcConfig.Subnets": "training.network.subnets",
+    f"{PROCESSING}.NetworkConfig.VpcConfig.SecurityGroupIds": "training.network.security_groups",
+    f"{TRAINING}.StoppingCondition.MaxWaitTimeInSeconds": "training.max_wait_seconds",
+    **{f"{operation}.Tags": "aws.tags" for operation in _ALL},
     f"{TRAINING}.CheckpointConfig.S3Uri": "training.checkpoints",
     f"{TRAINING}.OutputDataConfig.S3OutputPath": "aws.bucket",
     f"{MODEL}.PrimaryContainer.ModelDataUrl": "endpoint.model or --model-data",

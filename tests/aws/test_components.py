@@ -299,7 +299,8 @@ def test_what_cannot_be_taken_away_is_told_with_the_failure(service: Service) ->
     service.stub.add_client_error("list_inference_components", "AccessDeniedException", "not you")
     with pytest.raises(LaunchError, match=r"service limit is 0(?s:.*)not you") as caught:
         _deploy_components(service.session, job(), PLANNED)  # type: ignore[arg-type]
-    assert "sm-launch delete mine" in str(caught.value.fix)
+    assert "sm-launch gc --unused" in str(caught.value.fix)
+    assert "sm-launch delete" not in str(caught.value.fix)  # it answers with its old model
 
 
 def test_deleting_takes_adapters_first(service: Service) -> None:

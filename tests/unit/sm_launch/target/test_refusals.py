@@ -9,7 +9,6 @@ from typing import Any
 
 import moto.ec2
 import pytest
-from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
 from sm_launch.errors import UserInputError
@@ -29,6 +28,7 @@ pytestmark = pytest.mark.slow  # botocore's service model is read
 
 REGION = "eu-west-1"
 IMAGE = f"111122223333.dkr.ecr.{REGION}.amazonaws.com/sm:1"
+OURS = IMAGE.replace("/sm:", "/sm-train:")
 ABROAD = IMAGE.replace(REGION, "us-east-1")
 KEY = "alias/mine"
 STRUCTURES = {"ResourceConfig": "training", "ProcessingClusterConfig": "processing",
@@ -149,6 +149,26 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ({"endpoint": {"model": "s3://b/m/"}}, "endpoint.model", "compress_model: true"),
     ({"sagemaker": {"model_package": {"Tags": [{"Key": "team", "Value": "x"}]}}},
      "sagemaker.model_package.Tags", "tags of its group"),
+    ({"training": {"channels": {"train": "s3://b/a.jsonl?versionId=3"}}},
+     "training.channels.train", "key of its own"),
+    ({"endpoint": {"image": OURS, "instances": {"type": "ml.inf2.xlarge"}}},
+     "endpoint.instances.type", "left idle"),
+    ({"training": {"image": OURS, "instances": {"type": "ml.trn1.32xlarge"}}},
+     "training.instances.type", "left idle"),
+    ({"training": {"image": OURS, "instances": {"type": "ml.p3.2xlarge"}}},
+     "training.instances.type", "too old"),
+    ({"endpoint": {"image": OURS, "instances": {"type": "ml.m8g.large"}}},
+     "endpoint.instances.type", "Arm"),
+    ({"sagemaker": {"training": {"ResourceConfig": {"InstanceGroups": [
+        {"InstanceGroupName": "a", "InstanceType": "ml.m5.large", "InstanceCount": 1}]}}}},
+     "sagemaker.training.ResourceConfig.InstanceGroups", "setting it to null"),
+    ({"training": {"channels": {"train": "s3://b/t/", "validation": "s3://b/v/"}}, "sagemaker": {
+        "training": {"InputDataConfig": [{"ChannelName": "train", "DataSource": {"S3DataSource": {
+            "InstanceGroupNames": ["a"]}}}]}}},
+     "channel validation names no instance groups", "for each channel"),
+    ({"endpoint": {"instances": {"type": "ml.m5.large"}, "fallback": [{"type": "ml.m5.xlarge"}]},
+      "sagemaker": {"endpoint_config": {"ProductionVariants": [{"InstanceType": "ml.m5.large"}]}}},
+     "endpoint.fallback", "cannot be beside ProductionVariants.0.InstanceType"),
 ]  # fmt: skip
 
 
@@ -171,7 +191,7 @@ def test_every_rule_has_such_a_case_and_a_source() -> None:
                 if operation in rule.operations and list(rule.refusals(operation, request, facts))
             }
     assert broken == set(range(len(refusals.RULES)))
-    places = ("Service model", "Developer guide", "General reference")
+    places = ("Service model", "Developer guide", "General reference", "EC2 user guide")
     assert all(rule.source.startswith(places) for rule in refusals.RULES)
 
 
@@ -182,6 +202,11 @@ def test_every_rule_has_such_a_case_and_a_source() -> None:
         ("endpoint", {"variants": [{"name": "a-", "model_data": "s3://b/m"}]}, "hyphen"),
         ("endpoint", {"name": "mine-"}, "hyphen"),
         ("aws", {"tags": {"Aws:team": "x"}}, "AWS's own"),
+        ("aws", {"tags": {"sm-launch:job": "x"}}, "finds its own things"),
+        ("aws", {"prefix": "//"}, "needs the name of a folder"),
+        ("aws", {"bucket": "s3://mine"}, "pattern"),
+        ("aws", {"region": "eu-central-1a"}, "pattern"),
+        ("training", {"network": {"subnets": ["x"], "security_groups": ["sg-1"]}}, "pattern"),
     ],
 )
 def test_what_job_yaml_says_wrong_is_refused_as_it_is_read(
@@ -194,17 +219,34 @@ def test_what_job_yaml_says_wrong_is_refused_as_it_is_read(
 @pytest.mark.parametrize(
     ("training", "aws", "message"),
     [
-        ({"environment": {"A": "x" * 600}}, {}, "environment"),
-        ({"environment": {f"V{i}": "x" for i in range(101)}}, {}, "environment"),
-        ({"network": {"subnets": ["subnet 1"], "security_groups": ["sg-1"]}}, {}, "subnets"),
-        ({}, {"kms_key": "my key"}, "kmsKeyId"),
-        ({}, {"tags": {"k" * 200: "v"}}, "tags"),
+        ({"environment": {"A": "x" * 600}}, {}, r"training\.environment\.A(?s:.*)most 512 char"),
+        ({"environment": {"A-B": "x"}}, {}, r"training\.environment key(?s:.*)A-B"),
+        (
+            {"environment": {f"V{i}": "x" for i in range(101)}},
+            {},
+            r"training\.environment:(?s:.*)most 100 entries",
+        ),
+        (
+            {
+                "network": {
+                    "subnets": [f"subnet-{i}" for i in range(17)],
+                    "security_groups": ["sg-1"],
+                }
+            },
+            {},
+            r"training\.network\.subnets:(?s:.*)most 16 entries",
+        ),
+        ({}, {"kms_key": "my key"}, r"aws\.kms_key: must satisfy"),
+        ({}, {"tags": {"k" * 200: "v"}}, r"aws\.tags\.k(?s:.*)most 128 characters"),
+        ({}, {"tags": {f"k{i}": "v" for i in range(50)}}, r"aws\.tags:(?s:.*)most 50 entries"),
+        ({}, {"tags": {"team": "a*b"}}, r"aws\.tags\.team:(?s:.*)'a\*b'"),
+        ({"channels": {"train": "s3:///data"}}, {}, r"training\.channels\.train: must satisfy"),
     ],
 )
 def test_the_service_model_s_own_limits_hold_too(
     training: dict[str, Any], aws: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ClientError, match=message):
+    with pytest.raises(UserInputError, match=message):
         checked(job(training=training, aws=aws))
 
 
