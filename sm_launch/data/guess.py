@@ -28,7 +28,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "text_pair": ("text_pair", "hypothesis", "sentence2", "question2", "text2", "text_b"),
     "label": ("label", "labels", "sentiment", "class", "category", "target", "intent", "topic",
               "emotion", "label_text", "stars", "rating", "overall", "tag", "gold_label",
-              "relevance", "rel", "score"),
+              "relevance", "rel", "score", "is_duplicate", "duplicate"),
     "prompt": ("prompt", "instruction", "question", "query", "input", "problem", "source"),
     "completion": ("completion", "response", "answer", "output", "solution", "target"),
     "messages": ("messages", "conversations", "conversation", "dialogue", "dialog", "chat",
@@ -42,8 +42,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "answers": ("answers", "answer", "answer_text"),
     "tokens": ("tokens", "words"),
     "tags": ("tags", "ner_tags", "pos_tags", "labels", "tag"),
-    "anchor": ("anchor", "query", "question"),
-    "positive": ("positive", "pos", "answer", "passage", "document"),
+    "anchor": ("anchor", "query", "question", "docstring"),
+    "positive": ("positive", "pos", "answer", "passage", "document", "code"),
     "negative": ("negative", "neg", "hard_negative"),
     "sentence1": ("sentence1", "sentence_1", "text1", "premise", "question1"),
     "sentence2": ("sentence2", "sentence_2", "text2", "hypothesis", "question2"),
@@ -59,6 +59,10 @@ _NAMES: dict[str, tuple[str, ...]] = {
 _PAIR_FIRST = frozenset(
     {"premise", "sentence1", "question1", "text1", "text_a", "sentence_1", "text"}
 )
+_ASKED_OF = frozenset({"sentence", "passage", "context", "paragraph", "document", "answer"})
+"""Texts that a question beside them is about: QNLI's, BoolQ's."""
+_NO_TEXT = frozenset({"id", "ids", "idx", "index", "url", "uuid", "guid", "hash", "sha"})
+"""Parts of names that make a column no text, whatever else its name holds: review_id."""
 _KTO_LABELS = ("label", "thumbs_up", "desirable", "rating")
 _ANSWER_NAMES = ("answer", "solution", "ground_truth", "final_answer", "target", "label")
 _SIDES = Shape({"query": "text", "positive": "text"})
@@ -102,6 +106,7 @@ def guess(method: Task, location: str, base: Path, given: dict[str, str] | None 
         is_table = source.format in ("csv", "tsv")
         names = chunk.names
         has_names = not (is_table and _headerless(chunk))
+        _refuse_trees(chunk.names, location)
         columns = None if places else _columns(method, chunk, named, has_names=has_names)
         header = True
         if columns is None and is_table:
@@ -124,6 +129,20 @@ def guess(method: Task, location: str, base: Path, given: dict[str, str] | None 
         delimiter=source.delimiter if source.delimiter != default else None,
         hyperparameters=_hyperparameters(method, chunk, columns),
     )
+
+
+def _refuse_trees(names: Sequence[str], location: str) -> None:
+    """One message a row, or a whole tree of them, as OpenAssistant publishes conversations."""
+    single = {"parent_id", "text", "role"} <= set(names)
+    if single or {"message_tree_id", "prompt"} <= set(names):
+        held = "one message of a conversation each" if single else "trees of conversations"
+        raise UserInputError(
+            f"its rows are {held}, and no conversations",
+            field="--data",
+            value=location,
+            fix="write a row with `messages` (a list of role and content) for each path from a "
+            "first message to a last answer",
+        )
 
 
 def _places(named: dict[str, Column | list[Column]], names: Sequence[str]) -> dict[str, Column]:
@@ -172,7 +191,8 @@ def _columns(
         if talks:
             return {"messages": talks[0]}
     if method == "text-classification" and has_names:
-        return _by_content(method, chunk, by_name=True)
+        by_content = _by_content(method, chunk, by_name=True)
+        return by_content and _refined(method, by_content, chunk)
     return None
 
 
@@ -211,7 +231,8 @@ def _match(wanted: Sequence[str], names: Sequence[str], *, exact: bool = False) 
         if same:
             return same[0]
     for word in () if exact else wanted:
-        inside = [name for name in names if word in plain[name].split("_")]
+        parts = {name: plain[name].split("_") for name in names}
+        inside = [n for n in names if word in parts[n] and not _NO_TEXT.intersection(parts[n])]
         if inside:
             return inside[0]
     return None
@@ -225,11 +246,14 @@ def _refined(
     What the user named stays.
     """
     names = chunk.names
-    if "prompt" in columns and columns["prompt"] == "instruction" and "input" in names:
-        columns["prompt"] = ["instruction", "input"]
+    about = next((name for name in ("input", "context") if name in names), None)
+    if columns.get("prompt") == "instruction" and about:  # Alpaca's and Dolly's
+        columns["prompt"] = ["instruction", about]
     wanted = []
-    if method == "text-classification" and str(columns["text"]).lower() in _PAIR_FIRST:
-        wanted.append("text_pair")
+    if method == "text-classification":
+        columns = _both_texts(columns, names)
+        if str(columns["text"]).lower() in _PAIR_FIRST:
+            wanted.append("text_pair")
     of_first = {"positive": "negative", "chosen": "prompt", "question": "answers",
                 "sentence1": "score"}  # fmt: skip
     wanted += [second for first, second in of_first.items() if first in columns]
@@ -243,6 +267,20 @@ def _refined(
         columns["prompt"] = f"{columns['prompt']}.messages"  # OpenAI's preference format
     if "sentence1" in columns and not {"score", "label"} & columns.keys() and _grades(chunk):
         columns["score"] = "label"
+    return columns
+
+
+def _both_texts(
+    columns: dict[str, Column | list[Column]], names: Sequence[str]
+) -> dict[str, Column | list[Column]]:
+    """With a question before the text that it is about, and question1 before question2."""
+    text, rest = str(columns["text"]), [name for name in names if name not in columns.values()]
+    if "text_pair" in columns:
+        return columns
+    if text.endswith("2") and f"{text[:-1]}1" in rest:
+        return columns | {"text": f"{text[:-1]}1"}
+    if text.lower() in _ASKED_OF and "question" in rest:
+        return columns | {"text": "question", "text_pair": text}
     return columns
 
 

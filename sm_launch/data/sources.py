@@ -226,7 +226,7 @@ def _check_splits(names: Sequence[str], field: str, location: str) -> None:
         parts = re.split(r"[^a-z]+", name.lower())
         for word, split in SPLIT_NAMES.items():
             if word in parts:
-                splits.setdefault(split, name)
+                splits.setdefault(split, _named_part(name, word))
     if len(splits) < 2:
         return
     raise UserInputError(
@@ -236,6 +236,13 @@ def _check_splits(names: Sequence[str], field: str, location: str) -> None:
         fix="name each: "
         + ", ".join(f"data.{s}: {location.rstrip('/')}/{name}" for s, name in splits.items()),
     )
+
+
+def _named_part(name: str, word: str) -> str:
+    """A file's folder that has the word in its name, or else the file itself."""
+    parts = PurePosixPath(name).parts
+    at = next(i for i, part in enumerate(parts) if word in re.split(r"[^a-z]+", part.lower()))
+    return "/".join(parts[: at + 1])
 
 
 def list_files(config: DataConfig, split: str, directory: Path) -> list[Listed]:
@@ -274,7 +281,9 @@ def choose_files(config: DataConfig, split: str, listing: Sequence[Listed]) -> l
     if file_format is not None:
         visible = [p for p in visible if _SUFFIXES.get(_suffix(p.name)) == file_format] or visible
     formats = {_SUFFIXES.get(_suffix(p.name), "zip") for p in visible}
-    there = ", ".join(sorted(formats)) or "nothing that can be read"
+    other = sorted({path.suffix or path.name for path in sizes})[:5]
+    unread = f"nothing that can be read ({', '.join(other)})" if other else "nothing"
+    there = ", ".join(sorted(formats)) or unread
     if not visible or (len(formats) > 1 and file_format is None):
         raise UserInputError(
             f"this directory has {'no data file' if not visible else 'files of several formats'}",
