@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from sm_launch.data.chunks import Chunk, cell, find_column, is_null, short_list
+from sm_launch.data.folders import FORMAT, are_class_folders
 from sm_launch.data.labels import as_list
 from sm_launch.data.messages import looks_like_messages
 from sm_launch.data.pipeline import fetch_by_default
 from sm_launch.data.read import read
-from sm_launch.data.sources import Source, locate
+from sm_launch.data.sources import Source, list_files, locate
 from sm_launch.errors import UserInputError
-from sm_launch.job.data import Column, DataConfig
+from sm_launch.job.data import Column, DataConfig, InputFormat
 from sm_launch.job.tasks import TASKS, Shape, Task
 
 _NAMES: dict[str, tuple[str, ...]] = {
@@ -80,6 +81,8 @@ class Guess:
     header: bool = True
     delimiter: str | None = None
     """Where it is not the format's own."""
+    format: InputFormat | None = None
+    """Where file names do not say it."""
     hyperparameters: dict[str, Any] = field(default_factory=dict)
 
 
@@ -99,6 +102,8 @@ def guess(method: Task, location: str, base: Path, given: dict[str, str] | None 
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sm-launch-data-")))
         fetch = partial(fetch_by_default, stack)
         config = DataConfig(input=location, task=method)
+        if method == "text-classification" and _has_class_folders(config, location, base):
+            config = config.model_copy(update={"format": FORMAT})
         source = locate(config, base=base, fetch=fetch, scratch=scratch)[0]
         chunk = _sample(source, config)
         named: dict[str, Column | list[Column]] = dict(given or {})
@@ -126,9 +131,18 @@ def guess(method: Task, location: str, base: Path, given: dict[str, str] | None 
     return Guess(
         columns=columns,
         header=header,
+        format=config.format,
         delimiter=source.delimiter if source.delimiter != default else None,
         hyperparameters=_hyperparameters(method, chunk, columns),
     )
+
+
+def _has_class_folders(config: DataConfig, location: str, base: Path) -> bool:
+    """Of what is on this machine: data elsewhere is fetched once, and then says so itself."""
+    place = base / Path(location).expanduser()
+    if not place.is_dir():
+        return False
+    return are_class_folders([each.name for each in list_files(config, "input", place)])
 
 
 def _refuse_trees(names: Sequence[str], location: str) -> None:
