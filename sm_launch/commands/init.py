@@ -149,7 +149,8 @@ def _from_example(
 
 def _lines_of(guess: Guess, columns: dict[str, Any], location: str) -> dict[str, str]:
     """The lines of an example that another file changes; an empty one goes."""
-    table = "" if guess.header else "\n  header: false"
+    form = f"\n  format: {guess.format}" if guess.format else ""
+    table = form if guess.header else "\n  header: false"
     table += f"\n  delimiter: {json.dumps(guess.delimiter)}" if guess.delimiter else ""
     lines = {
         "  input": f"  input: {_quoted(location)}",
@@ -220,6 +221,8 @@ def _default_columns(method: str) -> dict[str, Any]:
 
 def _table(guess: Guess) -> list[str]:
     """The lines about CSV files: set where the file needs it, else as comments."""
+    if guess.format is not None:
+        return [f"  format: {guess.format}"]
     header = "  # header: true" if guess.header else "  header: false"
     if guess.delimiter is not None:
         return [header, f"  delimiter: {json.dumps(guess.delimiter)}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
@@ -15,12 +16,16 @@ _NO_SENTENCE = "-DOCSTART-"
 """What CoNLL-2003 writes between two documents."""
 _SAMPLE_LINES = 1000
 
+_TAG = re.compile(r"O|[BIESLU]-\S+")
+
 Line = tuple[int, list[str]]
 """Number of a line, from 1, and its columns."""
 
 
 def read_conll(source: Source, delimiter: str | None) -> Iterator[Chunk]:
     """A row a sentence: the words as `tokens`, the last column as `tags`, others by their number.
+
+    Where the first column holds the tags, as the MIT corpora have it, they are told by their form.
 
     Args:
         source: the file.
@@ -30,8 +35,9 @@ def read_conll(source: Source, delimiter: str | None) -> Iterator[Chunk]:
         UserInputError: no line has two columns. A sentence in which the columns change is in
             `Chunk.bad`.
     """
-    width = _width(source, delimiter)
-    names = ["tokens", *map(str, range(1, width - 1)), "tags"]
+    width, tags_first = _form(source, delimiter)
+    first, last = ("tags", "tokens") if tags_first else ("tokens", "tags")
+    names = [first, *map(str, range(1, width - 1)), last]
     with TextFile(source) as file:
         chunk = Chunk(source.split, names)
         for number, sentence in enumerate(_sentences(file, delimiter, width), start=1):
@@ -42,11 +48,12 @@ def read_conll(source: Source, delimiter: str | None) -> Iterator[Chunk]:
         yield file.told(chunk, source.path.stat().st_size)
 
 
-def _width(source: Source, delimiter: str | None) -> int:
-    """How many columns most lines have."""
+def _form(source: Source, delimiter: str | None) -> tuple[int, bool]:
+    """How many columns most lines have, and whether the first of them has the tags."""
     with TextFile(source) as file:
         lines = (line for line, _ in zip(file, range(_SAMPLE_LINES), strict=False))
-        widths = Counter(len(cells) for _, cells in _cells(lines, delimiter) if cells)
+        sample = [cells for _, cells in _cells(lines, delimiter) if cells]
+    widths = Counter(map(len, sample))
     width = widths.most_common(1)[0][0] if widths else 0
     if width < 2:
         raise UserInputError(
@@ -56,7 +63,9 @@ def _width(source: Source, delimiter: str | None) -> int:
             fix="give a word and its tags on each line, with blanks or a tab between them (another "
             "separator: data.delimiter), or set data.format",
         )
-    return width
+    whole = [cells for cells in sample if len(cells) == width]
+    first, last = (all(_TAG.fullmatch(cells[at]) for cells in whole) for at in (0, -1))
+    return width, first and not last
 
 
 def _cells(lines: Iterator[str], delimiter: str | None) -> Iterator[Line]:

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from sm_launch.data.chunks import Chunk, cell, find_column, is_null, short_list
+from sm_launch.data.folders import FORMAT, are_class_folders
 from sm_launch.data.labels import as_list
 from sm_launch.data.messages import looks_like_messages
 from sm_launch.data.pipeline import fetch_by_default
 from sm_launch.data.read import read
-from sm_launch.data.sources import Source, locate
+from sm_launch.data.sources import Source, list_files, locate
 from sm_launch.errors import UserInputError
-from sm_launch.job.data import Column, DataConfig
+from sm_launch.job.data import Column, DataConfig, InputFormat
 from sm_launch.job.tasks import TASKS, Shape, Task
 
 _NAMES: dict[str, tuple[str, ...]] = {
@@ -28,7 +29,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "text_pair": ("text_pair", "hypothesis", "sentence2", "question2", "text2", "text_b"),
     "label": ("label", "labels", "sentiment", "class", "category", "target", "intent", "topic",
               "emotion", "label_text", "stars", "rating", "overall", "tag", "gold_label",
-              "relevance", "rel", "score"),
+              "relevance", "rel", "score", "is_duplicate", "duplicate"),
     "prompt": ("prompt", "instruction", "question", "query", "input", "problem", "source"),
     "completion": ("completion", "response", "answer", "output", "solution", "target"),
     "messages": ("messages", "conversations", "conversation", "dialogue", "dialog", "chat",
@@ -42,8 +43,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "answers": ("answers", "answer", "answer_text"),
     "tokens": ("tokens", "words"),
     "tags": ("tags", "ner_tags", "pos_tags", "labels", "tag"),
-    "anchor": ("anchor", "query", "question"),
-    "positive": ("positive", "pos", "answer", "passage", "document"),
+    "anchor": ("anchor", "query", "question", "docstring"),
+    "positive": ("positive", "pos", "answer", "passage", "document", "code"),
     "negative": ("negative", "neg", "hard_negative"),
     "sentence1": ("sentence1", "sentence_1", "text1", "premise", "question1"),
     "sentence2": ("sentence2", "sentence_2", "text2", "hypothesis", "question2"),
@@ -59,6 +60,10 @@ _NAMES: dict[str, tuple[str, ...]] = {
 _PAIR_FIRST = frozenset(
     {"premise", "sentence1", "question1", "text1", "text_a", "sentence_1", "text"}
 )
+_ASKED_OF = frozenset({"sentence", "passage", "context", "paragraph", "document", "answer"})
+"""Texts that a question beside them is about: QNLI's, BoolQ's."""
+_NO_TEXT = frozenset({"id", "ids", "idx", "index", "url", "uuid", "guid", "hash", "sha"})
+"""Parts of names that make a column no text, whatever else its name holds: review_id."""
 _KTO_LABELS = ("label", "thumbs_up", "desirable", "rating")
 _ANSWER_NAMES = ("answer", "solution", "ground_truth", "final_answer", "target", "label")
 _SIDES = Shape({"query": "text", "positive": "text"})
@@ -76,6 +81,8 @@ class Guess:
     header: bool = True
     delimiter: str | None = None
     """Where it is not the format's own."""
+    format: InputFormat | None = None
+    """Where file names do not say it."""
     hyperparameters: dict[str, Any] = field(default_factory=dict)
 
 
@@ -95,6 +102,8 @@ def guess(method: Task, location: str, base: Path, given: dict[str, str] | None 
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sm-launch-data-")))
         fetch = partial(fetch_by_default, stack)
         config = DataConfig(input=location, task=method)
+        if method == "text-classification" and _has_class_folders(config, location, base):
+            config = config.model_copy(update={"format": FORMAT})
         source = locate(config, base=base, fetch=fetch, scratch=scratch)[0]
         chunk = _sample(source, config)
         named: dict[str, Column | list[Column]] = dict(given or {})
@@ -102,6 +111,7 @@ def guess(method: Task, location: str, base: Path, given: dict[str, str] | None 
         is_table = source.format in ("csv", "tsv")
         names = chunk.names
         has_names = not (is_table and _headerless(chunk))
+        _refuse_trees(chunk.names, location)
         columns = None if places else _columns(method, chunk, named, has_names=has_names)
         header = True
         if columns is None and is_table:
@@ -121,9 +131,32 @@ def guess(method: Task, location: str, base: Path, given: dict[str, str] | None 
     return Guess(
         columns=columns,
         header=header,
+        format=config.format,
         delimiter=source.delimiter if source.delimiter != default else None,
         hyperparameters=_hyperparameters(method, chunk, columns),
     )
+
+
+def _has_class_folders(config: DataConfig, location: str, base: Path) -> bool:
+    """Of what is on this machine: data elsewhere is fetched once, and then says so itself."""
+    place = base / Path(location).expanduser()
+    if not place.is_dir():
+        return False
+    return are_class_folders([each.name for each in list_files(config, "input", place)])
+
+
+def _refuse_trees(names: Sequence[str], location: str) -> None:
+    """One message a row, or a whole tree of them, as OpenAssistant publishes conversations."""
+    single = {"parent_id", "text", "role"} <= set(names)
+    if single or {"message_tree_id", "prompt"} <= set(names):
+        held = "one message of a conversation each" if single else "trees of conversations"
+        raise UserInputError(
+            f"its rows are {held}, and no conversations",
+            field="--data",
+            value=location,
+            fix="write a row with `messages` (a list of role and content) for each path from a "
+            "first message to a last answer",
+        )
 
 
 def _places(named: dict[str, Column | list[Column]], names: Sequence[str]) -> dict[str, Column]:
@@ -172,7 +205,8 @@ def _columns(
         if talks:
             return {"messages": talks[0]}
     if method == "text-classification" and has_names:
-        return _by_content(method, chunk, by_name=True)
+        by_content = _by_content(method, chunk, by_name=True)
+        return by_content and _refined(method, by_content, chunk)
     return None
 
 
@@ -211,7 +245,8 @@ def _match(wanted: Sequence[str], names: Sequence[str], *, exact: bool = False) 
         if same:
             return same[0]
     for word in () if exact else wanted:
-        inside = [name for name in names if word in plain[name].split("_")]
+        parts = {name: plain[name].split("_") for name in names}
+        inside = [n for n in names if word in parts[n] and not _NO_TEXT.intersection(parts[n])]
         if inside:
             return inside[0]
     return None
@@ -225,11 +260,14 @@ def _refined(
     What the user named stays.
     """
     names = chunk.names
-    if "prompt" in columns and columns["prompt"] == "instruction" and "input" in names:
-        columns["prompt"] = ["instruction", "input"]
+    about = next((name for name in ("input", "context") if name in names), None)
+    if columns.get("prompt") == "instruction" and about:  # Alpaca's and Dolly's
+        columns["prompt"] = ["instruction", about]
     wanted = []
-    if method == "text-classification" and str(columns["text"]).lower() in _PAIR_FIRST:
-        wanted.append("text_pair")
+    if method == "text-classification":
+        columns = _both_texts(columns, names)
+        if str(columns["text"]).lower() in _PAIR_FIRST:
+            wanted.append("text_pair")
     of_first = {"positive": "negative", "chosen": "prompt", "question": "answers",
                 "sentence1": "score"}  # fmt: skip
     wanted += [second for first, second in of_first.items() if first in columns]
@@ -243,6 +281,20 @@ def _refined(
         columns["prompt"] = f"{columns['prompt']}.messages"  # OpenAI's preference format
     if "sentence1" in columns and not {"score", "label"} & columns.keys() and _grades(chunk):
         columns["score"] = "label"
+    return columns
+
+
+def _both_texts(
+    columns: dict[str, Column | list[Column]], names: Sequence[str]
+) -> dict[str, Column | list[Column]]:
+    """With a question before the text that it is about, and question1 before question2."""
+    text, rest = str(columns["text"]), [name for name in names if name not in columns.values()]
+    if "text_pair" in columns:
+        return columns
+    if text.endswith("2") and f"{text[:-1]}1" in rest:
+        return columns | {"text": f"{text[:-1]}1"}
+    if text.lower() in _ASKED_OF and "question" in rest:
+        return columns | {"text": "question", "text_pair": text}
     return columns
 
 

@@ -35,8 +35,12 @@ def looks_like_messages(value: Any) -> bool:
     )
 
 
-def read_messages(value: Any, clean: Callable[[str], str]) -> list[dict[str, Any]]:
+def read_messages(
+    value: Any, clean: Callable[[str], str], *, whole: bool = False
+) -> list[dict[str, Any]]:
     """The messages of a cell, each with its text cleaned and its other keys as they were.
+
+    `whole`: they are a conversation from its start, which may be a list of texts.
 
     Raises:
         ValueError: it is no list of messages with known roles and a content.
@@ -46,9 +50,17 @@ def read_messages(value: Any, clean: Callable[[str], str]) -> list[dict[str, Any
             value = json.loads(value)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"not valid JSON: {error}") from error
+    if whole and isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        value = in_turns(value)
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise ValueError("not a list of {role, content}")
     return [_message(item, index, clean) for index, item in enumerate(value)]
+
+
+def in_turns(texts: list[str]) -> list[dict[str, Any]]:
+    """The messages of a list of texts, as LIMA has them: user and assistant in turns."""
+    roles = ("user", "assistant")
+    return [{"role": roles[at % 2], "content": text} for at, text in enumerate(texts)]
 
 
 def framed(name: str, text: str, *, has_prompt: bool) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import math
@@ -215,7 +216,7 @@ class RowCleaner:
             return _number(name, self._labels.reader.renamed(value) if name == "label" else value)
         if kind == "match":
             return _match(name, value)
-        return _unchanged(name, value)
+        return _answers(value) if kind == "answers" else _unchanged(name, value)
 
     def _text(self, name: str, value: Any, taken: Taken) -> str:
         if self._missing.is_missing(name, value, taken):
@@ -273,7 +274,9 @@ class RowCleaner:
             raise Rejected(f"missing_{name}", f"{name} is {value!r}")
         try:
             conversation = messages.read_messages(
-                value, lambda text: self._text("content", text, taken)
+                value,
+                lambda text: self._text("content", text, taken),
+                whole=name == "messages",
             )
             if not conversation:
                 raise Rejected(f"missing_{name}", f"{name} is an empty list")
@@ -311,6 +314,24 @@ class RowCleaner:
 
 def _join(parts: list[Any]) -> Any:
     return "\n\n".join(str(part) for part in parts) if parts else None
+
+
+def _answers(value: Any) -> Any:
+    """Answers to a question as training reads them: texts, or objects that hold one.
+
+    Raises:
+        Rejected: an object without a text, such as NewsQA's ranges of characters.
+    """
+    held = value
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+        try:
+            held = ast.literal_eval(value) if "'" in value else json.loads(value)
+        except (ValueError, SyntaxError, RecursionError):
+            return _unchanged("answers", value)  # a text that begins so
+    several = held if isinstance(held, list) else [held]
+    if any(isinstance(each, dict) and "text" not in each for each in several):
+        raise Rejected("invalid_answers", f"the answers hold no text: {short(value)}")
+    return _unchanged("answers", value)
 
 
 def _unchanged(name: str, value: Any) -> Any:

@@ -10,7 +10,8 @@ from sm_launch.errors import UserInputError
 from sm_launch.job.data import Column, DataConfig
 from sm_launch.job.tasks import TASKS, Kind, Shape
 
-_OPTIONAL_KINDS: dict[str, Kind] = {"prompt": "turn", "score": "number", "label": "match"}
+_OPTIONAL_KINDS: dict[str, Kind] = {"prompt": "turn", "score": "number", "label": "match",
+                                    "answers": "answers"}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import get_args
 from urllib.parse import unquote, urlsplit
 
+from sm_launch.data import folders
 from sm_launch.data.dialect import dialect
 from sm_launch.data.unpack import is_hidden, plain_name, unpacked
 from sm_launch.errors import UserInputError
@@ -142,10 +143,28 @@ def sources_of(
         UserInputError: the file is empty, unreadable or of an unknown format.
     """
     location = config.sources[split]
+    if config.format == folders.FORMAT:
+        return [_folder(config, split, path / name, name, scratch)]
     if not name:
         return _sources(config, split, location, path, split, scratch)
     place = f"{location.rstrip('/')}/{name}"
     return _sources(config, split, place, path / name, f"{split}/{name}", scratch)
+
+
+def _folder(config: DataConfig, split: str, path: Path, name: str, scratch: Path) -> Source:
+    """The files of a class, as lines of JSON."""
+    location = config.sources[split]
+    if not path.is_dir() or not name:
+        raise UserInputError(
+            "is no directory with a folder of texts for each class",
+            field=f"data.{split}",
+            value=location,
+            fix="name the directory above the folders, or leave out data.format",
+        )
+    rows = folders.written_rows(path, config.encoding, scratch / split / f"{name}.jsonl")
+    size = rows.stat().st_size
+    place = f"{location.rstrip('/')}/{name}"
+    return Source(split, place, rows, "jsonl", ",", "utf-8", f"{split}/{name}", bytes=size)
 
 
 def check_filled(config: DataConfig, sources: Sequence[Source]) -> None:
@@ -226,7 +245,7 @@ def _check_splits(names: Sequence[str], field: str, location: str) -> None:
         parts = re.split(r"[^a-z]+", name.lower())
         for word, split in SPLIT_NAMES.items():
             if word in parts:
-                splits.setdefault(split, name)
+                splits.setdefault(split, _named_part(name, word))
     if len(splits) < 2:
         return
     raise UserInputError(
@@ -236,6 +255,13 @@ def _check_splits(names: Sequence[str], field: str, location: str) -> None:
         fix="name each: "
         + ", ".join(f"data.{s}: {location.rstrip('/')}/{name}" for s, name in splits.items()),
     )
+
+
+def _named_part(name: str, word: str) -> str:
+    """A file's folder that has the word in its name, or else the file itself."""
+    parts = PurePosixPath(name).parts
+    at = next(i for i, part in enumerate(parts) if word in re.split(r"[^a-z]+", part.lower()))
+    return "/".join(parts[: at + 1])
 
 
 def list_files(config: DataConfig, split: str, directory: Path) -> list[Listed]:
@@ -266,6 +292,17 @@ def choose_files(config: DataConfig, split: str, listing: Sequence[Listed]) -> l
         UserInputError: there is none, or they are of several formats or splits.
     """
     field, location, file_format = f"data.{split}", config.sources[split], config.format
+    names = [each.name for each in listing]
+    if file_format == folders.FORMAT or _needs_folders(config, names):
+        _check_splits(names, field, location)
+        if file_format is None:
+            raise UserInputError(
+                "this directory has a folder of texts for each class",
+                field=field,
+                value=location,
+                fix="set data.format: folders (a text a file, its folder's name the label)",
+            )
+        return folders.class_folders(names)
     sizes = {PurePosixPath(each.name): each.bytes for each in listing}
     readable = sorted(path for path in sizes if is_data(path.name) or path.suffix == ".zip")
     visible = [path for path in readable if not is_hidden(path.as_posix())]
@@ -274,7 +311,9 @@ def choose_files(config: DataConfig, split: str, listing: Sequence[Listed]) -> l
     if file_format is not None:
         visible = [p for p in visible if _SUFFIXES.get(_suffix(p.name)) == file_format] or visible
     formats = {_SUFFIXES.get(_suffix(p.name), "zip") for p in visible}
-    there = ", ".join(sorted(formats)) or "nothing that can be read"
+    other = sorted({path.suffix or path.name for path in sizes})[:5]
+    unread = f"nothing that can be read ({', '.join(other)})" if other else "nothing"
+    there = ", ".join(sorted(formats)) or unread
     if not visible or (len(formats) > 1 and file_format is None):
         raise UserInputError(
             f"this directory has {'no data file' if not visible else 'files of several formats'}",
@@ -284,6 +323,11 @@ def choose_files(config: DataConfig, split: str, listing: Sequence[Listed]) -> l
         )
     _check_splits([path.as_posix() for path in visible], field, location)
     return [path.as_posix() for path in visible if sizes[path]]
+
+
+def _needs_folders(config: DataConfig, names: Sequence[str]) -> bool:
+    classes = config.format is None and config.task == "text-classification"
+    return classes and folders.are_class_folders(names)
 
 
 def local_path(location: str, *, field: str, base: Path, fetch: Fetch) -> Path:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from sm_launch.job.tasks import MULTI_LABEL, TASKS, NamedTask
 
-InputFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "text", "arrow", "conll"]
+InputFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "text", "arrow", "conll", "folders"]
 OutputFormat = Literal["jsonl", "parquet", "csv"]
 Step = Literal[
     "unicode",
@@ -291,7 +291,8 @@ class DataConfig(_Section):
     """What a row is; default in job.yaml: training.method."""
     format: InputFormat | None = None
     """Empty: from the file name. conll: a word and its tags on each line, an empty line between
-    sentences; the words are `tokens`, the last column is `tags`, others go by their number."""
+    sentences; the words are `tokens`, the last column is `tags`, others go by their number.
+    folders: a text a file, its folder's name is the `label`."""
     header: bool = True
     """CSV/TSV: whether the first row names the columns."""
     delimiter: Annotated[str | None, Field(min_length=1, max_length=1)] = None

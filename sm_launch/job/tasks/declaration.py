@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["text", "label", "labels", "messages", "turn", "list", "number", "match", "value"]
+Kind = Literal[
+    "text", "label", "labels", "messages", "turn", "list", "number", "match", "answers", "value"
+]
 """text: cleaned; label: of a class; labels: a list of them; messages: a conversation that ends by
 its answer; turn: a text or messages; list: maybe as JSON; number: maybe as text; match: 0 or 1;
-value: whatever it is, unchanged."""
+answers: texts, or objects with one; value: whatever it is, unchanged."""
 
 ENCODER, DECODER = "distilbert-base-uncased", "Qwen/Qwen3-0.6B"
 SENTENCES = "sentence-transformers/all-MiniLM-L6-v2"

@@ -86,8 +86,12 @@ def test_long_and_odd_texts_and_other_schemes_of_tags_equal_the_pipelines(tmp_pa
     async def run():
         return await asyncio.gather(*(engine.predict([text], more) for text, more in jobs))
 
+    # The pipeline takes what is before any hyphen for a prefix; here it is part of the name.
+    whole = {"ORG": "S-ORG", "TIME": "DATE-TIME"}
     for (text, parameters), answer in zip(jobs, asyncio.run(run()), strict=True):
         expected = reference(text, **parameters)
+        for wanted in expected:
+            wanted["entity_group"] = whole.get(wanted["entity_group"], wanted["entity_group"])
         assert [len(answer), len(answer[0])] == [1, len(expected)]
         for group, wanted in zip(answer[0], expected, strict=True):
             assert group.pop("score") == pytest.approx(float(wanted.pop("score")), abs=1e-5)

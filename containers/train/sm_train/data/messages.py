@@ -27,6 +27,7 @@ _IMAGE_PARTS = (IMAGE, "image_url", "input_image")  # transformers', OpenAI's fo
 _IMAGE_KEYS = ("image", "image_url", "url", "path", "bytes", "base64")
 # Keys by which a turn says whether it is learnt: OpenAI's, Axolotl's, ms-swift's, torchtune's.
 _MARKS = {"weight": False, "train": False, "loss": False, "masked": True}
+_WHOLE = ("messages", "conversations")  # columns that hold a conversation from its start
 Message = dict[str, Any]
 
 
@@ -47,7 +48,15 @@ def marked_conversation(value: Any, column: str) -> tuple[list[Message], list[bo
     value = [value] if isinstance(value, dict) else value
     if not isinstance(value, list) or not value:
         raise ValueError(f"{column} is not a list of messages")
+    if column in _WHOLE and all(isinstance(item, str) for item in value):
+        value = in_turns(value)
     return [_message(item, column) for item in value], [_mark(item, column) for item in value]
+
+
+def in_turns(texts: list[str]) -> list[Message]:
+    """The messages of a list of texts, as LIMA has them: user and assistant in turns."""
+    roles = ("user", "assistant")
+    return [{"role": roles[at % 2], "content": text} for at, text in enumerate(texts)]
 
 
 def parsed(value: Any, column: str, kind: str) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from sm_launch.data.guess import guess
 from sm_launch.errors import UserInputError
 
 COLUMNS = {"text": "text", "label": "label"}
@@ -98,3 +100,25 @@ def test_the_data_card_without_labels(write, run) -> None:
     html = (run(input="docs.txt", task="text").report.output / "data_card.html").read_text()
     assert "Classes" not in html
     assert "Lengths" in html
+
+
+def test_a_folder_of_texts_for_each_class(write, run, tmp_path: Path) -> None:
+    """As IMDb's reviews and 20 Newsgroups; one file is no UTF-8."""
+    for label in ("pos", "neg", "unsup"):
+        for number in range(6):
+            file = tmp_path / "set" / label / f"{number}_9"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(f"{label} film {number}\ncaf\xe9".encode("latin-1"))
+    write("set/urls_pos.txt", "http://example.org\n")
+    done = run(input="set", format="folders", split={"train": 1, "validation": 0, "test": 0})
+    counts = Counter(row["label"] for row in done.all_rows)
+    assert counts == {"pos": 6, "neg": 6, "unsup": 6}
+    assert "pos film 3 café" in {row["text"] for row in done.all_rows}
+    two = run(input="set", format="folders", labels=["neg", "pos"], max_rejected_share=0.4)
+    assert two.report.rejected == {"unknown_label": 6}
+    with pytest.raises(UserInputError) as refused:
+        run(input="set")
+    assert "set data.format: folders" in str(refused.value.fix)
+    with pytest.raises(UserInputError, match="no directory with a folder of texts"):
+        run(input="set/urls_pos.txt", format="folders")
+    assert guess("text-classification", "set", tmp_path).format == "folders"

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from sm_launch import cli
+from sm_launch.data.guess import guess
+from sm_launch.errors import UserInputError
 from sm_launch.job.config import load_config
 
 from .test_tasks import METHODS, rows_of, write_rows
@@ -132,3 +134,47 @@ def test_a_first_row_of_data_gives_no_names(
     assert data is not None
     assert {name: getattr(data.columns, name) for name in columns} == columns
     run("data", "validate")
+
+
+@pytest.mark.parametrize(
+    ("method", "row", "columns"),
+    [
+        # QNLI, Quora's questions, BoolQ, Amazon's reviews, Dolly, CodeSearchNet
+        ("text-classification", {"index": 1, "question": "q", "sentence": "s", "label": "a"},
+         {"text": "question", "text_pair": "sentence", "label": "label"}),
+        ("text-classification",
+         {"id": 1, "qid1": 1, "qid2": 2, "question1": "a", "question2": "bcd", "is_duplicate": 0},
+         {"text": "question1", "text_pair": "question2", "label": "is_duplicate"}),
+        ("text-classification",
+         {"question": "is it", "title": "t", "answer": True, "passage": "a long passage"},
+         {"text": "question", "text_pair": "passage", "label": "answer"}),
+        ("text-classification",
+         {"review_id": "en_1", "stars": "3", "review_body": "good", "review_title": "meh"},
+         {"text": "review_body", "label": "stars"}),
+        ("sft", {"instruction": "i", "context": "c", "response": "r", "category": "qa"},
+         {"prompt": ["instruction", "context"], "completion": "response"}),
+        ("embedding", {"repo": "a/b", "code": "def f(): pass", "docstring": "It passes."},
+         {"anchor": "docstring", "positive": "code"}),
+    ],
+)  # fmt: skip
+def test_what_columns_of_public_sets_are_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, row, columns
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = {"label": "b", "is_duplicate": 1, "answer": False, "stars": "1"}
+    rows = [row | {k: v for k, v in other.items() if k in row and n % 2} for n in range(20)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    assert guess(method, "rows.jsonl", tmp_path).columns == columns
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"message_tree_id": "t", "tree_state": "ready", "prompt": {"text": "a", "replies": []}},
+        {"message_id": "m", "parent_id": "n", "text": "a", "role": "prompter", "lang": "en"},
+    ],
+)
+def test_trees_of_messages_are_no_texts(tmp_path: Path, row) -> None:
+    write_rows(tmp_path / "rows.jsonl", [row] * 5)
+    with pytest.raises(UserInputError, match="and no conversations"):
+        guess("sft", "rows.jsonl", tmp_path)

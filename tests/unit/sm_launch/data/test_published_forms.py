@@ -241,3 +241,58 @@ def test_splits_of_rows_without_names_in_one_file(run, write) -> None:
 def test_what_a_task_has_no_use_for_is_refused(data: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         DataConfig.model_validate({"input": "a.csv", **data})
+
+
+def test_tags_that_stand_before_their_words(run, write) -> None:
+    """As in the MIT corpora of restaurants and movies."""
+    sentence = "O\twhat\nB-ACTOR\tann{n}\nI-ACTOR\tberg\n\n"
+    write("train.bio", "".join(sentence.format(n=n) for n in range(12)))
+    done = run(input="train.bio", task="token-classification", split=ALL)
+    assert done.all_rows[0]["tokens"][0] == "what"
+    assert done.all_rows[0]["tags"] == ["O", "B-ACTOR", "I-ACTOR"]
+
+
+def test_conversations_that_are_lists_of_texts(run, write) -> None:
+    """As in LIMA; the same to the training container."""
+    from sm_train.data.messages import conversation
+
+    rows = [{"conversations": [f"say {n}", f"w{n}"]} for n in range(12)]
+    odd = {"conversations": ["say", "w", "say more"]}
+    write("train.jsonl", lines([*rows, odd]))
+    done = run(
+        input="train.jsonl", task="sft", columns={"messages": "conversations"}, split=ALL,
+        max_rejected_share=0.2,
+    )  # fmt: skip
+    messages = [{"role": "user", "content": "say 0"}, {"role": "assistant", "content": "w0"}]
+    assert messages in [row["messages"] for row in done.all_rows]
+    assert done.report.rejected == {"invalid_messages": 1}
+    assert conversation(rows[0]["conversations"], "conversations") == messages
+    with pytest.raises(ValueError, match="not a list of messages"):
+        conversation(["w0"], "completion")
+
+
+def test_answers_without_a_text_are_set_aside(run, write) -> None:
+    """NewsQA's column of validated answers holds ranges of characters and votes."""
+    good = [{"question": f"q{n}", "context": f"a{n} b", "answers": f"a{n}"} for n in range(10)]
+    others: list[Any] = ['{"3:5": 2}', {"none": 3}, [{"answer": "a"}]]
+    bad = [{"question": f"r{n}", "context": "a b", "answers": a} for n, a in enumerate(others)]
+    write("train.jsonl", lines([*good, *bad]))
+    done = run(input="train.jsonl", task="question-answering", split=ALL, max_rejected_share=0.5)
+    assert done.report.rejected == {"invalid_answers": 3}
+    assert len(done.all_rows) == 10
+
+
+@pytest.mark.parametrize(
+    ("files", "fix"),
+    [
+        (("train/pos/0_9.txt", "test/neg/0_2.txt"), "data.test: set/test, data.train: set/train"),
+        (("dev.jsonl", "train.jsonl"), "data.validation: set/dev.jsonl, data.train: set/train.jso"),
+    ],
+)
+def test_splits_in_folders_are_named_whole(run, write, files, fix: str, tmp_path: Path) -> None:
+    for file in files:
+        (tmp_path / "set" / file).parent.mkdir(parents=True, exist_ok=True)
+        write(f"set/{file}", "text\n")
+    with pytest.raises(UserInputError) as refused:
+        run(input="set")
+    assert fix in str(refused.value.fix)

@@ -222,9 +222,10 @@ class TokenClassificationEngine(LabelEngine):
     def _group(
         self, group: list[dict[str, Any]], parts: Mapping[str, tuple[str, str]]
     ) -> dict[str, Any]:
-        prefix, kind = parts[group[0]["entity"]]
+        # Hugging Face's pipeline drops all before a hyphen: person-actor would be actor, and
+        # person-other and location-other the same.
         return {
-            "entity_group": kind if prefix in _ENDS else group[0]["entity"].split("-", 1)[-1],
+            "entity_group": parts[group[0]["entity"]][1],
             "score": math.fsum(entity["score"] for entity in group) / len(group),
             "word": self._join([entity["word"] for entity in group]),
             "start": group[0]["start"],
