@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sm_launch.commands.options import JobOptions, echo_json, job_options, json_option
+from sm_launch.commands.options import JobOptions, agree, echo_json, job_options, json_option
 
 if TYPE_CHECKING:
     from sm_launch.account.policies import Grants
@@ -72,12 +72,10 @@ def setup(
     def confirm(named: str, wanted: Grants) -> None:
         if not yes:
             besides = f", which read {', '.join(wanted.read)}" if wanted.read else ""
-            click.confirm(
+            agree(
                 f"Make the stack {access.STACK} with bucket {named}, repositories "
                 f"{', '.join(access.REPOSITORIES)}, four roles{besides}, and a policy for those "
-                "who launch?",
-                abort=True,
-                err=True,
+                "who launch?"
             )
 
     context = options.find("sagemaker")

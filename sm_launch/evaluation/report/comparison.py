@@ -52,7 +52,8 @@ def render_comparison(comparison: Comparison, sources: tuple[str, str]) -> str:
         _rows(f"Won: right in {comparison.second} alone", comparison.won),
         section(
             "Where this comes from",
-            el("dl", el("dt", "First"), el("dd", sources[0]), el("dt", "Second"), el("dd", sources[1])),
+            el("dl", *(el("dt", "First"), el("dd", sources[0])),
+               *(el("dt", "Second"), el("dd", sources[1]))),
         ),
     )  # fmt: skip
 

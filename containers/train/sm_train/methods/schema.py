@@ -18,6 +18,7 @@ from typing import Any
 from sm_train.contract import DATA_SET_CHANNEL, RESERVED_PREFIXES, SPLIT_CHANNELS
 from sm_train.methods import METHODS, load_method
 from sm_train.results.metrics import METRIC_DEFINITIONS
+from sm_train.settings.keys import FORMER_NAMES
 from sm_train.settings.packages import missing_in_images
 from sm_train.settings.reporters import KNOWN
 from sm_train.settings.schema_files import FOLDER, PROCESSORS
@@ -195,6 +196,7 @@ def rendered() -> dict[str, str]:
     texts = {name: _dump(value) for name, value in files.items()}
     texts["metric_definitions.json"] = _dump(METRIC_DEFINITIONS)
     texts["channels.json"] = _dump({"splits": SPLIT_CHANNELS, "data_set": DATA_SET_CHANNEL})
+    texts["former_names.json"] = _dump(FORMER_NAMES)
     texts["packages.json"] = _dump(missing_in_images())
     texts[PROCESSORS] = _dump({"torchvision": _taking_videos()})
     return texts
