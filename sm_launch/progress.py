@@ -90,6 +90,12 @@ class _NotebookBar(_CountedBar):
             f"{escape(self._description)} <progress{part}></progress>{done} {elapsed:.0f} s"
         )
 
+    def finish(self) -> None:
+        """Leave no bar that seems to wait for something."""
+        if not self._total:
+            elapsed = time.monotonic() - self._started
+            self._display.show(f"{escape(self._description)}: {elapsed:.0f} s")
+
 
 class _LogBar(_CountedBar):
     """A line every few seconds, so that a CI log shows life without being flooded."""
@@ -130,7 +136,9 @@ def progress(
     """
     if stream is None and in_notebook():
         cell = Display()
-        yield _NotebookBar(description, total, cell)
+        bar = _NotebookBar(description, total, cell)
+        yield bar
+        bar.finish()
         cell.end()
         return
     stream = stream or sys.stderr

@@ -80,7 +80,7 @@ _KNOWN = (
         r"localentrynotfounderror|offline mode is enabled|couldn't connect to .*huggingface|"
         r"name or service not known|temporary failure in name resolution",
         "the container cannot reach the Hub: network isolation or a VPC without a way out",
-        "give the base model as an s3:// URI (training.model), or open a route",
+        "give the base model as a directory or an s3:// URI (training.model), or open a route",
     ),
     (
         r"cannotstartcontainererror|executable file not found",

@@ -8,6 +8,7 @@ from sm_launch.account import deletion
 from sm_launch.commands.options import (
     JobOptions,
     adopt_option,
+    agree,
     echo_json,
     job_options,
     json_option,
@@ -33,7 +34,7 @@ def delete(
 
     def confirm(names: list[str]) -> None:
         if context.on_aws and not yes:
-            click.confirm(f"Delete {', '.join(names)} on {context.where}?", abort=True, err=True)
+            agree(f"Delete {', '.join(names)} on {context.where}?")
 
     def tell(done: Deletion) -> None:
         for line in done.done if not as_json else ():

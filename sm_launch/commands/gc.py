@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sm_launch.commands.options import JobOptions, echo_json, job_options, json_option
+from sm_launch.commands.options import JobOptions, agree, echo_json, job_options, json_option
 from sm_launch.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def gc(
             return
         _show(leftovers, context.prices)
         if leftovers and not dry_run and not yes:
-            click.confirm(f"Delete these {len(leftovers)}?", abort=True, err=True)
+            agree(f"Delete these {len(leftovers)}?")
 
     leftovers: list[Any] = cleanup.collect(
         context,

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shlex
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any, TypeVar, cast
 import click
 from click.core import ParameterSource
 
+from sm_launch.errors import UserInputError
 from sm_launch.job.config import JobConfig, Target, load_config
 from sm_launch.redaction import redact, redact_value
 from sm_launch.target.context import DEFAULT_JOB, JobContext, find_config, open_context
@@ -88,6 +90,24 @@ class JobOptions:
                 err=True,
             )
             raise
+
+
+def agree(question: str) -> None:
+    """Ask, and end where the answer is no.
+
+    Raises:
+        UserInputError: nobody can answer.
+    """
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort as error:
+        if sys.stdin.isatty():  # Ctrl-C
+            raise
+        raise UserInputError(
+            "there is no terminal to answer the question at", fix="agree by --yes"
+        ) from error
+    if not agreed:
+        raise click.Abort
 
 
 def stop_command(context: JobContext, *names: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sm_launch.commands.options import JobOptions, echo_json, job_options, json_option
+from sm_launch.commands.options import JobOptions, agree, echo_json, job_options, json_option
 
 if TYPE_CHECKING:
     from sm_launch.account.policies import Grants
@@ -78,12 +78,10 @@ def setup(
             places = {"read": wanted.read, "write": wanted.write}
             besides = "".join(f", which {verb} {', '.join(named)}"
                               for verb, named in places.items() if named)  # fmt: skip
-            click.confirm(
+            agree(
                 f"Make the stack {access.STACK} with bucket {named}, repositories "
                 f"{', '.join(access.REPOSITORIES)}, four roles{besides}, and a policy for those "
-                "who launch?",
-                abort=True,
-                err=True,
+                "who launch?"
             )
 
     context = options.find("sagemaker")

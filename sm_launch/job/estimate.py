@@ -137,7 +137,8 @@ def estimate(
         UserInputError: the size is unknown.
     """
     described = described or Described()
-    size = model_size.count(described.config) if described.config else None
+    # A size that is given is another model's: the shape of this one tells nothing of it.
+    size = model_size.count(described.config) if described.config and not parameters else None
     total, counted = _parameters(config.training.model, parameters, described, size)
     settings = {"method": config.training.method, **config.training.hyperparameters}
     needed = memory(total, settings, other_models(config), size)

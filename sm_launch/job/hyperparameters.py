@@ -27,6 +27,7 @@ OPTIMIZE = "optimize"
 """The method of `sm-launch optimize`, which trains nothing: `optimization` has its settings."""
 _NO_METHODS = (
     *("metric_definitions.json", "channels.json", "rows.json", "packages.json", "processors.json"),
+    "former_names.json",
     f"{OPTIMIZE}.json",
 )
 _SWITCHES = {"yes": True, "on": True, "no": False, "off": False}
@@ -238,10 +239,11 @@ def _schema_problems(schema: dict[str, Any], values: dict[str, HyperparameterVal
     from jsonschema import Draft202012Validator
 
     known = list(schema.get("properties", {}))
+    former: dict[str, str] = _generated("former_names.json")
     problems = []
     for key, value in values.items():
         if key not in known:
-            close = get_close_matches(key, known, n=1)
+            close = [former[key]] if former.get(key) in known else get_close_matches(key, known, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             problems.append(f"{key}: unknown hyperparameter (got {value!r}){hint}")
     present = {key: value for key, value in values.items() if key in known}

@@ -15,6 +15,8 @@ from sm_launch import notebook
 from sm_launch.jobs import training
 from sm_launch.jobs.training import Observation
 from sm_launch.redaction import redact
+from sm_launch.report.charts import Series, line_chart
+from sm_launch.report.html import image
 from sm_launch.report.numbers import decimal
 from sm_launch.report.terminal_chart import Point, braille_chart
 from sm_launch.sessions.protocol import Session
@@ -78,8 +80,15 @@ class TrainingView:
         if line.strip():
             self.log.append(line)
 
-    def render(self, width: int = 80) -> RenderableType:
-        """The whole view."""
+    def html(self) -> str:
+        """The whole view for a notebook: its fonts seldom have Braille dots of a letter's width."""
+        points = self.loss or self.eval_loss
+        curve = line_chart([Series("loss", points)], x_label="optimizer step", y_label="loss")
+        drawn = image(curve) if len(points) > 1 else ""
+        return notebook.rendered(self.render(notebook.WIDTH, curve=False)) + drawn
+
+    def render(self, width: int = 80, *, curve: bool = True) -> RenderableType:
+        """The whole view; without the curve where that is drawn otherwise."""
         from rich.console import Group
         from rich.panel import Panel
         from rich.text import Text
@@ -91,8 +100,10 @@ class TrainingView:
         last = [f"{name} {decimal(points[-1][1])}" for name, points in named.items() if points]
         if last:
             parts.append(Text("   ".join(last), style="cyan"))
-        curve = self.loss or self.eval_loss
-        parts += [Text(line) for line in braille_chart(curve, max(width - 16, 10), CHART_HEIGHT)]
+        if curve:
+            points = self.loss or self.eval_loss
+            drawn = braille_chart(points, max(width - 16, 10), CHART_HEIGHT)
+            parts += [Text(line) for line in drawn]
         # Text, never markup: a log may hold square brackets.
         parts += [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in self.log]
         return Panel(Group(*parts), title=self.name, title_align="left", width=width)
@@ -105,7 +116,7 @@ class TrainingView:
         room = max(width - 44, 8)
         filled = round(room * min(done / max(total, 1), 1.0))
         bar = "━" * filled + "╌" * (room - filled)
-        eta = f"  eta {self.eta}" if self.eta else ""
+        eta = f"  eta {self.eta}" if self.eta and done < total else ""
         return Text(f"{bar} {100 * done // max(total, 1):>3}%  step {done}/{total}{eta}")
 
     def _chain(self) -> str:
@@ -133,7 +144,7 @@ def follow_view(name: str, stream: TextIO | None = None) -> Iterator[Callable[[O
 
         def replace(seen: Observation) -> None:
             view.feed(seen)
-            display.show(notebook.rendered(view.render(notebook.WIDTH)))
+            display.show(view.html())
 
         yield replace
         display.end()

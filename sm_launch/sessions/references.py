@@ -85,10 +85,10 @@ def _variable(name: str, value: str) -> str:
     content = os.environ.get(variable)
     if not content:
         raise UserInputError(
-            f"the variable {variable} is not set here",
-            field=f"environment.{name}",
+            f"{name} is to come from the variable {variable}, which is not set here",
+            field="environment",  # `NAME_TOKEN: text` would be masked, as a secret is
             value=value,
-            fix=f"export {variable}=…, or name a secret: secret:ID",
+            fix=f"export {variable}, or name a secret: secret:ID",
         )
     return content
 
@@ -107,7 +107,8 @@ def _secret(name: str, identity: str, region: str | None, clients: Clients | Non
         return str(json.loads(text)[key])
     except (json.JSONDecodeError, KeyError, TypeError):
         raise UserInputError(
-            f"the secret {secret} is no JSON object with the key {key!r}",
-            field=f"environment.{name}",
+            f"{name} is to come from the secret {secret}, which is no JSON object with the key "
+            f"{key!r}",
+            field="environment",
             fix="correct the part behind #, or leave it out where the secret is plain text",
         ) from None

@@ -14,6 +14,7 @@ from sm_launch.evaluation.job import run as evaluation_run
 from sm_launch.evaluation.job.request import Request
 from sm_launch.evaluation.paired import holm
 from sm_launch.evaluation.report.comparison import write_comparison
+from sm_launch.job.limits import NAME_PATTERN
 from sm_launch.report.numbers import decimal, equals
 from sm_launch.target.context import JobContext
 
@@ -71,6 +72,12 @@ def _side(
     name: str, open_context: Callable[[], JobContext], data: str | None, output: Path
 ) -> tuple[list[Prediction], str]:
     path = Path(name)
+    if not path.exists() and NAME_PATTERN.fullmatch(name) is None:
+        raise UserInputError(
+            "is no file or directory here, and no name of an endpoint",
+            value=name,
+            fix="name the report directory of an evaluation (WORK_DIR/NAME/report), or an endpoint",
+        )
     if not path.exists():
         request = Request(endpoint=name, data=data, output=output / name)
         done = evaluation_run.run(open_context(), request)

@@ -20,6 +20,7 @@ PROGRESS_SECONDS = 10.0
 _ESTIMATE_STEPS = 5
 _MOST_BETWEEN_AGREEMENTS = 100
 _LOSS_RISE = 1e4  # a loss this many times the best one so far has diverged
+_LARGEST_WEIGHT = 1e9  # far beyond any model's; a step of such a size leaves finite weights
 
 
 class LogCallback(TrainerCallback):  # type: ignore[misc]
@@ -300,13 +301,16 @@ class SoundWeightsCallback(TrainerCallback):  # type: ignore[misc]
 
 
 def check_weights(model: Any, args: Any, state: Any) -> None:
-    """Raise UserError when a trained weight is not a number. Each process looks at its shards."""
+    """Raise UserError when a trained weight is no number, or one that no model has.
+
+    Each process looks at its shards.
+    """
     for name, weight in model.named_parameters():
         own = weight.to_local() if hasattr(weight, "to_local") else weight
-        if weight.requires_grad and not bool(own.isfinite().all()):
+        if weight.requires_grad and not bool((own.abs() < _LARGEST_WEIGHT).all()):
             raise UserError(
                 f"training diverged by step {state.global_step}: {name} holds values that are no "
-                "numbers; the last checkpoint is from before",
+                f"numbers, or beyond {_LARGEST_WEIGHT:g}; the last checkpoint is from before",
                 field="learning_rate",
                 value=args.learning_rate,
                 fix="lower learning_rate, raise warmup_steps, or look for broken rows and rewards",

@@ -22,6 +22,7 @@ from sm_train.methods import METHODS, load_method
 from sm_train.methods.rewards import ANSWER_COLUMNS
 from sm_train.modelling.embedding_losses import LOSSES
 from sm_train.results.metrics import METRIC_DEFINITIONS
+from sm_train.settings.keys import FORMER_NAMES
 from sm_train.settings.packages import missing_in_images
 from sm_train.settings.reporters import KNOWN
 from sm_train.settings.schema_files import FOLDER, PROCESSORS
@@ -201,6 +202,7 @@ def rendered() -> dict[str, str]:
     texts["metric_definitions.json"] = _dump(METRIC_DEFINITIONS)
     texts["channels.json"] = _dump({"splits": SPLIT_CHANNELS, "data_set": DATA_SET_CHANNEL})
     texts["rows.json"] = _dump(_row_rules())
+    texts["former_names.json"] = _dump(FORMER_NAMES)
     texts["packages.json"] = _dump(missing_in_images())
     texts[PROCESSORS] = _dump({"torchvision": _taking_videos()})
     return texts
