@@ -487,7 +487,8 @@ RULES = (
     Rule("Service model: InstancePreferences, AlgorithmName and CrossRegionTrafficConfig, "
          "\"mutually exclusive\"; Developer guide, \"Deploy to multiple instance types with "
          "instance pools\", \"you replace the InstanceType parameter\"; AWS's own answer, "
-         "\"InstanceType or InstanceCount cannot be specified with InstanceGroups\" (sagemaker-python-sdk 5555)",
+         "\"InstanceType or InstanceCount cannot be specified with InstanceGroups\" "
+         "(sagemaker-python-sdk 5555)",
          tuple(_EXCLUSIVE), _exclusive),
     Rule("Service model: MaxWaitTimeInSeconds, \"must be equal to or greater than "
          "MaxRuntimeInSeconds\"; Developer guide, \"Managed Spot Training\"", (TRAINING,), _spot),
