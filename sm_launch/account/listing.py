@@ -32,14 +32,16 @@ def summaries(context: JobContext, name: str = "") -> dict[str, Summaries]:
         "TransformJobs": (session.list_transform_jobs, "TransformJobSummaries"),
         "Endpoints": (session.list_endpoints, "Endpoints"),
     }
-    if context.on_aws:
-        kinds["ProcessingJobs"] = (session.list_processing_jobs, "ProcessingJobSummaries")
-        kinds["ModelPackageGroups"] = (
-            session.list_model_package_groups,
-            "ModelPackageGroupSummaryList",
-        )
-    listed = {kind: _allowed(context, kind, every(*call, **query)) for kind, call in kinds.items()}
-    return {**listed, **_by_prefix(context, name, newest)} if context.on_aws else listed
+    # The first ones need the least rights: who may not list them has none here, and is told so.
+    listed = {kind: list(every(*call, **query)) for kind, call in kinds.items()}
+    if not context.on_aws:
+        return listed
+    more = {
+        "ProcessingJobs": (session.list_processing_jobs, "ProcessingJobSummaries"),
+        "ModelPackageGroups": (session.list_model_package_groups, "ModelPackageGroupSummaryList"),
+    }
+    listed |= {kind: _allowed(context, kind, every(*call, **query)) for kind, call in more.items()}
+    return {**listed, **_by_prefix(context, name, newest)}
 
 
 def _by_prefix(context: JobContext, name: str, newest: dict[str, Any]) -> dict[str, Summaries]:
@@ -67,5 +69,5 @@ def _allowed(context: JobContext, kind: str, rows: Iterable[dict[str, Any]]) -> 
     except ClientError as error:
         if error.response["Error"]["Code"] not in DENIED:
             raise
-        context.warn(f"{kind} are left out: {explained(error)}")
+        context.warn(f"{kind} are left out: {explained(error).message}")
         return []

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from sm_launch.aws.causes import likely_cause
 from sm_launch.errors import LaunchError, UserInputError
 
 SIGN_IN = "sign in again (aws sso login, or new keys)"
 AWS_FAILED = "an error inside AWS: run the same command again in a few minutes"
+CLOCK = "set this machine's clock: AWS takes requests of the last minutes only"
+KEY = "enable the key, or name another one in aws.kms_key"
 # Error code of the AWS API to the fix.
 FIXES = {
     "ExpiredTokenException": SIGN_IN,
@@ -17,6 +20,14 @@ FIXES = {
     "InvalidClientTokenId": "check the access key; it is unknown in this account",
     "InvalidAccessKeyId": "check the access key; it is unknown in this account",
     "SignatureDoesNotMatch": "check the secret key, and this machine's clock",
+    "InvalidSignatureException": CLOCK,
+    "RequestTimeTooSkewed": CLOCK,
+    "KMS.DisabledException": KEY,
+    "KMS.NotFoundException": KEY,
+    "KMS.KMSInvalidStateException": KEY,
+    "KMS.InvalidStateException": KEY,
+    "OptInRequired": "enable the region for the account, or name another one (--region)",
+    "InvalidObjectState": "restore the object from its archive (`aws s3api restore-object`) first",
     "ThrottlingException": "wait a little and run the same command again",
     "Throttling": "wait a little and run the same command again",
     "SlowDown": "wait a little and run the same command again",
@@ -51,6 +62,10 @@ _FIXES_BY_WORDS = {
     "is not in service": "wait until it is, or read why not with `sm-launch logs NAME`",
     "cannot update in-progress": "wait until `sm-launch list` shows InService",
     "in_progress state and can not": "wait a few minutes and run the same command again",
+    "form of server side encryption": "copy the object without a key of one's own (SSE-C), which "
+    "nothing here can give",
+    "unsupported manifest media type": "push it again by `make push`, which makes a single image "
+    "and no index (`docker build --provenance=false`)",
     "already existing": "choose another name, or delete the old one first",
 }
 
@@ -76,8 +91,10 @@ def explain(error: Exception) -> LaunchError | None:
         return UserInputError(
             "no AWS region", field="aws.region", fix="put one into job.yaml or set AWS_REGION"
         )
-    if isinstance(error, exceptions.TokenRetrievalError | exceptions.UnauthorizedSSOTokenError):
+    if isinstance(error, _sign_in_errors()):
         return LaunchError(str(error), fix=SIGN_IN)
+    if isinstance(error, exceptions.InvalidConfigError | exceptions.ConfigParseError):
+        return UserInputError(str(error), fix="correct ~/.aws/config, or choose another --profile")
     if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError):
         return LaunchError(
             str(error),
@@ -93,6 +110,13 @@ def explain(error: Exception) -> LaunchError | None:
     if isinstance(error, exceptions.BotoCoreError):
         return LaunchError(str(error))
     return None
+
+
+def _sign_in_errors() -> tuple[type[Exception], ...]:
+    from botocore import exceptions
+
+    return (exceptions.TokenRetrievalError, exceptions.UnauthorizedSSOTokenError,
+            exceptions.SSOTokenLoadError, exceptions.CredentialRetrievalError)  # fmt: skip
 
 
 def explained(error: Exception) -> LaunchError:
@@ -124,6 +148,8 @@ def _explain_client_error(error: Exception) -> LaunchError:
     if fix is None:
         fixes = (fix for phrase, fix in _FIXES_BY_WORDS.items() if phrase in message.lower())
         fix = next(fixes, AWS_FAILED if status >= 500 else None)
+    if fix is None and (known := likely_cause(message)):
+        fix = known.step
     return LaunchError(f"{message} [{code}]" if code else message, fix=fix)
 
 

@@ -17,7 +17,8 @@ from typing import Any, TypeVar, cast
 import click
 from click.core import ParameterSource
 
-from sm_launch.errors import UserInputError
+from sm_launch.aws.errors import explain, is_missing
+from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.job.config import JobConfig, Target, load_config
 from sm_launch.redaction import redact, redact_value
 from sm_launch.target.context import DEFAULT_JOB, JobContext, find_config, open_context
@@ -89,6 +90,13 @@ class JobOptions:
                 f"  stop it:    {stop_command(context, name)}",
                 err=True,
             )
+            raise
+        except Exception as error:
+            aws_failed = explain(error) is not None and not is_missing(error)
+            if aws_failed and not isinstance(error, LaunchError):
+                again = self.next_command(command, "--attach", name, context=context)
+                click.echo(f"{name} goes on without being looked at\n  come back:  {again}\n"
+                           f"  stop it:    {stop_command(context, name)}", err=True)  # fmt: skip
             raise
 
 

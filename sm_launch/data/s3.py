@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from sm_launch.aws.errors import explained
 from sm_launch.data.sources import Fetch
 from sm_launch.errors import LaunchError, UserInputError
 
@@ -100,6 +101,10 @@ def _explain(code: str, uri: str, error: Exception) -> LaunchError:
         )
     if code in ("403", "AccessDenied"):
         return LaunchError(
-            "access denied", field="data", value=uri, fix="allow s3:GetObject on it, or its KMS key"
+            "access denied",
+            field="data",
+            value=uri,
+            fix="allow s3:GetObject on it, or its KMS key; copy what its requesters pay for",
         )
-    return LaunchError(f"cannot be fetched: {error}", field="data", value=uri)
+    fix = explained(error).fix
+    return LaunchError(f"cannot be fetched: {error}", field="data", value=uri, fix=fix)

@@ -235,6 +235,8 @@ def start(context: JobContext, deployment: Deployment, *, adopt: bool = False) -
     session, config = context.session, context.config
     if endpoints.exists(session, deployment.name):
         endpoints.require_own(context, deployment.name, adopt=adopt)
+        if context.on_aws:
+            endpoints.require_updatable(session, deployment.name)
         if deployment.components:
             _check_host(context, deployment)
     if context.on_aws:

@@ -10,6 +10,7 @@ from typing import Any
 from sm_launch.aws.causes import explain_failure
 from sm_launch.aws.errors import SuppressMissing
 from sm_launch.aws.paging import every
+from sm_launch.aws.uris import meant
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.hosting import components
 from sm_launch.job import limits
@@ -23,6 +24,9 @@ from sm_launch.target import ownership
 from sm_launch.target.context import JobContext
 
 _DELETING = "Deleting"
+# Of other archives SageMaker would look for a directory of that name. Service model, ModelDataUrl:
+# "a single gzip compressed tar archive (.tar.gz suffix)".
+_ARCHIVES = (".tgz", ".tar", ".zip", ".tar.bz2", ".tar.xz", ".gz.tar")
 
 
 def model_data_uri(location: str) -> str:
@@ -34,6 +38,16 @@ def model_data_uri(location: str) -> str:
     Raises:
         UserInputError: the path does not exist.
     """
+    if (uri := meant(location)) and uri != location:
+        raise UserInputError(
+            "names a place on S3 in another form", field="--model-data", value=location,
+            fix=f"write {uri}",
+        )  # fmt: skip
+    if location.startswith("s3://") and location.endswith(_ARCHIVES):
+        raise UserInputError(
+            "is no model.tar.gz, and no directory", field="--model-data", value=location,
+            fix="pack the model's files into a model.tar.gz: `tar czf model.tar.gz -C DIRECTORY .`",
+        )  # fmt: skip
     if "://" in location:
         return location
     path = Path(location).expanduser().resolve()
@@ -86,6 +100,27 @@ def _status(session: Session, name: str) -> str | None:
     summaries = every(session.list_endpoints, "Endpoints", NameContains=name)
     named = (str(s["EndpointStatus"]) for s in summaries if s["EndpointName"] == name)
     return next(named, None)
+
+
+def require_updatable(session: Session, name: str) -> None:
+    """Refuse to update what SageMaker would not, before a model is made for it.
+
+    Service model, EndpointStatus: "DeleteEndpoint is the only operation that can be performed on a
+    failed endpoint".
+
+    Raises:
+        LaunchError: it failed, or is being changed.
+    """
+    status = _status(session, name)
+    if status in ("InService", "OutOfService", "UpdateRollbackFailed", None):
+        return
+    failed = status == "Failed"
+    raise LaunchError(
+        f"the endpoint {name} is {status}, and cannot be updated",
+        fix=f"delete it (`sm-launch delete {name}`) and deploy again"
+        if failed
+        else "wait until `sm-launch list` shows InService, and deploy again",
+    )
 
 
 def require_own(context: JobContext, name: str, *, adopt: bool) -> None:

@@ -13,7 +13,7 @@ from sm_launch.job.instances import has_gpu
 
 Request = dict[str, Any]
 
-MAIN_VARIANT = "AllTraffic"
+MAIN_VARIANT = limits.MAIN_VARIANT
 # The service model's own table: this host has driver 580 and CUDA 13.0, which the GPU image needs.
 CUDA_13_AMI = "al2023-ami-sagemaker-inference-gpu-4-1"
 # Loading is bound by the download from S3: a slow instance gets about 100 MB/s, unpacking halves

@@ -101,6 +101,15 @@ class Endpoint(Section):
         """Every instance type that the main model may run on, the wanted one first."""
         return [self.instances.type, *(each.type for each in self.fallback)]
 
+    @field_validator("variants")
+    @classmethod
+    def _told_apart(cls, variants: list[Variant]) -> list[Variant]:
+        names = [limits.MAIN_VARIANT, *(each.name for each in variants)]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"the name {twice} is of two variants ({limits.MAIN_VARIANT} is the "
+                             "main model's)")  # fmt: skip
+        return variants
+
     @model_validator(mode="after")
     def _fallback_fits(self) -> Endpoint:
         if len(set(self.instance_types)) < len(self.instance_types):

@@ -23,6 +23,9 @@ TUNING_NAME_LENGTH = 32
 CHANNEL_NAME_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 RESERVED_CHANNELS = frozenset({"code", "sm_drivers", "recipe"})
 
+# What the SDK names the variant of an endpoint's main model.
+MAIN_VARIANT = "AllTraffic"
+
 # Hosting: container start-up health check, in seconds.
 STARTUP_TIMEOUT_SECONDS = (60, 3600)
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
+from zoneinfo import available_timezones
 
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.job import limits
@@ -60,6 +62,7 @@ def prepare(
     if not _EXPRESSION.fullmatch(expression):
         raise UserInputError("is no schedule", field="EXPRESSION", value=expression,
                              fix="such as 'cron(0 3 ? * MON *)' or 'rate(7 days)'")  # fmt: skip
+    _check_form(expression, timezone)
     refuse_secrets(config, "a schedule")
     if not config.aws.scheduler_role:
         raise UserInputError("is needed for a schedule", field="aws.scheduler_role",
@@ -90,6 +93,26 @@ def prepare(
             },
         },
     )
+
+
+def _check_form(expression: str, timezone: str) -> None:
+    """EventBridge Scheduler user guide, "Schedule types": six fields, one of the days' being ?."""
+    kind, _, inside = expression.removesuffix(")").partition("(")
+    fields = inside.split()
+    if kind == "cron" and (len(fields) != 6 or (fields[2] == "?") == (fields[4] == "?")):
+        raise UserInputError(
+            "needs six fields: minute, hour, day of the month, month, day of the week, year; one "
+            "of the days is ?",
+            field="EXPRESSION", value=expression, fix="such as 'cron(0 3 ? * MON *)'",
+        )  # fmt: skip
+    if kind == "rate" and not re.fullmatch(r"\d+ (minute|hour|day)s?", inside):
+        raise UserInputError("is no rate", field="EXPRESSION", value=expression,
+                             fix="such as 'rate(7 days)' or 'rate(12 hours)'")  # fmt: skip
+    if (known := available_timezones()) and timezone not in known:
+        near = get_close_matches(timezone, known, n=3)
+        fix = f"such as {', '.join(near or ['Europe/Berlin'])}"
+        raise UserInputError("is no time zone of the IANA database", field="--timezone",
+                             value=timezone, fix=fix)  # fmt: skip
 
 
 def upsert(context: JobContext, planned: Planned, *, adopt: bool = False) -> tuple[str, bool]:

@@ -420,12 +420,25 @@ def _archives(_operation: str, request: Request, facts: Facts) -> Refusals:
             )  # fmt: skip
 
 
-def _versions(_operation: str, request: Request, _facts: Facts) -> Refusals:
+def _places(_operation: str, request: Request, _facts: Facts) -> Refusals:
     for path, text in members(request):
+        if text.startswith("file://"):
+            yield Refusal(path, text, "is on this machine, and SageMaker has S3 alone",
+                          "name an s3:// URI")  # fmt: skip
         if text.startswith("s3://") and "?versionid=" in text.lower():
             yield Refusal(
                 path, text, "a version is no part of a key, and SageMaker reads the newest",
                 "copy that version to a key of its own, and name that",
+            )  # fmt: skip
+
+
+def _file_systems(_operation: str, request: Request, _facts: Facts) -> Refusals:
+    for index, channel in enumerate(request.get("InputDataConfig", [])):
+        place = "DataSource.FileSystemDataSource"
+        if value_at(channel, place) and not request.get("VpcConfig"):
+            yield Refusal(
+                f"InputDataConfig.{index}.{place}", value_at(channel, f"{place}.FileSystemId"),
+                "is reached from inside its VPC alone", "set training.network, to subnets of it",
             )  # fmt: skip
 
 
@@ -500,7 +513,9 @@ RULES = (
          "ModelDataSource in conjunction with SageMaker batch transform, SageMaker serverless "
          "endpoints\"", (MODEL,), _archives),
     Rule("Service model: S3Uri of S3DataSource, \"identifies either a key name prefix or a "
-         "manifest\"", (TRAINING, PROCESSING, TRANSFORM, MODEL), _versions),
+         "manifest\"", (TRAINING, PROCESSING, TRANSFORM, MODEL, ENDPOINT_CONFIG), _places),
+    Rule("Developer guide, \"Give SageMaker AI training jobs access to resources in your Amazon "
+         "VPC\": file systems are reached from inside it", (TRAINING,), _file_systems),
     Rule("Service model: InstanceGroupNames of S3DataSource; AWS's own answer, \"Some channels "
          "have assigned instance groups [...] while others not\" (sagemaker-python-sdk 5225)",
          (TRAINING,), _groups_of_channels),

@@ -401,3 +401,100 @@ def test_other_types_that_could_not_serve_are_refused(
     beside = "sagemaker.endpoint_config.ProductionVariants=[{InstanceType: ml.m5.large}]"
     assert cli.run([*DEPLOY, "--set", POOLS, "--set", beside]) == 2
     assert "cannot be beside" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("operation", "code", "message", "expected"),
+    [
+        ("CreateTrainingJob", "InvalidSignatureException", "Signature expired", "clock"),
+        ("PUT /my-bucket/", "RequestTimeTooSkewed", "too large", "clock"),
+        ("PUT /my-bucket/", "KMS.DisabledException", "key/1 is disabled.", "aws.kms_key"),
+        ("CreateTrainingJob", "ValidationException",
+         "Could not assume role x. Please ensure that the role exists", "sm-launch setup"),
+        ("CreateTrainingJob", "ValidationException",
+         'No S3 objects found under S3 URL "s3://my-bucket/x" given', "aws s3 ls"),
+        ("CreateTrainingJob", "ValidationException",
+         "Unsupported manifest media type application/vnd.oci.image.index.v1+json", "make push"),
+    ],
+)  # fmt: skip
+def test_what_aws_says_in_words_alone_names_a_fix_too(
+    proxy: Proxy, capsys: pytest.CaptureFixture[str], operation: str, code: str, message: str,
+    expected: str,
+) -> None:  # fmt: skip
+    proxy.inject(operation, code, message=message)
+    assert cli.run(["train", "--detach"]) == 1
+    told = capsys.readouterr().err
+    assert message in told
+    assert expected in told.partition("fix:")[2]
+
+
+def test_who_is_signed_out_meanwhile_learns_that_the_job_goes_on(
+    proxy: Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proxy.inject("DescribeTrainingJob", "ExpiredTokenException", message="expired")
+    assert cli.run(["train"]) == 1
+    told = capsys.readouterr().err
+    assert "goes on without being looked at" in told
+    assert "sm-launch train --attach mine-" in told and "sm-launch stop mine-" in told
+    assert "aws sso login" in told
+
+
+@pytest.mark.parametrize(
+    ("status", "fix"), [("Failed", "`sm-launch delete mine`"), ("Updating", "InService")]
+)
+def test_an_endpoint_that_cannot_be_updated_gets_no_model(
+    proxy: Proxy, capsys: pytest.CaptureFixture[str], status: str, fix: str
+) -> None:
+    assert cli.run(DEPLOY) == 0
+    before = left()
+    listed = {key: value for key, value in described(status, "c").items()
+              if key != "EndpointConfigName"}  # fmt: skip
+    proxy.inject("ListEndpoints", answer={"Endpoints": [listed]})
+    assert cli.run(DEPLOY) == 1
+    told = capsys.readouterr().err
+    assert f"is {status}, and cannot be updated" in told and fix in told
+    proxy.faults.clear()
+    assert left() == before
+
+
+def test_who_may_list_nothing_is_told_so(proxy: Proxy, capsys: pytest.CaptureFixture[str]) -> None:
+    proxy.inject("", "AccessDeniedException", message="not authorized", status=403)
+    assert cli.run(["list"]) == 1
+    assert "not authorized" in capsys.readouterr().err
+
+
+PROFILES = """
+[profile signed-out]
+sso_start_url = https://x.awsapps.com/start
+sso_region = eu-central-1
+sso_account_id = 123456789012
+sso_role_name = x
+[profile session]
+sso_session = s
+sso_account_id = 123456789012
+sso_role_name = x
+[sso-session s]
+sso_start_url = https://x.awsapps.com/start
+sso_region = eu-central-1
+[profile no-source]
+role_arn = arn:aws:iam::123456789012:role/x
+source_profile = none
+[profile process]
+credential_process = /bin/false
+"""
+
+
+@pytest.mark.parametrize(
+    ("profile", "fix"),
+    [("signed-out", "aws sso login"), ("session", "aws sso login"), ("process", "sign in"),
+     ("no-source", "~/.aws/config"), ("nobody", "aws configure list-profiles")],
+)  # fmt: skip
+def test_a_profile_that_gives_no_credentials_names_the_fix(
+    proxy: Proxy, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    profile: str, fix: str,
+) -> None:  # fmt: skip
+    Path("config").write_text(PROFILES)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(Path("config").resolve()))
+    monkeypatch.setenv("AWS_PROFILE", "")  # set back after the command has set it
+    assert cli.run(["list", "--profile", profile]) in (1, 2)
+    assert fix in capsys.readouterr().err.partition("fix:")[2]

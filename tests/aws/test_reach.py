@@ -140,3 +140,39 @@ def test_a_grant_to_write_is_for_both_roles_and_for_reading_by_all(
     launcher = simulator.policy(template, "LauncherPolicy")
     assert simulator.allowed(launcher, ("s3:GetObject", inside, {}))
     assert not simulator.allowed(launcher, ("s3:PutObject", inside, {}))
+
+
+MODEL = "s3://my-bucket/m/model.tar.gz"
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["deploy", "--model-data", "arn:aws:s3:::my-bucket/m/model.tar.gz"], MODEL),
+        (["deploy", "--model-data", "https://my-bucket.s3.amazonaws.com/m/model.tar.gz"], MODEL),
+        (["deploy", "--model-data", "s3://my-bucket/m/model.tgz"], "tar czf model.tar.gz"),
+        (
+            ["transform", "s3://my-bucket/a.csv", "--model-data", MODEL, "--output", "here"],
+            "--output: is on this machine",
+        ),
+        (
+            [
+                "transform",
+                "https://s3.eu-central-1.amazonaws.com/my-bucket/a.csv",
+                "--model-data",
+                MODEL,
+            ],
+            "s3://my-bucket/a.csv",
+        ),
+        (["train", "--set", "training.channels={train: 'S3://my-bucket/a/'}"], "s3://my-bucket/a/"),
+        (
+            ["train", "--set", "training.channels={train: 'arn:aws:s3:::my-bucket/a/'}"],
+            "s3://my-bucket/a/",
+        ),
+    ],
+)
+def test_a_place_in_another_form_is_refused_with_its_uri(
+    proxy: Proxy, capsys: pytest.CaptureFixture[str], command: list[str], told: str
+) -> None:
+    assert cli.run([*command, "--dry-run"]) == 2
+    assert told in capsys.readouterr().err

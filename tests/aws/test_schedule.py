@@ -94,3 +94,20 @@ def test_what_could_not_run_by_itself_is_refused(
     assert told in capsys.readouterr().err
     assert make_client("scheduler").list_schedules()["Schedules"] == []
     assert make_client("s3").list_objects_v2(Bucket="my-bucket")["KeyCount"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["cron(0 3 * * MON)"], "six fields"),
+        (["cron(0 3 * * MON *)"], "one of the days is ?"),
+        (["rate(7 weeks)"], "is no rate"),
+        (["rate(7 days)", "--timezone", "Europe/Berlln"], "Europe/Berlin"),
+    ],
+)
+def test_what_the_scheduler_would_refuse_is_refused_before_data_is_sent(
+    job: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
+) -> None:
+    assert cli.run(["schedule", *words]) == 2
+    assert told in capsys.readouterr().err
+    assert "Contents" not in make_client("s3").list_objects_v2(Bucket="my-bucket")

@@ -33,7 +33,7 @@ endpoint:
   image: 111122223333.dkr.ecr.eu-west-1.amazonaws.com/sm-serve:1
   instances: {type: ml.m5.large}
 sweep: {parameters: {learning_rate: [1.0e-5, 1.0e-4]}, strategy: grid, objective: "eval:loss"}
-aws: {region: eu-west-1, training_role: "arn:aws:iam::111122223333:role/r", bucket: b}
+aws: {region: eu-west-1, training_role: "arn:aws:iam::111122223333:role/r", bucket: my-bucket}
 """
 NO_IMAGES = ["--set", "training.image=null", "--set", "endpoint.image=null"]
 # What each command is given; None: it never looks at a place.

@@ -37,7 +37,7 @@ training:
   instances: {{type: ml.g5.xlarge}}
 endpoint: {{image: "{ECR}/sm-serve:1", instances: {{type: ml.m5.large}}}}
 sweep: {{parameters: {{learning_rate: [1.0e-5, 1.0e-4]}}, strategy: grid, objective: "eval:loss"}}
-aws: {{region: eu-west-1, training_role: "arn:aws:iam::111122223333:role/r", bucket: b}}
+aws: {{region: eu-west-1, training_role: "arn:aws:iam::111122223333:role/r", bucket: my-bucket}}
 """
 MODEL = ["--model-data", "s3://b/m.tar.gz"]
 HELD_OUT = "evaluation.data=s3://b/test/"

@@ -151,6 +151,10 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
      "sagemaker.model_package.Tags", "tags of its group"),
     ({"training": {"channels": {"train": "s3://b/a.jsonl?versionId=3"}}},
      "training.channels.train", "key of its own"),
+    ({"sagemaker": {"training": {"InputDataConfig": [{"ChannelName": "fsx", "DataSource": {
+        "FileSystemDataSource": {"FileSystemId": "fs-1", "FileSystemType": "FSxLustre",
+                                 "FileSystemAccessMode": "ro", "DirectoryPath": "/a"}}}]}}},
+     "FileSystemDataSource", "training.network"),
     ({"endpoint": {"image": OURS, "instances": {"type": "ml.inf2.xlarge"}}},
      "endpoint.instances.type", "left idle"),
     ({"training": {"image": OURS, "instances": {"type": "ml.trn1.32xlarge"}}},
@@ -203,6 +207,11 @@ def test_every_rule_has_such_a_case_and_a_source() -> None:
         ("endpoint", {"name": "mine-"}, "hyphen"),
         ("aws", {"tags": {"Aws:team": "x"}}, "AWS's own"),
         ("aws", {"tags": {"sm-launch:job": "x"}}, "finds its own things"),
+        (
+            "endpoint",
+            {"variants": [{"name": "AllTraffic", "model_data": "s3://b/m"}]},
+            "main model",
+        ),
         ("aws", {"prefix": "//"}, "needs the name of a folder"),
         ("aws", {"bucket": "s3://mine"}, "pattern"),
         ("aws", {"region": "eu-central-1a"}, "pattern"),
