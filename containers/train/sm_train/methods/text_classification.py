@@ -32,6 +32,7 @@ from sm_train.settings.settings import Method
 
 if TYPE_CHECKING:
     from sm_train.job import Job
+    from sm_train.loop.class_weights import ClassWeights
     from sm_train.rows import Data
     from sm_train.settings.settings import Config
 
@@ -227,57 +228,26 @@ def train(job: Job) -> None:
     """Fine-tune, evaluate on the test channel, write the model directory."""
     from transformers import DataCollatorWithPadding
 
-    from sm_train.loop.class_weights import settled_weights
     from sm_train.loop.fit import callbacks, train_and_export, training_arguments
-    from sm_train.loop.learning import counted_cuts
     from sm_train.loop.sampling import LengthGroupedTrainer
-    from sm_train.loop.streams import streamed, warn_of_order
     from sm_train.modelling.base_model import read_model_config
-    from sm_train.modelling.model import adapt, load_model, load_tokenizer
+    from sm_train.modelling.model import adapt, load_tokenizer
     from sm_train.modelling.preview import print_preview
-    from sm_train.results.asking import tell
 
     own: TextClassificationArguments = job.config.own
-    regression = is_regression(job.config)
+    regression, several = is_regression(job.config), is_multi_label(job.config)
     labels = ["score"] if regression else ordered_labels(job, read_model_config(job.model_source))
     tokenizer = load_tokenizer(job)
     print_preview(job, tokenizer)
-    model = load_model(
-        job,
-        "AutoModelForSequenceClassification",
-        num_labels=len(labels),
-        id2label=dict(enumerate(labels)),
-        label2id={label: index for index, label in enumerate(labels)},
-        problem_type=_problem_type(job.config),
-        ignore_mismatched_sizes=own.replace_head or None,
-    )
-    model.config.pad_token_id = tokenizer.pad_token_id
-    limit = min(own.max_length, tokenizer.model_max_length)
-    columns = {"text": own.text_column, "text_pair": own.text_pair_column}
-    asked: dict[str, Any] = {"truncation": True, "max_length": limit}
-    several = is_multi_label(job.config)
+    model = _load(job, tokenizer, labels)
     if several:
         print_counts(job, labels)
     thresholds = asked_thresholds(own.threshold, labels, several=several)
-
-    def tell_all() -> None:
-        kept = {} if regression or thresholds.told is None else {"threshold": thresholds.told}
-        tell(model, job.config, asked | kept, {**columns, "label": own.label_column})
-
-    tell_all()
+    _tell(job, tokenizer, model, thresholds)
     arguments = training_arguments(job)
     if regression and "metric_for_best_model" not in job.config.given:
         arguments.metric_for_best_model, arguments.greater_is_better = "loss", False
-    datasets = {
-        split: _tokenised(job.data.split(split), tokenizer, labels, own.max_length)
-        for split in ("train", "validation", "test")
-    }
-    job = counted_cuts(job, datasets, own.max_length)
-    if job.data.stream is not None:
-        warn_of_order(job, {str(row["label"]) for row in job.data.train})
-    weights = settled_weights(job, labels, datasets["train"], several=several)
-    if job.data.stream is not None:
-        datasets["train"] = streamed(job, lambda row: _row_columns(row, tokenizer, labels, own))
+    job, datasets, weights = _learnt(job, tokenizer, labels)
     trainer = LengthGroupedTrainer(
         model=adapt(job, model, "SEQ_CLS"),
         args=arguments,
@@ -292,10 +262,62 @@ def train(job: Job) -> None:
 
     def settle() -> None:
         tune(job, trainer, datasets["validation"], thresholds)
-        tell_all()
+        _tell(job, tokenizer, model, thresholds)
 
     tuned = own.threshold == TUNED
     train_and_export(job, trainer, tokenizer, datasets["test"], settle if tuned else None)
+
+
+def _load(job: Job, tokenizer: Any, labels: Sequence[str]) -> Any:
+    from sm_train.modelling.model import load_model
+
+    model = load_model(
+        job,
+        "AutoModelForSequenceClassification",
+        num_labels=len(labels),
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+        problem_type=_problem_type(job.config),
+        ignore_mismatched_sizes=job.config.own.replace_head or None,
+    )
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return model
+
+
+def _tell(job: Job, tokenizer: Any, model: Any, thresholds: Thresholds) -> None:
+    """Write into the model's config how it is asked, and how its scores are read."""
+    from sm_train.results.asking import tell
+
+    own: TextClassificationArguments = job.config.own
+    limit = min(own.max_length, tokenizer.model_max_length)
+    columns = {"text": own.text_column, "text_pair": own.text_pair_column}
+    asked: dict[str, Any] = {"truncation": True, "max_length": limit}
+    if not is_regression(job.config) and thresholds.told is not None:
+        asked["threshold"] = thresholds.told
+    tell(model, job.config, asked, {**columns, "label": own.label_column})
+
+
+def _learnt(
+    job: Job, tokenizer: Any, labels: Sequence[str]
+) -> tuple[Job, dict[str, Any], ClassWeights | None]:
+    """The job with its counts, its rows as the trainer takes them, and the weights of classes."""
+    from sm_train.loop.class_weights import settled_weights
+    from sm_train.loop.learning import counted_cuts
+    from sm_train.loop.streams import streamed, warn_of_order
+
+    own: TextClassificationArguments = job.config.own
+    datasets = {
+        split: _tokenised(job.data.split(split), tokenizer, labels, own.max_length)
+        for split in ("train", "validation", "test")
+    }
+    job = counted_cuts(job, datasets, own.max_length)
+    several = is_multi_label(job.config)
+    weights = settled_weights(job, labels, datasets["train"], several=several)
+    if job.data.stream is not None:
+        if not is_regression(job.config):
+            warn_of_order(job, {str(row["label"]) for row in job.data.train})
+        datasets["train"] = streamed(job, lambda row: _row_columns(row, tokenizer, labels, own))
+    return job, datasets, weights
 
 
 def tune(job: Job, trainer: Any, validation: Any, thresholds: Thresholds) -> None:
