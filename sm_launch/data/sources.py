@@ -116,6 +116,7 @@ def locate(config: DataConfig, *, base: Path, fetch: Fetch, scratch: Path) -> li
         UserInputError: a file is missing, empty, unreadable or of an unknown format.
     """
     sources = []
+    check_siblings_are_here(config)
     for split, location in config.sources.items():
         path = local_path(location, field=f"data.{split}", base=base, fetch=fetch)
         names = [""]
@@ -125,6 +126,23 @@ def locate(config: DataConfig, *, base: Path, fetch: Fetch, scratch: Path) -> li
             sources += sources_of(config, split, path, name, scratch)
     check_filled(config, sources)
     return sources
+
+
+def check_siblings_are_here(config: DataConfig) -> None:
+    """Refuse formats of which a file means others beside it, where only that file is fetched.
+
+    Raises:
+        UserInputError: naming the location.
+    """
+    for split, location in config.sources.items():
+        if config.format in (aligned.FORMAT, beir.FORMAT) and "://" in location:
+            raise UserInputError(
+                f"with data.format {config.format} the files beside it are read, too, and one that "
+                "is elsewhere is fetched alone",
+                field=f"data.{split}",
+                value=location,
+                fix="copy its directory to this machine (`aws s3 sync`), and name the file there",
+            )
 
 
 def sources_of(

@@ -319,6 +319,8 @@ def test_files_whose_lines_belong_together(run, write, files, columns) -> None:
         run(input=files[0], **told)
     with pytest.raises(UserInputError, match="has no file beside it"):
         run(input="README.md", **told)
+    with pytest.raises(UserInputError, match="the files beside it are read, too"):
+        run(input="s3://bucket/train.de", **told)
 
 
 def test_judgements_of_queries_and_documents(run, write, tmp_path: Path) -> None:
