@@ -347,3 +347,14 @@ def test_judgements_of_queries_and_documents(run, write, tmp_path: Path) -> None
         run(task="sft", **told)
     with pytest.raises(UserInputError, match=r"is no file qrels/SPLIT\.tsv"):
         run(input="set/corpus.jsonl", task="embedding", format="beir")
+
+
+def test_answers_by_their_places_are_no_preferences(run, write) -> None:
+    """SHP and PKU-SafeRLHF say in a column of its own which of two answers is the better one."""
+    row = {"history": "q", "human_ref_A": "a", "human_ref_B": "b"}
+    told = {"prompt": "history", "chosen": "human_ref_A", "rejected": "human_ref_B"}
+    write("votes.jsonl", lines([row | {"labels": n % 2} for n in range(12)]))
+    with pytest.raises(UserInputError, match="which of both is preferred stands in labels"):
+        run(input="votes.jsonl", task="dpo", columns=told, split=ALL)
+    write("sorted.jsonl", lines([row | {"history": f"q{n}"} for n in range(12)]))
+    assert len(run(input="sorted.jsonl", task="dpo", columns=told, split=ALL).all_rows) == 12
