@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from sm_launch.api.opening import DEFAULT_JOB, Job, config_of, open_job
+from sm_launch.api.opening import DEFAULT_JOB, Job, config_of, load, open_job
 from sm_launch.job.config import Target
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def preview(
     """Rows of each channel as the model sees them, as lines: `sm-launch data preview`."""
     from sm_launch.jobs.preview import preview as run
 
-    return run(open_job(job, overrides, target, region), rows)
+    where = partial(open_job, job, overrides, target, region)
+    return run(load(job, overrides), rows, where)
 
 
 def upload(

@@ -105,7 +105,7 @@ def preview(
     """
     from sm_launch.jobs.preview import preview as run
 
-    lines = run(options.open(), rows)
+    lines = run(options.load(), rows, options.open)
     echo_result({"lines": lines}, lines, as_json=as_json)
 
 

@@ -11,13 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sm_launch.data import aligned
 from sm_launch.data.chunks import Chunk, cell, find_column, is_null, short_list
 from sm_launch.data.folders import FORMAT, are_class_folders
 from sm_launch.data.labels import as_list
 from sm_launch.data.messages import looks_like_messages
 from sm_launch.data.pipeline import fetch_by_default
 from sm_launch.data.read import read
-from sm_launch.data.sources import Source, list_files, locate
+from sm_launch.data.sources import Source, is_data, list_files, locate
 from sm_launch.errors import UserInputError
 from sm_launch.job.data import Column, DataConfig, InputFormat
 from sm_launch.job.tasks import TASKS, Shape, Task
@@ -104,6 +105,8 @@ def guess(method: Task, location: str, base: Path, given: dict[str, str] | None 
         config = DataConfig(input=location, task=method)
         if method == "text-classification" and _has_class_folders(config, location, base):
             config = config.model_copy(update={"format": FORMAT})
+        if _is_aligned(location, base):
+            config = config.model_copy(update={"format": aligned.FORMAT})
         source = locate(config, base=base, fetch=fetch, scratch=scratch)[0]
         chunk = _sample(source, config)
         named: dict[str, Column | list[Column]] = dict(given or {})
@@ -143,6 +146,12 @@ def _has_class_folders(config: DataConfig, location: str, base: Path) -> bool:
     if not place.is_dir():
         return False
     return are_class_folders([each.name for each in list_files(config, "input", place)])
+
+
+def _is_aligned(location: str, base: Path) -> bool:
+    """Whether a file of no kind that is known has others beside it, line by line."""
+    place = base / Path(location).expanduser()
+    return place.is_file() and not is_data(place.name) and len(aligned.files_beside(place)) > 1
 
 
 def _refuse_trees(names: Sequence[str], location: str) -> None:
@@ -194,6 +203,9 @@ def _columns(
         columns = _by_name(shape, chunk.names, given, exact=not has_names)
         if columns is not None:
             return _refined(method, columns, chunk)
+    if method == "seq2seq" and not given and len(chunk.names) == 2 and has_names:
+        source, target = chunk.names
+        return {"source": source, "target": target}
     if method == "seq2seq" and not given and (languages := _languages(chunk)):
         return languages
     if TASKS[method].rows == "ranked" and has_names:

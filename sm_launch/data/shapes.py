@@ -10,6 +10,9 @@ from sm_launch.errors import UserInputError
 from sm_launch.job.data import Column, DataConfig
 from sm_launch.job.tasks import TASKS, Kind, Shape
 
+_PLACES = ("ab", "ba", "01", "10", "12", "21")
+_VOTES = ("labels", "label", "preference", "preferred", "better_response_id", "safer_response_id")
+"""Columns that say which of two answers is the better one: SHP's, PKU-SafeRLHF's."""
 _OPTIONAL_KINDS: dict[str, Kind] = {"prompt": "turn", "score": "number", "label": "match",
                                     "answers": "answers"}  # fmt: skip
 
@@ -42,6 +45,7 @@ def lay_out(config: DataConfig, names: Sequence[str]) -> Layout:
     _refuse_images(config, names, kinds)
     if "text" in kinds and "label" in kinds and config.columns.text_pair is not None:
         kinds = {"text": "text", "text_pair": "text", "label": kinds["label"]}
+    _refuse_votes(config, names, kinds)
     required = tuple(kinds)
     for name in shape.optional:
         column = _wanted(config, name)[0]
@@ -85,6 +89,24 @@ def _refuse_images(config: DataConfig, names: Sequence[str], kinds: dict[str, Ki
         fix="write the channels yourself, each a folder with its images beside the rows, and give "
         "them as training.channels instead of data; or take the column out",
     )
+
+
+def _refuse_votes(config: DataConfig, names: Sequence[str], kinds: dict[str, Kind]) -> None:
+    """Answers in two places, of which a third column says row by row which is preferred: SHP's
+    human_ref_A, human_ref_B and labels. To take one place for the preferred one is wrong in every
+    second row."""
+    chosen, rejected = (str(_wanted(config, name)[0]) for name in ("chosen", "rejected"))
+    places = (chosen[-1:] + rejected[-1:]).lower()
+    if "chosen" not in kinds or chosen[:-1] != rejected[:-1] or places not in _PLACES:
+        return
+    votes = [name for name in names if name in _VOTES or name.startswith("winner")]
+    if votes:
+        raise UserInputError(
+            f"is an answer by its place; which of both is preferred stands in {votes[0]}",
+            field="data.columns.chosen",
+            value=chosen,
+            fix=f"write columns chosen and rejected, in each row as {votes[0]} says",
+        )
 
 
 def check_columns(

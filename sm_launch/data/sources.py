@@ -12,12 +12,12 @@ from pathlib import Path, PurePosixPath
 from typing import get_args
 from urllib.parse import unquote, urlsplit
 
-from sm_launch.data import folders
+from sm_launch.data import aligned, beir, folders
 from sm_launch.data.dialect import dialect
 from sm_launch.data.unpack import is_hidden, plain_name, unpacked
 from sm_launch.errors import UserInputError
 from sm_launch.job.data import DataConfig, InputFormat
-from sm_launch.job.tasks import Task
+from sm_launch.job.tasks import TASKS, Task
 
 Fetch = Callable[[str], Path]
 """Copies an s3:// or hf:// file to the local disk and says where it lies."""
@@ -116,6 +116,7 @@ def locate(config: DataConfig, *, base: Path, fetch: Fetch, scratch: Path) -> li
         UserInputError: a file is missing, empty, unreadable or of an unknown format.
     """
     sources = []
+    check_siblings_are_here(config)
     for split, location in config.sources.items():
         path = local_path(location, field=f"data.{split}", base=base, fetch=fetch)
         names = [""]
@@ -125,6 +126,23 @@ def locate(config: DataConfig, *, base: Path, fetch: Fetch, scratch: Path) -> li
             sources += sources_of(config, split, path, name, scratch)
     check_filled(config, sources)
     return sources
+
+
+def check_siblings_are_here(config: DataConfig) -> None:
+    """Refuse formats of which a file means others beside it, where only that file is fetched.
+
+    Raises:
+        UserInputError: naming the location.
+    """
+    for split, location in config.sources.items():
+        if config.format in (aligned.FORMAT, beir.FORMAT) and "://" in location:
+            raise UserInputError(
+                f"with data.format {config.format} the files beside it are read, too, and one that "
+                "is elsewhere is fetched alone",
+                field=f"data.{split}",
+                value=location,
+                fix="copy its directory to this machine (`aws s3 sync`), and name the file there",
+            )
 
 
 def sources_of(
@@ -145,6 +163,12 @@ def sources_of(
     location = config.sources[split]
     if config.format == folders.FORMAT:
         return [_folder(config, split, path / name, name, scratch)]
+    if config.format == beir.FORMAT:
+        return [_judgements(config, split, path, scratch)]
+    if config.format == aligned.FORMAT:
+        target, field = scratch / split / "aligned.jsonl", f"data.{split}"
+        rows = aligned.written_rows(path / name, target, config.encoding, field)
+        return [_lines_of(split, location, rows)]
     if not name:
         return _sources(config, split, location, path, split, scratch)
     place = f"{location.rstrip('/')}/{name}"
@@ -165,6 +189,27 @@ def _folder(config: DataConfig, split: str, path: Path, name: str, scratch: Path
     size = rows.stat().st_size
     place = f"{location.rstrip('/')}/{name}"
     return Source(split, place, rows, "jsonl", ",", "utf-8", f"{split}/{name}", bytes=size)
+
+
+def _judgements(config: DataConfig, split: str, path: Path, scratch: Path) -> Source:
+    """The rows of BEIR's judgements, as lines of JSON."""
+    location, task = config.sources[split], TASKS[config.task]
+    graded = task.rows == "ranked"
+    if not graded and config.task != "embedding":
+        raise UserInputError(
+            f"holds queries and documents, which {config.task} does not learn from",
+            field="data.format",
+            value=config.format,
+            fix="use training.method reranking or embedding",
+        )
+    place = scratch / split / "judged.jsonl"
+    rows = beir.written_rows(path, place, graded=graded, field=f"data.{split}")
+    return _lines_of(split, location, rows)
+
+
+def _lines_of(split: str, location: str, rows: Path) -> Source:
+    """What was written from several files as lines of JSON."""
+    return Source(split, location, rows, "jsonl", ",", "utf-8", split, bytes=rows.stat().st_size)
 
 
 def check_filled(config: DataConfig, sources: Sequence[Source]) -> None:
@@ -315,6 +360,8 @@ def choose_files(config: DataConfig, split: str, listing: Sequence[Listed]) -> l
     unread = f"nothing that can be read ({', '.join(other)})" if other else "nothing"
     there = ", ".join(sorted(formats)) or unread
     if not visible or (len(formats) > 1 and file_format is None):
+        if {"corpus.jsonl", "queries.jsonl"} <= set(names):
+            raise _is_beir(field, location, names)
         raise UserInputError(
             f"this directory has {'no data file' if not visible else 'files of several formats'}",
             field=field,
@@ -323,6 +370,17 @@ def choose_files(config: DataConfig, split: str, listing: Sequence[Listed]) -> l
         )
     _check_splits([path.as_posix() for path in visible], field, location)
     return [path.as_posix() for path in visible if sizes[path]]
+
+
+def _is_beir(field: str, location: str, names: Sequence[str]) -> UserInputError:
+    tables = [name for name in sorted(names) if name.endswith(".tsv")]
+    return UserInputError(
+        "this directory holds BEIR's queries, corpus and judgements",
+        field=field,
+        value=location,
+        fix="set data.format: beir, and name the judgements of each split, such as data.train: "
+        + f"{location.rstrip('/')}/{next((n for n in tables if 'train' in n), 'qrels/train.tsv')}",
+    )
 
 
 def _needs_folders(config: DataConfig, names: Sequence[str]) -> bool:
@@ -379,7 +437,8 @@ def _format_of(name: str, location: str, field: str, task: Task) -> InputFormat:
             f"the format of a {suffix or 'suffix-less'} file is unknown",
             field=field,
             value=location,
-            fix=f"set data.format to one of {', '.join(get_args(InputFormat))}",
+            fix=f"set data.format to one of {', '.join(get_args(InputFormat))} (aligned: files "
+            "whose lines belong together)",
         )
     return _PLAIN_TEXT.get(task, "tsv") if suffix == ".txt" else _SUFFIXES[suffix]
 

@@ -8,7 +8,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from sm_launch.job.tasks import MULTI_LABEL, TASKS, NamedTask
 
-InputFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "text", "arrow", "conll", "folders"]
+InputFormat = Literal[
+    "csv", "tsv", "json", "jsonl", "parquet", "text", "arrow", "conll", "folders", "beir", "aligned"
+]
 OutputFormat = Literal["jsonl", "parquet", "csv"]
 Step = Literal[
     "unicode",
@@ -292,7 +294,9 @@ class DataConfig(_Section):
     format: InputFormat | None = None
     """Empty: from the file name. conll: a word and its tags on each line, an empty line between
     sentences; the words are `tokens`, the last column is `tags`, others go by their number.
-    folders: a text a file, its folder's name is the `label`."""
+    folders: a text a file, its folder's name is the `label`. beir: of each split
+    qrels/SPLIT.tsv, below queries.jsonl and corpus.jsonl. aligned: one of the files whose lines
+    belong together, such as train.de beside train.en; the columns are `de` and `en`."""
     header: bool = True
     """CSV/TSV: whether the first row names the columns."""
     delimiter: Annotated[str | None, Field(min_length=1, max_length=1)] = None

@@ -173,6 +173,7 @@ def _check_processing(context: JobContext, section: DataConfig) -> None:
     for location in section.sources.values():
         _absolute(config, location)
     processing.check_masking(config, context.training_image)
+    processing.check_format(config)
     request = processing.build_request(config, naming.unique_name(config.name), places)
     processing.check_instances(config, request)
     context.check(("CreateProcessingJob", request))

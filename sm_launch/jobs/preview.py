@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 from sm_launch.errors import LaunchError, UserInputError
 from sm_launch.job import naming
 from sm_launch.job.base_model import resolve_model
+from sm_launch.job.config import JobConfig
 from sm_launch.jobs import chaining, training
-from sm_launch.target.context import JobContext
+from sm_launch.target.context import JobContext, open_context
 from sm_launch.target.staging import LocalStage
 
 _MODULE = "sm_train.preview"
 _REFUSED = "error: "
 
 
-def preview(context: JobContext, rows: int) -> list[str]:
+def preview(config: JobConfig, rows: int, find: Callable[[], JobContext]) -> list[str]:
     """The first rows of each channel with template and special tokens, learnt tokens marked.
 
     The job is staged as the target `process` stages it, in a directory of its own that vanishes;
     nothing is trained and no weights are loaded. Another job's model is looked up at the target.
 
     Args:
-        context: the job, and where a job that it goes on with has run.
+        config: the job.
         rows: of each channel.
+        find: opens the target where a job has run that this one goes on with.
 
     Raises:
         UserInputError: the training container's package is not installed on this machine.
@@ -39,9 +42,9 @@ def preview(context: JobContext, rows: int) -> list[str]:
         )
     from sm_launch.sessions.process.session import ProcessSession
 
-    config = context.config
     by_job = resolve_model(config).job is not None
-    model = chaining.base_model(context.session, config) if by_job else None
+    model = chaining.base_model(find().session, config) if by_job else None
+    here = open_context(config, "process")
     lines: list[str] = []
     with tempfile.TemporaryDirectory(prefix="sm-launch-preview-") as directory:
         home = Path(directory)
@@ -59,7 +62,7 @@ def preview(context: JobContext, rows: int) -> list[str]:
         ]
         for key in ("CheckpointConfig", "EnableManagedSpotTraining"):
             request.pop(key, None)
-        session = context.reading_s3(ProcessSession(home / "sessions"))
+        session = here.reading_s3(ProcessSession(home / "sessions"))
         session.create_training_job(**request)
         status = ""
         for seen in training.follow(session, name):

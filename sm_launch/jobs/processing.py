@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from sm_launch.data import aligned, beir
 from sm_launch.data.sources import choose_files, list_files
 from sm_launch.data.split import SPLITS
 from sm_launch.errors import LaunchError, UserInputError
@@ -195,6 +196,22 @@ def check_masking(config: JobConfig, image: str) -> None:
             field="data.presidio",
             fix="prepare the data on this machine; or add `presidio-analyzer` and `spacy` to an "
             "image made from this one, and name that as training.image, under another name",
+        )
+
+
+def check_format(config: JobConfig) -> None:
+    """Refuse formats of which a file means others beside it: a job gets the named files.
+
+    Raises:
+        UserInputError: with what to do instead.
+    """
+    section = _section(config)
+    if section.format in (aligned.FORMAT, beir.FORMAT):
+        raise UserInputError(
+            "reads files beside those that are named, which a Processing job does not get",
+            field="data.format",
+            value=section.format,
+            fix="prepare the data on this machine, without --processing-job",
         )
 
 

@@ -296,3 +296,65 @@ def test_splits_in_folders_are_named_whole(run, write, files, fix: str, tmp_path
     with pytest.raises(UserInputError) as refused:
         run(input="set")
     assert fix in str(refused.value.fix)
+
+
+@pytest.mark.parametrize(
+    ("files", "columns"),
+    [
+        (("de-en.de", "de-en.en"), {"source": "de", "target": "en"}),
+        (("train.source", "train.target"), {}),
+        (("train_text.txt", "train_labels.txt"), {"source": "text", "target": "labels"}),
+    ],
+)  # fmt: skip
+def test_files_whose_lines_belong_together(run, write, files, columns) -> None:
+    """As OPUS, fairseq and tweet_eval publish them."""
+    for name in files:
+        write(name, "".join(f"{'b' if name == files[0] else 'c'} {n}\n" for n in range(12)))
+    write("README.md", "a corpus\n")
+    told = {"task": "seq2seq", "format": "aligned", "split": ALL, "columns": columns}
+    done = run(input=files[0], **told)
+    assert {"source": "b 1", "target": "c 1"} in done.all_rows and len(done.all_rows) == 12
+    write(files[1], "c\n")
+    with pytest.raises(UserInputError, match=f"{files[0]} has 12, {files[1]} has 1"):
+        run(input=files[0], **told)
+    with pytest.raises(UserInputError, match="has no file beside it"):
+        run(input="README.md", **told)
+    with pytest.raises(UserInputError, match="the files beside it are read, too"):
+        run(input="s3://bucket/train.de", **told)
+
+
+def test_judgements_of_queries_and_documents(run, write, tmp_path: Path) -> None:
+    """BEIR's form; one judgement names a document that is not there."""
+    (tmp_path / "set" / "qrels").mkdir(parents=True)
+    corpus = [{"_id": f"d{n}", "title": "", "text": f"about {n}"} for n in range(12)]
+    corpus[0]["title"] = "First"
+    write("set/corpus.jsonl", lines(corpus))
+    write("set/queries.jsonl", lines([{"_id": f"q{n}", "text": f"what is {n}"} for n in range(12)]))
+    judged = "".join(f"q{n}\td{n}\t1\nq{n}\td{(n + 1) % 12}\t0\n" for n in range(12))
+    write("set/qrels/train.tsv", f"query-id\tcorpus-id\tscore\n{judged}q1\tnone\t1\n")
+    told = {"input": "set/qrels/train.tsv", "format": "beir", "split": ALL}
+    graded = run(task="reranking", **told)
+    assert graded.report.rejected == {"missing_document": 1}
+    assert {"query": "what is 0", "document": "First\n\nabout 0", "label": 1} in graded.all_rows
+    assert len(graded.all_rows) == 24
+    pairs = run(task="embedding", **told)
+    assert {"anchor": "what is 3", "positive": "about 3"} in pairs.all_rows
+    assert len(pairs.all_rows) == 12
+    with pytest.raises(UserInputError) as refused:
+        run(input="set", task="reranking")
+    assert "data.train: set/qrels/train.tsv" in str(refused.value.fix)
+    with pytest.raises(UserInputError, match="which sft does not learn from"):
+        run(task="sft", **told)
+    with pytest.raises(UserInputError, match=r"is no file qrels/SPLIT\.tsv"):
+        run(input="set/corpus.jsonl", task="embedding", format="beir")
+
+
+def test_answers_by_their_places_are_no_preferences(run, write) -> None:
+    """SHP and PKU-SafeRLHF say in a column of its own which of two answers is the better one."""
+    row = {"history": "q", "human_ref_A": "a", "human_ref_B": "b"}
+    told = {"prompt": "history", "chosen": "human_ref_A", "rejected": "human_ref_B"}
+    write("votes.jsonl", lines([row | {"labels": n % 2} for n in range(12)]))
+    with pytest.raises(UserInputError, match="which of both is preferred stands in labels"):
+        run(input="votes.jsonl", task="dpo", columns=told, split=ALL)
+    write("sorted.jsonl", lines([row | {"history": f"q{n}"} for n in range(12)]))
+    assert len(run(input="sorted.jsonl", task="dpo", columns=told, split=ALL).all_rows) == 12
