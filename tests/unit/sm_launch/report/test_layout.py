@@ -59,7 +59,7 @@ function look(frame) {
   const cut = s => (s || '').trim().slice(0, 60);
   if (page.documentElement.scrollWidth > width + 1)
     problems.push(`wider than the screen: ${page.documentElement.scrollWidth}`);
-  for (const box of page.querySelectorAll('.scroll'))
+  for (const box of page.querySelectorAll('.scroll, .tile, section, header'))
     if (box.scrollWidth > box.clientWidth + 1) problems.push(`cut off: ${cut(box.textContent)}`);
   for (const drawing of page.querySelectorAll('svg')) {
     const all = drawing.getBoundingClientRect();
