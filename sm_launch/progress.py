@@ -90,7 +90,6 @@ class _NotebookBar(_CountedBar):
             f"{escape(self._description)} <progress{part}></progress>{done} {elapsed:.0f} s"
         )
 
-
     def finish(self) -> None:
         """Leave no bar that seems to wait for something."""
         if not self._total:
