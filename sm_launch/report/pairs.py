@@ -8,7 +8,7 @@ from sm_launch.report.charts import WIDTH
 from sm_launch.report.html import Markup, el, join
 from sm_launch.report.names import fitting
 
-_ROW, _LEFT, _RIGHT, _BAR = 36.0, 112.0, 52.0, 14.0
+_ROW, _LEFT, _RIGHT, _BAR = 36.0, 132.0, 52.0, 14.0
 _NAME_COLUMNS = 16
 
 

@@ -158,6 +158,17 @@ def job(**training: object) -> JobConfig:
     return JobConfig.model_validate({"name": "mine", "training": training})
 
 
+def test_a_size_that_is_given_has_no_other_models_layers(tmp_path: Path) -> None:
+    config = {"model_type": "bert", "num_hidden_layers": 2, "hidden_size": 16, "vocab_size": 99,
+              "num_attention_heads": 2, "intermediate_size": 32, "type_vocab_size": 2,
+              "max_position_embeddings": 8}  # fmt: skip
+    known = estimate.Described(config=config)
+    small = estimate.estimate(job(model="org/m"), BUNDLED, None, known)
+    assert "x 2 layers" in "\n".join(small.memory.lines)
+    large = estimate.estimate(job(model="org/m"), BUNDLED, 8e9, known)
+    assert "x 2 layers" not in "\n".join(large.memory.lines)
+
+
 def test_the_cost_guard() -> None:
     hour = {"max_runtime_seconds": 3600, "instances": {"type": "ml.g5.xlarge", "count": 2}}
     priced = costs.cost(job(**hour), BUNDLED)

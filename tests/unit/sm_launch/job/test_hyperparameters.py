@@ -38,6 +38,15 @@ def test_all_problems_are_told_with_suggestions() -> None:
     assert "num_train_epochs" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("epochs", "num_train_epochs"), ("lr", "learning_rate"), ("lora_rank", "lora_r")],
+)
+def test_names_of_other_tools_are_known(said: str, meant: str) -> None:
+    with pytest.raises(UserInputError, match=f"did you mean '{meant}'"):
+        check_hyperparameters("sft", {said: 1})
+
+
 def test_a_switch_that_a_method_cannot_turn_on_says_why() -> None:
     for method in methods():
         if "shuffle_buffer_size" in _schema(method)["properties"]:

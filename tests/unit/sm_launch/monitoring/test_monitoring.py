@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 from sm_launch.commands.monitor_view import sparkline, view
+from sm_launch.errors import UserInputError
 from sm_launch.job.monitoring import Monitoring
 from sm_launch.monitoring import captured, drift, local_metrics
 from sm_launch.monitoring.endpoint_metrics import queries
 from sm_launch.monitoring.report import write_monitoring
 from sm_launch.monitoring.series import VariantSeries, problems
+from sm_launch.monitoring.sources import monitor
 
 METRICS = """
 sm_serve_requests_total{route="/invocations",status="200"} 6
@@ -70,6 +72,9 @@ def test_summaries_and_limits() -> None:
     messages = problems(series(), Monitoring(latency_p99_ms=150))
     assert len(messages) == 3
     assert messages[0].startswith("2.0 % of the requests")
+    assert messages[1] == (
+        "model latency p99 was above 150 ms at 1 of 5 points: 200 ms at most, 200 at the end"
+    )
     assert sparkline([0, 4, 8]) == "▁▅█"
     assert sparkline([0, 0]) == "▁▁"
 
@@ -177,6 +182,19 @@ def test_the_report_holds_everything(tmp_path: Path) -> None:
     assert "Overhead latency" not in text
     assert "limit of p99: 150" in text
     assert "limit of memory: 90" in text
+
+
+def test_drift_that_cannot_be_measured_is_refused_before_the_watching(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def captures_nothing(*_: object) -> None:
+        raise UserInputError("the endpoint keeps no requests to compare")
+
+    monkeypatch.setattr("sm_launch.hosting.endpoints.require_meant", lambda *_: "mine")
+    monkeypatch.setattr(captured, "comparison", captures_nothing)
+    context: Any = None
+    with pytest.raises(UserInputError, match="keeps no requests"):
+        monitor(context, drift=True, show=pytest.fail)
 
 
 def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,8 +13,17 @@ from sm_launch.report.charts import (
     histogram,
     line_chart,
 )
-from sm_launch.report.html import Markup, el
-from sm_launch.report.numbers import axis_labels, decimal, equals, nice_ticks, number, p_value
+from sm_launch.report.html import Markup, el, sentence, table
+from sm_launch.report.names import fitting, width
+from sm_launch.report.numbers import (
+    axis_labels,
+    decimal,
+    equals,
+    nice_ticks,
+    number,
+    p_value,
+    short,
+)
 
 
 @pytest.mark.parametrize(
@@ -43,12 +52,40 @@ def test_axis_numbers_are_short(value, text):
     assert number(value) == text
 
 
-def test_points_that_are_not_finite_are_left_out():
-    chart = line_chart(
-        [Series("loss", [(1, 2.0), (2, math.nan), (3, 1.0)])], x_label="step", y_label="loss"
-    )
+def test_points_that_are_not_finite_are_gaps_and_counted():
+    points = [(1, 2.0), (2, 2.5), (3, math.nan), (4, 1.0), (5, 1.5)]
+    chart = line_chart([Series("loss", points)], x_label="step", y_label="loss")
     assert "nan" not in chart
-    assert chart.count("<circle") == 2
+    assert chart.count("<circle") == 4
+    assert chart.count("<polyline") == 2
+    assert "1 value(s) are NaN or infinite" in chart
+    none = line_chart([Series("loss", [(1, math.nan)])], x_label="step", y_label="loss")
+    assert "All 1 values are NaN" in none
+
+
+def test_what_is_not_drawn_is_named_and_what_coincides_is_one_line():
+    lines = [Series(str(i), [(0, i), (1, i + 1)]) for i in range(6)]
+    chart = line_chart([*lines, Series("again", lines[0].points)], x_label="x", y_label="y")
+    assert "Not drawn: 4, 5." in chart
+    assert "0 = again" in chart
+    assert "Not drawn: 5 more." in bar_chart({str(i): 1.0 for i in range(30)}, unit="rows")
+
+
+def test_a_share_has_no_axis_above_1_and_a_count_no_fractions():
+    perfect = line_chart([Series("f1", [(0, 1.0), (1, 1.0)])], x_label="x", y_label="y")
+    assert ">1<" in perfect and ">1.05<" not in perfect
+    assert nice_ticks(0, 1, whole=True) == [0, 1]
+    assert nice_ticks(0, 3, whole=True) == [0, 1, 2, 3]
+
+
+@given(st.floats(-1e6, 1e6, allow_nan=False))
+def test_three_digits_are_right(value: float) -> None:
+    assert float(short(value).replace(",", "")) == pytest.approx(value, rel=0.006, abs=1e-12)
+
+
+def test_marks_that_look_alike_are_one():
+    chart = histogram([5.0, 5.0, 5.0], x_label="ms", marks={"p50": 5.0, "p99": 5.001})
+    assert "p50, p99 5<" in chart
 
 
 def test_series_differ_by_dash_and_have_a_legend():
@@ -134,3 +171,23 @@ def test_a_limit_is_drawn_or_named_above() -> None:
     far = line_chart(line, x_label="x", y_label="ms", y_range=(0, 20), limits={"p99": 5000})
     assert near.count('class="mark"') == 1 and ">limit of p99: 30<" in near
     assert far.count('class="mark"') == 0 and "↑ limit of p99: 5,000" in far
+
+
+@given(st.lists(st.text(min_size=1, max_size=40), unique=True), st.integers(4, 30))
+def test_names_fit(names: list[str], columns: int) -> None:
+    assert all(width(shown) <= max(columns, 3) for shown in fitting(names, columns))
+
+
+def test_names_that_begin_alike_are_told_apart_by_their_ends() -> None:
+    names = [f"customer-service/{end}" for end in ("access", "app is slow", "billing")]
+    assert fitting([*names, "short"], 15) == ["…access", "…app is slow", "…billing", "short"]
+    assert fitting(["お問い合わせの種類"], 9) == ["お問い合…"]
+
+
+def test_a_table_becomes_a_list_on_a_phone_where_it_is_too_wide() -> None:
+    assert "wide" not in table(["Metric", "Value", "From", "To"], [["f1_macro", *["0.9275"] * 3]])
+    assert "wide" in table(["File", "Rows", "sha256"], [["a/very-long-name.jsonl", "9", "5a" * 16]])
+
+
+def test_right_to_left_names_keep_their_counts() -> None:
+    assert sentence("'سلبي' 10, 'x' 2") == "'\u2068سلبي\u2069' 10, 'x' 2"
