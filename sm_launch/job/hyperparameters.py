@@ -209,12 +209,17 @@ def _schema(method: str) -> dict[str, Any]:
     return schema
 
 
+def trainer_folder() -> Path:
+    """Where sm_train lies: as the wheel holds it, or in the checkout that the launcher runs from.
+
+    Nothing of it is imported.
+    """
+    copy = Path(__file__).parents[1] / "trainer"
+    return copy if copy.is_dir() else Path(__file__).parents[2] / "containers/train"
+
+
 def _schema_folder() -> Path:
-    """As the wheel holds it, or in the checkout that the launcher runs from."""
-    copy = Path(__file__).parents[1] / "schemas"
-    return (
-        copy if copy.is_dir() else Path(__file__).parents[2] / "containers/train/sm_train/schemas"
-    )
+    return trainer_folder() / "sm_train/schemas"
 
 
 def _generated(name: str) -> Any:

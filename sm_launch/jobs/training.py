@@ -25,6 +25,7 @@ from sm_launch.job.hyperparameters import (
 )
 from sm_launch.job.tracking import check_tracking
 from sm_launch.jobs import chaining, checkpoints, requests
+from sm_launch.jobs.settings_check import check_settings
 from sm_launch.sessions.protocol import Session
 from sm_launch.sessions.watching import watch
 from sm_launch.target import ownership
@@ -84,6 +85,7 @@ def build_request(
     """
     check_hyperparameters(config.training.method, config.training.hyperparameters)
     check_image_has(image, config.training.hyperparameters)
+    check_settings(config.training.method, config.training.hyperparameters, image)
     check_tracking(config, image)
     model = model or resolve_model(config)
     locations = dict(resolve_channels(config) if locations is None else locations)

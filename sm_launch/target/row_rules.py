@@ -28,7 +28,6 @@ _BESIDE_CHATS = {"system", "system_prompt", "history"}
 _LOSSES = {"assistant_only_loss": "messages", "completion_only_loss": "completion"}
 _NEED_HELD_OUT = ("eval_strategy", "load_best_model_at_end", "early_stopping_patience")
 _TUNED = "tuned"
-_CLASSIFIERS = ("text-classification", "token-classification")
 _TRANSLATION = "translation"
 _IMAGES = ("images", "image")
 _IMAGE_PARTS = ("image", "image_url", "input_image")
@@ -73,7 +72,6 @@ def check_first_rows(config: JobConfig, locations: Mapping[str, str]) -> None:
     if config.training.method not in row_rules()["columns"]:
         return
     _check_held_out(values, locations)
-    _check_classes_known(config)
     for split in split_channels():
         for channel in channels_of(locations, split):
             if "://" in locations[channel]:
@@ -118,28 +116,6 @@ def _check_held_out(values: Mapping[str, Any], locations: Mapping[str, str]) -> 
                 value=value,
                 fix="add a channel named validation, or remove the setting",
             )
-
-
-def _check_classes_known(config: JobConfig) -> None:
-    """A stream of a classifier's rows, which are not looked through for their classes."""
-    values, method = config.training.hyperparameters, config.training.method
-    measures = values.get("problem_type") == "regression" or str(values.get("num_labels")) == "1"
-    if method not in _CLASSIFIERS or not _is_on(values.get("streaming")) or measures:
-        return
-    if not values.get("labels"):
-        raise UserInputError(
-            "is wanted beside streaming: rows that are read while training cannot be looked "
-            "through for their classes before it",
-            field=f"{FIELD}.labels",
-            fix="name all classes, or remove streaming",
-        )
-    if values.get("class_weights") == "balanced":
-        raise UserInputError(
-            "counts the rows of each class before the first step, and a stream reads them later",
-            field=f"{FIELD}.class_weights",
-            value="balanced",
-            fix="give {class: weight}, or remove streaming",
-        )
 
 
 def _holds_out(split: str, locations: Mapping[str, str]) -> bool:

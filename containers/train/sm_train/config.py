@@ -54,8 +54,13 @@ def load_config(paths: Paths) -> Config:
     return fit_to_job(config, paths)
 
 
-def parse_config(raw: Mapping[str, Any], config_channel: Path | None = None) -> Config:
-    """Typed settings from raw hyperparameters (and the YAML config that they may name)."""
+def parse_config(
+    raw: Mapping[str, Any], config_channel: Path | None = None, *, here: bool = True
+) -> Config:
+    """Typed settings from raw hyperparameters (and the YAML config that they may name).
+
+    `here`: whether the job runs in this environment, so that it needs the packages.
+    """
     raw = {plain_key(str(key)): value for key, value in raw.items()}
     profile = frozenset({str(unquote(raw.get("accelerate_config")))})
     filed = yaml_config(raw.get("config"), config_channel, profile)
@@ -81,6 +86,9 @@ def parse_config(raw: Mapping[str, Any], config_channel: Path | None = None) -> 
         from_file=frozenset(filed.keys() - raw.keys()),
     )
     check_contradictions(config)
+    if here:
+        check_packages(config)
+    config.method.check_arguments(config)
     return config
 
 
@@ -176,8 +184,6 @@ def check_contradictions(config: Config) -> None:
     check_streaming(config)
     check_parallelism(config)
     check_reporters(config)
-    check_packages(config)
-    config.method.check_arguments(config)
 
 
 def _check_scoring(config: Config) -> None:

@@ -24,6 +24,9 @@ def test_a_wheel_of_the_launcher_holds_the_same_files(tmp_path: Path) -> None:
     examples = {Path(n).parts[2] for n in names if n.startswith("sm_launch/examples/")}
     assert examples == set(task_example.names())
     assert not [n for n in names if "/build/" in n or n.startswith("examples/")]
+    modules = {n.removeprefix("sm_launch/trainer/") for n in names if "/trainer/" in n}
+    assert "sm_train/check.py" in modules
+    assert not [n for n in modules if "__pycache__" in n]
 
 
 @pytest.mark.slow

@@ -31,7 +31,6 @@ CHATS = {
 }
 CLASSES = {"train/a.csv": "text,label\none,a\ntwo,b"}
 LABELLED = {"train/a.jsonl": '{"text": "one", "label": "a"}\n{"text": "two", "label": "b"}'}
-TAGGED = {"train/a.jsonl": '{"tokens": ["a", "b"], "tags": ["O", "B-X"]}'}
 MEASURED = {"train/a.jsonl": '{"text": "one", "label": 1}\n{"text": "two", "label": 2}'}
 SCORED = {"train/a.jsonl": '{"sentence1": "a", "sentence2": "b", "score": 0.5}'}
 ASKED = {"train/a.jsonl": '{"prompt": "a", "solution": "b"}'}
@@ -67,11 +66,6 @@ REFUSED: list[tuple[str, Files, dict[str, Any], str]] = [
     ("text-classification",
      {"train/a.csv": "text,label\none,a\ntwo,b", "test/a.csv": "text,label\none,a"},
      {"threshold": "tuned", "eval_strategy": "epoch"}, "threshold: needs a validation"),
-    ("text-classification", LABELLED, {"streaming": True}, "labels: is wanted beside streaming"),
-    ("token-classification", TAGGED, {"streaming": True}, "labels: is wanted beside streaming"),
-    ("text-classification", LABELLED,
-     {"streaming": True, "labels": ["a", "b"], "class_weights": "balanced"},
-     "class_weights: counts the rows"),
     ("seq2seq", PAIRS, {"source_column": "prompt"}, "no column 'target' or 'translation'"),
     ("seq2seq", TRANSLATED, {}, "the column translation has de, en"),
     ("seq2seq", TRANSLATED, {"source_lang": "en", "target_lang": "fr"}, "target_lang: the column"),
