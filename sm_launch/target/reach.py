@@ -108,7 +108,8 @@ class Roles:
             document = self._client.get_role_policy(RoleName=name, PolicyName=POLICY)
         except missing:
             return None
-        if self._client.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
+        pages = self._client.get_paginator("list_attached_role_policies").paginate(RoleName=name)
+        if any(page["AttachedPolicies"] for page in pages):
             return None
         policy = document["PolicyDocument"]
         read = json.loads(unquote(policy)) if isinstance(policy, str) else policy

@@ -97,7 +97,7 @@ def test_what_could_not_run_by_itself_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("arguments", "told"),
     [
         (["cron(0 3 * * MON)"], "six fields"),
         (["cron(0 3 * * MON *)"], "one of the days is ?"),
@@ -106,8 +106,8 @@ def test_what_could_not_run_by_itself_is_refused(
     ],
 )
 def test_what_the_scheduler_would_refuse_is_refused_before_data_is_sent(
-    job: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
+    job: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
 ) -> None:
-    assert cli.run(["schedule", *words]) == 2
+    assert cli.run(["schedule", *arguments]) == 2
     assert told in capsys.readouterr().err
     assert "Contents" not in make_client("s3").list_objects_v2(Bucket="my-bucket")
