@@ -94,10 +94,10 @@ def attend(
             if group.rows is None:
                 return made[None], None
             answer[group.rows] = made
-        parts = [(piece, read_keys(stored, piece.index, 1)) for piece in plan.pieces]
+        parts = ((it, read_keys(stored, it.index, 1)) for it in plan.pieces)
     else:
         key, value = cache.update(key, value, module.layer_idx, options)
-        parts = [(it, (key[:, :, it.known], value[:, :, it.known])) for it in plan.pieces]
+        parts = ((it, (key[:, :, it.known], value[:, :, it.known])) for it in plan.pieces)
     window = getattr(kind, "sliding_window", None)
     for piece, (keys, values) in parts:
         made = attend_to_own(query[:, :, piece.new], keys, values, scaling, window)
