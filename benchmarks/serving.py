@@ -22,6 +22,15 @@ right answer, ping_s to the first 200 of /ping, first_token_ms the median of a s
 cpu_ms_per_request what the server's processes used and client_cpu_ms what the load generator used.
 same_answers is the share of answers equal to the first server's, the stock toolkit's where it is
 measured. Every figure is the median of the rounds, with the least and the greatest beside it.
+
+A server that fails or takes longer than --limit seconds in a round is ended, and the others go on:
+`failures` tells the rounds and why, and its figures and ratios are of the rest. With --longest the
+results go to a file of their own. Generation beside all that there is, for one client and for
+sixteen, and long prompts:
+
+    python benchmarks/serving.py --task generation --model DIR --clients 1 16 --requests 48 \\
+        --against mms --against transformers --against vllm --against llama-cpp
+    (the same with --clients 16 --longest 300)
 """
 
 from __future__ import annotations
@@ -38,7 +47,7 @@ from typing import Any
 import psutil
 import serving_targets as servers
 from harness import begin, environment, in_turn, parser, ratio, spread, spreads, write
-from serving_load import run_load, try_once, write_post
+from serving_load import Load, run_load, try_once, write_post
 from serving_targets import Request, Target, make_requests
 
 CPUS = os.cpu_count() or 1
@@ -69,6 +78,10 @@ BESIDE = ("mms", "transformers", "litserve", "llama-cpp")
 """Those that run on the very libraries that ours runs on."""
 READY_SECONDS = 300
 """What a server may take until its first right answer."""
+LIMIT_SECONDS = 900
+"""What a server may take in a round, its start included."""
+MOST_SAID = 400
+"""Characters of why a server failed."""
 WARM_UP = 16
 """Requests before those that count, for each number of clients."""
 
@@ -76,13 +89,14 @@ WARM_UP = 16
 def measure(target: Target, args: argparse.Namespace, work: Path) -> dict[str, Any]:
     """Readiness, memory, a row for each number of clients, and the answers, of one start."""
     log = work / f"{target.name}.log"
+    end = time.perf_counter() + args.limit
     with target.running(log) as process:
         ping, ready = wait_until_right(target, args.task, process, log)
         idle = servers.memory(log)
         rows = []
         answers: list[str] = []
         for clients in args.clients:
-            row, answers = measure_row(target, args, clients, log)
+            row, answers = measure_row(target, args, clients, log, end)
             rows.append(row)
             print(f"{target.name:12} {json.dumps(row)}", flush=True)
         start = {"ping_s": ping, "ready_s": ready, "memory_ready_mib": idle}
@@ -93,15 +107,33 @@ def measure(target: Target, args: argparse.Namespace, work: Path) -> dict[str, A
         }
 
 
+def attempt(target: Target, args: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """`measure`, or why there is nothing of it. What goes wrong with ours ends the benchmark."""
+    try:
+        return measure(target, args, work)
+    except (Exception, SystemExit) as error:
+        if target.name not in args.against:
+            raise
+        reason = f"{type(error).__name__}: {error}"
+        if len(reason) > MOST_SAID:  # a log's end says the most
+            reason = f"{reason[:80]} … {reason[80 - MOST_SAID :]}"
+        print(f"{target.name:12} FAILED: {reason}", flush=True)
+        return {"failure": reason}
+
+
 def measure_row(
-    target: Target, args: argparse.Namespace, clients: int, log: Path
+    target: Target, args: argparse.Namespace, clients: int, log: Path, end: float
 ) -> tuple[dict[str, Any], list[str]]:
-    """One number of clients, after a short run to warm up."""
+    """One number of clients, after a short run to warm up; TimeoutError at the time `end`."""
+
+    def load_with(posts: list[bytes]) -> Load:
+        return run_load(target.port, posts, clients, end - time.perf_counter())
+
     requests = make_requests(args.task, args.requests, args.longest)
     posts = [write_post(target.path, target.body(args.task, request)) for request in requests]
-    run_load(target.port, posts[:WARM_UP], clients)
+    load_with(posts[:WARM_UP])
     before = servers.processor_seconds(log)
-    load = run_load(target.port, posts, clients)
+    load = load_with(posts)
     used = servers.processor_seconds(log) - before
     count = len(requests)
     row: dict[str, Any] = {"clients": clients, "requests_per_s": round(count / load.wall, 1)}
@@ -115,7 +147,7 @@ def measure_row(
             write_post(target.path, target.body(args.task, request, stream=True))
             for request in requests[: max(16, 2 * clients)]
         ]
-        row["first_token_ms"] = run_load(target.port, streamed, clients).percentile(50, "first")
+        row["first_token_ms"] = load_with(streamed).percentile(50, "first")
     return row, [target.read(reply.body) for reply in load.replies]
 
 
@@ -200,8 +232,22 @@ def python_of(args: argparse.Namespace, name: str) -> Path:
     )
 
 
+def own_name(args: argparse.Namespace) -> str:
+    """Under this name the others are compared with us."""
+    return "noop" if args.task == "front" else "sm-serve"
+
+
 def summarise(name: str, runs: list[dict[str, Any]], reference: list[str]) -> dict[str, Any]:
-    """One server's figures over the rounds."""
+    """One server's figures over the rounds, and what went wrong in which of them."""
+    failures = [
+        {"round": turn, "reason": run["failure"]}
+        for turn, run in enumerate(runs, start=1)
+        if "failure" in run
+    ]
+    told = {"failures": failures} if failures else {}
+    runs = [run for run in runs if "failure" not in run]
+    if not runs:
+        return {"server": name, **told}
     same = [
         sum(a == b for a, b in zip(run["answers"], reference, strict=True)) / len(reference)
         for run in runs
@@ -209,6 +255,7 @@ def summarise(name: str, runs: list[dict[str, Any]], reference: list[str]) -> di
     by_clients = zip(*(run["rows"] for run in runs), strict=True)
     return {
         "server": name,
+        **told,
         **spreads([run["start"] for run in runs]),
         "same_answers": spread(same),
         "rows": [
@@ -220,18 +267,20 @@ def summarise(name: str, runs: list[dict[str, Any]], reference: list[str]) -> di
 def compare(
     outcomes: dict[str, list[dict[str, Any]]], own: str, figure: str, clients: list[int]
 ) -> list[dict[str, Any]]:
-    """Our figure divided by every other server's, for each number of clients."""
-
-    def values(name: str, place: int) -> list[float]:
-        return [run["rows"][place][figure] for run in outcomes[name]]
-
-    return [
-        {"against": name, "clients": count, f"{figure}_ratio": ratio(values(own, at),
-                                                                     values(name, at))}
-        for name in outcomes
-        if name != own
-        for at, count in enumerate(clients)
-    ]  # fmt: skip
+    """Our figure divided by every other server's, for each number of clients, over the rounds that
+    both have come through."""
+    rows = []
+    for name, theirs in outcomes.items():
+        rounds = zip(outcomes[own], theirs, strict=True)
+        both = [pair for pair in rounds if not any("failure" in run for run in pair)]
+        if name == own or not both:
+            continue
+        for at, count in enumerate(clients):
+            mine, other = (
+                [run["rows"][at][figure] for run in runs] for runs in zip(*both, strict=True)
+            )
+            rows.append({"against": name, "clients": count, f"{figure}_ratio": ratio(mine, other)})
+    return rows
 
 
 def model_mib(path: Path) -> int:
@@ -247,11 +296,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         known = targets(args, work)
         machine = begin(args)  # after the installations, which keep a machine busy
         contenders = {
-            target.name: lambda target=target: measure(target, args, work) for target in known
+            target.name: lambda target=target: attempt(target, args, work) for target in known
         }
         outcomes = in_turn(contenders, args.rounds)
-    reference = outcomes[known[0].name][0]["answers"]
-    own, figure = "noop" if args.task == "front" else "sm-serve", "requests_per_s"
+    # The first server's, and ours where that has failed in every round.
+    runs = [run for name in (known[0].name, own_name(args)) for run in outcomes[name]]
+    reference = next(run["answers"] for run in runs if "answers" in run)
+    own, figure = own_name(args), "requests_per_s"
     return {
         "machine": machine,
         "task": args.task,
@@ -259,6 +310,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "model_mib": model_mib(args.model),
         "threads": args.threads,
         "requests": args.requests,
+        "limit_s": args.limit,
         **({"longest": args.longest} if args.longest else {}),
         "servers": [summarise(name, runs, reference) for name, runs in outcomes.items()],
         **{
@@ -280,6 +332,8 @@ def main() -> None:
     made.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 64])
     made.add_argument("--requests", type=int, default=200)
     made.add_argument("--longest", type=int, help="words of the longest text (60, of prompts 20)")
+    made.add_argument("--limit", type=float, default=LIMIT_SECONDS,
+                      help="seconds that a server may take in a round")  # fmt: skip
     made.add_argument("--threads", type=int, default=CPUS)
     args = made.parse_args()
     if unfit := sorted(set(args.against) - set(FITTING[args.task])):
@@ -291,7 +345,8 @@ def main() -> None:
     args.environments = args.environments and args.environments.resolve()
     if args.output == made.get_default("output"):
         name = "front" if args.task == "front" else args.model.name
-        args.output = args.output.with_name(f"serving_{name}.json")
+        kind = "_long" if args.longest else ""
+        args.output = args.output.with_name(f"serving_{name}{kind}.json")
     write(args.output, run(args))
 
 

@@ -104,7 +104,7 @@ async def connect(port: int) -> Connection:
     return Connection(port, *await open_streams(port))
 
 
-async def _run(port: int, requests: list[bytes], clients: int) -> Load:
+async def _run(port: int, requests: list[bytes], clients: int, seconds: float) -> Load:
     load = Load([Reply(0, b"", 0, 0)] * len(requests))
     left: Iterator[tuple[int, bytes]] = iter(enumerate(requests))
 
@@ -113,11 +113,12 @@ async def _run(port: int, requests: list[bytes], clients: int) -> Load:
             load.replies[index] = await connection.ask(request)
         connection.close()
 
-    connections = [await connect(port) for _ in range(min(clients, len(requests)))]
-    used, began = time.process_time(), time.perf_counter()
-    async with asyncio.timeout(TIMEOUT_SECONDS), asyncio.TaskGroup() as group:
-        for connection in connections:
-            group.create_task(client(connection))
+    async with asyncio.timeout(seconds):
+        connections = [await connect(port) for _ in range(min(clients, len(requests)))]
+        used, began = time.process_time(), time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for connection in connections:
+                group.create_task(client(connection))
     load.wall = time.perf_counter() - began
     load.client_seconds = time.process_time() - used
     failed = [reply for reply in load.replies if reply.status != 200]
@@ -126,9 +127,12 @@ async def _run(port: int, requests: list[bytes], clients: int) -> Load:
     return load
 
 
-def run_load(port: int, requests: list[bytes], clients: int) -> Load:
-    """All requests by so many clients, each sending its next when it has its answer."""
-    return asyncio.run(_run(port, requests, clients))
+def run_load(
+    port: int, requests: list[bytes], clients: int, seconds: float = TIMEOUT_SECONDS
+) -> Load:
+    """All requests by so many clients, each sending its next when it has its answer. TimeoutError
+    where the answers are not all there after so many seconds."""
+    return asyncio.run(_run(port, requests, clients, seconds))
 
 
 def try_once(port: int, request: bytes, seconds: float = 120) -> int:

@@ -19,6 +19,8 @@ from typing import Any
 import psutil
 import serving_llama_cpp
 
+from sm_launch.sessions.process.environment import LARGE_PAGES
+
 STOCK_SCRIPT = """
 import json, os, torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
@@ -230,8 +232,8 @@ def base_dir(folder: Path, model: Path, script: str | None = None) -> Path:
 
 
 def ours(base: Path, environ: dict[str, str], name: str = "sm-serve") -> Target:
-    """This container's server."""
-    own = {"SAGEMAKER_BASE_DIR": str(base), **environ}
+    """This container's server, with what its image sets."""
+    own = {"SAGEMAKER_BASE_DIR": str(base), "GLIBC_TUNABLES": LARGE_PAGES, **environ}
     return Target(name, [sys.executable, "-m", "sm_serve"], own)
 
 

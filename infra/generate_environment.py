@@ -36,6 +36,11 @@ SERVING = (
     ),
     ("SAGEMAKER_SAFE_PORT_RANGE", "", "set by the platform: ports for members' processes"),
     ("TMPDIR", "Python's own, or /dev/shm", "temporary files; all others may be read-only"),
+    (
+        "GLIBC_TUNABLES",
+        "memory in pages of 2 MiB",
+        "glibc's allocator: where the kernel gives them on request (transparent huge pages)",
+    ),
     ("GOMP_SPINCOUNT", "10000", "OpenMP's own: how long its threads wait busily"),
 )
 TRAINING = (

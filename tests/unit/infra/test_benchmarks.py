@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import importlib.util
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +96,61 @@ def test_every_benchmark_has_the_same_options(
         module.main()
     shown = capsys.readouterr().out
     assert all(option in shown for option in ("--rounds", "--quick", "--force", "--output"))
+
+
+def load_serving(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("serving")
+
+
+def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    serving = load_serving(monkeypatch)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        post = serving.write_post("/", {})
+        with pytest.raises(TimeoutError):
+            serving.run_load(silent.getsockname()[1], [post] * 3, 2, 0.2)
+
+
+def test_the_others_go_on_without_a_server_that_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    serving = load_serving(monkeypatch)
+    options = argparse.Namespace(
+        task="generation", against=["transformers"], clients=[1], requests=2, longest=None, limit=9
+    )
+    environ = {"BENCH_MODEL": "model"}
+    ended = [sys.executable, "-c", "raise SystemExit('no such model')"]
+    outcome = serving.attempt(serving.Target("transformers", ended, environ), options, tmp_path)
+    assert "did not become ready" in outcome["failure"]
+    assert "no such model" in outcome["failure"]
+    with pytest.raises(SystemExit):  # what is ours is not passed over
+        serving.attempt(serving.Target("sm-serve", ended, environ), options, tmp_path)
+
+
+def test_a_failure_is_told_and_figures_are_of_the_other_rounds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    serving = load_serving(monkeypatch)
+
+    def run(rate: float) -> dict[str, Any]:
+        row = {"clients": 1, "requests_per_s": rate}
+        return {"start": {"ready_s": 1.0}, "rows": [row], "answers": ["a", "b"]}
+
+    failed = {"failure": "TimeoutError"}
+    outcomes = {
+        "sm-serve": [run(8), run(9), run(10)],
+        "transformers": [run(4), failed, run(2)],
+        "vllm": [failed] * 3,
+    }
+    told = serving.summarise("transformers", outcomes["transformers"], ["a", "c"])
+    assert told["failures"] == [{"round": 2, "reason": "TimeoutError"}]
+    assert told["same_answers"]["median"] == 0.5
+    assert told["rows"][0]["requests_per_s"] == {"median": 3, "least": 2, "greatest": 4}
+    none = serving.summarise("vllm", outcomes["vllm"], ["a", "b"])
+    assert set(none) == {"server", "failures"}
+    (row,) = serving.compare(outcomes, "sm-serve", "requests_per_s", [1])
+    assert row["against"] == "transformers"
+    assert row["requests_per_s_ratio"] == {"median": 3.5, "least": 2.0, "greatest": 5.0}
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 import transformers  # noqa: E402
 from transformers import ContinuousBatchingConfig, GenerationConfig  # noqa: E402
 
-from sm_serve.engines.generators import paged_attention  # noqa: E402
+from sm_serve.engines.generators import attention_plan, paged_attention  # noqa: E402
 
 pytestmark = pytest.mark.slow  # imports torch
 
@@ -117,3 +117,30 @@ def test_no_mask_is_made_for_the_batch(model: Any, monkeypatch: pytest.MonkeyPat
 def test_what_it_does_not_know_is_refused() -> None:
     with pytest.raises(ValueError, match="has no softcap"):
         paged_attention.attend(None, None, None, None, None, cache=object(), softcap=50.0)
+
+
+def test_single_tokens_are_taken_together_where_their_keys_are_about_as_many() -> None:
+    assert attention_plan.alike([]) == []
+    assert attention_plan.alike([50, 60, 50, 55]) == [[0, 1, 2, 3]]
+    assert attention_plan.alike([20, 900, 30, 880]) == [[1, 3], [0, 2]]
+    assert attention_plan.alike([1500, 1500, 400]) == [[0], [1], [2]]  # as many as fit a group
+
+
+def test_a_plan_has_every_token_once_and_hides_what_fills_up() -> None:
+    index = torch.arange(100, 100 + 3 + 2 + 40 + 7)
+    plan = attention_plan.plan_step([1, 1, 6, 1], [3, 2, 40, 7], index, grouped=True)
+    (piece,), (group,) = plan.pieces, plan.groups
+    assert (piece.new, piece.known) == (slice(2, 8), slice(5, 45))
+    assert piece.index.tolist() == list(range(105, 145))
+    assert group.rows.tolist() == [0, 1, 8]
+    keys = group.index.view(group.requests, -1)
+    assert keys.tolist() == [
+        [100, 101, 102, 100, 100, 100, 100],
+        [103, 104, 103, 103, 103, 103, 103],
+        list(range(145, 152)),
+    ]
+    assert (group.mask[:, 0, 0] == 0).sum(-1).tolist() == [3, 2, 7]
+    (alone,) = attention_plan.plan_step([1, 1], [4, 4], torch.arange(8), grouped=True).groups
+    assert alone.rows is None
+    assert alone.mask is None
+    assert not attention_plan.plan_step([1, 1], [4, 4], torch.arange(8), grouped=False).groups

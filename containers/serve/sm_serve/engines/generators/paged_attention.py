@@ -94,14 +94,14 @@ def attend(
             if group.rows is None:
                 return made[None], None
             answer[group.rows] = made
-        parts = ((piece, *read_keys(stored, piece.index, 1)) for piece in plan.pieces)
+        parts = ((it, read_keys(stored, it.index, 1)) for it in plan.pieces)
     else:
         key, value = cache.update(key, value, module.layer_idx, options)
-        parts = ((piece, key[:, :, piece.known], value[:, :, piece.known]) for piece in plan.pieces)
+        parts = ((it, (key[:, :, it.known], value[:, :, it.known])) for it in plan.pieces)
     window = getattr(kind, "sliding_window", None)
-    for piece, known, valued in parts:
-        attended = attend_to_own(query[:, :, piece.new], known, valued, scaling, window)
-        answer[piece.new] = attended[0].transpose(0, 1)
+    for piece, (keys, values) in parts:
+        made = attend_to_own(query[:, :, piece.new], keys, values, scaling, window)
+        answer[piece.new] = made[0].transpose(0, 1)
     return answer[None], None
 
 

@@ -164,6 +164,18 @@ class TestEnvironment:
         assert f"GLIBC_TUNABLES={tunables({})} " in image.read_text()
         assert tunables({"GLIBC_TUNABLES": "glibc.malloc.arena_max=1"}).endswith("arena_max=1")
 
+    def test_serving_has_large_pages_as_in_the_image_unless_the_request_says_otherwise(
+        self, tmp_path
+    ):
+        def tunables(request_environment):
+            return environment.serving_environment(tmp_path, request_environment, 1)[
+                "GLIBC_TUNABLES"
+            ]
+
+        image = images.repository() / "containers" / "serve" / "Dockerfile"
+        assert f"GLIBC_TUNABLES={tunables({})}\n" in image.read_text()
+        assert tunables({"GLIBC_TUNABLES": "glibc.malloc.arena_max=1"}).endswith("arena_max=1")
+
     @pytest.mark.parametrize("written", ["/opt/ml/input/data/code", '"/opt/ml/input/data/code"'])
     def test_a_users_script_lies_below_the_base_directory(self, written, tmp_path):
         values = {"sagemaker_submit_directory": written, "epochs": "3"}
