@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sm_launch.job.hyperparameter_names import PROGRAM
@@ -9,7 +10,9 @@ from sm_launch.sessions.protocol import Session
 from sm_launch.target.staging import local_path
 
 _OURS = "checkpoint-"
-"""What the training container's directories of checkpoints begin with; a script names its own."""
+"""What the training container's directories of checkpoints begin with; a script names its own, and
+so does another image."""
+_IMAGE = re.compile(r"(^|/)sm-train([:@]|$)")
 
 
 def kept(session: Session, description: dict[str, Any]) -> bool | None:
@@ -24,7 +27,9 @@ def kept(session: Session, description: dict[str, Any]) -> bool | None:
     uri = description.get("CheckpointConfig", {}).get("S3Uri")
     if uri is None:
         return False
-    begins = "" if PROGRAM in description.get("HyperParameters", {}) else _OURS
+    image = description.get("AlgorithmSpecification", {}).get("TrainingImage", "")
+    named = _IMAGE.search(image) and PROGRAM not in description.get("HyperParameters", {})
+    begins = _OURS if named else ""
     if not uri.startswith("s3://"):
         place = local_path(uri)
         # A job that runs as root in a container may leave what others cannot look into.

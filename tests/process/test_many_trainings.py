@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.slow
 TRAINER = """
 import json, os, sys
 from pathlib import Path
+from urllib.parse import urlsplit
 def main():
     base = Path(os.environ["SAGEMAKER_BASE_DIR"])
     given = json.loads((base / "input/config/hyperparameters.json").read_text())
@@ -161,6 +163,10 @@ def test_resuming_is_asked_for_by_name(
     assert cli.run(["train", "--json"]) == 0
     first = json.loads(capsys.readouterr().out)
     name = first["TrainingJobName"]
+    assert cli.run(["train", "--resume", name]) == 1
+    assert "kept no checkpoints" in capsys.readouterr().err
+    place = Path(urlsplit(first["CheckpointConfig"]["S3Uri"]).path)
+    (place / "checkpoint-3").mkdir(parents=True)
     assert cli.run(["train", "--resume", name, "--dry-run"]) == 0
     assert json.loads(capsys.readouterr().out)["CheckpointConfig"] == first["CheckpointConfig"]
     assert cli.run(["train", "--resume", "mine-20260101-000000-000"]) == 1

@@ -106,7 +106,7 @@ def answer(job: Path) -> tuple[str, str]:
         ({}, {"chat_template": "cohere2", "assistant_only_loss": True, "max_steps": 20}),
         ({}, {"chat_template": "gemma3"}),
         ({}, {"chat_template": "lfm2"}),
-        ({}, {"chat_template": "gptoss"}),
+        ({}, {"chat_template": "gptoss", "learning_rate": 0.01}),
         ({}, {"chat_template": "deepseek_r1_distill"}),
     ],
     ids=[

@@ -24,6 +24,7 @@ def failed(uri: str | None, **hyperparameters: str) -> dict[str, Any]:
         "TrainingJobStatus": "Failed",
         "FailureReason": "AlgorithmError: learning_rate: too high",
         "HyperParameters": hyperparameters,
+        "AlgorithmSpecification": {"TrainingImage": "1.dkr.ecr.eu-west-1.amazonaws.com/sm-train:1"},
         **place,
     }
 
@@ -37,6 +38,8 @@ def test_on_this_machine(tmp_path: Path) -> None:
     place.mkdir()
     (place / "mlflow_run.json").write_text("{}")
     assert (kept(session, ours), kept(session, scripts)) == (False, True)
+    others = ours | {"AlgorithmSpecification": {"TrainingImage": "my-train:1"}}
+    assert kept(session, others) is True
     said = str(training.failure(session, "mine", ours, []).fix)
     assert "it left no checkpoint to go on from" in said and "--resume" not in said
     (place / "checkpoint-20").mkdir()
