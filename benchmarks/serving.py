@@ -136,7 +136,7 @@ def measure_row(
     load = load_with(posts)
     used = servers.processor_seconds(log) - before
     count = len(requests)
-    row: dict[str, Any] = {"clients": clients, "requests_per_s": round(count / load.wall, 1)}
+    row: dict[str, Any] = {"clients": clients, "requests_per_s": round(count / load.wall, 2)}
     if args.task == "generation":
         row["tokens_per_s"] = round(sum(request.tokens for request in requests) / load.wall, 1)
     row |= {f"p{share}_ms": load.percentile(share) for share in (50, 95, 99)}
