@@ -47,6 +47,13 @@ def streamed(job: Job, columns: Callable[[Row], dict[str, Any]]) -> Any:
     return mixed.shuffle(seed=seed, buffer_size=size) if size else mixed
 
 
+def one_by_one(
+    columns: Callable[[list[Row]], dict[str, list[Any]]],
+) -> Callable[[Row], dict[str, Any]]:
+    """What makes the columns of several rows, for a row at a time."""
+    return lambda row: {name: values[0] for name, values in columns([row]).items()}
+
+
 class _Tokens:
     """The rows of a source as tokens, without those that teach nothing."""
 

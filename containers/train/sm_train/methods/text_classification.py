@@ -303,7 +303,7 @@ def _learnt(
     """The job with its counts, its rows as the trainer takes them, and the weights of classes."""
     from sm_train.loop.class_weights import settled_weights
     from sm_train.loop.learning import counted_cuts
-    from sm_train.loop.streams import streamed, warn_of_order
+    from sm_train.loop.streams import one_by_one, streamed, warn_of_order
 
     own: TextClassificationArguments = job.config.own
     datasets = {
@@ -316,7 +316,9 @@ def _learnt(
     if job.data.stream is not None:
         if not is_regression(job.config):
             warn_of_order(job, {str(row["label"]) for row in job.data.train})
-        datasets["train"] = streamed(job, lambda row: _row_columns(row, tokenizer, labels, own))
+        datasets["train"] = streamed(
+            job, one_by_one(lambda rows: _columns(rows, tokenizer, labels, own.max_length))
+        )
     return job, datasets, weights
 
 
@@ -348,13 +350,6 @@ def _tokenised(
     from datasets import Dataset
 
     return Dataset.from_dict(_columns(rows, tokenizer, labels, max_length))
-
-
-def _row_columns(
-    row: dict[str, Any], tokenizer: Any, labels: Sequence[str], own: TextClassificationArguments
-) -> dict[str, Any]:
-    columns = _columns([row], tokenizer, labels, own.max_length)
-    return {name: values[0] for name, values in columns.items()}
 
 
 def _columns(

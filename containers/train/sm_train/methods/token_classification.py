@@ -136,7 +136,7 @@ def train(job: Job) -> None:
     from sm_train.loop.fit import callbacks, train_and_export, training_arguments
     from sm_train.loop.learning import counted_cuts
     from sm_train.loop.sampling import LengthGroupedTrainer
-    from sm_train.loop.streams import streamed
+    from sm_train.loop.streams import one_by_one, streamed
     from sm_train.modelling.model import adapt, load_model, load_tokenizer
     from sm_train.modelling.preview import print_preview
     from sm_train.results.asking import tell
@@ -165,7 +165,9 @@ def train(job: Job) -> None:
     job = counted_cuts(job, datasets, job.config.own.max_length)
     weights = settled_weights(job, names, datasets["train"])
     if job.data.stream is not None:
-        datasets["train"] = streamed(job, lambda row: _row_columns(row, tokenizer, names, own))
+        datasets["train"] = streamed(
+            job, one_by_one(lambda rows: _columns(rows, tokenizer, names, own.max_length))
+        )
     trainer = LengthGroupedTrainer(
         model=adapt(job, model, "TOKEN_CLS"),
         args=training_arguments(job),
@@ -189,13 +191,6 @@ def _tokenised(
     from datasets import Dataset
 
     return Dataset.from_dict(_columns(rows, tokenizer, names, limit))
-
-
-def _row_columns(
-    row: dict[str, Any], tokenizer: Any, names: Sequence[str], own: TokenClassificationArguments
-) -> dict[str, Any]:
-    columns = _columns([row], tokenizer, names, own.max_length)
-    return {name: values[0] for name, values in columns.items()}
 
 
 def _columns(
