@@ -27,7 +27,5 @@ def stop(jobs: tuple[str, ...], no_wait: bool, options: JobOptions, as_json: boo
 
     context = options.of(jobs)
     stopped = stopping.stop(context, jobs, wait=not no_wait, on_stopped=tell)
-    if not stopped and not as_json:
-        click.echo(f"nothing to stop: no training job of {context.config.name} runs")
     if as_json:
         echo_json([job.as_dict() for job in stopped])

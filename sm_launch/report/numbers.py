@@ -80,7 +80,10 @@ def number(value: float) -> str:
 def short(value: float) -> str:
     """One number with three digits and whole ones, as many as a chart has room for."""
     digits = 2 - math.floor(math.log10(abs(value))) if value else 0
-    return number(round(value, min(max(digits, 0), 12)))
+    rounded = round(value, min(max(digits, 0), 12))
+    if _LEAST_DECIMAL <= abs(rounded) < 1:  # where `number` has four decimals, which are two digits
+        return f"{rounded:.{digits}f}".rstrip("0")
+    return number(rounded)
 
 
 def decimal(value: float, *, sign: bool = False) -> str:
