@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from sm_launch.job.hyperparameter_names import PROGRAM
+from sm_launch.job.hyperparameters import OUR_IMAGE
+from sm_launch.job.naming import LOCAL_TRAINING_IMAGE
 from sm_launch.sessions.protocol import Session
 from sm_launch.target.staging import local_path
 
 _OURS = "checkpoint-"
 """What the training container's directories of checkpoints begin with; a script names its own, and
 so does another image."""
-_IMAGE = re.compile(r"(^|/)sm-train([:@]|$)")
 
 
 def kept(session: Session, description: dict[str, Any]) -> bool | None:
@@ -28,8 +28,8 @@ def kept(session: Session, description: dict[str, Any]) -> bool | None:
     if uri is None:
         return False
     image = description.get("AlgorithmSpecification", {}).get("TrainingImage", "")
-    named = _IMAGE.search(image) and PROGRAM not in description.get("HyperParameters", {})
-    begins = _OURS if named else ""
+    own = image == LOCAL_TRAINING_IMAGE or OUR_IMAGE.search(image)
+    begins = _OURS if own and PROGRAM not in description.get("HyperParameters", {}) else ""
     if not uri.startswith("s3://"):
         place = local_path(uri)
         # A job that runs as root in a container may leave what others cannot look into.
