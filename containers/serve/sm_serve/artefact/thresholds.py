@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sm_serve.artefact.learnt import learnt_parameters
 from sm_serve.errors import StartupError
 from sm_serve.protocol import Task
 
@@ -21,9 +22,7 @@ def read_thresholds(config: Mapping[str, Any], labels: Sequence[str]) -> tuple[f
 
     Labels left out have 0.5 where a text may have several, else they share what is missing to 1.
     """
-    told = config.get("task_specific_params")
-    own = told.get(str(Task.TEXT_CLASSIFICATION)) if isinstance(told, Mapping) else None
-    asked = own.get("threshold") if isinstance(own, Mapping) else None
+    asked = learnt_parameters(config, str(Task.TEXT_CLASSIFICATION)).get("threshold")
     if asked is None:
         return None
     several = config.get("problem_type") == MULTI_LABEL

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sm_serve.artefact.artefact import Artefact
+from sm_serve.artefact.learnt import learnt_parameters
 from sm_serve.config import Settings
 from sm_serve.engines.adapters.adapter_files import check_numbers
 from sm_serve.engines.adapters.missing_head import gaps_of
@@ -171,9 +172,7 @@ def max_length(config: Any, tokenizer: Any) -> int:
 def learnt_length(config: Any, methods: Sequence[str], limit: int) -> int:
     """To how many tokens training cut inputs, where config.json says so (`task_specific_params` of
     one of these methods); else, and at most, `limit`."""
-    told = getattr(config, "task_specific_params", None)
-    own = [told.get(method) for method in methods] if isinstance(told, dict) else []
-    lengths = [each.get("max_length") for each in own if isinstance(each, dict)]
+    lengths = [learnt_parameters(config, method).get("max_length") for method in methods]
     return min([limit, *(n for n in lengths if isinstance(n, int) and n > 0)])
 
 

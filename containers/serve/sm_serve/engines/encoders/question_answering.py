@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sm_serve.artefact.learnt import learnt_parameters
 from sm_serve.config import Settings
 from sm_serve.engines import offload
 from sm_serve.engines.encoders.base import EncoderEngine, Tokens, check_keys
@@ -57,10 +58,9 @@ class QuestionAnsweringEngine(EncoderEngine):
 
     def defaults(self) -> dict[str, Any]:
         """What the artefact says of how it is asked, as far as this engine knows it."""
-        told = getattr(self.model.config, "task_specific_params", None)
-        own = told.get(str(self.task)) if isinstance(told, dict) else None
+        own = learnt_parameters(self.model.config, str(self.task))
         names = {field.name for field in fields_of(self.task)}
-        known = {k: v for k, v in own.items() if k in names} if isinstance(own, dict) else {}
+        known = {k: v for k, v in own.items() if k in names}
         for name in ("max_seq_len", "max_answer_len"):
             if isinstance(known.get(name), int):
                 known[name] = min(known[name], self.max_length)

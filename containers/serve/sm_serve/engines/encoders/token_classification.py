@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sm_serve.artefact.learnt import learnt_parameters
 from sm_serve.config import Settings
 from sm_serve.engines import offload
 from sm_serve.engines.encoders.base import Tokens, read_max_length
@@ -294,9 +295,7 @@ def _size(entity: dict[str, Any]) -> tuple[int, float]:
 
 def learnt_strategy(config: Any) -> str:
     """How training told to join tokens; `none`, as Hugging Face's pipeline, where it did not."""
-    told = getattr(config, "task_specific_params", None)
-    own = told.get("token-classification") if isinstance(told, dict) else None
-    strategy = own.get("aggregation_strategy") if isinstance(own, dict) else None
+    strategy = learnt_parameters(config, str(Task.TOKEN_CLASSIFICATION)).get("aggregation_strategy")
     return strategy if strategy in STRATEGIES else "none"
 
 
